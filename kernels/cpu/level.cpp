@@ -1,0 +1,43 @@
+#include "kernels/cpu/level.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <dnnl.hpp>
+#include <hwy/targets.h>
+
+namespace ds::cpu {
+namespace {
+
+constexpr const char* kNames[] = {"sse2", "avx2", "avx512", "avx512_bf16"};
+
+Level of_processor() {
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::sse2;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+        return Level::avx2;
+    return __builtin_cpu_supports("avx512bf16") ? Level::avx512_bf16 : Level::avx512;
+}
+
+Level choose() {
+    Level best = of_processor();
+    if (const char* forced = std::getenv("DSRT_CPU"))
+        for (int i = 0; i < 4; ++i)
+            if (std::strcmp(forced, kNames[i]) == 0 && static_cast<Level>(i) < best) best = static_cast<Level>(i);
+    if (best < Level::avx512) hwy::DisableTargets(best == Level::avx2 ? HWY_AVX3 | HWY_AVX3_DL : HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL);
+    if (best != of_processor()) {
+        constexpr dnnl::cpu_isa isas[] = {dnnl::cpu_isa::sse41, dnnl::cpu_isa::avx2, dnnl::cpu_isa::avx512_core_vnni, dnnl::cpu_isa::avx512_core_bf16};
+        dnnl::set_max_cpu_isa(isas[static_cast<int>(best)]);
+    }
+    return best;
+}
+
+}  // namespace
+
+Level level() {
+    static const Level chosen = choose();
+    return chosen;
+}
+
+const char* name_of(Level level) { return kNames[static_cast<int>(level)]; }
+
+}  // namespace ds::cpu

@@ -1,0 +1,20 @@
+// Philox-4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011).
+#include "kernels/kernel.h"
+
+namespace ds {
+
+float uniform_draw(const Runtime& runtime, uint64_t salt, uint64_t index) {
+    uint32_t counter[4] = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), static_cast<uint32_t>(runtime.step), static_cast<uint32_t>(salt)};
+    uint32_t key[2] = {static_cast<uint32_t>(runtime.seed), static_cast<uint32_t>(runtime.seed >> 32) ^ static_cast<uint32_t>(runtime.step >> 32)};
+    for (int round = 0; round < 10; ++round) {
+        const uint64_t p0 = uint64_t{0xD2511F53} * counter[0], p1 = uint64_t{0xCD9E8D57} * counter[2];
+        const uint32_t next[4] = {static_cast<uint32_t>(p1 >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(p1),
+                                  static_cast<uint32_t>(p0 >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(p0)};
+        for (int i = 0; i < 4; ++i) counter[i] = next[i];
+        key[0] += 0x9E3779B9;
+        key[1] += 0xBB67AE85;
+    }
+    return static_cast<float>(counter[0] >> 8) * 0x1p-24f;
+}
+
+}  // namespace ds

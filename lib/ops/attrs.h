@@ -1,0 +1,129 @@
+// The attributes of every op that has some: plain structs with defaults. `fields` names each member once; parsing, printing, comparison
+// and the op list that hosts read all come from it. Kernels read the same structs.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/dtype.h"
+
+namespace ds {
+
+struct NoAttrs {
+    template <class V> void fields(V&) {}
+};
+
+struct Cast {
+    DType to = DType::f32;
+    template <class V> void fields(V& v) { v("to", to); }
+};
+
+struct Gelu {
+    bool tanh = false;  // the tanh approximation (gelu_new, gelu_pytorch_tanh) instead of erf
+    template <class V> void fields(V& v) { v("tanh", tanh); }
+};
+
+struct Scale {
+    double factor = 1;
+    template <class V> void fields(V& v) { v("factor", factor); }
+};
+
+// y = op(a) @ op(b) (+ bias) (+ into). Rank 2, or leading batch dimensions of a that b has too or lacks.
+struct Matmul {
+    bool transpose_a = false, transpose_b = false;
+    DType out = DType::f32;  // of y when set_out; else y has the wider type of a and b
+    bool set_out = false;
+    template <class V> void fields(V& v) { v("transpose_a", transpose_a); v("transpose_b", transpose_b); v("out", out); v("set_out", set_out); }
+};
+
+struct Permute {
+    std::vector<int64_t> perm;  // empty reverses the dimensions
+    template <class V> void fields(V& v) { v("perm", perm); }
+};
+
+// 0 keeps the input's dimension at that place, one -1 is inferred.
+struct Reshape {
+    std::vector<int64_t> shape;
+    template <class V> void fields(V& v) { v("shape", shape); }
+};
+
+struct Slice {
+    int64_t axis = 0, begin = 0, end = INT64_MAX;  // negative begin or end count from the end
+    template <class V> void fields(V& v) { v("axis", axis); v("begin", begin); v("end", end); }
+};
+
+struct Axis {
+    int64_t axis = -1;
+    template <class V> void fields(V& v) { v("axis", axis); }
+};
+
+struct Split {
+    int64_t axis = -1;
+    std::vector<int64_t> sizes;
+    template <class V> void fields(V& v) { v("axis", axis); v("sizes", sizes); }
+};
+
+struct Reduce {
+    std::vector<int64_t> axes;  // empty: all
+    bool keep = false;
+    template <class V> void fields(V& v) { v("axes", axes); v("keep", keep); }
+};
+
+struct Norm {
+    double eps = 1e-5;
+    DType out = DType::f32;  // of y
+    template <class V> void fields(V& v) { v("eps", eps); v("out", out); }
+};
+
+struct Rows {
+    int64_t rows = 0;  // of the table whose gradient this is
+    template <class V> void fields(V& v) { v("rows", rows); }
+};
+
+// Angles are position * inv_freq[j]; cos and sin are multiplied by `scale` (the attention factor of scaled rope).
+struct RopeAngles {
+    std::vector<double> inv_freq;
+    double scale = 1;
+    template <class V> void fields(V& v) { v("inv_freq", inv_freq); v("scale", scale); }
+};
+
+// Su et al. 2021. Rotates pairs (i, i + head_dim/2), or (2i, 2i+1) when interleaved, of each head; columns from 2 * pairs of a head on pass unchanged.
+struct Rope {
+    int64_t head_dim = 0;      // 0: the last dimension of x
+    double theta = 10000;      // used only without the angles input
+    bool interleaved = false;
+    bool inverse = false;      // rotates back: the gradient
+    template <class V> void fields(V& v) { v("head_dim", head_dim); v("theta", theta); v("interleaved", interleaved); v("inverse", inverse); }
+};
+
+struct Attention {
+    int64_t heads = 1, kv_heads = 0;  // kv_heads 0: as heads
+    bool causal = false;
+    int64_t window = 0;               // keys at most window - 1 places before the query; 0: no limit
+    double scale = 0;                 // of the scores; 0: 1 / sqrt(head size)
+    double dropout = 0;
+    int64_t salt = 0;                 // tells this op's random numbers from others'
+    template <class V> void fields(V& v) {
+        v("heads", heads); v("kv_heads", kv_heads); v("causal", causal); v("window", window); v("scale", scale); v("dropout", dropout); v("salt", salt);
+    }
+};
+
+struct CrossEntropy {
+    int64_t ignore = -100;
+    template <class V> void fields(V& v) { v("ignore", ignore); }
+};
+
+struct Dropout {
+    double p = 0.1;
+    int64_t salt = 0;
+    template <class V> void fields(V& v) { v("p", p); v("salt", salt); }
+};
+
+struct Fill {
+    double value = 0;
+    std::vector<int64_t> shape;
+    DType dtype = DType::f32;
+    template <class V> void fields(V& v) { v("value", value); v("shape", shape); v("dtype", dtype); }
+};
+
+}  // namespace ds
