@@ -51,6 +51,7 @@ public:
     Result(T value) : value_(std::move(value)) {}                // NOLINT: implicit on purpose, so that `return value;` works
     Result(Status status) : status_(std::move(status)) {}       // NOLINT
     bool ok() const { return value_.has_value(); }
+    const T* operator->() const { return &*value_; }
     const Status& status() const& { return status_; }
     Status&& status() && { return std::move(status_); }
     T& value() & { return *value_; }
@@ -58,6 +59,8 @@ public:
     T&& value() && { return std::move(*value_); }
     T* operator->() { return &*value_; }
     T& operator*() & { return *value_; }
+    const T& operator*() const& { return *value_; }
+    T&& operator*() && { return *std::move(value_); }
 
 private:
     std::optional<T> value_;

@@ -1,0 +1,66 @@
+#include "ir/op.h"
+
+#include <map>
+
+namespace ds {
+
+#define DS_OP(name) namespace ops { extern const OpDef& name(); }
+#include "ops/ops.def"
+#undef DS_OP
+
+std::span<const OpDef* const> all_ops() {
+    static const std::vector<const OpDef*> list = {
+#define DS_OP(name) &ops::name(),
+#include "ops/ops.def"
+#undef DS_OP
+    };
+    return list;
+}
+
+const OpDef* find_op(std::string_view name) {
+    static const auto by_name = [] {
+        std::map<std::string_view, const OpDef*> map;
+        for (const OpDef* op : all_ops()) map[op->name] = op;
+        return map;
+    }();
+    const auto found = by_name.find(name);
+    return found == by_name.end() ? nullptr : found->second;
+}
+
+Result<std::vector<Type>> infer(const OpDef& op, const Attrs& attrs, std::span<const Type> in) {
+    const size_t most = op.inputs.size();
+    size_t least = 0;
+    while (least < most && !op.inputs[least].ends_with('?') && !op.inputs[least].ends_with("...")) ++least;
+    DS_REQUIRE(in.size() >= least && (in.size() <= most || op.has_variadic_inputs()), "{}: takes {}{} inputs, not {}", op.name, least,
+               op.has_variadic_inputs() ? " or more" : most > least ? fmt::format(" to {}", most) : "", in.size());
+    std::vector<Type> all(in.begin(), in.end());
+    if (!op.has_variadic_inputs()) all.resize(most, Type{.present = false});
+    for (size_t i = 0; i < least; ++i) DS_REQUIRE(all[i].present, "{}: input {} is missing", op.name, op.inputs[i]);
+    auto types = op.infer(attrs, all);
+    if (!types.ok()) {
+        std::string shapes;
+        for (size_t i = 0; i < in.size(); ++i)
+            shapes += fmt::format("{}{} {}", i ? ", " : "", i < op.inputs.size() ? op.inputs[i] : op.inputs.back(), to_string(in[i]));
+        return fail(types.status().code(), "{}: {} (inputs: {})", op.name, types.status().message(), shapes);
+    }
+    return types;
+}
+
+std::string ops_json() {
+    OrderedJson list = OrderedJson::array();
+    for (const OpDef* op : all_ops()) {
+        OrderedJson row;
+        row["name"] = std::string(op->name);
+        row["meaning"] = std::string(op->meaning);
+        row["inputs"] = OrderedJson::array();
+        for (const auto input : op->inputs) row["inputs"].push_back(std::string(input));
+        row["outputs"] = OrderedJson::array();
+        for (const auto output : op->outputs) row["outputs"].push_back(std::string(output));
+        row["attributes"] = op->attrs->print(op->attrs->defaults().get(), true);
+        row["differentiable"] = static_cast<bool>(op->gradient);
+        list.push_back(std::move(row));
+    }
+    return list.dump(1);
+}
+
+}  // namespace ds

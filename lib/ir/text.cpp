@@ -1,0 +1,284 @@
+#include "ir/text.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "ir/builder.h"
+
+namespace ds {
+namespace {
+
+constexpr std::string_view kKindWords[] = {"", "", "param", "shadow", "grad"};
+constexpr std::string_view kInitWords[] = {"zeros", "ones", "normal", "uniform"};
+
+bool is_name(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-' || c == '/'; }
+
+std::string name_of_value(const Graph& g, ValueId id) { return id == kNone ? "_" : "%" + g.value(id).name; }
+
+std::string list(const Graph& g, const std::vector<ValueId>& ids) {
+    std::string text;
+    for (size_t i = 0; i < ids.size(); ++i) text += (i ? ", " : "") + name_of_value(g, ids[i]);
+    return text;
+}
+
+std::string attributes(const Attrs& attrs) {
+    const OrderedJson json = attrs.json();
+    if (json.empty()) return "";
+    std::string text;
+    for (const auto& [key, value] : json.items()) text += (text.empty() ? " {" : ", ") + key + " = " + value.dump();
+    return text + "}";
+}
+
+std::string declaration(const Graph& g, ValueId id) {
+    const Value& v = g.value(id);
+    std::string text;
+    if (v.kind == Kind::param && !v.trainable) text = "frozen ";
+    else if (v.kind != Kind::input) text = std::string(kKindWords[static_cast<size_t>(v.kind)]) + " ";
+    text += "%" + v.name + ": " + to_string(v.type);
+    if (v.of != kNone) text += " of %" + g.value(v.of).name;
+    if (v.kind == Kind::param) {
+        text += " " + std::string(kInitWords[static_cast<size_t>(v.init.type)]);
+        if (v.init.type >= Init::Type::normal) text += fmt::format(" {}", v.init.scale);
+    }
+    return text;
+}
+
+// Reads the text form. The first failure is kept in `status`; readers after it return harmless values.
+class Parser {
+public:
+    Parser(std::string_view text, std::string_view place) : text_(text), place_(place), builder_(graph_) {}
+
+    Result<Graph> run() {
+        word("graph");
+        graph_.name = name();
+        symbol('(');
+        if (!try_symbol(')')) {
+            do operand();
+            while (status_.ok() && try_symbol(','));
+            symbol(')');
+        }
+        symbol('{');
+        while (status_.ok() && !try_symbol('}')) statement();
+        skip();
+        if (status_.ok() && at_ != text_.size()) error("text after the graph's closing brace");
+        DS_CHECK(status_);
+        return std::move(graph_);
+    }
+
+private:
+    void error(std::string_view what) {
+        if (!status_.ok()) return;
+        const auto before = text_.substr(0, std::min(at_, text_.size()));
+        const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+        status_ = fail(Code::E_INVALID_ARGUMENT, "{}: line {}: {}", place_, line, what);
+    }
+    void skip() {
+        while (at_ < text_.size() && (std::isspace(static_cast<unsigned char>(text_[at_])) || text_[at_] == '#')) {
+            if (text_[at_] == '#')
+                while (at_ < text_.size() && text_[at_] != '\n') ++at_;
+            else ++at_;
+        }
+    }
+    bool try_symbol(char c) {
+        skip();
+        if (at_ >= text_.size() || text_[at_] != c) return false;
+        ++at_;
+        return true;
+    }
+    void symbol(char c) {
+        if (!try_symbol(c)) error(fmt::format("'{}' expected, found {}", c, at_ < text_.size() ? fmt::format("'{}'", text_[at_]) : "the end"));
+    }
+    std::string name() {
+        skip();
+        const size_t begin = at_;
+        while (at_ < text_.size() && is_name(text_[at_])) ++at_;
+        if (begin == at_) error("a name expected");
+        return std::string(text_.substr(begin, at_ - begin));
+    }
+    bool try_word(std::string_view w) {
+        skip();
+        if (text_.substr(at_, w.size()) != w || (at_ + w.size() < text_.size() && is_name(text_[at_ + w.size()]))) return false;
+        at_ += w.size();
+        return true;
+    }
+    void word(std::string_view w) {
+        if (!try_word(w)) error(fmt::format("'{}' expected", w));
+    }
+    double number() {
+        const std::string digits = name();
+        char* end = nullptr;
+        const double value = std::strtod(digits.c_str(), &end);
+        if (end == digits.c_str() || *end) error(fmt::format("a number expected, found '{}'", digits));
+        return value;
+    }
+    ValueId value() {
+        skip();
+        if (try_symbol('_')) return kNone;
+        symbol('%');
+        const std::string wanted = name();
+        const auto found = names_.find(wanted);
+        if (found == names_.end()) {
+            error(fmt::format("%{} is not defined before", wanted));
+            return kNone;
+        }
+        return found->second;
+    }
+    Type type() {
+        const std::string word = name();
+        const auto dtype = dtype_named(word);
+        if (!dtype) error(fmt::format("an element type expected, found '{}'", word));
+        Type t{dtype.value_or(DType::f32), {}};
+        symbol('[');
+        if (try_symbol(']')) return t;
+        do t.shape.push_back(dimension());
+        while (status_.ok() && try_symbol(','));
+        symbol(']');
+        if (auto n = checked_elements(t.shape); !n.ok()) error(n.status().message());
+        return t;
+    }
+    int64_t dimension() {
+        int64_t d = 1;
+        do {
+            if (try_word("rows")) d *= kRows;
+            else if (try_word("length")) d *= kLength;
+            else {
+                const double n = number();
+                if (!(n >= 0 && n < 1e12)) error("a dimension must be between 0 and 1e12");
+                else d *= static_cast<int64_t>(n);
+            }
+        } while (status_.ok() && try_symbol('*'));
+        return d;
+    }
+    void operand() {
+        Value v{.kind = Kind::input};
+        if (try_word("param")) v.kind = Kind::param;
+        else if (try_word("frozen")) v.kind = Kind::param, v.trainable = false;
+        else if (try_word("shadow")) v.kind = Kind::shadow;
+        else if (try_word("grad")) v.kind = Kind::grad;
+        symbol('%');
+        v.name = name();
+        symbol(':');
+        v.type = type();
+        if (v.kind >= Kind::shadow && try_word("of")) v.of = value();
+        if (v.kind == Kind::param) initialiser(v.init);
+        if (v.kind == Kind::param && v.type.dtype != DType::f32) error(fmt::format("param %{} must be f32", v.name));
+        define(v.name, graph_.add_value(v));
+    }
+    void initialiser(Init& init) {
+        for (size_t i = 0; i < std::size(kInitWords); ++i)
+            if (try_word(kInitWords[i])) {
+                init.type = static_cast<Init::Type>(i);
+                if (i >= 2) init.scale = number();
+            }
+    }
+    void define(const std::string& name, ValueId id) {
+        if (status_.ok() && !names_.emplace(name, id).second) error(fmt::format("%{} is defined twice", name));
+    }
+    void statement() {
+        if (try_word("backward")) {
+            symbol(':');
+            builder_.mark_backward(true);
+        } else if (try_word("output")) {
+            std::string label = name();
+            symbol('=');
+            graph_.outputs.emplace_back(std::move(label), value());
+        } else if (try_word("loss")) {
+            symbol('=');
+            graph_.loss = value();
+        } else if (try_word("grad")) {
+            const ValueId param = value();
+            symbol('=');
+            graph_.grads.emplace_back(param, value());
+        } else node();
+    }
+    void node() {
+        std::vector<std::string> results;
+        do {
+            symbol('%');
+            results.push_back(name());
+        } while (status_.ok() && try_symbol(','));
+        symbol('=');
+        const std::string op_name = name();
+        if (!status_.ok()) return;
+        const OpDef* op = find_op(op_name);
+        if (!op) return error(fmt::format("there is no op '{}'", op_name));
+        std::vector<ValueId> in;
+        skip();
+        while (status_.ok() && at_ < text_.size() && (text_[at_] == '%' || text_[at_] == '_')) {
+            in.push_back(value());
+            if (!try_symbol(',')) break;
+            skip();
+        }
+        Attrs attrs(op->attrs, op->attrs->defaults());
+        if (try_symbol('{')) attrs = attributes_of(*op);
+        if (!status_.ok()) return;
+        auto made = builder_.try_call(*op, std::move(in), std::move(attrs));
+        if (!made.ok()) return error(made.status().message());
+        if (made->size() != results.size()) return error(fmt::format("{} gives {} values, not {}", op_name, made->size(), results.size()));
+        for (size_t i = 0; i < results.size(); ++i) {
+            graph_.value((*made)[i]).name = results[i];
+            define(results[i], (*made)[i]);
+        }
+        if (try_symbol(':')) check_types(*made);
+    }
+    void check_types(const std::vector<ValueId>& ids) {
+        for (size_t i = 0; i < ids.size(); ++i) {
+            if (i) symbol(',');
+            const Type written = type();
+            if (status_.ok() && !(written == graph_.type(ids[i])))
+                error(fmt::format("%{} is {}, not {}", graph_.value(ids[i]).name, to_string(graph_.type(ids[i])), to_string(written)));
+        }
+    }
+    Attrs attributes_of(const OpDef& op) {
+        Json object = Json::object();
+        do {
+            const std::string key = name();
+            symbol('=');
+            skip();
+            const size_t begin = at_;
+            for (int depth = 0; at_ < text_.size() && (depth > 0 || (text_[at_] != ',' && text_[at_] != '}')); ++at_) depth += (text_[at_] == '[') - (text_[at_] == ']');
+            Json value = Json::parse(text_.substr(begin, at_ - begin), nullptr, false);
+            if (value.is_discarded()) error(fmt::format("attribute {}: '{}' is not a number, word in quotes, true, false or list", key, text_.substr(begin, at_ - begin)));
+            object[key] = std::move(value);
+        } while (status_.ok() && try_symbol(','));
+        symbol('}');
+        if (!status_.ok()) return {};
+        auto parsed = op.attrs->parse(object);
+        if (!parsed.ok()) {
+            error(fmt::format("{}: {}", op.name, parsed.status().message()));
+            return {};
+        }
+        return {op.attrs, std::move(parsed).value()};
+    }
+
+    std::string_view text_, place_;
+    size_t at_ = 0;
+    Status status_;
+    Graph graph_;
+    Builder builder_;
+    std::map<std::string, ValueId> names_;
+};
+
+}  // namespace
+
+std::string print(const Graph& g) {
+    std::string text = "graph " + g.name + "(";
+    for (size_t i = 0; i < g.inputs.size(); ++i) text += (i ? ",\n    " : "") + declaration(g, g.inputs[i]);
+    text += ") {\n";
+    bool backward = false;
+    for (const Node& n : g.nodes) {
+        if (n.backward && !backward) text += "backward:\n";
+        backward |= n.backward;
+        text += "  " + list(g, n.out) + " = " + std::string(n.op->name) + (n.in.empty() ? "" : " ") + list(g, n.in) + attributes(n.attrs) + " : ";
+        for (size_t i = 0; i < n.out.size(); ++i) text += (i ? ", " : "") + to_string(g.type(n.out[i]));
+        text += "\n";
+    }
+    for (const auto& [name, id] : g.outputs) text += "  output " + name + " = %" + g.value(id).name + "\n";
+    if (g.loss != kNone) text += "  loss = %" + g.value(g.loss).name + "\n";
+    for (const auto& [param, grad] : g.grads) text += "  grad %" + g.value(param).name + " = %" + g.value(grad).name + "\n";
+    return text + "}\n";
+}
+
+Result<Graph> parse_graph(std::string_view text, std::string_view place) { return Parser(text, place).run(); }
+
+}  // namespace ds

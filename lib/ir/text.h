@@ -1,0 +1,25 @@
+// The graph as text, and back:  print(parse(t)) == t  for printed t.
+//
+//   graph mlp(%x: f32[rows,64], param %up: f32[256,64] normal 0.02, frozen %down: f32[64,256] zeros) {
+//     %h = matmul %x, %up {transpose_b = true} : f32[rows,256]
+//     %a = gelu %h : f32[rows,256]
+//     %y = matmul %a, %down {transpose_b = true} : f32[rows,64]
+//     output y = %y
+//   }
+//
+// Operands of a graph: input (no word), param, frozen (a param that is not trained), shadow and grad (of = %param). An absent optional operand is
+// `_`. Types after nodes may be left out; where they stand they are checked. After `backward:` come the nodes that run in the backward pass.
+// `loss = %l` and `grad %p = %g` name results. Text from # to the end of a line is a comment. `rows` and `length` are sizes that a batch brings.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "ir/graph.h"
+
+namespace ds {
+
+std::string print(const Graph& graph);
+Result<Graph> parse_graph(std::string_view text, std::string_view place = "graph");
+
+}  // namespace ds

@@ -1,0 +1,67 @@
+// Scaled dot-product attention over packed sequences:  y = dropout(softmax(mask(scale * q k^T))) v.
+// Vaswani et al. 2017 (arXiv 1706.03762); computed without materialised scores (Dao et al. 2022, arXiv 2205.14135), lse kept for the gradient.
+// Rows of q, k, v are tokens; `segments` cuts them into sequences (kernels/README.md says exactly which key a query sees).
+#include "ops/rules.h"
+
+namespace ds::ops {
+namespace {
+
+Result<Types> infer_attention(const Attrs& attrs, In in) {
+    const auto& a = attrs.as<Attention>();
+    const Shape &q = in[0].shape, &k = in[1].shape;
+    const int64_t kv_heads = a.kv_heads ? a.kv_heads : a.heads;
+    for (int i = 0; i < 3; ++i) DS_CHECK(require_float(in[static_cast<size_t>(i)], i == 0 ? "q" : i == 1 ? "k" : "v"));
+    DS_REQUIRE(in[1].shape == in[2].shape, "k {} and v {} must have one shape", dims_to_string(k), dims_to_string(in[2].shape));
+    DS_REQUIRE(q.size() == k.size() && (in[3].present ? q.size() == 2 : q.size() == 3 || q.size() == 4),
+               "q and k must have rank {}, but are {} and {}", in[3].present ? "2 with segments" : "3 [rows, length, heads * size] or 4 [rows, length, heads, size]",
+               dims_to_string(q), dims_to_string(k));
+    const int64_t heads = q.size() == 4 ? q[2] : a.heads, groups = q.size() == 4 ? k[2] : kv_heads;
+    DS_REQUIRE(heads > 0 && groups > 0 && heads % groups == 0, "{} query heads are not a multiple of {} key-value heads", heads, groups);
+    const int64_t columns = q.size() == 4 ? heads * q[3] : q.back(), kv_columns = q.size() == 4 ? groups * k[3] : k.back();
+    DS_REQUIRE(columns % heads == 0 && kv_columns % groups == 0 && columns / heads == kv_columns / groups,
+               "q {} and k {} do not divide into {} and {} heads of one size", dims_to_string(q), dims_to_string(k), heads, groups);
+    const int64_t rows = q.size() == 2 ? q[0] : q[0] * q[1];
+    DS_REQUIRE(rows == (k.size() == 2 ? k[0] : k[0] * k[1]), "q {} and k {} differ in tokens", dims_to_string(q), dims_to_string(k));
+    DS_REQUIRE(a.dropout >= 0 && a.dropout < 1, "dropout {} is outside [0, 1)", a.dropout);
+    for (size_t i = 4; i < 6; ++i)
+        if (in[i].present) DS_REQUIRE(elements(in[i].shape) == rows, "{} must have one entry a token ({}), but is {}", i == 4 ? "tokens" : "key_mask", rows, dims_to_string(in[i].shape));
+    return Types{{in[0].dtype, q}, {DType::f32, {rows, heads}}};
+}
+
+}  // namespace
+
+const OpDef& attention() {
+    static const OpDef op = {
+        .name = "attention", .meaning = "softmax(scale * q k^T) v within sequences", .inputs = {"q", "k", "v", "segments?", "tokens?", "key_mask?"}, .outputs = {"y", "lse"},
+        .attrs = attrs_type<Attention>(), .infer = infer_attention,
+        .gradient = [](GradContext& c) {
+            auto g = c.b.call_all("attention_grad", {c.dy[0], c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.in(3), c.in(4), c.in(5)}, c.node.attrs);
+            g.resize(3);
+            return g;
+        },
+        .shard = [](const Graph& g, const Node& n) {
+            // Heads are independent; with rank 2 or 3 they lie in the last dimension.
+            const int d = g.type(n.in[0]).shape.size() == 4 ? 2 : static_cast<int>(g.type(n.in[0]).shape.size()) - 1;
+            return std::vector<ShardWay>{{{d, d, d, kWhole, kWhole, kWhole}, {d, 1}}};
+        },
+        .cost = [](const Attrs&, In in, In) {
+            // Without run-time data every token is taken to see the whole of an average sequence.
+            const double tokens = static_cast<double>(elements(all_but_last(in[0].shape)));
+            const double sequences = in[3].present ? static_cast<double>(std::max<int64_t>(elements(in[3].shape) - 1, 1)) : static_cast<double>(in[0].shape[0]);
+            return Cost{.flops = 4 * static_cast<double>(elements(in[0].shape)) * tokens / std::max(sequences, 1.0)};
+        },
+        .strided = true, .low_precision = true};
+    return op;
+}
+
+const OpDef& attention_grad() {
+    static const OpDef op = {
+        .name = "attention_grad", .meaning = "gradients of attention", .inputs = {"dy", "q", "k", "v", "y", "lse", "segments?", "tokens?", "key_mask?"},
+        .outputs = {"dq", "dk", "dv"}, .attrs = attrs_type<Attention>(),
+        .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[1], in[2], in[3]}; },
+        .cost = [](const Attrs&, In in, In) { return Cost{.flops = 10 * static_cast<double>(elements(in[1].shape)) * static_cast<double>(last(all_but_last(in[1].shape)))}; },
+        .strided = true};
+    return op;
+}
+
+}  // namespace ds::ops

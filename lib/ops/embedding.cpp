@@ -1,0 +1,40 @@
+// Rows of a table by id:  y[i] = table[ids[i]]. A negative id gives a row of zeros and receives no gradient.
+#include "ops/rules.h"
+
+namespace ds::ops {
+
+const OpDef& embedding() {
+    static const OpDef op = {
+        .name = "embedding", .meaning = "rows of a table by id", .inputs = {"table", "ids"}, .outputs = {"y"}, .attrs = attrs_type<NoAttrs>(),
+        .infer = [](const Attrs&, In in) -> Result<Types> {
+            DS_CHECK(require_float(in[0], "table"));
+            DS_CHECK(require_ids(in[1], "ids"));
+            DS_REQUIRE(in[0].shape.size() == 2, "table must have rank 2, but is {}", dims_to_string(in[0].shape));
+            Shape y = in[1].shape;
+            y.push_back(in[0].shape[1]);
+            return Types{{in[0].dtype, std::move(y)}};
+        },
+        .gradient = [](GradContext& c) {
+            const Type table = c.b.type(c.in(0));
+            const ValueId g = c.b.call("embedding_grad", {c.dy[0], c.in(1)}, Rows{table.shape[0]});
+            return Grads{c.b.cast(g, c.b.grad_dtype(c.in(0))), kNone};
+        },
+        .shard = [](const Graph& g, const Node& n) {
+            const int columns = static_cast<int>(g.type(n.in[1]).shape.size());
+            std::vector<ShardWay> ways = {{{1, kWhole}, {columns}}, {{0, kWhole}, {kPartial}}};  // features, or the vocabulary with partial rows
+            for (int d = 0; d < columns; ++d) ways.push_back({{kWhole, d}, {d}});
+            return ways;
+        },
+        .cheap = true};
+    return op;
+}
+
+const OpDef& embedding_grad() {
+    static const OpDef op = {
+        .name = "embedding_grad", .meaning = "sums of the gradient's rows by id", .inputs = {"dy", "ids", "into?"}, .outputs = {"dtable"}, .attrs = attrs_type<Rows>(),
+        .infer = [](const Attrs& attrs, In in) -> Result<Types> { return Types{{DType::f32, {attrs.as<Rows>().rows, last(in[0].shape)}}}; },
+        .cost = per_element(1), .into = {{0, 2}}};
+    return op;
+}
+
+}  // namespace ds::ops
