@@ -1,0 +1,107 @@
+/* Engines: a model, its optimizer and its schedule, trained by micro-batches with DeepSpeed's semantics.
+   SPDX-License-Identifier: Apache-2.0 */
+#ifndef DSRT_ENGINE_H
+#define DSRT_ENGINE_H
+
+#include <dsrt/data.h>
+#include <dsrt/options.h>
+#include <dsrt/tokenizer.h>
+
+DS_BEGIN_DECLS
+
+/* Every key of the config with path, type, default and meaning, as JSON. ds_free. */
+DS_API ds_status ds_config_describe(char **text);
+
+/* What a run of this config would need: memory by kind, FLOPs, traffic, timetable, as JSON (ds_free). Runs nothing, and allocates no
+   model. Arguments as for ds_engine_create. */
+DS_API ds_status ds_plan(const char *config, const ds_options *options, char **report_json);
+
+/* Makes an engine. config: JSON text (its first byte after blanks and comments is '{'), a path to a JSON file, or NULL for what the
+   environment's DSRT_CONFIG, else DEEPSPEED_CONFIG, holds (text or path). DeepSpeed's keys and dsrt's own: ds_config_describe. options:
+   NULL, or host-supplied parts. Both are copied or retained. Collective. DS_E_CONFIG names the key and the nearest known one. */
+DS_API ds_status ds_engine_create(const char *config, const ds_options *options, ds_engine **out);
+
+/* Runs the model on one micro-batch in training mode (dropout on). b: rows of all of this process's data-parallel ranks; its contents are
+   taken as of the call. loss: mean over the unignored labels of the micro-batch, equal on all processes; NULL: don't wait for it;
+   DS_E_INVALID_ARGUMENT where the batch has no labels. A forward that no backward follows is dropped. Collective. As DeepSpeed's
+   engine(...). */
+DS_API ds_status ds_forward(ds_engine *e, const ds_batch *b, float *loss);
+
+/* The gradient of the last forward's loss, added to what was accumulated; counts a micro-batch. DS_E_STATE: no forward, a second backward
+   of one forward, or past the accumulation boundary (ds_step is due). Collective. */
+DS_API ds_status ds_backward(ds_engine *e);
+
+/* The same for a loss of the host's own. gradients: by output name, of this process's micro-batch loss, shaped like the output, all
+   together; "loss" (rank 0) weights the built-in loss. The engine applies the loss scale and 1/accumulation and averages over processes
+   that hold different rows; masked positions are ignored. Collective. */
+DS_API ds_status ds_backward_from(ds_engine *e, const ds_batch *gradients);
+
+/* Updates the parameters once as many backwards were counted as the config accumulates, and DS_OK; earlier DS_PENDING, nothing happens.
+   May be called after each backward or once. DS_SKIPPED: an fp16 gradient overflowed, the loss scale was lowered, nothing else
+   changed. DS_E_STATE: no backward since the last update. Collective. */
+DS_API ds_status ds_step(ds_engine *e);
+
+/* Drops the gradients accumulated so far and their count; other counters stay. An update does this too. */
+DS_API ds_status ds_zero_grad(ds_engine *e);
+
+/* Forward, backward and step over a whole global batch from `data`. loss: the step's normalised loss; may be NULL. DS_END when the data
+   is exhausted (nothing was done), DS_SKIPPED as ds_step. Collective. */
+DS_API ds_status ds_train_batch(ds_engine *e, ds_data *data, float *loss);
+
+/* Runs the model without dropout and keeps nothing for a backward; a pending forward and gradients stay. Labels and loss are optional.
+   ds_output then reads this pass. Collective. */
+DS_API ds_status ds_eval(ds_engine *e, const ds_batch *b, float *loss);
+
+/* Changes at run time what can be changed: "optimizer.params.lr", "gradient_clipping", "scheduler" ... json: the key's new value.
+   DS_E_UNSUPPORTED: a key that is fixed at creation; DS_E_CONFIG: an unknown key or a bad value. Collective. */
+DS_API ds_status ds_engine_set(ds_engine *e, const char *key, const char *json);
+/* The effective value of a key, as JSON; "" is the whole effective config. ds_free. */
+DS_API ds_status ds_engine_get(ds_engine *e, const char *key, char **json);
+
+/* An output of the later of the last forward and the last eval, this process's rows in order, f32: logits, start_logits, end_logits,
+   last_hidden_state, pooler_output, a graph's own. A snapshot. Masked positions read zero, unless the config's "outputs" names it. Waits
+   for the pass. DS_E_STATE: no pass, or a backward has dropped it; DS_E_NOT_FOUND lists the outputs there are. Collective. */
+DS_API ds_status ds_output(ds_engine *e, const char *name, ds_tensor **out);
+
+/* A number about the run: loss (of the last micro-batch), lr (of the next update), momentum, loss_scale, grad_norm (before clipping),
+   global_steps, global_samples, skipped_steps, micro_steps, tokens_per_second, peak_bytes, plan_bytes ... Any thread, at any time. */
+DS_API ds_status ds_metric(const ds_engine *e, const char *name, double *value);
+
+/* Parameters, by index and name: the names of model.safetensors, tied weights once. Names and shapes live as long as the engine. */
+DS_API ds_status ds_param_count(const ds_engine *e, size_t *n);
+DS_API ds_status ds_param_name(const ds_engine *e, size_t i, const char **name);
+DS_API ds_status ds_param_info(const ds_engine *e, const char *name, int32_t *ndim, const int64_t **shape, int32_t *trainable);
+
+/* What of a parameter. */
+enum { DS_WEIGHT = 0, DS_GRAD = 1, DS_FIRST_MOMENT = 2, DS_SECOND_MOMENT = 3 };
+
+/* Whole tensors in f32, gathered from or scattered to however many ranks. Collective.
+   DS_GRAD: what an update now would apply, before clipping: normalised, reduced, unscaled; zero after an update. It may be set between
+   the boundary's backward and its step only, replaces the reduced gradient, and clipping sees it; elsewhere DS_E_STATE.
+   DS_FIRST_MOMENT: the first moment or the momentum buffer; zeros before the first step. DS_E_UNSUPPORTED where the optimizer has none. */
+DS_API ds_status ds_param_get(ds_engine *e, const char *name, int32_t what, ds_tensor **out);
+DS_API ds_status ds_param_set(ds_engine *e, const char *name, int32_t what, const ds_tensor *t);
+
+/* Writes a checkpoint to dir/tag/, then names it in dir/latest: weights, optimizer, scaler, schedule, counters, random state, data
+   cursor, checksummed; killed at any moment, the old or the new one loads. tag NULL: global_step<N>. options_json NULL, or
+   {"client_state": any JSON, "weights_only": true, "async": true}. Collective. */
+DS_API ds_status ds_save(ds_engine *e, const char *dir, const char *tag, const char *options_json);
+/* Loads one, written under any parallel layout. tag NULL: latest. DS_E_NOT_FOUND, DS_E_CORRUPT name file and tensor. Collective. */
+DS_API ds_status ds_load(ds_engine *e, const char *dir, const char *tag, const char *options_json);
+/* Writes a Hugging Face folder: config.json, model.safetensors, tokenizer files. Collective. */
+DS_API ds_status ds_export(ds_engine *e, const char *dir, const char *options_json);
+
+/* Hears of generated ids as they come. Non-zero stops generation; negative comes back as DS_E_USER. */
+typedef int32_t (*ds_token_fn)(const int32_t *ids, size_t n, void *user);
+
+/* Continues a prompt of n ids. options_json: {"max_new_tokens", "temperature" (0: greedy), "top_k", "top_p", "seed", "eos_id"} or NULL.
+   on_token (may be NULL) runs on this thread. *ids: the new ids, n_ids of them; ds_free. Collective. */
+DS_API ds_status ds_generate(ds_engine *e, const int32_t *prompt, size_t n, const char *options_json, ds_token_fn on_token, void *user,
+                             int32_t **ids, size_t *n_ids);
+
+/* Frees threads, memory, files and communicators. What still refers to the engine then answers DS_E_STATE. */
+DS_API void ds_engine_destroy(ds_engine *e);
+
+DS_END_DECLS
+
+#endif /* DSRT_ENGINE_H */

@@ -1,0 +1,46 @@
+/* Options: parts that a host supplies to an engine beside its config. And the cancel switch.
+   SPDX-License-Identifier: Apache-2.0 */
+#ifndef DSRT_OPTIONS_H
+#define DSRT_OPTIONS_H
+
+#include <dsrt/graph.h>
+
+DS_BEGIN_DECLS
+
+/* A switch that ends calls in progress: they answer DS_E_CANCELLED at the next safe point, with the state of the last update, pending
+   gradients dropped and the data cursor rewound; all processes of a job agree first. It stays on until it is set to 0. */
+DS_API ds_status ds_cancel_create(ds_cancel **out);
+/* Any thread, and signal handlers. on: 0 or 1. */
+DS_API ds_status ds_cancel_set(ds_cancel *c, int32_t on);
+DS_API void ds_cancel_destroy(ds_cancel *c);
+
+/* An empty set of options. Each part is retained by the options and by every engine created with them. */
+DS_API ds_status ds_options_create(ds_options **out);
+
+/* The model: the graph as of this call (later additions to g are not seen), in place of the config's "model". */
+DS_API ds_status ds_options_set_graph(ds_options *o, ds_graph *g);
+
+DS_API ds_status ds_options_set_cancel(ds_options *o, ds_cancel *c);
+
+/* The communicator of the job, as the integer of MPI_Comm_c2f. Creating an engine duplicates it. */
+DS_API ds_status ds_options_set_mpi(ds_options *o, int32_t fortran_comm);
+
+/* A host's own optimizer, in place of the config's. */
+typedef struct ds_optimizer_callbacks {
+    size_t struct_size;          /* sizeof(ds_optimizer_callbacks) */
+    void *user;
+    int32_t floats_per_element;  /* state the engine keeps, shards and checkpoints: so many f32 numbers an element, zero at first */
+    /* Updates weight[0..n) from gradient[0..n), in f32: a span of this rank's shard of `parameter` (always cut alike). state holds
+       n * floats_per_element numbers: those of element i at i * floats_per_element. step counts updates from 1. Runs on
+       the thread that called ds_step or ds_train_batch, span after span. Negative: the call ends with DS_E_USER. */
+    int32_t (*update)(void *user, const char *parameter, int64_t step, double lr, float *weight, const float *gradient, float *state,
+                      size_t n);
+    void (*release)(void *user);
+} ds_optimizer_callbacks;
+DS_API ds_status ds_options_set_optimizer(ds_options *o, const ds_optimizer_callbacks *callbacks);
+
+DS_API void ds_options_destroy(ds_options *o);
+
+DS_END_DECLS
+
+#endif /* DSRT_OPTIONS_H */

@@ -1,0 +1,42 @@
+/* Tokenizers: text to ids and back, equal to Hugging Face's `tokenizers` on the same files.
+   SPDX-License-Identifier: Apache-2.0 */
+#ifndef DSRT_TOKENIZER_H
+#define DSRT_TOKENIZER_H
+
+#include <dsrt/batch.h>
+
+DS_BEGIN_DECLS
+
+/* Reads a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder that holds one of them. Immutable afterwards: any number of
+   threads may use it. DS_E_NOT_FOUND, DS_E_IO, DS_E_CORRUPT name the file; DS_E_UNSUPPORTED a component that is not built. */
+DS_API ds_status ds_tokenizer_load(const char *path, ds_tokenizer **out);
+
+/* Tokenises a text, or a text and a pair (NULL: none). Bad UTF-8 reads as U+FFFD. add_special_tokens: 0 or 1, the file's template.
+   The file's own truncation and padding are ignored. */
+DS_API ds_status ds_tokenizer_encode(const ds_tokenizer *t, const char *text, size_t text_bytes, const char *pair, size_t pair_bytes,
+                                     int32_t add_special_tokens, ds_encoding **out);
+
+/* The encoding's numbers, one a token; they belong to it and live until it is destroyed. n is the number of tokens.
+   Offsets: 2n numbers, begin and end of each token in Unicode code points of its own text (a pair's begin at 0); special tokens 0, 0. */
+DS_API ds_status ds_encoding_ids(const ds_encoding *e, const int32_t **ids, size_t *n);
+DS_API ds_status ds_encoding_type_ids(const ds_encoding *e, const int32_t **ids, size_t *n);
+DS_API ds_status ds_encoding_offsets(const ds_encoding *e, const int64_t **begin_end, size_t *n);
+DS_API void ds_encoding_destroy(ds_encoding *e);
+
+/* Tokenises n NUL-terminated texts (each with its pair, unless pairs is NULL) and sets input_ids and attention_mask, i64, n x length, in
+   `out`, and token_type_ids where pairs are given or the template uses them. options_json, or NULL for the defaults, as in transformers'
+   tokenizer(texts, ...): {"add_special_tokens", "max_length" (special tokens count), "truncation", "padding": "longest" | "max_length" |
+   false (all texts must then have one length), "pad_to_multiple_of"}. On an error `out` is unchanged. */
+DS_API ds_status ds_tokenizer_encode_batch(const ds_tokenizer *t, const char *const *texts, const char *const *pairs, size_t n,
+                                           const char *options_json, ds_batch *out);
+
+/* The text of n ids, NUL-terminated; *bytes, without the NUL, may be NULL. skip_special: 1 leaves special tokens out.
+   *text belongs to the caller: ds_free. DS_E_INVALID_ARGUMENT: an id that the vocabulary lacks. */
+DS_API ds_status ds_tokenizer_decode(const ds_tokenizer *t, const int32_t *ids, size_t n, int32_t skip_special, char **text,
+                                     size_t *bytes);
+
+DS_API void ds_tokenizer_destroy(ds_tokenizer *t);
+
+DS_END_DECLS
+
+#endif /* DSRT_TOKENIZER_H */
