@@ -1,0 +1,43 @@
+// Passes: each takes a graph for one device and one shape and gives one that computes the same, or more. A pass is one file and one row of
+// passes.def, which is also their order. `run_passes` owns naming, verification and dumping, so a pass is only its idea.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ir/graph.h"
+
+namespace ds {
+
+struct PrecisionRule {
+    std::string match;  // glob over parameter names, or an op's name
+    DType dtype = DType::f32;
+};
+
+struct PassOptions {
+    DType precision = DType::f32;              // of matrix products and what feeds them: f32, bf16 or f16
+    std::vector<PrecisionRule> precision_rules;  // first match wins over `precision`
+    bool train = false;                        // evaluation drops dropout and makes no gradients
+    bool accumulate = false;                   // gradients are added to those of the micro-batches before
+    std::vector<std::string> seeds{"loss"};    // whose gradients start the backward pass: "loss", or names of outputs
+    int recompute = 0;                         // 0 keeps everything, 1 recomputes cheap ops, 2 recomputes blocks from their inputs
+    std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
+};
+
+struct Pass {
+    std::string_view name;
+    Status (*run)(Graph& graph, const PassOptions& options);
+};
+
+std::vector<Pass> all_passes();  // in order
+const Pass* find_pass(std::string_view name);
+Status run_passes(Graph& graph, const PassOptions& options);
+
+// Shared by passes.
+void replace_uses(Graph& graph, ValueId from, ValueId to);
+std::vector<int> producers(const Graph& graph);  // node index of each value's producer, -1 for operands of the graph
+bool glob_match(std::string_view pattern, std::string_view text);  // * any run of characters, ? any one
+
+}  // namespace ds

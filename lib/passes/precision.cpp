@@ -1,0 +1,94 @@
+// Mixed precision, as autocast has it: matrix products and what feeds them run in bf16 or fp16, everything else stays as wide as its operands.
+// Weights that only feed low products are read from their shadows, which the optimizer refreshes; norms whose result only feeds low products write
+// it low at once.
+#include <map>
+
+#include "ir/builder.h"
+#include "passes/pass.h"
+
+namespace ds::passes {
+namespace {
+
+class Lowering {
+public:
+    Lowering(Graph& graph, const PassOptions& options) : graph_(graph), options_(options) {}
+
+    Status run() {
+        std::vector<Node> nodes = std::move(graph_.nodes);
+        graph_.nodes.clear();
+        for (Node& node : nodes) {
+            const DType type = node.op->low_inputs ? type_for(node) : DType::f32;
+            for (size_t i = 0; i < node.in.size(); ++i) {
+                ValueId& id = node.in[i];
+                if (id == kNone || !is_float(graph_.type(id).dtype)) continue;
+                if (static_cast<int>(i) < node.op->low_inputs) id = in_type(id, type);
+            }
+            DS_TRY(const auto types, infer(*node.op, node.attrs, graph_.types(node.in)));
+            for (size_t i = 0; i < types.size(); ++i) graph_.value(node.out[i]).type = types[i];
+            graph_.nodes.push_back(std::move(node));
+        }
+        fold_into_norms();
+        return ok();
+    }
+
+private:
+    DType type_for(const Node& node) const {
+        for (const PrecisionRule& rule : options_.precision_rules) {
+            if (glob_match(rule.match, node.op->name)) return rule.dtype;
+            for (const ValueId id : node.in)
+                if (id != kNone && graph_.value(id).kind == Kind::param && glob_match(rule.match, graph_.value(id).name)) return rule.dtype;
+        }
+        return options_.precision;
+    }
+
+    ValueId in_type(ValueId id, DType type) {
+        if (graph_.type(id).dtype == type) return id;
+        const auto known = casts_.find({id, type});
+        if (known != casts_.end()) return known->second;
+        ValueId made;
+        if (const Value& v = graph_.value(id); v.kind == Kind::param) {
+            made = graph_.add_value({.name = v.name + "." + std::string(name_of(type)), .type = {type, v.type.shape}, .kind = Kind::shadow, .of = id, .trainable = v.trainable});
+        } else {
+            Builder b(graph_);
+            made = b.cast(id, type);
+        }
+        return casts_[{id, type}] = made;
+    }
+
+    // A norm whose y is read by casts to one type only: y gets that type.
+    void fold_into_norms() {
+        std::map<ValueId, std::vector<const Node*>> readers;
+        for (const Node& node : graph_.nodes)
+            for (const ValueId id : node.in) readers[id].push_back(&node);
+        for (const ValueId id : roots(graph_)) readers[id].push_back(nullptr);
+        std::map<ValueId, ValueId> folded;
+        for (Node& norm : graph_.nodes) {
+            if (norm.attrs.type() != attrs_type<Norm>() || readers[norm.out[0]].empty()) continue;
+            const Node* first = readers[norm.out[0]].front();
+            bool all_casts = true;
+            for (const Node* reader : readers[norm.out[0]])
+                all_casts &= reader && reader->op->name == "cast" && reader->attrs.as<Cast>().to == first->attrs.as<Cast>().to;
+            if (!all_casts) continue;
+            Norm attrs = norm.attrs.as<Norm>();
+            attrs.out = first->attrs.as<Cast>().to;
+            norm.attrs = attrs;
+            graph_.value(norm.out[0]).type.dtype = attrs.out;
+            for (const Node* reader : readers[norm.out[0]]) folded[reader->out[0]] = norm.out[0];
+        }
+        std::erase_if(graph_.nodes, [&](const Node& n) { return folded.count(n.out[0]) > 0; });
+        for (const auto& [cast, y] : folded) replace_uses(graph_, cast, y);
+    }
+
+    Graph& graph_;
+    const PassOptions& options_;
+    std::map<std::pair<ValueId, DType>, ValueId> casts_;
+};
+
+}  // namespace
+
+Status precision(Graph& graph, const PassOptions& options) {
+    if (options.precision == DType::f32 && options.precision_rules.empty()) return ok();
+    return Lowering(graph, options).run();
+}
+
+}  // namespace ds::passes
