@@ -31,11 +31,16 @@ public:
         for (const ValueId id : graph_.inputs) {
             if (uses_[static_cast<size_t>(id)] == 0) continue;
             open(id, -1);
-            if (graph_.value(id).kind != Kind::input) group(id).external = id;
+            const Value& v = graph_.value(id);
+            group(id).kind = v.kind;
+            group(id).of = v.kind == Kind::grad ? v.of : id;
         }
         for (size_t i = 0; i < graph_.nodes.size(); ++i) find_concat(static_cast<int>(i));
         for (size_t i = 0; i < graph_.nodes.size(); ++i) visit(static_cast<int>(i));
-        for (const auto& [param, grad] : graph_.grads) group(grad).external = external_grad(param, grad);
+        for (const auto& [param, grad] : graph_.grads) {
+            group(grad).kind = Kind::grad;
+            group(grad).of = param;
+        }
         return std::move(plan_);
     }
 
@@ -135,8 +140,7 @@ private:
         if (p.offset != 0 || p.row_stride != columns(graph_.type(id)) || g.bytes != bytes(graph_.type(id)) || g.last > index) return false;
         if (std::count(node.in.begin(), node.in.end(), id) != 1) return false;
         const Value& v = graph_.value(id);
-        if (g.external != kNone) return v.kind == Kind::grad;
-        return v.kind == Kind::computed;
+        return in_arena(g) ? v.kind == Kind::computed : g.kind == Kind::grad;
     }
 
     bool view_of_dense(const Node& node) const {
@@ -154,14 +158,6 @@ private:
             if (static_cast<int>(readers_[static_cast<size_t>(out)].size()) != uses_[static_cast<size_t>(out)]) return false;  // also a result
         }
         return true;
-    }
-
-    ValueId external_grad(ValueId param, ValueId grad) {
-        // The grad operand of the graph when gradients accumulate, else the param itself stands for its gradient's buffer.
-        for (const ValueId id : graph_.inputs)
-            if (graph_.value(id).kind == Kind::grad && graph_.value(id).of == param) return id;
-        (void)grad;
-        return param;
     }
 
     const Graph& graph_;
@@ -182,7 +178,7 @@ void place_groups(const Graph& graph, const std::vector<int64_t>& scratch_bytes,
     const auto nodes = static_cast<int>(graph.nodes.size());
     plan.scratch.assign(graph.nodes.size(), 0);
     for (Group& g : plan.groups)
-        if (g.external == kNone) blocks.push_back({aligned(g.bytes), g.first, g.last, &g.arena_offset});
+        if (in_arena(g)) blocks.push_back({aligned(g.bytes), g.first, g.last, &g.arena_offset});
     for (int i = 0; i < nodes; ++i)
         if (scratch_bytes[static_cast<size_t>(i)] > 0) blocks.push_back({aligned(scratch_bytes[static_cast<size_t>(i)]), i, i, &plan.scratch[static_cast<size_t>(i)]});
 
@@ -210,7 +206,7 @@ void place_groups(const Graph& graph, const std::vector<int64_t>& scratch_bytes,
 std::string memory_table(const Graph& graph, const MemoryPlan& plan) {
     std::string text = fmt::format("# {}: arena {} bytes, most alive at one time {} bytes\n# offset bytes first last name\n", graph.name, plan.arena_bytes, plan.lower_bound_bytes);
     for (const Group& g : plan.groups)
-        if (g.external == kNone) text += fmt::format("{} {} {} {} {}\n", g.arena_offset, g.bytes, g.first, g.last, g.name);
+        if (in_arena(g)) text += fmt::format("{} {} {} {} {}\n", g.arena_offset, g.bytes, g.first, g.last, g.name);
     return text;
 }
 

@@ -20,10 +20,13 @@ struct Placement {
 struct Group {
     int64_t bytes = 0;
     int first = 0, last = 0;         // nodes between which it lives, inclusive
-    int64_t arena_offset = -1;       // in the arena; -1 for memory that others own:
-    ValueId external = kNone;        // the param, shadow or grad value whose buffer this is
+    Kind kind = Kind::computed;      // computed and input lie in the arena; param, shadow and grad are buffers that the engine owns
+    ValueId of = kNone;              // whose: the param, or the shadow value
+    int64_t arena_offset = -1;
     std::string name;                // of its largest value, for people
 };
+
+inline bool in_arena(const Group& g) { return g.kind == Kind::computed || g.kind == Kind::input; }
 
 struct MemoryPlan {
     std::vector<Placement> of;       // by value

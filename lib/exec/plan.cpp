@@ -1,0 +1,146 @@
+#include "exec/plan.h"
+
+#include <chrono>
+
+#include "base/log.h"
+#include "ir/op.h"
+
+namespace ds {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double microseconds(Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double, std::micro>(end - begin).count(); }
+
+}  // namespace
+
+Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, Workers& workers) {
+    auto plan = std::make_unique<Plan>();
+    plan->graph_ = std::move(graph);
+    plan->memory_ = group_values(plan->graph_);
+    Status status;
+    workers.run_one([&] { status = plan->choose_kernels(backend, workers.size()); });
+    DS_CHECK(status);
+    std::vector<int64_t> scratch(plan->graph_.nodes.size(), 0);
+    for (const Step& step : plan->steps_) scratch[static_cast<size_t>(step.node_index)] = step.prepared.scratch_bytes;
+    place_groups(plan->graph_, scratch, plan->memory_);
+    plan->tickets_ = std::make_unique<std::atomic<int64_t>[]>(static_cast<size_t>(plan->ticket_count_) + 1);
+    return plan;
+}
+
+Tensor Plan::tensor_of(ValueId id) const {
+    Tensor t;
+    if (id == kNone) return t;
+    const Type& type = graph_.type(id);
+    t.dtype = type.dtype;
+    t.rank = static_cast<int32_t>(type.shape.size());
+    std::copy(type.shape.begin(), type.shape.end(), t.dims);
+    const Placement& p = memory_.of[static_cast<size_t>(id)];
+    t.row_stride = p.group >= 0 ? p.row_stride : t.columns();
+    t.present = true;
+    return t;
+}
+
+Status Plan::choose_kernels(Backend backend, int threads) {
+    steps_.reserve(graph_.nodes.size());
+    bool in_backward = false;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+        const Node& node = graph_.nodes[i];
+        if (node.backward && !in_backward) {
+            in_backward = true;
+            first_backward_ = steps_.size();
+        }
+        if (node.op->cost) {
+            const auto in = graph_.types(node.in), out = graph_.types(node.out);
+            std::vector<Type> padded = in;
+            padded.resize(std::max(in.size(), node.op->inputs.size()), Type{.present = false});
+            flops_ += node.op->cost(node.attrs, padded, out).flops;
+        }
+        if (memory_.skipped[i]) continue;
+        Step step{.node = &node, .node_index = static_cast<int>(i), .first_ticket = ticket_count_};
+        for (const ValueId id : node.in) step.in.push_back(tensor_of(id));
+        if (!node.op->has_variadic_inputs()) step.in.resize(node.op->inputs.size());
+        for (const ValueId id : node.out) step.out.push_back(tensor_of(id));
+        if (!node.op->has_variadic_outputs()) step.out.resize(std::max(step.out.size(), node.op->outputs.size()));
+        const KernelList* list = kernels_of(node.op->name, backend);
+        if (!list) return fail(Code::E_UNSUPPORTED, "{}: there is no kernel for this op", node.op->name);
+        const Request request{step.in, step.out, node.attrs.get(), threads};
+        std::string reasons;
+        for (const KernelImpl& kernel : *list) {
+            const char* why_not = kernel.declines(request);
+            if (why_not) {
+                reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel.name, why_not);
+                continue;
+            }
+            auto prepared = kernel.prepare(request);
+            if (!prepared.ok()) return std::move(std::move(prepared).status()).within(node.op->name);
+            step.kernel = &kernel;
+            step.prepared = std::move(prepared).value();
+            break;
+        }
+        if (!step.kernel) return fail(Code::E_UNSUPPORTED, "{}: no kernel serves these shapes and types ({})", node.op->name, reasons);
+        if (!reasons.empty()) log(Level::trace, "dispatch", "{}: {} ({})", node.op->name, step.kernel->name, reasons);
+        ticket_count_ += static_cast<int>(step.prepared.phases.size());
+        steps_.push_back(std::move(step));
+    }
+    if (!in_backward) first_backward_ = steps_.size();
+    return ok();
+}
+
+void Plan::place(std::byte* arena, const std::function<void*(Kind, ValueId)>& buffer_of) {
+    arena_ = arena;
+    bases_.assign(memory_.groups.size(), nullptr);
+    for (size_t i = 0; i < memory_.groups.size(); ++i) {
+        const Group& g = memory_.groups[i];
+        bases_[i] = in_arena(g) ? static_cast<void*>(arena + g.arena_offset) : buffer_of(g.kind, g.of);
+    }
+    for (Step& step : steps_) {
+        for (size_t i = 0; i < step.node->in.size(); ++i) step.in[i].data = step.node->in[i] == kNone ? nullptr : address(step.node->in[i]);
+        for (size_t i = 0; i < step.node->out.size(); ++i) step.out[i].data = address(step.node->out[i]);
+    }
+}
+
+void* Plan::address(ValueId id) const {
+    const Placement& p = memory_.of[static_cast<size_t>(id)];
+    return p.group < 0 ? nullptr : static_cast<std::byte*>(bases_[static_cast<size_t>(p.group)]) + p.offset;
+}
+
+Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const std::atomic<int>* cancel, std::vector<Span>* timeline) {
+    for (int i = 0; i <= ticket_count_; ++i) tickets_[static_cast<size_t>(i)].store(0, std::memory_order_relaxed);
+    stopped_.store(0, std::memory_order_relaxed);
+    std::vector<std::vector<Span>> spans(timeline ? static_cast<size_t>(workers.size()) : 0);
+    workers.run([&](Team team) { work(part, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr); });
+    for (auto& list : spans) timeline->insert(timeline->end(), list.begin(), list.end());
+    return stopped_.load(std::memory_order_relaxed) ? Status(Code::E_CANCELLED, "the call was cancelled between two kernels") : ok();
+}
+
+void Plan::work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const std::atomic<int>* cancel, std::vector<Span>* timeline) {
+    const size_t begin = part == Part::forward ? 0 : first_backward_, end = part == Part::forward ? first_backward_ : steps_.size();
+    const auto start = Clock::now();
+    for (size_t i = begin; i < end; ++i) {
+        const Step& step = steps_[i];
+        if (team.rank == 0 && cancel && cancel->load(std::memory_order_relaxed)) stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
+        Call call{step.in.data(), step.out.data(), step.node->attrs.get(), step.prepared.state.get(), arena_ + memory_.scratch[static_cast<size_t>(step.node_index)], &runtime, nullptr};
+        const auto from = timeline ? Clock::now() : start;
+        for (size_t phase = 0; phase < step.prepared.phases.size(); ++phase) {
+            call.ticket = &tickets_[static_cast<size_t>(step.first_ticket) + phase];
+            step.prepared.phases[phase](call, team);
+            if (timeline && phase + 1 == step.prepared.phases.size()) timeline->push_back({team.rank, step.node->op->name.data(), microseconds(start, from), microseconds(start, Clock::now())});
+            barrier.arrive_and_wait();
+        }
+        // Set before the barrier that every thread has just passed, for this step or an earlier one: all leave together.
+        const int stop = stopped_.load(std::memory_order_relaxed);
+        if (stop && stop <= static_cast<int>(i) + 1) return;
+    }
+}
+
+std::string Plan::describe() const {
+    std::string text;
+    for (const Step& step : steps_) {
+        text += fmt::format("{} {} ->", step.node->op->name, step.kernel->name);
+        for (const ValueId id : step.node->out) text += " " + to_string(graph_.type(id));
+        text += step.node->backward ? " (backward)\n" : "\n";
+    }
+    return text;
+}
+
+}  // namespace ds
