@@ -30,6 +30,15 @@ inline void store(void* data, DType type, int64_t i, double x) {
 class Array {
 public:
     Array() = default;  // an absent optional input
+    Array(const Array& other) : tensor_(other.tensor_), bytes_(other.bytes_.size(), kCanary) {  // where base() lies depends on the memory
+        if (tensor_.present) std::memcpy(base(), other.base(), static_cast<size_t>(tensor_.rows() * tensor_.row_stride * size_of(tensor_.dtype)));
+    }
+    Array& operator=(Array other) {
+        std::swap(tensor_, other.tensor_);
+        bytes_.swap(other.bytes_);
+        return *this;
+    }
+    Array(Array&&) = default;
 
     // row_gap: elements left free after each row.
     Array(DType type, std::vector<int64_t> dims, int64_t row_gap = 0) {
