@@ -1,0 +1,70 @@
+// Pieces of transformers that the families share. Parameter names are those transformers saves.
+#pragma once
+
+#include "models/model.h"
+
+namespace ds::models {
+
+// A prefix of parameter names: w("mlp") / "c_fc" is "...mlp.c_fc".
+struct Scope {
+    std::string prefix;
+    Scope operator()(const std::string& name) const { return {prefix.empty() ? name : prefix + "." + name}; }
+    std::string name(const std::string& leaf) const { return prefix.empty() ? leaf : prefix + "." + leaf; }
+};
+
+class Blocks {
+public:
+    Blocks(Builder& builder, double initializer_range) : b(builder), std_(initializer_range) {}
+
+    ValueId weight(const Scope& w, const std::string& leaf, Shape shape) { return b.param(w.name(leaf), std::move(shape), {Init::Type::normal, std_}); }
+    ValueId zeros(const Scope& w, const std::string& leaf, Shape shape) { return b.param(w.name(leaf), std::move(shape), {Init::Type::zeros}); }
+    ValueId ones(const Scope& w, const std::string& leaf, Shape shape) { return b.param(w.name(leaf), std::move(shape), {Init::Type::ones}); }
+
+    // torch's Linear: weight [out, in].
+    ValueId linear(ValueId x, const Scope& w, int64_t out, bool bias = true) {
+        const ValueId weight_id = weight(w, "weight", {out, width(x), });
+        return b.call("matmul", {x, weight_id, bias ? zeros(w, "bias", {out}) : kNone}, Matmul{.transpose_b = true}, w.prefix);
+    }
+    // GPT-2's Conv1D: weight [in, out].
+    ValueId conv1d(ValueId x, const Scope& w, int64_t out) {
+        const ValueId weight_id = weight(w, "weight", {width(x), out});
+        return b.call("matmul", {x, weight_id, zeros(w, "bias", {out})}, Matmul{}, w.prefix);
+    }
+    ValueId layernorm(ValueId x, const Scope& w, double eps) {
+        return b.call("layernorm", {x, ones(w, "weight", {width(x)}), zeros(w, "bias", {width(x)})}, Norm{.eps = eps}, w.prefix);
+    }
+    ValueId rmsnorm(ValueId x, const Scope& w, double eps) { return b.call("rmsnorm", {x, ones(w, "weight", {width(x)})}, Norm{.eps = eps}, w.prefix); }
+    ValueId embedding(ValueId ids, const Scope& w, int64_t rows, int64_t features) {
+        return b.call("embedding", {weight(w, "weight", {rows, features}), ids}, {}, w.prefix);
+    }
+    ValueId attention(TokenStream& s, ValueId q, ValueId k, ValueId v, Attention attrs) {
+        if (attrs.dropout > 0) attrs.salt = s.next_salt();
+        return b.call("attention", {q, k, v, s.segments(), attrs.window > 0 || attrs.dropout > 0 ? s.places() : kNone, s.key_mask()}, attrs);
+    }
+    ValueId boundary(ValueId x) {
+        if (x != kNone) b.graph().value(x).boundary = true;
+        return x;
+    }
+    int64_t width(ValueId x) const { return x == kNone || b.type(x).shape.empty() ? 0 : b.type(x).shape.back(); }
+
+    Builder& b;
+
+private:
+    double std_;
+};
+
+// The activation functions of transformers' ACT2FN that the families use.
+struct Activation {
+    std::string op;
+    Attrs attrs;
+    ValueId operator()(Builder& b, ValueId x) const { return b.call(op, {x}, attrs); }
+};
+inline Result<Activation> activation_named(const std::string& name, const char* key) {
+    if (name == "gelu") return Activation{"gelu", Gelu{false}};
+    if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return Activation{"gelu", Gelu{true}};
+    if (name == "relu" || name == "tanh") return Activation{name, {}};
+    if (name == "silu" || name == "swish") return Activation{"silu", {}};
+    return fail(Code::E_UNSUPPORTED, "config.json: {}: \"{}\" is not built; there are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish and tanh", key, name);
+}
+
+}  // namespace ds::models

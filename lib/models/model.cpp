@@ -1,0 +1,102 @@
+#include "models/model.h"
+
+#include <algorithm>
+
+namespace ds {
+
+#define DS_MODEL(type, family) namespace models { Result<std::unique_ptr<Model>> family(const Json& config, Task task); }
+#include "models/models.def"
+#undef DS_MODEL
+
+namespace {
+
+constexpr std::pair<std::string_view, Task> kHeads[] = {
+    {"ForCausalLM", Task::causal_lm}, {"LMHeadModel", Task::causal_lm}, {"ForMaskedLM", Task::masked_lm}, {"ForPreTraining", Task::masked_lm},
+    {"ForSequenceClassification", Task::sequence_classification}, {"ForTokenClassification", Task::token_classification},
+    {"ForQuestionAnswering", Task::question_answering}, {"Model", Task::none}};
+
+Result<Task> task_of(const Json& config) {
+    const auto found = config.find("architectures");
+    if (found == config.end() || found->is_null() || found->empty()) return Task::none;
+    if (!found->is_array() || !found->front().is_string()) return fail(Code::E_CONFIG, "config.json: architectures must be a list of names, not {}", found->dump());
+    const std::string name = found->front().get<std::string>();
+    for (const auto& [suffix, task] : kHeads)
+        if (name.ends_with(suffix)) return task;
+    return fail(Code::E_UNSUPPORTED, "config.json: architectures: {}: this head is not built; there are *ForCausalLM, *LMHeadModel, *ForMaskedLM, "
+                "*ForSequenceClassification, *ForTokenClassification, *ForQuestionAnswering and *Model", name);
+}
+
+}  // namespace
+
+std::string_view name_of(Task task) {
+    constexpr std::string_view names[] = {"", "causal", "mlm", "sequence_classification", "token_classification", "question_answering"};
+    return names[static_cast<int>(task)];
+}
+
+void TokenStream::classify_tokens(ValueId hidden, const std::function<ValueId(ValueId)>& logits_of) {
+    if (wants("logits")) {
+        const ValueId logits = logits_of(hidden);
+        output("logits", logits);
+        if (shape_.labels) b_.graph().loss = b_.call("cross_entropy", {labelled(logits), labels()}, {}, "loss");
+    } else if (shape_.labels) {
+        b_.graph().loss = b_.call("cross_entropy", {logits_of(labelled(hidden)), labels()}, {}, "loss");
+    }
+}
+
+int64_t Fields::integer(const char* key, std::optional<int64_t> otherwise) {
+    const auto found = config_.find(key);
+    if ((found == config_.end() || found->is_null()) && otherwise) return *otherwise;
+    if (found == config_.end() || !found->is_number_integer() || found->get<int64_t>() < 0 || found->get<int64_t>() > INT32_MAX) {
+        refuse(fail(Code::E_CONFIG, "config.json: {} must be a non-negative integer, not {}", key, found == config_.end() ? "absent" : found->dump()));
+        return 1;
+    }
+    return found->get<int64_t>();
+}
+
+double Fields::number(const char* key, std::optional<double> otherwise) {
+    const auto found = config_.find(key);
+    if ((found == config_.end() || found->is_null()) && otherwise) return *otherwise;
+    if (found == config_.end() || !found->is_number()) {
+        refuse(fail(Code::E_CONFIG, "config.json: {} must be a number, not {}", key, found == config_.end() ? "absent" : found->dump()));
+        return 0;
+    }
+    return found->get<double>();
+}
+
+bool Fields::boolean(const char* key, bool otherwise) {
+    const auto found = config_.find(key);
+    if (found == config_.end() || found->is_null()) return otherwise;
+    if (!found->is_boolean()) refuse(fail(Code::E_CONFIG, "config.json: {} must be true or false, not {}", key, found->dump()));
+    return found->is_boolean() && found->get<bool>();
+}
+
+std::string Fields::text(const char* key, const std::string& otherwise) {
+    const auto found = config_.find(key);
+    if (found == config_.end() || found->is_null()) return otherwise;
+    if (!found->is_string()) {
+        refuse(fail(Code::E_CONFIG, "config.json: {} must be a string, not {}", key, found->dump()));
+        return otherwise;
+    }
+    return found->get<std::string>();
+}
+
+Result<std::unique_ptr<Model>> make_model(const Json& config) {
+    if (!config.is_object()) return fail(Code::E_CONFIG, "config.json: must be an object");
+    const std::string type = config.value("model_type", Json("")).is_string() ? config.value("model_type", std::string()) : "";
+    DS_TRY(const Task task, task_of(config));
+    std::string known;
+#define DS_MODEL(model_type, builder)                                                         \
+    known += (known.empty() ? "" : ", ") + std::string(#model_type);                          \
+    if (type == #model_type) {                                                                \
+        DS_TRY(auto model, models::builder(config, task));                                     \
+        model->task = task;                                                                   \
+        model->family = type;                                                                 \
+        model->config = config;                                                               \
+        return model;                                                                         \
+    }
+#include "models/models.def"
+#undef DS_MODEL
+    return fail(Code::E_UNSUPPORTED, "config.json: model_type \"{}\" is not built; there are: {}", type, known);
+}
+
+}  // namespace ds

@@ -1,0 +1,106 @@
+// A model family: plain math for one device, written once. It reads a Hugging Face config.json and appends nodes to a graph; no rank, no element
+// type, no cache, no strategy.
+//
+// Models compute on a packed stream of tokens: the rows of a batch one after another without their padding, [tokens, features]. Where a row
+// begins and ends is run-time data (`segments`), so one graph serves every batch of as many tokens.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "ir/builder.h"
+
+namespace ds {
+
+enum class Task { none, causal_lm, masked_lm, sequence_classification, token_classification, question_answering };
+std::string_view name_of(Task task);
+
+// How many tokens, rows and labels the graph is built for.
+struct StreamShape {
+    int64_t tokens = 0;    // of the stream, padding of the bucket included
+    int64_t rows = 0;
+    int64_t length = 0;    // of the padded batch; tokens == rows * length where `whole`
+    int64_t labelled = 0;  // tokens whose loss is computed; equal to `tokens`: all of them, in place
+    bool whole = false;    // masked positions are computed too
+    bool masked = false;   // whole, and some position is masked: keys need a mask
+    bool labels = false;   // a loss is wanted
+    bool types = false;    // the batch has token_type_ids
+    auto operator<=>(const StreamShape&) const = default;
+};
+
+// The operands that a batch brings, as a model sees them. Each becomes an input of the graph when it is first asked for.
+class TokenStream {
+public:
+    TokenStream(Builder& b, StreamShape shape, std::set<std::string> outputs) : b_(b), shape_(shape), outputs_(std::move(outputs)) {}
+
+    const StreamShape& shape() const { return shape_; }
+    ValueId ids() { return input("ids", {shape_.tokens}); }              // of the vocabulary
+    ValueId places() { return input("places", {shape_.tokens}); }        // row * length + place in the row: names the token in the whole batch
+    ValueId positions() { return input("positions", {shape_.tokens}); }
+    bool has_types() const { return shape_.types; }
+    ValueId types() { return input("types", {shape_.tokens}); }
+    ValueId segments() { return input("segments", {shape_.rows + 1}); }  // first token of each row, then the end of the last
+    ValueId key_mask() { return shape_.masked ? input("key_mask", {shape_.tokens}, DType::u8) : kNone; }
+    ValueId first() { return input("first", {shape_.rows}); }            // first token of each row ([CLS])
+    ValueId labels() { return input("labels", {shape_.labelled}); }
+    ValueId row_labels(std::string name = "row_labels") { return input(std::move(name), {shape_.rows}); }
+    // The rows of x whose loss is computed.
+    ValueId labelled(ValueId x) {
+        return shape_.labelled == shape_.tokens ? x : b_.call("embedding", {x, input("label_rows", {shape_.labelled})}, {}, "labelled");
+    }
+    bool wants(std::string_view output) const { return outputs_.count(std::string(output)) > 0; }
+    void output(std::string name, ValueId id) { if (wants(name)) b_.graph().outputs.emplace_back(std::move(name), id); }
+    // Given labels, `logits_of(x)` of all rows when they are an output, else of the labelled rows only; sets the loss.
+    void classify_tokens(ValueId hidden, const std::function<ValueId(ValueId)>& logits_of);
+    int64_t next_salt() { return ++salt_; }
+    ValueId dropout(ValueId x, double p) { return p > 0 ? b_.call("dropout", {x, places()}, Dropout{p, next_salt()}) : x; }
+
+private:
+    ValueId input(std::string name, Shape shape, DType dtype = DType::i32) {
+        const ValueId known = b_.graph().find(name);
+        return known != kNone ? known : b_.input(std::move(name), dtype, std::move(shape));
+    }
+    Builder& b_;
+    StreamShape shape_;
+    std::set<std::string> outputs_;
+    int64_t salt_ = 0;
+};
+
+class Model {
+public:
+    virtual ~Model() = default;
+    // Appends the forward pass: declares parameters, sets outputs that the stream wants, and the loss when there are labels.
+    virtual void build(Builder& b, TokenStream& stream) const = 0;
+
+    Task task = Task::none;
+    std::string family;
+    Json config;                          // config.json, overrides merged
+    std::string base_prefix;              // "bert.": may be absent or additional in a folder's tensor names
+    int64_t vocabulary = 0, max_positions = 0, token_types = 0, labels = 0;
+    std::vector<std::string> outputs;     // names that ds_output knows
+    std::vector<std::string> token_outputs;  // those with one row a token
+};
+
+// config: config.json's object. The family follows from model_type, the head from architectures.
+Result<std::unique_ptr<Model>> make_model(const Json& config);
+
+// Fields of a config.json, with errors that name them.
+class Fields {
+public:
+    explicit Fields(const Json& config) : config_(config) {}
+    int64_t integer(const char* key, std::optional<int64_t> otherwise = {});
+    double number(const char* key, std::optional<double> otherwise = {});
+    bool boolean(const char* key, bool otherwise);
+    std::string text(const char* key, const std::string& otherwise);
+    bool has(const char* key) const { return config_.contains(key) && !config_[key].is_null(); }
+    const Json& json() const { return config_; }
+    const Status& status() const { return status_; }
+    void refuse(Status status) { if (status_.ok()) status_ = std::move(status); }
+
+private:
+    const Json& config_;
+    Status status_;
+};
+
+}  // namespace ds
