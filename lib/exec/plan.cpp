@@ -104,7 +104,7 @@ void* Plan::address(ValueId id) const {
     return p.group < 0 ? nullptr : static_cast<std::byte*>(bases_[static_cast<size_t>(p.group)]) + p.offset;
 }
 
-Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const std::atomic<int>* cancel, std::vector<Span>* timeline) {
+Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline) {
     for (int i = 0; i <= ticket_count_; ++i) tickets_[static_cast<size_t>(i)].store(0, std::memory_order_relaxed);
     stopped_.store(0, std::memory_order_relaxed);
     std::vector<std::vector<Span>> spans(timeline ? static_cast<size_t>(workers.size()) : 0);
@@ -113,12 +113,12 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const std:
     return stopped_.load(std::memory_order_relaxed) ? Status(Code::E_CANCELLED, "the call was cancelled between two kernels") : ok();
 }
 
-void Plan::work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const std::atomic<int>* cancel, std::vector<Span>* timeline) {
+void Plan::work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline) {
     const size_t begin = part == Part::forward ? 0 : first_backward_, end = part == Part::forward ? first_backward_ : steps_.size();
     const auto start = Clock::now();
     for (size_t i = begin; i < end; ++i) {
         const Step& step = steps_[i];
-        if (team.rank == 0 && cancel && cancel->load(std::memory_order_relaxed)) stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
+        if (team.rank == 0 && cancel && cancel->on()) stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
         Call call{step.in.data(), step.out.data(), step.node->attrs.get(), step.prepared.state.get(), arena_ + memory_.scratch[static_cast<size_t>(step.node_index)], &runtime, nullptr};
         const auto from = timeline ? Clock::now() : start;
         for (size_t phase = 0; phase < step.prepared.phases.size(); ++phase) {

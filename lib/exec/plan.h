@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "base/cancel.h"
 #include "exec/memory.h"
 #include "exec/workers.h"
 #include "ir/graph.h"
@@ -39,8 +40,8 @@ public:
     void* address(ValueId id) const;
 
     enum class Part { forward, backward };
-    // Runs one part; DS_E_CANCELLED when *cancel became non-zero meanwhile (null: can't be cancelled).
-    Status run(Part part, const Runtime& runtime, Workers& workers, const std::atomic<int>* cancel, std::vector<Span>* timeline = nullptr);
+    // Runs one part; DS_E_CANCELLED when the flag was raised meanwhile (null: can't be cancelled).
+    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr);
 
     double flops() const { return flops_; }
     std::string describe() const;  // one line a call: op, kernel, shapes
@@ -56,7 +57,7 @@ private:
     };
     Status choose_kernels(Backend backend, int threads);
     Tensor tensor_of(ValueId id) const;
-    void work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const std::atomic<int>* cancel, std::vector<Span>* timeline);
+    void work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline);
 
     Graph graph_;
     MemoryPlan memory_;

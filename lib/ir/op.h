@@ -49,7 +49,7 @@ struct OpDef {
     bool view = false;             // output 0 is input 0's memory with another shape
     bool strided = false;          // its kernels take and give rows that lie apart
     bool in_place = false;         // output 0 may be the memory of an input of the same size
-    bool low_precision = false;    // a matrix product: runs in bf16 or fp16 under mixed precision
+    int low_inputs = 0;            // a matrix product: its first so many inputs go to bf16 or fp16 under mixed precision
     std::vector<std::pair<int, int>> into;  // (output, input): the input is added to the output and may be its memory
 
     bool has_variadic_inputs() const { return !inputs.empty() && inputs.back().ends_with("..."); }

@@ -50,7 +50,7 @@ const OpDef& attention() {
             const double sequences = in[3].present ? static_cast<double>(std::max<int64_t>(elements(in[3].shape) - 1, 1)) : static_cast<double>(in[0].shape[0]);
             return Cost{.flops = 4 * static_cast<double>(elements(in[0].shape)) * tokens / std::max(sequences, 1.0)};
         },
-        .strided = true, .low_precision = true};
+        .strided = true, .low_inputs = 3};
     return op;
 }
 

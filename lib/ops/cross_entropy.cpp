@@ -57,7 +57,7 @@ const OpDef& linear_cross_entropy() {
         .cost = [](const Attrs&, In in, In) {
             return Cost{.flops = 2 * static_cast<double>(elements(in[0].shape)) * static_cast<double>(in[1].shape[0])};
         },
-        .low_precision = true};
+        .low_inputs = 2};
     return op;
 }
 

@@ -190,6 +190,17 @@ const OpDef& fill() {
     return op;
 }
 
+const OpDef& iota() {
+    static const OpDef op = {.name = "iota", .meaning = "each element is its index in the last dimension, i32", .inputs = {}, .outputs = {"y"}, .attrs = attrs_type<Fill>(),
+                             .infer = [](const Attrs& attrs, In) -> Result<Types> {
+                                 const auto& f = attrs.as<Fill>();
+                                 DS_TRY([[maybe_unused]] const int64_t n, checked_elements(f.shape));
+                                 return Types{{DType::i32, f.shape}};
+                             },
+                             .gradient = [](GradContext&) { return Grads{}; }, .cheap = true};
+    return op;
+}
+
 const OpDef& broadcast() {
     static const OpDef op = {.name = "broadcast", .meaning = "x repeated to a shape, by numpy's rule", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Reshape>(),
                              .infer = [](const Attrs& attrs, In in) -> Result<Types> {

@@ -93,7 +93,7 @@ const OpDef& matmul() {
             const auto d = dims_of(attrs.as<Matmul>(), in[0].shape, in[1].shape);
             return Cost{.flops = 2.0 * static_cast<double>(elements(out[0].shape)) * static_cast<double>(d->k)};
         },
-        .low_precision = true, .into = {{0, 3}}};
+        .low_inputs = 2, .into = {{0, 3}}};
     return op;
 }
 

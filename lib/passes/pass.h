@@ -7,14 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "base/precision.h"
 #include "ir/graph.h"
 
 namespace ds {
-
-struct PrecisionRule {
-    std::string match;  // glob over parameter names, or an op's name
-    DType dtype = DType::f32;
-};
 
 struct PassOptions {
     DType precision = DType::f32;              // of matrix products and what feeds them: f32, bf16 or f16
