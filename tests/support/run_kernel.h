@@ -99,7 +99,7 @@ private:
 
 struct Run {
     int threads = 1;
-    Runtime runtime;
+    Runtime runtime = {};
     const char* only = nullptr;  // the implementation to use, by name; null: the first that does not decline
 };
 

@@ -1,0 +1,83 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/logits.cpp"
+#include <hwy/foreach_target.h>
+
+#include "kernels/cpu/vec-inl.h"
+
+#include "kernels/cpu/logits.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ds::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+float largest(const float* x, int64_t n) {
+    const V low = hn::Set(d, -__builtin_inff());
+    const int64_t step = lanes();
+    V a = low, b = low;
+    int64_t i = 0;
+    for (; i + 2 * step <= n; i += 2 * step) {
+        a = hn::Max(a, hn::LoadU(d, x + i));
+        b = hn::Max(b, hn::LoadU(d, x + i + step));
+    }
+    for (; i + step <= n; i += step) a = hn::Max(a, hn::LoadU(d, x + i));
+    float most = hn::GetLane(hn::MaxOfLanes(d, hn::Max(a, b)));
+    for (; i < n; ++i) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+float sum_of_exp(const float* x, int64_t n, float most) {
+    const V m = hn::Set(d, most);
+    return sum_each(n, [=](auto at) HWY_ATTR { return at.fill(exp_below_88(hn::Sub(at.load(x), m)), hn::Zero(d)); });
+}
+
+void softmax_row(const float* x, int64_t n, float lse, float factor, float* y) {
+    const V l = hn::Set(d, lse), s = hn::Set(d, factor);
+    each(n, [=](auto at) HWY_ATTR { at.store(hn::Mul(exp_below_88(hn::Sub(at.load(x), l)), s), y); });
+}
+
+void add_row(const float* x, int64_t n, float* y) {
+    each(n, [=](auto at) HWY_ATTR { at.store(hn::Add(at.load(x), at.load(y)), y); });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace ds::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <cmath>
+
+namespace ds::cpu {
+namespace {
+HWY_EXPORT(largest);
+HWY_EXPORT(sum_of_exp);
+HWY_EXPORT(softmax_row);
+HWY_EXPORT(add_row);
+}  // namespace
+
+void Running::see(const float* x, int64_t n) {
+    const float m = HWY_DYNAMIC_DISPATCH(largest)(x, n);
+    if (m == -INFINITY) return;
+    see(Running{m, HWY_DYNAMIC_DISPATCH(sum_of_exp)(x, n, m)});
+}
+
+void Running::see(const Running& other) {
+    if (other.most == -INFINITY && other.total == 0) return;
+    if (most == -INFINITY && total == 0) {
+        *this = other;
+        return;
+    }
+    const float m = most > other.most ? most : other.most;
+    total = total * std::exp(most - m) + other.total * std::exp(other.most - m);
+    most = m;
+}
+
+float Running::log() const { return most + std::log(total); }
+float Running::loss(float label) const { return (most - label) + std::log(total); }
+
+void softmax_of(const float* x, int64_t n, float lse, float factor, float* y) { HWY_DYNAMIC_DISPATCH(softmax_row)(x, n, lse, factor, y); }
+void add_to(const float* x, int64_t n, float* y) { HWY_DYNAMIC_DISPATCH(add_row)(x, n, y); }
+
+}  // namespace ds::cpu
+#endif

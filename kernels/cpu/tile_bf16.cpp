@@ -1,0 +1,56 @@
+// Register tiles over pairs of bf16 with AVX512_BF16's dot product. Debian's Highway 1.0.3 lacks it, so its intrinsics stand here alone;
+// tiles(true) hands these out only where the processor has them.
+#include "kernels/cpu/tile.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
+#include <immintrin.h>
+
+namespace ds::cpu::detail {
+namespace {
+
+template <int rows, int vectors>
+void tile(int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
+    __m512 sum[rows][vectors];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_setzero_ps();
+    for (int64_t u = 0; u < units; ++u, a += a_stride, b += b_stride) {
+        __m512bh columns[vectors];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) columns[v] = (__m512bh)_mm512_loadu_ps(b + 16 * v);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; ++i) {
+            const __m512bh row = (__m512bh)_mm512_set1_ps(a[i]);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], row, columns[v]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) {
+            float* to = c + i * c_stride + 16 * v;
+            _mm512_storeu_ps(to, add ? _mm512_add_ps(sum[i][v], _mm512_loadu_ps(to)) : sum[i][v]);
+        }
+}
+
+constexpr TileFn kTiles[2 * kMaxTileRows] = {
+    tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>, tile<5, 1>, tile<6, 1>, tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>,
+    tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>, tile<5, 2>, tile<6, 2>, tile<7, 2>, tile<8, 2>, tile<9, 2>, tile<10, 2>, tile<11, 2>, tile<12, 2>};
+
+}  // namespace
+
+const TileFn* const kBf16Tiles = kTiles;
+
+void store_rows_bf16(const float* src, int64_t src_stride, int64_t rows, int64_t columns, uint16_t* dst, int64_t dst_stride) {
+    for (int64_t i = 0; i < rows; ++i, src += src_stride, dst += dst_stride)
+        for (int64_t j = 0; j < columns; j += 16) {
+            const __mmask16 mask = columns - j >= 16 ? 0xffff : static_cast<__mmask16>((1u << (columns - j)) - 1);
+            _mm256_mask_storeu_epi16(dst + j, mask, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, src + j)));
+        }
+}
+
+}  // namespace ds::cpu::detail
+#pragma GCC pop_options

@@ -1,0 +1,32 @@
+// y = op(a) @ op(b) (+ bias) (+ into), in batches where b has a's rank.
+#include "kernels/ref/ref.h"
+#include "ops/attrs.h"
+
+namespace ds::ref {
+namespace {
+
+void multiply(const Call& call) {
+    const Tensor &a = call.in[0], &b = call.in[1], &bias = call.in[2], &into = call.in[3], &y = call.out[0];
+    const auto& attrs = call.attr<Matmul>();
+    const int64_t m = y.dims[y.rank - 2], n = y.columns(), k = attrs.transpose_a ? a.dims[a.rank - 2] : a.columns();
+    int64_t batch = 1;
+    for (int i = 0; i + 2 < y.rank; ++i) batch *= y.dims[i];
+    for (int64_t at = 0; at < batch; ++at)
+        for (int64_t i = 0; i < m; ++i)
+            for (int64_t j = 0; j < n; ++j) {
+                double sum = 0;
+                for (int64_t l = 0; l < k; ++l)
+                    sum += get(a, at * m * k + (attrs.transpose_a ? l * m + i : i * k + l)) *
+                           get(b, (b.rank == 2 ? 0 : at * k * n) + (attrs.transpose_b ? j * k + l : l * n + j));
+                const int64_t place = (at * m + i) * n + j;
+                set(y, place, sum + get_if(bias, j) + get_if(into, place));
+            }
+}
+
+constexpr KernelImpl kMatmul[] = {plain<multiply>()};
+
+}  // namespace
+
+const KernelList matmul{kMatmul};
+
+}  // namespace ds::ref

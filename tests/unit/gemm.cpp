@@ -1,0 +1,230 @@
+// The CPU's matmul and cross-entropies against the plain kernels, at whatever level DSRT_CPU allows, with teams of 1 to 3.
+#include "kernels/cpu/level.h"
+#include "ops/attrs.h"
+#include "tests/support/run_kernel.h"
+
+using namespace ds;
+using namespace ds::test;
+
+namespace {
+
+constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f16};
+
+double tolerance(DType type) { return type == DType::f32 ? 2e-6 : type == DType::f16 ? 1e-3 : 8e-3; }
+
+struct Case {
+    std::vector<int64_t> batch;
+    int64_t m, n, k;
+    bool transpose_a = false, transpose_b = false, shared_b = true, bias = false, into = false, in_place = false;
+    DType a = DType::f32, b = DType::f32, y = DType::f32, extra = DType::f32;
+    int64_t gap = 0;
+};
+
+std::vector<int64_t> shape(std::vector<int64_t> batch, int64_t rows, int64_t columns) {
+    batch.push_back(rows);
+    batch.push_back(columns);
+    return batch;
+}
+
+void check(const Case& c, std::mt19937& rng) {
+    CAPTURE(c.m);
+    CAPTURE(c.n);
+    CAPTURE(c.k);
+    CAPTURE(c.transpose_a);
+    CAPTURE(c.transpose_b);
+    CAPTURE(std::string(name_of(c.a)) + " " + std::string(name_of(c.b)) + " " + std::string(name_of(c.y)));
+    const Matmul attrs{.transpose_a = c.transpose_a, .transpose_b = c.transpose_b};
+    const auto a = Array::random(c.a, c.transpose_a ? shape(c.batch, c.k, c.m) : shape(c.batch, c.m, c.k), rng, 1, c.gap);
+    const auto b_batch = c.shared_b ? std::vector<int64_t>{} : c.batch;
+    const auto b = Array::random(c.b, c.transpose_b ? shape(b_batch, c.n, c.k) : shape(b_batch, c.k, c.n), rng, 1, c.gap);
+    const auto bias = c.bias ? Array::random(c.extra, {c.n}, rng) : Array();
+    auto into = c.into ? Array::random(c.in_place ? c.y : c.extra, shape(c.batch, c.m, c.n), rng, 1, c.gap) : Array();
+    Array expected(c.y, shape(c.batch, c.m, c.n));
+    run_kernel(ref::matmul, {&a, &b, &bias, &into}, {&expected}, &attrs);
+    Array first;
+    for (int threads = 1; threads <= 3; ++threads) {
+        Array y(c.y, shape(c.batch, c.m, c.n), c.gap);
+        if (c.in_place) {
+            y = into;
+            run_kernel(cpu::matmul, {&a, &b, &bias, &y}, {&y}, &attrs, {.threads = threads});
+        } else {
+            y.fill(NAN);
+            run_kernel(cpu::matmul, {&a, &b, &bias, &into}, {&y}, &attrs, {.threads = threads});
+        }
+        CHECK(error(y, expected, 1e-3) < tolerance(c.y));
+        if (threads == 1) first = y;
+        else CHECK(bit_equal(y, first));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("matmul/equals_the_plain_product_for_awkward_shapes") {
+    std::mt19937 rng(1);
+    const int64_t sizes[] = {1, 2, 3, 5, 8, 12, 13, 16, 17, 31, 33, 48, 65, 100};
+    const auto any = [&] { return sizes[rng() % std::size(sizes)]; };
+    for (int i = 0; i < 300; ++i) {
+        Case c{{}, any(), any(), any()};
+        c.transpose_a = rng() % 2, c.transpose_b = rng() % 2, c.bias = rng() % 2, c.into = rng() % 2, c.in_place = c.into && rng() % 2;
+        c.a = kFloats[rng() % 3], c.b = kFloats[rng() % 3], c.y = kFloats[rng() % 3], c.extra = kFloats[rng() % 3];
+        c.gap = rng() % 2 ? static_cast<int64_t>(rng() % 9) : 0;
+        check(c, rng);
+    }
+}
+
+TEST_CASE("matmul/sums_over_many_blocks_of_k") {
+    std::mt19937 rng(2);
+    for (const int64_t k : {401, 799, 2500, 9700, 10001})
+        for (const DType type : kFloats)
+            for (const bool out_f32 : {false, true}) {
+                Case c{{}, 15, 40, k, k % 2 == 0, k % 3 == 0};
+                c.a = c.b = type, c.y = out_f32 ? DType::f32 : type, c.bias = true, c.into = true, c.in_place = out_f32;
+                check(c, rng);
+            }
+}
+
+TEST_CASE("matmul/splits_many_rows_and_columns_into_blocks") {
+    std::mt19937 rng(3);
+    for (const DType type : {DType::f32, DType::bf16}) {
+        Case tall{{}, 1700, 7, 9};
+        tall.a = tall.b = tall.y = type, tall.bias = true;
+        check(tall, rng);
+        Case wide{{}, 9, 4500, 11, true, true};
+        wide.a = wide.b = type, wide.into = wide.in_place = true;
+        check(wide, rng);
+        Case both{{}, 70, 300, 900, false, true};
+        both.a = both.b = both.y = type;
+        check(both, rng);
+    }
+}
+
+TEST_CASE("matmul/multiplies_batches_with_and_without_a_shared_b") {
+    std::mt19937 rng(4);
+    for (int i = 0; i < 24; ++i) {
+        Case c{i % 3 ? std::vector<int64_t>{2, 3} : std::vector<int64_t>{17}, 5, 19, 7};
+        c.shared_b = i % 2, c.transpose_a = !c.shared_b && i % 4 == 0, c.transpose_b = i % 5 < 2, c.bias = i % 3 == 1, c.into = i % 4 > 1;
+        c.a = c.b = c.y = kFloats[i % 3], c.gap = i % 7;
+        check(c, rng);
+    }
+}
+
+TEST_CASE("matmul/without_terms_is_bias_and_into") {
+    std::mt19937 rng(5);
+    for (const DType type : kFloats) {
+        Case c{{}, 3, 5, 0};
+        c.y = type, c.bias = c.into = true;
+        check(c, rng);
+        c.bias = c.into = false;
+        check(c, rng);
+    }
+}
+
+namespace {
+
+void check_cross_entropy(int64_t rows, int64_t vocabulary, DType type, int ignored, std::mt19937& rng) {
+    CAPTURE(rows);
+    CAPTURE(vocabulary);
+    CAPTURE(std::string(name_of(type)));
+    const CrossEntropy attrs{.ignore = -100};
+    const auto logits = Array::random(type, {rows, vocabulary}, rng, 3, static_cast<int64_t>(rng() % 5));
+    Array labels(DType::i32, {rows});
+    for (int64_t i = 0; i < rows; ++i) labels.set(i, static_cast<int>(rng() % 10) < ignored ? -100 : static_cast<double>(rng() % static_cast<uint64_t>(vocabulary)));
+    const auto dloss = Array::of(DType::f32, {}, {0.7});
+    Array loss(DType::f32, {}), lse(DType::f32, {rows}), dlogits(type, {rows, vocabulary});
+    run_kernel(ref::cross_entropy, {&logits, &labels}, {&loss, &lse}, &attrs);
+    run_kernel(ref::cross_entropy_grad, {&dloss, &logits, &labels, &lse}, {&dlogits}, &attrs);
+    for (int threads = 1; threads <= 3; ++threads) {
+        Array loss2(DType::f32, {}), lse2(DType::f32, {rows}), dlogits2(type, {rows, vocabulary}, 3);
+        run_kernel(cpu::cross_entropy, {&logits, &labels}, {&loss2, &lse2}, &attrs, {.threads = threads});
+        CHECK(error(loss2, loss, 0.05) < 2e-6);
+        CHECK(error(lse2, lse, 1e-3) < 2e-6);
+        run_kernel(cpu::cross_entropy_grad, {&dloss, &logits, &labels, &lse2}, {&dlogits2}, &attrs, {.threads = threads});
+        CHECK(error(dlogits2, dlogits, 1e-6) < tolerance(type));
+    }
+}
+
+struct Linear {
+    int64_t rows, size, vocabulary;
+    DType x, weight;
+    bool bias = false, into = false, in_place = false;
+    int ignored = 2;
+};
+
+void check_linear(const Linear& c, std::mt19937& rng) {
+    CAPTURE(c.rows);
+    CAPTURE(c.size);
+    CAPTURE(c.vocabulary);
+    CAPTURE(std::string(name_of(c.x)) + " " + std::string(name_of(c.weight)));
+    const CrossEntropy attrs{.ignore = -1};
+    const int64_t gap = static_cast<int64_t>(rng() % 4);
+    const auto x = Array::random(c.x, {c.rows, c.size}, rng, 1, gap), weight = Array::random(c.weight, {c.vocabulary, c.size}, rng, 1 / std::sqrt(c.size));
+    const auto bias = c.bias ? Array::random(c.weight, {c.vocabulary}, rng) : Array();
+    const auto dweight_into = c.into ? Array::random(DType::f32, {c.vocabulary, c.size}, rng, 0.01) : Array();
+    const auto dbias_into = c.into && c.bias ? Array::random(DType::f32, {c.vocabulary}, rng, 0.01) : Array();
+    Array labels(DType::i32, {c.rows});
+    for (int64_t i = 0; i < c.rows; ++i) labels.set(i, static_cast<int>(rng() % 10) < c.ignored ? -1 : static_cast<double>(rng() % static_cast<uint64_t>(c.vocabulary)));
+    const auto dloss = Array::of(DType::f32, {}, {1.3});
+
+    Array loss(DType::f32, {}), lse(DType::f32, {c.rows}), dx(c.x, {c.rows, c.size}), dweight(DType::f32, {c.vocabulary, c.size});
+    Array dbias = c.bias ? Array(DType::f32, {c.vocabulary}) : Array();
+    run_kernel(ref::linear_cross_entropy, {&x, &weight, &bias, &labels}, {&loss, &lse}, &attrs);
+    run_kernel(ref::linear_cross_entropy_grad, {&dloss, &x, &weight, &bias, &labels, &lse, &dweight_into, &dbias_into}, {&dx, &dweight, &dbias}, &attrs);
+    const bool low = c.x == DType::bf16 && c.weight == DType::bf16;  // dlogits are rounded to bf16
+    Array first[4];
+    for (int threads = 1; threads <= 3; ++threads) {
+        Array loss2(DType::f32, {}), lse2(DType::f32, {c.rows}), dx2(c.x, {c.rows, c.size}, gap), dweight2(DType::f32, {c.vocabulary, c.size});
+        Array dbias2 = c.bias ? Array(DType::f32, {c.vocabulary}) : Array();
+        run_kernel(cpu::linear_cross_entropy, {&x, &weight, &bias, &labels}, {&loss2, &lse2}, &attrs, {.threads = threads});
+        CHECK(error(loss2, loss, 0.05) < 3e-6);
+        CHECK(error(lse2, lse, 1e-3) < 3e-6);
+        const Array *into = &dweight_into, *bias_into = &dbias_into;
+        if (c.in_place && c.into) {
+            dweight2 = dweight_into;
+            into = &dweight2;
+            if (c.bias) {
+                dbias2 = dbias_into;
+                bias_into = &dbias2;
+            }
+        }
+        run_kernel(cpu::linear_cross_entropy_grad, {&dloss, &x, &weight, &bias, &labels, &lse2, into, bias_into}, {&dx2, &dweight2, &dbias2}, &attrs,
+                   {.threads = threads});
+        CHECK(error(dx2, dx, 1e-6) < (c.x == DType::f32 && !low ? 5e-6 : 1e-2));
+        CHECK(error(dweight2, dweight, 1e-6) < (low ? 1e-2 : 5e-6));
+        if (c.bias) CHECK(error(dbias2, dbias, 1e-6) < (low ? 1e-2 : 5e-6));
+        const Array results[] = {loss2, lse2, dx2, dweight2};
+        for (int i = 0; i < 4; ++i)
+            if (threads == 1) first[i] = results[i];
+            else CHECK(bit_equal(results[i], first[i]));
+    }
+}
+
+}  // namespace
+
+TEST_CASE("cross_entropy/equals_the_plain_kernel") {
+    std::mt19937 rng(6);
+    for (const DType type : kFloats)
+        for (const int64_t vocabulary : {1, 2, 7, 64, 1000, 1031})
+            for (const int64_t rows : {1, 3, 50}) check_cross_entropy(rows, vocabulary, type, 2, rng);
+}
+
+TEST_CASE("cross_entropy/of_no_labels_is_zero") {
+    std::mt19937 rng(7);
+    check_cross_entropy(5, 30, DType::f32, 10, rng);
+    check_linear({5, 8, 30, DType::f32, DType::f32, true, false, false, 10}, rng);
+}
+
+TEST_CASE("linear_cross_entropy/equals_the_plain_kernel") {
+    std::mt19937 rng(8);
+    for (int i = 0; i < 40; ++i) {
+        const int64_t rows[] = {1, 4, 37, 130}, sizes[] = {1, 8, 20, 67}, vocabularies[] = {1, 3, 50, 301, 1500};
+        Linear c{rows[rng() % 4], sizes[rng() % 4], vocabularies[rng() % 5], kFloats[rng() % 3], kFloats[rng() % 3]};
+        if (rng() % 2) c.weight = c.x;
+        c.bias = rng() % 2, c.into = rng() % 2, c.in_place = rng() % 2;
+        check_linear(c, rng);
+    }
+}
+
+TEST_CASE("linear_cross_entropy/goes_over_several_blocks_of_rows_and_vocabulary") {
+    std::mt19937 rng(9);
+    for (const DType type : {DType::f32, DType::bf16}) check_linear({1100, 5, 4700, type, type, true, true, true}, rng);
+}
