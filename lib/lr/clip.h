@@ -7,7 +7,8 @@
 
 namespace ds {
 
-// The factor for every gradient; 1 where max_norm is 0 (clipping is off). A norm that isn't finite gives 1: such a step is skipped or reported elsewhere.
+// The factor for every gradient; 1 where max_norm is 0 (clipping is off). A norm that isn't finite gives 1: such a step is skipped or
+// reported elsewhere.
 double clip_factor(double norm, double max_norm);
 
 inline float clip_value(float g, float limit) { return g > limit ? limit : g < -limit ? -limit : g; }  // a NaN stays one

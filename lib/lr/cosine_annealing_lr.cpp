@@ -35,6 +35,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Schedule> make_cosine_annealing_lr(Params& params, ScheduleGroups groups) { return std::make_unique<CosineAnnealingLR>(params, std::move(groups)); }
+std::unique_ptr<Schedule> make_cosine_annealing_lr(Params& params, ScheduleGroups groups) {
+    return std::make_unique<CosineAnnealingLR>(params, std::move(groups));
+}
 
 }  // namespace ds

@@ -6,7 +6,9 @@ namespace {
 
 class ExponentialLR final : public Schedule {
 public:
-    ExponentialLR(Params& params, ScheduleGroups groups) : Schedule(std::move(groups)), gamma_(params.number("gamma", std::nullopt)) { iteration_ = 0; }
+    ExponentialLR(Params& params, ScheduleGroups groups) : Schedule(std::move(groups)), gamma_(params.number("gamma", std::nullopt)) {
+        iteration_ = 0;
+    }
     void advance() override {
         for (double& lr : lr_) lr *= gamma_;
     }
@@ -17,6 +19,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Schedule> make_exponential_lr(Params& params, ScheduleGroups groups) { return std::make_unique<ExponentialLR>(params, std::move(groups)); }
+std::unique_ptr<Schedule> make_exponential_lr(Params& params, ScheduleGroups groups) {
+    return std::make_unique<ExponentialLR>(params, std::move(groups));
+}
 
 }  // namespace ds

@@ -31,6 +31,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Schedule> make_linear_lr(Params& params, ScheduleGroups groups) { return std::make_unique<LinearLR>(params, std::move(groups)); }
+std::unique_ptr<Schedule> make_linear_lr(Params& params, ScheduleGroups groups) {
+    return std::make_unique<LinearLR>(params, std::move(groups));
+}
 
 }  // namespace ds

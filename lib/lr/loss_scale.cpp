@@ -23,7 +23,9 @@ void LossScaler::update(bool overflow) {
     ++iteration_;
 }
 
-Json LossScaler::state() const { return {{"scale", scale_}, {"hysteresis", left_}, {"iteration", iteration_}, {"last_overflow", last_overflow_}}; }
+Json LossScaler::state() const {
+    return {{"scale", scale_}, {"hysteresis", left_}, {"iteration", iteration_}, {"last_overflow", last_overflow_}};
+}
 
 Status LossScaler::restore(const Json& state) {
     for (const char* name : {"scale", "hysteresis", "iteration", "last_overflow"})

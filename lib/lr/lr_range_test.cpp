@@ -33,6 +33,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Schedule> make_lr_range_test(Params& params, ScheduleGroups groups) { return std::make_unique<LRRangeTest>(params, std::move(groups)); }
+std::unique_ptr<Schedule> make_lr_range_test(Params& params, ScheduleGroups groups) {
+    return std::make_unique<LRRangeTest>(params, std::move(groups));
+}
 
 }  // namespace ds

@@ -63,12 +63,15 @@ private:
         return std::floor(at <= first_ ? at * stairs / first_ : (total - at) * stairs / second_) / stairs;
     }
 
-    double min_lr_, max_lr_, lr_rate_, first_, second_, first_stairs_, second_stairs_, decay_step_, min_momentum_, max_momentum_, momentum_rate_;
+    double min_lr_, max_lr_, lr_rate_, first_, second_, first_stairs_, second_stairs_, decay_step_, min_momentum_, max_momentum_,
+        momentum_rate_;
     bool cycle_momentum_;
 };
 
 }  // namespace
 
-std::unique_ptr<Schedule> make_one_cycle(Params& params, ScheduleGroups groups) { return std::make_unique<OneCycle>(params, std::move(groups)); }
+std::unique_ptr<Schedule> make_one_cycle(Params& params, ScheduleGroups groups) {
+    return std::make_unique<OneCycle>(params, std::move(groups));
+}
 
 }  // namespace ds

@@ -17,7 +17,9 @@ bool is_integral(const Json& value) {
     return value.is_number() && std::abs(value.get<double>()) < 9e15 && std::trunc(value.get<double>()) == value.get<double>();
 }
 
-std::string wanted(const char* what, const std::optional<Bounds>& bounds) { return bounds ? fmt::format("{} {}", what, bounds->words) : what; }
+std::string wanted(const char* what, const std::optional<Bounds>& bounds) {
+    return bounds ? fmt::format("{} {}", what, bounds->words) : what;
+}
 
 }  // namespace
 
@@ -85,8 +87,8 @@ std::vector<double> Params::per_group(const char* name, std::optional<std::vecto
 Status Params::finish() {
     for (const auto& item : given_.items())
         if (std::find(known_.begin(), known_.end(), item.key()) == known_.end())
-            fault(fmt::format("config: scheduler.params.{}: unknown key; did you mean scheduler.params.{}? ({} has {})", item.key(), nearest(item.key(), known_), type_,
-                              fmt::join(known_, ", ")));
+            fault(fmt::format("config: scheduler.params.{}: unknown key; did you mean scheduler.params.{}? ({} has {})", item.key(),
+                              nearest(item.key(), known_), type_, fmt::join(known_, ", ")));
     return fault_.empty() ? ok() : Status(Code::E_CONFIG, fault_);
 }
 

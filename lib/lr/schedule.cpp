@@ -49,7 +49,8 @@ Status Schedule::restore(const Json& state) {
         return fail(Code::E_CORRUPT, "schedule state: last_batch_iteration must be an integer of at least -1");
     std::vector<double> base = base_, lr = lr_, momentum = momentum_;
     if (!take(state, "base_lr", base) || !take(state, "lr", lr) || !take(state, "momentum", momentum))
-        return fail(Code::E_CORRUPT, "schedule state: base_lr, lr and momentum must be lists of {}, {} and {} numbers", base_.size(), lr_.size(), momentum_.size());
+        return fail(Code::E_CORRUPT, "schedule state: base_lr, lr and momentum must be lists of {}, {} and {} numbers", base_.size(),
+                    lr_.size(), momentum_.size());
     DS_CHECK(load(state));
     base_ = std::move(base), lr_ = std::move(lr), momentum_ = std::move(momentum);
     iteration_ = iteration->get<int64_t>();
@@ -64,7 +65,8 @@ std::vector<std::string> schedule_types() {
 
 Result<std::unique_ptr<Schedule>> make_schedule(const std::string& type, const Json& params, ScheduleGroups groups) {
     DS_REQUIRE(!groups.lr.empty(), "a schedule needs at least one parameter group");
-    if (!params.is_null() && !params.is_object()) return fail(Code::E_CONFIG, "config: scheduler.params: must be an object, is {}", params.dump());
+    if (!params.is_null() && !params.is_object())
+        return fail(Code::E_CONFIG, "config: scheduler.params: must be an object, is {}", params.dump());
     const Json given = params.is_null() ? Json::object() : params;
     if (type.empty()) return std::unique_ptr<Schedule>(std::make_unique<Constant>(std::move(groups)));
     for (const Row& row : kRows) {
@@ -75,7 +77,8 @@ Result<std::unique_ptr<Schedule>> make_schedule(const std::string& type, const J
         return schedule;
     }
     const auto types = schedule_types();
-    return fail(Code::E_CONFIG, "config: scheduler.type: unknown schedule {}; did you mean {}? ({})", type, nearest(type, types), fmt::join(types, ", "));
+    return fail(Code::E_CONFIG, "config: scheduler.type: unknown schedule {}; did you mean {}? ({})", type, nearest(type, types),
+                fmt::join(types, ", "));
 }
 
 }  // namespace ds

@@ -1,7 +1,7 @@
 // Learning-rate schedules: DeepSpeed's five and torch's, with their state.
 //
-// A schedule owns the current rate of every parameter group. Its constructor leaves the rate of the first update; step() moves on to the next
-// one. Not thread-safe. Semantics: deepspeed/runtime/lr_schedules.py and torch/optim/lr_scheduler.py.
+// A schedule owns the current rate of every parameter group. Its constructor leaves the rate of the first update; step() moves on to the
+// next one. Not thread-safe. Semantics: deepspeed/runtime/lr_schedules.py and torch/optim/lr_scheduler.py.
 #pragma once
 
 #include <memory>

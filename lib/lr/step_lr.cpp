@@ -22,6 +22,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Schedule> make_step_lr(Params& params, ScheduleGroups groups) { return std::make_unique<StepLR>(params, std::move(groups)); }
+std::unique_ptr<Schedule> make_step_lr(Params& params, ScheduleGroups groups) {
+    return std::make_unique<StepLR>(params, std::move(groups));
+}
 
 }  // namespace ds

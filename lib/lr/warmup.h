@@ -19,7 +19,8 @@ struct Warmup {
         steps = std::max<int64_t>(2, params.integer("warmup_num_steps", 1000, kAboveZero));
         const std::string type = params.text("warmup_type", "log");
         linear = type == "linear";
-        if (!linear && type != "log") warning = fmt::format("config: scheduler.params.warmup_type: {} is unknown and taken for log; accepted: log, linear", type);
+        if (!linear && type != "log")
+            warning = fmt::format("config: scheduler.params.warmup_type: {} is unknown and taken for log; accepted: log, linear", type);
         inverse_log = 1.0 / std::log(static_cast<double>(steps));
     }
     bool covers(int64_t i) const { return i < steps; }

@@ -18,7 +18,8 @@ public:
         iteration_ = last_iteration(params);
         if (!warmup_.warning.empty()) warnings_.push_back(warmup_.warning);
         if (total_ < warmup_.steps)
-            warnings_.push_back(fmt::format("config: scheduler.params.total_num_steps: {} is less than warmup_num_steps {}", total_, warmup_.steps));
+            warnings_.push_back(
+                fmt::format("config: scheduler.params.total_num_steps: {} is less than warmup_num_steps {}", total_, warmup_.steps));
         if (iteration_ == -1) lr_.assign(lr_.size(), 0.0);
     }
 
@@ -42,6 +43,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Schedule> make_warmup_cosine_lr(Params& params, ScheduleGroups groups) { return std::make_unique<WarmupCosineLR>(params, std::move(groups)); }
+std::unique_ptr<Schedule> make_warmup_cosine_lr(Params& params, ScheduleGroups groups) {
+    return std::make_unique<WarmupCosineLR>(params, std::move(groups));
+}
 
 }  // namespace ds

@@ -17,7 +17,8 @@ public:
         iteration_ = last_iteration(params);
         if (!warmup_.warning.empty()) warnings_.push_back(warmup_.warning);
         if (total_ && *total_ < warmup_.steps)
-            warnings_.push_back(fmt::format("config: scheduler.params.total_num_steps: {} is less than warmup_num_steps {}", *total_, warmup_.steps));
+            warnings_.push_back(
+                fmt::format("config: scheduler.params.total_num_steps: {} is less than warmup_num_steps {}", *total_, warmup_.steps));
         if (iteration_ == -1) lr_ = min_;
     }
 
@@ -40,7 +41,11 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Schedule> make_warmup_lr(Params& params, ScheduleGroups groups) { return std::make_unique<WarmupLR>(params, std::move(groups), false); }
-std::unique_ptr<Schedule> make_warmup_decay_lr(Params& params, ScheduleGroups groups) { return std::make_unique<WarmupLR>(params, std::move(groups), true); }
+std::unique_ptr<Schedule> make_warmup_lr(Params& params, ScheduleGroups groups) {
+    return std::make_unique<WarmupLR>(params, std::move(groups), false);
+}
+std::unique_ptr<Schedule> make_warmup_decay_lr(Params& params, ScheduleGroups groups) {
+    return std::make_unique<WarmupLR>(params, std::move(groups), true);
+}
 
 }  // namespace ds

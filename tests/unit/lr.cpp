@@ -112,20 +112,24 @@ TEST_CASE("schedule/warmup_reaches_its_maximum_and_decay_then_falls") {
 
 TEST_CASE("schedule/warmup_cosine_meets_its_corners") {
     struct Case { int total, warmup; double c, m; };
-    for (const Case& x : {Case{100, 10, .1, .2}, Case{200, 20, .1, .2}, Case{500, 30, 0, .2}, Case{600, 300, .1, 0}, Case{600, 550, 0, 0}}) {
-        const Json params = {{"total_num_steps", x.total}, {"warmup_num_steps", x.warmup}, {"cos_min_ratio", x.c}, {"warmup_min_ratio", x.m}};
+    for (const Case& x :
+         {Case{100, 10, .1, .2}, Case{200, 20, .1, .2}, Case{500, 30, 0, .2}, Case{600, 300, .1, 0}, Case{600, 550, 0, 0}}) {
+        const Json params = {
+            {"total_num_steps", x.total}, {"warmup_num_steps", x.warmup}, {"cos_min_ratio", x.c}, {"warmup_min_ratio", x.m}};
         const auto lr = rates(*schedule("WarmupCosineLR", params, 0.0015), x.total + 5);
         CHECK(close(lr[0], 0.0015 * x.m));
         CHECK(close(lr[static_cast<size_t>(x.warmup) - 1], 0.0015));
         for (size_t i = static_cast<size_t>(x.total) - 1; i < lr.size(); ++i) CHECK(std::abs(lr[i] - 0.0015 * x.c) < 1e-15);
     }
-    const auto flat = rates(*schedule("WarmupCosineLR", {{"total_num_steps", 10}, {"warmup_num_steps", 10}, {"cos_min_ratio", 0.3}}, 1.0), 14);
+    const auto flat =
+        rates(*schedule("WarmupCosineLR", {{"total_num_steps", 10}, {"warmup_num_steps", 10}, {"cos_min_ratio", 0.3}}, 1.0), 14);
     for (size_t i = 10; i < flat.size(); ++i) CHECK(close(flat[i], 0.3));
 }
 
 TEST_CASE("schedule/one_cycle_peaks_falls_and_decays_and_cycles_the_first_beta") {
-    const Json params = {{"cycle_min_lr", 1e-5}, {"cycle_max_lr", 1e-2}, {"decay_lr_rate", 1e-3}, {"cycle_first_step_size", 10}, {"cycle_second_step_size", 10},
-                         {"decay_step_size", 1}, {"cycle_min_mom", 0.8}, {"cycle_max_mom", 0.95}, {"decay_mom_rate", 0.1}};
+    const Json params = {{"cycle_min_lr", 1e-5},        {"cycle_max_lr", 1e-2},         {"decay_lr_rate", 1e-3},
+                         {"cycle_first_step_size", 10}, {"cycle_second_step_size", 10}, {"decay_step_size", 1},
+                         {"cycle_min_mom", 0.8},        {"cycle_max_mom", 0.95},        {"decay_mom_rate", 0.1}};
     auto s = schedule("OneCycle", params, 0.01, true);
     CHECK(s->momentum(0) == 0.8);
     CHECK(*s->second_beta() == 0.99);
@@ -152,11 +156,14 @@ TEST_CASE("schedule/linear_lr_reaches_its_end_and_stays") {
     const auto lr = rates(*schedule("LinearLR", {{"start_factor", 0.5}, {"end_factor", 1.0}, {"total_iters", 4}}, 0.05), 6);
     const double expected[] = {0.03125, 0.0375, 0.04375, 0.05, 0.05, 0.05};
     for (size_t i = 0; i < lr.size(); ++i) CHECK(close(lr[i], expected[i]));
-    CHECK(rates(*schedule("LinearLR", {{"start_factor", 1.0}, {"end_factor", 0.0}, {"total_iters", 3}}), 3).back() == doctest::Approx(0).epsilon(1e-15));
+    CHECK(rates(*schedule("LinearLR", {{"start_factor", 1.0}, {"end_factor", 0.0}, {"total_iters", 3}}), 3).back() ==
+          doctest::Approx(0).epsilon(1e-15));
 }
 
 TEST_CASE("schedule/groups_keep_their_own_rates") {
-    auto made = make_schedule("WarmupLR", {{"warmup_min_lr", {0.1, 0.2}}, {"warmup_max_lr", {1.1, 2.2}}, {"warmup_num_steps", 4}, {"warmup_type", "linear"}}, {{1, 1}, {}, true});
+    auto made = make_schedule(
+        "WarmupLR", {{"warmup_min_lr", {0.1, 0.2}}, {"warmup_max_lr", {1.1, 2.2}}, {"warmup_num_steps", 4}, {"warmup_type", "linear"}},
+        {{1, 1}, {}, true});
     REQUIRE(made.ok());
     (*made)->step(), (*made)->step();
     CHECK(close((*made)->lr(0), 0.35));
@@ -199,10 +206,14 @@ TEST_CASE("schedule/a_rate_set_by_the_host_is_carried_on") {
 TEST_CASE("schedule/refusals_name_the_parameter_its_value_and_what_would_do") {
     CHECK(refusal("WarmUpLR", {}).starts_with("config: scheduler.type: unknown schedule WarmUpLR; did you mean WarmupLR?"));
     CHECK(refusal("WarmupLR", {{"warmup_num_steps", 0}}) == "config: scheduler.params.warmup_num_steps: must be an integer above 0, is 0");
-    CHECK(refusal("WarmupLR", {{"warmup_num_steps", 2.5}}) == "config: scheduler.params.warmup_num_steps: must be an integer above 0, is 2.5");
-    CHECK(refusal("WarmupLR", {{"warmup_num_step", 2}}).starts_with("config: scheduler.params.warmup_num_step: unknown key; did you mean scheduler.params.warmup_num_steps?"));
-    CHECK(refusal("WarmupLR", {{"warmup_max_lr", {1, 2}}}) == "config: scheduler.params.warmup_max_lr: must be a number, or a list of 1 (one a parameter group), is [1,2]");
-    CHECK(refusal("WarmupDecayLR", Json::object()) == "config: scheduler.params.total_num_steps: WarmupDecayLR needs it; must be an integer");
+    CHECK(refusal("WarmupLR", {{"warmup_num_steps", 2.5}}) ==
+          "config: scheduler.params.warmup_num_steps: must be an integer above 0, is 2.5");
+    CHECK(refusal("WarmupLR", {{"warmup_num_step", 2}})
+              .starts_with("config: scheduler.params.warmup_num_step: unknown key; did you mean scheduler.params.warmup_num_steps?"));
+    CHECK(refusal("WarmupLR", {{"warmup_max_lr", {1, 2}}}) ==
+          "config: scheduler.params.warmup_max_lr: must be a number, or a list of 1 (one a parameter group), is [1,2]");
+    CHECK(refusal("WarmupDecayLR", Json::object()) ==
+          "config: scheduler.params.total_num_steps: WarmupDecayLR needs it; must be an integer");
     CHECK(refusal("OneCycle", {{"cycle_min_lr", 1}, {"cycle_max_lr", 2}, {"cycle_first_step_size", 0}, {"cycle_second_step_size", 0}}) ==
           "config: scheduler.params.cycle_first_step_size: must be a number above 0, is 0");
     refusal("OneCycle", {{"cycle_min_lr", 1}, {"cycle_max_lr", 2}, {"cycle_first_step_size", -1}});
@@ -215,14 +226,16 @@ TEST_CASE("schedule/refusals_name_the_parameter_its_value_and_what_would_do") {
 
 TEST_CASE("loss_scale/every_trace_is_followed_exactly") {
     for (const Json& t : trace("loss_scale.json")) {
-        LossScaleOptions options{true, t["init_scale"], t["loss_scale_window"], t["hysteresis"], t["consecutive_hysteresis"], t["min_loss_scale"]};
+        LossScaleOptions options{
+            true, t["init_scale"], t["loss_scale_window"], t["hysteresis"], t["consecutive_hysteresis"], t["min_loss_scale"]};
         CHECK(scales(LossScaler(options), t["overflow"].get<std::vector<int>>()) == t["scale_after"].get<std::vector<double>>());
     }
 }
 
 TEST_CASE("loss_scale/deepspeeds_own_cases") {
     CHECK(scales(LossScaler({true, 256, 1000, 1, false, 1}), {1, 1, 1, 1, 1, 1, 1, 1}) == std::vector<double>{128, 64, 32, 16, 8, 4, 2, 1});
-    CHECK(scales(LossScaler({true, 256, 2, 2, false, 1}), {1, 1, 1, 0, 0, 0, 1, 1}) == std::vector<double>{256, 128, 64, 64, 64, 128, 128, 64});
+    CHECK(scales(LossScaler({true, 256, 2, 2, false, 1}), {1, 1, 1, 0, 0, 0, 1, 1}) ==
+          std::vector<double>{256, 128, 64, 64, 64, 128, 128, 64});
 }
 
 TEST_CASE("loss_scale/stays_at_the_minimum_and_goes_on") {
@@ -230,11 +243,14 @@ TEST_CASE("loss_scale/stays_at_the_minimum_and_goes_on") {
     CHECK(scales(LossScaler({true, 3, 1000, 1, false, 2}), {1, 1}) == std::vector<double>{2, 2});
 }
 
-TEST_CASE("loss_scale/a_static_scale_never_moves") { CHECK(scales(LossScaler({false, 128, 1, 1, false, 1}), {1, 0, 0, 1}) == std::vector<double>{128, 128, 128, 128}); }
+TEST_CASE("loss_scale/a_static_scale_never_moves") {
+    CHECK(scales(LossScaler({false, 128, 1, 1, false, 1}), {1, 0, 0, 1}) == std::vector<double>{128, 128, 128, 128});
+}
 
 TEST_CASE("loss_scale/state_restored_anywhere_continues_equal") {
     const Json t = trace("loss_scale.json")[0];
-    const LossScaleOptions options{true, t["init_scale"], t["loss_scale_window"], t["hysteresis"], t["consecutive_hysteresis"], t["min_loss_scale"]};
+    const LossScaleOptions options{
+        true, t["init_scale"], t["loss_scale_window"], t["hysteresis"], t["consecutive_hysteresis"], t["min_loss_scale"]};
     const auto overflow = t["overflow"].get<std::vector<int>>();
     LossScaler first(options);
     for (size_t i = 0; i < 20; ++i) first.update(overflow[i]);

@@ -1,0 +1,112 @@
+// The configuration of an engine: DeepSpeed's JSON (0.19), older spellings and dsrt's own keys, parsed, checked and filled with defaults.
+//
+// Order of the checks: syntax, unknown keys, types and ranges, keys against each other (arithmetic first), and only then what libdsrt lacks
+// (E_UNSUPPORTED). Everything else is E_CONFIG. Messages begin "config: KEY: " or, for the mesh, "parallel: ".
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+#include "config/values.h"
+
+namespace ds {
+
+struct BatchSizes {
+    int64_t train = 0, micro = 0, accumulation = 0;
+    int64_t ranks = 1;  // data-parallel
+};
+
+struct MeshSizes {
+    int64_t tensor = 1, pipeline = 1, data = 1, sequence = 1, expert = 1;
+    int64_t local_ranks = 1;
+};
+
+struct TypeAndParams {
+    std::string type;  // "" = none
+    Json params = Json::object();
+};
+
+struct ParamGroupConfig {
+    std::string name;
+    std::vector<std::string> match;  // globs
+    bool frozen = false;
+    Json settings = Json::object();  // lr, weight_decay ...: over the optimizer's params
+};
+
+enum class PrecisionMode { f32, bf16, f16 };
+
+struct Fp16Config {
+    double static_scale = 0;  // 0 = dynamic
+    int64_t initial_scale_power = 16;
+    double window = 1000;
+    int64_t hysteresis = 2;
+    bool consecutive_hysteresis = false;
+    double min_scale = 1;
+};
+
+struct Config {
+    BatchSizes batch;
+    MeshSizes mesh;
+    int64_t zero_stage = 0;
+    std::string distributed = "auto";  // or "none"
+
+    Json model;  // a path (string), an inline config.json (object), or null
+    Json model_overrides = Json::object();
+    bool random_init = false;
+    std::string tokenizer;
+    std::vector<std::string> outputs;
+    Json data = Json::object();  // ds_data_open's options, dataloader_drop_last included
+    std::optional<int64_t> max_seq_length, steps_per_epoch;
+
+    TypeAndParams optimizer, scheduler;
+    std::vector<ParamGroupConfig> param_groups;
+    Clipping clipping;
+    std::string loss_normalization = "batch";
+
+    PrecisionMode precision = PrecisionMode::f32;
+    Fp16Config fp16;
+    bool skip_on_overflow = false;  // fp16 always; bf16 as bf16.check_grad_overflow says
+    std::vector<PrecisionRule> precision_rules;
+    DType grad_accum_dtype = DType::f32;
+
+    std::string device = "auto";
+    int64_t threads = 0;  // 0 = one a core
+    int64_t seed = 1234;
+    bool deterministic = true;
+    int recompute = 0;  // -1 = auto
+
+    std::optional<int64_t> steps_per_print;
+    std::map<std::string, int> log_levels;  // "" = default_verbosity
+    bool dump_state = false;
+
+    Json effective;                     // every key, defaults filled in, sizes resolved
+    std::vector<std::string> warnings;  // unknown keys of "strict": false, odd values
+    std::vector<std::string> notes;     // accepted keys that change nothing here, and why
+    Json given;                         // as given, in canonical spelling: what set() edits
+};
+
+// JSON text, whose first byte after blanks and comments is '{', or the path of a JSON file.
+Result<Config> parse_config(std::string_view text_or_path);
+// What DSRT_CONFIG, else DEEPSPEED_CONFIG holds: text or path. Reads the environment at the call.
+Result<Config> config_from_environment();
+
+// A JSON object of every key: {"fp16.loss_scale": {"type", "default", "accepted", "status", "meaning"}}. Older spellings have
+// "spelling_of".
+std::string describe_config();
+
+// The effective value; "" = the whole effective configuration. Keys inside optimizer.params and the like are found too.
+Result<Json> get(const Config& config, std::string_view key);
+// Changes what can change at run time; anything else is E_UNSUPPORTED. On failure the configuration is as before.
+Status set(Config& config, std::string_view key, const Json& value);
+
+// The arithmetic, for tests and planning. A value that isn't given is derived (DeepSpeed's table, floor division).
+Result<BatchSizes> resolve_batch(std::optional<int64_t> train, std::optional<int64_t> micro, std::optional<int64_t> accumulation,
+                                 int64_t ranks);
+Result<MeshSizes> resolve_mesh(MeshSizes degrees, std::optional<int64_t> data, std::optional<int64_t> local_ranks);
+
+}  // namespace ds

@@ -1,0 +1,148 @@
+// Keys against each other, and what libdsrt lacks.
+#include "config/keys.h"
+#include "config/stages.h"
+
+namespace ds {
+namespace {
+
+struct View {
+    const Config& config;
+    const WrittenAs& names;
+    const Json& json(const char* path) const {
+        static const Json kNull;
+        const Json* value = at_path(config.effective, path);
+        return value ? *value : kNull;
+    }
+    bool on(const char* path) const { return json(path) == true; }
+    template <class... Args>
+    Status refuse(const char* path, fmt::format_string<Args...> format, Args&&... args) const {
+        return fail(Code::E_CONFIG, "config: {}: {}", written(names, path), fmt::format(format, std::forward<Args>(args)...));
+    }
+    template <class... Args>
+    Status lack(const char* path, fmt::format_string<Args...> format, Args&&... args) const {
+        return fail(Code::E_UNSUPPORTED, "config: {}: {}", written(names, path), fmt::format(format, std::forward<Args>(args)...));
+    }
+};
+
+Status check_optimizer(const View& view) {
+    for (const char* section : {"optimizer", "scheduler"}) {
+        const std::string type = std::string(section) + ".type";
+        if (view.json(section).is_object() && (!view.json(type.c_str()).is_string() || view.json(type.c_str()) == ""))
+            return view.refuse(type.c_str(), "must name the {}, where {} is given", section,
+                               written(view.names, std::string(section) + ".params"));
+    }
+    if (view.config.optimizer.params.contains("max_grad_norm"))
+        return view.refuse("optimizer.params.max_grad_norm", "not an optimizer's; use gradient_clipping");
+    const Json& groups = view.json("param_groups");
+    for (size_t i = 0; i < groups.size(); ++i)
+        if (!groups[i].contains("match") || groups[i]["match"].is_null())
+            return fail(Code::E_CONFIG, "config: param_groups[{}].match: needed; a glob or an array of globs", i);
+    return ok();
+}
+
+Status check_precision(const View& view) {
+    if (view.on("fp16.enabled") && view.on("bf16.enabled"))
+        return view.refuse("fp16.enabled", "excludes {}; keep one", written(view.names, "bf16.enabled"));
+    if (view.on("fp16.enabled") && view.config.fp16.static_scale == 0) {
+        if (view.config.fp16.window < 1)
+            return view.refuse("fp16.loss_scale_window", "must be above 0 with a dynamic loss scale, is {}", view.config.fp16.window);
+        if (!(view.config.fp16.min_scale > 0))
+            return view.refuse("fp16.min_loss_scale", "must be above 0 with a dynamic loss scale, is {}", view.config.fp16.min_scale);
+    }
+    if (view.on("amp.enabled") && view.config.zero_stage > 0)
+        return view.refuse("amp.enabled", "excludes zero_optimization.stage {}", view.config.zero_stage);
+    if (view.on("bf16.bf16_optimizer_states") && !view.on("bf16.bf16_master_weights_and_grads"))
+        return view.refuse("bf16.bf16_optimizer_states", "needs bf16.bf16_master_weights_and_grads");
+    const auto params = parse_float_dtype(view.json("data_types.param_dtype"));
+    const DType mode = view.config.precision == PrecisionMode::f16    ? DType::f16
+                       : view.config.precision == PrecisionMode::bf16 ? DType::bf16
+                                                                      : DType::f32;
+    if (params && *params != mode)
+        return view.refuse("data_types.param_dtype", "{} contradicts fp16.enabled and bf16.enabled, which make it {}",
+                           view.json("data_types.param_dtype").dump(), name_of(mode));
+    return ok();
+}
+
+Status check_zero(const View& view) {
+    const int64_t stage = view.config.zero_stage;
+    if (view.json("gradient_allreduce_op") == "sum") {
+        const char* why = stage == 3                                           ? "zero_optimization.stage 3"
+                          : view.json("zero_optimization.zenflow").is_object() ? "zero_optimization.zenflow"
+                          : view.on("compile.deepcompile")                     ? "compile.deepcompile"
+                                                                               : nullptr;
+        if (why) return view.refuse("gradient_allreduce_op", "sum excludes {}", why);
+    }
+    if (view.json("zero_optimization.offload_param.device") != "none" && stage != 3)
+        return view.refuse("zero_optimization.offload_param.device", "needs zero_optimization.stage 3, which is {}", stage);
+    if (view.json("zero_optimization.offload_optimizer.ratio") < 1 && stage != 3)
+        return view.refuse("zero_optimization.offload_optimizer.ratio", "below 1 needs zero_optimization.stage 3, which is {}", stage);
+    if (view.config.mesh.pipeline > 1 && stage >= 2)
+        return view.refuse("parallel.pipeline", "{} stages exclude zero_optimization.stage {}", view.config.mesh.pipeline, stage);
+    return ok();
+}
+
+// An `enabled` above the key that is false: nothing reads the key.
+bool switched_off(const View& view, std::string_view path) {
+    for (size_t dot = path.rfind('.'); dot != path.npos && dot > 0; dot = path.rfind('.', dot - 1)) {
+        const std::string section(path.substr(0, dot));
+        for (const std::string& gate : {section + ".enabled", section + ".shared_parameters.enabled"})
+            if (gate != path && find_key(gate) && view.json(gate.c_str()) == false) return true;
+    }
+    return false;
+}
+
+Status check_key_support(const View& view, const Key& key, std::vector<std::string>& notes) {
+    const Json* value = at_path(view.config.given, key.path);
+    const bool section_is_a_choice = key.is_section() && std::string_view(key.fallback) == "null";
+    if (!value || (key.is_section() && !section_is_a_choice) || *value == key.default_value() || switched_off(view, key.path)) return ok();
+    if (key.support->kind == KeySupport::hint)
+        notes.push_back(fmt::format("config: {}: accepted, and changes nothing: {}", written(view.names, key.path), key.support->note));
+    if (key.support->kind != KeySupport::missing) return ok();
+    if (section_is_a_choice) return view.lack(key.path, "not supported ({})", key.meaning);
+    return view.lack(key.path, "{} is not supported, only {} ({})", short_dump(*value), key.fallback, key.meaning);
+}
+
+Status check_mesh_support(const View& view) {
+    const MeshSizes& mesh = view.config.mesh;
+    const struct {
+        const char* path;
+        int64_t degree;
+    } axes[] = {{"parallel.tensor", mesh.tensor},
+                {"parallel.pipeline", mesh.pipeline},
+                {"parallel.sequence", mesh.sequence},
+                {"parallel.expert", mesh.expert},
+                {"parallel.data", mesh.data}};
+    if (mesh.data > 1 && !at_path(view.config.given, "parallel.data") && mesh.data == mesh.local_ranks && mesh.expert == 1)
+        return view.lack("parallel.local_ranks", "{} is not supported, only 1: this build runs one rank", mesh.local_ranks);
+    for (const auto& axis : axes)
+        if (axis.degree > 1) return view.lack(axis.path, "{} is not supported, only 1: this build runs one rank", axis.degree);
+    return ok();
+}
+
+}  // namespace
+
+Status check_combinations(const Config& config, const WrittenAs& names) {
+    const View view{config, names};
+    DS_CHECK(check_optimizer(view));
+    DS_CHECK(check_precision(view));
+    return check_zero(view);
+}
+
+Status check_support(const Config& config, const WrittenAs& names, std::vector<std::string>& notes) {
+    const View view{config, names};
+    DS_CHECK(check_mesh_support(view));
+    if (config.distributed != "auto" && config.distributed != "none")
+        return view.lack("distributed", "{} is not supported, only auto and none", config.distributed);
+    if (config.device == "cuda") return view.lack("device", "cuda is not supported, only cpu and auto");
+    for (const char* path : {"zero_optimization.offload_param.device", "zero_optimization.offload_optimizer.device"})
+        if (view.json(path) == "nvme") return view.lack(path, "nvme is not supported, only none and cpu");
+    for (const Key& key : config_keys()) {
+        if (key.in_list()) continue;
+        if (std::string_view(key.path) == "sparse_attention" && view.json("sparse_attention.mode") == "dense") continue;
+        if (std::string_view(key.path).starts_with("sparse_attention.") && view.json("sparse_attention.mode") == "dense") continue;
+        DS_CHECK(check_key_support(view, key, notes));
+    }
+    return ok();
+}
+
+}  // namespace ds

@@ -1,0 +1,138 @@
+// The value of every key, and the typed settings from them.
+#include "config/keys.h"
+#include "config/stages.h"
+
+namespace ds {
+namespace {
+
+// Reads checked values of the effective configuration: a missing or mistyped one would be a fault of keys.def, which the tests find.
+struct Reader {
+    const Json& all;
+    const Json& json(const char* path) const {
+        static const Json kNull;
+        const Json* value = at_path(all, path);
+        return value ? *value : kNull;
+    }
+    bool flag(const char* path) const { return json(path) == true; }
+    int64_t integer(const char* path) const { return json(path).is_number() ? json(path).get<int64_t>() : 0; }
+    double number(const char* path) const { return json(path).is_number() ? json(path).get<double>() : 0; }
+    std::string text(const char* path) const { return json(path).is_string() ? json(path).get<std::string>() : std::string(); }
+    std::optional<int64_t> optional_integer(const char* path) const {
+        return json(path).is_null() ? std::nullopt : std::optional(integer(path));
+    }
+    Json map(const char* path) const { return json(path).is_object() ? json(path) : Json::object(); }
+    TypeAndParams typed(const char* section) const {
+        return {text((std::string(section) + ".type").c_str()), map((std::string(section) + ".params").c_str())};
+    }
+};
+
+std::vector<ParamGroupConfig> param_groups(const Json& list) {
+    std::vector<ParamGroupConfig> groups;
+    for (const Json& item : list) {
+        ParamGroupConfig group;
+        for (const auto& [key, value] : item.items()) {
+            if (value.is_null()) continue;
+            if (key == "name") group.name = value;
+            else if (key == "frozen") group.frozen = value;
+            else if (key == "match")
+                group.match =
+                    value.is_string() ? std::vector<std::string>{value.get<std::string>()} : value.get<std::vector<std::string>>();
+            else group.settings[key] = value;
+        }
+        groups.push_back(std::move(group));
+    }
+    return groups;
+}
+
+void fill_precision(const Reader& read, Config& config) {
+    const bool f16 = read.flag("fp16.enabled"), bf16 = read.flag("bf16.enabled");
+    config.precision = f16 ? PrecisionMode::f16 : bf16 ? PrecisionMode::bf16 : PrecisionMode::f32;
+    config.fp16 = {read.number("fp16.loss_scale"), read.integer("fp16.initial_scale_power"), read.number("fp16.loss_scale_window"),
+                   read.integer("fp16.hysteresis"), read.flag("fp16.consecutive_hysteresis"), read.number("fp16.min_loss_scale")};
+    config.skip_on_overflow = f16 || (bf16 && read.flag("bf16.check_grad_overflow"));
+    config.precision_rules = parse_precision(read.json("precision")).value_or(std::vector<PrecisionRule>());
+    config.grad_accum_dtype = parse_float_dtype(read.json("data_types.grad_accum_dtype")).value_or(DType::f32);
+}
+
+void fill_model(const Reader& read, Config& config) {
+    config.model = read.json("model");
+    config.model_overrides = read.map("model_overrides");
+    config.random_init = read.text("model_init") == "random";
+    config.tokenizer = read.text("tokenizer");
+    config.outputs = read.json("outputs").get<std::vector<std::string>>();
+    config.data = read.map("data");
+    if (read.flag("dataloader_drop_last") && !config.data.contains("drop_last")) config.data["drop_last"] = true;
+    config.max_seq_length = read.optional_integer("max_seq_length");
+    config.steps_per_epoch = read.optional_integer("steps_per_epoch");
+}
+
+void fill_run(const Reader& read, Config& config) {
+    config.optimizer = read.typed("optimizer");
+    config.scheduler = read.typed("scheduler");
+    config.param_groups = param_groups(read.json("param_groups"));
+    config.clipping = parse_clipping(read.json("gradient_clipping")).value_or(Clipping{});
+    config.loss_normalization = read.text("loss_normalization");
+    config.zero_stage = read.integer("zero_optimization.stage");
+    config.distributed = read.text("distributed");
+    config.device = read.text("device");
+    config.threads = read.integer("threads");
+    config.seed = read.integer("seed");
+    config.deterministic = read.flag("deterministic");
+    config.recompute = parse_recompute(read.json("recompute")).value_or(0);
+    config.steps_per_print = read.optional_integer("steps_per_print");
+    config.dump_state = read.flag("dump_state");
+    const Json levels = read.map("logger");
+    for (const auto& item : levels.items())
+        config.log_levels[item.key() == "default_verbosity" ? "" : item.key()] = parse_log_level(item.value()).value_or(3);
+    if (const auto vocabulary = read.optional_integer("vocabulary_size"); vocabulary && *vocabulary % 8 != 0)
+        config.warnings.push_back(fmt::format("config: vocabulary_size: {} is not a multiple of 8, which matrix units like", *vocabulary));
+}
+
+Status fill_sizes(const Reader& read, Config& config) {
+    const MeshSizes degrees{read.integer("parallel.tensor"),   read.integer("parallel.pipeline"), 1,
+                            read.integer("parallel.sequence"), read.integer("parallel.expert"),   1};
+    DS_TRY(config.mesh, resolve_mesh(degrees, read.optional_integer("parallel.data"), read.optional_integer("parallel.local_ranks")));
+    DS_TRY(config.batch, resolve_batch(read.optional_integer("train_batch_size"), read.optional_integer("train_micro_batch_size_per_gpu"),
+                                       read.optional_integer("gradient_accumulation_steps"), config.mesh.data));
+    return ok();
+}
+
+// What was left to be derived, back into the effective configuration.
+void show_derived(Config& config) {
+    Json& all = config.effective;
+    all["train_batch_size"] = config.batch.train;
+    all["train_micro_batch_size_per_gpu"] = config.batch.micro;
+    all["gradient_accumulation_steps"] = config.batch.accumulation;
+    set_path(all, "parallel.data", config.mesh.data);
+    set_path(all, "parallel.local_ranks", config.mesh.local_ranks);
+    if (at_path(all, "zero_optimization.overlap_comm")->is_null()) set_path(all, "zero_optimization.overlap_comm", config.zero_stage == 3);
+    if (at_path(all, "data_types.grad_accum_dtype")->is_null()) set_path(all, "data_types.grad_accum_dtype", "fp32");
+}
+
+}  // namespace
+
+Json with_defaults(const Json& given) {
+    Json all = Json::object();
+    for (const Key& key : config_keys()) {
+        if (key.in_list()) continue;
+        const std::string_view path = key.path;
+        const size_t dot = path.rfind('.');
+        if (dot != path.npos && at_path(all, path.substr(0, dot))->is_null()) continue;  // a key of a section that is off
+        const Json* value = at_path(given, path);
+        set_path(all, path, !value ? key.default_value() : key.is_section() ? Json::object() : *value);
+    }
+    return all;
+}
+
+Status fill(Config& config) {
+    config.effective = with_defaults(config.given);
+    const Reader read{config.effective};
+    fill_model(read, config);
+    fill_run(read, config);
+    fill_precision(read, config);
+    DS_CHECK(fill_sizes(read, config));
+    show_derived(config);
+    return ok();
+}
+
+}  // namespace ds
