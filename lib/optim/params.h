@@ -1,0 +1,34 @@
+// Reads optimizer.params: each rule asks for the keys it has, each with default and bounds; what nobody asked for is an error.
+#pragma once
+
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "base/status.h"
+
+namespace ds {
+
+class OptimizerParams {
+public:
+    explicit OptimizerParams(const Json& params);
+
+    double number(const char* key, double otherwise, double least = 0, double below = std::numeric_limits<double>::infinity());  // in [least, below)
+    std::pair<double, double> betas(double first, double second);   // each in [0, 1)
+    bool flag(const char* key, bool otherwise);
+    std::string choice(const char* key, const char* otherwise, const std::vector<std::string>& accepted);
+    void only(const char* key, bool accepted, const char* why);     // a switch that has one position here
+    const Json* raw(const char* key);                               // null where absent or "auto"
+    bool has(const char* key) const;
+    void complain(const char* key, const std::string& what);        // the first complaint is kept
+    Status status();                                                // the first complaint, or an unknown key
+
+private:
+    const Json& params_;
+    std::vector<std::string> asked_;
+    Status first_;
+};
+
+}  // namespace ds
