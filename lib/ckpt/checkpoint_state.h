@@ -1,0 +1,31 @@
+// state.json of a checkpoint: its text and its checks.
+//
+//   {"xxh3_128": "<32 hexadecimal digits>",        over every byte after this line
+//    "format": "dsrt-checkpoint", "version": 1, "files": [{"name", "bytes", "xxh3_128"}], "state": {...}}
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+
+namespace ds {
+
+inline constexpr int64_t kCheckpointVersion = 1;
+inline constexpr const char* kStateFile = "state.json";
+
+struct FileRecord {
+    std::string name;
+    uint64_t bytes = 0;
+    std::string checksum;
+};
+
+struct StateFile {
+    Json state;
+    std::vector<FileRecord> files;
+};
+
+Result<std::string> state_text(const StateFile& contents);
+Result<StateFile> parse_state(std::string_view text, const std::string& place);
+
+}  // namespace ds
