@@ -23,8 +23,7 @@ struct Bert : Model {
         for (int64_t i = 0; i < layers; ++i) x = m.boundary(layer(m, s, x, root("encoder.layer")(std::to_string(i))));
         s.output("last_hidden_state", x);
         if (task == Task::none || task == Task::sequence_classification) {
-            const ValueId first = b.call("embedding", {x, s.first()}, {}, "first");
-            const ValueId pooled = b.call("tanh", {m.linear(first, root("pooler.dense"), width)});
+            const ValueId pooled = b.call("tanh", {m.linear(s.first_of_rows(x), root("pooler.dense"), width)});
             s.output("pooler_output", pooled);
             if (task == Task::sequence_classification) sequence_head(m, s, pooled);
         }
@@ -38,7 +37,7 @@ struct Bert : Model {
         Builder& b = m.b;
         const Scope self = w("attention.self"), out = w("attention.output");
         const ValueId q = m.linear(x, self("query"), width), k = m.linear(x, self("key"), width), v = m.linear(x, self("value"), width);
-        ValueId h = m.attention(s, q, k, v, {.heads = heads, .dropout = attention_dropout});
+        ValueId h = s.attention(q, k, v, {.heads = heads, .dropout = attention_dropout});
         x = m.layernorm(b.add(x, s.dropout(m.linear(h, out("dense"), width), dropout)), out("LayerNorm"), eps);
         h = activation(b, m.linear(x, w("intermediate.dense"), inner));
         return m.layernorm(b.add(x, s.dropout(m.linear(h, w("output.dense"), width), dropout)), w("output.LayerNorm"), eps);

@@ -37,10 +37,6 @@ public:
     ValueId embedding(ValueId ids, const Scope& w, int64_t rows, int64_t features) {
         return b.call("embedding", {weight(w, "weight", {rows, features}), ids}, {}, w.prefix);
     }
-    ValueId attention(TokenStream& s, ValueId q, ValueId k, ValueId v, Attention attrs) {
-        if (attrs.dropout > 0) attrs.salt = s.next_salt();
-        return b.call("attention", {q, k, v, s.segments(), attrs.window > 0 || attrs.dropout > 0 ? s.places() : kNone, s.key_mask()}, attrs);
-    }
     ValueId boundary(ValueId x) {
         if (x != kNone) b.graph().value(x).boundary = true;
         return x;

@@ -36,7 +36,7 @@ struct Gpt2 : Model {
         const auto qkv = b.call_all("split", {m.conv1d(h, w("attn.c_attn"), 3 * width)}, Split{-1, {width, width, width}});
         double scale = scale_weights ? 0 : 1;
         if (scale_by_layer) scale = (scale_weights ? 1 / std::sqrt(static_cast<double>(width / heads)) : 1.0) / static_cast<double>(layer + 1);
-        h = m.attention(s, qkv[0], qkv[1], qkv[2], {.heads = heads, .causal = true, .scale = scale, .dropout = attn_dropout});
+        h = s.attention(qkv[0], qkv[1], qkv[2], {.heads = heads, .causal = true, .scale = scale, .dropout = attn_dropout});
         x = b.add(x, s.dropout(m.conv1d(h, w("attn.c_proj"), width), resid_dropout));
         h = activation(b, m.conv1d(m.layernorm(x, w("ln_2"), eps), w("mlp.c_fc"), inner));
         return b.add(x, s.dropout(m.conv1d(h, w("mlp.c_proj"), width), resid_dropout));

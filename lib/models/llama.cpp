@@ -37,7 +37,7 @@ struct Llama : Model {
         const ValueId q = b.call("rope", {normed(m, m.linear(h, self("q_proj"), heads * head_dim, qkv_bias), self("q_norm")), turns}, Rope{.head_dim = head_dim});
         const ValueId k = b.call("rope", {normed(m, m.linear(h, self("k_proj"), kv_heads * head_dim, qkv_bias), self("k_norm")), turns}, Rope{.head_dim = head_dim});
         const ValueId v = m.linear(h, self("v_proj"), kv_heads * head_dim, qkv_bias);
-        h = m.attention(s, q, k, v, {.heads = heads, .kv_heads = kv_heads, .causal = true, .window = window, .dropout = attention_dropout});
+        h = s.attention(q, k, v, {.heads = heads, .kv_heads = kv_heads, .causal = true, .window = window, .dropout = attention_dropout});
         x = b.add(x, m.linear(h, self("o_proj"), width, out_bias));
         h = m.rmsnorm(x, w("post_attention_layernorm"), eps);
         const ValueId gate = activation(b, m.linear(h, mlp("gate_proj"), inner, mlp_bias)), up = m.linear(h, mlp("up_proj"), inner, mlp_bias);

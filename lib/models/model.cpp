@@ -43,6 +43,21 @@ void TokenStream::classify_tokens(ValueId hidden, const std::function<ValueId(Va
     }
 }
 
+ValueId TokenStream::first_of_rows(ValueId x) {
+    if (!shape_.embedded) return b_.call("embedding", {x, input("first", {shape_.rows})}, {}, "first");
+    const int64_t width = x == kNone ? 0 : b_.type(x).shape.back();
+    const ValueId rows = b_.reshape(x, {shape_.rows, shape_.length, width});
+    return b_.reshape(b_.call("slice", {rows}, Slice{1, 0, 1}), {shape_.rows, width});
+}
+
+ValueId TokenStream::attention(ValueId q, ValueId k, ValueId v, Attention attrs) {
+    if (attrs.dropout > 0) attrs.salt = next_salt();
+    if (!shape_.embedded) return b_.call("attention", {q, k, v, segments(), attrs.window > 0 || attrs.dropout > 0 ? places() : kNone, key_mask()}, attrs);
+    const auto by_rows = [&](ValueId x) { return x == kNone ? kNone : b_.reshape(x, {shape_.rows, shape_.length, b_.type(x).shape.back()}); };
+    const ValueId y = b_.call("attention", {by_rows(q), by_rows(k), by_rows(v), kNone, kNone, key_mask()}, attrs);
+    return y == kNone ? y : b_.reshape(y, {shape_.tokens, b_.type(y).shape.back()});
+}
+
 int64_t Fields::integer(const char* key, std::optional<int64_t> otherwise) {
     const auto found = config_.find(key);
     if ((found == config_.end() || found->is_null()) && otherwise) return *otherwise;

@@ -20,10 +20,10 @@ std::string_view name_of(Task task);
 struct StreamShape {
     int64_t tokens = 0;    // of the stream, padding of the bucket included
     int64_t rows = 0;
-    int64_t length = 0;    // of the padded batch; tokens == rows * length where `whole`
+    int64_t length = 0;    // of the padded batch, for heads over positions: then tokens == rows * length
     int64_t labelled = 0;  // tokens whose loss is computed; equal to `tokens`: all of them, in place
-    bool whole = false;    // masked positions are computed too
-    bool masked = false;   // whole, and some position is masked: keys need a mask
+    bool masked = false;   // some masked position is in the stream: keys need a mask
+    bool embedded = false;  // part of a host's graph: rows * length tokens, nothing packed
     bool labels = false;   // a loss is wanted
     bool types = false;    // the batch has token_type_ids
     auto operator<=>(const StreamShape&) const = default;
@@ -37,12 +37,16 @@ public:
     const StreamShape& shape() const { return shape_; }
     ValueId ids() { return input("ids", {shape_.tokens}); }              // of the vocabulary
     ValueId places() { return input("places", {shape_.tokens}); }        // row * length + place in the row: names the token in the whole batch
-    ValueId positions() { return input("positions", {shape_.tokens}); }
+    ValueId positions() { return input("positions", {shape_.tokens}); }  // places in the row, or the batch's position_ids
     bool has_types() const { return shape_.types; }
     ValueId types() { return input("types", {shape_.tokens}); }
     ValueId segments() { return input("segments", {shape_.rows + 1}); }  // first token of each row, then the end of the last
     ValueId key_mask() { return shape_.masked ? input("key_mask", {shape_.tokens}, DType::u8) : kNone; }
-    ValueId first() { return input("first", {shape_.rows}); }            // first token of each row ([CLS])
+    ValueId first_of_rows(ValueId x);                                    // x of each row's first token ([CLS])
+    // Attention within rows.
+    ValueId attention(ValueId q, ValueId k, ValueId v, Attention attrs);
+    // Operands that exist already, for a model inside another graph.
+    void provide(std::string name, ValueId id) { provided_[std::move(name)] = id; }
     ValueId labels() { return input("labels", {shape_.labelled}); }
     ValueId row_labels(std::string name = "row_labels") { return input(std::move(name), {shape_.rows}); }
     // The rows of x whose loss is computed.
@@ -58,12 +62,14 @@ public:
 
 private:
     ValueId input(std::string name, Shape shape, DType dtype = DType::i32) {
+        if (const auto found = provided_.find(name); found != provided_.end()) return found->second;
         const ValueId known = b_.graph().find(name);
         return known != kNone ? known : b_.input(std::move(name), dtype, std::move(shape));
     }
     Builder& b_;
     StreamShape shape_;
     std::set<std::string> outputs_;
+    std::map<std::string, ValueId> provided_;
     int64_t salt_ = 0;
 };
 
@@ -72,6 +78,8 @@ public:
     virtual ~Model() = default;
     // Appends the forward pass: declares parameters, sets outputs that the stream wants, and the loss when there are labels.
     virtual void build(Builder& b, TokenStream& stream) const = 0;
+
+    bool token_labels() const { return task == Task::causal_lm || task == Task::masked_lm || task == Task::token_classification; }
 
     Task task = Task::none;
     std::string family;

@@ -120,7 +120,7 @@ private:
 }  // namespace
 
 Status autodiff(Graph& graph, const PassOptions& options) {
-    if (!options.train) return ok();
+    if (!options.train || options.seeds.empty()) return ok();
     return Differentiator(graph, options).run();
 }
 

@@ -1,0 +1,26 @@
+#include "engine/arena.h"
+
+#include <sys/mman.h>
+
+namespace ds {
+
+Status Arena::reserve(size_t bytes) {
+    if (bytes <= size_) return ok();
+    release();
+    constexpr size_t huge = size_t{2} << 20;
+    const size_t rounded = (bytes + huge - 1) / huge * huge;
+    void* p = ::mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return fail(Code::E_OUT_OF_MEMORY, "{} bytes of working memory could not be reserved", rounded);
+    if (rounded >= 2 * huge) ::madvise(p, rounded, MADV_HUGEPAGE);
+    data_ = static_cast<std::byte*>(p);
+    size_ = rounded;
+    return ok();
+}
+
+void Arena::release() {
+    if (data_) ::munmap(data_, size_);
+    data_ = nullptr;
+    size_ = 0;
+}
+
+}  // namespace ds

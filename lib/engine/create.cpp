@@ -1,0 +1,245 @@
+// Making an engine: config, model, weights, optimizer, schedule; and the report of what a run would need.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "ckpt/weight_folder.h"
+#include "engine/engine.h"
+#include "engine/hf_folder.h"
+#include "exec/workers.h"
+#include "kernels/cpu/level.h"
+
+namespace ds {
+namespace {
+
+void set_levels(const Config& config) {
+    if (config.log_levels.empty()) return;
+    std::map<std::string, Level> levels;
+    for (const auto& [component, level] : config.log_levels) levels[component.empty() ? "default" : component] = static_cast<Level>(level);
+    set_log_levels(levels);
+}
+
+// Names of a folder's tensors may lack the base model's prefix, or have one that the model lacks (as transformers maps them).
+std::string folder_name(const WeightFolder& folder, const std::string& name, const std::string& base_prefix) {
+    if (folder.find(name) || base_prefix.empty()) return name;
+    if (name.starts_with(base_prefix) && folder.find(name.substr(base_prefix.size()))) return name.substr(base_prefix.size());
+    return base_prefix + name;
+}
+
+// Buffers that older transformers saved beside the weights.
+bool is_buffer(std::string_view name) {
+    for (const std::string_view suffix : {".attn.bias", ".attn.masked_bias", "embeddings.position_ids", "rotary_emb.inv_freq", "embeddings.token_type_ids"})
+        if (name.ends_with(suffix)) return true;
+    return false;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> text, const HostOptions& options) {
+    auto engine = std::make_shared<Engine>();
+    if (text) {
+        DS_TRY(engine->config_, parse_config(*text));
+    } else {
+        DS_TRY(engine->config_, config_from_environment());
+    }
+    Config& config = engine->config_;
+    set_levels(config);
+    for (const std::string& warning : config.warnings) log(Level::warn, "config", "{}", warning);
+    for (const std::string& note : config.notes) log(Level::info, "config", "{}", note);
+    if (options.mpi) return fail(Code::E_UNSUPPORTED, "options: an MPI communicator was given, but the mpi backend is not built");
+    engine->options_ = options;
+    if (options.graph) engine->options_.graph = options.graph->snapshot();
+    if (const char* dir = std::getenv("DSRT_DUMP"); dir && *dir) {
+        engine->dump_dir_ = dir;
+        std::error_code error;
+        std::filesystem::create_directories(dir, error);
+        if (error) return fail(Code::E_IO, "DSRT_DUMP: {}: cannot create the folder: {}", dir, error.message());
+    }
+    if (const char* kernels = std::getenv("DSRT_KERNELS"); kernels && std::string_view(kernels) == "ref") engine->backend_ = Backend::ref;
+    log(Level::debug, "engine", "instructions: {}", cpu::name_of(cpu::level()));
+    DS_CHECK(engine->make_the_program());
+    engine->train_outputs_ = engine->eval_outputs_ = std::set<std::string>(config.outputs.begin(), config.outputs.end());
+    return engine;
+}
+
+Status Engine::make_the_program() {
+    if (!options_.graph && config_.model.is_string() && config_.model.get<std::string>().ends_with(".ds")) {
+        const std::string path = config_.model.get<std::string>();
+        DS_TRY(const std::string text, read_file(path, size_t{64} << 20));
+        DS_TRY(options_.graph, HostGraph::parse(text, path));
+    }
+    Graph graph;
+    if (options_.graph) {
+        program_ = make_program(std::shared_ptr<const HostGraph>(options_.graph));
+        graph = options_.graph->graph();
+    } else {
+        if (config_.model.is_null()) return fail(Code::E_CONFIG, "config: model: is missing; accepted: a Hugging Face folder, its config.json as an object, or a graph's .ds file (or options with a graph)");
+        DS_TRY(ModelSource source, read_model_source(config_.model, config_.model_overrides));
+        model_config_ = source.config;
+        model_folder_ = source.folder.string();
+        DS_TRY(auto model, make_model(source.config));
+        model_ = std::shared_ptr<const Model>(std::move(model));
+        program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()});
+        // A smallest stream, with loss and every output, declares every parameter.
+        const auto names = program_->outputs();
+        DS_TRY(graph, program_->build({.tokens = 8, .rows = 1, .length = 8, .labelled = 8, .labels = model_->task != Task::none}, {names.begin(), names.end()}));
+    }
+    const auto known = program_->outputs();
+    for (const std::string& name : config_.outputs)
+        if (std::find(known.begin(), known.end(), name) == known.end())
+            return fail(Code::E_CONFIG, "config: outputs: there is no output {}; there are {}", name, fmt::join(known, ", "));
+    DS_TRY(params_, ParamStore::create(graph, config_, options_.optimizer ? &*options_.optimizer : nullptr));
+    for (const Param& p : params_->all()) infos_.push_back({p.name, p.shape, p.trainable});
+    return ok();
+}
+
+Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> text, const HostOptions& options) {
+    DS_TRY(auto engine, prepare(text, options));
+    const int64_t threads = engine->config_.threads ? engine->config_.threads : usable_cpus();
+    engine->workers_ = std::make_unique<Workers>(static_cast<int>(std::min<int64_t>(threads, 1024)));
+    DS_CHECK(engine->load_weights());
+    DS_CHECK(engine->make_optimizer_parts());
+    engine->publish();
+    return engine;
+}
+
+Status Engine::load_weights() {
+    std::atomic<size_t> next{0};
+    workers_->run([&](Team) {
+        auto& all = params_->all();
+        for (size_t i = next.fetch_add(1); i < all.size(); i = next.fetch_add(1))
+            if (all[i].init.type == Init::Type::ones || !weights_come_from_a_folder()) params_->initialise(all[i], static_cast<uint64_t>(config_.seed));
+    });
+    if (options_.graph) {
+        for (const HostGraph::Embedded& part : options_.graph->models())
+            if (!part.random) DS_CHECK(load_folder(part.folder, part.prefix, part.base_prefix));
+        return ok();
+    }
+    return weights_come_from_a_folder() ? load_folder(model_folder_, "", model_->base_prefix) : ok();
+}
+
+bool Engine::weights_come_from_a_folder() const { return !options_.graph && !model_folder_.empty() && !config_.random_init; }
+
+Status Engine::load_folder(const std::string& path, const std::string& prefix, const std::string& base_prefix) {
+    if (!has_weights(path))
+        return fail(Code::E_NOT_FOUND, "model: {} has no model.safetensors; \"model_init\": \"random\" starts without weights", path);
+    DS_TRY(const WeightFolder folder, WeightFolder::open(path));
+    std::set<std::string> used;
+    std::vector<std::string> missing;
+    struct Copy { Param* param; TensorView view; };
+    std::vector<Copy> copies;
+    for (Param& p : params_->all()) {
+        if (!p.name.starts_with(prefix)) continue;
+        const std::string name = folder_name(folder, p.name.substr(prefix.size()), base_prefix);
+        const TensorView* view = folder.find(name);
+        if (!view) {
+            missing.push_back(p.name);
+            params_->initialise(p, static_cast<uint64_t>(config_.seed));
+            continue;
+        }
+        if (view->shape != p.shape) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but config.json makes it {}", path, name, view->shape, p.shape);
+        if (!is_float(view->dtype)) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but weights are f32, f16 or bf16", path, name, name_of(view->dtype));
+        used.insert(name);
+        copies.push_back({&p, *view});
+    }
+    std::atomic<size_t> next{0};
+    workers_->run([&](Team) {
+        for (size_t i = next.fetch_add(1); i < copies.size(); i = next.fetch_add(1))
+            convert(copies[i].view.data.data(), copies[i].view.dtype, params_->weight(*copies[i].param), DType::f32, copies[i].param->count);
+    });
+    std::vector<std::string> unexpected;
+    for (const std::string_view name : folder.names())
+        if (!used.count(std::string(name)) && !is_buffer(name)) unexpected.emplace_back(name);
+    if (!missing.empty()) log(Level::warn, "model", "{}: {} not in the folder, initialised afresh: {}", path, missing.size() == 1 ? "a tensor is" : "tensors are", fmt::join(missing, ", "));
+    if (!unexpected.empty()) log(Level::warn, "model", "{}: not used by this model: {}", path, fmt::join(unexpected, ", "));
+    if (copies.empty()) return fail(Code::E_CORRUPT, "model: {}: none of the model's tensors is in its weights; found {}", path, fmt::join(unexpected, ", "));
+    return ok();
+}
+
+Status Engine::make_optimizer_parts() {
+    if (config_.precision == PrecisionMode::f16) {
+        const Fp16Config& fp16 = config_.fp16;
+        scaler_ = std::make_unique<LossScaler>(LossScaleOptions{.dynamic = fp16.static_scale == 0,
+                                                                .initial = fp16.static_scale == 0 ? std::ldexp(1.0, static_cast<int>(fp16.initial_scale_power)) : fp16.static_scale,
+                                                                .window = static_cast<int64_t>(fp16.window), .hysteresis = fp16.hysteresis,
+                                                                .consecutive_hysteresis = fp16.consecutive_hysteresis, .minimum = fp16.min_scale});
+    }
+    if (config_.optimizer.type.empty() && !options_.optimizer) return ok();
+    DS_TRY(schedule_, new_schedule(config_));
+    for (const std::string& warning : schedule_->warnings()) log(Level::warn, "config", "{}", warning);
+    return ok();
+}
+
+Result<std::unique_ptr<Schedule>> Engine::new_schedule(const Config& config) const {
+    ScheduleGroups groups;
+    for (const ParamGroup& group : params_->groups()) {
+        groups.lr.push_back(group.defaults.lr);
+        groups.momentum.push_back(group.defaults.momentum.value_or(0));
+        groups.has_betas |= group.defaults.beta2.has_value();
+    }
+    return make_schedule(config.scheduler.type, config.scheduler.params, std::move(groups));
+}
+
+DataContext Engine::data_context() const {
+    DataContext context;
+    if (!tokenizer_) {
+        std::string path = config_.tokenizer;
+        if (path.empty() && !model_folder_.empty()) path = model_folder_;
+        if (!path.empty()) {
+            if (auto loaded = Tokenizer::load(path); loaded.ok()) tokenizer_ = std::move(loaded).value();
+            else if (!config_.tokenizer.empty()) log(Level::warn, "data", "tokenizer: {}", loaded.status().message());
+        }
+    }
+    context.tokenizer = tokenizer_;
+    context.rows_per_batch = config_.batch.micro;
+    context.seed = static_cast<uint64_t>(config_.seed);
+    if (model_) {
+        context.max_length = model_->max_positions;
+        context.task = name_of(model_->task);
+        context.num_labels = model_->labels;
+        context.vocabulary_size = model_->vocabulary;
+    }
+    if (config_.max_seq_length) context.max_length = context.max_length ? std::min(context.max_length, *config_.max_seq_length) : *config_.max_seq_length;
+    return context;
+}
+
+Result<std::string> plan_report(std::optional<std::string_view> text, const HostOptions& options) {
+    DS_TRY(auto engine, Engine::prepare(text, options));
+    engine->workers_ = std::make_unique<Workers>(1);
+    DS_CHECK(engine->make_optimizer_parts());
+    const Config& config = engine->config_;
+    const int64_t rows = config.batch.micro;
+    int64_t length = config.max_seq_length.value_or(128);
+    if (engine->model_ && engine->model_->max_positions) length = std::min(length, engine->model_->max_positions);
+    const bool labels = engine->model_ ? engine->model_->task != Task::none : engine->options_.graph->graph().loss != kNone;
+    Packed packed;
+    packed.labels = labels;
+    packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length, .labels = labels};
+    DS_TRY(const Plan* plan, engine->plan_for(engine->key_of(packed, true)));
+    int64_t trained = 0, state = 0, low = 0;
+    for (const Param& p : engine->params_->all()) {
+        if (p.trainable) trained += p.count;
+        for (const StateDef& def : p.state_defs) state += elements(def.shape) * 4;
+    }
+    for (const Value& v : plan->graph().values)
+        if (v.kind == Kind::shadow) low += bytes(v.type);
+    const int64_t weights = engine->params_->total_elements() * 4;
+    OrderedJson report;
+    report["rows"] = rows;
+    report["length"] = length;
+    report["parameters"] = engine->params_->total_elements();
+    report["trained_parameters"] = trained;
+    report["memory_bytes"] = {{"weights", weights}, {"gradients", trained * 4}, {"optimizer_state", state}, {"low_precision_weights", low}, {"working", plan->arena_bytes()},
+                              {"total", weights + trained * 4 + state + low + plan->arena_bytes()}};
+    report["working_lower_bound_bytes"] = plan->memory().lower_bound_bytes;
+    report["flops_per_micro_batch"] = plan->flops();
+    report["traffic_bytes_per_step"] = 0;
+    report["ranks"] = 1;
+    report["timetable"] = {{"micro_batches", config.batch.accumulation}, {"stages", 1}};
+    report["kernels"] = plan->describe();
+    return report.dump(1);
+}
+
+}  // namespace ds

@@ -1,0 +1,171 @@
+// Engine: a model, its optimizer and its schedule, trained by micro-batches with DeepSpeed's semantics. What ds_engine_* do.
+//
+// One call at a time (the ABI sees to that); `metric` may be called by any thread.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "base/cancel.h"
+#include "config/config.h"
+#include "data/data.h"
+#include "engine/params.h"
+#include "engine/program.h"
+#include "exec/plan.h"
+#include "lr/loss_scale.h"
+#include "lr/schedule.h"
+#include "passes/pass.h"
+
+namespace ds {
+
+struct HostOptions {
+    std::shared_ptr<HostGraph> graph;
+    std::shared_ptr<CancelFlag> cancel;
+    std::optional<OptimizerCallbacks> optimizer;
+    std::optional<int32_t> mpi;
+};
+
+class Engine {
+public:
+    struct ParamInfo {
+        std::string name;
+        Shape shape;
+        bool trainable;
+    };
+
+    static Result<std::shared_ptr<Engine>> create(std::optional<std::string_view> config, const HostOptions& options);
+
+    // engine.cpp: the passes over a micro-batch
+    Status forward(const Batch& batch, float* loss);
+    Status backward();
+    Status backward_from(const Batch& gradients);
+    Status eval(const Batch& batch, float* loss);
+    Result<HostTensor> output(std::string_view name);
+    // step.cpp: the boundary
+    Status step();  // code PENDING or SKIPPED where that is so
+    Status zero_grad();
+    Status train_batch(DataSource& data, float* loss);
+    // state.cpp
+    Status set(std::string_view key, std::string_view json);
+    Result<std::string> get(std::string_view key);
+    Result<double> metric(std::string_view name) const;
+    size_t param_count() const { return infos_.size(); }
+    const ParamInfo& param(size_t i) const { return infos_[i]; }
+    const ParamInfo* find_param(std::string_view name) const;
+    Result<HostTensor> param_get(std::string_view name, int what);
+    Status param_set(std::string_view name, int what, const HostTensor& value);
+    // files.cpp
+    Status save(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json);
+    Status load(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json);
+    Status export_folder(std::string_view dir, std::string_view options_json);
+    // generate.cpp
+    Result<std::vector<int32_t>> generate(std::span<const int32_t> prompt, std::string_view options_json, const std::function<int(std::span<const int32_t>)>& on_token);
+
+    DataContext data_context() const;
+    void attach_data(std::weak_ptr<DataSource> data);  // its cursor is saved with the engine from now on
+    const Json& client_state() const { return client_state_; }  // of the checkpoint that was loaded
+
+private:
+    friend Result<std::string> plan_report(std::optional<std::string_view> config, const HostOptions& options);
+
+    struct PlanKey {
+        StreamShape shape;
+        bool train = false, accumulate = false;
+        std::set<std::string> outputs, seeds;
+        auto operator<=>(const PlanKey&) const = default;
+    };
+    // The last pass over a batch: what outputs are read from, and what a backward belongs to.
+    struct Pass {
+        Packed packed;
+        Plan* plan = nullptr;
+        PlanKey key;
+        uint64_t draw = 0;   // Runtime::step of its random numbers
+        bool train = false;
+    };
+
+    static Result<std::shared_ptr<Engine>> prepare(std::optional<std::string_view> config, const HostOptions& options);  // all but weights
+    Status make_the_program();
+    Status load_weights();
+    Status make_optimizer_parts();
+
+    Result<Plan*> plan_for(const PlanKey& key);
+    Status usable() const;
+    const char* no_forward() const { return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from"; }
+    Status run_forward(Pass& pass);
+    Status run_part(Plan& plan, Plan::Part part, const Runtime& runtime);
+    Status run_backward(const std::map<std::string, HostTensor>& seeds, int64_t weight);
+    Result<float> loss_of(const Pass& pass) const;
+    PlanKey key_of(const Packed& packed, bool train) const;
+    Status write_seed(const Plan& plan, const std::string& name, const HostTensor& value);
+    void fill_inputs(const Pass& pass);
+    void dump(const Plan& plan);
+
+    double final_factor() const;         // what accumulated gradients are multiplied with: unscaling and normalisation
+    void normalise_gradients();
+    double gradient_norm(double factor);
+    Status update(double factor, double clip_value);
+    Status update_by_host(double factor, double clip_value);
+    void finish_step(bool skipped);
+    void clear_gradients();
+    Hyper hyper_of(size_t group, double factor, double clip_value) const;
+    void publish();
+    void put_metric(const std::string& name, double value);
+    double seed_value(const Packed& packed) const;
+    bool weights_come_from_a_folder() const;
+    Status load_folder(const std::string& folder, const std::string& prefix, const std::string& base_prefix);
+    void write_label_names(Json& config) const;
+    Status copy_tokenizer(const std::filesystem::path& dir) const;
+    Result<std::unique_ptr<Schedule>> new_schedule(const Config& config) const;
+
+    Config config_;
+    HostOptions options_;
+    Json model_config_;
+    std::string model_folder_;
+    std::unique_ptr<Program> program_;
+    std::shared_ptr<const Model> model_;
+    std::unique_ptr<ParamStore> params_;
+    std::vector<ParamInfo> infos_;
+    std::unique_ptr<Workers> workers_;
+    Backend backend_ = Backend::cpu;
+    std::unique_ptr<Schedule> schedule_;
+    std::unique_ptr<LossScaler> scaler_;
+    std::weak_ptr<DataSource> data_;
+    mutable std::shared_ptr<const Tokenizer> tokenizer_;
+    std::string dump_dir_;
+    Json client_state_, pending_data_;     // of a loaded checkpoint; the cursor waits for its data
+
+    std::map<PlanKey, std::unique_ptr<Plan>> plans_;
+    Arena train_arena_, other_arena_;      // a pending forward survives evaluation
+    std::set<std::string> train_outputs_, eval_outputs_;  // what hosts asked for before will be built at once next time
+    std::set<std::string> seeds_{"loss"};
+
+    std::optional<Pass> last_;             // of the later of forward and eval
+    std::optional<Pass> pending_;          // a training forward whose backward may come
+    bool backward_done_ = false;
+
+    int64_t micro_in_step_ = 0;            // backwards since the last update
+    int64_t labels_in_step_ = 0, first_labels_ = 0;
+    int64_t partial_ = 0;                  // micro-batches of a step that the data ended early; 0: a whole one
+    bool normalised_ = false;              // the host read or replaced gradients at the boundary: they are final values now
+    uint64_t draws_ = 0;                   // training forwards so far
+    int64_t global_steps_ = 0, skipped_steps_ = 0, micro_steps_ = 0, global_samples_ = 0, samples_in_step_ = 0, updates_ = 0;
+    double last_norm_ = 0;
+    double step_loss_sum_ = 0, step_loss_weight_ = 0;
+    int64_t tokens_in_step_ = 0, total_tokens_ = 0;
+    std::chrono::steady_clock::time_point step_began_ = std::chrono::steady_clock::now();
+    bool broken_ = false;                  // a failure in the middle of an update: only load and destroy are legal
+
+    mutable std::mutex metrics_mutex_;
+    std::map<std::string, double, std::less<>> metrics_;
+};
+
+// What a run of this config would need, as JSON; runs nothing and reads no weights.
+Result<std::string> plan_report(std::optional<std::string_view> config, const HostOptions& options);
+
+}  // namespace ds

@@ -1,0 +1,208 @@
+// Checkpoints and Hugging Face folders: what the engine writes and reads back.
+#include <algorithm>
+#include <cstring>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "ckpt/checkpoint.h"
+#include "ckpt/safetensors.h"
+#include "engine/engine.h"
+
+namespace ds {
+namespace {
+
+constexpr int kFormat = 1;
+constexpr const char* kWeights = "weights.safetensors";
+constexpr const char* kOptimizer = "optimizer.safetensors";
+
+Result<Json> options_of(std::string_view text, const char* call, std::initializer_list<std::string_view> known) {
+    if (text.empty()) return Json::object();
+    DS_TRY(const Json options, parse_json(text, fmt::format("{}: options", call)));
+    if (!options.is_object()) return fail(Code::E_INVALID_ARGUMENT, "{}: options must be a JSON object, not {}", call, text);
+    for (const auto& [key, value] : options.items())
+        if (std::find(known.begin(), known.end(), key) == known.end())
+            return fail(Code::E_INVALID_ARGUMENT, "{}: option {} is unknown; accepted: {}", call, key, fmt::join(known, ", "));
+    return options;
+}
+
+std::string state_name(const Param& p, const StateDef& def) { return p.name + "/" + std::string(def.name); }
+
+Status read_into(const TensorView* view, const Param& p, const Shape& shape, float* to, const std::string& name) {
+    if (view->shape != shape) return fail(Code::E_CORRUPT, "checkpoint: tensor {} is {}, but this model's {} has {}", name, view->shape, p.name, shape);
+    convert(view->data.data(), view->dtype, to, DType::f32, elements(shape));
+    return ok();
+}
+
+}  // namespace
+
+Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
+    DS_CHECK(usable());
+    DS_TRY(const Json options, options_of(options_json, "ds_save", {"client_state", "weights_only", "async"}));
+    if (options.value("async", false)) return fail(Code::E_UNSUPPORTED, "ds_save: async: writing in the background is not built; leave it out");
+    if (micro_in_step_ > 0) return fail(Code::E_STATE, "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or ds_zero_grad first",
+                                        micro_in_step_, config_.batch.accumulation);
+    const bool weights_only = options.value("weights_only", false);
+    CheckpointFiles files;
+    auto& weights = files[kWeights];
+    for (const Param& p : params_->all()) weights.push_back({p.name, DType::f32, p.shape, params_->weight(p), {}});
+    if (!weights_only && params_->has_state()) {
+        auto& state = files[kOptimizer];
+        for (const Param& p : params_->all())
+            for (size_t i = 0; i < p.state_defs.size(); ++i) state.push_back({state_name(p, p.state_defs[i]), DType::f32, p.state_defs[i].shape, p.state[i], {}});
+    }
+    Json state = {{"engine_format", kFormat}, {"client_state", options.value("client_state", Json())}, {"weights_only", weights_only}};
+    if (!weights_only) {
+        state["counters"] = {{"global_steps", global_steps_}, {"skipped_steps", skipped_steps_}, {"micro_steps", micro_steps_}, {"global_samples", global_samples_},
+                             {"updates", updates_}, {"draws", draws_}, {"tokens", total_tokens_}};
+        state["seed"] = config_.seed;
+        state["optimizer"] = options_.optimizer ? "host" : config_.optimizer.type;
+        if (schedule_) state["schedule"] = schedule_->state();
+        if (scaler_) state["loss_scale"] = scaler_->state();
+        if (const auto data = data_.lock()) {
+            DS_TRY(state["data"], data->save());
+        }
+    }
+    const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", global_steps_);
+    return save_checkpoint(std::filesystem::path(dir), name, state, files);
+}
+
+Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
+    DS_TRY(const Json options, options_of(options_json, "ds_load", {"weights_only"}));
+    DS_TRY(const Checkpoint checkpoint, open_checkpoint(std::filesystem::path(dir), tag ? std::optional<std::string>(*tag) : std::nullopt));
+    const Json& state = checkpoint.state();
+    if (state.value("engine_format", 0) != kFormat) return fail(Code::E_UNSUPPORTED, "{}: engine_format {} is not one this version reads; it reads {}", checkpoint.folder().string(), state.value("engine_format", 0), kFormat);
+    const bool weights_only = state.value("weights_only", false) || options.value("weights_only", false);
+    const SafetensorsFile* moments = weights_only ? nullptr : checkpoint.file(kOptimizer);
+
+    // Everything is checked before anything changes.
+    for (const Param& p : params_->all()) {
+        DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
+        if (view->shape != p.shape) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this model's is {}", checkpoint.folder().string(), p.name, view->shape, p.shape);
+        for (const StateDef& def : p.state_defs)
+            if (moments) {
+                DS_TRY(const TensorView* moment, checkpoint.tensor(kOptimizer, state_name(p, def)));
+                if (moment->shape != def.shape) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this optimizer's is {}", checkpoint.folder().string(), state_name(p, def), moment->shape, def.shape);
+            }
+    }
+    if (!weights_only && state.contains("schedule") && schedule_) {
+        DS_TRY(auto probe, new_schedule(config_));
+        DS_CHECK(probe->restore(state["schedule"]));
+        schedule_ = std::move(probe);
+    }
+    if (!weights_only && state.contains("loss_scale") && scaler_) DS_CHECK(scaler_->restore(state["loss_scale"]));
+    if (const auto data = data_.lock(); data && !weights_only && state.contains("data")) DS_CHECK(data->restore(state["data"]));
+
+    if (moments) DS_CHECK(params_->need_state());
+    for (Param& p : params_->all()) {
+        DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
+        DS_CHECK(read_into(view, p, p.shape, params_->weight(p), p.name));
+        params_->refresh_low(p);
+        for (size_t i = 0; i < p.state_defs.size(); ++i) {
+            const StateDef& def = p.state_defs[i];
+            if (moments) {
+                DS_TRY(const TensorView* moment, checkpoint.tensor(kOptimizer, state_name(p, def)));
+                DS_CHECK(read_into(moment, p, def.shape, p.state[i], state_name(p, def)));
+            } else if (!weights_only && params_->has_state()) {
+                std::fill(p.state[i], p.state[i] + elements(def.shape), def.initial);
+            }
+        }
+    }
+    if (!weights_only) {
+        const Json& counters = state.at("counters");
+        global_steps_ = counters.value("global_steps", int64_t{0});
+        skipped_steps_ = counters.value("skipped_steps", int64_t{0});
+        micro_steps_ = counters.value("micro_steps", int64_t{0});
+        global_samples_ = counters.value("global_samples", int64_t{0});
+        updates_ = counters.value("updates", int64_t{0});
+        draws_ = counters.value("draws", uint64_t{0});
+        total_tokens_ = counters.value("tokens", int64_t{0});
+        if (data_.expired()) pending_data_ = state.value("data", Json());
+    }
+    client_state_ = state.value("client_state", Json());
+    clear_gradients();
+    pending_.reset();
+    last_.reset();
+    broken_ = false;
+    publish();
+    return ok();
+}
+
+void Engine::attach_data(std::weak_ptr<DataSource> data) {
+    data_ = std::move(data);
+    // A checkpoint that was loaded before its data was opened.
+    if (const auto source = data_.lock(); source && !pending_data_.is_null()) {
+        if (const Status status = source->restore(pending_data_); !status.ok()) log(Level::warn, "data", "the checkpoint's cursor does not fit this data and is not used: {}", status.message());
+        pending_data_ = Json();
+    }
+}
+
+Status Engine::export_folder(std::string_view dir_view, std::string_view options_json) {
+    DS_TRY(const Json options, options_of(options_json, "ds_export", {"dtype", "max_shard_bytes"}));
+    if (!model_) return fail(Code::E_UNSUPPORTED, "ds_export: a host's own graph has no Hugging Face form; ds_save keeps its weights");
+    DType dtype = DType::f32;
+    if (options.contains("dtype")) {
+        const auto wanted = options["dtype"].is_string() ? parse_float_dtype(options["dtype"]) : std::nullopt;
+        if (!wanted || size_of(*wanted) > 4) return fail(Code::E_INVALID_ARGUMENT, "ds_export: dtype must be f32, bf16 or f16, not {}", options["dtype"].dump());
+        dtype = *wanted;
+    }
+    const std::filesystem::path dir(dir_view);
+    std::error_code error;
+    std::filesystem::create_directories(dir, error);
+    if (error) return fail(Code::E_IO, "ds_export: {}: cannot create the folder: {}", dir.string(), error.message());
+    std::vector<NamedTensor> tensors;
+    for (const Param& p : params_->all()) {
+        NamedTensor tensor{p.name, dtype, p.shape, nullptr, {}};
+        const float* weight = params_->weight(p);
+        if (dtype == DType::f32) tensor.data = weight;
+        else tensor.source = [weight, dtype, n = p.count](const ChunkWriter& write) -> Status {
+            constexpr int64_t chunk = 1 << 20;
+            std::vector<std::byte> buffer(static_cast<size_t>(chunk * size_of(dtype)));
+            for (int64_t at = 0; at < n; at += chunk) {
+                const int64_t count = std::min(chunk, n - at);
+                convert(weight + at, DType::f32, buffer.data(), dtype, count);
+                DS_CHECK(write({buffer.data(), static_cast<size_t>(count * size_of(dtype))}));
+            }
+            return ok();
+        };
+        tensors.push_back(std::move(tensor));
+    }
+    DS_CHECK(write_weights(dir, tensors, options.value("max_shard_bytes", int64_t{5} << 30)));
+    Json config = model_config_;
+    config["dtype"] = dtype == DType::f32 ? "float32" : dtype == DType::bf16 ? "bfloat16" : "float16";
+    config.erase("torch_dtype");
+    if (model_->task == Task::sequence_classification || model_->task == Task::token_classification) write_label_names(config);
+    DS_CHECK(write_file_atomically(dir / "config.json", config.dump(2) + "\n"));
+    return copy_tokenizer(dir);
+}
+
+// transformers reads the number of labels from id2label.
+void Engine::write_label_names(Json& config) const {
+    config.erase("num_labels");
+    if (config.contains("id2label") && static_cast<int64_t>(config["id2label"].size()) == model_->labels) return;
+    Json names = Json::object(), ids = Json::object();
+    std::vector<std::string> known;
+    if (const auto data = data_.lock()) known = data->label_names();
+    for (int64_t i = 0; i < model_->labels; ++i) {
+        const std::string name = static_cast<size_t>(i) < known.size() ? known[static_cast<size_t>(i)] : fmt::format("LABEL_{}", i);
+        names[std::to_string(i)] = name;
+        ids[name] = i;
+    }
+    config["id2label"] = names;
+    config["label2id"] = ids;
+}
+
+Status Engine::copy_tokenizer(const std::filesystem::path& dir) const {
+    std::filesystem::path from = config_.tokenizer.empty() ? model_folder_ : config_.tokenizer;
+    if (from.empty()) return ok();
+    if (!std::filesystem::is_directory(from)) from = from.parent_path();
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "spiece.model",
+                             "tokenizer.model", "generation_config.json"}) {
+        std::error_code error;
+        if (!std::filesystem::exists(from / name) || std::filesystem::equivalent(from, dir, error)) continue;
+        DS_TRY(const std::string contents, read_file(from / name));
+        DS_CHECK(write_file_atomically(dir / name, contents));
+    }
+    return ok();
+}
+
+}  // namespace ds

@@ -1,0 +1,172 @@
+#include "engine/host_graph.h"
+
+#include "engine/hf_folder.h"
+#include "ir/builder.h"
+#include "ir/text.h"
+#include "models/model.h"
+
+namespace ds {
+namespace {
+
+// What the graph computes with: ids are i32, masks u8, floats of the batch f32.
+Result<DType> operand_type(DType given) {
+    switch (given) {
+    case DType::i64:
+    case DType::i32: return DType::i32;
+    case DType::boolean:
+    case DType::u8: return DType::u8;
+    case DType::f64:
+    case DType::f32: return DType::f32;
+    case DType::bf16:
+    case DType::f16: return given;
+    default: return fail(Code::E_UNSUPPORTED, "graph: inputs of type {} are not built; there are f32, f64, f16, bf16, i32, i64, u8 and bool", name_of(given));
+    }
+}
+
+Result<Init> parse_init(std::string_view text, const std::string& name) {
+    if (text.empty()) return Init{};
+    DS_TRY(const Json json, parse_json(text, fmt::format("graph: parameter {}: init", name)));
+    const std::string type = json.is_object() && json.contains("type") && json["type"].is_string() ? json["type"].get<std::string>() : "";
+    const auto number = [&](const char* key) { return json.contains(key) && json[key].is_number() ? json[key].get<double>() : -1; };
+    if (type == "zeros") return Init{Init::Type::zeros, 0};
+    if (type == "ones") return Init{Init::Type::ones, 0};
+    if (type == "normal" && number("std") >= 0) return Init{Init::Type::normal, number("std")};
+    if (type == "uniform" && number("bound") >= 0) return Init{Init::Type::uniform, number("bound")};
+    return fail(Code::E_INVALID_ARGUMENT, "graph: parameter {}: init {}; accepted: {{\"type\": \"zeros\"}}, \"ones\", \"normal\" with \"std\", \"uniform\" with \"bound\"", name, text);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<HostGraph>> HostGraph::parse(std::string_view text, std::string_view place) {
+    auto host = std::make_shared<HostGraph>();
+    DS_TRY(host->graph_, parse_graph(text, place));
+    for (const ValueId id : host->graph_.inputs)
+        if (const Kind kind = host->graph_.value(id).kind; kind != Kind::input && kind != Kind::param)
+            return fail(Code::E_INVALID_ARGUMENT, "{}: %{}: a model's graph has inputs and params only", place, host->graph_.value(id).name);
+    return host;
+}
+
+Status HostGraph::check(int32_t value, std::string_view what) const {
+    if (value < 0 || value >= static_cast<int32_t>(graph_.values.size()))
+        return fail(Code::E_INVALID_ARGUMENT, "graph: {}: there is no value {}; ids run from 0 to {}", what, value, static_cast<int32_t>(graph_.values.size()) - 1);
+    return ok();
+}
+
+Result<int32_t> HostGraph::input(const std::string& name, DType dtype, Shape shape) {
+    if (graph_.find(name) != kNone) return fail(Code::E_INVALID_ARGUMENT, "graph: the name {} is taken", name);
+    DS_TRY(const DType type, operand_type(dtype));
+    int unknown = 0;
+    for (int64_t& d : shape) {
+        if (d < -1 || d == 0) return fail(Code::E_INVALID_ARGUMENT, "graph: input {}: dimension {}; sizes are positive, -1 is the batch's rows, a second -1 its length", name, d);
+        if (d != -1) continue;
+        if (unknown == 2) return fail(Code::E_INVALID_ARGUMENT, "graph: input {}: at most two dimensions can be -1: rows, then length", name);
+        d = unknown++ == 0 ? kRows : kLength;
+    }
+    DS_TRY([[maybe_unused]] const int64_t n, checked_elements(shape));
+    Builder b(graph_);
+    return b.input(name, type, std::move(shape));
+}
+
+Result<int32_t> HostGraph::param(const std::string& name, DType dtype, const Shape& shape, std::string_view init_json) {
+    if (graph_.find(name) != kNone) return fail(Code::E_INVALID_ARGUMENT, "graph: the name {} is taken", name);
+    if (dtype != DType::f32) return fail(Code::E_UNSUPPORTED, "graph: parameter {}: master weights are f32, not {}; the config's precision says what is computed in", name, name_of(dtype));
+    for (const int64_t d : shape)
+        if (d < 1) return fail(Code::E_INVALID_ARGUMENT, "graph: parameter {}: dimension {} must be positive", name, d);
+    DS_TRY([[maybe_unused]] const int64_t n, checked_elements(shape));
+    DS_TRY(const Init init, parse_init(init_json, name));
+    Builder b(graph_);
+    return b.param(name, shape, init);
+}
+
+Result<std::vector<int32_t>> HostGraph::op(std::string_view name, std::span<const int32_t> inputs, std::string_view attrs_json) {
+    const OpDef* op = find_op(name);
+    if (!op) return fail(Code::E_NOT_FOUND, "graph: there is no op {}; ds_graph_ops_json lists them", name);
+    for (const int32_t id : inputs)
+        if (id != kNone) DS_CHECK(check(id, name));
+    Json object = Json::object();
+    if (!attrs_json.empty()) {
+        DS_TRY(object, parse_json(attrs_json, fmt::format("graph: {}: attributes", name)));
+        if (!object.is_object()) return fail(Code::E_INVALID_ARGUMENT, "graph: {}: attributes must be a JSON object, not {}", name, attrs_json);
+    }
+    auto attrs = op->attrs->parse(object);
+    if (!attrs.ok()) return std::move(std::move(attrs).status()).within(fmt::format("graph: {}", name));
+    Builder b(graph_);
+    auto made = b.try_call(*op, std::vector<ValueId>(inputs.begin(), inputs.end()), Attrs(op->attrs, std::move(attrs).value()));
+    if (!made.ok()) return std::move(std::move(made).status()).within("graph");
+    return std::move(made).value();
+}
+
+Result<int32_t> HostGraph::model(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs, const std::string& output) {
+    Json options = Json::object();
+    if (!options_json.empty()) {
+        DS_TRY(options, parse_json(options_json, "graph: model: options"));
+    }
+    for (const auto& [key, value] : options.items())
+        if (key != "prefix" && key != "model_overrides" && key != "model_init")
+            return fail(Code::E_INVALID_ARGUMENT, "graph: model: option {} is unknown; accepted: prefix, model_overrides, model_init", key);
+    const std::string prefix = options.value("prefix", std::string());
+    DS_TRY(ModelSource source, read_model_source(folder, options.value("model_overrides", Json::object())));
+    // The body: the family without a head.
+    source.config["architectures"] = Json::array({"Model"});
+    DS_TRY(const auto model, make_model(source.config));
+    if (inputs.empty() || inputs.size() > 3) return fail(Code::E_INVALID_ARGUMENT, "graph: model: takes input_ids, attention_mask and token_type_ids, not {} inputs", inputs.size());
+    for (const int32_t id : inputs)
+        if (id != kNone) DS_CHECK(check(id, "model"));
+    const Shape grid = graph_.type(inputs[0]).shape;
+    for (const int32_t id : inputs)
+        if (id != kNone && (graph_.type(id).shape != grid || grid.size() != 2))
+            return fail(Code::E_INVALID_ARGUMENT, "graph: model: inputs must be [rows, length] alike, but are {} and {}", dims_to_string(grid), dims_to_string(graph_.type(id).shape));
+
+    Builder b(graph_);
+    const size_t first_value = graph_.values.size();
+    StreamShape shape{.tokens = grid[0] * grid[1], .rows = grid[0], .length = grid[1], .embedded = true};
+    shape.masked = inputs.size() > 1 && inputs[1] != kNone;
+    shape.types = inputs.size() > 2 && inputs[2] != kNone;
+    TokenStream stream(b, shape, {output});
+    const auto flat = [&](ValueId id) { return b.reshape(id, {shape.tokens}); };
+    stream.provide("ids", flat(inputs[0]));
+    if (shape.masked) {
+        graph_.value(inputs[1]).type.dtype = DType::u8;  // whatever integers the host declared, they are read as a mask
+        stream.provide("key_mask", flat(inputs[1]));
+    }
+    stream.provide("types", flat(shape.types ? inputs[2] : b.call("iota", {}, Fill{.shape = {shape.tokens, 1}})));  // absent types are 0, as is every index here
+    stream.provide("positions", flat(b.call("iota", {}, Fill{.shape = grid})));
+    stream.provide("places", b.call("iota", {}, Fill{.shape = {shape.tokens}}));
+    const size_t outputs_before = graph_.outputs.size();
+    model->build(b, stream);
+    DS_CHECK(b.status());
+    if (graph_.outputs.size() != outputs_before + 1) {
+        std::string known;
+        for (const auto& name : model->outputs) known += (known.empty() ? "" : ", ") + name;
+        return fail(Code::E_NOT_FOUND, "graph: model: {} has no output {}; there are {}", model->family, output, known);
+    }
+    ValueId result = graph_.outputs.back().second;
+    graph_.outputs.pop_back();
+    for (size_t i = first_value; i < graph_.values.size(); ++i)
+        if (graph_.values[i].kind == Kind::param) graph_.values[i].name = prefix + graph_.values[i].name;
+    const bool random = options.value("model_init", std::string()) == "random" || source.folder.empty();
+    if (!random && !has_weights(source.folder))
+        return fail(Code::E_NOT_FOUND, "graph: model: {} has no weights; \"model_init\": \"random\" starts without", folder);
+    models_.push_back({folder, prefix, model->base_prefix, random});
+    if (graph_.type(result).shape[0] == shape.tokens) result = b.reshape(result, {grid[0], grid[1], graph_.type(result).shape.back()});
+    return result;
+}
+
+Status HostGraph::output(const std::string& name, int32_t value) {
+    DS_CHECK(check(value, "output"));
+    if (!is_float(graph_.type(value).dtype)) return fail(Code::E_INVALID_ARGUMENT, "graph: output {}: must hold floats, not {}", name, name_of(graph_.type(value).dtype));
+    for (const auto& [known, id] : graph_.outputs)
+        if (known == name) return fail(Code::E_INVALID_ARGUMENT, "graph: there is an output {} already", name);
+    graph_.outputs.emplace_back(name, value);
+    return ok();
+}
+
+Status HostGraph::loss(int32_t value) {
+    DS_CHECK(check(value, "loss"));
+    const Type& t = graph_.type(value);
+    if (elements(t.shape) != 1 || !is_float(t.dtype)) return fail(Code::E_INVALID_ARGUMENT, "graph: the loss must be one float, but the value is {}", to_string(t));
+    graph_.loss = value;
+    return ok();
+}
+
+}  // namespace ds

@@ -1,0 +1,144 @@
+#include "engine/params.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "kernels/kernel.h"
+#include "passes/pass.h"
+
+namespace ds {
+namespace {
+
+constexpr int64_t kAlignElements = 32;  // 64 bytes even in the low-precision copy
+
+// Muon is for hidden matrices; embeddings, heads and vectors get its inner Adam (Jordan 2024, and DeepSpeed's examples).
+bool hidden_matrix(const std::string& name, const Shape& shape) {
+    if (shape.size() < 2) return false;
+    for (const char* word : {"embed", "wte", "wpe", "lm_head", "classifier", "qa_outputs", "predictions"})
+        if (name.find(word) != std::string::npos) return false;
+    return true;
+}
+
+}  // namespace
+
+Result<std::vector<ParamGroup>> ParamStore::make_groups(const Config& config, bool custom) {
+    std::vector<ParamGroup> groups;
+    const auto add = [&](const std::string& name, const Json& settings) -> Status {
+        ParamGroup group;
+        group.name = name;
+        Json params = config.optimizer.params;
+        params.update(settings);
+        if (custom) {
+            group.defaults.lr = params.value("lr", 1e-3);
+            group.defaults.weight_decay = params.value("weight_decay", 0.0);
+        } else {
+            params.erase("use_muon");
+            DS_TRY(group.optimizer, make_optimizer(config.optimizer.type, params));
+            group.defaults = group.optimizer->defaults({});
+        }
+        groups.push_back(std::move(group));
+        return ok();
+    };
+    for (const ParamGroupConfig& group : config.param_groups) DS_CHECK(add(group.name, group.settings));
+    DS_CHECK(add("default", Json::object()));
+    return groups;
+}
+
+Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const Config& config, const OptimizerCallbacks* custom) {
+    auto store = std::make_unique<ParamStore>();
+    const bool trains = custom || !config.optimizer.type.empty();
+    if (trains) {
+        DS_TRY(store->groups_, make_groups(config, custom != nullptr));
+    } else {
+        store->groups_.resize(config.param_groups.size() + 1);
+    }
+    if (custom) store->custom_floats_ = custom->floats_per_element;
+    std::vector<int64_t> matches(config.param_groups.size(), 0);
+    for (const ValueId id : graph.inputs) {
+        const Value& v = graph.value(id);
+        if (v.kind != Kind::param) continue;
+        Param p{.name = v.name, .shape = v.type.shape, .trainable = v.trainable, .init = v.init, .group = config.param_groups.size()};
+        p.count = elements(p.shape);
+        p.offset = store->total_;
+        store->total_ += (p.count + kAlignElements - 1) / kAlignElements * kAlignElements;
+        bool taken = false;
+        for (size_t g = 0; g < config.param_groups.size(); ++g)
+            for (const std::string& pattern : config.param_groups[g].match)
+                if (glob_match(pattern, p.name)) {
+                    ++matches[g];
+                    if (!std::exchange(taken, true)) p.group = g;
+                }
+        p.traits = {p.shape, hidden_matrix(p.name, p.shape)};
+        if (p.group < config.param_groups.size()) {
+            const ParamGroupConfig& group = config.param_groups[p.group];
+            if (group.frozen) p.trainable = false;
+            p.traits.use_muon = group.settings.value("use_muon", p.traits.use_muon);
+        }
+        if (p.trainable && custom) p.state_defs = {{"state", Moment::none, {p.count * custom->floats_per_element}}};
+        else if (p.trainable && trains) p.state_defs = store->groups_[p.group].optimizer->states(p.traits);
+        store->index_[p.name] = store->params_.size();
+        store->params_.push_back(std::move(p));
+    }
+    for (size_t g = 0; g < matches.size(); ++g)
+        if (matches[g] == 0)
+            return fail(Code::E_CONFIG, "config: param_groups[{}].match: no parameter of the model matches any of its patterns", g);
+    DS_CHECK(store->weights_.reserve(static_cast<size_t>(store->total_) * 4));
+    return store;
+}
+
+Param* ParamStore::find(std::string_view name) {
+    const auto found = index_.find(name);
+    return found == index_.end() ? nullptr : &params_[found->second];
+}
+
+Status ParamStore::need_grads() { return grads_.reserve(static_cast<size_t>(total_) * 4); }
+
+Status ParamStore::need_state() {
+    if (has_state()) return ok();
+    const auto padded = [](const StateDef& def) { return (elements(def.shape) + kAlignElements - 1) / kAlignElements * kAlignElements; };
+    int64_t floats = 0;
+    for (const Param& p : params_)
+        for (const StateDef& def : p.state_defs) floats += padded(def);
+    DS_CHECK(states_.reserve(static_cast<size_t>(floats) * 4 + 64));
+    auto* at = reinterpret_cast<float*>(states_.data());
+    for (Param& p : params_)
+        for (const StateDef& def : p.state_defs) {
+            p.state.push_back(at);
+            if (def.initial != 0) std::fill(at, at + elements(def.shape), def.initial);
+            at += padded(def);
+        }
+    return ok();
+}
+
+Status ParamStore::need_low(Param& p, DType type) {
+    if (p.low_type == type) return ok();
+    if (p.low_type) return fail(Code::E_UNSUPPORTED, "precision: parameter {} is used in {} and in {}; one low type a parameter is built", p.name, name_of(*p.low_type), name_of(type));
+    DS_CHECK(lows_.reserve(static_cast<size_t>(total_) * 2));
+    p.low_type = type;
+    refresh_low(p);
+    return ok();
+}
+
+void ParamStore::refresh_low(const Param& p) {
+    if (p.low_type) convert(weight(p), DType::f32, low(p), *p.low_type, p.count);
+}
+
+void ParamStore::initialise(const Param& p, uint64_t seed) {
+    float* w = weight(p);
+    uint64_t salt = 0xcbf29ce484222325u;  // FNV-1a of the name: each parameter draws its own numbers, wherever it lies
+    for (const char c : p.name) salt = (salt ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    const Runtime runtime{seed, 0};
+    for (int64_t i = 0; i < p.count; ++i) {
+        const auto draw = [&](int k) { return static_cast<double>(uniform_draw(runtime, salt, static_cast<uint64_t>(2 * i + k))); };
+        switch (p.init.type) {
+        case Init::Type::zeros: w[i] = 0; break;
+        case Init::Type::ones: w[i] = 1; break;
+        case Init::Type::uniform: w[i] = static_cast<float>((2 * draw(0) - 1) * p.init.scale); break;
+        case Init::Type::normal:  // Box, Muller 1958
+            w[i] = static_cast<float>(p.init.scale * std::sqrt(-2 * std::log(1 - draw(0))) * std::cos(2 * std::numbers::pi * draw(1)));
+            break;
+        }
+    }
+}
+
+}  // namespace ds

@@ -1,0 +1,78 @@
+// The parameters of an engine: master weights, gradients, optimizer state and low-precision copies, each kind in one piece of memory.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ckpt/safetensors.h"
+#include "config/config.h"
+#include "engine/arena.h"
+#include "exec/workers.h"
+#include "ir/graph.h"
+#include "optim/optimizer.h"
+
+namespace ds {
+
+// A host's own optimizer, in place of the config's.
+struct OptimizerCallbacks {
+    int32_t floats_per_element = 0;
+    std::function<Status(const char* parameter, int64_t step, double lr, float* weight, const float* gradient, float* state, size_t n)> update;
+};
+
+// Parameters with one set of optimizer settings.
+struct ParamGroup {
+    std::string name;
+    std::unique_ptr<Optimizer> optimizer;  // null with a host's own
+    Defaults defaults;
+};
+
+struct Param {
+    std::string name;
+    Shape shape;
+    bool trainable = true;
+    Init init;
+    size_t group = 0;
+    int64_t count = 0, offset = 0;      // elements; in weights and gradients
+    ParamTraits traits;
+    std::vector<StateDef> state_defs;
+    std::vector<float*> state;
+    std::optional<DType> low_type;      // a plan reads this copy; the optimizer refreshes it
+};
+
+class ParamStore {
+public:
+    // graph: declares the parameters. Groups and frozen patterns come from the config.
+    static Result<std::unique_ptr<ParamStore>> create(const Graph& graph, const Config& config, const OptimizerCallbacks* custom);
+
+    // One group for each of the config's, then the default one.
+    static Result<std::vector<ParamGroup>> make_groups(const Config& config, bool custom);
+
+    std::vector<Param>& all() { return params_; }
+    const std::vector<Param>& all() const { return params_; }
+    Param* find(std::string_view name);
+    const Param* find(std::string_view name) const { return const_cast<ParamStore*>(this)->find(name); }
+    std::vector<ParamGroup>& groups() { return groups_; }
+
+    float* weight(const Param& p) const { return reinterpret_cast<float*>(weights_.data()) + p.offset; }
+    float* grad(const Param& p) const { return reinterpret_cast<float*>(grads_.data()) + p.offset; }
+    void* low(const Param& p) const { return lows_.data() ? lows_.data() + 2 * p.offset : nullptr; }
+    Status need_grads();                                   // before the first backward
+    Status need_state();                                   // before the first update, or to load one
+    Status need_low(Param& p, DType type);
+    void refresh_low(const Param& p);                      // after the weight changed other than by the optimizer
+    void initialise(const Param& p, uint64_t seed);
+    int64_t total_elements() const { return total_; }
+    bool has_state() const { return states_.data() != nullptr; }
+
+private:
+    std::vector<Param> params_;
+    std::map<std::string, size_t, std::less<>> index_;
+    std::vector<ParamGroup> groups_;
+    Arena weights_, grads_, states_, lows_;
+    int64_t total_ = 0;
+    int32_t custom_floats_ = 0;
+};
+
+}  // namespace ds

@@ -1,0 +1,184 @@
+#include "engine/program.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/pack.h"
+
+namespace ds {
+namespace {
+
+class ModelProgram : public Program {
+public:
+    ModelProgram(std::shared_ptr<const Model> model, std::set<std::string> whole) : model_(std::move(model)) {
+        for (const std::string& name : model_->token_outputs) whole_ |= whole.count(name) > 0;
+    }
+
+    Result<Packed> pack(const Batch& batch, const std::set<std::string>& outputs) const override { return pack_for_model(*model_, batch, outputs, whole_); }
+
+    Result<Graph> build(const StreamShape& shape, const std::set<std::string>& outputs) const override {
+        Graph graph;
+        graph.name = model_->family;
+        Builder b(graph);
+        TokenStream stream(b, shape, outputs);
+        model_->build(b, stream);
+        DS_CHECK(b.status());
+        return graph;
+    }
+
+    HostTensor unpack(const std::string& output, const Packed& packed, HostTensor value) const override {
+        if (!by_token(output)) return value;
+        Shape shape = packed.grid;
+        shape.insert(shape.end(), value.shape.begin() + 1, value.shape.end());
+        HostTensor padded = HostTensor::zeros(value.dtype, shape);
+        const auto row_bytes = static_cast<size_t>(value.bytes() / std::max<int64_t>(value.shape[0], 1));
+        for (size_t i = 0; i < packed.places.size(); ++i)
+            std::memcpy(static_cast<char*>(padded.data) + static_cast<size_t>(packed.places[i]) * row_bytes, static_cast<const char*>(value.data) + i * row_bytes, row_bytes);
+        return padded;
+    }
+
+    Result<HostTensor> pack_gradient(const std::string& output, const Packed& packed, const HostTensor& gradient, const Shape& graph_shape) const override {
+        Shape expected = graph_shape;
+        if (by_token(output)) {
+            expected.erase(expected.begin());
+            expected.insert(expected.begin(), packed.grid.begin(), packed.grid.end());
+        }
+        if (gradient.shape != expected) return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have the output's shape {}, but is {}", output, expected, gradient.shape);
+        const HostTensor f32 = gradient.to(DType::f32);
+        if (!by_token(output)) return f32;
+        HostTensor stream = HostTensor::zeros(DType::f32, graph_shape);
+        const auto row_bytes = static_cast<size_t>(stream.bytes() / std::max<int64_t>(graph_shape[0], 1));
+        for (size_t i = 0; i < packed.places.size(); ++i)
+            std::memcpy(static_cast<char*>(stream.data) + i * row_bytes, static_cast<const char*>(f32.data) + static_cast<size_t>(packed.places[i]) * row_bytes, row_bytes);
+        return stream;
+    }
+
+    std::vector<std::string> outputs() const override { return model_->outputs; }
+    const Model* model() const override { return model_.get(); }
+
+private:
+    bool by_token(const std::string& output) const { return std::count(model_->token_outputs.begin(), model_->token_outputs.end(), output) > 0; }
+
+    std::shared_ptr<const Model> model_;
+    bool whole_ = false;
+};
+
+class GraphProgram : public Program {
+public:
+    explicit GraphProgram(std::shared_ptr<const HostGraph> host) : host_(std::move(host)) {}
+
+    Result<Packed> pack(const Batch& batch, const std::set<std::string>&) const override {
+        const Graph& g = host_->graph();
+        Packed packed;
+        int64_t rows = -1, length = -1;
+        for (const auto& [name, tensor] : batch) {
+            const ValueId id = g.find(name);
+            if (id == kNone || g.value(id).kind != Kind::input) return fail(Code::E_INVALID_ARGUMENT, "batch: {} is not an input of the graph; its inputs are {}", name, input_names());
+        }
+        for (const ValueId id : g.inputs) {
+            const Value& v = g.value(id);
+            if (v.kind != Kind::input) continue;
+            const auto found = batch.find(v.name);
+            if (found == batch.end()) {
+                if (needed(id)) return fail(Code::E_INVALID_ARGUMENT, "batch: {} {} is missing", v.name, to_string(v.type));
+                continue;
+            }
+            DS_CHECK(match(v, found->second.shape, rows, length));
+            packed.inputs[v.name] = v.type.dtype == DType::u8 ? as_mask(found->second) : found->second.to(v.type.dtype).clone();
+        }
+        packed.shape.rows = std::max<int64_t>(rows, 1);
+        packed.shape.length = std::max<int64_t>(length, 1);
+        packed.shape.labels = packed.labels = g.loss != kNone && reaches_loss(batch);
+        packed.label_count = 1;  // the loss is the host's own: every micro-batch weighs the same
+        packed.tokens = packed.shape.rows * packed.shape.length;
+        return packed;
+    }
+
+    Result<Graph> build(const StreamShape& shape, const std::set<std::string>& outputs) const override {
+        DS_TRY(Graph graph, bind(host_->graph(), shape.rows, shape.length));
+        if (!shape.labels) graph.loss = kNone;
+        std::erase_if(graph.outputs, [&](const auto& output) { return outputs.count(output.first) == 0; });
+        return graph;
+    }
+
+    HostTensor unpack(const std::string&, const Packed&, HostTensor value) const override { return value; }
+
+    Result<HostTensor> pack_gradient(const std::string& output, const Packed&, const HostTensor& gradient, const Shape& graph_shape) const override {
+        if (gradient.shape != graph_shape) return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have the output's shape {}, but is {}", output, graph_shape, gradient.shape);
+        return gradient.to(DType::f32);
+    }
+
+    std::vector<std::string> outputs() const override {
+        std::vector<std::string> names;
+        for (const auto& [name, id] : host_->graph().outputs) names.push_back(name);
+        return names;
+    }
+
+private:
+    static HostTensor as_mask(const HostTensor& t) {
+        const HostTensor wide = t.to(DType::f32);
+        HostTensor mask = HostTensor::zeros(DType::u8, t.shape);
+        for (int64_t i = 0; i < mask.count(); ++i) mask.as<uint8_t>()[static_cast<size_t>(i)] = wide.as<float>()[static_cast<size_t>(i)] != 0;
+        return mask;
+    }
+
+    std::string input_names() const {
+        std::string names;
+        for (const ValueId id : host_->graph().inputs)
+            if (host_->graph().value(id).kind == Kind::input) names += (names.empty() ? "" : ", ") + host_->graph().value(id).name;
+        return names.empty() ? "none" : names;
+    }
+
+    // Without the operands of the loss a batch can still compute outputs.
+    bool needed(ValueId id) const {
+        std::vector<bool> live(host_->graph().values.size(), false);
+        for (const auto& [name, output] : host_->graph().outputs) live[static_cast<size_t>(output)] = true;
+        if (host_->graph().outputs.empty() && host_->graph().loss != kNone) live[static_cast<size_t>(host_->graph().loss)] = true;
+        propagate(live);
+        return live[static_cast<size_t>(id)];
+    }
+
+    bool reaches_loss(const Batch& batch) const {
+        const Graph& g = host_->graph();
+        std::vector<bool> live(g.values.size(), false);
+        live[static_cast<size_t>(g.loss)] = true;
+        propagate(live);
+        for (const ValueId id : g.inputs)
+            if (g.value(id).kind == Kind::input && live[static_cast<size_t>(id)] && !batch.count(g.value(id).name)) return false;
+        return true;
+    }
+
+    void propagate(std::vector<bool>& live) const {
+        const Graph& g = host_->graph();
+        for (auto node = g.nodes.rbegin(); node != g.nodes.rend(); ++node) {
+            bool any = false;
+            for (const ValueId out : node->out) any |= live[static_cast<size_t>(out)];
+            for (const ValueId in : node->in)
+                if (any && in != kNone) live[static_cast<size_t>(in)] = true;
+        }
+    }
+
+    static Status match(const Value& v, const Shape& given, int64_t& rows, int64_t& length) {
+        const auto wrong = [&] { return fail(Code::E_INVALID_ARGUMENT, "{}: the graph wants {}, but the batch has {}", v.name, dims_to_string(v.type.shape), given); };
+        if (given.size() != v.type.shape.size()) return wrong();
+        for (size_t i = 0; i < given.size(); ++i) {
+            const int64_t want = v.type.shape[i];
+            int64_t* size = want == kRows ? &rows : want == kLength ? &length : nullptr;
+            if (size && *size < 0) *size = given[i];
+            if (given[i] != (size ? *size : want) || given[i] < 1) return wrong();
+        }
+        return ok();
+    }
+
+    std::shared_ptr<const HostGraph> host_;
+};
+
+}  // namespace
+
+std::unique_ptr<Program> make_program(std::shared_ptr<const Model> model, std::set<std::string> whole) {
+    return std::make_unique<ModelProgram>(std::move(model), std::move(whole));
+}
+
+std::unique_ptr<Program> make_program(std::shared_ptr<const HostGraph> graph) { return std::make_unique<GraphProgram>(std::move(graph)); }
+
+}  // namespace ds

@@ -1,0 +1,45 @@
+// A program: something that can be trained. It packs a batch into the operands of a graph, builds that graph for a shape, and unpacks outputs.
+// There are two: a model family on packed tokens, and a graph that the host built.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "data/batch.h"
+#include "engine/host_graph.h"
+#include "models/model.h"
+
+namespace ds {
+
+// A batch, ready for a plan. Holds its own copies: the host may change the batch afterwards.
+struct Packed {
+    StreamShape shape;
+    std::map<std::string, HostTensor> inputs;  // by the graph operand's name, in the operand's type
+    std::vector<int32_t> places;               // of a model: the place in the padded batch of each packed token
+    Shape grid;                                // [rows, length] of the batch
+    int64_t label_count = 0;                   // unignored labels: the weight of this micro-batch
+    bool labels = false;
+    int64_t tokens = 0;                        // real ones, for throughput
+};
+
+class Program {
+public:
+    virtual ~Program() = default;
+    // outputs: those that will be built; they may make positions count that otherwise would not.
+    virtual Result<Packed> pack(const Batch& batch, const std::set<std::string>& outputs) const = 0;
+    virtual Result<Graph> build(const StreamShape& shape, const std::set<std::string>& outputs) const = 0;
+    // An output of the graph, f32, as the host sees it; masked positions are zero.
+    virtual HostTensor unpack(const std::string& output, const Packed& packed, HostTensor value) const = 0;
+    // The gradient of an output, from the host's form to the graph's.
+    virtual Result<HostTensor> pack_gradient(const std::string& output, const Packed& packed, const HostTensor& gradient, const Shape& graph_shape) const = 0;
+    virtual std::vector<std::string> outputs() const = 0;
+    virtual const Model* model() const { return nullptr; }
+};
+
+// whole: outputs of the config, in which masked positions count too.
+std::unique_ptr<Program> make_program(std::shared_ptr<const Model> model, std::set<std::string> whole);
+std::unique_ptr<Program> make_program(std::shared_ptr<const HostGraph> graph);
+
+}  // namespace ds
