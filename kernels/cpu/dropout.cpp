@@ -1,9 +1,10 @@
 // dropout: y = x / (1 - p) where uniform_draw(runtime, salt, token * columns + column) >= p, else 0. The draws are bit for bit those of
-// uniform_draw (Philox-4x32-10, kernels/ref/random.cpp), many at a time: lane i has counter index + i.
+// uniform_draw (Philox-4x32-10, kernels/ref/random.cpp), many at a time.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/dropout.cpp"
 #include <hwy/foreach_target.h>
 
+#include "kernels/cpu/random-inl.h"
 #include "kernels/cpu/vec-inl.h"
 
 #include "kernels/cpu/map.h"
@@ -14,53 +15,29 @@ namespace ds::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-using DU = hn::RebindToUnsigned<D>;
-using VU = hn::Vec<DU>;
-constexpr DU du;
-
-// The halves of the 64-bit products of every lane with m.
-HWY_INLINE void multiply(VU x, VU m, VU& high, VU& low) {
-#if HWY_TARGET == HWY_SCALAR
-    const uint64_t product = uint64_t{hn::GetLane(x)} * hn::GetLane(m);
-    high = hn::Set(du, static_cast<uint32_t>(product >> 32));
-    low = hn::Set(du, static_cast<uint32_t>(product));
-#else
-    const hn::Repartition<uint64_t, DU> dl;
-    const VU even = hn::BitCast(du, hn::MulEven(x, m));
-    const VU odd = hn::BitCast(du, hn::MulEven(hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(dl, x))), m));
-    low = hn::OddEven(hn::BitCast(du, hn::ShiftLeft<32>(hn::BitCast(dl, odd))), even);
-    high = hn::OddEven(odd, hn::BitCast(du, hn::ShiftRight<32>(hn::BitCast(dl, even))));
-#endif
-}
-
-// keys: the two of Philox, step, salt.
-HWY_INLINE V draws(VU index_low, VU index_high, const uint32_t* keys) {
-    VU c0 = index_low, c1 = index_high, c2 = hn::Set(du, keys[2]), c3 = hn::Set(du, keys[3]);
-    uint32_t k0 = keys[0], k1 = keys[1];
-    const VU m0 = hn::Set(du, 0xD2511F53u), m1 = hn::Set(du, 0xCD9E8D57u);
-    for (int round = 0; round < 10; ++round) {
-        VU high0, low0, high1, low1;
-        multiply(c0, m0, high0, low0);
-        multiply(c2, m1, high1, low1);
-        c0 = hn::Xor(hn::Xor(high1, c1), hn::Set(du, k0));
-        c2 = hn::Xor(hn::Xor(high0, c3), hn::Set(du, k1));
-        c1 = low1;
-        c3 = low0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    return hn::Mul(hn::ConvertTo(d, hn::BitCast(di, hn::ShiftRight<8>(c0))), hn::Set(d, 0x1p-24f));
-}
-
-// n elements whose draws have indices `index` and on, which share the upper half.
+// n elements whose draws have indices `index` and on, which share the upper half. Whole blocks of the generator in the middle, single draws at the ends.
 void drop(const float* x, float* y, int64_t n, uint64_t index, const uint32_t* keys, float p, float scale) {
-    const VU high = hn::Set(du, static_cast<uint32_t>(index >> 32));
+    const VU high = hn::Set(du, static_cast<uint32_t>(index >> 32)), block_high = hn::Set(du, static_cast<uint32_t>(index >> 34));
     const V limit = hn::Set(d, p), s = hn::Set(d, scale);
-    each(n, [&](auto at) HWY_ATTR {
-        const VU low = hn::Iota(du, static_cast<uint32_t>(index + static_cast<uint64_t>(at.i)));
-        const auto keep = hn::Ge(draws(low, high, keys), limit);
-        at.store(hn::IfThenElseZero(keep, hn::Mul(at.load(x), s)), y);
-    });
+    const auto singly = [&](int64_t begin, int64_t end) HWY_ATTR {
+        each(end - begin, [&](auto at) HWY_ATTR {
+            const VU low = hn::Iota(du, static_cast<uint32_t>(index + static_cast<uint64_t>(begin + at.i)));
+            at.store(hn::IfThenElseZero(hn::Ge(draws(low, high, keys), limit), hn::Mul(at.load(x + begin), s)), y + begin);
+        });
+    };
+    const int64_t step = lanes(), first = std::min(n, static_cast<int64_t>(-index % 4));
+    int64_t i = first;
+    singly(0, first);
+    for (; i + 4 * step <= n; i += 4 * step) {
+        HWY_ALIGN float in_order[4 * HWY_LANES(float)];
+        const Draws4 four = draws_of_blocks(hn::Iota(du, static_cast<uint32_t>((index + static_cast<uint64_t>(i)) >> 2)), block_high, keys);
+        hn::StoreInterleaved4(four.word[0], four.word[1], four.word[2], four.word[3], d, in_order);
+        for (int64_t j = 0; j < 4 * step; j += step) {
+            const auto keep = hn::Ge(hn::Load(d, in_order + j), limit);
+            hn::StoreU(hn::IfThenElseZero(keep, hn::Mul(hn::LoadU(d, x + i + j), s)), d, y + i + j);
+        }
+    }
+    singly(i, n);
 }
 
 }  // namespace

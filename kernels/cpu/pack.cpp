@@ -92,6 +92,10 @@ template <int step, class T>
 void transpose_strip(const T* src, int64_t stride, int64_t rows, int64_t k, float* dst, int64_t width) {
     constexpr int64_t block = 4 * step;
     int64_t at = 0;
+    if (rows == 0) {
+        for (; at < k; at += step, dst += width) store128(_mm_setzero_si128(), dst);
+        return;
+    }
     if (rows == 4)
         for (; at + block <= k; at += block, dst += 4 * width) {
             const T* p = src + at;

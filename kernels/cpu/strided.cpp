@@ -71,10 +71,10 @@ void copy_runs(const T* from, T* to, const Box& box, Team team) {
     }
 }
 
-// The last dimension is contiguous in `to`, the one before it in `from`: tiles of 16 x 16 use every cache line they touch.
+// The last dimension is contiguous in `to`, the one before it in `from`: a tile uses whole cache lines of both.
 template <class T>
 void copy_transposed(const T* from, T* to, const Box& box, Team team) {
-    constexpr int64_t kTile = 16;
+    constexpr int64_t kTile = 64 / sizeof(T);
     const int outer = box.rank - 2;
     const int64_t rows = box.dims[outer], columns = box.dims[outer + 1], row_to = box.to[outer], column_from = box.from[outer + 1];
     const int64_t bands = (rows + kTile - 1) / kTile;

@@ -1,0 +1,111 @@
+// What the kernels of attention and its gradient share: where heads and sequences lie, what a block of queries may see, work items.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cpu/attention_scores.h"
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/tile.h"
+#include "ops/attrs.h"
+
+namespace ds::cpu {
+
+inline constexpr int64_t kTileQueries = 64, kTileKeys = 64;  // of a tile of scores
+inline constexpr int64_t kChunk = 256;                       // queries or keys of an item where whole heads are too few for a team
+
+inline int64_t score_pad(int64_t n) { return (n + kScorePad - 1) / kScorePad * kScorePad; }
+
+// The rows of one tensor by token and head: [tokens, heads * size], or [.., tokens, heads, size].
+struct HeadRows {
+    std::byte* base;
+    DType type;
+    int64_t token, head;  // elements from one to the next
+
+    HeadRows(const Tensor& t, int64_t heads) : base(t.as<std::byte>()), type(t.dtype), token(t.rank == 4 ? heads * t.row_stride : t.row_stride),
+                                               head(t.rank == 4 ? t.row_stride : t.columns() / heads) {}
+    std::byte* at(int64_t row, int64_t h) const { return base + (row * token + h * head) * float_size(type); }
+};
+
+// What prepare knows. All lengths in elements; `longest` bounds a sequence.
+struct AttentionShape {
+    int64_t heads, kv_heads, group, size, wide;  // wide: size filled up for the tiles
+    int64_t query_rows, key_rows, sequences, longest_queries, longest_keys;
+    double scale;
+    const TileSet* tiles;
+    int64_t units;        // of the head size
+    int64_t own = 0;      // floats of scratch of a thread
+
+    AttentionShape(const Attention& attrs, const Tensor& q, const Tensor& k, const Tensor& segments, bool bf16);
+    int64_t row_units(int64_t rows) const { return tiles->units(rows); }
+};
+
+struct Sequence { int64_t q0, q1, k0, k1; };
+
+// One call's operands besides the matrices.
+struct AttentionCall {
+    const AttentionShape& shape;
+    const Attention& attrs;
+    const int32_t *segments, *tokens;
+    const uint8_t* key_mask;
+    const Runtime* runtime;
+
+    AttentionCall(const Call& call, const Tensor* segments_tokens_mask);
+    Sequence sequence(int64_t i) const;
+    int64_t covered() const;  // rows from here on belong to no sequence
+    int32_t token(int64_t row) const { return tokens ? tokens[row] : static_cast<int32_t>(row); }
+};
+
+// The keys of a sequence: what decides who sees them. Arrays are the thread's, filled by `load`.
+struct KeyInfo {
+    int32_t *place, *token;
+    uint32_t* offset;
+    int32_t *least, *most, *seen;  // of each tile of keys: its tokens' range, and how many keys are not masked
+
+    template <class Arena> void carve(Arena& arena, int64_t longest) {
+        const int64_t n = longest + kTileKeys, tiles = longest / kTileKeys + 1;
+        arena.take(place, n), arena.take(token, n), arena.take(offset, n);
+        arena.take(least, tiles), arena.take(most, tiles), arena.take(seen, tiles);
+    }
+    void load(const AttentionCall& a, const Sequence& s);
+};
+
+// A block of at most kTileQueries queries of one head.
+struct QueryInfo {
+    int32_t *limit, *token;
+    uint32_t *low, *high;
+    int64_t first, count;  // rows within the sequence
+    int32_t least, most;   // of its tokens
+
+    template <class Arena> void carve(Arena& arena) {
+        arena.take(limit, kTileQueries), arena.take(token, kTileQueries), arena.take(low, kTileQueries), arena.take(high, kTileQueries);
+    }
+    void load(const AttentionCall& a, const Sequence& s, int64_t first_query, int64_t queries, int64_t head);
+};
+
+// One tile of scores: `count` keys from `first` on; none where the queries see nothing of it.
+struct KeyTile {
+    int64_t first, count;
+    bool masked;  // some pairs are hidden
+    Visible visible;
+    Draws draws;
+};
+KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys, const QueryInfo& queries, int64_t first);
+// The end of the keys that queries up to `last` may see, within the sequence.
+int64_t key_end(const AttentionCall& a, const Sequence& s, int64_t last);
+
+// Carves arrays out of a thread's scratch, or counts them.
+struct Arena {
+    float* base = nullptr;
+    int64_t used = 0;  // floats
+    template <class T> void take(T*& p, int64_t n) {
+        static_assert(sizeof(T) == 4);
+        p = base ? reinterpret_cast<T*>(base + used) : nullptr;
+        used += (n + 15) / 16 * 16;
+    }
+};
+
+// Zeroes the rows of t from `first` on, this thread's share of them.
+void zero_rows(const Tensor& t, int64_t first, Team team);
+const char* attention_declines(std::initializer_list<const Tensor*> matrices, const Attention& attrs);
+
+}  // namespace ds::cpu

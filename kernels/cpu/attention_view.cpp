@@ -1,0 +1,101 @@
+#include <cmath>
+#include <cstring>
+
+#include "kernels/cpu/attention.h"
+
+namespace ds::cpu {
+
+AttentionShape::AttentionShape(const Attention& attrs, const Tensor& q, const Tensor& k, const Tensor& segments, bool bf16) {
+    heads = attrs.heads;
+    kv_heads = attrs.kv_heads ? attrs.kv_heads : heads;
+    group = heads / kv_heads;
+    size = q.rank == 4 ? q.columns() : q.columns() / heads;
+    wide = score_pad(size);
+    query_rows = q.rows() / (q.rank == 4 ? heads : 1);
+    key_rows = k.rows() / (k.rank == 4 ? kv_heads : 1);
+    sequences = segments.present ? segments.count() - 1 : q.dims[0];
+    longest_queries = segments.present ? query_rows : q.dims[1];
+    longest_keys = segments.present ? key_rows : k.dims[1];
+    scale = attrs.scale != 0 ? attrs.scale : 1 / std::sqrt(static_cast<double>(size));
+    tiles = &cpu::tiles(bf16);
+    units = tiles->units(size);
+}
+
+AttentionCall::AttentionCall(const Call& call, const Tensor* rest)
+    : shape(*static_cast<const AttentionShape*>(call.state)), attrs(call.attr<Attention>()), segments(rest[0].present ? rest[0].as<int32_t>() : nullptr),
+      tokens(rest[1].present ? rest[1].as<int32_t>() : nullptr), key_mask(rest[2].present ? rest[2].as<uint8_t>() : nullptr), runtime(call.runtime) {}
+
+Sequence AttentionCall::sequence(int64_t i) const {
+    if (!segments) return {i * shape.longest_queries, (i + 1) * shape.longest_queries, i * shape.longest_keys, (i + 1) * shape.longest_keys};
+    const int64_t first = std::clamp<int64_t>(segments[i], 0, shape.query_rows), last = std::clamp<int64_t>(segments[i + 1], first, shape.query_rows);
+    return {first, last, first, last};
+}
+
+int64_t AttentionCall::covered() const { return segments ? std::clamp<int64_t>(segments[shape.sequences], 0, shape.query_rows) : shape.query_rows; }
+
+void KeyInfo::load(const AttentionCall& a, const Sequence& s) {
+    const int64_t n = s.k1 - s.k0;
+    const int32_t first = n ? a.token(s.k0) : 0;
+    for (int64_t j = 0; j < n; ++j) {
+        const int64_t row = s.k0 + j;
+        place[j] = a.key_mask && !a.key_mask[row] ? INT32_MAX : static_cast<int32_t>(row);
+        token[j] = a.token(row);
+        offset[j] = static_cast<uint32_t>(token[j] - first);
+    }
+    for (int64_t j = n; j < n + kTileKeys; ++j) place[j] = INT32_MAX, token[j] = 0, offset[j] = 0;
+    for (int64_t tile = 0; tile * kTileKeys < n; ++tile) {
+        const int64_t begin = tile * kTileKeys, end = std::min(n, begin + kTileKeys);
+        least[tile] = *std::min_element(token + begin, token + end);
+        most[tile] = *std::max_element(token + begin, token + end);
+        seen[tile] = static_cast<int32_t>(end - begin - std::count(place + begin, place + end, INT32_MAX));
+    }
+}
+
+void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_query, int64_t queries, int64_t head) {
+    first = first_query, count = queries;
+    for (int64_t i = 0; i < kTileQueries; ++i) {
+        const int64_t row = s.q0 + first + i;
+        limit[i] = a.attrs.causal ? static_cast<int32_t>(row) + 1 : INT32_MAX;
+        token[i] = a.token(i < count ? row : s.q0 + first);
+        const auto draw = static_cast<uint64_t>(token[i] * a.attrs.heads + head) << 20;
+        low[i] = static_cast<uint32_t>(draw), high[i] = static_cast<uint32_t>(draw >> 32);
+    }
+    least = *std::min_element(token, token + count);
+    most = *std::max_element(token, token + count);
+}
+
+int64_t key_end(const AttentionCall& a, const Sequence& s, int64_t last) {
+    const int64_t n = s.k1 - s.k0;
+    return a.attrs.causal ? std::clamp<int64_t>(s.q0 + last + 1 - s.k0, 0, n) : n;
+}
+
+KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys, const QueryInfo& queries, int64_t first) {
+    const int64_t tile = first / kTileKeys, end = key_end(a, s, queries.first + queries.count - 1), window = a.attrs.window;
+    KeyTile t{first, std::min(kTileKeys, end - first), false, {}, {}};
+    if (keys.seen[tile] == 0 || (window && int64_t{queries.least} - keys.most[tile] >= window)) {
+        t.count = 0;
+        return t;
+    }
+    const bool diagonal = a.attrs.causal && s.k0 + first + t.count > s.q0 + queries.first + 1;
+    t.masked = diagonal || keys.seen[tile] < std::min(kTileKeys, s.k1 - s.k0 - first) || (window && int64_t{queries.most} - keys.least[tile] >= window);
+    t.visible = {keys.place + first, keys.token + first, queries.limit, queries.token, window ? static_cast<int32_t>(std::min<int64_t>(window, INT32_MAX)) : INT32_MAX};
+    const uint64_t seed = a.runtime ? a.runtime->seed : 0, step = a.runtime ? a.runtime->step : 0;
+    t.draws = {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32) ^ static_cast<uint32_t>(step >> 32), static_cast<uint32_t>(step),
+                static_cast<uint32_t>(a.attrs.salt)},
+               queries.low, queries.high, keys.offset + first, static_cast<float>(a.attrs.dropout), static_cast<float>(1 / (1 - a.attrs.dropout))};
+    return t;
+}
+
+void zero_rows(const Tensor& t, int64_t first, Team team) {
+    const int64_t rows = t.rows();
+    const auto [begin, end] = team.part(rows - first);
+    for (int64_t row = first + begin; row < first + end; ++row) std::memset(address(t, row), 0, static_cast<size_t>(t.columns() * float_size(t.dtype)));
+}
+
+const char* attention_declines(std::initializer_list<const Tensor*> matrices, const Attention& attrs) {
+    for (const Tensor* t : matrices)
+        if (!is_simd_float(t->dtype)) return "an operand is not f32, bf16 or f16";
+    return attrs.kv_heads && attrs.heads % attrs.kv_heads ? "heads is not a multiple of kv_heads" : nullptr;
+}
+
+}  // namespace ds::cpu
