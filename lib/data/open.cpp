@@ -1,0 +1,92 @@
+// open_data: options -> table -> task -> samples -> loader.
+#include "data/loader.h"
+
+namespace ds {
+namespace {
+
+int64_t first_of(int64_t a, int64_t b) { return a != 0 ? a : b; }
+
+Status prepare_columns(const DataOptions& options, const std::string& format, Columns& columns) {
+    if (format == "text") {
+        if (options.columns.empty()) {
+            columns.add({"text", int64_t{0}, Json::object()});
+            return ok();
+        }
+        const Column& only = columns.all()[0];
+        const bool text = columns.all().size() == 1 && only.role == "text" && (only.source_text() == "0" || only.source_text() == "\"text\"");
+        return text ? ok() : fail(Code::E_CONFIG, "data: columns: found {}, format \"text\" has the one column \"text\"", shown(options.columns.dump()));
+    }
+    if (options.columns.empty()) return fail(Code::E_CONFIG, "data: columns: missing; format \"{}\" needs to know which column is the text", format);
+    return ok();
+}
+
+// The tokenizer, lengths and pad id that the task works with.
+Status prepare(TaskSetup& setup, const std::string& format, const std::string& task, const DataContext& context) {
+    DataOptions& o = setup.options;
+    setup.max_length = first_of(o.max_length, context.max_length);
+    setup.num_labels = context.num_labels;
+    setup.vocabulary_size = context.vocabulary_size;
+    setup.tokenizer = context.tokenizer;
+    if (!o.tokenizer.empty()) {
+        DS_TRY(setup.tokenizer, Tokenizer::load(o.tokenizer));
+    }
+    if (!setup.tokenizer && !setup.columns.has("input_ids")) return fail(Code::E_CONFIG, "data: tokenizer: missing; texts need one (a path)");
+    if (setup.tokenizer) setup.pad_id = setup.tokenizer->pad_id().value_or(setup.tokenizer->eos_id().value_or(0));
+    if (setup.vocabulary_size > 0 && setup.pad_id >= setup.vocabulary_size) setup.pad_id = 0;
+    const bool blocks = task == "causal" || task == "mlm";
+    if (blocks && format == "text" && o.block_length == 0) o.block_length = setup.max_length;
+    if (blocks && format == "text" && o.block_length == 0) return fail(Code::E_CONFIG, "data: block_length: missing; plain text is cut into rows of this many tokens (max_length serves too)");
+    if (o.block_length > 0 && setup.max_length > 0 && o.block_length > setup.max_length) return fail(Code::E_CONFIG, "data: block_length {} is larger than max_length {}", o.block_length, setup.max_length);
+    if (o.block_length > 0 && setup.columns.has("pair")) return fail(Code::E_CONFIG, "data: block_length: has no effect with columns.pair");
+    if (o.pack && o.block_length == 0) return fail(Code::E_CONFIG, "data: pack: has no effect without block_length");
+    if (o.padding == "max_length" && setup.max_length == 0) return fail(Code::E_CONFIG, "data: padding: \"max_length\" needs max_length");
+    return ok();
+}
+
+Result<LoaderRules> loader_rules(const TaskSetup& setup, const Task& task, const DataContext& context) {
+    const DataOptions& o = setup.options;
+    LoaderRules rules;
+    rules.shard_rank = o.shard.empty() ? context.shard_rank : o.shard["rank"].get<int64_t>();
+    rules.workers = o.workers;
+    rules.prefetch = o.prefetch;
+    OrderRules& order = rules.order;
+    order.shards = o.shard.empty() ? context.shard_count : o.shard["count"].get<int64_t>();
+    order.seed = o.seed ? static_cast<uint64_t>(*o.seed) : context.seed;
+    order.shuffle = o.shuffle;
+    order.group_by_length = o.group_by_length;
+    order.group_batches = o.group_batches;
+    order.drop_last = o.drop_last;
+    order.tokens_per_batch = o.tokens_per_batch * order.shards;
+    if (o.tokens_per_batch == 0) order.rows_per_batch = first_of(o.batch_size, context.rows_per_batch) * order.shards;
+    if (order.rows_per_batch == 0 && order.tokens_per_batch == 0) return fail(Code::E_CONFIG, "data: batch_size: missing; rows a batch, or tokens_per_batch");
+    CollateRules& collate = rules.collate;
+    collate.target = task.target();
+    collate.types = task.emits_types();
+    collate.pad_id = setup.pad_id;
+    collate.multiple = o.pad_to_multiple_of;
+    collate.fixed_length = o.padding == "max_length" ? setup.max_length : 0;
+    collate.dtype = o.dtype == "i32" ? DType::i32 : DType::i64;
+    return rules;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<DataSource>> open_data(const Json& options, const DataContext& context) {
+    TaskSetup setup;
+    DS_TRY(setup.options, parse_data_options(options));
+    DS_TRY(setup.columns, Columns::parse(setup.options.columns));
+    DS_TRY(const FormatRow* format, format_of(setup.options));
+    DS_CHECK(prepare_columns(setup.options, format->name, setup.columns));
+    const std::string wanted = setup.options.task.empty() ? context.task : setup.options.task;
+    DS_TRY(const TaskRow* row, task_row(wanted, setup.columns));
+    DS_CHECK(check_options_apply(options, format->name, row->name));
+    DS_CHECK(check_roles(*row, setup.columns));
+    DS_CHECK(prepare(setup, format->name, row->name, context));
+    DS_TRY(std::unique_ptr<Task> task, row->make(setup));
+    DS_TRY(LoaderRules rules, loader_rules(setup, *task, context));
+    DS_TRY(Table table, Table::open(setup.options, setup.columns));
+    DS_TRY(Samples samples, Samples::open(std::move(table), std::move(task), setup));
+    return std::shared_ptr<DataSource>(std::make_shared<Loader>(std::move(samples), std::move(rules)));
+}
+
+}  // namespace ds

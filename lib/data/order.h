@@ -1,0 +1,35 @@
+// The order of an epoch: which samples make which batch. A pure function of seed and epoch, so a cursor is two numbers.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ds {
+
+struct OrderRules {
+    int64_t samples = 0;
+    uint64_t seed = 0;
+    bool shuffle = true;
+    bool group_by_length = false;
+    int64_t group_batches = 50;
+    int64_t rows_per_batch = 0;    // of all shards together; 0 = tokens_per_batch
+    int64_t tokens_per_batch = 0;  // of all shards together
+    bool drop_last = false;
+    int64_t shards = 1;            // a batch with fewer rows than shards is left out: every shard needs one
+    std::span<const uint32_t> lengths;  // a sample each; needed for group_by_length and tokens_per_batch
+};
+
+struct EpochOrder {
+    uint64_t epoch = 0;
+    std::vector<uint32_t> samples;
+    std::vector<std::pair<uint64_t, uint64_t>> batches;  // [begin, end) in samples
+
+    int64_t count() const { return static_cast<int64_t>(batches.size()); }
+    // The rows of batch `b` that shard `rank` of `count` takes: parts differ by one row at most.
+    std::span<const uint32_t> rows(int64_t b, int64_t rank, int64_t shards) const;
+};
+
+EpochOrder make_order(const OrderRules& rules, uint64_t epoch);
+
+}  // namespace ds

@@ -1,0 +1,218 @@
+#include "data/samples.h"
+
+#include <algorithm>
+
+#include "data/threads.h"
+
+namespace ds {
+namespace {
+
+constexpr size_t kPieceBytes = size_t{256} << 10;  // documents are tokenised in pieces of about this size
+constexpr size_t kGroupBytes = size_t{8} << 20;    // pieces that are tokenised side by side
+
+// Cuts a long document behind line ends, where a new line begins without a blank: no word of a usual tokenizer spans that.
+std::vector<std::string_view> pieces_of(std::string_view text) {
+    std::vector<std::string_view> out;
+    while (text.size() > kPieceBytes) {
+        size_t end = text.find('\n', kPieceBytes);
+        while (end != text.npos && end + 1 < text.size() && (text[end + 1] == '\n' || text[end + 1] == ' ' || text[end + 1] == '\t' || text[end + 1] == '\r')) end = text.find('\n', end + 1);
+        if (end == text.npos) break;
+        out.push_back(text.substr(0, end + 1));
+        text.remove_prefix(end + 1);
+    }
+    if (!text.empty()) out.push_back(text);
+    return out;
+}
+
+uint32_t text_bytes(const Value& value) {
+    size_t bytes = value.text.size();
+    for (const Value& item : value.items) bytes += item.text.size() + 1;
+    return static_cast<uint32_t>(std::min<size_t>(bytes, UINT32_MAX / 8));
+}
+
+}  // namespace
+
+Status Samples::place(Status status, int64_t row) const { return std::move(status).within(table_.place(row)); }
+
+Result<Samples> Samples::open(Table table, std::unique_ptr<Task> task, const TaskSetup& setup) {
+    Samples out(std::move(table), std::move(task), setup);
+    DS_CHECK(out.learn_labels());
+    DS_CHECK(out.select());
+    out.count_ = static_cast<int64_t>(out.rows_.size());
+    if (setup.options.block_length > 0) {
+        DS_CHECK(out.cut_blocks());
+    } else if (out.task_->counts_parts()) {
+        DS_CHECK(out.count_parts());
+    }
+    if (out.count_ > int64_t{UINT32_MAX}) return fail(Code::E_UNSUPPORTED, "data: {} samples, up to {} are possible", out.count_, UINT32_MAX);
+    if (out.lengths_.empty() && (setup.options.tokens_per_batch > 0 || setup.options.group_by_length)) DS_CHECK(out.measure());
+    return out;
+}
+
+// Over all rows, selected or not: the training and the test part of a file must agree on the classes.
+Status Samples::learn_labels() {
+    LabelRule* rule = task_->label_rule();
+    if (!rule || !rule->learns()) return ok();
+    size_t column = 0;
+    while (setup_.columns.all()[column].role != "label" && setup_.columns.all()[column].role != "labels" && setup_.columns.all()[column].role != "tags") ++column;
+    for (int64_t row = 0; row < table_.size(); ++row) {
+        Result<Record> record = table_.read(row);
+        Status status = record.ok() ? place(rule->learn((*record)[column]), row) : record.status();
+        if (!status.ok() && setup_.options.bad_rows == "error") return status;
+    }
+    return rule->finish_learning();
+}
+
+Status Samples::check_row(int64_t row) const {
+    DS_TRY(const Record record, table_.read(row));
+    return place(task_->check(record), row);
+}
+
+Status Samples::select() {
+    const DataOptions& o = setup_.options;
+    const bool skip_bad = o.bad_rows == "skip";
+    const int64_t every = o.split.empty() ? 0 : o.split["every"].get<int64_t>();
+    const bool test = every > 0 && o.split["take"] == "test";
+    int64_t number = 0, left_out = 0;
+    for (int64_t row = 0; row < table_.size(); ++row) {
+        if (skip_bad && !check_row(row).ok()) {
+            ++skipped_;
+            continue;
+        }
+        ++number;
+        if (every > 0 && (number % every == 0) != test) continue;
+        if (left_out < o.skip) {
+            ++left_out;
+            continue;
+        }
+        if (o.limit > 0 && static_cast<int64_t>(rows_.size()) >= o.limit) break;
+        if (o.check && !skip_bad) DS_CHECK(check_row(row));
+        rows_.push_back(row);
+    }
+    if (rows_.empty())
+        return fail(Code::E_INVALID_ARGUMENT, "data: no rows are left: the files have {}, {} were skipped as bad, then split, skip ({}) and limit ({}) apply", table_.size(), skipped_, o.skip, o.limit);
+    return ok();
+}
+
+Status Samples::add_documents(size_t first, size_t last, const Affixes& around, std::vector<uint64_t>& starts) {
+    std::vector<Record> records;
+    std::vector<std::string_view> pieces;
+    std::vector<std::pair<size_t, size_t>> range;  // of each document's pieces
+    const std::optional<size_t> text = setup_.columns.find("text");
+    std::vector<std::vector<int32_t>> ids;
+    for (size_t i = first; i < last; ++i) {
+        DS_TRY(Record record, table_.read(rows_[i]));
+        records.push_back(std::move(record));
+    }
+    TaskSetup unlimited = setup_;
+    unlimited.max_length = 0;
+    const TextInput input(unlimited);
+    for (const Record& record : records) {
+        const size_t row = static_cast<size_t>(&record - records.data());
+        if (Status status = input.check(record); !status.ok()) return place(std::move(status), rows_[first + row]);
+        const std::vector<std::string_view> cut = text ? pieces_of(record[*text].text) : std::vector<std::string_view>{""};
+        range.emplace_back(pieces.size(), pieces.size() + cut.size());
+        pieces.insert(pieces.end(), cut.begin(), cut.end());
+    }
+    ids.resize(pieces.size());
+    const auto tokenise = [&](int64_t i) -> Status {
+        const auto piece = static_cast<size_t>(i);
+        if (text) {
+            DS_TRY(Encoding encoding, setup_.tokenizer->encode(pieces[piece], std::nullopt, {.add_special_tokens = false, .max_length = 0}));
+            ids[piece] = std::move(encoding.ids);
+        } else {
+            DS_TRY(Sample sample, input.encode(records[piece]));
+            ids[piece] = std::move(sample.ids);
+        }
+        return ok();
+    };
+    DS_CHECK(parallel_for(static_cast<int64_t>(pieces.size()), setup_.options.workers, tokenise));
+    for (const auto& [begin, end] : range) {
+        starts.push_back(tokens_.size());
+        tokens_.insert(tokens_.end(), around.before.begin(), around.before.end());
+        for (size_t piece = begin; piece < end; ++piece) tokens_.insert(tokens_.end(), ids[piece].begin(), ids[piece].end());
+        tokens_.insert(tokens_.end(), around.behind.begin(), around.behind.end());
+    }
+    return ok();
+}
+
+Status Samples::cut_blocks() {
+    const Affixes around = task_->document_affixes();
+    std::vector<uint64_t> starts;  // of documents
+    for (size_t first = 0; first < rows_.size();) {
+        size_t bytes = 0, last = first;
+        while (last < rows_.size() && bytes < kGroupBytes) bytes += table_.bytes(rows_[last++]);
+        DS_CHECK(add_documents(first, last, around, starts));
+        first = last;
+    }
+    starts.push_back(tokens_.size());
+    if (setup_.options.pack) starts = {0, tokens_.size()};
+    const int64_t room = setup_.options.block_length - task_->block_overhead();
+    if (room < 2) return fail(Code::E_CONFIG, "data: block_length: found {}, {} or more is accepted", setup_.options.block_length, 2 + task_->block_overhead());
+    // One token alone has nothing to predict from; with masking it has no context either.
+    for (size_t document = 0; document + 1 < starts.size(); ++document)
+        for (uint64_t at = starts[document]; at + 1 < starts[document + 1]; at += static_cast<uint64_t>(room))
+            blocks_.push_back({at, std::min<uint64_t>(static_cast<uint64_t>(room), starts[document + 1] - at)});
+    for (const Block& block : blocks_) lengths_.push_back(static_cast<uint32_t>(block.length + static_cast<uint64_t>(task_->block_overhead())));
+    count_ = static_cast<int64_t>(blocks_.size());
+    if (count_ == 0) return fail(Code::E_INVALID_ARGUMENT, "data: the text has {} tokens, too few for a row", tokens_.size());
+    return ok();
+}
+
+Status Samples::count_parts() {
+    std::vector<int64_t> parts(rows_.size());
+    const auto count = [&](int64_t i) -> Status {
+        const int64_t row = rows_[static_cast<size_t>(i)];
+        DS_TRY(const Record record, table_.read(row));
+        DS_CHECK(place(task_->check(record), row));
+        Result<int64_t> found = task_->parts(record);
+        if (!found.ok()) return place(std::move(found).status(), row);
+        parts[static_cast<size_t>(i)] = *found;
+        return ok();
+    };
+    DS_CHECK(parallel_for(static_cast<int64_t>(rows_.size()), setup_.options.workers, count));
+    first_part_.push_back(0);
+    for (const int64_t n : parts) first_part_.push_back(first_part_.back() + n);
+    count_ = first_part_.back();
+    return ok();
+}
+
+Status Samples::measure() {
+    const bool tokens = setup_.options.tokens_per_batch > 0;
+    lengths_.resize(static_cast<size_t>(count_));
+    return parallel_for(count_, setup_.options.workers, [&](int64_t i) -> Status {
+        uint32_t& length = lengths_[static_cast<size_t>(i)];
+        if (tokens || !first_part_.empty()) {
+            DS_TRY(const Sample sample, get(i));
+            length = static_cast<uint32_t>(sample.ids.size());
+            return ok();
+        }
+        DS_TRY(const Record record, table_.read(rows_[static_cast<size_t>(i)]));
+        for (size_t column = 0; column < record.size(); ++column) {
+            const std::string& role = setup_.columns.all()[column].role;
+            if (role != "label" && role != "labels" && role != "tags") length += text_bytes(record[column]);
+        }
+        return ok();
+    });
+}
+
+Result<Sample> Samples::get(int64_t index) const {
+    if (!blocks_.empty()) {
+        const Block block = blocks_[static_cast<size_t>(index)];
+        const auto begin = tokens_.begin() + static_cast<ptrdiff_t>(block.begin);
+        return task_->block(std::vector<int32_t>(begin, begin + static_cast<ptrdiff_t>(block.length)));
+    }
+    int64_t part = 0, at = index;
+    if (!first_part_.empty()) {
+        at = std::upper_bound(first_part_.begin(), first_part_.end(), index) - first_part_.begin() - 1;
+        part = index - first_part_[static_cast<size_t>(at)];
+    }
+    const int64_t row = rows_[static_cast<size_t>(at)];
+    DS_TRY(const Record record, table_.read(row));
+    if (!setup_.options.check) DS_CHECK(place(task_->check(record), row));
+    Result<Sample> sample = task_->sample(record, part);
+    if (!sample.ok()) return place(std::move(sample).status(), row);
+    return sample;
+}
+
+}  // namespace ds

@@ -1,0 +1,54 @@
+// All samples that the options select, at random access: records one by one, parts of records, or blocks cut from documents.
+//
+// Records are tokenised when a sample is asked for. Blocks need to know where tokens fall, so their documents are tokenised when
+// opening and kept, four bytes a token.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "data/readers/table.h"
+#include "data/tasks/task.h"
+
+namespace ds {
+
+class Samples {
+public:
+    static Result<Samples> open(Table table, std::unique_ptr<Task> task, const TaskSetup& setup);
+
+    int64_t size() const { return count_; }
+    // Const and safe on many threads. Errors name file and line.
+    Result<Sample> get(int64_t index) const;
+    // Tokens where they are known (tokens_per_batch, blocks), else bytes of text; empty unless the options need lengths.
+    const std::vector<uint32_t>& lengths() const { return lengths_; }
+    const Task& task() const { return *task_; }
+    int64_t skipped() const { return skipped_; }
+
+private:
+    struct Block {
+        uint64_t begin;
+        uint64_t length;
+    };
+    Samples(Table table, std::unique_ptr<Task> task, const TaskSetup& setup) : table_(std::move(table)), task_(std::move(task)), setup_(setup) {}
+
+    Status learn_labels();
+    Status select();
+    Status check_row(int64_t row) const;
+    Status cut_blocks();
+    Status add_documents(size_t first, size_t last, const Affixes& around, std::vector<uint64_t>& starts);
+    Status count_parts();
+    Status measure();
+    Status place(Status status, int64_t row) const;
+
+    Table table_;
+    std::unique_ptr<Task> task_;
+    TaskSetup setup_;
+    std::vector<int64_t> rows_;         // selected records, in order
+    std::vector<int64_t> first_part_;   // of each row, and the total; empty where a row is a sample
+    std::vector<int32_t> tokens_;
+    std::vector<Block> blocks_;
+    std::vector<uint32_t> lengths_;
+    int64_t count_ = 0, skipped_ = 0;
+};
+
+}  // namespace ds
