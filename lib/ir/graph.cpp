@@ -71,9 +71,9 @@ ValueId Graph::find(std::string_view name) const {
 
 std::vector<ValueId> roots(const Graph& graph) {
     std::vector<ValueId> ids;
-    for (const auto& [name, id] : graph.outputs) ids.push_back(id);
+    for (const auto& output : graph.outputs) ids.push_back(output.second);
     if (graph.loss != kNone) ids.push_back(graph.loss);
-    for (const auto& [param, grad] : graph.grads) ids.push_back(grad);
+    for (const auto& grad : graph.grads) ids.push_back(grad.second);
     return ids;
 }
 

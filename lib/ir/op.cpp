@@ -2,6 +2,8 @@
 
 #include <map>
 
+#include "base/json.h"
+
 namespace ds {
 
 #define DS_OP(name) namespace ops { extern const OpDef& name(); }

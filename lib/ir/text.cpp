@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/json.h"
 #include "ir/builder.h"
 
 namespace ds {
@@ -22,11 +23,8 @@ std::string list(const Graph& g, const std::vector<ValueId>& ids) {
 }
 
 std::string attributes(const Attrs& attrs) {
-    const OrderedJson json = attrs.json();
-    if (json.empty()) return "";
-    std::string text;
-    for (const auto& [key, value] : json.items()) text += (text.empty() ? " {" : ", ") + key + " = " + value.dump();
-    return text + "}";
+    const std::string text = attrs.text();
+    return text.empty() ? "" : " {" + text + "}";
 }
 
 std::string declaration(const Graph& g, ValueId id) {
@@ -192,6 +190,8 @@ private:
         } else node();
     }
     void node() {
+        skip();
+        const size_t begin = at_;
         std::vector<std::string> results;
         do {
             symbol('%');
@@ -213,7 +213,10 @@ private:
         if (try_symbol('{')) attrs = attributes_of(*op);
         if (!status_.ok()) return;
         auto made = builder_.try_call(*op, std::move(in), std::move(attrs));
-        if (!made.ok()) return error(made.status().message());
+        if (!made.ok()) {
+            at_ = begin;  // the line that the statement stands on
+            return error(made.status().message());
+        }
         if (made->size() != results.size()) return error(fmt::format("{} gives {} values, not {}", op_name, made->size(), results.size()));
         for (size_t i = 0; i < results.size(); ++i) {
             graph_.value((*made)[i]).name = results[i];

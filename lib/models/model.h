@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 
+#include "base/json.h"
 #include "ir/builder.h"
 
 namespace ds {

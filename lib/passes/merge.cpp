@@ -14,7 +14,7 @@ Status merge(Graph& graph, const PassOptions&) {
         for (ValueId& id : node.in)
             if (const auto found = same.find(id); found != same.end()) id = found->second;
         if (node.op->cheap) {
-            std::string key = std::string(node.op->name) + node.attrs.json().dump() + (node.backward ? "b" : "f");
+            std::string key = std::string(node.op->name) + node.attrs.text() + (node.backward ? "b" : "f");
             for (const ValueId id : node.in) key += fmt::format(" {}", id);
             const auto [found, fresh] = seen.emplace(std::move(key), node.out);
             if (!fresh) {
