@@ -66,12 +66,9 @@ private:
             any = true;
         }
         if (!any) std::fill_n(b_.sums, count * s_.wide, 0.0f);
-        for (int64_t i = 0; i < count; ++i) {
-            const float total_of = b_.total[i];
-            lse_[(row + i) * s_.heads + head] = total_of > 0 ? b_.most[i] + std::log(total_of) : 0;
-            b_.rescale[i] = total_of > 0 ? 1 / total_of : total_of;  // a NaN stays one
-        }
-        scale_rows(b_.sums, s_.wide, count, s_.size, b_.rescale);
+        finish_softmax(count, b_.most, b_.total);
+        for (int64_t i = 0; i < count; ++i) lse_[(row + i) * s_.heads + head] = b_.most[i];
+        scale_rows(b_.sums, s_.wide, count, s_.size, b_.total);
         store_rows(b_.sums, s_.wide, count, s_.size, y_.type, y_.at(row, head), y_.token);
     }
 

@@ -10,7 +10,7 @@
 
 namespace ds::cpu {
 
-inline constexpr int64_t kTileQueries = 64, kTileKeys = 64;  // of a tile of scores
+inline constexpr int64_t kTileQueries = 32, kTileKeys = kMostKeys;  // of a tile of scores
 inline constexpr int64_t kChunk = 256;                       // queries or keys of an item where whole heads are too few for a team
 
 inline int64_t score_pad(int64_t n) { return (n + kScorePad - 1) / kScorePad * kScorePad; }
@@ -52,6 +52,7 @@ struct AttentionCall {
     AttentionCall(const Call& call, const Tensor* segments_tokens_mask);
     Sequence sequence(int64_t i) const;
     int64_t covered() const;  // rows from here on belong to no sequence
+    bool looks_at_pairs() const { return attrs.causal || attrs.window || key_mask || attrs.dropout > 0; }
     int32_t token(int64_t row) const { return tokens ? tokens[row] : static_cast<int32_t>(row); }
 };
 

@@ -15,7 +15,7 @@ struct Buffers {
     float *dk, *dv;                               // sums, of a sequence
     float *q_columns, *q_rows, *dy_columns, *dy_rows, *dq;
     float *p, *ds, *rounded, *p_rows, *ds_rows, *ds_columns;  // of a tile: f32, rounded, packed
-    float *lse, *delta, *row;
+    float *lse, *delta;
 
     int64_t carve(float* base, const AttentionShape& s) {
         Arena arena{base};
@@ -30,7 +30,7 @@ struct Buffers {
         arena.take(dq, kTileQueries * s.wide);
         arena.take(p, tile), arena.take(ds, tile), arena.take(ds_columns, tile);
         for (float** half : {&rounded, &p_rows, &ds_rows}) arena.take(*half, packs ? tile / 2 : 0);
-        arena.take(lse, kTileQueries), arena.take(delta, kTileQueries), arena.take(row, 2 * s.wide);
+        arena.take(lse, kTileQueries), arena.take(delta, kTileQueries);
         return arena.used;
     }
 };
@@ -80,12 +80,8 @@ private:
         t_.pack(q_.type, q_.at(row, head), q_.token, true, count, s_.size, b_.q_rows, s_.wide, 0);
         t_.pack(dy_.type, dy_.at(row, head), dy_.token, false, s_.size, count, b_.dy_columns, width, 0);
         t_.pack(dy_.type, dy_.at(row, head), dy_.token, true, count, s_.size, b_.dy_rows, s_.wide, 0);
-        for (int64_t i = 0; i < count; ++i) {
-            to_f32(dy_.at(row + i, head), dy_.type, s_.size, b_.row);
-            to_f32(y_.at(row + i, head), y_.type, s_.size, b_.row + s_.wide);
-            b_.delta[i] = dot(b_.row, b_.row + s_.wide, s_.size);
-            b_.lse[i] = lse_[(row + i) * s_.heads + head];
-        }
+        row_dots(dy_.type, dy_.at(row, head), dy_.token, y_.type, y_.at(row, head), y_.token, count, s_.size, b_.delta);
+        for (int64_t i = 0; i < count; ++i) b_.lse[i] = lse_[(row + i) * s_.heads + head];
         bool any = false;
         for (int64_t j = 0, end = key_end(a_, s, first + count - 1); j < end; j += kTileKeys) {
             const bool wants_keys = j >= item.key_begin && j < item.key_end;

@@ -5,7 +5,10 @@
 #include "kernels/cpu/random-inl.h"
 #include "kernels/cpu/vec-inl.h"
 
+#include <hwy/contrib/math/math-inl.h>
+
 #include "kernels/cpu/attention_scores.h"
+#include "kernels/cpu/convert.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ds::cpu {
@@ -19,13 +22,54 @@ HWY_INLINE auto sees(VI place, VI key_token, VI limit, VI query_token, VI window
     return hn::RebindMask(d, hn::And(hn::Lt(place, limit), hn::Lt(hn::Sub(query_token, key_token), window)));
 }
 
-HWY_INLINE auto keeps(VU low, VU high, VU offset, const Draws& draws_of) {
+HWY_INLINE V draw(VU low, VU high, VU offset, const Draws& of) {
     const VU index = hn::Add(low, offset);
     const VU carry = hn::VecFromMask(du, hn::Lt(index, low));  // all ones: minus one
-    return hn::Ge(draws(index, hn::Sub(high, carry), draws_of.keys), hn::Set(d, draws_of.p));
+    return draws(index, hn::Sub(high, carry), of.keys);
 }
 
-template <bool masked, bool dropped>
+// How many keys have draws that follow each other from the start of a block of the generator (random-inl.h): those come four at the price of one.
+// A query's first index is a multiple of 2^20, so offsets decide alone.
+HWY_INLINE int64_t in_blocks(const Draws& of, int64_t keys) {
+    if (of.offset[0] % 4 != 0 || of.offset[0] >= (1u << 20) - kScorePad * 16) return 0;
+    int64_t n = 0;
+    while (n < keys && of.offset[n] == of.offset[0] + static_cast<uint32_t>(n)) ++n;
+    return n;
+}
+HWY_INLINE VU block_of(VU low, VU high) { return hn::Or(hn::ShiftRight<2>(low), hn::ShiftLeft<30>(high)); }
+
+// Drops from the probabilities of a vector of queries: those of every key, rows `stride` apart.
+HWY_NOINLINE void drop_columns(float* s, int64_t stride, int64_t keys, int64_t q, const Draws& of) {
+    const VU low = hn::LoadU(du, of.low + q), high = hn::LoadU(du, of.high + q);
+    const V limit = hn::Set(d, of.p), up = hn::Set(d, of.factor);
+    const auto apply = [&](int64_t j, V drawn) HWY_ATTR {
+        float* p = s + j * stride + q;
+        hn::StoreU(hn::IfThenElseZero(hn::Ge(drawn, limit), hn::Mul(hn::LoadU(d, p), up)), d, p);
+    };
+    int64_t j = 0;
+    for (const int64_t whole = in_blocks(of, keys) / 4 * 4; j < whole; j += 4) {
+        const VU first = hn::Add(low, hn::Set(du, of.offset[j]));  // no carry: see in_blocks
+        const Draws4 four = draws_of_blocks(block_of(first, high), hn::ShiftRight<2>(high), of.keys);
+        for (int64_t i = 0; i < 4; ++i) apply(j + i, four.word[i]);
+    }
+    for (; j < keys; ++j) apply(j, draw(low, high, hn::Set(du, of.offset[j]), of));
+}
+
+// The draws of one query for all keys of a tile.
+HWY_NOINLINE void draw_row(const Draws& of, int64_t query, int64_t keys, float* drawn) {
+    const uint64_t start = (uint64_t{of.high[query]} << 32 | of.low[query]) + of.offset[0];
+    const int64_t whole = in_blocks(of, keys), step = lanes();
+    int64_t j = 0;
+    for (; j < whole; j += 4 * step) {  // `drawn` has room for what lies beyond the keys
+        const uint64_t block = (start + static_cast<uint64_t>(j)) >> 2;
+        const Draws4 four = draws_of_blocks(hn::Iota(du, static_cast<uint32_t>(block)), hn::Set(du, static_cast<uint32_t>(block >> 32)), of.keys);
+        hn::StoreInterleaved4(four.word[0], four.word[1], four.word[2], four.word[3], d, drawn + j);
+    }
+    for (j = whole / step * step; j < keys; j += step)
+        hn::StoreU(draw(hn::Set(du, of.low[query]), hn::Set(du, of.high[query]), hn::LoadU(du, of.offset + j), of), d, drawn + j);
+}
+
+template <bool masked>
 void softmax_columns(float* s, int64_t stride, int64_t keys, int64_t q, float factor, const Visible* visible, const Draws* draws_of, float* most, float* total_of,
                      float* rescale) {
     const V f = hn::Set(d, factor), none = hn::Neg(hn::Inf(d)), before = hn::LoadU(d, most + q);
@@ -49,19 +93,13 @@ void softmax_columns(float* s, int64_t stride, int64_t keys, int64_t q, float fa
     const V now = hn::Max(a, b), safe = hn::IfThenElse(hn::Eq(now, none), hn::Zero(d), now);
     const V change = exp_below_88(hn::Sub(before, safe));
     V sum_of = hn::Zero(d);
-    [[maybe_unused]] VU low, high;
-    if constexpr (dropped) {
-        low = hn::LoadU(du, draws_of->low + q);
-        high = hn::LoadU(du, draws_of->high + q);
-    }
     for (int64_t j = 0; j < keys; ++j) {
         const V x = hn::LoadU(d, s + j * stride + q);
-        V p = exp_below_88(masked ? hn::Sub(x, safe) : hn::Sub(hn::Mul(x, f), safe));
+        const V p = exp_below_88(masked ? hn::Sub(x, safe) : hn::Sub(hn::Mul(x, f), safe));
         sum_of = hn::Add(sum_of, p);
-        if constexpr (dropped)
-            p = hn::IfThenElseZero(keeps(low, high, hn::Set(du, draws_of->offset[j]), *draws_of), hn::Mul(p, hn::Set(d, draws_of->factor)));
         hn::StoreU(p, d, s + j * stride + q);
     }
+    if (draws_of) drop_columns(s, stride, keys, q, *draws_of);
     hn::StoreU(now, d, most + q);
     hn::StoreU(hn::MulAdd(hn::LoadU(d, total_of + q), change, sum_of), d, total_of + q);
     hn::StoreU(change, d, rescale + q);
@@ -69,14 +107,15 @@ void softmax_columns(float* s, int64_t stride, int64_t keys, int64_t q, float fa
 
 void softmax_tile_impl(float* s, int64_t stride, int64_t keys, int64_t queries, float factor, const Visible* visible, const Draws* draws_of, float* most,
                        float* total_of, float* rescale) {
-    const auto columns = visible ? draws_of ? softmax_columns<true, true> : softmax_columns<true, false>
-                                 : draws_of ? softmax_columns<false, true> : softmax_columns<false, false>;
+    const auto columns = visible ? softmax_columns<true> : softmax_columns<false>;
     for (int64_t q = 0; q < queries; q += lanes()) columns(s, stride, keys, q, factor, visible, draws_of, most, total_of, rescale);
 }
 
 template <bool masked, bool dropped>
 void grad_row(float* s, float* dp, int64_t keys, int64_t i, float factor, float lse, float delta, const Visible* visible, const Draws* draws_of) {
     const V f = hn::Set(d, factor), l = hn::Set(d, lse), e = hn::Set(d, delta);
+    [[maybe_unused]] HWY_ALIGN float drawn[kMostKeys + 4 * HWY_LANES(float)];
+    if constexpr (dropped) draw_row(*draws_of, i, keys, drawn);
     for (int64_t j = 0; j < keys; j += lanes()) {
         V p = exp_below_88(hn::Sub(hn::Mul(hn::LoadU(d, s + j), f), l)), g = hn::LoadU(d, dp + j);
         if constexpr (masked)
@@ -84,7 +123,7 @@ void grad_row(float* s, float* dp, int64_t keys, int64_t i, float factor, float 
                                         ints(visible->window)), p);
         V kept = p;
         if constexpr (dropped) {
-            const auto keep = keeps(hn::Set(du, draws_of->low[i]), hn::Set(du, draws_of->high[i]), hn::LoadU(du, draws_of->offset + j), *draws_of);
+            const auto keep = hn::Ge(hn::LoadU(d, drawn + j), hn::Set(d, draws_of->p));
             const V up = hn::Set(d, draws_of->factor);
             kept = hn::IfThenElseZero(keep, hn::Mul(p, up));
             g = hn::IfThenElseZero(keep, hn::Mul(g, up));
@@ -112,8 +151,54 @@ void scale_rows_impl(float* x, int64_t stride, int64_t rows, int64_t columns, co
     }
 }
 
-float dot_impl(const float* a, const float* b, int64_t n) {
-    return sum_each(n, [=](auto at) HWY_ATTR { return hn::Mul(at.load(a), at.load(b)); });
+void finish_softmax_impl(int64_t queries, float* most, float* total_of) {
+    const V one = hn::Set(d, 1.0f), zero = hn::Zero(d);
+    for (int64_t i = 0; i < queries; i += lanes()) {
+        const V t = hn::LoadU(d, total_of + i);
+        const auto none = hn::Eq(t, zero);  // a NaN goes on as one
+        const V safe = hn::IfThenElse(none, one, t);
+        hn::StoreU(hn::IfThenZeroElse(none, hn::Add(hn::LoadU(d, most + i), hn::Log(d, safe))), d, most + i);
+        hn::StoreU(hn::IfThenZeroElse(none, hn::Div(one, safe)), d, total_of + i);
+    }
+}
+
+HWY_INLINE V load_as_f32(const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE V load_as_f32(const BF16* p) {
+    const hn::Rebind<uint16_t, D> d16;
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p)))));
+}
+HWY_INLINE float value_of(float x) { return x; }
+HWY_INLINE float value_of(BF16 x) { return ds::to_f32(x); }
+
+template <class T>
+void dots_of(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t rows, int64_t size, float* out) {
+    for (int64_t i = 0; i < rows; ++i, a += a_stride, b += b_stride) {
+        V s = hn::Zero(d);
+        int64_t c = 0;
+        for (; c + lanes() <= size; c += lanes()) s = hn::MulAdd(load_as_f32(a + c), load_as_f32(b + c), s);
+        float all = total(s);
+        for (; c < size; ++c) all += value_of(a[c]) * value_of(b[c]);
+        out[i] = all;
+    }
+}
+
+void row_dots_impl(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size, float* out) {
+    if (a_type == DType::f32 && b_type == DType::f32)
+        return dots_of(static_cast<const float*>(a), a_stride, static_cast<const float*>(b), b_stride, rows, size, out);
+    if (a_type == DType::bf16 && b_type == DType::bf16)
+        return dots_of(static_cast<const BF16*>(a), a_stride, static_cast<const BF16*>(b), b_stride, rows, size, out);
+    for (int64_t i = 0; i < rows; ++i) {
+        float left[kBlock], right[kBlock];
+        out[i] = 0;
+        for (int64_t c = 0; c < size; c += kBlock) {
+            const int64_t n = size - c < kBlock ? size - c : kBlock;
+            to_f32(static_cast<const std::byte*>(a) + (i * a_stride + c) * float_size(a_type), a_type, n, left);
+            to_f32(static_cast<const std::byte*>(b) + (i * b_stride + c) * float_size(b_type), b_type, n, right);
+            float part;
+            dots_of(left, 0, right, 0, 1, n, &part);
+            out[i] += part;
+        }
+    }
 }
 
 }  // namespace
@@ -127,7 +212,8 @@ namespace {
 HWY_EXPORT(softmax_tile_impl);
 HWY_EXPORT(softmax_grad_tile_impl);
 HWY_EXPORT(scale_rows_impl);
-HWY_EXPORT(dot_impl);
+HWY_EXPORT(finish_softmax_impl);
+HWY_EXPORT(row_dots_impl);
 }  // namespace
 
 void softmax_tile(float* s, int64_t stride, int64_t keys, int64_t queries, float factor, const Visible* visible, const Draws* draws, float* most, float* total,
@@ -141,7 +227,10 @@ void softmax_grad_tile(float* s, float* dp, int64_t stride, int64_t queries, int
 void scale_rows(float* x, int64_t stride, int64_t rows, int64_t columns, const float* factors) {
     HWY_DYNAMIC_DISPATCH(scale_rows_impl)(x, stride, rows, columns, factors);
 }
-float dot(const float* a, const float* b, int64_t n) { return HWY_DYNAMIC_DISPATCH(dot_impl)(a, b, n); }
+void finish_softmax(int64_t queries, float* most, float* total) { HWY_DYNAMIC_DISPATCH(finish_softmax_impl)(queries, most, total); }
+void row_dots(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size, float* out) {
+    HWY_DYNAMIC_DISPATCH(row_dots_impl)(a_type, a, a_stride, b_type, b, b_stride, rows, size, out);
+}
 
 }  // namespace ds::cpu
 #endif

@@ -3,8 +3,11 @@
 
 #include <cstdint>
 
+#include "base/dtype.h"
+
 namespace ds::cpu {
 
+inline constexpr int64_t kMostKeys = 64;  // in a tile
 inline constexpr int64_t kScorePad = 16;  // arrays over queries or keys of a tile are filled up to a multiple of this
 
 // Query i sees key j when place[j] < limit[i] and query_token[i] - key_token[j] < window.
@@ -32,6 +35,9 @@ void softmax_grad_tile(float* s, float* dp, int64_t stride, int64_t queries, int
                        const Draws* draws);
 
 void scale_rows(float* x, int64_t stride, int64_t rows, int64_t columns, const float* factors);
-float dot(const float* a, const float* b, int64_t n);
+// After the last tile: most becomes the log of the sum of exponentials, and total what the weighted sums must be multiplied by; both 0 where nothing was seen.
+void finish_softmax(int64_t queries, float* most, float* total);
+// out[i] = row i of a . row i of b.
+void row_dots(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size, float* out);
 
 }  // namespace ds::cpu

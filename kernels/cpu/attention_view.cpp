@@ -35,28 +35,31 @@ int64_t AttentionCall::covered() const { return segments ? std::clamp<int64_t>(s
 
 void KeyInfo::load(const AttentionCall& a, const Sequence& s) {
     const int64_t n = s.k1 - s.k0;
-    const int32_t first = n ? a.token(s.k0) : 0;
-    for (int64_t j = 0; j < n; ++j) {
-        const int64_t row = s.k0 + j;
-        place[j] = a.key_mask && !a.key_mask[row] ? INT32_MAX : static_cast<int32_t>(row);
-        token[j] = a.token(row);
-        offset[j] = static_cast<uint32_t>(token[j] - first);
-    }
-    for (int64_t j = n; j < n + kTileKeys; ++j) place[j] = INT32_MAX, token[j] = 0, offset[j] = 0;
+    for (int64_t tile = 0; tile * kTileKeys < n; ++tile) seen[tile] = static_cast<int32_t>(std::min(kTileKeys, n - tile * kTileKeys));
+    if (n == 0 || !a.looks_at_pairs()) return;
+    for (int64_t j = 0; j < n; ++j) place[j] = static_cast<int32_t>(s.k0 + j);
+    if (a.tokens) std::copy_n(a.tokens + s.k0, n, token);
+    else std::copy_n(place, n, token);
+    for (int64_t j = 0; j < n; ++j) offset[j] = static_cast<uint32_t>(token[j]) - static_cast<uint32_t>(token[0]);
+    if (a.key_mask)
+        for (int64_t j = 0; j < n; ++j)
+            if (!a.key_mask[s.k0 + j]) place[j] = INT32_MAX, --seen[j / kTileKeys];
+    for (int64_t j = n; j < score_pad(n); ++j) place[j] = INT32_MAX, token[j] = 0, offset[j] = 0;
+    if (!a.attrs.window) return;
     for (int64_t tile = 0; tile * kTileKeys < n; ++tile) {
         const int64_t begin = tile * kTileKeys, end = std::min(n, begin + kTileKeys);
         least[tile] = *std::min_element(token + begin, token + end);
         most[tile] = *std::max_element(token + begin, token + end);
-        seen[tile] = static_cast<int32_t>(end - begin - std::count(place + begin, place + end, INT32_MAX));
     }
 }
 
 void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_query, int64_t queries, int64_t head) {
     first = first_query, count = queries;
-    for (int64_t i = 0; i < kTileQueries; ++i) {
-        const int64_t row = s.q0 + first + i;
+    if (!a.looks_at_pairs()) return;
+    for (int64_t i = 0; i < score_pad(count); ++i) {
+        const int64_t row = s.q0 + first + std::min(i, count - 1);
         limit[i] = a.attrs.causal ? static_cast<int32_t>(row) + 1 : INT32_MAX;
-        token[i] = a.token(i < count ? row : s.q0 + first);
+        token[i] = a.token(row);
         const auto draw = static_cast<uint64_t>(token[i] * a.attrs.heads + head) << 20;
         low[i] = static_cast<uint32_t>(draw), high[i] = static_cast<uint32_t>(draw >> 32);
     }

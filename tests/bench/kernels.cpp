@@ -87,6 +87,61 @@ void gemm(int threads, Peaks peaks) {
         }
 }
 
+void set_ints(const Buffer& b, const std::vector<int64_t>& values) {
+    for (size_t i = 0; i < values.size(); ++i) b.tensor.as<int32_t>()[i] = static_cast<int32_t>(values[i]);
+}
+
+void attention(int threads, Peaks peaks) {
+    struct Row { const char* name; int64_t sequences, shortest, longest, heads, kv_heads, size; bool causal; double dropout; };
+    const Row rows[] = {{"1 x 1024, 12 x 64, causal", 1, 1024, 1024, 12, 12, 64, true, 0}, {"4 x 64, 12 x 64, causal", 4, 64, 64, 12, 12, 64, true, 0},
+                        {"2 x 256, 12/4 x 64, causal", 2, 256, 256, 12, 4, 64, true, 0},  {"16 x 128, 12 x 64", 16, 128, 128, 12, 12, 64, false, 0},
+                        {"64 x 5..60, 12 x 32", 64, 5, 60, 12, 12, 32, false, 0},         {"64 x 5..60, 12 x 32, dropout", 64, 5, 60, 12, 12, 32, false, 0.1}};
+    std::printf("%-6s %-30s %18s %18s\n", "type", "attention", "forward", "backward");
+    for (const DType type : {DType::f32, DType::bf16})
+        for (const Row& r : rows) {
+            std::vector<int64_t> segments{0};
+            double pairs = 0;
+            for (int64_t i = 0; i < r.sequences; ++i) {
+                const int64_t n = r.shortest + i * 7919 % (r.longest - r.shortest + 1);
+                segments.push_back(segments.back() + n);
+                pairs += static_cast<double>(r.causal ? n * (n + 1) / 2 : n * n);
+            }
+            const int64_t n = segments.back();
+            Buffer q(type, {n, r.heads * r.size}), k(type, {n, r.kv_heads * r.size}), v(type, {n, r.kv_heads * r.size}), y(type, {n, r.heads * r.size});
+            Buffer dy(type, {n, r.heads * r.size}, 0.01f), dq(type, {n, r.heads * r.size}), dk(type, {n, r.kv_heads * r.size}), dv(type, {n, r.kv_heads * r.size});
+            Buffer lse(DType::f32, {n, r.heads}), bounds(DType::i32, {r.sequences + 1});
+            set_ints(bounds, segments);
+            const Tensor none;
+            const Attention attrs{.heads = r.heads, .kv_heads = r.kv_heads, .causal = r.causal, .dropout = r.dropout};
+            const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16, product = 2e-9 * pairs * static_cast<double>(r.heads * r.size);
+            const double f = time_kernel(cpu::attention, {q.tensor, k.tensor, v.tensor, bounds.tensor, none, none}, {y.tensor, lse.tensor}, &attrs, threads, 40);
+            const double b = time_kernel(cpu::attention_grad, {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, bounds.tensor, none, none},
+                                         {dq.tensor, dk.tensor, dv.tensor}, &attrs, threads, 40);
+            std::printf("%-6s %-30s %7.2f ms %5.1f %% %7.2f ms %5.1f %%\n", std::string(name_of(type)).c_str(), r.name, 1e3 * f, 200 * product / f / peak, 1e3 * b,
+                        500 * product / b / peak);
+        }
+}
+
+void cross_entropy(int threads, Peaks peaks) {
+    std::printf("%-6s %-30s %18s %18s\n", "type", "linear_cross_entropy", "forward", "backward");
+    for (const DType type : {DType::f32, DType::bf16})
+        for (const int64_t rows : {256, 1024}) {
+            const int64_t size = 768, vocabulary = 50257;
+            Buffer x(type, {rows, size}), weight(type, {vocabulary, size}, 0.05f), labels(DType::i32, {rows}), loss(DType::f32, {}), lse(DType::f32, {rows});
+            Buffer dloss(DType::f32, {}), dx(type, {rows, size}), dweight(DType::f32, {vocabulary, size});
+            for (int64_t i = 0; i < rows; ++i) labels.tensor.as<int32_t>()[i] = static_cast<int32_t>(i * 7919 % vocabulary);
+            *dloss.tensor.as<float>() = 1;
+            const Tensor none;
+            const CrossEntropy attrs;
+            const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16, product = 2e-9 * static_cast<double>(rows * size) * static_cast<double>(vocabulary);
+            const double f = time_kernel(cpu::linear_cross_entropy, {x.tensor, weight.tensor, none, labels.tensor}, {loss.tensor, lse.tensor}, &attrs, threads, 3);
+            const double b = time_kernel(cpu::linear_cross_entropy_grad, {dloss.tensor, x.tensor, weight.tensor, none, labels.tensor, lse.tensor, dweight.tensor, none},
+                                         {dx.tensor, dweight.tensor, none}, &attrs, threads, 3);
+            std::printf("%-6s %6ld x %ld x %ld %15s %7.1f ms %5.1f %% %7.1f ms %5.1f %%\n", std::string(name_of(type)).c_str(), static_cast<long>(rows),
+                        static_cast<long>(size), static_cast<long>(vocabulary), "", 1e3 * f, 100 * product / f / peak, 1e3 * b, 300 * product / b / peak);
+        }
+}
+
 }  // namespace
 }  // namespace ds::bench
 
@@ -96,5 +151,7 @@ int main(int argc, char** argv) {
     const ds::bench::Peaks peaks{ds::bench::gflops_f32(threads), ds::bench::gflops_bf16(threads)};
     std::printf("%d threads: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, triad %.1f GB/s\n", threads, peaks.f32, peaks.bf16, ds::bench::triad_gb(threads));
     if (what.empty() || what == "gemm") ds::bench::gemm(threads, peaks);
+    if (what.empty() || what == "attention") ds::bench::attention(threads, peaks);
+    if (what.empty() || what == "cross_entropy") ds::bench::cross_entropy(threads, peaks);
     return 0;
 }
