@@ -21,23 +21,35 @@ HostTensor padded(std::span<const Sample> samples, DType dtype, int64_t length, 
 template <class T, class Field>
 HostTensor column(std::span<const Sample> samples, DType dtype, Field field) {
     HostTensor out = HostTensor::zeros(dtype, {static_cast<int64_t>(samples.size())});
-    std::transform(samples.begin(), samples.end(), static_cast<T*>(out.data), [&](const Sample& sample) { return static_cast<T>(field(sample)); });
+    std::transform(samples.begin(), samples.end(), static_cast<T*>(out.data),
+                   [&](const Sample& sample) { return static_cast<T>(field(sample)); });
     return out;
 }
 
 template <class T>
 Batch tensors(std::span<const Sample> samples, const CollateRules& rules, int64_t length) {
     Batch out;
-    out["input_ids"] = padded<T>(samples, rules.dtype, length, rules.pad_id, [](const Sample& s) -> const auto& { return s.ids; });
+    out["input_ids"] = padded<T>(
+        samples, rules.dtype, length, rules.pad_id, [](const Sample& s) -> const auto& { return s.ids; });
     HostTensor& mask = out["attention_mask"] = HostTensor::zeros(rules.dtype, {static_cast<int64_t>(samples.size()), length});
-    for (size_t i = 0; i < samples.size(); ++i) std::fill_n(static_cast<T*>(mask.data) + static_cast<int64_t>(i) * length, samples[i].ids.size(), T{1});
-    if (rules.types) out["token_type_ids"] = padded<T>(samples, rules.dtype, length, T{0}, [](const Sample& s) -> const auto& { return s.types; });
+    for (size_t i = 0; i < samples.size(); ++i)
+        std::fill_n(static_cast<T*>(mask.data) + static_cast<int64_t>(i) * length, samples[i].ids.size(), T{1});
+    if (rules.types)
+        out["token_type_ids"] = padded<T>(
+            samples, rules.dtype, length, T{0}, [](const Sample& s) -> const auto& { return s.types; });
     switch (rules.target) {
     case Target::none: break;
-    case Target::tokens: out["labels"] = padded<T>(samples, rules.dtype, length, T{kIgnored}, [](const Sample& s) -> const auto& { return s.labels; }); break;
+    case Target::tokens:
+        out["labels"] = padded<T>(
+            samples, rules.dtype, length, T{kIgnored}, [](const Sample& s) -> const auto& { return s.labels; });
+        break;
     case Target::label: out["labels"] = column<T>(samples, rules.dtype, [](const Sample& s) { return s.label; }); break;
     case Target::value: out["labels"] = column<float>(samples, DType::f32, [](const Sample& s) { return s.values[0]; }); break;
-    case Target::values: out["labels"] = padded<float>(samples, DType::f32, static_cast<int64_t>(samples[0].values.size()), 0.0f, [](const Sample& s) -> const auto& { return s.values; }); break;
+    case Target::values:
+        out["labels"] = padded<float>(
+            samples, DType::f32, static_cast<int64_t>(samples[0].values.size()), 0.0f,
+            [](const Sample& s) -> const auto& { return s.values; });
+        break;
     case Target::span:
         out["start_positions"] = column<T>(samples, rules.dtype, [](const Sample& s) { return s.start; });
         out["end_positions"] = column<T>(samples, rules.dtype, [](const Sample& s) { return s.end; });
@@ -52,7 +64,8 @@ Result<Batch> collate(std::span<const Sample> samples, const CollateRules& rules
     int64_t length = 1;
     for (const Sample& sample : samples) length = std::max(length, static_cast<int64_t>(sample.ids.size()));
     if (rules.fixed_length > 0) {
-        if (length > rules.fixed_length) return fail(Code::E_INVALID_ARGUMENT, "data: a row has {} tokens, max_length is {}", length, rules.fixed_length);
+        if (length > rules.fixed_length)
+            return fail(Code::E_INVALID_ARGUMENT, "data: a row has {} tokens, max_length is {}", length, rules.fixed_length);
         length = rules.fixed_length;
     }
     length = (length + rules.multiple - 1) / rules.multiple * rules.multiple;

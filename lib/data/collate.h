@@ -10,7 +10,7 @@ namespace ds {
 
 struct CollateRules {
     Target target = Target::none;
-    bool types = false;        // emit token_type_ids
+    bool types = false;  // emit token_type_ids
     int32_t pad_id = 0;
     int64_t multiple = 1;      // the length is rounded up to a multiple
     int64_t fixed_length = 0;  // 0 = the longest sample's

@@ -27,7 +27,8 @@ std::optional<T> parsed(std::string_view text) {
 
 std::string list_of(const std::vector<std::string>& names) {
     const size_t n = std::min<size_t>(names.size(), 10);
-    return fmt::format("\"{}\"{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(n), "\", \""), names.size() > n ? fmt::format(" and {} more", names.size() - n) : "");
+    return fmt::format("\"{}\"{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(n), "\", \""),
+                       names.size() > n ? fmt::format(" and {} more", names.size() - n) : "");
 }
 
 }  // namespace
@@ -39,7 +40,7 @@ Result<std::string> separator_of(const Column& column) {
     const std::string standard = column.role == "words" || column.role == "tags" ? " " : ",";
     const Json value = column.rule.value("separator", Json(standard));
     if (!value.is_string() || value.get_ref<const std::string&>().empty())
-        return fail(Code::E_CONFIG, "data: columns: {}: separator: found {}, a text is accepted", column.role, shown(value.dump()));
+        return fail(Code::E_CONFIG, "data: columns: {}: separator: found {}, a text is accepted", column.role, excerpt(value.dump()));
     return value.get<std::string>();
 }
 
@@ -53,7 +54,8 @@ Result<std::vector<std::string>> text_items(const Value& value, std::string_view
         }
         return out;
     }
-    if (value.kind != Value::Kind::text) return fail(Code::E_CORRUPT, "column {}: found {}, a list or a text is accepted", role, describe(value));
+    if (value.kind != Value::Kind::text)
+        return fail(Code::E_CORRUPT, "column {}: found {}, a list or a text is accepted", role, describe(value));
     for (size_t at = 0; at <= value.text.size();) {
         const size_t end = std::min(value.text.find(separator, at), value.text.size());
         if (end > at) out.push_back(value.text.substr(at, end - at));
@@ -64,32 +66,38 @@ Result<std::vector<std::string>> text_items(const Value& value, std::string_view
 
 Status LabelRule::read_rule(const std::string& key, const Json& value, const std::string& place) {
     if (key == "greater_than") {
-        if (!value.is_number()) return fail(Code::E_CONFIG, "{}: greater_than: found {}, a number is accepted", place, shown(value.dump()));
-        if (num_labels_ != 0 && num_labels_ != 2) return fail(Code::E_CONFIG, "{}: greater_than gives 2 classes, the model has num_labels {}", place, num_labels_);
+        if (!value.is_number()) return fail(Code::E_CONFIG, "{}: greater_than: found {}, a number is accepted", place, excerpt(value.dump()));
+        if (num_labels_ != 0 && num_labels_ != 2)
+            return fail(Code::E_CONFIG, "{}: greater_than gives 2 classes, the model has num_labels {}", place, num_labels_);
         threshold_ = value.get<double>();
         num_labels_ = 2;
     } else if (key == "names") {
-        if (!value.is_array() || value.empty()) return fail(Code::E_CONFIG, "{}: names: found {}, a list of strings is accepted", place, shown(value.dump()));
+        if (!value.is_array() || value.empty())
+            return fail(Code::E_CONFIG, "{}: names: found {}, a list of strings is accepted", place, excerpt(value.dump()));
         for (const Json& name : value) {
-            if (!name.is_string()) return fail(Code::E_CONFIG, "{}: names: found {}, strings are accepted", place, shown(name.dump()));
+            if (!name.is_string()) return fail(Code::E_CONFIG, "{}: names: found {}, strings are accepted", place, excerpt(name.dump()));
             const bool fresh = classes_.emplace(name.get<std::string>(), static_cast<int64_t>(names_.size())).second;
-            if (!fresh) return fail(Code::E_CONFIG, "{}: names: {} appears twice", place, shown(name.dump()));
+            if (!fresh) return fail(Code::E_CONFIG, "{}: names: {} appears twice", place, excerpt(name.dump()));
             names_.push_back(name.get<std::string>());
         }
         const auto count = static_cast<int64_t>(names_.size());
-        if (num_labels_ != 0 && count > num_labels_) return fail(Code::E_CONFIG, "{}: names: {} names, the model has num_labels {}", place, count, num_labels_);
+        if (num_labels_ != 0 && count > num_labels_)
+            return fail(Code::E_CONFIG, "{}: names: {} names, the model has num_labels {}", place, count, num_labels_);
         if (num_labels_ == 0) num_labels_ = count;
     } else if (key == "map") {
-        if (!value.is_object() || value.empty()) return fail(Code::E_CONFIG, "{}: map: found {}, an object of class numbers is accepted", place, shown(value.dump()));
+        if (!value.is_object() || value.empty())
+            return fail(Code::E_CONFIG, "{}: map: found {}, an object of class numbers is accepted", place, excerpt(value.dump()));
         for (const auto& [name, number] : value.items()) {
-            if (!number.is_number_integer()) return fail(Code::E_CONFIG, "{}: map: {}: found {}, a class number is accepted", place, name, shown(number.dump()));
-            if (Status s = check_class(number.get<int64_t>(), place + ": map: " + name); !s.ok()) return Status(Code::E_CONFIG, s.message());
+            if (!number.is_number_integer())
+                return fail(Code::E_CONFIG, "{}: map: {}: found {}, a class number is accepted", place, name, excerpt(number.dump()));
+            if (Status s = check_class(number.get<int64_t>(), place + ": map: " + name); !s.ok())
+                return Status(Code::E_CONFIG, s.message());
             classes_[name] = number.get<int64_t>();
         }
         if (num_labels_ == 0)
             for (const auto& [name, number] : classes_) num_labels_ = std::max(num_labels_, number + 1);
     } else if (key == "auto") {
-        if (value != true) return fail(Code::E_CONFIG, "{}: auto: found {}, true is accepted", place, shown(value.dump()));
+        if (value != true) return fail(Code::E_CONFIG, "{}: auto: found {}, true is accepted", place, excerpt(value.dump()));
         automatic_ = true;
     }
     return ok();
@@ -119,16 +127,19 @@ Status LabelRule::learn(const Value& value) {
             return fail(Code::E_CORRUPT, "column {}: found {}, a text or a number is accepted", role_, describe(item));
         classes_.emplace(item.text, 0);
     }
-    if (classes_.size() > kMostClasses) return fail(Code::E_CORRUPT, "column {}: more than {} different values for auto classes", role_, kMostClasses);
+    if (classes_.size() > kMostClasses)
+        return fail(Code::E_CORRUPT, "column {}: more than {} different values for auto classes", role_, kMostClasses);
     return ok();
 }
 
 Status LabelRule::finish_learning() {
     for (const auto& [name, number] : classes_) names_.push_back(name);
     if (std::all_of(names_.begin(), names_.end(), [](const std::string& name) { return integer_of(name).has_value(); }))
-        std::stable_sort(names_.begin(), names_.end(), [](const std::string& a, const std::string& b) { return *integer_of(a) < *integer_of(b); });
+        std::stable_sort(names_.begin(), names_.end(),
+                         [](const std::string& a, const std::string& b) { return *integer_of(a) < *integer_of(b); });
     if (num_labels_ != 0 && static_cast<int64_t>(names_.size()) > num_labels_)
-        return fail(Code::E_CORRUPT, "data: columns: {}: {} different values ({}), the model has num_labels {}", role_, names_.size(), list_of(names_), num_labels_);
+        return fail(Code::E_CORRUPT, "data: columns: {}: {} different values ({}), the model has num_labels {}", role_, names_.size(),
+                    list_of(names_), num_labels_);
     for (size_t i = 0; i < names_.size(); ++i) classes_[names_[i]] = static_cast<int64_t>(i);
     if (num_labels_ == 0) num_labels_ = static_cast<int64_t>(names_.size());
     return ok();
@@ -144,7 +155,8 @@ std::string LabelRule::accepted() const {
 
 Status LabelRule::check_class(int64_t number, const std::string& what) const {
     if (number >= 0 && (num_labels_ == 0 || number < num_labels_)) return ok();
-    return fail(Code::E_CORRUPT, "{}: found {}, {} is accepted", what, number, num_labels_ > 0 ? fmt::format("an integer from 0 to {}", num_labels_ - 1) : "an integer from 0");
+    return fail(Code::E_CORRUPT, "{}: found {}, {} is accepted", what, number,
+                num_labels_ > 0 ? fmt::format("an integer from 0 to {}", num_labels_ - 1) : "an integer from 0");
 }
 
 Result<int64_t> LabelRule::class_of(const Value& value) const {
@@ -165,7 +177,8 @@ Result<int64_t> LabelRule::class_of(const Value& value) const {
             DS_CHECK(check_class(*number, what));
             return *number;
         }
-        return fail(Code::E_CORRUPT, "{}: found {}, {} is accepted, or give the names of the classes (\"names\", \"map\" or \"auto\")", what, describe(value), accepted());
+        return fail(Code::E_CORRUPT, "{}: found {}, {} is accepted, or give the names of the classes (\"names\", \"map\" or \"auto\")",
+                    what, describe(value), accepted());
     }
     return fail(Code::E_CORRUPT, "{}: found {}, accepted: {}", what, describe(value), accepted());
 }
@@ -173,7 +186,8 @@ Result<int64_t> LabelRule::class_of(const Value& value) const {
 Result<float> LabelRule::number_of(const Value& value) const {
     const bool scalar = value.kind == Value::Kind::text || value.kind == Value::Kind::number;
     const std::optional<double> number = scalar ? real_of(value.text) : std::nullopt;
-    if (!number || !std::isfinite(*number)) return fail(Code::E_CORRUPT, "column {}: found {}, a finite number is accepted", role_, describe(value));
+    if (!number || !std::isfinite(*number))
+        return fail(Code::E_CORRUPT, "column {}: found {}, a finite number is accepted", role_, describe(value));
     return static_cast<float>(*number);
 }
 

@@ -10,7 +10,8 @@ namespace {
 Result<int64_t> number(const Json& cursor, const char* key) {
     const Json value = cursor.value(key, Json());
     const std::optional<uint64_t> found = whole_number(value);
-    if (!found || *found > INT64_MAX) return fail(Code::E_CORRUPT, "data: cursor: {}: found {}, an integer from 0 is accepted", key, shown(value.dump()));
+    if (!found || *found > INT64_MAX)
+        return fail(Code::E_CORRUPT, "data: cursor: {}: found {}, an integer from 0 is accepted", key, excerpt(value.dump()));
     return static_cast<int64_t>(*found);
 }
 
@@ -160,7 +161,8 @@ Result<int64_t> Loader::batch_of(const Json& cursor) const {
     DS_TRY(const int64_t tokens, number(cursor, "tokens_per_batch"));
     const OrderRules& order = rules_.order;
     if (rows == order.rows_per_batch && tokens == order.tokens_per_batch) return batch;
-    const std::string sizes = fmt::format("data: cursor: saved with {} rows and {} tokens a batch, now {} and {}", rows, tokens, order.rows_per_batch, order.tokens_per_batch);
+    const std::string sizes = fmt::format("data: cursor: saved with {} rows and {} tokens a batch, now {} and {}", rows, tokens,
+                                          order.rows_per_batch, order.tokens_per_batch);
     if (rows == 0 || order.rows_per_batch == 0 || order.group_by_length) return fail(Code::E_STATE, "{}; the same are accepted", sizes);
     const int64_t limit = order.samples / rows + 1;
     const int64_t position = std::min(batch, limit) * rows;
@@ -170,12 +172,13 @@ Result<int64_t> Loader::batch_of(const Json& cursor) const {
 }
 
 Status Loader::restore(const Json& cursor) {
-    if (!cursor.is_object()) return fail(Code::E_CORRUPT, "data: cursor: found {}, an object is accepted", shown(cursor.dump()));
+    if (!cursor.is_object()) return fail(Code::E_CORRUPT, "data: cursor: found {}, an object is accepted", excerpt(cursor.dump()));
     DS_TRY(const int64_t epoch, number(cursor, "epoch"));
     DS_TRY(const int64_t samples, number(cursor, "samples"));
     const std::optional<uint64_t> seed = whole_number(cursor.value("seed", Json()));
     if (!seed) return fail(Code::E_CORRUPT, "data: cursor: seed: an integer from 0 is needed");
-    if (samples != samples_.size()) return fail(Code::E_STATE, "data: cursor: saved with {} rows, these files and options give {}", samples, samples_.size());
+    if (samples != samples_.size())
+        return fail(Code::E_STATE, "data: cursor: saved with {} rows, these files and options give {}", samples, samples_.size());
     DS_TRY(const int64_t batch, batch_of(cursor));
     stop();
     const std::lock_guard lock(mutex_);

@@ -67,9 +67,9 @@ private:
 
     mutable std::mutex mutex_;
     std::condition_variable work_, ready_;
-    Cursor cursor_;                      // of the next batch to hand out
-    Cursor claim_;                       // of the next ticket
-    uint64_t claimed_ = 0, taken_ = 0;   // tickets
+    Cursor cursor_;                     // of the next batch to hand out
+    Cursor claim_;                      // of the next ticket
+    uint64_t claimed_ = 0, taken_ = 0;  // tickets
     std::map<uint64_t, Product> products_;
     bool stopping_ = false;
     std::vector<std::thread> threads_;

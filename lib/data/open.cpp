@@ -13,10 +13,14 @@ Status prepare_columns(const DataOptions& options, const std::string& format, Co
             return ok();
         }
         const Column& only = columns.all()[0];
-        const bool text = columns.all().size() == 1 && only.role == "text" && (only.source_text() == "0" || only.source_text() == "\"text\"");
-        return text ? ok() : fail(Code::E_CONFIG, "data: columns: found {}, format \"text\" has the one column \"text\"", shown(options.columns.dump()));
+        const bool text =
+            columns.all().size() == 1 && only.role == "text" && (only.source_text() == "0" || only.source_text() == "\"text\"");
+        return text ? ok()
+                    : fail(Code::E_CONFIG, "data: columns: found {}, format \"text\" has the one column \"text\"",
+                           excerpt(options.columns.dump()));
     }
-    if (options.columns.empty()) return fail(Code::E_CONFIG, "data: columns: missing; format \"{}\" needs to know which column is the text", format);
+    if (options.columns.empty())
+        return fail(Code::E_CONFIG, "data: columns: missing; format \"{}\" needs to know which column is the text", format);
     return ok();
 }
 
@@ -30,13 +34,16 @@ Status prepare(TaskSetup& setup, const std::string& format, const std::string& t
     if (!o.tokenizer.empty()) {
         DS_TRY(setup.tokenizer, Tokenizer::load(o.tokenizer));
     }
-    if (!setup.tokenizer && !setup.columns.has("input_ids")) return fail(Code::E_CONFIG, "data: tokenizer: missing; texts need one (a path)");
+    if (!setup.tokenizer && !setup.columns.has("input_ids"))
+        return fail(Code::E_CONFIG, "data: tokenizer: missing; texts need one (a path)");
     if (setup.tokenizer) setup.pad_id = setup.tokenizer->pad_id().value_or(setup.tokenizer->eos_id().value_or(0));
     if (setup.vocabulary_size > 0 && setup.pad_id >= setup.vocabulary_size) setup.pad_id = 0;
     const bool blocks = task == "causal" || task == "mlm";
     if (blocks && format == "text" && o.block_length == 0) o.block_length = setup.max_length;
-    if (blocks && format == "text" && o.block_length == 0) return fail(Code::E_CONFIG, "data: block_length: missing; plain text is cut into rows of this many tokens (max_length serves too)");
-    if (o.block_length > 0 && setup.max_length > 0 && o.block_length > setup.max_length) return fail(Code::E_CONFIG, "data: block_length {} is larger than max_length {}", o.block_length, setup.max_length);
+    if (blocks && format == "text" && o.block_length == 0)
+        return fail(Code::E_CONFIG, "data: block_length: missing; plain text is cut into rows of this many tokens (max_length serves too)");
+    if (o.block_length > 0 && setup.max_length > 0 && o.block_length > setup.max_length)
+        return fail(Code::E_CONFIG, "data: block_length {} is larger than max_length {}", o.block_length, setup.max_length);
     if (o.block_length > 0 && setup.columns.has("pair")) return fail(Code::E_CONFIG, "data: block_length: has no effect with columns.pair");
     if (o.pack && o.block_length == 0) return fail(Code::E_CONFIG, "data: pack: has no effect without block_length");
     if (o.padding == "max_length" && setup.max_length == 0) return fail(Code::E_CONFIG, "data: padding: \"max_length\" needs max_length");
@@ -58,7 +65,8 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const Task& task, const
     order.drop_last = o.drop_last;
     order.tokens_per_batch = o.tokens_per_batch * order.shards;
     if (o.tokens_per_batch == 0) order.rows_per_batch = first_of(o.batch_size, context.rows_per_batch) * order.shards;
-    if (order.rows_per_batch == 0 && order.tokens_per_batch == 0) return fail(Code::E_CONFIG, "data: batch_size: missing; rows a batch, or tokens_per_batch");
+    if (order.rows_per_batch == 0 && order.tokens_per_batch == 0)
+        return fail(Code::E_CONFIG, "data: batch_size: missing; rows a batch, or tokens_per_batch");
     CollateRules& collate = rules.collate;
     collate.target = task.target();
     collate.types = task.emits_types();

@@ -61,6 +61,6 @@ Status check_keys(const Json& object, const std::string& place, const std::vecto
 // A number without sign, fraction or exponent; JSON made by a program may hold it as a signed integer.
 std::optional<uint64_t> whole_number(const Json& value);
 // "found true", "found \"x\"": a value in an error message, cut to a readable length.
-std::string shown(std::string_view text);
+std::string excerpt(std::string_view text);
 
 }  // namespace ds

@@ -19,7 +19,8 @@ size_t group_rows(const OrderRules& rules) {
     int64_t rows = rules.rows_per_batch;
     if (rows == 0) {
         const uint64_t total = std::accumulate(rules.lengths.begin(), rules.lengths.end(), uint64_t{0});
-        rows = static_cast<int64_t>(static_cast<double>(rules.tokens_per_batch) * static_cast<double>(rules.samples) / static_cast<double>(std::max<uint64_t>(total, 1)));
+        rows = static_cast<int64_t>(static_cast<double>(rules.tokens_per_batch) * static_cast<double>(rules.samples) /
+                                    static_cast<double>(std::max<uint64_t>(total, 1)));
     }
     return static_cast<size_t>(std::max<int64_t>(rows, 1) * rules.group_batches);
 }
@@ -74,7 +75,8 @@ EpochOrder make_order(const OrderRules& rules, uint64_t epoch) {
     if (rules.group_by_length) sort_groups(order.samples, rules);
     if (rules.rows_per_batch > 0) cut_by_rows(order, rules);
     else cut_by_tokens(order, rules);
-    if (!order.batches.empty() && static_cast<int64_t>(order.batches.back().second - order.batches.back().first) < rules.shards) order.batches.pop_back();
+    if (!order.batches.empty() && static_cast<int64_t>(order.batches.back().second - order.batches.back().first) < rules.shards)
+        order.batches.pop_back();
     if (rules.shuffle && rules.group_by_length) shuffle(order.batches, random.at(1));
     return order;
 }

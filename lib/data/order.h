@@ -16,7 +16,7 @@ struct OrderRules {
     int64_t rows_per_batch = 0;    // of all shards together; 0 = tokens_per_batch
     int64_t tokens_per_batch = 0;  // of all shards together
     bool drop_last = false;
-    int64_t shards = 1;            // a batch with fewer rows than shards is left out: every shard needs one
+    int64_t shards = 1;                 // a batch with fewer rows than shards is left out: every shard needs one
     std::span<const uint32_t> lengths;  // a sample each; needed for group_by_length and tokens_per_batch
 };
 

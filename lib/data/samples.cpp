@@ -15,7 +15,9 @@ std::vector<std::string_view> pieces_of(std::string_view text) {
     std::vector<std::string_view> out;
     while (text.size() > kPieceBytes) {
         size_t end = text.find('\n', kPieceBytes);
-        while (end != text.npos && end + 1 < text.size() && (text[end + 1] == '\n' || text[end + 1] == ' ' || text[end + 1] == '\t' || text[end + 1] == '\r')) end = text.find('\n', end + 1);
+        while (end != text.npos && end + 1 < text.size() &&
+               (text[end + 1] == '\n' || text[end + 1] == ' ' || text[end + 1] == '\t' || text[end + 1] == '\r'))
+            end = text.find('\n', end + 1);
         if (end == text.npos) break;
         out.push_back(text.substr(0, end + 1));
         text.remove_prefix(end + 1);
@@ -32,7 +34,10 @@ uint32_t text_bytes(const Value& value) {
 
 }  // namespace
 
-Status Samples::place(Status status, int64_t row) const { return std::move(status).within(table_.place(row)); }
+// Finding a line's number reads the file up to it: for failures only.
+Status Samples::place(Status status, int64_t row) const {
+    return status.ok() ? std::move(status) : std::move(status).within(table_.place(row));
+}
 
 Result<Samples> Samples::open(Table table, std::unique_ptr<Task> task, const TaskSetup& setup) {
     Samples out(std::move(table), std::move(task), setup);
@@ -44,7 +49,8 @@ Result<Samples> Samples::open(Table table, std::unique_ptr<Task> task, const Tas
     } else if (out.task_->counts_parts()) {
         DS_CHECK(out.count_parts());
     }
-    if (out.count_ > int64_t{UINT32_MAX}) return fail(Code::E_UNSUPPORTED, "data: {} samples, up to {} are possible", out.count_, UINT32_MAX);
+    if (out.count_ > int64_t{UINT32_MAX})
+        return fail(Code::E_UNSUPPORTED, "data: {} samples, up to {} are possible", out.count_, UINT32_MAX);
     if (out.lengths_.empty() && (setup.options.tokens_per_batch > 0 || setup.options.group_by_length)) DS_CHECK(out.measure());
     return out;
 }
@@ -54,7 +60,9 @@ Status Samples::learn_labels() {
     LabelRule* rule = task_->label_rule();
     if (!rule || !rule->learns()) return ok();
     size_t column = 0;
-    while (setup_.columns.all()[column].role != "label" && setup_.columns.all()[column].role != "labels" && setup_.columns.all()[column].role != "tags") ++column;
+    while (setup_.columns.all()[column].role != "label" && setup_.columns.all()[column].role != "labels" &&
+           setup_.columns.all()[column].role != "tags")
+        ++column;
     for (int64_t row = 0; row < table_.size(); ++row) {
         Result<Record> record = table_.read(row);
         Status status = record.ok() ? place(rule->learn((*record)[column]), row) : record.status();
@@ -90,7 +98,9 @@ Status Samples::select() {
         rows_.push_back(row);
     }
     if (rows_.empty())
-        return fail(Code::E_INVALID_ARGUMENT, "data: no rows are left: the files have {}, {} were skipped as bad, then split, skip ({}) and limit ({}) apply", table_.size(), skipped_, o.skip, o.limit);
+        return fail(Code::E_INVALID_ARGUMENT,
+                    "data: no rows are left: the files have {}, {} were skipped as bad, then split, skip ({}) and limit ({}) apply",
+                    table_.size(), skipped_, o.skip, o.limit);
     return ok();
 }
 
@@ -118,7 +128,8 @@ Status Samples::add_documents(size_t first, size_t last, const Affixes& around, 
     const auto tokenise = [&](int64_t i) -> Status {
         const auto piece = static_cast<size_t>(i);
         if (text) {
-            DS_TRY(Encoding encoding, setup_.tokenizer->encode(pieces[piece], std::nullopt, {.add_special_tokens = false, .max_length = 0}));
+            DS_TRY(Encoding encoding,
+                   setup_.tokenizer->encode(pieces[piece], std::nullopt, {.add_special_tokens = false, .max_length = 0}));
             ids[piece] = std::move(encoding.ids);
         } else {
             DS_TRY(Sample sample, input.encode(records[piece]));
@@ -148,12 +159,15 @@ Status Samples::cut_blocks() {
     starts.push_back(tokens_.size());
     if (setup_.options.pack) starts = {0, tokens_.size()};
     const int64_t room = setup_.options.block_length - task_->block_overhead();
-    if (room < 2) return fail(Code::E_CONFIG, "data: block_length: found {}, {} or more is accepted", setup_.options.block_length, 2 + task_->block_overhead());
+    if (room < 2)
+        return fail(Code::E_CONFIG, "data: block_length: found {}, {} or more is accepted", setup_.options.block_length,
+                    2 + task_->block_overhead());
     // One token alone has nothing to predict from; with masking it has no context either.
     for (size_t document = 0; document + 1 < starts.size(); ++document)
         for (uint64_t at = starts[document]; at + 1 < starts[document + 1]; at += static_cast<uint64_t>(room))
             blocks_.push_back({at, std::min<uint64_t>(static_cast<uint64_t>(room), starts[document + 1] - at)});
-    for (const Block& block : blocks_) lengths_.push_back(static_cast<uint32_t>(block.length + static_cast<uint64_t>(task_->block_overhead())));
+    for (const Block& block : blocks_)
+        lengths_.push_back(static_cast<uint32_t>(block.length + static_cast<uint64_t>(task_->block_overhead())));
     count_ = static_cast<int64_t>(blocks_.size());
     if (count_ == 0) return fail(Code::E_INVALID_ARGUMENT, "data: the text has {} tokens, too few for a row", tokens_.size());
     return ok();

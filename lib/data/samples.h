@@ -29,7 +29,10 @@ private:
         uint64_t begin;
         uint64_t length;
     };
-    Samples(Table table, std::unique_ptr<Task> task, const TaskSetup& setup) : table_(std::move(table)), task_(std::move(task)), setup_(setup) {}
+    Samples(Table table, std::unique_ptr<Task> task, const TaskSetup& setup)
+        : table_(std::move(table)),
+          task_(std::move(task)),
+          setup_(setup) {}
 
     Status learn_labels();
     Status select();
@@ -43,8 +46,8 @@ private:
     Table table_;
     std::unique_ptr<Task> task_;
     TaskSetup setup_;
-    std::vector<int64_t> rows_;         // selected records, in order
-    std::vector<int64_t> first_part_;   // of each row, and the total; empty where a row is a sample
+    std::vector<int64_t> rows_;        // selected records, in order
+    std::vector<int64_t> first_part_;  // of each row, and the total; empty where a row is a sample
     std::vector<int32_t> tokens_;
     std::vector<Block> blocks_;
     std::vector<uint32_t> lengths_;

@@ -14,7 +14,8 @@ struct Rules {
 
 Status read_flag(const Json& options, const char* key, bool& out) {
     if (!options.contains(key)) return ok();
-    if (!options[key].is_boolean()) return fail(Code::E_INVALID_ARGUMENT, "tokenize: {}: found {}, true or false is accepted", key, shown(options[key].dump()));
+    if (!options[key].is_boolean())
+        return fail(Code::E_INVALID_ARGUMENT, "tokenize: {}: found {}, true or false is accepted", key, excerpt(options[key].dump()));
     out = options[key].get<bool>();
     return ok();
 }
@@ -23,7 +24,8 @@ Status read_count(const Json& options, const char* key, int64_t& out) {
     if (!options.contains(key)) return ok();
     const Json& value = options[key];
     const uint64_t number = whole_number(value).value_or(0);
-    if (number < 1 || number > (1u << 24)) return fail(Code::E_INVALID_ARGUMENT, "tokenize: {}: found {}, an integer from 1 to 2^24 is accepted", key, shown(value.dump()));
+    if (number < 1 || number > (1u << 24))
+        return fail(Code::E_INVALID_ARGUMENT, "tokenize: {}: found {}, an integer from 1 to 2^24 is accepted", key, excerpt(value.dump()));
     out = static_cast<int64_t>(number);
     return ok();
 }
@@ -31,8 +33,10 @@ Status read_count(const Json& options, const char* key, int64_t& out) {
 Result<Rules> read_rules(const Json& options) {
     Rules rules;
     if (options.is_null()) return rules;
-    if (!options.is_object()) return fail(Code::E_INVALID_ARGUMENT, "tokenize: found {}, an object is accepted", shown(options.dump()));
-    if (Status s = check_keys(options, "tokenize", {"padding", "truncation", "max_length", "pad_to_multiple_of", "add_special_tokens"}); !s.ok()) return Status(Code::E_INVALID_ARGUMENT, s.message());
+    if (!options.is_object()) return fail(Code::E_INVALID_ARGUMENT, "tokenize: found {}, an object is accepted", excerpt(options.dump()));
+    if (Status s = check_keys(options, "tokenize", {"padding", "truncation", "max_length", "pad_to_multiple_of", "add_special_tokens"});
+        !s.ok())
+        return Status(Code::E_INVALID_ARGUMENT, s.message());
     DS_CHECK(read_flag(options, "add_special_tokens", rules.special));
     DS_CHECK(read_count(options, "max_length", rules.max_length));
     rules.truncation = rules.max_length > 0;
@@ -42,34 +46,43 @@ Result<Rules> read_rules(const Json& options) {
     if (padding == true || padding == "longest") rules.padding = "longest";
     else if (padding == false) rules.padding = "";
     else if (padding == "max_length") rules.padding = "max_length";
-    else return fail(Code::E_INVALID_ARGUMENT, "tokenize: padding: found {}, accepted are \"longest\", \"max_length\" and false", shown(padding.dump()));
+    else
+        return fail(Code::E_INVALID_ARGUMENT, "tokenize: padding: found {}, accepted are \"longest\", \"max_length\" and false",
+                    excerpt(padding.dump()));
     if (rules.max_length == 0 && rules.truncation) return fail(Code::E_INVALID_ARGUMENT, "tokenize: truncation: needs max_length");
-    if (rules.max_length == 0 && rules.padding == "max_length") return fail(Code::E_INVALID_ARGUMENT, "tokenize: padding: \"max_length\" needs max_length");
+    if (rules.max_length == 0 && rules.padding == "max_length")
+        return fail(Code::E_INVALID_ARGUMENT, "tokenize: padding: \"max_length\" needs max_length");
     return rules;
 }
 
 }  // namespace
 
-Result<Batch> tokenize_batch(const Tokenizer& tokenizer, std::span<const std::string_view> texts, std::span<const std::string_view> pairs, const Json& options) {
+Result<Batch> tokenize_batch(const Tokenizer& tokenizer, std::span<const std::string_view> texts, std::span<const std::string_view> pairs,
+                             const Json& options) {
     DS_TRY(const Rules rules, read_rules(options));
     DS_REQUIRE(!texts.empty(), "tokenize: no texts; one or more are accepted");
-    DS_REQUIRE(pairs.empty() || pairs.size() == texts.size(), "tokenize: {} texts and {} pairs; as many pairs as texts, or none, are accepted", texts.size(), pairs.size());
+    DS_REQUIRE(pairs.empty() || pairs.size() == texts.size(),
+               "tokenize: {} texts and {} pairs; as many pairs as texts, or none, are accepted", texts.size(), pairs.size());
     std::vector<Sample> samples;
     for (size_t i = 0; i < texts.size(); ++i) {
         const std::optional<std::string_view> pair = pairs.empty() ? std::nullopt : std::optional(pairs[i]);
-        Result<Encoding> encoding = tokenizer.encode(texts[i], pair, {.add_special_tokens = rules.special, .max_length = rules.truncation ? rules.max_length : 0});
+        Result<Encoding> encoding =
+            tokenizer.encode(texts[i], pair, {.add_special_tokens = rules.special, .max_length = rules.truncation ? rules.max_length : 0});
         if (!encoding.ok()) return std::move(encoding).status().within(fmt::format("tokenize: text {}", i));
         samples.push_back(to_sample(std::move(encoding).value()));
         const size_t length = samples.back().ids.size(), first = samples.front().ids.size();
-        DS_REQUIRE(!rules.padding.empty() || length == first, "tokenize: padding false: text {} has {} tokens, text 0 has {}; equal lengths are accepted", i, length, first);
-        DS_REQUIRE(rules.padding != "max_length" || static_cast<int64_t>(length) <= rules.max_length, "tokenize: text {} has {} tokens, max_length is {}; \"truncation\": true would cut it", i, length, rules.max_length);
+        DS_REQUIRE(!rules.padding.empty() || length == first,
+                   "tokenize: padding false: text {} has {} tokens, text 0 has {}; equal lengths are accepted", i, length, first);
+        DS_REQUIRE(rules.padding != "max_length" || static_cast<int64_t>(length) <= rules.max_length,
+                   "tokenize: text {} has {} tokens, max_length is {}; \"truncation\": true would cut it", i, length, rules.max_length);
     }
     CollateRules collating;
     collating.types = true;
     collating.pad_id = tokenizer.pad_id().value_or(tokenizer.eos_id().value_or(0));
     collating.multiple = rules.multiple;
     collating.fixed_length = rules.padding == "max_length" ? rules.max_length : 0;
-    DS_REQUIRE(!rules.padding.empty() || rules.multiple == 1, "tokenize: pad_to_multiple_of {} has no effect with padding false", rules.multiple);
+    DS_REQUIRE(!rules.padding.empty() || rules.multiple == 1, "tokenize: pad_to_multiple_of {} has no effect with padding false",
+               rules.multiple);
     return collate(samples, collating);
 }
 

@@ -37,23 +37,29 @@ inline std::shared_ptr<const Tokenizer> tokenizer() {
     int id = 0;
     const auto add = [&](const std::string& token) { vocabulary += fmt::format("{}\"{}\": {}", id ? ", " : "", token, id), ++id; };
     for (const char* special : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) {
-        added += fmt::format(R"({}{{"id": {}, "content": "{}", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}})", id ? ", " : "", id, special);
+        added += fmt::format(R"({}{{"id": {}, "content": "{}", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}})",
+                             id ? ", " : "", id, special);
         add(special);
     }
     for (char c = 'a'; c <= 'z'; ++c) add(std::string(1, c));
     for (char c = 'a'; c <= 'z'; ++c) add("##" + std::string(1, c));
     for (const char* word : {"good", "bad", "film", "the", "##ing", ".", "?", "paris", "who"}) add(word);
-    const std::string file = fmt::format(R"({{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [{}],
-        "normalizer": {{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true}},
-        "pre_tokenizer": {{"type": "BertPreTokenizer"}},
-        "post_processor": {{"type": "TemplateProcessing",
-            "single": [{{"SpecialToken": {{"id": "[CLS]", "type_id": 0}}}}, {{"Sequence": {{"id": "A", "type_id": 0}}}}, {{"SpecialToken": {{"id": "[SEP]", "type_id": 0}}}}],
-            "pair": [{{"SpecialToken": {{"id": "[CLS]", "type_id": 0}}}}, {{"Sequence": {{"id": "A", "type_id": 0}}}}, {{"SpecialToken": {{"id": "[SEP]", "type_id": 0}}}},
-                     {{"Sequence": {{"id": "B", "type_id": 1}}}}, {{"SpecialToken": {{"id": "[SEP]", "type_id": 1}}}}],
-            "special_tokens": {{"[CLS]": {{"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}}, "[SEP]": {{"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}}}}}},
-        "decoder": {{"type": "WordPiece", "prefix": "##", "cleanup": true}},
-        "model": {{"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": {{{}}}}}}})",
-                                         added, vocabulary);
+    const std::string cls = R"({"SpecialToken": {"id": "[CLS]", "type_id": 0}})";
+    const auto sep = [](int type) { return fmt::format(R"({{"SpecialToken": {{"id": "[SEP]", "type_id": {}}}}})", type); };
+    const auto text = [](char name, int type) { return fmt::format(R"({{"Sequence": {{"id": "{}", "type_id": {}}}}})", name, type); };
+    const std::string file = fmt::format(
+        R"({{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [{}],
+             "normalizer": {{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+                             "lowercase": true}},
+             "pre_tokenizer": {{"type": "BertPreTokenizer"}},
+             "post_processor": {{"type": "TemplateProcessing", "single": [{}, {}, {}], "pair": [{}, {}, {}, {}, {}],
+                 "special_tokens": {{"[CLS]": {{"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}},
+                                     "[SEP]": {{"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}}}}}},
+             "decoder": {{"type": "WordPiece", "prefix": "##", "cleanup": true}},
+             "model": {{"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+                        "vocab": {{{}}}}}}})",
+        added, cls, text('A', 0), sep(0), cls, text('A', 0), sep(0), text('B', 1), sep(1), vocabulary);
     auto loaded = Tokenizer::from_json(file, "test tokenizer");
     REQUIRE_MESSAGE(loaded.ok(), loaded.status().message());
     return *loaded;

@@ -55,7 +55,8 @@ using Rows = std::vector<std::vector<std::string>>;
 }  // namespace
 
 TEST_CASE("csv/quoted_fields_keep_delimiters_quotes_and_line_ends") {
-    const Rows rows = read_all("a.csv", "id,text\r\n1,\"a, \"\"b\"\"\r\nc\"\r\n2,plain \"x\" text\n\n3,\"\"\n4,\n5,last", {}, {{"label", "id"}, {"text", "text"}});
+    const Rows rows = read_all("a.csv", "id,text\r\n1,\"a, \"\"b\"\"\r\nc\"\r\n2,plain \"x\" text\n\n3,\"\"\n4,\n5,last", {},
+                               {{"label", "id"}, {"text", "text"}});
     CHECK(rows == Rows{{"1", "a, \"b\"\r\nc"}, {"2", "plain \"x\" text"}, {"3", ""}, {"4", ""}, {"5", "last"}});
 }
 
@@ -70,27 +71,40 @@ TEST_CASE("csv/columns_by_index_mean_no_header_unless_said") {
 }
 
 TEST_CASE("tsv/without_quoting_every_character_is_text") {
-    CHECK(read_all("a.txt", "1\t\"open\r\n2\t''x'' \"y\"\r\n", {{"format", "tsv"}, {"quoting", false}}, {{"text", 1}}) == Rows{{"\"open"}, {"''x'' \"y\""}});
+    CHECK(read_all("a.txt", "1\t\"open\r\n2\t''x'' \"y\"\r\n", {{"format", "tsv"}, {"quoting", false}}, {{"text", 1}}) ==
+          Rows{{"\"open"}, {"''x'' \"y\""}});
 }
 
 TEST_CASE("csv/bad_rows_are_told_with_file_line_byte_and_what_is_accepted") {
-    CHECK(csv_failure("text,label\na,0\nb,\"1\n") == "a.csv: line 3 (byte 17): the quote that opens here is never closed; a closing \" is needed, or \"quoting\": false");
-    CHECK(csv_failure("text,label\n\"a\"x,0\n") == "a.csv: line 2 (byte 14): found 'x' after a closing quote; the delimiter or a line end is accepted");
+    CHECK(csv_failure("text,label\na,0\nb,\"1\n") ==
+          "a.csv: line 3 (byte 17): the quote that opens here is never closed; a closing \" is needed, or \"quoting\": false");
+    CHECK(csv_failure("text,label\n\"a\"x,0\n") ==
+          "a.csv: line 2 (byte 14): found 'x' after a closing quote; the delimiter or a line end is accepted");
     CHECK(csv_failure("text,label\na,0,1\n") == "a.csv: line 2 (byte 11): found 3 fields, 2 are accepted, as in the header");
     CHECK(csv_failure("text,label\na\n") == "a.csv: line 2 (byte 11): found 1 fields, 2 are accepted, as in the header");
     CHECK(csv_failure(std::string("text,label\na\0b,0\n", 16)) == "a.csv: line 2 (byte 12): found a NUL byte; text in UTF-8 is accepted");
-    CHECK(csv_failure("text,label\na\xe9z,0\n") == "a.csv: line 2 (byte 12): found byte 0xe9, which is not UTF-8 here; UTF-8 is accepted, or \"utf8\": \"replace\"");
-    CHECK(csv_failure("\xff\xfe" "t") == "a.csv: begins with the byte order mark of UTF-16; UTF-8 is accepted");
-    CHECK(csv_failure("txt,label\na,0\n") == "a.csv: line 1 (byte 0): column \"text\" for text is not in the header; did you mean \"txt\"?");
-    CHECK(csv_failure("text,text,label\na,b,0\n") == "a.csv: line 1 (byte 0): column \"text\" appears twice in the header; an index is accepted");
+    CHECK(csv_failure("text,label\na\xe9z,0\n") ==
+          "a.csv: line 2 (byte 12): found byte 0xe9, which is not UTF-8 here; UTF-8 is accepted, or \"utf8\": \"replace\"");
+    CHECK(csv_failure("\xff\xfe"
+                      "t") == "a.csv: begins with the byte order mark of UTF-16; UTF-8 is accepted");
+    CHECK(csv_failure("txt,label\na,0\n") ==
+          "a.csv: line 1 (byte 0): column \"text\" for text is not in the header; did you mean \"txt\"?");
+    CHECK(csv_failure("text,text,label\na,b,0\n") ==
+          "a.csv: line 1 (byte 0): column \"text\" appears twice in the header; an index is accepted");
     CHECK(csv_failure("text,label\na,2\n") == "a.csv: line 2 (byte 11): column label: found 2, an integer from 0 to 1 is accepted");
-    CHECK(csv_failure("text,label\na,good\n") == "a.csv: line 2 (byte 11): column label: found the text \"good\", an integer from 0 to 1 is accepted, or give the names of the classes (\"names\", \"map\" or \"auto\")");
+    CHECK(csv_failure("text,label\na,good\n") ==
+          "a.csv: line 2 (byte 11): column label: found the text \"good\", an integer from 0 to 1 is accepted, or give the names of the "
+          "classes (\"names\", \"map\" or \"auto\")");
     CHECK(csv_failure("") == "a.csv: has no rows after the header");
     CHECK(csv_failure("text,label\n") == "a.csv: has no rows after the header");
-    CHECK(csv_failure("text,label\n" + std::string(200, 'x') + ",0\n", {{"max_record_bytes", 100}}) == "a.csv: line 2 (byte 11): a record longer than max_record_bytes (100)");
-    CHECK(csv_failure("text,label\n\"" + std::string(200, 'x') + ",0\n", {{"max_record_bytes", 100}}) == "a.csv: line 2 (byte 11): the quote that opens here is not closed within max_record_bytes (100)");
-    CHECK(csv_failure("a,b\n", {{"columns", {{"text", 5}}}}) == "a.csv: line 1 (byte 0): column 5 for text does not exist; the first row has 2 fields, counted from 0");
-    CHECK(csv_failure("a,b\n", {{"header", false}}) == "data: columns: label: column \"label\" is a name, but the files have no header; an index is accepted");
+    CHECK(csv_failure("text,label\n" + std::string(200, 'x') + ",0\n", {{"max_record_bytes", 100}}) ==
+          "a.csv: line 2 (byte 11): a record longer than max_record_bytes (100)");
+    CHECK(csv_failure("text,label\n\"" + std::string(200, 'x') + ",0\n", {{"max_record_bytes", 100}}) ==
+          "a.csv: line 2 (byte 11): the quote that opens here is not closed within max_record_bytes (100)");
+    CHECK(csv_failure("a,b\n", {{"columns", {{"text", 5}}}}) ==
+          "a.csv: line 1 (byte 0): column 5 for text does not exist; the first row has 2 fields, counted from 0");
+    CHECK(csv_failure("a,b\n", {{"header", false}}) ==
+          "data: columns: label: column \"label\" is a name, but the files have no header; an index is accepted");
 }
 
 TEST_CASE("csv/bad_rows_can_be_skipped_and_are_counted") {
@@ -104,7 +118,8 @@ TEST_CASE("csv/bad_rows_can_be_skipped_and_are_counted") {
 
 TEST_CASE("csv/without_check_a_bad_row_is_told_when_its_batch_is_due_and_again") {
     Folder folder;
-    const Json options = {{"files", folder.write("a.csv", "text,label\na,0\nb,1\nc,9\nd,1\n")}, {"columns", kText}, {"check", false}, {"shuffle", false}};
+    const Json options = {
+        {"files", folder.write("a.csv", "text,label\na,0\nb,1\nc,9\nd,1\n")}, {"columns", kText}, {"check", false}, {"shuffle", false}};
     const auto opened = open_data(options, context("sequence_classification", 2));
     REQUIRE(opened.ok());
     Batch batch;
@@ -125,8 +140,13 @@ TEST_CASE("utf8/bad_parts_become_one_replacement_character_each") {
 TEST_CASE("json/rows_of_an_array_and_rows_on_lines_read_the_same") {
     const Json columns = {{"text", "t"}, {"label", "n"}, {"pair", "a.b"}};
     const Rows expected = {{"1.5", "x", "q\n\"]}"}, {"-3", "y", "\xe2\x82\xac"}};
-    CHECK(read_all("a.json", "\xef\xbb\xbf [ {\"t\":\"q\\n\\\"]}\", \"n\": 1.5, \"a\": {\"b\": \"x\"}},\n {\"a.b\": \"y\", \"n\": -3, \"t\": \"\\u20ac\"} ]\n", {}, columns) == Rows{{"1.5", "x", "q\n\"]}"}, {"-3", "y", "\xe2\x82\xac"}});
-    CHECK(read_all("a.jsonl", "{\"t\":\"q\\n\\\"]}\", \"n\": 1.5, \"a\": {\"b\": \"x\"}}\r\n \n{\"a.b\": \"y\", \"n\": -3, \"t\": \"\\u20ac\"}", {}, columns) == expected);
+    CHECK(read_all("a.json",
+                   "\xef\xbb\xbf [ {\"t\":\"q\\n\\\"]}\", \"n\": 1.5, \"a\": {\"b\": \"x\"}},\n {\"a.b\": \"y\", \"n\": -3, \"t\": "
+                   "\"\\u20ac\"} ]\n",
+                   {}, columns) == Rows{{"1.5", "x", "q\n\"]}"}, {"-3", "y", "\xe2\x82\xac"}});
+    CHECK(read_all("a.jsonl",
+                   "{\"t\":\"q\\n\\\"]}\", \"n\": 1.5, \"a\": {\"b\": \"x\"}}\r\n \n{\"a.b\": \"y\", \"n\": -3, \"t\": \"\\u20ac\"}", {},
+                   columns) == expected);
     CHECK(read_all("b.jsonl", "[\"x\", 7]\n[\"y\", true]\n", {}, {{"text", 0}, {"label", 1}}) == Rows{{"7", "x"}, {"true", "y"}});
 }
 
@@ -136,20 +156,28 @@ TEST_CASE("json/bad_rows_are_told_with_file_line_byte_and_what_is_accepted") {
     CHECK_SAYS(jsonl_failure(good + "{\"text\": \"a\", \"label\": 0} x\n"), "line 2 (byte 26): not valid JSON: ");
     CHECK_SAYS(jsonl_failure(good + "{\"text\": \"a\", \"label\": NaN}\n"), "line 2 (byte 26): not valid JSON: ");
     CHECK_SAYS(jsonl_failure("{\"text\": \"\\ud800\", \"label\": 0}\n"), "line 1 (byte 0): not valid JSON: ");
-    CHECK(jsonl_failure(good + "{\"txt\": \"a\", \"label\": 0}\n") == "a.jsonl: line 2 (byte 26): column \"text\" for text is missing; did you mean \"txt\"?");
-    CHECK(jsonl_failure(good + "{\"text\": 5, \"label\": 0}\n") == "a.jsonl: line 2 (byte 26): column text: found the number 5, a text is accepted");
-    CHECK(jsonl_failure(good + "{\"text\": \"a\", \"label\": null}\n") == "a.jsonl: line 2 (byte 26): column label: found null, accepted: an integer from 0 to 1");
-    CHECK(jsonl_failure(good + "{\"text\": \"a\", \"text\": \"b\", \"label\": 0}\n") == "a.jsonl: line 2 (byte 26): key \"text\" for text appears twice in one object");
+    CHECK(jsonl_failure(good + "{\"txt\": \"a\", \"label\": 0}\n") ==
+          "a.jsonl: line 2 (byte 26): column \"text\" for text is missing; did you mean \"txt\"?");
+    CHECK(jsonl_failure(good + "{\"text\": 5, \"label\": 0}\n") ==
+          "a.jsonl: line 2 (byte 26): column text: found the number 5, a text is accepted");
+    CHECK(jsonl_failure(good + "{\"text\": \"a\", \"label\": null}\n") ==
+          "a.jsonl: line 2 (byte 26): column label: found null, accepted: an integer from 0 to 1");
+    CHECK(jsonl_failure(good + "{\"text\": \"a\", \"text\": \"b\", \"label\": 0}\n") ==
+          "a.jsonl: line 2 (byte 26): key \"text\" for text appears twice in one object");
     CHECK(jsonl_failure(good + "7\n") == "a.jsonl: line 2 (byte 26): found the number 7, an object is accepted");
-    CHECK(jsonl_failure("{\"text\": " + std::string(100, '[') + std::string(100, ']') + "}\n") == "a.jsonl: line 1 (byte 0): nested deeper than 64 levels");
+    CHECK(jsonl_failure("{\"text\": " + std::string(100, '[') + std::string(100, ']') + "}\n") ==
+          "a.jsonl: line 1 (byte 0): nested deeper than 64 levels");
     CHECK(jsonl_failure("\n\n") == "a.jsonl: has no rows");
-    CHECK(jsonl_failure("{\"text\": \"" + std::string(200, 'x') + "\"}\n", "a.jsonl", {{"max_record_bytes", 64}}) == "a.jsonl: line 1 (byte 0): a record longer than max_record_bytes (64)");
-    CHECK(jsonl_failure("{\"text\": 1}", "a.json") == "a.json: line 1 (byte 0): found '{', an array of rows is accepted; objects on lines of their own are format \"jsonl\"");
+    CHECK(jsonl_failure("{\"text\": \"" + std::string(200, 'x') + "\"}\n", "a.jsonl", {{"max_record_bytes", 64}}) ==
+          "a.jsonl: line 1 (byte 0): a record longer than max_record_bytes (64)");
+    CHECK(jsonl_failure("{\"text\": 1}", "a.json") ==
+          "a.json: line 1 (byte 0): found '{', an array of rows is accepted; objects on lines of their own are format \"jsonl\"");
     CHECK(jsonl_failure("[{\"text\": 1} {", "a.json") == "a.json: line 1 (byte 13): found '{', ',' or ']' is accepted");
     CHECK(jsonl_failure("[{\"text\": \"]}", "a.json") == "a.json: line 1 (byte 1): the row that begins here does not end");
     CHECK(jsonl_failure("[{\"text\": 1},", "a.json") == "a.json: line 1 (byte 13): ends where an object is accepted");
     CHECK(jsonl_failure("[{}] x", "a.json") == "a.json: line 1 (byte 5): found 'x', the file's end is accepted");
-    CHECK(jsonl_failure("[" + std::string(100, '[') + std::string(100, ']') + "]", "a.json") == "a.json: line 1 (byte 1): nested deeper than 64 levels");
+    CHECK(jsonl_failure("[" + std::string(100, '[') + std::string(100, ']') + "]", "a.json") ==
+          "a.json: line 1 (byte 1): nested deeper than 64 levels");
     CHECK(jsonl_failure("[]", "a.json") == "a.json: has no rows");
 }
 
@@ -178,34 +206,49 @@ TEST_CASE("files/lists_and_patterns_are_read_in_order") {
     CHECK(ints(read[0], "labels") == std::vector<int64_t>{1, 0, 1});
     CHECK_SAYS(failure({{"files", folder.path.string() + "/*.tsv"}, {"columns", kText}}, context()), "*.tsv: matches no file");
     CHECK_SAYS(failure({{"files", folder.path.string() + "/d.csv"}, {"columns", kText}}, context()), "d.csv: cannot open: No such file");
-    CHECK_SAYS(failure({{"files", folder.path.string() + "/d"}, {"columns", kText}}, context()), "data: format: missing, and the ending of");
+    CHECK_SAYS(failure({{"files", folder.path.string() + "/d"}, {"columns", kText}}, context()),
+               "data: format: missing, and the ending of");
 }
 
 TEST_CASE("options/unknown_keys_types_and_choices_are_told") {
     const auto says = [](const Json& options) { return failure(options, context("causal")); };
     CHECK(says({{"colums", {}}}) == "data: colums: unknown key; did you mean columns?");
     CHECK(says({{"files", "a.csv"}, {"columns", {{"txt", 1}}}}) == "data: columns: txt: unknown key; did you mean text?");
-    CHECK(says({{"files", "a.csv"}, {"columns", {{"label", {{"column", 1}, {"greater", 0}}}}}}) == "data: columns: label: greater: unknown key; did you mean greater_than?");
+    CHECK(says({{"files", "a.csv"}, {"columns", {{"label", {{"column", 1}, {"greater", 0}}}}}}) ==
+          "data: columns: label: greater: unknown key; did you mean greater_than?");
     CHECK(says({{"columns", {{"text", 0}}}}) == "data: files: missing; a path, a list of paths or a pattern is needed");
     CHECK(says({{"files", 3}}) == "data: files: found 3, a path or a list of paths is accepted");
     CHECK(says({{"files", "a.csv"}, {"prefetch", "x"}}) == "data: prefetch: found \"x\", an integer from 0 to 2^40 is accepted");
     CHECK(says({{"files", "a.csv"}, {"utf8", "x"}}) == "data: utf8: found \"x\", accepted are \"error\", \"replace\"");
-    CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}}}, {"whole_words", true}}) == "data: whole_words: has no effect with task \"causal\"; it belongs to task mlm");
-    CHECK(says({{"files", "a.txt"}, {"quoting", false}}) == "data: quoting: has no effect with format \"text\"; it belongs to format csv tsv");
-    CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}, {"label", 1}}}}) == "data: columns: label: task causal has no use for it; its columns are prompt, instruction, input, text, input_ids, response");
-    CHECK(says({{"files", "a.csv"}, {"columns", {{"text", {{"column", 0}, {"greater_than", 1}}}}}}) == "data: columns: text: greater_than has no effect on this column");
-    CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}}}, {"task", "causl"}}).starts_with("data: task: found \"causl\"; did you mean \"causal\"?"));
+    CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}}}, {"whole_words", true}}) ==
+          "data: whole_words: has no effect with task \"causal\"; it belongs to task mlm");
+    CHECK(says({{"files", "a.txt"}, {"quoting", false}}) ==
+          "data: quoting: has no effect with format \"text\"; it belongs to format csv tsv");
+    CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}, {"label", 1}}}}) ==
+          "data: columns: label: task causal has no use for it; its columns are prompt, instruction, input, text, input_ids, response");
+    CHECK(says({{"files", "a.csv"}, {"columns", {{"text", {{"column", 0}, {"greater_than", 1}}}}}}) ==
+          "data: columns: text: greater_than has no effect on this column");
+    CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}}}, {"task", "causl"}})
+              .starts_with("data: task: found \"causl\"; did you mean \"causal\"?"));
     CHECK(says({{"files", "a.csv"}}) == "data: columns: missing; format \"csv\" needs to know which column is the text");
     CHECK(says({{"files", "a.csv"}, {"split", {{"every", 10}}}}) == "data: split: take is missing; both every and take are needed");
-    CHECK(says({{"files", "a.csv"}, {"shard", {{"rank", 2}, {"count", 2}}}}) == "data: shard: rank 2 of count 2: a rank from 0 to count - 1 is accepted");
-    CHECK(says({{"files", "a.txt"}}) == "data: block_length: missing; plain text is cut into rows of this many tokens (max_length serves too)");
+    CHECK(says({{"files", "a.csv"}, {"shard", {{"rank", 2}, {"count", 2}}}}) ==
+          "data: shard: rank 2 of count 2: a rank from 0 to count - 1 is accepted");
+    CHECK(says({{"files", "a.txt"}}) ==
+          "data: block_length: missing; plain text is cut into rows of this many tokens (max_length serves too)");
+    CHECK(says({{"files", "a.csv"}, {"group_batches", 3}}) == "data: group_batches: has no effect without \"group_by_length\": true");
+    CHECK(says({{"files", "a.csv"}, {"workers", 0}, {"prefetch", 3}}) == "data: prefetch: has no effect with \"workers\": 0");
     CHECK(describe_data_options().size() > 50);
 }
 
 TEST_CASE("labels/rules_give_classes") {
     Folder folder;
     const std::string path = folder.write("a.csv", "t,l,r\na,pos,0.5\nb,neg,-1e-3\nc, pos ,0\nd,neg,7\n");
-    const auto labels = [&](const Json& rule) { return ints(batches({{"files", path}, {"columns", {{"text", "t"}, {"label", rule}}}, {"batch_size", 4}}, context("sequence_classification", 2))[0], "labels"); };
+    const auto labels = [&](const Json& rule) {
+        return ints(batches({{"files", path}, {"columns", {{"text", "t"}, {"label", rule}}}, {"batch_size", 4}},
+                            context("sequence_classification", 2))[0],
+                    "labels");
+    };
     using L = std::vector<int64_t>;
     CHECK(labels({{"column", "r"}, {"greater_than", 0}}) == L{1, 0, 0, 1});
     CHECK(labels({{"column", "l"}, {"names", {"pos", "neg"}}}) == L{0, 1, 0, 1});
@@ -213,7 +256,8 @@ TEST_CASE("labels/rules_give_classes") {
     const Json wrong = {{"files", path}, {"columns", {{"text", "t"}, {"label", {{"column", "l"}, {"names", {"pos", "bad"}}}}}}};
     CHECK_SAYS(failure(wrong, context("", 2)), "line 3 (byte 16): column label: found the text \"neg\", accepted: \"pos\", \"bad\"");
     const Json many = {{"files", path}, {"columns", {{"text", "t"}, {"label", {{"column", "r"}, {"auto", true}}}}}};
-    CHECK_SAYS(failure(many, context("", 2)), "data: columns: label: 4 different values (\"-1e-3\", \"0\", \"0.5\", \"7\"), the model has num_labels 2");
+    CHECK_SAYS(failure(many, context("", 2)),
+               "data: columns: label: 4 different values (\"-1e-3\", \"0\", \"0.5\", \"7\"), the model has num_labels 2");
     const Json both = {{"files", path}, {"columns", {{"text", "t"}, {"label", {{"column", "r"}, {"auto", true}, {"greater_than", 1}}}}}};
     CHECK_SAYS(failure(both, context("", 2)), "greater_than, names, map and auto exclude each other");
 }
@@ -221,7 +265,10 @@ TEST_CASE("labels/rules_give_classes") {
 TEST_CASE("labels/auto_classes_are_sorted_and_agree_between_splits") {
     Folder folder;
     const std::string path = folder.write("a.csv", "t,l\na,10\nb,9\nc,10\nd,9\ne,-1\n");
-    const Json options = {{"files", path}, {"columns", {{"text", "t"}, {"label", {{"column", "l"}, {"auto", true}}}}}, {"shuffle", false}, {"split", {{"every", 5}, {"take", "train"}}}};
+    const Json options = {{"files", path},
+                          {"columns", {{"text", "t"}, {"label", {{"column", "l"}, {"auto", true}}}}},
+                          {"shuffle", false},
+                          {"split", {{"every", 5}, {"take", "train"}}}};
     auto opened = open_data(options, context());
     REQUIRE(opened.ok());
     CHECK((*opened)->label_names() == std::vector<std::string>{"-1", "9", "10"});
@@ -232,12 +279,14 @@ TEST_CASE("labels/auto_classes_are_sorted_and_agree_between_splits") {
 
 TEST_CASE("labels/one_label_is_a_number_and_lists_are_several_classes") {
     Folder folder;
-    const std::string path = folder.write("a.jsonl", "{\"t\": \"a\", \"v\": 0.25, \"c\": [\"x\", \"z\"]}\n{\"t\": \"b\", \"v\": -2, \"c\": []}\n");
+    const std::string path =
+        folder.write("a.jsonl", "{\"t\": \"a\", \"v\": 0.25, \"c\": [\"x\", \"z\"]}\n{\"t\": \"b\", \"v\": -2, \"c\": []}\n");
     const auto value = batches({{"files", path}, {"columns", {{"text", "t"}, {"label", "v"}}}}, context("sequence_classification", 1));
     CHECK(value[0].at("labels").dtype == DType::f32);
     CHECK(value[0].at("labels").as<float>()[0] == 0.25f);
     CHECK(value[0].at("labels").as<float>()[1] == -2.0f);
-    const auto several = batches({{"files", path}, {"columns", {{"text", "t"}, {"labels", {{"column", "c"}, {"names", {"x", "y", "z"}}}}}}}, context("sequence_classification", 3));
+    const auto several = batches({{"files", path}, {"columns", {{"text", "t"}, {"labels", {{"column", "c"}, {"names", {"x", "y", "z"}}}}}}},
+                                 context("sequence_classification", 3));
     CHECK(several[0].at("labels").shape == Shape{2, 3});
     CHECK(ints(several[0], "labels") == std::vector<int64_t>{1, 0, 1, 0, 0, 0});
 }
@@ -245,21 +294,24 @@ TEST_CASE("labels/one_label_is_a_number_and_lists_are_several_classes") {
 TEST_CASE("classification/pairs_have_token_types_and_rows_are_padded") {
     Folder folder;
     const std::string path = folder.write("a.csv", "t,p\ngood film,bad\nthe,a b c\n");
-    const auto out = batches({{"files", path}, {"columns", {{"text", "t"}, {"pair", "p"}}}, {"pad_to_multiple_of", 4}}, context("sequence_classification", 2));
+    const auto out = batches({{"files", path}, {"columns", {{"text", "t"}, {"pair", "p"}}}, {"pad_to_multiple_of", 4}},
+                             context("sequence_classification", 2));
     REQUIRE(out.size() == 1);
     CHECK(out[0].at("input_ids").shape == Shape{2, 8});
     CHECK(ints(out[0], "input_ids") == std::vector<int64_t>{2, 57, 59, 3, 58, 3, 0, 0, 2, 60, 3, 5, 6, 7, 3, 0});
     CHECK(ints(out[0], "token_type_ids") == std::vector<int64_t>{0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 0});
     CHECK(ints(out[0], "attention_mask") == std::vector<int64_t>{1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0});
     CHECK(!out[0].contains("labels"));
-    const auto cut = batches({{"files", path}, {"columns", {{"text", "t"}}}, {"max_length", 6}, {"padding", "max_length"}, {"dtype", "i32"}}, context("inputs"));
+    const auto cut = batches(
+        {{"files", path}, {"columns", {{"text", "t"}}}, {"max_length", 6}, {"padding", "max_length"}, {"dtype", "i32"}}, context("inputs"));
     CHECK(cut[0].at("input_ids").shape == Shape{2, 6});
     CHECK(cut[0].at("input_ids").dtype == DType::i32);
 }
 
 TEST_CASE("entities/tags_go_to_first_or_all_tokens_of_their_word") {
     Folder folder;
-    const std::string path = folder.write("a.jsonl", "{\"w\": [\"paris\", \"xy\", \"good\"], \"t\": [\"O\", \"B-P\", \"I-P\"]}\n{\"w\": [\"ab\"], \"t\": [\"B-P\"]}\n");
+    const std::string path = folder.write(
+        "a.jsonl", "{\"w\": [\"paris\", \"xy\", \"good\"], \"t\": [\"O\", \"B-P\", \"I-P\"]}\n{\"w\": [\"ab\"], \"t\": [\"B-P\"]}\n");
     const Json columns = {{"words", "w"}, {"tags", {{"column", "t"}, {"names", {"O", "B-P", "I-P"}}}}};
     const auto first = batches({{"files", path}, {"columns", columns}}, context("token_classification", 3));
     CHECK(ints(first[0], "input_ids") == std::vector<int64_t>{2, 64, 28, 55, 57, 3, 2, 5, 32, 3, 0, 0});
@@ -270,7 +322,8 @@ TEST_CASE("entities/tags_go_to_first_or_all_tokens_of_their_word") {
     const auto split = batches({{"files", csv}, {"columns", {{"words", "w"}, {"tags", "t"}}}}, context("token_classification", 3));
     CHECK(ints(split[0], "labels") == std::vector<int64_t>{-100, 0, -100, 1, -100, -100, -100});
     const std::string uneven = folder.write("b.csv", "w,t\npa ris,0\n");
-    CHECK_SAYS(failure({{"files", uneven}, {"columns", {{"words", "w"}, {"tags", "t"}}}}, context("", 3)), "line 2 (byte 4): column tags: found 1 tags, 2 are accepted, as there are words");
+    CHECK_SAYS(failure({{"files", uneven}, {"columns", {{"words", "w"}, {"tags", "t"}}}}, context("", 3)),
+               "line 2 (byte 4): column tags: found 1 tags, 2 are accepted, as there are words");
 }
 
 TEST_CASE("answers/characters_become_first_and_last_token") {
@@ -286,15 +339,19 @@ TEST_CASE("answers/characters_become_first_and_last_token") {
     CHECK(ints(out[0], "end_positions") == std::vector<int64_t>{9, 0});
     CHECK(ints(out[0], "token_type_ids")[4] == 1);
     // Windows of 3 context tokens that share 1: "e the film", "film x ##y", "##y ##z good", "good ."
-    const auto windows = batches({{"files", path}, {"columns", columns}, {"max_length", 8}, {"stride", 1}, {"batch_size", 9}, {"limit", 1}}, context("question_answering"));
+    const auto windows = batches({{"files", path}, {"columns", columns}, {"max_length", 8}, {"stride", 1}, {"batch_size", 9}, {"limit", 1}},
+                                 context("question_answering"));
     CHECK(windows[0].at("input_ids").shape == Shape{4, 8});
     CHECK(ints(windows[0], "start_positions") == std::vector<int64_t>{0, 0, 0, 0});
-    const auto wide = batches({{"files", path}, {"columns", columns}, {"max_length", 10}, {"stride", 3}, {"batch_size", 9}, {"limit", 1}}, context("question_answering"));
+    const auto wide = batches({{"files", path}, {"columns", columns}, {"max_length", 10}, {"stride", 3}, {"batch_size", 9}, {"limit", 1}},
+                              context("question_answering"));
     CHECK(ints(wide[0], "start_positions") == std::vector<int64_t>{0, 4 + 2 - 2, 0});
     CHECK(ints(wide[0], "end_positions") == std::vector<int64_t>{0, 7, 0});
     const auto says = [&](const char* answer, int start) {
-        const std::string bad = folder.write("b.jsonl", Json({{"q", "who"}, {"c", "\xc3\xa9 the"}, {"a", answer}, {"s", start}}).dump() + "\n");
-        return failure({{"files", bad}, {"columns", {{"question", "q"}, {"context", "c"}, {"answer", "a"}, {"answer_start", "s"}}}}, context("question_answering"));
+        const std::string bad =
+            folder.write("b.jsonl", Json({{"q", "who"}, {"c", "\xc3\xa9 the"}, {"a", answer}, {"s", start}}).dump() + "\n");
+        return failure({{"files", bad}, {"columns", {{"question", "q"}, {"context", "c"}, {"answer", "a"}, {"answer_start", "s"}}}},
+                       context("question_answering"));
     };
     CHECK_SAYS(says("the", 3), "line 1 (byte 0): column answer_start: the answer's 3 code points from 3 on end past the context's 5");
     CHECK_SAYS(says("the", 1), "column answer_start: the context has \" th\" at code point 1, the answer is \"the\"");
@@ -305,10 +362,17 @@ TEST_CASE("answers/characters_become_first_and_last_token") {
 TEST_CASE("causal/only_the_response_is_learned") {
     Folder folder;
     const std::string path = folder.write("a.jsonl", "{\"i\": \"who\", \"x\": \"a\", \"r\": \"good\"}\n");
-    const auto out = batches({{"files", path}, {"columns", {{"instruction", "i"}, {"input", "x"}, {"response", "r"}}}, {"prompt_template", "{instruction} {input} ?"}}, context("causal"));
+    const auto out = batches({{"files", path},
+                              {"columns", {{"instruction", "i"}, {"input", "x"}, {"response", "r"}}},
+                              {"prompt_template", "{instruction} {input} ?"}},
+                             context("causal"));
     CHECK(ints(out[0], "input_ids") == std::vector<int64_t>{2, 65, 5, 63, 57, 3});
     CHECK(ints(out[0], "labels") == std::vector<int64_t>{-100, -100, -100, -100, 57, 3});
-    CHECK_SAYS(failure({{"files", path}, {"columns", {{"instruction", "i"}, {"input", "x"}, {"response", "r"}}}, {"prompt_template", "{instruction}"}}, context("causal")), "data: columns: input: the prompt's template does not use it");
+    CHECK_SAYS(
+        failure(
+            {{"files", path}, {"columns", {{"instruction", "i"}, {"input", "x"}, {"response", "r"}}}, {"prompt_template", "{instruction}"}},
+            context("causal")),
+        "data: columns: input: the prompt's template does not use it");
     CHECK_SAYS(failure({{"files", path}, {"columns", {{"response", "r"}}}}, context("causal")), "needs a column for prompt or instruction");
 }
 
@@ -326,7 +390,9 @@ TEST_CASE("causal/plain_text_is_cut_into_blocks_within_documents_or_across") {
     const std::string path = folder.write("a.txt", "a b c d\ne\nf g\n");
     const auto rows = [&](bool pack) {
         std::vector<std::vector<int64_t>> out;
-        for (const Batch& batch : batches({{"files", path}, {"document", "line"}, {"block_length", 4}, {"pack", pack}, {"batch_size", 1}}, context("causal"))) out.push_back(ints(batch, "input_ids"));
+        for (const Batch& batch :
+             batches({{"files", path}, {"document", "line"}, {"block_length", 4}, {"pack", pack}, {"batch_size", 1}}, context("causal")))
+            out.push_back(ints(batch, "input_ids"));
         return out;
     };
     using Ids = std::vector<std::vector<int64_t>>;
@@ -341,7 +407,8 @@ TEST_CASE("causal/a_document_tokenised_in_pieces_equals_the_whole") {
     Folder folder;
     DataContext with = context("causal");
     std::vector<int64_t> ids;
-    for (const Batch& batch : batches({{"files", folder.write("a.txt", text)}, {"block_length", 512}, {"pack", true}, {"workers", 2}}, with)) {
+    for (const Batch& batch :
+         batches({{"files", folder.write("a.txt", text)}, {"block_length", 512}, {"pack", true}, {"workers", 2}}, with)) {
         const auto more = ints(batch, "input_ids");
         const auto mask = ints(batch, "attention_mask");
         for (size_t i = 0; i < more.size(); ++i)
@@ -361,6 +428,7 @@ TEST_CASE("inputs/given_ids_need_no_tokenizer_and_stay_in_the_vocabulary") {
     const auto out = batches({{"files", path}, {"columns", {{"input_ids", "ids"}}}, {"task", "causal"}}, with);
     CHECK(ints(out[0], "input_ids") == std::vector<int64_t>{5, 6, 7, 8, 0, 0});
     with.vocabulary_size = 8;
-    CHECK_SAYS(failure({{"files", path}, {"columns", {{"input_ids", "ids"}}}}, with), "line 2 (byte 19): column input_ids: found 8, integers from 0 to 7 are accepted");
+    CHECK_SAYS(failure({{"files", path}, {"columns", {{"input_ids", "ids"}}}}, with),
+               "line 2 (byte 19): column input_ids: found 8, integers from 0 to 7 are accepted");
     CHECK(failure({{"files", path}, {"columns", {{"text", "ids"}}}}, with) == "data: tokenizer: missing; texts need one (a path)");
 }

@@ -52,7 +52,8 @@ public:
             ++count;
         });
         if (count != shape.width)
-            return fail(Code::E_CORRUPT, "{}: found {} fields, {} are accepted, as in the {}", file.place(record.begin), count, shape.width, header_ ? "header" : "first row");
+            return fail(Code::E_CORRUPT, "{}: found {} fields, {} are accepted, as in the {}", file.place(record.begin), count, shape.width,
+                        header_ ? "header" : "first row");
         return out;
     }
 
@@ -92,8 +93,10 @@ private:
             const void* quote = at < reach ? std::memchr(text.data() + at, '"', reach - at) : nullptr;
             if (!quote) {
                 if (reach < text.size())
-                    return fail(Code::E_CORRUPT, "{}: the quote that opens here is not closed within max_record_bytes ({})", file.place(open), limit_);
-                return fail(Code::E_CORRUPT, "{}: the quote that opens here is never closed; a closing \" is needed, or \"quoting\": false", file.place(open));
+                    return fail(Code::E_CORRUPT, "{}: the quote that opens here is not closed within max_record_bytes ({})",
+                                file.place(open), limit_);
+                return fail(Code::E_CORRUPT, "{}: the quote that opens here is never closed; a closing \" is needed, or \"quoting\": false",
+                            file.place(open));
             }
             at = static_cast<size_t>(static_cast<const char*>(quote) - text.data()) + 1;
             if (at < text.size() && text[at] == '"') {
@@ -102,7 +105,8 @@ private:
             }
             if (at == text.size() || text[at] == delimiter_ || text[at] == '\n') return at;
             if (text[at] == '\r' && (at + 1 == text.size() || text[at + 1] == '\n')) return at + 1;
-            return fail(Code::E_CORRUPT, "{}: found '{}' after a closing quote; the delimiter or a line end is accepted", file.place(at), shown_byte(text[at]));
+            return fail(Code::E_CORRUPT, "{}: found '{}' after a closing quote; the delimiter or a line end is accepted", file.place(at),
+                        shown_byte(text[at]));
         }
     }
 
@@ -121,7 +125,8 @@ private:
         for (size_t at = 0;; ++at) {
             if (quoting_ && at < record.size() && record[at] == '"') {
                 const size_t begin = ++at;
-                while (at < record.size() && (record[at] != '"' || (at + 1 < record.size() && record[at + 1] == '"'))) at += record[at] == '"' ? 2 : 1;
+                while (at < record.size() && (record[at] != '"' || (at + 1 < record.size() && record[at + 1] == '"')))
+                    at += record[at] == '"' ? 2 : 1;
                 f(record.substr(begin, at - begin), true);
                 ++at;
             } else {
@@ -144,22 +149,29 @@ private:
     // Finds the asked columns by the file's first record.
     Status resolve(const SourceFile& file, Extent record) {
         std::vector<std::string> names;
-        for_each_field(file.text.substr(record.begin, record.end - record.begin), [&](std::string_view raw, bool quoted) { names.push_back(content(raw, quoted)); });
+        for_each_field(file.text.substr(record.begin, record.end - record.begin),
+                       [&](std::string_view raw, bool quoted) { names.push_back(content(raw, quoted)); });
         FileShape shape{names.size(), {}};
         for (const Column& column : columns_.all()) {
             if (const int64_t* index = std::get_if<int64_t>(&column.source)) {
                 if (static_cast<size_t>(*index) >= names.size())
-                    return fail(Code::E_CORRUPT, "{}: column {} for {} does not exist; the first row has {} fields, counted from 0", file.place(record.begin), *index, column.role, names.size());
+                    return fail(Code::E_CORRUPT, "{}: column {} for {} does not exist; the first row has {} fields, counted from 0",
+                                file.place(record.begin), *index, column.role, names.size());
                 shape.position.push_back(static_cast<size_t>(*index));
                 continue;
             }
             const std::string& name = std::get<std::string>(column.source);
-            if (!header_) return fail(Code::E_CONFIG, "data: columns: {}: column \"{}\" is a name, but the files have no header; an index is accepted", column.role, name);
+            if (!header_)
+                return fail(Code::E_CONFIG,
+                            "data: columns: {}: column \"{}\" is a name, but the files have no header; an index is accepted", column.role,
+                            name);
             const auto found = std::find(names.begin(), names.end(), name);
             if (found == names.end())
-                return fail(Code::E_NOT_FOUND, "{}: column \"{}\" for {} is not in the header; did you mean \"{}\"?", file.place(record.begin), name, column.role, nearest(name, names));
+                return fail(Code::E_NOT_FOUND, "{}: column \"{}\" for {} is not in the header; did you mean \"{}\"?",
+                            file.place(record.begin), name, column.role, nearest(name, names));
             if (std::find(found + 1, names.end(), name) != names.end())
-                return fail(Code::E_CORRUPT, "{}: column \"{}\" appears twice in the header; an index is accepted", file.place(record.begin), name);
+                return fail(Code::E_CORRUPT, "{}: column \"{}\" appears twice in the header; an index is accepted",
+                            file.place(record.begin), name);
             shape.position.push_back(static_cast<size_t>(found - names.begin()));
         }
         shapes_.push_back(std::move(shape));
@@ -175,7 +187,11 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Format> make_csv(const DataOptions& options, const Columns& columns) { return std::make_unique<Csv>(options, columns, ','); }
-std::unique_ptr<Format> make_tsv(const DataOptions& options, const Columns& columns) { return std::make_unique<Csv>(options, columns, '\t'); }
+std::unique_ptr<Format> make_csv(const DataOptions& options, const Columns& columns) {
+    return std::make_unique<Csv>(options, columns, ',');
+}
+std::unique_ptr<Format> make_tsv(const DataOptions& options, const Columns& columns) {
+    return std::make_unique<Csv>(options, columns, '\t');
+}
 
 }  // namespace ds

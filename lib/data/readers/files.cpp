@@ -33,11 +33,12 @@ Status check_bytes(SourceFile& file, std::string_view whole, bool replace) {
     file.text = whole;
     if (whole.empty()) return ok();
     if (const void* nul = std::memchr(whole.data(), 0, whole.size()))
-        return fail(Code::E_CORRUPT, "{}: found a NUL byte; text in UTF-8 is accepted", file.place(static_cast<uint64_t>(static_cast<const char*>(nul) - whole.data())));
+        return fail(Code::E_CORRUPT, "{}: found a NUL byte; text in UTF-8 is accepted",
+                    file.place(static_cast<uint64_t>(static_cast<const char*>(nul) - whole.data())));
     if (replace) return ok();
     if (const size_t bad = bad_utf8(whole); bad != whole.npos)
-        return fail(Code::E_CORRUPT, "{}: found byte 0x{:02x}, which is not UTF-8 here; UTF-8 is accepted, or \"utf8\": \"replace\"", file.place(bad),
-                    static_cast<unsigned>(static_cast<unsigned char>(whole[bad])));
+        return fail(Code::E_CORRUPT, "{}: found byte 0x{:02x}, which is not UTF-8 here; UTF-8 is accepted, or \"utf8\": \"replace\"",
+                    file.place(bad), static_cast<unsigned>(static_cast<unsigned char>(whole[bad])));
     return ok();
 }
 
@@ -60,8 +61,8 @@ Result<const FormatRow*> format_of(const DataOptions& options) {
 std::string describe(const Value& value) {
     switch (value.kind) {
     case Value::Kind::null: return "null";
-    case Value::Kind::text: return value.text.empty() ? "an empty text" : "the text \"" + shown(value.text) + "\"";
-    case Value::Kind::number: return "the number " + shown(value.text);
+    case Value::Kind::text: return value.text.empty() ? "an empty text" : "the text \"" + excerpt(value.text) + "\"";
+    case Value::Kind::number: return "the number " + excerpt(value.text);
     case Value::Kind::boolean: return value.text;
     case Value::Kind::list: return fmt::format("a list of {} items", value.items.size());
     case Value::Kind::object: return "an object";

@@ -35,7 +35,9 @@ Value to_value(dom::element e) {
 class JsonRows : public Format {
 public:
     JsonRows(const DataOptions& options, const Columns& columns)
-        : columns_(columns), replace_(options.utf8 == "replace"), limit_(static_cast<size_t>(options.max_record_bytes)) {}
+        : columns_(columns),
+          replace_(options.utf8 == "replace"),
+          limit_(static_cast<size_t>(options.max_record_bytes)) {}
 
     Result<Record> read(const SourceFile& file, Extent record) const override {
         std::string text(file.text.substr(record.begin, record.end - record.begin));
@@ -45,8 +47,10 @@ public:
             return fail(Code::E_OUT_OF_MEMORY, "{}: no memory to parse {} bytes", file.place(record.begin), text.size());
         const auto parsed = parser.parse(simdjson::padded_string(text));
         if (parsed.error()) {
-            if (parsed.error() == simdjson::DEPTH_ERROR) return fail(Code::E_CORRUPT, "{}: nested deeper than {} levels", file.place(record.begin), kMaxDepth);
-            return fail(Code::E_CORRUPT, "{}: not valid JSON: {}; found {}", file.place(record.begin), simdjson::error_message(parsed.error()), shown(text));
+            if (parsed.error() == simdjson::DEPTH_ERROR)
+                return fail(Code::E_CORRUPT, "{}: nested deeper than {} levels", file.place(record.begin), kMaxDepth);
+            return fail(Code::E_CORRUPT, "{}: not valid JSON: {}; found {}", file.place(record.begin),
+                        simdjson::error_message(parsed.error()), excerpt(text));
         }
         Record out;
         for (const Column& column : columns_.all()) {
@@ -69,9 +73,12 @@ protected:
 private:
     static Result<Value> find(dom::element row, const Column& column) {
         if (const int64_t* index = std::get_if<int64_t>(&column.source)) {
-            if (!row.is_array()) return fail(Code::E_CORRUPT, "column {} for {} is an index, but the row is not an array; a name is accepted", *index, column.role);
+            if (!row.is_array())
+                return fail(Code::E_CORRUPT, "column {} for {} is an index, but the row is not an array; a name is accepted", *index,
+                            column.role);
             const dom::array array = row.get_array().value_unsafe();
-            if (static_cast<size_t>(*index) >= array.size()) return fail(Code::E_CORRUPT, "column {} for {} does not exist; the row has {} items", *index, column.role, array.size());
+            if (static_cast<size_t>(*index) >= array.size())
+                return fail(Code::E_CORRUPT, "column {} for {} does not exist; the row has {} items", *index, column.role, array.size());
             return to_value(array.at(static_cast<size_t>(*index)).value_unsafe());
         }
         const std::string& name = std::get<std::string>(column.source);
@@ -90,8 +97,10 @@ private:
         std::vector<std::string> keys;
         const dom::object fields = object.get_object().value_unsafe();
         for (const auto field : fields) keys.emplace_back(field.key);
-        if (keys.empty()) return fail(Code::E_CORRUPT, "column {} for {} is missing; the object is empty", column.source_text(), column.role);
-        return fail(Code::E_CORRUPT, "column {} for {} is missing; did you mean \"{}\"?", column.source_text(), column.role, nearest(name, keys));
+        if (keys.empty())
+            return fail(Code::E_CORRUPT, "column {} for {} is missing; the object is empty", column.source_text(), column.role);
+        return fail(Code::E_CORRUPT, "column {} for {} is missing; did you mean \"{}\"?", column.source_text(), column.role,
+                    nearest(name, keys));
     }
 
     static Result<std::optional<dom::element>> lookup(dom::element object, std::string_view name, const Column& column) {
@@ -131,11 +140,12 @@ public:
         const auto skip_blanks = [&](size_t at) { return std::min(text.find_first_not_of(kBlanks, at), text.size()); };
         const auto expected = [&](size_t at, const char* what) {
             if (at >= text.size()) return fail(Code::E_CORRUPT, "{}: ends where {} is accepted", file.place(at), what);
-            return fail(Code::E_CORRUPT, "{}: found '{}', {} is accepted", file.place(at), shown(text.substr(at, 1)), what);
+            return fail(Code::E_CORRUPT, "{}: found '{}', {} is accepted", file.place(at), excerpt(text.substr(at, 1)), what);
         };
         size_t at = skip_blanks(after_byte_order_mark(text));
         if (at < text.size() && text[at] == '{')
-            return fail(Code::E_CORRUPT, "{}: found '{{', an array of rows is accepted; objects on lines of their own are format \"jsonl\"", file.place(at));
+            return fail(Code::E_CORRUPT, "{}: found '{{', an array of rows is accepted; objects on lines of their own are format \"jsonl\"",
+                        file.place(at));
         if (at >= text.size() || text[at] != '[') return expected(at, "'['");
         at = skip_blanks(at + 1);
         if (at < text.size() && text[at] == ']') return fail(Code::E_CORRUPT, "{}: has no rows", file.name);
@@ -180,7 +190,11 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Format> make_json(const DataOptions& options, const Columns& columns) { return std::make_unique<JsonArray>(options, columns); }
-std::unique_ptr<Format> make_jsonl(const DataOptions& options, const Columns& columns) { return std::make_unique<JsonLines>(options, columns); }
+std::unique_ptr<Format> make_json(const DataOptions& options, const Columns& columns) {
+    return std::make_unique<JsonArray>(options, columns);
+}
+std::unique_ptr<Format> make_jsonl(const DataOptions& options, const Columns& columns) {
+    return std::make_unique<JsonLines>(options, columns);
+}
 
 }  // namespace ds

@@ -10,7 +10,8 @@ namespace ds {
 namespace {
 
 size_t code_points(std::string_view text) {
-    return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+    return static_cast<size_t>(
+        std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 // The byte where code point n begins, or npos past the end (n = the text's length gives its size).
@@ -30,7 +31,13 @@ struct Span {
 class QuestionAnswering : public Task {
 public:
     explicit QuestionAnswering(const TaskSetup& setup)
-        : tokenizer_(setup.tokenizer), max_length_(setup.max_length), stride_(setup.options.stride), question_(*setup.columns.find("question")), context_(*setup.columns.find("context")), answer_(setup.columns.find("answer")), start_(setup.columns.find("answer_start")) {}
+        : tokenizer_(setup.tokenizer),
+          max_length_(setup.max_length),
+          stride_(setup.options.stride),
+          question_(*setup.columns.find("question")),
+          context_(*setup.columns.find("context")),
+          answer_(setup.columns.find("answer")),
+          start_(setup.columns.find("answer_start")) {}
 
     Target target() const override { return answer_ ? Target::span : Target::none; }
     bool emits_types() const override { return true; }
@@ -80,7 +87,10 @@ private:
         out.first = std::find(encoding.sequence.begin(), encoding.sequence.end(), 1) - encoding.sequence.begin();
         out.room = max_length_ > 0 ? max_length_ - others : context;
         if (max_length_ > 0 && out.room <= stride_)
-            return fail(Code::E_CORRUPT, "column question: {} tokens with special ones leave {} of max_length {} for the context; more than stride ({}) are needed", others, std::max<int64_t>(out.room, 0), max_length_, stride_);
+            return fail(
+                Code::E_CORRUPT,
+                "column question: {} tokens with special ones leave {} of max_length {} for the context; more than stride ({}) are needed",
+                others, std::max<int64_t>(out.room, 0), max_length_, stride_);
         out.step = out.room - stride_;
         if (stride_ > 0 && context > out.room) out.count = 1 + (context - out.room + out.step - 1) / out.step;
         return out;
@@ -143,15 +153,19 @@ private:
         if (start_) {
             const Value& start = first_of(record[*start_]);
             const std::optional<int64_t> number = integer_of(start.text);
-            if (!number || *number < 0) return fail(Code::E_CORRUPT, "column answer_start: found {}, a count of code points from 0 is accepted", describe(start));
+            if (!number || *number < 0)
+                return fail(Code::E_CORRUPT, "column answer_start: found {}, a count of code points from 0 is accepted", describe(start));
             const size_t length = code_points(context);
             if (static_cast<size_t>(*number) + code_points(text) > length)
-                return fail(Code::E_CORRUPT, "column answer_start: the answer's {} code points from {} on end past the context's {}", code_points(text), *number, length);
+                return fail(Code::E_CORRUPT, "column answer_start: the answer's {} code points from {} on end past the context's {}",
+                            code_points(text), *number, length);
             at = byte_of(context, static_cast<size_t>(*number));
             if (context.compare(at, text.size(), text) != 0)
-                return fail(Code::E_CORRUPT, "column answer_start: the context has \"{}\" at code point {}, the answer is \"{}\"", shown(context.substr(at, byte_of(std::string_view(context).substr(at), code_points(text)))), *number, shown(text));
+                return fail(Code::E_CORRUPT, "column answer_start: the context has \"{}\" at code point {}, the answer is \"{}\"",
+                            excerpt(context.substr(at, byte_of(std::string_view(context).substr(at), code_points(text)))), *number,
+                            excerpt(text));
         } else if (at == context.npos) {
-            return fail(Code::E_CORRUPT, "column answer: \"{}\" is not in the context", shown(text));
+            return fail(Code::E_CORRUPT, "column answer: \"{}\" is not in the context", excerpt(text));
         }
         const auto begin = static_cast<int64_t>(code_points(std::string_view(context).substr(0, at)));
         return Span{begin, begin + static_cast<int64_t>(code_points(text))};
@@ -166,7 +180,8 @@ private:
 }  // namespace
 
 Result<std::unique_ptr<Task>> make_question_answering(TaskSetup setup) {
-    if (setup.columns.has("answer_start") && !setup.columns.has("answer")) return fail(Code::E_CONFIG, "data: columns: answer_start needs a column for answer");
+    if (setup.columns.has("answer_start") && !setup.columns.has("answer"))
+        return fail(Code::E_CONFIG, "data: columns: answer_start needs a column for answer");
     if (setup.options.stride > 0 && setup.max_length == 0) return fail(Code::E_CONFIG, "data: stride: has no effect without max_length");
     return std::unique_ptr<Task>(std::make_unique<QuestionAnswering>(setup));
 }

@@ -28,7 +28,12 @@ Sample labelled(std::vector<int32_t> ids) {
 
 class CausalText : public Task {
 public:
-    CausalText(const TaskSetup& setup, Affixes around, std::vector<int32_t> end) : input_(setup), around_(std::move(around)), end_(std::move(end)), max_length_(setup.max_length), given_(setup.columns.has("input_ids")) {}
+    CausalText(const TaskSetup& setup, Affixes around, std::vector<int32_t> end)
+        : input_(setup),
+          around_(std::move(around)),
+          end_(std::move(end)),
+          max_length_(setup.max_length),
+          given_(setup.columns.has("input_ids")) {}
     Target target() const override { return Target::tokens; }
     Status check(const Record& record) const override { return input_.check(record); }
     Result<Sample> sample(const Record& record, int64_t) const override {
@@ -51,7 +56,13 @@ private:
 class CausalResponse : public Task {
 public:
     CausalResponse(const TaskSetup& setup, Affixes around, std::vector<int32_t> end, std::string prompt)
-        : tokenizer_(setup.tokenizer), columns_(setup.columns), around_(std::move(around)), end_(std::move(end)), prompt_(std::move(prompt)), response_(*setup.columns.find("response")), max_length_(setup.max_length) {}
+        : tokenizer_(setup.tokenizer),
+          columns_(setup.columns),
+          around_(std::move(around)),
+          end_(std::move(end)),
+          prompt_(std::move(prompt)),
+          response_(*setup.columns.find("response")),
+          max_length_(setup.max_length) {}
     Target target() const override { return Target::tokens; }
 
     Status check(const Record& record) const override {
@@ -62,7 +73,8 @@ public:
     Result<Sample> sample(const Record& record, int64_t) const override {
         DS_TRY(const std::string text, prompt(record));
         DS_TRY(const Encoding before, tokenizer_->encode(text, std::nullopt, {.add_special_tokens = false, .max_length = 0}));
-        DS_TRY(const Encoding answer, tokenizer_->encode(record[response_].text, std::nullopt, {.add_special_tokens = false, .max_length = 0}));
+        DS_TRY(const Encoding answer,
+               tokenizer_->encode(record[response_].text, std::nullopt, {.add_special_tokens = false, .max_length = 0}));
         Sample out;
         for (const auto* part : {&around_.before, &before.ids}) out.ids.insert(out.ids.end(), part->begin(), part->end());
         out.labels.assign(out.ids.size(), kIgnored);
@@ -117,12 +129,15 @@ Result<std::string> prompt_template(const TaskSetup& setup) {
     if (text.empty()) {
         if (columns.has("prompt")) text = "{prompt}";
         else if (columns.has("instruction")) text = columns.has("input") ? kTemplateWithInput : kTemplate;
-        else return fail(Code::E_CONFIG, "data: columns: task causal with response needs a column for prompt or instruction, or prompt_template");
+        else
+            return fail(Code::E_CONFIG,
+                        "data: columns: task causal with response needs a column for prompt or instruction, or prompt_template");
     }
     for (const char* role : kPlaceholders) {
         const bool used = text.find(fmt::format("{{{}}}", role)) != text.npos;
         if (used && !columns.has(role)) return fail(Code::E_CONFIG, "data: prompt_template: {{{}}} needs a column for {}", role, role);
-        if (!used && columns.has(role)) return fail(Code::E_CONFIG, "data: columns: {}: the prompt's template does not use it; {{{}}} would", role, role);
+        if (!used && columns.has(role))
+            return fail(Code::E_CONFIG, "data: columns: {}: the prompt's template does not use it; {{{}}} would", role, role);
     }
     return text;
 }
@@ -137,12 +152,14 @@ Result<std::unique_ptr<Task>> make_causal(TaskSetup setup) {
     DS_TRY(std::vector<int32_t> end, end_of_text(setup, around));
     if (setup.columns.has("response")) {
         DS_TRY(std::string prompt, prompt_template(setup));
-        if (setup.options.block_length > 0) return fail(Code::E_CONFIG, "data: block_length: has no effect with columns.response; a row is a prompt and its response");
+        if (setup.options.block_length > 0)
+            return fail(Code::E_CONFIG, "data: block_length: has no effect with columns.response; a row is a prompt and its response");
         return std::unique_ptr<Task>(std::make_unique<CausalResponse>(setup, std::move(around), std::move(end), std::move(prompt)));
     }
     for (const char* role : kPlaceholders)
         if (setup.columns.has(role)) return fail(Code::E_CONFIG, "data: columns: {}: needs a column for response", role);
-    if (!setup.options.prompt_template.empty()) return fail(Code::E_CONFIG, "data: prompt_template: has no effect without columns.response");
+    if (!setup.options.prompt_template.empty())
+        return fail(Code::E_CONFIG, "data: prompt_template: has no effect without columns.response");
     return std::unique_ptr<Task>(std::make_unique<CausalText>(setup, std::move(around), std::move(end)));
 }
 

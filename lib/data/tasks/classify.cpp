@@ -19,7 +19,10 @@ private:
 class Classification : public Inputs {
 public:
     Classification(const TaskSetup& setup, std::optional<LabelRule> rule, size_t column, bool several)
-        : Inputs(setup), rule_(std::move(rule)), column_(column), several_(several) {}
+        : Inputs(setup),
+          rule_(std::move(rule)),
+          column_(column),
+          several_(several) {}
 
     Target target() const override {
         if (!rule_) return Target::none;
@@ -79,9 +82,12 @@ Result<std::unique_ptr<Task>> make_sequence_classification(TaskSetup setup) {
     if (one || several) {
         DS_TRY(rule, LabelRule::parse(setup.columns.all()[one ? *one : *several], setup.num_labels));
         if (several && rule->classes() == 0 && !rule->learns())
-            return fail(Code::E_CONFIG, "data: columns: labels: the number of classes is unknown; give the model's num_labels, or \"names\", \"map\" or \"auto\"");
+            return fail(
+                Code::E_CONFIG,
+                "data: columns: labels: the number of classes is unknown; give the model's num_labels, or \"names\", \"map\" or \"auto\"");
     }
-    return std::unique_ptr<Task>(std::make_unique<Classification>(setup, std::move(rule), one.value_or(several.value_or(0)), several.has_value()));
+    return std::unique_ptr<Task>(
+        std::make_unique<Classification>(setup, std::move(rule), one.value_or(several.value_or(0)), several.has_value()));
 }
 
 }  // namespace ds

@@ -8,7 +8,12 @@ namespace {
 class MaskedText : public Task {
 public:
     MaskedText(const TaskSetup& setup, Affixes around)
-        : input_(setup), tokenizer_(setup.tokenizer), around_(std::move(around)), options_(setup.options), mask_(*setup.tokenizer->mask_id()), vocabulary_(setup.tokenizer->vocabulary_size()) {
+        : input_(setup),
+          tokenizer_(setup.tokenizer),
+          around_(std::move(around)),
+          options_(setup.options),
+          mask_(*setup.tokenizer->mask_id()),
+          vocabulary_(setup.tokenizer->vocabulary_size()) {
         if (setup.vocabulary_size > 0 && setup.vocabulary_size < vocabulary_) vocabulary_ = setup.vocabulary_size;
     }
     Target target() const override { return Target::tokens; }
@@ -75,7 +80,8 @@ private:
 }  // namespace
 
 Result<std::unique_ptr<Task>> make_mlm(TaskSetup setup) {
-    if (!setup.tokenizer || !setup.tokenizer->mask_id()) return fail(Code::E_CONFIG, "data: task mlm needs a tokenizer with a mask token, such as [MASK]");
+    if (!setup.tokenizer || !setup.tokenizer->mask_id())
+        return fail(Code::E_CONFIG, "data: task mlm needs a tokenizer with a mask token, such as [MASK]");
     DS_TRY(Affixes around, affixes(*setup.tokenizer));
     return std::unique_ptr<Task>(std::make_unique<MaskedText>(setup, std::move(around)));
 }

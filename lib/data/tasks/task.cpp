@@ -44,7 +44,8 @@ Result<const TaskRow*> task_row(const std::string& name, const Columns& columns)
         if (wanted == row.name) return &row;
         names.emplace_back(row.name);
     }
-    return fail(Code::E_CONFIG, "data: task: found \"{}\"; did you mean \"{}\"? accepted are {}", wanted, nearest(wanted, names), fmt::join(names, ", "));
+    return fail(Code::E_CONFIG, "data: task: found \"{}\"; did you mean \"{}\"? accepted are {}", wanted, nearest(wanted, names),
+                fmt::join(names, ", "));
 }
 
 Status check_roles(const TaskRow& row, const Columns& columns) {
@@ -58,7 +59,8 @@ Status check_roles(const TaskRow& row, const Columns& columns) {
     }
     for (const Column& column : columns.all()) {
         if (std::find(known.begin(), known.end(), column.role) == known.end())
-            return fail(Code::E_CONFIG, "data: columns: {}: task {} has no use for it; its columns are {}", column.role, row.name, fmt::join(known, ", "));
+            return fail(Code::E_CONFIG, "data: columns: {}: task {} has no use for it; its columns are {}", column.role, row.name,
+                        fmt::join(known, ", "));
         for (const auto& [rule, value] : column.rule.items()) {
             if (rule == "separator" ? is_list(column.role) : takes_rules(column.role)) continue;
             return fail(Code::E_CONFIG, "data: columns: {}: {} has no effect on this column", column.role, rule);
@@ -117,7 +119,8 @@ Result<std::vector<int32_t>> TextInput::given_ids(const Value& value) const {
     const int64_t limit = vocabulary_size_ > 0 ? vocabulary_size_ : int64_t{1} << 31;
     for (const std::string& item : items) {
         const std::optional<int64_t> id = integer_of(item);
-        if (!id || *id < 0 || *id >= limit) return fail(Code::E_CORRUPT, "column input_ids: found {}, integers from 0 to {} are accepted", shown(item), limit - 1);
+        if (!id || *id < 0 || *id >= limit)
+            return fail(Code::E_CORRUPT, "column input_ids: found {}, integers from 0 to {} are accepted", excerpt(item), limit - 1);
         out.push_back(static_cast<int32_t>(*id));
     }
     if (out.empty()) return fail(Code::E_CORRUPT, "column input_ids: the list is empty");

@@ -19,12 +19,12 @@ inline constexpr int32_t kIgnored = -100;  // labels with this value do not coun
 
 struct Sample {
     std::vector<int32_t> ids, types;
-    std::vector<int32_t> labels;     // one a token, for tasks with Target::tokens
-    std::vector<uint8_t> special;    // 1 for the template's tokens; may be empty = none
-    std::vector<int32_t> words;      // the word a token is part of, -1 none; may be empty = unknown
-    int64_t label = kIgnored;        // Target::label
-    std::vector<float> values;       // Target::value (one) and Target::values
-    int64_t start = 0, end = 0;      // Target::span
+    std::vector<int32_t> labels;   // one a token, for tasks with Target::tokens
+    std::vector<uint8_t> special;  // 1 for the template's tokens; may be empty = none
+    std::vector<int32_t> words;    // the word a token is part of, -1 none; may be empty = unknown
+    int64_t label = kIgnored;      // Target::label
+    std::vector<float> values;     // Target::value (one) and Target::values
+    int64_t start = 0, end = 0;    // Target::span
 };
 
 // The special tokens that a tokenizer's template puts before and behind a text.
@@ -60,7 +60,9 @@ public:
     // Random changes to a sample, a fresh one an epoch.
     virtual void disturb(Sample&, CounterRandom) const {}
     // A block of plain tokens as a sample (block_length).
-    virtual Result<Sample> block(std::vector<int32_t>) const { return fail(Code::E_UNSUPPORTED, "data: this task does not cut text into blocks"); }
+    virtual Result<Sample> block(std::vector<int32_t>) const {
+        return fail(Code::E_UNSUPPORTED, "data: this task does not cut text into blocks");
+    }
     // What stands before and behind every document that is cut into blocks.
     virtual Affixes document_affixes() const { return {}; }
     // Tokens that block() adds around those it is given.

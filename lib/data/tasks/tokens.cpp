@@ -11,13 +11,19 @@ namespace {
 class TokenClassification : public Task {
 public:
     TokenClassification(const TaskSetup& setup, std::optional<LabelRule> rule)
-        : tokenizer_(setup.tokenizer), max_length_(setup.max_length), all_(setup.options.align == "all"), words_(*setup.columns.find("words")), tags_(setup.columns.find("tags")), rule_(std::move(rule)) {}
+        : tokenizer_(setup.tokenizer),
+          max_length_(setup.max_length),
+          all_(setup.options.align == "all"),
+          words_(*setup.columns.find("words")),
+          tags_(setup.columns.find("tags")),
+          rule_(std::move(rule)) {}
 
     static Result<std::unique_ptr<Task>> make(const TaskSetup& setup) {
         std::optional<LabelRule> rule;
         if (const auto tags = setup.columns.find("tags")) {
             DS_TRY(rule, LabelRule::parse(setup.columns.all()[*tags], setup.num_labels));
-            if (setup.columns.all()[*tags].rule.contains("greater_than")) return fail(Code::E_CONFIG, "data: columns: tags: greater_than has no effect on this column");
+            if (setup.columns.all()[*tags].rule.contains("greater_than"))
+                return fail(Code::E_CONFIG, "data: columns: tags: greater_than has no effect on this column");
         }
         auto task = std::make_unique<TokenClassification>(setup, std::move(rule));
         DS_TRY(task->separator_, separator_of(setup.columns.all()[task->words_]));
@@ -53,7 +59,8 @@ private:
 
     Result<std::vector<int64_t>> tags_of(const Record& record, size_t words) const {
         DS_TRY(const std::vector<Value> items, rule_->items(record[*tags_]));
-        if (items.size() != words) return fail(Code::E_CORRUPT, "column tags: found {} tags, {} are accepted, as there are words", items.size(), words);
+        if (items.size() != words)
+            return fail(Code::E_CORRUPT, "column tags: found {} tags, {} are accepted, as there are words", items.size(), words);
         std::vector<int64_t> out;
         for (const Value& item : items) {
             DS_TRY(const int64_t tag, rule_->class_of(item));

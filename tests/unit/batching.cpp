@@ -1,0 +1,464 @@
+// lib/data order, collation, masking and the loader: what an epoch is, and that a cursor continues it exactly.
+#include "data_support.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "data/order.h"
+#include "data/random.h"
+#include "data/threads.h"
+
+using namespace data_support;
+
+namespace {
+
+// n rows; row i has the label i and 1 + i * 7 % 11 letters.
+std::string numbered(const Folder& folder, int n) {
+    std::string text = "t,l\n";
+    for (int i = 0; i < n; ++i) {
+        std::string row;
+        for (int k = 0; k <= i * 7 % 11; ++k) row += fmt::format("{} ", static_cast<char>('a' + (i + k) % 26));
+        text += row + "," + std::to_string(i) + "\n";
+    }
+    return folder.write("numbered.csv", text);
+}
+
+Json numbered_options(const std::string& path) { return {{"files", path}, {"columns", {{"text", "t"}, {"label", "l"}}}}; }
+
+bool same(const Batch& a, const Batch& b) {
+    if (a.size() != b.size()) return false;
+    for (const auto& [name, t] : a) {
+        const auto found = b.find(name);
+        if (found == b.end() || found->second.dtype != t.dtype || found->second.shape != t.shape) return false;
+        if (std::memcmp(found->second.data, t.data, static_cast<size_t>(t.bytes())) != 0) return false;
+    }
+    return true;
+}
+
+std::shared_ptr<DataSource> must_open(const Json& options, const DataContext& with) {
+    auto opened = open_data(options, with);
+    REQUIRE_MESSAGE(opened.ok(), opened.status().message());
+    return *opened;
+}
+
+// Steps of `next`; an epoch's end is an empty batch.
+std::vector<Batch> steps(DataSource& source, int n) {
+    std::vector<Batch> out;
+    for (int i = 0; i < n; ++i) {
+        Batch batch;
+        const Status status = source.next(batch);
+        REQUIRE_MESSAGE(status.ok(), status.message());
+        CHECK((status.code() == Code::END) == batch.empty());
+        out.push_back(std::move(batch));
+    }
+    return out;
+}
+
+std::vector<int64_t> labels_of_epoch(DataSource& source) {
+    std::vector<int64_t> out;
+    while (true) {
+        Batch batch;
+        const Status status = source.next(batch);
+        REQUIRE_MESSAGE(status.ok(), status.message());
+        if (status.code() == Code::END) return out;
+        const auto labels = ints(batch, "labels");
+        out.insert(out.end(), labels.begin(), labels.end());
+    }
+}
+
+std::vector<int64_t> sorted(std::vector<int64_t> values) {
+    std::sort(values.begin(), values.end());
+    return values;
+}
+
+std::vector<int64_t> range(int64_t n) {
+    std::vector<int64_t> out(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) out[static_cast<size_t>(i)] = i;
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("order/every_epoch_has_every_row_once_in_an_order_of_its_own") {
+    Folder folder;
+    const auto source = must_open(numbered_options(numbered(folder, 101)), context());
+    CHECK(source->rows() == 101);
+    CHECK(source->batches_per_epoch() == 51);
+    const auto first = labels_of_epoch(*source), second = labels_of_epoch(*source);
+    CHECK(first != second);
+    CHECK(first != range(101));
+    CHECK(sorted(first) == range(101));
+    CHECK(sorted(second) == range(101));
+}
+
+TEST_CASE("order/the_seed_alone_decides") {
+    Folder folder;
+    const std::string path = numbered(folder, 50);
+    const auto order = [&](int64_t seed) {
+        Json options = numbered_options(path);
+        options["seed"] = seed;
+        return labels_of_epoch(*must_open(options, context()));
+    };
+    CHECK(order(1) == order(1));
+    CHECK(order(1) != order(2));
+    CHECK(order(7) == labels_of_epoch(*must_open(numbered_options(path), context())));  // the context's seed
+}
+
+TEST_CASE("order/rows_are_shuffled_evenly") {
+    std::vector<std::vector<int>> count(5, std::vector<int>(5));
+    for (uint64_t epoch = 0; epoch < 5000; ++epoch) {
+        const EpochOrder order = make_order({.samples = 5, .seed = 3, .rows_per_batch = 5}, epoch);
+        for (size_t place = 0; place < 5; ++place) ++count[place][order.samples[place]];
+    }
+    for (const auto& row : count)
+        for (const int n : row) CHECK(std::abs(n - 1000) < 150);  // five standard deviations
+}
+
+TEST_CASE("split/test_rows_are_the_multiples_and_train_rows_the_others") {
+    Folder folder;
+    Json options = numbered_options(numbered(folder, 25));
+    options["shuffle"] = false;
+    const auto rows = [&](const Json& more) {
+        Json all = options;
+        all.update(more);
+        return labels_of_epoch(*must_open(all, context()));
+    };
+    using L = std::vector<int64_t>;
+    CHECK(rows({{"split", {{"every", 10}, {"take", "test"}}}}) == L{9, 19});
+    L train = range(25);
+    train.erase(train.begin() + 19);
+    train.erase(train.begin() + 9);
+    CHECK(rows({{"split", {{"every", 10}, {"take", "train"}}}}) == train);
+    CHECK(rows({{"skip", 3}, {"limit", 4}}) == L{3, 4, 5, 6});
+    CHECK(rows({{"split", {{"every", 5}, {"take", "test"}}}, {"skip", 1}, {"limit", 2}}) == L{9, 14});
+    Json none = options;
+    none["skip"] = 25;
+    CHECK_SAYS(failure(none, context()),
+               "data: no rows are left: the files have 25, 0 were skipped as bad, then split, skip (25) and limit (0) apply");
+}
+
+TEST_CASE("batches/drop_last_and_grouping_by_length") {
+    Folder folder;
+    Json options = numbered_options(numbered(folder, 203));
+    options["batch_size"] = 4;
+    options["drop_last"] = true;
+    CHECK(labels_of_epoch(*must_open(options, context())).size() == 200);
+    options["drop_last"] = false;
+    const auto padding = [&](const Json& more) {
+        Json all = options;
+        all.update(more);
+        int64_t waste = 0;
+        std::vector<int64_t> labels;
+        for (const Batch& batch : batches(all, context())) {
+            for (const int64_t m : ints(batch, "attention_mask")) waste += m == 0;
+            const auto some = ints(batch, "labels");
+            labels.insert(labels.end(), some.begin(), some.end());
+        }
+        CHECK(sorted(labels) == range(203));
+        return waste;
+    };
+    const int64_t plain = padding({{"shuffle", true}}), grouped = padding({{"shuffle", true}, {"group_by_length", true}}),
+                  small = padding({{"shuffle", true}, {"group_by_length", true}, {"group_batches", 2}});
+    CHECK(grouped * 5 < plain);
+    CHECK(grouped < small);
+    CHECK(small < plain);
+}
+
+TEST_CASE("batches/a_token_budget_is_filled_and_not_passed") {
+    Folder folder;
+    Json options = numbered_options(numbered(folder, 200));
+    options["tokens_per_batch"] = 64;
+    options["shuffle"] = true;
+    std::vector<int64_t> labels;
+    int64_t before = 0;
+    for (const Batch& batch : batches(options, context())) {
+        int64_t tokens = 0;
+        for (const int64_t m : ints(batch, "attention_mask")) tokens += m;
+        CHECK(tokens <= 64);
+        // The next batch's first row did not fit the one before.
+        int64_t first = 0;
+        const auto mask = ints(batch, "attention_mask");
+        for (int64_t i = 0; i < batch.at("attention_mask").shape[1]; ++i) first += mask[static_cast<size_t>(i)];
+        if (before > 0) CHECK(before + first > 64);
+        before = tokens;
+        const auto some = ints(batch, "labels");
+        labels.insert(labels.end(), some.begin(), some.end());
+    }
+    CHECK(sorted(labels) == range(200));
+}
+
+TEST_CASE("batches/shards_part_every_global_batch_and_end_together") {
+    Folder folder;
+    const std::string path = numbered(folder, 47);
+    DataContext whole = context();
+    whole.rows_per_batch = 6;
+    const auto together = must_open(numbered_options(path), whole);
+    std::vector<std::shared_ptr<DataSource>> parts;
+    for (int rank = 0; rank < 3; ++rank) {
+        Json options = numbered_options(path);
+        options["shard"] = {{"rank", rank}, {"count", 3}};
+        parts.push_back(must_open(options, context()));
+        CHECK(parts.back()->batches_per_epoch() == 8);
+    }
+    for (int step = 0; step < 8; ++step) {
+        Batch all;
+        REQUIRE(together->next(all).code() == Code::OK);
+        std::vector<int64_t> labels;
+        for (const auto& part : parts) {
+            Batch batch;
+            REQUIRE(part->next(batch).code() == Code::OK);
+            const auto some = ints(batch, "labels");
+            CHECK(!some.empty());
+            labels.insert(labels.end(), some.begin(), some.end());
+        }
+        CHECK(labels == ints(all, "labels"));
+    }
+    for (const auto& part : parts) {
+        Batch batch;
+        CHECK(part->next(batch).code() == Code::END);
+    }
+}
+
+TEST_CASE("loader/any_number_of_workers_gives_the_same_batches") {
+    Folder folder;
+    Json options = {{"files", numbered(folder, 61)}, {"columns", {{"text", "t"}}}, {"task", "mlm"}};
+    std::vector<std::vector<Batch>> runs;
+    for (const int workers : {0, 1, 3}) {
+        options["workers"] = workers;
+        if (workers > 0) options["prefetch"] = workers == 3 ? 7 : 1;
+        runs.push_back(steps(*must_open(options, context()), 100));  // three epochs and more
+    }
+    for (size_t i = 0; i < 100; ++i) {
+        CHECK(same(runs[0][i], runs[1][i]));
+        CHECK(same(runs[0][i], runs[2][i]));
+    }
+}
+
+TEST_CASE("loader/a_restored_cursor_continues_bit_equal_from_every_position") {
+    Folder folder;
+    Json options = {{"files", numbered(folder, 13)}, {"columns", {{"text", "t"}}}, {"task", "mlm"},
+                    {"group_by_length", true},       {"group_batches", 2},         {"prefetch", 3}};
+    constexpr int kSteps = 24;  // three epochs of 7 batches and an end each
+    const auto expected = steps(*must_open(options, context()), kSteps);
+    const auto walking = must_open(options, context());
+    for (int position = 0; position < kSteps; ++position) {
+        const auto cursor = walking->save();
+        REQUIRE(cursor.ok());
+        options["workers"] = 1 + position % 3;
+        DataContext other = context();
+        other.seed = 99;  // the cursor brings its own
+        const auto fresh = must_open(options, other);
+        REQUIRE(fresh->restore(parse_json(cursor.value().dump(), "cursor").value()).ok());
+        const auto rest = steps(*fresh, kSteps - position);
+        for (int i = position; i < kSteps; ++i) CHECK(same(expected[static_cast<size_t>(i)], rest[static_cast<size_t>(i - position)]));
+        CHECK(same(steps(*walking, 1)[0], expected[static_cast<size_t>(position)]));
+    }
+    // And back, in the middle of prefetching.
+    const auto start = must_open(options, context())->save();
+    REQUIRE(walking->restore(start.value()).ok());
+    CHECK(same(steps(*walking, 1)[0], expected[0]));
+}
+
+TEST_CASE("loader/a_cursor_of_other_data_or_sizes_is_refused_or_translated") {
+    Folder folder;
+    Json options = numbered_options(numbered(folder, 24));
+    const auto source = must_open(options, context());
+    const auto begin = steps(*source, 6);
+    const Json cursor = source->save().value();
+    options["batch_size"] = 4;
+    const auto wider = must_open(options, context());
+    REQUIRE(wider->restore(cursor).ok());
+    const auto one = ints(steps(*wider, 1)[0], "labels"), a = ints(steps(*source, 1)[0], "labels"),
+               b = ints(steps(*source, 1)[0], "labels");
+    CHECK(one == std::vector<int64_t>{a[0], a[1], b[0], b[1]});
+    options["batch_size"] = 5;
+    CHECK(must_open(options, context())->restore(cursor).message() ==
+          "data: cursor: saved with 2 rows and 0 tokens a batch, now 5 and 0; row 12 of the epoch does not begin a batch");
+    options["limit"] = 20;
+    CHECK(must_open(options, context())->restore(cursor).message() == "data: cursor: saved with 24 rows, these files and options give 20");
+    Json bad = cursor;
+    bad["epoch"] = -1;
+    CHECK(source->restore(bad).message() == "data: cursor: epoch: found -1, an integer from 0 is accepted");
+    CHECK(source->restore(Json(3)).message() == "data: cursor: found 3, an object is accepted");
+    CHECK(same(steps(*source, 1)[0],
+               steps(*must_open(numbered_options(folder.path.string() + "/numbered.csv"), context()), 9)[8]));  // refusals change nothing
+}
+
+TEST_CASE("loader/ends_promptly_while_workers_are_busy") {
+    Folder folder;
+    Json options = numbered_options(numbered(folder, 300));
+    options["workers"] = 3;
+    options["prefetch"] = 50;
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 20; ++i) {
+        const auto source = must_open(options, context());
+        steps(*source, i % 3);
+    }
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(20));
+}
+
+TEST_CASE("loader/counts_the_time_its_consumer_waited") {
+    Folder folder;
+    const auto source = must_open(numbered_options(numbered(folder, 300)), context());
+    CHECK(source->wait_seconds() == 0);
+    steps(*source, 1);
+    const double first = source->wait_seconds();
+    CHECK(first > 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));  // four batches are ready by now
+    steps(*source, 2);
+    CHECK(source->wait_seconds() - first < 0.1);
+}
+
+TEST_CASE("threads/library_threads_take_no_signals") {
+    sigset_t inside, outside;
+    start_quiet_thread([&] { ::pthread_sigmask(SIG_BLOCK, nullptr, &inside); }).join();
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &outside);
+    for (const int signal : {SIGINT, SIGTERM, SIGUSR1, SIGALRM}) {
+        CHECK(sigismember(&inside, signal) == 1);
+        CHECK(sigismember(&outside, signal) == 0);
+    }
+}
+
+TEST_CASE("threads/parallel_for_answers_the_lowest_failure_and_catches") {
+    for (int round = 0; round < 20; ++round) {
+        const Status status = parallel_for(100, 3, [](int64_t i) { return i % 30 == 29 ? fail(Code::E_IO, "item {}", i) : ok(); });
+        CHECK(status.message() == "item 29");
+    }
+    CHECK(parallel_for(10, 2, [](int64_t i) -> Status { return i == 3 ? throw std::bad_alloc() : ok(); }).code() == Code::E_OUT_OF_MEMORY);
+}
+
+namespace {
+
+// Counts over a masked epoch of 400 rows.
+struct Rates {
+    double chosen = 0, masked = 0, kept = 0;
+    int64_t random_specials = 0;
+};
+
+std::string long_rows(const Folder& folder) {
+    std::string text = "t\n";
+    for (int i = 0; i < 400; ++i) {
+        for (int k = 0; k < 60; ++k)
+            text += fmt::format("{}{}{} ", static_cast<char>('a' + (i + k) % 26), static_cast<char>('a' + k % 26),
+                                static_cast<char>('a' + (i * k) % 26));
+        text += "\n";
+    }
+    return folder.write("long.csv", text);
+}
+
+Rates rates(const Json& options) {
+    Json plain = options;
+    plain["task"] = "inputs";
+    plain.erase("mask_probability");
+    plain.erase("whole_words");
+    const auto expected = batches(plain, context());
+    const auto got = batches(options, context());
+    REQUIRE(expected.size() == got.size());
+    double tokens = 0, chosen = 0, masked = 0, kept = 0;
+    Rates out;
+    for (size_t b = 0; b < got.size(); ++b) {
+        const auto ids = ints(got[b], "input_ids"), labels = ints(got[b], "labels"), original = ints(expected[b], "input_ids");
+        REQUIRE(ids.size() == original.size());
+        for (size_t i = 0; i < ids.size(); ++i) {
+            if (original[i] < 5) {  // specials and pads are left alone
+                CHECK(ids[i] == original[i]);
+                CHECK(labels[i] == -100);
+                continue;
+            }
+            ++tokens;
+            if (labels[i] == -100) {
+                if (ids[i] != original[i]) FAIL("a token changed without being a label");
+                continue;
+            }
+            if (labels[i] != original[i]) FAIL("a label is not the original token");
+            ++chosen;
+            masked += ids[i] == 4;
+            kept += ids[i] == original[i];
+            out.random_specials += ids[i] < 4;
+        }
+    }
+    out.chosen = chosen / tokens;
+    out.masked = masked / chosen;
+    out.kept = kept / chosen;
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("mlm/fifteen_percent_are_labels_of_which_80_10_10_are_mask_random_and_kept") {
+    Folder folder;
+    const Json options = {{"files", long_rows(folder)}, {"columns", {{"text", "t"}}}, {"task", "mlm"}, {"batch_size", 16}};
+    const Rates r = rates(options);
+    CHECK(r.chosen == doctest::Approx(0.15).epsilon(0.03));
+    CHECK(r.masked == doctest::Approx(0.8).epsilon(0.03));
+    CHECK(r.kept == doctest::Approx(0.1 + 0.1 / 61).epsilon(0.1));  // a random token may be the same
+    CHECK(r.random_specials == 0);
+    Json more = options;
+    more["mask_probability"] = 0.4;
+    CHECK(rates(more).chosen == doctest::Approx(0.4).epsilon(0.03));
+}
+
+TEST_CASE("mlm/whole_words_are_labels_together_at_the_same_rate") {
+    Folder folder;
+    Json options = {{"files", long_rows(folder)}, {"columns", {{"text", "t"}}}, {"task", "mlm"}, {"batch_size", 16}, {"whole_words", true}};
+    CHECK(rates(options).chosen == doctest::Approx(0.15).epsilon(0.05));
+    for (const Batch& batch : batches(options, context())) {
+        const auto labels = ints(batch, "labels");
+        const int64_t length = batch.at("labels").shape[1];
+        for (size_t i = 0; i < labels.size(); ++i) {
+            const int64_t at = static_cast<int64_t>(i) % length;
+            if (at == 0 || at > 180) continue;
+            if ((at - 1) % 3 != 0) CHECK((labels[i] == -100) == (labels[i - 1] == -100));  // every word has three tokens
+        }
+    }
+}
+
+TEST_CASE("mlm/epochs_differ_and_blocks_are_wrapped_in_special_tokens") {
+    Folder folder;
+    const auto source = must_open({{"files", folder.write("a.txt", "a b c d e f g h i j k l m n o p q r s t u v w x y z")},
+                                   {"block_length", 10},
+                                   {"task", "mlm"},
+                                   {"shuffle", false},
+                                   {"batch_size", 4},
+                                   {"mask_probability", 0.5}},
+                                  context());
+    const auto read = steps(*source, 4);
+    CHECK(read[0].at("input_ids").shape == Shape{4, 10});
+    CHECK(ints(read[0], "input_ids")[0] == 2);
+    CHECK(ints(read[0], "input_ids")[9] == 3);
+    CHECK(ints(read[0], "labels") != ints(read[2], "labels"));
+}
+
+TEST_CASE("tokenize/many_texts_become_one_padded_batch") {
+    const auto t = tokenizer();
+    const std::vector<std::string_view> texts = {"a b c", "good"}, pairs = {"d", "bad film"};
+    const auto batch = tokenize_batch(*t, texts, {}, {});
+    REQUIRE(batch.ok());
+    CHECK(ints(batch.value(), "input_ids") == std::vector<int64_t>{2, 5, 6, 7, 3, 2, 57, 3, 0, 0});
+    CHECK(ints(batch.value(), "attention_mask") == std::vector<int64_t>{1, 1, 1, 1, 1, 1, 1, 1, 0, 0});
+    const auto paired = tokenize_batch(*t, texts, pairs, {{"pad_to_multiple_of", 8}});
+    REQUIRE(paired.ok());
+    CHECK(paired.value().at("token_type_ids").shape == Shape{2, 8});
+    CHECK(ints(paired.value(), "token_type_ids") == std::vector<int64_t>{0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0, 0});
+    const auto cut = tokenize_batch(*t, texts, {}, {{"max_length", 4}, {"padding", "max_length"}, {"truncation", true}});
+    REQUIRE(cut.ok());
+    CHECK(ints(cut.value(), "input_ids") == std::vector<int64_t>{2, 5, 6, 3, 2, 57, 3, 0});
+    const auto bare = tokenize_batch(*t, std::vector<std::string_view>{"a", "b"}, {}, {{"padding", false}, {"add_special_tokens", false}});
+    REQUIRE(bare.ok());
+    CHECK(ints(bare.value(), "input_ids") == std::vector<int64_t>{5, 6});
+    const auto says = [&](const Json& options, std::span<const std::string_view> second = {}) {
+        return tokenize_batch(*t, texts, second, options).status().message();
+    };
+    CHECK(says({{"padding", false}}) == "tokenize: padding false: text 1 has 3 tokens, text 0 has 5; equal lengths are accepted");
+    CHECK(says({{"paddin", false}}) == "tokenize: paddin: unknown key; did you mean padding?");
+    CHECK(says({{"padding", "x"}}) == "tokenize: padding: found \"x\", accepted are \"longest\", \"max_length\" and false");
+    CHECK(says({{"truncation", true}}) == "tokenize: truncation: needs max_length");
+    CHECK(says({{"max_length", 4}, {"truncation", false}, {"padding", "max_length"}}) ==
+          "tokenize: text 0 has 5 tokens, max_length is 4; \"truncation\": true would cut it");
+    CHECK(says({}, std::span(pairs).first(1)) == "tokenize: 2 texts and 1 pairs; as many pairs as texts, or none, are accepted");
+    CHECK(tokenize_batch(*t, {}, {}, {}).status().message() == "tokenize: no texts; one or more are accepted");
+}
