@@ -23,7 +23,9 @@ std::vector<int64_t> any_dims(Rng& rng, int rank) {
     dims.push_back(pick(rng, 0, 3) ? pick(rng, 1, 80) : pick(rng, 500, 2600));
     return dims;
 }
-Array any_array(Rng& rng, std::vector<int64_t> dims, double scale = 1) { return Array::random(any_float(rng), std::move(dims), rng, scale, any_gap(rng)); }
+Array any_array(Rng& rng, std::vector<int64_t> dims, double scale = 1) {
+    return Array::random(any_float(rng), std::move(dims), rng, scale, any_gap(rng));
+}
 Array dense(Rng& rng, std::vector<int64_t> dims) { return Array::random(any_float(rng), std::move(dims), rng); }
 double rounding(const Array& a) { return a.tensor().dtype == DType::f32 ? 3e-6 : a.tensor().dtype == DType::f16 ? 1.1e-3 : 8.5e-3; }
 
@@ -33,7 +35,8 @@ struct Kernels {
 #define BOTH(op) Kernels{cpu::op, ref::op}
 
 // Teams of 1 to 3 give the same bits, close to ref's. `slack` multiplies the tolerance.
-void check(Kernels kernels, const std::vector<const Array*>& in, const std::vector<Array>& out, const void* attrs = nullptr, double slack = 1, Runtime runtime = {}) {
+void check(Kernels kernels, const std::vector<const Array*>& in, const std::vector<Array>& out, const void* attrs = nullptr,
+           double slack = 1, Runtime runtime = {}) {
     std::vector<Array> expected = out, first;
     const auto pointers = [](std::vector<Array>& arrays) {
         std::vector<Array*> p;
@@ -47,7 +50,8 @@ void check(Kernels kernels, const std::vector<const Array*>& in, const std::vect
         test::run_kernel(kernels.cpu, in, pointers(actual), attrs, {threads, runtime, nullptr});
         if (threads == 1) first = actual;
         for (size_t i = 0; i < out.size(); ++i) {
-            INFO("output " << i << ", team of " << threads << ", columns " << out[i].tensor().columns() << ", rows " << out[i].tensor().rows());
+            INFO("output " << i << ", team of " << threads << ", columns " << out[i].tensor().columns() << ", rows "
+                           << out[i].tensor().rows());
             CHECK(test::bit_equal(actual[i], first[i]));
             CHECK(test::error(actual[i], expected[i], 1e-6) <= slack * rounding(out[i]));
         }
@@ -93,8 +97,9 @@ TEST_CASE("elementwise/unary_ops_equal_the_oracle_on_any_type_and_stride") {
         Kernels kernels;
         const void* attrs;
         bool positive;
-    } ops[] = {{BOTH(relu), nullptr, false}, {BOTH(tanh), nullptr, false}, {BOTH(silu), nullptr, false}, {BOTH(gelu), &tanh_form, false}, {BOTH(gelu), &erf_form, false},
-               {BOTH(exp), nullptr, false}, {BOTH(log), nullptr, true}, {BOTH(sqrt), nullptr, true}, {BOTH(scale), &third, false}, {BOTH(cast), nullptr, false}};
+    } ops[] = {{BOTH(relu), nullptr, false},   {BOTH(tanh), nullptr, false}, {BOTH(silu), nullptr, false}, {BOTH(gelu), &tanh_form, false},
+               {BOTH(gelu), &erf_form, false}, {BOTH(exp), nullptr, false},  {BOTH(log), nullptr, true},   {BOTH(sqrt), nullptr, true},
+               {BOTH(scale), &third, false},   {BOTH(cast), nullptr, false}};
     for (const auto& op : ops)
         for (int trial = 0; trial < 25; ++trial) {
             Array x = any_array(rng, any_dims(rng, static_cast<int>(pick(rng, 1, 3))), 2);
@@ -110,7 +115,11 @@ TEST_CASE("elementwise/gradients_equal_the_oracle") {
     const struct {
         Kernels kernels;
         const void* attrs;
-    } ops[] = {{BOTH(relu_grad), nullptr}, {BOTH(tanh_grad), nullptr}, {BOTH(silu_grad), nullptr}, {BOTH(gelu_grad), &tanh_form}, {BOTH(gelu_grad), &erf_form}};
+    } ops[] = {{BOTH(relu_grad), nullptr},
+               {BOTH(tanh_grad), nullptr},
+               {BOTH(silu_grad), nullptr},
+               {BOTH(gelu_grad), &tanh_form},
+               {BOTH(gelu_grad), &erf_form}};
     for (const auto& op : ops)
         for (int trial = 0; trial < 15; ++trial) {
             const std::vector<int64_t> dims = any_dims(rng, 2);
@@ -125,8 +134,9 @@ TEST_CASE("elementwise/functions_are_accurate_to_a_few_units_in_the_last_place")
         Kernels kernels;
         const void* attrs;
         double low, high, tolerance;  // relative
-    } ops[] = {{BOTH(exp), nullptr, -87, 88.7, 2.4e-7}, {BOTH(tanh), nullptr, -12, 12, 4e-7}, {BOTH(silu), nullptr, -15, 30, 1e-6}, {BOTH(log), nullptr, 1e-30, 100, 4e-7},
-               {BOTH(gelu), &erf_form, -2, 12, 6e-7}, {BOTH(gelu), &tanh_form, -2, 12, 1e-6}, {BOTH(tanh), nullptr, -1e-3, 1e-3, 4e-7}};
+    } ops[] = {{BOTH(exp), nullptr, -87, 88.7, 2.4e-7}, {BOTH(tanh), nullptr, -12, 12, 4e-7},  {BOTH(silu), nullptr, -15, 30, 1e-6},
+               {BOTH(log), nullptr, 1e-30, 100, 4e-7},  {BOTH(gelu), &erf_form, -2, 12, 6e-7}, {BOTH(gelu), &tanh_form, -2, 12, 1e-6},
+               {BOTH(tanh), nullptr, -1e-3, 1e-3, 4e-7}};
     for (const auto& op : ops) {
         constexpr int64_t n = 40001;
         Array x(DType::f32, {n}), actual(DType::f32, {n}), expected(DType::f64, {n});
@@ -265,30 +275,36 @@ TEST_CASE("norms/forward_and_gradient_equal_the_oracle") {
         Array mean(DType::f32, {rows}), rstd(DType::f32, {rows}), y(DType::f32, dims), none;
         check(BOTH(layernorm), {&x, &weight, &bias}, {blank(rng, x), mean, rstd}, &attrs);
         test::run_kernel(ref::layernorm, {&x, &weight, &bias}, {&y, &mean, &rstd}, &attrs);
-        Array into = any_array(rng, dims), weight_into = Array::random(DType::f32, {n}, rng), bias_into = Array::random(DType::f32, {n}, rng);
+        Array into = any_array(rng, dims), weight_into = Array::random(DType::f32, {n}, rng),
+              bias_into = Array::random(DType::f32, {n}, rng);
         const bool with = trial % 2;
-        check(BOTH(layernorm_grad), {&dy, &x, &weight, &mean, &rstd, with ? &into : &none, with ? &weight_into : &none, with ? &bias_into : &none},
+        check(BOTH(layernorm_grad),
+              {&dy, &x, &weight, &mean, &rstd, with ? &into : &none, with ? &weight_into : &none, with ? &bias_into : &none},
               {blank(rng, x), Array(DType::f32, {n}), Array(DType::f32, {n})}, &attrs, 2);
         check(BOTH(rmsnorm), {&x, &weight}, {blank(rng, x), rstd}, &attrs);
         test::run_kernel(ref::rmsnorm, {&x, &weight}, {&y, &rstd}, &attrs);
-        check(BOTH(rmsnorm_grad), {&dy, &x, &weight, &rstd, with ? &into : &none, with ? &weight_into : &none}, {blank(rng, x), Array(DType::f32, {n})}, &attrs, 2);
+        check(BOTH(rmsnorm_grad), {&dy, &x, &weight, &rstd, with ? &into : &none, with ? &weight_into : &none},
+              {blank(rng, x), Array(DType::f32, {n})}, &attrs, 2);
     }
 }
 
 TEST_CASE("norms/variance_survives_a_large_mean") {
     Rng rng(8);
     const Norm attrs{1e-5, DType::f32};
-    Array x = Array::random(DType::f32, {4, 1000}, rng), weight(DType::f32, {1000}), bias(DType::f32, {1000}), mean(DType::f32, {4}), rstd(DType::f32, {4});
+    Array x = Array::random(DType::f32, {4, 1000}, rng), weight(DType::f32, {1000}), bias(DType::f32, {1000}), mean(DType::f32, {4}),
+          rstd(DType::f32, {4});
     for (int64_t i = 0; i < x.count(); ++i) x.set(i, 1000 + x.get(i));
     weight.fill(1);
-    check(BOTH(layernorm), {&x, &weight, &bias}, {Array(DType::f32, {4, 1000}), mean, rstd}, &attrs, 20);  // the mean itself has 1e3 * 2^-24
+    check(BOTH(layernorm), {&x, &weight, &bias}, {Array(DType::f32, {4, 1000}), mean, rstd}, &attrs,
+          20);  // the mean itself has 1e3 * 2^-24
 }
 
 TEST_CASE("norms/gradients_of_the_oracle_are_finite_differences") {
     Rng rng(9);
     const Norm attrs{1e-5, DType::f32};
     Array x = random64({3, 7}, rng), weight = random64({7}, rng), bias = random64({7}, rng), dy = random64({3, 7}, rng), none;
-    Array y(DType::f64, {3, 7}), mean(DType::f64, {3}), rstd(DType::f64, {3}), dx(DType::f64, {3, 7}), dweight(DType::f64, {7}), dbias(DType::f64, {7});
+    Array y(DType::f64, {3, 7}), mean(DType::f64, {3}), rstd(DType::f64, {3}), dx(DType::f64, {3, 7}), dweight(DType::f64, {7}),
+        dbias(DType::f64, {7});
     const auto layer = [&](const Array& a, const Array& w, const Array& b) {
         Array out(DType::f64, {3, 7}), m(DType::f64, {3}), r(DType::f64, {3});
         test::run_kernel(ref::layernorm, {&a, &w, &b}, {&out, &m, &r}, &attrs);
@@ -317,8 +333,9 @@ TEST_CASE("activations/gradients_of_the_oracle_are_finite_differences") {
         const KernelList &forward, &backward;
         const void* attrs;
         bool of_output;
-    } ops[] = {{ref::tanh, ref::tanh_grad, nullptr, true}, {ref::silu, ref::silu_grad, nullptr, false}, {ref::gelu, ref::gelu_grad, &tanh_form, false},
-               {ref::gelu, ref::gelu_grad, &erf_form, false}, {ref::relu, ref::relu_grad, nullptr, true}, {ref::softmax, ref::softmax_grad, nullptr, true}};
+    } ops[] = {{ref::tanh, ref::tanh_grad, nullptr, true},     {ref::silu, ref::silu_grad, nullptr, false},
+               {ref::gelu, ref::gelu_grad, &tanh_form, false}, {ref::gelu, ref::gelu_grad, &erf_form, false},
+               {ref::relu, ref::relu_grad, nullptr, true},     {ref::softmax, ref::softmax_grad, nullptr, true}};
     for (const auto& op : ops) {
         Array x = random64({4, 9}, rng), dy = random64({4, 9}, rng), y(DType::f64, {4, 9}), dx(DType::f64, {4, 9});
         test::run_kernel(op.forward, {&x}, {&y}, op.attrs);
@@ -380,7 +397,8 @@ TEST_CASE("moves/transpose_slice_split_concat_broadcast_copy_equal_the_oracle") 
         for (int64_t p : permute.perm) permuted.push_back(dims[static_cast<size_t>(p)]);
         check(BOTH(transpose), {&x}, {Array(type, permuted, any_gap(rng))}, &permute);
 
-        const int64_t axis = pick(rng, 0, rank - 1), n = dims[static_cast<size_t>(axis)], begin = pick(rng, 0, n - 1), end = pick(rng, begin + 1, n);
+        const int64_t axis = pick(rng, 0, rank - 1), n = dims[static_cast<size_t>(axis)], begin = pick(rng, 0, n - 1),
+                      end = pick(rng, begin + 1, n);
         const auto with = [&](int64_t length) {
             std::vector<int64_t> v = dims;
             v[static_cast<size_t>(axis)] = length;
@@ -447,7 +465,8 @@ TEST_CASE("rope/equals_the_oracle_and_its_inverse_undoes_it") {
         check(BOTH(rope), {&x, &none}, {blank(rng, x)}, &attrs);
 
         RopeAngles angle_attrs;
-        for (int64_t j = 0; j < (trial % 4 ? head_dim / 2 : (head_dim + 2) / 4); ++j) angle_attrs.inv_freq.push_back(std::pow(500000.0, -static_cast<double>(j) / 8));
+        for (int64_t j = 0; j < (trial % 4 ? head_dim / 2 : (head_dim + 2) / 4); ++j)
+            angle_attrs.inv_freq.push_back(std::pow(500000.0, -static_cast<double>(j) / 8));
         angle_attrs.scale = 1.1;
         const int64_t pairs = static_cast<int64_t>(angle_attrs.inv_freq.size());
         Array positions(DType::i32, {batch * length}), angles(DType::f32, {batch * length, 2 * pairs});
@@ -474,7 +493,8 @@ TEST_CASE("dropout/draws_are_those_of_uniform_draw_bit_for_bit") {
         runtime.seed = (uint64_t{rng()} << 32) | rng();
         runtime.step = trial % 2 ? uint64_t{rng()} << 20 : 7;
         const Dropout attrs{trial % 3 ? 0.1 : 0.5, pick(rng, 0, 1000)};
-        for (Array& a : std::vector<Array>(1, x)) check(BOTH(dropout), {&a, trial % 2 ? &tokens : &none}, {blank(rng, x)}, &attrs, 1, runtime);
+        for (Array& a : std::vector<Array>(1, x))
+            check(BOTH(dropout), {&a, trial % 2 ? &tokens : &none}, {blank(rng, x)}, &attrs, 1, runtime);
     }
     const Dropout half{0.5, 3};  // a row that crosses 2^32 draws
     Array ones(DType::f32, {1, 3000000}), y(DType::f32, {1, 3000000}), token = Array::of(DType::i32, {1}, {1431});
@@ -485,12 +505,16 @@ TEST_CASE("dropout/draws_are_those_of_uniform_draw_bit_for_bit") {
     bool same = true;
     for (int64_t i = 0; i < 3000000; ++i) {
         sum += y.get(i);
-        if (i > 1960000 && i < 1980000) same &= (uniform_draw(runtime, 3, 1431ull * 3000000 + static_cast<uint64_t>(i)) >= 0.5f) == (y.get(i) != 0);
+        if (i > 1960000 && i < 1980000)
+            same &= (uniform_draw(runtime, 3, 1431ull * 3000000 + static_cast<uint64_t>(i)) >= 0.5f) == (y.get(i) != 0);
     }
     CHECK(same);
     CHECK(sum / 3000000 == doctest::Approx(1).epsilon(0.003));
 }
 
 TEST_CASE("level/obeys_the_environment") {
-    if (const char* forced = std::getenv("DSRT_CPU")) CHECK(cpu::level() <= (std::string(forced) == "sse2" ? cpu::Level::sse2 : std::string(forced) == "avx2" ? cpu::Level::avx2 : cpu::Level::avx512_bf16));
+    if (const char* forced = std::getenv("DSRT_CPU"))
+        CHECK(cpu::level() <= (std::string(forced) == "sse2"   ? cpu::Level::sse2
+                               : std::string(forced) == "avx2" ? cpu::Level::avx2
+                                                               : cpu::Level::avx512_bf16));
 }

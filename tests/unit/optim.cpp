@@ -58,8 +58,12 @@ Hyper hyper_of(const Optimizer& optimizer, const ParamTraits& traits, int64_t st
 void update(const Optimizer& optimizer, Problem& p, const Hyper& hyper, int threads, int64_t begin = 0, int64_t end = -1) {
     std::vector<float*> state;
     for (Floats& s : p.state) state.push_back(s.data() + (begin < static_cast<int64_t>(s.size()) ? begin : 0));
-    const ParamView view{p.weight.data() + begin, p.gradient.data() + begin, state.data(), (end < 0 ? static_cast<int64_t>(p.weight.size()) : end) - begin,
-                         p.low.data() + begin, DType::bf16};
+    const ParamView view{p.weight.data() + begin,
+                         p.gradient.data() + begin,
+                         state.data(),
+                         (end < 0 ? static_cast<int64_t>(p.weight.size()) : end) - begin,
+                         p.low.data() + begin,
+                         DType::bf16};
     std::vector<std::byte> storage(static_cast<size_t>(optimizer.scratch_bytes(p.traits, threads)) + 128, std::byte{0xFF});
     auto* scratch = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(storage.data()) + 63) / 64 * 64);
     std::barrier barrier(threads);
@@ -163,7 +167,8 @@ TEST_CASE("optim/the_low_copy_is_the_rounded_weight") {
     const auto optimizer = make("AdamW");
     Problem p(*optimizer, {100});
     std::vector<float*> state = {p.state[0].data(), p.state[1].data()};
-    update_alone(*optimizer, p.traits, {p.weight.data(), p.gradient.data(), state.data(), 100, p.low.data(), DType::f16}, hyper_of(*optimizer, p.traits, 1));
+    update_alone(*optimizer, p.traits, {p.weight.data(), p.gradient.data(), state.data(), 100, p.low.data(), DType::f16},
+                 hyper_of(*optimizer, p.traits, 1));
     for (size_t i = 0; i < 100; ++i) REQUIRE(p.low[i] == to_f16(p.weight[i]).bits);
 }
 
@@ -199,7 +204,8 @@ TEST_CASE("optim/lamb_matches_its_formula") {
                 u[i] = m[i] / (inside ? std::sqrt(v[i] + 1e-8) : std::sqrt(v[i]) + 1e-8) + 0.05 * w[i];
                 ww += w[i] * w[i], uu += u[i] * u[i];
             }
-            const double trust = std::min(3.0, std::max(0.01, std::sqrt(ww / uu))), step = 1e-3 * std::sqrt(1 - std::pow(0.999, t)) / (1 - std::pow(0.9, t)) * trust;
+            const double trust = std::min(3.0, std::max(0.01, std::sqrt(ww / uu))),
+                         step = 1e-3 * std::sqrt(1 - std::pow(0.999, t)) / (1 - std::pow(0.9, t)) * trust;
             for (size_t i = 0; i < w.size(); ++i) w[i] -= step * u[i];
             update(*optimizer, p, hyper_of(*optimizer, p.traits, t), 2);
             for (size_t i = 0; i < w.size(); ++i) REQUIRE(p.weight[i] == doctest::Approx(w[i]).epsilon(2e-6));
@@ -217,7 +223,8 @@ TEST_CASE("optim/muon_makes_singular_values_near_one_whatever_the_shape") {
         const int64_t rows = shape[0], columns = shape[1];
         double squares = 0;
         for (float x : p.weight) squares += x * x;
-        const double side = static_cast<double>(std::min(rows, columns)), size = std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns));
+        const double side = static_cast<double>(std::min(rows, columns)),
+                     size = std::max(1.0, static_cast<double>(rows) / static_cast<double>(columns));
         CHECK(squares / size / side > 0.5);  // the sum of squared singular values, each about 0.7 to 1.2
         CHECK(squares / size / side < 1.4);
     }
@@ -239,7 +246,8 @@ TEST_CASE("optim/adafactor_keeps_a_row_and_a_column") {
     CHECK(vector[0].shape == Shape{9});
     // A batch of equal matrices moves as one such matrix would, since row means and rms are the same.
     Problem one(*optimizer, {30, 20}), two(*optimizer, {2, 30, 20});
-    for (size_t i = 0; i < 600; ++i) two.weight[i] = two.weight[600 + i] = one.weight[i], two.gradient[i] = two.gradient[600 + i] = one.gradient[i];
+    for (size_t i = 0; i < 600; ++i)
+        two.weight[i] = two.weight[600 + i] = one.weight[i], two.gradient[i] = two.gradient[600 + i] = one.gradient[i];
     update(*optimizer, one, hyper_of(*optimizer, one.traits, 1), 1);
     update(*optimizer, two, hyper_of(*optimizer, two.traits, 1), 1);
     for (size_t i = 0; i < 600; ++i) REQUIRE(two.weight[600 + i] == doctest::Approx(one.weight[i]).epsilon(1e-6));
@@ -287,7 +295,8 @@ TEST_CASE("optim/squares_are_exact_and_show_infinities") {
     for (float& v : x) v = normal(rng), expected += static_cast<double>(v) * v;
     const auto total = [&](int threads) {
         std::vector<double> partial(static_cast<size_t>(cpu::squares_blocks(static_cast<int64_t>(x.size()))));
-        for (int rank = 0; rank < threads; ++rank) cpu::squares(x.data(), static_cast<int64_t>(x.size()), partial.data(), Team{rank, threads});
+        for (int rank = 0; rank < threads; ++rank)
+            cpu::squares(x.data(), static_cast<int64_t>(x.size()), partial.data(), Team{rank, threads});
         double sum = 0;
         for (double s : partial) sum += s;
         return sum;
@@ -316,8 +325,10 @@ TEST_CASE("optim/messages_name_the_key_and_what_is_accepted") {
     CHECK(make_optimizer("ADAM", {{"lr", "auto"}, {"torch_adam", true}}).ok());
     CHECK(message("AdamV", Json::object()).find("did you mean Adam") != std::string::npos);
     CHECK(message("OneBitAdam", Json::object()).find("DS_E_UNSUPPORTED") == 0);
-    CHECK(message("AdamW", {{"beta", 1}}).find("config: optimizer.params.beta: unknown key; did you mean optimizer.params.betas?") != std::string::npos);
-    CHECK(message("AdamW", {{"betas", {0.9, 1.0}}}) == "DS_E_CONFIG config: optimizer.params.betas: must be two numbers of at least 0 and below 1, is [0.9,1.0]");
+    CHECK(message("AdamW", {{"beta", 1}}).find("config: optimizer.params.beta: unknown key; did you mean optimizer.params.betas?") !=
+          std::string::npos);
+    CHECK(message("AdamW", {{"betas", {0.9, 1.0}}}) ==
+          "DS_E_CONFIG config: optimizer.params.betas: must be two numbers of at least 0 and below 1, is [0.9,1.0]");
     CHECK(message("AdamW", {{"lr", -1}}) == "DS_E_CONFIG config: optimizer.params.lr: must be a number of at least 0, is -1");
     CHECK(message("AdamW", {{"lr", "fast"}}).find("must be a number") != std::string::npos);
     CHECK(message("AdamW", {{"amsgrad", true}}).find("DS_E_UNSUPPORTED config: optimizer.params.amsgrad: true is not built") == 0);

@@ -1,6 +1,7 @@
 // lib/data/readers and tasks: what files become, and what bad files are told.
 #include "data_support.h"
 
+#include "data/random.h"
 #include "data/readers/table.h"
 
 using namespace data_support;
@@ -431,4 +432,25 @@ TEST_CASE("inputs/given_ids_need_no_tokenizer_and_stay_in_the_vocabulary") {
     CHECK_SAYS(failure({{"files", path}, {"columns", {{"input_ids", "ids"}}}}, with),
                "line 2 (byte 19): column input_ids: found 8, integers from 0 to 7 are accepted");
     CHECK(failure({{"files", path}, {"columns", {{"text", "ids"}}}}, with) == "data: tokenizer: missing; texts need one (a path)");
+}
+
+TEST_CASE("files/damaged_bytes_are_an_error_or_other_rows_but_never_a_fault") {
+    const std::pair<const char*, std::string> files[] = {
+        {"a.csv", "text,label\n\"a, \"\"b\"\"\nc\",1\r\nd,0\n\"\",1\n"},
+        {"a.jsonl", "{\"text\": \"a\\u20acb\", \"label\": 1}\n{\"text\": \"\\ud83d\\ude00\", \"label\": 0, \"x\": [1, {\"y\": null}]}\n"},
+        {"a.json", "[{\"text\": \"a]\", \"label\": 1}, {\"text\": \"b\\\"\", \"label\": 0, \"x\": [[1.5e3], {}]}]"},
+    };
+    const std::string bytes = std::string("\0\n\r\"\\,[]{}:u0e-\xff\xc3\xf0 ", 22);
+    for (const auto& [name, good] : files) {
+        for (uint64_t i = 0; i < 400; ++i) {
+            const CounterRandom random = CounterRandom(5).at(i);
+            std::string bad = good;
+            for (uint64_t k = 0; k <= i % 3; ++k) bad[random.below(bad.size(), 2 * k)] = bytes[random.below(bytes.size(), 2 * k + 1)];
+            if (i % 4 == 0) bad.resize(random.below(bad.size(), 99));
+            Folder folder;
+            const Json options = {{"files", folder.write(name, bad)}, {"columns", kText}, {"utf8", i % 2 ? "error" : "replace"}, {"workers", 0}};
+            const std::string said = failure(options, context("sequence_classification", 2));
+            if (!said.empty()) CHECK_SAYS(said, name);
+        }
+    }
 }

@@ -32,8 +32,8 @@ size_t blanks_behind(std::string_view text, size_t at) {
 
 }  // namespace
 
-Status AddedTokens::load(std::vector<AddedToken> tokens, const Vocabulary& model, const Normalizer* normalizer, std::string_view place) {
-    int64_t next = model.size();
+Status AddedTokens::load(std::vector<AddedToken> tokens, const Model& model, const Normalizer* normalizer, std::string_view place) {
+    int64_t next = model.rows();
     for (AddedToken& token : tokens) {
         if (token.content.empty()) continue;
         token.normal_form = token.content;
@@ -43,7 +43,7 @@ Status AddedTokens::load(std::vector<AddedToken> tokens, const Vocabulary& model
             token.normal_form = text.text;
         }
         const auto known = ids_.id_of(token.content);
-        token.id = known ? *known : model.id_of(token.content).value_or(-1);
+        token.id = known ? *known : model.vocabulary().id_of(token.content).value_or(-1);
         if (token.id < 0) token.id = static_cast<int32_t>(next++);
         DS_CHECK(ids_.add_or_replace(token.content, token.id).within(place));
         if (known) std::erase_if(tokens_, [&](const AddedToken& other) { return other.id == token.id; });

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "data/tokenizer/model.h"
 #include "data/tokenizer/pieces.h"
 #include "data/tokenizer/stages.h"
 #include "data/tokenizer/trie.h"
@@ -21,8 +22,8 @@ struct AddedToken {
 
 class AddedTokens {
 public:
-    // Gives ids: the vocabulary's for a token that it has, else the next free one, in order. `model` is the model's vocabulary.
-    Status load(std::vector<AddedToken> tokens, const Vocabulary& model, const Normalizer* normalizer, std::string_view place);
+    // Gives ids: the vocabulary's for a token that it has, else the next free one, in order.
+    Status load(std::vector<AddedToken> tokens, const Model& model, const Normalizer* normalizer, std::string_view place);
 
     const AddedToken* find(int32_t id) const;
     std::optional<int32_t> id_of(std::string_view content) const { return ids_.id_of(content); }

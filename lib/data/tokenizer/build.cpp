@@ -107,7 +107,7 @@ Result<Parts> build(const Definition& definition, const Json& config) {
     DS_TRY(parts.model, make_model(definition.model));
     DS_CHECK(build_stages(definition, parts));
     DS_TRY(std::vector<AddedToken> tokens, added_tokens(definition.added_tokens, definition.place + ": added_tokens"));
-    DS_CHECK(parts.added.load(std::move(tokens), parts.model->vocabulary(), parts.normalizer.get(), definition.place + ": added_tokens"));
+    DS_CHECK(parts.added.load(std::move(tokens), *parts.model, parts.normalizer.get(), definition.place + ": added_tokens"));
     parts.model->prepare(parts.model->reads_bytes() && parts.pre_tokenizer && parts.pre_tokenizer->leave_bytes());
     parts.trims_offsets = parts.post_processor && parts.post_processor->trims_offsets();
     parts.ids = parts.model->vocabulary().end();

@@ -30,6 +30,9 @@ public:
     // What a token begins with when it continues a word ("##"), or "".
     virtual std::string_view continuing_prefix() const { return {}; }
 
+    // The rows of its vocabulary, where added tokens go on counting.
+    virtual int64_t rows() const { return vocabulary_.size(); }
+
     const Vocabulary& vocabulary() const { return vocabulary_; }
 
 protected:

@@ -2,6 +2,7 @@
 //
 // The two agree on most of what tokenizer files use. They differ in \w, \s and \b (PCRE2 10.42 knows no marks in words and counts
 // U+180E as a space), \h (a hexadecimal digit, not a blank), \uXXXX, and `{n,m}+`, which in Ruby repeats instead of being possessive.
+#include <algorithm>
 #include <vector>
 
 #include "data/tokenizer/regex.h"
@@ -9,8 +10,28 @@
 namespace ds::tokenizer {
 namespace {
 
-constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\xb2\xb3\xb9\xbc-\xbe)";  // with Latin-1's superscripts and fractions
 constexpr std::string_view kSpace = "\\p{White_Space}";
+
+// What Oniguruma calls by a name that PCRE2 lacks or reads in another way, as the inside of a class.
+constexpr std::pair<std::string_view, std::string_view> kNames[] = {
+    {"alnum", R"(\p{Alphabetic}\p{M}\p{Nd})"}, {"alpha", R"(\p{Alphabetic}\p{M})"}, {"blank", R"(\p{Zs}\t)"}, {"cntrl", R"(\p{Cc}\p{Cf}\p{Cn}\p{Co}\p{Cs})"},
+    {"digit", R"(\p{Nd})"}, {"lower", R"(\p{Lowercase})"}, {"punct", R"(\p{P}\p{S})"}, {"space", R"(\p{White_Space})"}, {"upper", R"(\p{Uppercase})"},
+    {"xdigit", "0-9a-fA-F"}, {"word", kWord}, {"ascii", R"(\x00-\x7f)"}, {"any", R"(\x{0}-\x{10ffff})"},
+    {"letter", R"(\p{L})"}, {"number", R"(\p{N})"}, {"punctuation", R"(\p{P})"}, {"symbol", R"(\p{S})"}, {"mark", R"(\p{M})"}, {"separator", R"(\p{Z})"}, {"other", R"(\p{C})"},
+    {"uppercaseletter", R"(\p{Lu})"}, {"lowercaseletter", R"(\p{Ll})"}, {"titlecaseletter", R"(\p{Lt})"}, {"decimalnumber", R"(\p{Nd})"}};
+
+// Properties that both know as more than a script.
+constexpr std::string_view kProperties[] = {"alphabetic", "lowercase", "uppercase", "whitespace", "ideographic", "emoji", "emojipresentation", "emojimodifier", "emojimodifierbase",
+                                            "emojicomponent", "extendedpictographic", "math", "dash", "hexdigit", "idstart", "idcontinue", "xidstart", "xidcontinue"};
+
+std::string plain_name(std::string_view name) {
+    std::string plain;
+    for (const char c : name) {
+        if (c != '_' && c != ' ' && c != '-') plain.push_back(c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c);
+    }
+    return plain;
+}
 
 class Translator {
 public:
@@ -71,12 +92,11 @@ private:
             return;
         }
         std::string range(in_.substr(at_, end + 1 - at_));
-        if (range[1] == ',') range.insert(1, "0");
+        if (range[1] == ',') range = "{0" + range.substr(1);
         out_ += range;
         at_ = end + 1;
         if (peek() != '+') return;
-        out_.insert(atom_, "(?:");
-        out_ += ")+";
+        out_ = fmt::format("{}(?:{})+", out_.substr(0, atom_), out_.substr(atom_));
         ++at_;
     }
 
@@ -94,7 +114,7 @@ private:
         case 'b': return put(fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", kWord));
         case 'B': return put(fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", kWord));
         case 'u': return code_point();
-        default: return plain_escape();
+        default: return plain_escape(false);
         }
     }
 
@@ -104,11 +124,31 @@ private:
         return ok();
     }
 
-    Status plain_escape() {
+    Status plain_escape(bool in_class) {
+        if ((peek(1) == 'p' || peek(1) == 'P') && peek(2) == '{') return property(in_class);
         take();
-        const bool property = (peek() == 'p' || peek() == 'P') && peek(1) == '{';
         take();
-        while (property && at_ < in_.size() && in_[at_ - 1] != '}') take();
+        return ok();
+    }
+
+    // \p{Name}, \p{^Name}, \P{Name}
+    Status property(bool in_class) {
+        const size_t end = in_.find('}', at_);
+        if (end == in_.npos) return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": \\p{{ without }}", place_, in_.substr(0, 200));
+        bool negative = peek(1) == 'P';
+        std::string_view name = in_.substr(at_ + 3, end - at_ - 3);
+        if (name.starts_with('^')) negative = !negative, name.remove_prefix(1);
+        at_ = end + 1;
+        const std::string plain = plain_name(name);
+        const auto named = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& row) { return row.first == plain; });
+        if (named != std::end(kNames)) {
+            if (in_class && negative) return fail(Code::E_UNSUPPORTED, "{}: regular expression \"{}\": the complement of {} in a class is not built", place_, in_.substr(0, 200), name);
+            out_ += in_class ? std::string(named->second) : fmt::format("[{}{}]", negative ? "^" : "", named->second);
+            return ok();
+        }
+        // A script's name alone means, to PCRE2, the scripts that share the code point too.
+        const bool script = plain.size() > 2 && name.find_first_of("=:&") == name.npos && std::find(std::begin(kProperties), std::end(kProperties), plain) == std::end(kProperties);
+        out_ += fmt::format("\\{}{{{}{}}}", negative ? 'P' : 'p', script ? "sc:" : "", name);
         return ok();
     }
 
@@ -129,7 +169,8 @@ private:
             if (in_[at_] == '[' && peek(1) == ':') {
                 const size_t end = in_.find(":]", at_);
                 if (end == in_.npos) return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": [: without :]", place_, in_.substr(0, 200));
-                while (at_ < end + 2) take();
+                DS_CHECK(posix_name(in_.substr(at_ + 2, end - at_ - 2)));
+                at_ = end + 2;
             } else if (in_[at_] == '[' || (in_[at_] == '&' && peek(1) == '&')) {
                 return fail(Code::E_UNSUPPORTED, "{}: regular expression \"{}\": nested classes and && are not built", place_, in_.substr(0, 200));
             } else if (in_[at_] == '\\') {
@@ -139,6 +180,13 @@ private:
             }
         }
         if (at_ < in_.size()) take();
+        return ok();
+    }
+
+    Status posix_name(std::string_view name) {
+        const auto named = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& row) { return row.first == name; });
+        if (named == std::end(kNames)) out_ += fmt::format("[:{}:]", name);
+        else out_ += named->second;
         return ok();
     }
 
@@ -152,12 +200,16 @@ private:
         case 'H': return fail(Code::E_UNSUPPORTED, "{}: regular expression \"{}\": \\H in a class is not built", place_, in_.substr(0, 200));
         case 'u': return code_point();
         case '\0': return fail(Code::E_CORRUPT, "{}: regular expression \"{}\" ends in a backslash", place_, in_.substr(0, 200));
-        default: return plain_escape();
+        default: return plain_escape(true);
         }
     }
 
     // A class can't hold a complement, so list it.
     static std::string not_word() {
+        const auto is_word = [](char32_t c) {
+            const bool latin1 = c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE), joiner = c == 0x200C || c == 0x200D;
+            return latin1 || (tokenizer::is_word(c) && !joiner);
+        };
         std::string ranges;
         for (char32_t c = 0; c < 0x110000;) {
             if (is_word(c)) {

@@ -46,6 +46,7 @@ public:
         return viterbi(word, nodes.data(), out);
     }
 
+    int64_t rows() const override { return static_cast<int64_t>(scores_.size()); }
     std::optional<int32_t> unknown() const override { return unknown_ < 0 ? std::nullopt : std::optional(static_cast<int32_t>(unknown_)); }
 
 private:

@@ -1,0 +1,97 @@
+// Codes, versions, what was built and found, memory handed out.
+#include "dsrt/status.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+
+#include <dlfcn.h>
+#include <hwloc.h>
+#include <oneapi/dnnl/dnnl.h>
+#include <pcre2.h>
+#include <utf8proc.h>
+#include <uv.h>
+#include <xxhash.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "api/guard.h"
+#include "base/json.h"
+#include "kernels/cpu/level.h"
+
+using namespace ds;
+using namespace ds::api;
+
+#define DS_CODE(name, value, text) static_assert(DS_##name == value);
+#include "base/errors.def"
+#undef DS_CODE
+
+namespace {
+
+constexpr const char* kVersion = "0.1.0";
+
+Json plug_in(const char* file) {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    if (const char* folder = std::getenv("DSRT_BACKEND_PATH"); folder && fs::exists(fs::path(folder) / file, error))
+        return {{"found", true}, {"path", with_valid_utf8((fs::path(folder) / file).string())}};
+    Dl_info self{};
+    if (dladdr(reinterpret_cast<const void*>(&ds_version), &self) && self.dli_fname) {
+        const fs::path beside = fs::path(self.dli_fname).parent_path() / file;
+        if (fs::exists(beside, error)) return {{"found", true}, {"path", with_valid_utf8(beside.string())}};
+    }
+    return {{"found", false}};
+}
+
+std::string build_info() {
+    const dnnl_version_t& dnnl = *dnnl_version();
+    const unsigned hwloc = hwloc_get_api_version();
+    char pcre2[64] = "";
+    if (pcre2_config_8(PCRE2_CONFIG_VERSION, nullptr) <= int(sizeof(pcre2))) pcre2_config_8(PCRE2_CONFIG_VERSION, pcre2);
+    Json sanitizers = Json::array();
+#ifdef __SANITIZE_ADDRESS__
+    sanitizers.push_back("address");
+#endif
+#ifdef __SANITIZE_THREAD__
+    sanitizers.push_back("thread");
+#endif
+#ifdef NDEBUG
+    const bool asserts = false;
+#else
+    const bool asserts = true;
+#endif
+    OrderedJson info;
+    info["version"] = kVersion;
+    info["abi"] = fmt::format("{}.{}", DS_ABI_MAJOR, DS_ABI_MINOR);
+    info["compiler"] = "GCC " __VERSION__;
+    info["asserts"] = asserts;
+    info["sanitizers"] = sanitizers;
+    info["cpu"] = {{"levels", {"sse2", "avx2", "avx512", "avx512_bf16"}}, {"in_use", cpu::name_of(cpu::level())},
+                   {"hardware_threads", std::thread::hardware_concurrency()}};
+    info["libraries"] = {{"oneDNN", fmt::format("{}.{}.{}", dnnl.major, dnnl.minor, dnnl.patch)},
+                         {"hwloc", fmt::format("{}.{}.{}", hwloc >> 16, (hwloc >> 8) & 255, hwloc & 255)},
+                         {"libuv", uv_version_string()},
+                         {"utf8proc", utf8proc_version()},
+                         {"pcre2", pcre2},
+                         {"xxhash", fmt::format("{}", XXH_versionNumber())}};
+    info["optional"] = {{"cuda", plug_in("libdsrt_cuda.so")}, {"mpi", plug_in("libdsrt_mpi.so")}, {"gloo", plug_in("libdsrt_gloo.so")}};
+    info["devices"] = {{{"type", "cpu"}, {"index", 0}}};
+    return info.dump();
+}
+
+}  // namespace
+
+const char* ds_status_name(ds_status s) { return code_name(static_cast<Code>(s)); }
+const char* ds_version(void) { return kVersion; }
+uint32_t ds_abi_version(void) { return DS_ABI_VERSION; }
+void ds_free(void* p) { std::free(p); }
+
+const char* ds_build_info(void) {
+    const char* text = "{}";
+    guard([&]() -> Status {
+        static const std::string& info = *new std::string(build_info());  // never freed: the host keeps the pointer
+        text = info.c_str();
+        return ok();
+    });
+    return text;
+}

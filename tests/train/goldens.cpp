@@ -1,0 +1,204 @@
+// Every golden model through the public ABI: loss, outputs and gradients of one micro-batch, losses of three AdamW steps and the parameters after
+// them, against transformers computed in f64. Usage: train_goldens f32|bf16|fp16
+//
+// f32: relative errors in norm, outputs and losses 1e-5, gradients 5e-5, parameters 1e-3. Gradients whose exact value is zero (largest element under
+// 1e-7) are held to 1e-6 absolutely, and their parameters to 3 learning rates. bf16 and fp16: the root mean square of the errors over the models
+// stays within 1.5 of torch autocast's own (torch_errors.json).
+#include <dsrt/dsrt.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "ckpt/safetensors.h"
+
+namespace {
+
+using ds::Json;
+using ds::TensorView;
+
+int passed = 0, failed = 0;
+
+void check(bool good, const std::string& what, double found, double bound) {
+    if (good) ++passed;
+    else ++failed, std::printf("FAILED %s: %.3g, bound %.3g\n", what.c_str(), found, bound);
+}
+
+#define MUST(call)                                                                            \
+    do {                                                                                      \
+        const ds_status status_ = (call);                                                     \
+        if (status_ < 0) {                                                                    \
+            std::printf("FAILED %s: %s: %s\n", #call, ds_status_name(status_), ds_last_error()); \
+            ++failed;                                                                         \
+            return {};                                                                        \
+        }                                                                                     \
+    } while (0)
+
+std::vector<double> values(const TensorView& view) {
+    std::vector<double> out(static_cast<size_t>(ds::elements(view.shape)));
+    ds::convert(view.data.data(), view.dtype, out.data(), ds::DType::f64, static_cast<int64_t>(out.size()));
+    return out;
+}
+
+std::vector<double> values(ds_tensor* t) {
+    int32_t ndim;
+    const int64_t* shape;
+    ds_tensor_info(t, nullptr, &ndim, &shape);
+    int64_t n = 1;
+    for (int i = 0; i < ndim; ++i) n *= shape[i];
+    std::vector<double> out(static_cast<size_t>(n));
+    if (ds_tensor_read(t, DS_F64, out.data(), out.size() * 8) < 0) std::printf("FAILED ds_tensor_read: %s\n", ds_last_error()), ++failed;
+    ds_tensor_destroy(t);
+    return out;
+}
+
+double norm(const std::vector<double>& x) {
+    double sum = 0;
+    for (const double v : x) sum += v * v;
+    return std::sqrt(sum);
+}
+
+std::vector<double> minus(const std::vector<double>& a, const std::vector<double>& b) {
+    std::vector<double> d(a.size(), a.size() == b.size() ? 0 : NAN);
+    for (size_t i = 0; i < d.size() && a.size() == b.size(); ++i) d[i] = a[i] - b[i];
+    return d;
+}
+
+double relative(const std::vector<double>& found, const std::vector<double>& exact) { return norm(minus(found, exact)) / std::max(norm(exact), 1e-30); }
+double largest(const std::vector<double>& x) {
+    double m = 0;
+    for (const double v : x) m = std::max(m, std::isnan(v) ? INFINITY : std::fabs(v));
+    return m;
+}
+
+struct Errors { double out = 0, loss = 0, grad = 0, param = 0; };  // the worst of a model
+
+struct Case {
+    std::string folder, precision;
+    Json meta;
+    Errors worst;
+
+    bool low() const { return precision != "f32"; }
+
+    std::string config(const std::vector<std::string>& outputs, int64_t rows) const {
+        Json c = {{"model", folder}, {"train_batch_size", rows}, {"gradient_clipping", 0}, {"optimizer", meta["optimizer"]}, {"outputs", outputs}, {"threads", 2}};
+        if (precision == "bf16") c["bf16"] = {{"enabled", true}};
+        if (precision == "fp16") c["fp16"] = {{"enabled", true}, {"initial_scale_power", 10}};
+        return c.dump();
+    }
+
+    bool run() {
+        auto text = ds::read_file(folder + "/case.json");
+        meta = *ds::parse_json(*text, folder);
+        auto inputs = ds::SafetensorsFile::open(folder + "/inputs.safetensors");
+        auto expected = ds::SafetensorsFile::open(folder + "/expected.safetensors");
+        std::vector<std::string> outputs;
+        for (const TensorView& t : expected->tensors())
+            if (t.name.starts_with("output.")) outputs.push_back(t.name.substr(7));
+        ds_engine* e = nullptr;
+        MUST(ds_engine_create(config(outputs, inputs->find("input_ids")->shape[0]).c_str(), nullptr, &e));
+        ds_batch* batch = nullptr;
+        MUST(ds_batch_create(&batch));
+        for (const TensorView& t : inputs->tensors()) {
+            ds_tensor* tensor = nullptr;
+            MUST(ds_tensor_create(static_cast<int32_t>(t.dtype), static_cast<int32_t>(t.shape.size()), t.shape.data(), t.data.data(), t.data.size(), &tensor));
+            MUST(ds_batch_set(batch, t.name.c_str(), tensor));
+            ds_tensor_destroy(tensor);
+        }
+        const bool done = steps(e, batch, *expected, outputs);
+        ds_batch_destroy(batch);
+        ds_engine_destroy(e);
+        return done;
+    }
+
+    bool steps(ds_engine* e, ds_batch* batch, const ds::SafetensorsFile& expected, const std::vector<std::string>& outputs) {
+        const std::string name = std::filesystem::path(folder).filename().string() + "/" + precision;
+        const double lr = meta["optimizer"]["params"]["lr"].get<double>();
+        float loss = 0;
+        MUST(ds_forward(e, batch, &loss));
+        for (const std::string& output : outputs) {
+            ds_tensor* t = nullptr;
+            MUST(ds_output(e, output.c_str(), &t));
+            const double error = relative(values(t), values(*expected.find("output." + output)));
+            worst.out = std::max(worst.out, error);
+            if (!low()) check(error <= 1e-5, name + " output " + output, error, 1e-5);
+        }
+        const double exact_loss = values(*expected.find("loss"))[0];
+        worst.loss = std::fabs(loss - exact_loss) / exact_loss;
+        if (!low()) check(worst.loss <= 1e-5, name + " loss", worst.loss, 1e-5);
+        MUST(ds_backward(e));
+        std::map<std::string, bool> zero;
+        for (const TensorView& t : expected.tensors()) {
+            if (!t.name.starts_with("grad.")) continue;
+            const std::string param = t.name.substr(5);
+            ds_tensor* g = nullptr;
+            MUST(ds_param_get(e, param.c_str(), DS_GRAD, &g));
+            const auto found = values(g), exact = values(t);
+            zero[param] = largest(exact) < 1e-7;
+            if (zero[param]) {
+                if (!low()) check(largest(minus(found, exact)) <= 1e-6, name + " zero gradient of " + param, largest(minus(found, exact)), 1e-6);
+                continue;
+            }
+            worst.grad = std::max(worst.grad, relative(found, exact));
+            if (!low()) check(relative(found, exact) <= 5e-5, name + " gradient of " + param, relative(found, exact), 5e-5);
+        }
+        for (int k = 1; k <= meta["steps"].get<int>(); ++k) {
+            if (k > 1) {
+                MUST(ds_forward(e, batch, &loss));
+                MUST(ds_backward(e));
+            }
+            MUST(ds_step(e));
+            const double exact = values(*expected.find("step" + std::to_string(k) + ".loss"))[0], error = std::fabs(loss - exact) / exact;
+            worst.loss = std::max(worst.loss, error);
+            if (!low()) check(error <= 1e-5, name + " loss of step " + std::to_string(k), error, 1e-5);
+        }
+        for (const TensorView& t : expected.tensors()) {
+            if (!t.name.starts_with("param.")) continue;
+            const std::string param = t.name.substr(6);
+            ds_tensor* w = nullptr;
+            MUST(ds_param_get(e, param.c_str(), DS_WEIGHT, &w));
+            const auto found = values(w), exact = values(t);
+            const double apart = largest(minus(found, exact)), error = relative(found, exact);
+            if (zero[param]) {
+                if (!low()) check(apart <= 3 * lr, name + " parameter " + param, apart, 3 * lr);
+                continue;
+            }
+            worst.param = std::max(worst.param, error);
+            if (!low()) check(error <= 1e-3, name + " parameter " + param, error, 1e-3);
+        }
+        std::printf("%-28s out %.2e loss %.2e grad %.2e param %.2e\n", name.c_str(), worst.out, worst.loss, worst.grad, worst.param);
+        return true;
+    }
+};
+
+double rms(const std::vector<double>& x) { return x.empty() ? 0 : norm(x) / std::sqrt(static_cast<double>(x.size())); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::string precision = argc > 1 ? argv[1] : "f32";
+    const std::string models = std::string(DSRT_TEST_DATA) + "/models";
+    const Json torch = *ds::parse_json(*ds::read_file(models + "/torch_errors.json"), "torch_errors.json");
+    std::map<std::string, std::vector<double>> ours, theirs;
+    std::vector<std::filesystem::path> folders;
+    for (const auto& entry : std::filesystem::directory_iterator(models))
+        if (entry.is_directory()) folders.push_back(entry.path());
+    std::sort(folders.begin(), folders.end());
+    for (const auto& folder : folders) {
+        Case one{folder.string(), precision, {}, {}};
+        one.run();
+        for (const auto& [kind, error] : {std::pair<const char*, double>{"out", one.worst.out}, {"loss", one.worst.loss}, {"grad", one.worst.grad}}) {
+            ours[kind].push_back(error);
+            theirs[kind].push_back(torch[folder.filename().string()]["bf16_autocast"][kind].get<double>());
+        }
+    }
+    if (precision != "f32")
+        for (const auto& [kind, errors] : ours) check(rms(errors) <= 1.5 * rms(theirs[kind]), precision + " errors of " + kind + " as rms over the models", rms(errors), 1.5 * rms(theirs[kind]));
+    std::printf("%d passed, %d failed\n", passed, failed);
+    return failed ? 1 : 0;
+}
