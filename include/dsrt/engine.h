@@ -55,7 +55,7 @@ DS_API ds_status ds_eval(ds_engine *e, const ds_batch *b, float *loss);
 /* Changes at run time what can be changed: "optimizer.params.lr", "gradient_clipping", "scheduler" ... json: the key's new value.
    DS_E_UNSUPPORTED: a key that is fixed at creation; DS_E_CONFIG: an unknown key or a bad value. Collective. */
 DS_API ds_status ds_engine_set(ds_engine *e, const char *key, const char *json);
-/* The effective value of a key, as JSON; "" is the whole effective config. ds_free. */
+/* The effective value of a key, as JSON; "" is the whole effective config, "client_state" what the loaded checkpoint held. ds_free. */
 DS_API ds_status ds_engine_get(ds_engine *e, const char *key, char **json);
 
 /* An output of the later of the last forward and the last eval, this process's rows in order, f32: logits, start_logits, end_logits,
@@ -64,7 +64,7 @@ DS_API ds_status ds_engine_get(ds_engine *e, const char *key, char **json);
 DS_API ds_status ds_output(ds_engine *e, const char *name, ds_tensor **out);
 
 /* A number about the run: loss (of the last micro-batch), lr (of the next update), momentum, loss_scale, grad_norm (before clipping),
-   global_steps, global_samples, skipped_steps, micro_steps, tokens_per_second, peak_bytes, plan_bytes ... Any thread, at any time. */
+   global_steps, global_samples, skipped_steps, micro_steps, tokens_per_second, peak_bytes, plan_bytes, steps_per_epoch ... Any thread, at any time. */
 DS_API ds_status ds_metric(const ds_engine *e, const char *name, double *value);
 
 /* Parameters, by index and name: the names of model.safetensors, tied weights once. Names and shapes live as long as the engine. */
@@ -90,6 +90,11 @@ DS_API ds_status ds_save(ds_engine *e, const char *dir, const char *tag, const c
 DS_API ds_status ds_load(ds_engine *e, const char *dir, const char *tag, const char *options_json);
 /* Writes a Hugging Face folder: config.json, model.safetensors, tokenizer files. Collective. */
 DS_API ds_status ds_export(ds_engine *e, const char *dir, const char *options_json);
+
+/* Writes a self-contained report.html: loss and learning-rate curves (resumed runs continue them), the memory plan and the timeline of a
+   training step. contents_json, or NULL, adds to it: {"title": text, "summary": [[name, text], ...], "charts": [{"title", "x_label",
+   "series": [{"name", "markers", "points": [[x, y], ...]}]}]}; a chart of a title that is there ("Loss") gets the series besides. */
+DS_API ds_status ds_report(ds_engine *e, const char *path, const char *contents_json);
 
 /* Hears of generated ids as they come. Non-zero stops generation; negative comes back as DS_E_USER. */
 typedef int32_t (*ds_token_fn)(const int32_t *ids, size_t n, void *user);

@@ -109,6 +109,16 @@ ds_status ds_load(ds_engine* e, const char* dir, const char* tag, const char* op
     });
 }
 
+ds_status ds_report(ds_engine* e, const char* path, const char* contents_json) {
+    return guard([&]() -> Status {
+        DS_USE(const auto engine, e);
+        DS_TRY(const std::string file, text_argument(path, "path"));
+        DS_REQUIRE(!file.empty(), "path must not be empty");
+        DS_CHECK(json_argument(contents_json, "contents_json").status());
+        return engine->engine->report(file, contents_json ? contents_json : "");
+    });
+}
+
 ds_status ds_export(ds_engine* e, const char* dir, const char* options_json) {
     return on_folder(e, dir, nullptr, options_json, [](Engine& engine, const std::string& folder, auto, std::string_view options) {
         return engine.export_folder(folder, options);

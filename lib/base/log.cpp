@@ -136,9 +136,10 @@ void deliver_log() {
             message = {Level::warn, "log", fmt::format("{} messages were lost", std::exchange(log.lost, 0))};
         }
         std::shared_ptr<LogSink> sink = log.sink;
+        const bool wanted = message.level >= log.level_of(message.component);  // by this sink: it may have changed since
         lock.unlock();
-        if (sink) (*sink)(message.level, message.component.c_str(), message.text.c_str());
-        else write_to_stderr(message);
+        if (wanted && sink) (*sink)(message.level, message.component.c_str(), message.text.c_str());
+        else if (wanted) write_to_stderr(message);
         sink.reset();  // may run the host's release
         lock.lock();
     }

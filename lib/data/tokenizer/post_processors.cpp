@@ -155,6 +155,8 @@ private:
     std::vector<TemplatePiece> single_, pair_;
 };
 
+bool is_id(const Json& json) { return json.is_number_integer() && json >= 0 && json < kMaxIds; }
+
 Result<std::vector<int32_t>> special_ids(const Json& stage, const std::string& name, const std::string& place) {
     const Json tokens = stage.value("special_tokens", Json::object());
     const auto found = tokens.is_object() ? tokens.find(name) : tokens.end();
@@ -163,7 +165,7 @@ Result<std::vector<int32_t>> special_ids(const Json& stage, const std::string& n
     DS_TRY(const Json* list, array_field(*found, "ids", where));
     std::vector<int32_t> ids;
     for (const Json& id : *list) {
-        if (!id.is_number_unsigned() || id.get<uint64_t>() >= static_cast<uint64_t>(kMaxIds))
+        if (!is_id(id))
             return fail(Code::E_CORRUPT, "{}.ids: {}; ids from 0 to {} are accepted", where, id.dump(), kMaxIds - 1);
         ids.push_back(id.get<int32_t>());
     }
@@ -199,7 +201,7 @@ Result<std::vector<TemplatePiece>> template_pieces(const Json& stage, const char
 // ["[SEP]", 102]
 Result<int32_t> token_pair(const Json& stage, const char* name, const std::string& place) {
     DS_TRY(const Json* pair, array_field(stage, name, place));
-    if (pair->size() != 2 || !(*pair)[1].is_number_unsigned() || (*pair)[1].get<uint64_t>() >= static_cast<uint64_t>(kMaxIds))
+    if (pair->size() != 2 || !is_id((*pair)[1]))
         return fail(Code::E_CORRUPT, "{}.{}: must be [token, id], but is {}", place, name, pair->dump().substr(0, 100));
     return (*pair)[1].get<int32_t>();
 }

@@ -1,0 +1,81 @@
+/* Graphs: building, and errors that name op, input and shapes. */
+#include "abi_test.h"
+
+static void a_small_model_can_be_built(void **state) {
+    const int64_t x_shape[2] = {-1, 4}, w_shape[2] = {4, 3};
+    int32_t x = -1, w = -1, y = -1, s = -1, in[2];
+    ds_graph *g = NULL;
+    (void)state;
+    assert_ok(ds_graph_create(&g));
+    assert_ok(ds_graph_input(g, "x", DS_F32, 2, x_shape, &x));
+    assert_ok(ds_graph_param(g, "w", DS_F32, 2, w_shape, "{\"type\": \"normal\", \"std\": 0.02}", &w));
+    in[0] = x;
+    in[1] = w;
+    assert_ok(ds_graph_op(g, "matmul", in, 2, NULL, &y, 1));
+    assert_ok(ds_graph_op(g, "mean", &y, 1, NULL, &s, 1));
+    assert_ok(ds_graph_output(g, "y", y));
+    assert_ok(ds_graph_loss(g, s));
+    ds_graph_destroy(g);
+}
+
+static void shape_errors_name_op_and_shapes(void **state) {
+    const int64_t x_shape[2] = {-1, 4}, w_shape[2] = {5, 3};
+    int32_t x = -1, w = -1, y = -1, in[2];
+    ds_graph *g = NULL;
+    (void)state;
+    assert_ok(ds_graph_create(&g));
+    assert_ok(ds_graph_input(g, "x", DS_F32, 2, x_shape, &x));
+    assert_ok(ds_graph_param(g, "w", DS_F32, 2, w_shape, NULL, &w));
+    in[0] = x;
+    in[1] = w;
+    assert_fails(DS_E_INVALID_ARGUMENT, "matmul", ds_graph_op(g, "matmul", in, 2, NULL, &y, 1));
+    assert_non_null(strstr(ds_last_error(), "4"));
+    assert_non_null(strstr(ds_last_error(), "5,3"));
+    in[0] = 1000;
+    assert_true(ds_graph_op(g, "matmul", in, 2, NULL, &y, 1) < 0);
+    assert_true(ds_graph_op(g, "matmull", in, 2, NULL, &y, 1) < 0);
+    assert_non_null(strstr(ds_last_error(), "matmul"));
+    assert_true(ds_graph_loss(g, 77) < 0);
+    assert_true(ds_graph_output(g, "y", -5) < 0);
+    assert_true(ds_graph_param(g, "v", DS_F32, 2, w_shape, "{\"type\": \"gaussian\"}", &w) < 0);
+    assert_non_null(strstr(ds_last_error(), "gaussian"));
+    /* What failed left no trace. */
+    in[0] = x;
+    assert_ok(ds_graph_op(g, "relu", in, 1, NULL, &y, 1));
+    ds_graph_destroy(g);
+}
+
+static void the_op_list_has_what_hosts_count_on(void **state) {
+    static const char *const ops[] = {"add", "sub", "mul", "div", "matmul", "transpose", "reshape", "slice", "concat", "sum", "mean", "gelu", "relu",
+                                      "silu", "tanh", "exp", "log", "sqrt", "softmax", "layernorm", "rmsnorm", "embedding", "rope", "attention",
+                                      "cross_entropy", "dropout", "cast"};
+    char *json = NULL, quoted[64];
+    size_t i;
+    (void)state;
+    assert_ok(ds_graph_ops_json(&json));
+    for (i = 0; i < sizeof(ops) / sizeof(ops[0]); ++i) {
+        snprintf(quoted, sizeof(quoted), "\"%s\"", ops[i]);
+        if (!strstr(json, quoted)) fail_msg("%s is missing", ops[i]);
+    }
+    ds_free(json);
+}
+
+static void text_is_parsed_or_told_where_it_fails(void **state) {
+    ds_graph *g = NULL;
+    (void)state;
+    assert_ok(ds_graph_parse("graph m(%x: f32[rows,4], param %w: f32[4,3] normal 0.02) {\n"
+                             "  %y = matmul %x, %w : f32[rows,3]\n"
+                             "  output y = %y\n"
+                             "}\n", &g));
+    ds_graph_destroy(g);
+    assert_true(ds_graph_parse("graph m(%x: f32[rows,4]) {\n  %y = nonsense %x\n}\n", &g) < 0);
+    assert_null(g);
+    assert_non_null(strstr(ds_last_error(), "nonsense"));
+    assert_fails(DS_E_INVALID_ARGUMENT, "text", ds_graph_parse(NULL, &g));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {TEST(a_small_model_can_be_built), TEST(shape_errors_name_op_and_shapes),
+                                       TEST(the_op_list_has_what_hosts_count_on), TEST(text_is_parsed_or_told_where_it_fails)};
+    return RUN(tests);
+}
