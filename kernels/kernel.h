@@ -109,6 +109,8 @@ Result<Prepared> simple(const Request&) { return Prepared{{phase}, nullptr, 0}; 
 
 // Counter-based random numbers (Philox-4x32-10, Salmon et al. 2011): draw i of op `salt` at `runtime`, uniform in [0, 1).
 float uniform_draw(const Runtime& runtime, uint64_t salt, uint64_t index);
+// Draws 4 block to 4 block + 3, for the price of one.
+void uniform_block(const Runtime& runtime, uint64_t salt, uint64_t block, float out[4]);
 
 #define DS_KERNEL(device, op) namespace device { extern const KernelList op; }
 #include "kernels/kernels.def"

@@ -106,18 +106,29 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
 }
 
 Status Engine::load_weights() {
-    std::atomic<size_t> next{0};
-    workers_->run([&](Team) {
-        auto& all = params_->all();
-        for (size_t i = next.fetch_add(1); i < all.size(); i = next.fetch_add(1))
-            if (all[i].init.type == Init::Type::ones || !weights_come_from_a_folder()) params_->initialise(all[i], static_cast<uint64_t>(config_.seed));
-    });
+    if (weights_come_from_a_folder()) return load_folder(model_folder_, "", model_->base_prefix);
+    std::vector<Param*> all;
+    for (Param& p : params_->all()) all.push_back(&p);
+    initialise(all);
     if (options_.graph) {
         for (const HostGraph::Embedded& part : options_.graph->models())
             if (!part.random) DS_CHECK(load_folder(part.folder, part.prefix, part.base_prefix));
-        return ok();
     }
-    return weights_come_from_a_folder() ? load_folder(model_folder_, "", model_->base_prefix) : ok();
+    return ok();
+}
+
+void Engine::initialise(const std::vector<Param*>& fresh) {
+    constexpr int64_t chunk = 1 << 16;
+    std::vector<std::pair<const Param*, int64_t>> pieces;
+    for (const Param* p : fresh)
+        for (int64_t at = 0; at < p->count; at += chunk) pieces.emplace_back(p, at);
+    std::atomic<size_t> next{0};
+    workers_->run([&](Team) {
+        for (size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1)) {
+            const auto& [p, at] = pieces[i];
+            params_->initialise(*p, static_cast<uint64_t>(config_.seed), at, std::min(at + chunk, p->count));
+        }
+    });
 }
 
 bool Engine::weights_come_from_a_folder() const { return !options_.graph && !model_folder_.empty() && !config_.random_init; }
@@ -136,7 +147,7 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
         const TensorView* view = folder.find(name);
         if (!view) {
             missing.push_back(p.name);
-            params_->initialise(p, static_cast<uint64_t>(config_.seed));
+            initialise({&p});
             continue;
         }
         if (view->shape != p.shape) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but config.json makes it {}", path, name, view->shape, p.shape);

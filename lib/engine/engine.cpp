@@ -100,13 +100,17 @@ Status Engine::run_forward(Pass& pass) {
     });
     fill_inputs(pass);
     const Runtime runtime{static_cast<uint64_t>(config_.seed), pass.draw};
-    return run_part(*pass.plan, Plan::Part::forward, runtime);
+    return run_part(*pass.plan, Plan::Part::forward, runtime, pass.train);
 }
 
-Status Engine::run_part(Plan& plan, Plan::Part part, const Runtime& runtime) {
-    if (dump_dir_.empty()) return plan.run(part, runtime, *workers_, options_.cancel.get());
+Status Engine::run_part(Plan& plan, Plan::Part part, const Runtime& runtime, bool train) {
+    const bool records = train && records_this_step();
+    if (dump_dir_.empty() && !records) return plan.run(part, runtime, *workers_, options_.cancel.get());
     std::vector<Span> timeline;
+    const double offset_us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - step_began_).count();
     DS_CHECK(plan.run(part, runtime, *workers_, options_.cancel.get(), &timeline));
+    if (records) record_spans(plan, timeline, offset_us);
+    if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";
     for (const Span& span : timeline) text += fmt::format("{} {} {:.1f} {:.1f}\n", span.thread, span.name, span.start_us, span.end_us);
     return write_file_atomically(std::filesystem::path(dump_dir_) / (plan.graph().name + (part == Plan::Part::forward ? ".forward" : ".backward") + ".timeline.txt"), text);
@@ -173,7 +177,7 @@ Status Engine::write_seed(const Plan& plan, const std::string& name, const HostT
 Status Engine::run_backward(const std::map<std::string, HostTensor>& seeds, int64_t weight) {
     for (const auto& [name, value] : seeds) DS_CHECK(write_seed(*pending_->plan, name, value));
     const Runtime runtime{static_cast<uint64_t>(config_.seed), pending_->draw};
-    if (Status status = run_part(*pending_->plan, Plan::Part::backward, runtime); !status.ok()) {
+    if (Status status = run_part(*pending_->plan, Plan::Part::backward, runtime, true); !status.ok()) {
         clear_gradients();  // some of them were added to, others not
         pending_.reset();
         return status;

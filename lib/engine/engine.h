@@ -21,6 +21,7 @@
 #include "lr/loss_scale.h"
 #include "lr/schedule.h"
 #include "passes/pass.h"
+#include "telemetry/report.h"
 
 namespace ds {
 
@@ -64,6 +65,8 @@ public:
     Status save(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json);
     Status load(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json);
     Status export_folder(std::string_view dir, std::string_view options_json);
+    // report.cpp: report.html; contents_json: what the host adds, as ds_report takes it
+    Status report(std::string_view path, std::string_view contents_json);
     // generate.cpp
     Result<std::vector<int32_t>> generate(std::span<const int32_t> prompt, std::string_view options_json, const std::function<int(std::span<const int32_t>)>& on_token);
 
@@ -92,13 +95,20 @@ private:
     static Result<std::shared_ptr<Engine>> prepare(std::optional<std::string_view> config, const HostOptions& options);  // all but weights
     Status make_the_program();
     Status load_weights();
+    void initialise(const std::vector<Param*>& fresh);
     Status make_optimizer_parts();
 
     Result<Plan*> plan_for(const PlanKey& key);
     Status usable() const;
     const char* no_forward() const { return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from"; }
     Status run_forward(Pass& pass);
-    Status run_part(Plan& plan, Plan::Part part, const Runtime& runtime);
+    Status run_part(Plan& plan, Plan::Part part, const Runtime& runtime, bool train);
+    bool records_this_step() const;
+    void record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us);
+    void record_point(double loss, double lr);
+    Json save_curve() const;
+    void restore_curve(const Json& saved);
+    std::vector<MemoryBlock> memory_blocks(const Plan& plan) const;
     Status run_backward(const std::map<std::string, HostTensor>& seeds, int64_t weight);
     Result<float> loss_of(const Pass& pass) const;
     PlanKey key_of(const Packed& packed, bool train) const;
@@ -159,6 +169,11 @@ private:
     double step_loss_sum_ = 0, step_loss_weight_ = 0;
     int64_t tokens_in_step_ = 0, total_tokens_ = 0;
     std::chrono::steady_clock::time_point step_began_ = std::chrono::steady_clock::now();
+    struct CurvePoint { int64_t step; double loss, lr; };
+    std::vector<CurvePoint> curve_;        // for the report
+    int64_t curve_stride_ = 1, steps_here_ = 0, recorded_step_ = -1;  // steps_here_: since this engine was made
+    std::vector<Span> timeline_;           // of the step recorded_step_
+    const Plan* recorded_plan_ = nullptr;
     bool broken_ = false;                  // a failure in the middle of an update: only load and destroy are legal
 
     mutable std::mutex metrics_mutex_;

@@ -55,6 +55,7 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
         state["counters"] = {{"global_steps", global_steps_}, {"skipped_steps", skipped_steps_}, {"micro_steps", micro_steps_}, {"global_samples", global_samples_},
                              {"updates", updates_}, {"draws", draws_}, {"tokens", total_tokens_}};
         state["seed"] = config_.seed;
+        state["curve"] = save_curve();
         state["optimizer"] = options_.optimizer ? "host" : config_.optimizer.type;
         if (schedule_) state["schedule"] = schedule_->state();
         if (scaler_) state["loss_scale"] = scaler_->state();
@@ -116,6 +117,7 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
         updates_ = counters.value("updates", int64_t{0});
         draws_ = counters.value("draws", uint64_t{0});
         total_tokens_ = counters.value("tokens", int64_t{0});
+        restore_curve(state.value("curve", Json::object()));
         if (data_.expired()) pending_data_ = state.value("data", Json());
     }
     client_state_ = state.value("client_state", Json());
@@ -129,6 +131,10 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
 
 void Engine::attach_data(std::weak_ptr<DataSource> data) {
     data_ = std::move(data);
+    if (const auto source = data_.lock()) {
+        const int64_t batches = source->batches_per_epoch().value_or(0);
+        put_metric("steps_per_epoch", static_cast<double>(config_.steps_per_epoch.value_or((batches + config_.batch.accumulation - 1) / config_.batch.accumulation)));
+    }
     // A checkpoint that was loaded before its data was opened.
     if (const auto source = data_.lock(); source && !pending_data_.is_null()) {
         if (const Status status = source->restore(pending_data_); !status.ok()) log(Level::warn, "data", "the checkpoint's cursor does not fit this data and is not used: {}", status.message());

@@ -123,21 +123,26 @@ void ParamStore::refresh_low(const Param& p) {
     if (p.low_type) convert(weight(p), DType::f32, low(p), *p.low_type, p.count);
 }
 
-void ParamStore::initialise(const Param& p, uint64_t seed) {
-    float* w = weight(p);
+void ParamStore::initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end) {
     uint64_t salt = 0xcbf29ce484222325u;  // FNV-1a of the name: each parameter draws its own numbers, wherever it lies
     for (const char c : p.name) salt = (salt ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
     const Runtime runtime{seed, 0};
-    for (int64_t i = 0; i < p.count; ++i) {
-        const auto draw = [&](int k) { return static_cast<double>(uniform_draw(runtime, salt, static_cast<uint64_t>(2 * i + k))); };
-        switch (p.init.type) {
-        case Init::Type::zeros: w[i] = 0; break;
-        case Init::Type::ones: w[i] = 1; break;
-        case Init::Type::uniform: w[i] = static_cast<float>((2 * draw(0) - 1) * p.init.scale); break;
-        case Init::Type::normal:  // Box, Muller 1958
-            w[i] = static_cast<float>(p.init.scale * std::sqrt(-2 * std::log(1 - draw(0))) * std::cos(2 * std::numbers::pi * draw(1)));
-            break;
+    const auto scale = static_cast<float>(p.init.scale);
+    float* w = weight(p);
+    if (p.init.type <= Init::Type::ones) return std::fill(w + begin, w + end, p.init.type == Init::Type::ones ? 1.0f : 0.0f);
+    for (int64_t at = begin; at < end; at += 4) {
+        float draws[4];
+        uniform_block(runtime, salt, static_cast<uint64_t>(at / 4), draws);
+        if (p.init.type == Init::Type::uniform) {
+            for (float& x : draws) x = (2 * x - 1) * scale;
+        } else {  // Box, Muller 1958: two normal numbers from two uniform ones
+            for (int i = 0; i < 4; i += 2) {
+                const float radius = scale * std::sqrt(-2 * std::log(1 - draws[i])), angle = 2 * std::numbers::pi_v<float> * draws[i + 1];
+                draws[i] = radius * std::cos(angle);
+                draws[i + 1] = radius * std::sin(angle);
+            }
         }
+        std::copy_n(draws, std::min<int64_t>(4, end - at), w + at);
     }
 }
 

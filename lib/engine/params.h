@@ -62,7 +62,8 @@ public:
     Status need_state();                                   // before the first update, or to load one
     Status need_low(Param& p, DType type);
     void refresh_low(const Param& p);                      // after the weight changed other than by the optimizer
-    void initialise(const Param& p, uint64_t seed);
+    // Elements [begin, end) of a fresh parameter; begin is a multiple of 4. What they become does not depend on how the work is cut.
+    void initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end);
     int64_t total_elements() const { return total_; }
     bool has_state() const { return states_.data() != nullptr; }
 

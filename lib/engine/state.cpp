@@ -30,7 +30,7 @@ void Engine::publish() {
              {"parameters", static_cast<double>(params_->total_elements())}, {"threads", static_cast<double>(workers_->size())}})
         put_metric(name, value);
     std::lock_guard lock(metrics_mutex_);
-    for (const char* name : {"loss", "tokens_per_second", "step_seconds", "data_wait_seconds"}) metrics_.try_emplace(name, 0.0);
+    for (const char* name : {"loss", "tokens_per_second", "step_seconds", "data_wait_seconds", "steps_per_epoch"}) metrics_.try_emplace(name, 0.0);
     if (const auto data = data_.lock()) metrics_["data_wait_seconds"] = data->wait_seconds();
 }
 
@@ -71,6 +71,7 @@ Status Engine::set(std::string_view key, std::string_view json) {
 
 Result<std::string> Engine::get(std::string_view key) {
     if (key == "optimizer.params.lr" && schedule_) return Json(schedule_->lr(params_->groups().size() - 1)).dump();
+    if (key == "client_state") return client_state_.dump();
     DS_TRY(const Json value, ds::get(config_, key));
     return value.dump();
 }

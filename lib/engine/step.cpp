@@ -125,7 +125,12 @@ Status Engine::step() {
     const bool overflow = config_.skip_on_overflow && !std::isfinite(norm);
     if (!overflow) {
         const double clipped = factor * clip_factor(norm, config_.clipping.norm);
+        const auto begin = std::chrono::steady_clock::now();
         DS_CHECK(update(clipped, config_.clipping.value));
+        if (records_this_step() && recorded_plan_) {
+            const auto at = [&](auto time) { return std::chrono::duration<double, std::micro>(time - step_began_).count(); };
+            record_spans(*recorded_plan_, {{0, "update", at(begin), at(std::chrono::steady_clock::now())}}, 0);
+        }
         ++updates_;
     }
     finish_step(overflow);
@@ -133,6 +138,7 @@ Status Engine::step() {
 }
 
 void Engine::finish_step(bool skipped) {
+    record_point(step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : std::nan(""), schedule_->lr(params_->groups().size() - 1));
     if (scaler_) scaler_->update(skipped);
     if (skipped) ++skipped_steps_;
     else schedule_->step();

@@ -1,0 +1,139 @@
+// report.html of a run: the curves that the engine and the host kept, the memory plan of a training step, and the timeline of one.
+//
+// Curves are thinned as they grow: every stride-th step is kept, and the stride doubles when the list is full, so a long run costs no more than a
+// short one and a resumed run, which finds them in its checkpoint, continues them.
+#include "telemetry/report.h"
+
+#include <bit>
+#include <cmath>
+
+#include "engine/engine.h"
+
+namespace ds {
+namespace {
+
+constexpr size_t kMostPoints = 4096;
+
+Status bad(const char* what, const Json& found) { return fail(Code::E_INVALID_ARGUMENT, "ds_report: {}, not {}", what, found.dump()); }
+
+Status read_series(const Json& given, Chart& chart) {
+    if (!given.is_object() || !given.contains("points") || !given["points"].is_array()) return bad("a series must be an object with \"name\" and \"points\"", given);
+    Series series{given.value("name", ""), {}, given.value("markers", false)};
+    for (const Json& point : given["points"]) {
+        if (!point.is_array() || point.size() != 2 || !point[0].is_number() || !(point[1].is_number() || point[1].is_null())) return bad("a point must be [x, y], two numbers", point);
+        series.points.push_back({point[0].get<double>(), point[1].is_null() ? NAN : point[1].get<double>()});
+    }
+    chart.series.push_back(std::move(series));
+    return ok();
+}
+
+// A chart of the same title is added to.
+Status read_chart(const Json& given, ReportData& report) {
+    if (!given.is_object() || !given.contains("title") || !given["title"].is_string()) return bad("a chart must be an object with \"title\" and \"series\"", given);
+    const auto title = given["title"].get<std::string>();
+    auto chart = std::find_if(report.charts.begin(), report.charts.end(), [&](const Chart& c) { return c.title == title; });
+    if (chart == report.charts.end()) chart = report.charts.insert(chart, Chart{title, given.value("x_label", "step"), {}});
+    for (const Json& series : given.value("series", Json::array())) DS_CHECK(read_series(series, *chart));
+    return ok();
+}
+
+Status read_given(std::string_view text, ReportData& report) {
+    if (text.empty()) return ok();
+    DS_TRY(const Json given, parse_json(text, "ds_report: contents"));
+    if (!given.is_object()) return bad("contents must be an object", given);
+    for (const auto& [key, value] : given.items()) {
+        if (key == "title" && value.is_string()) report.title = value.get<std::string>();
+        else if (key == "summary" && value.is_array()) {
+            for (const Json& line : value) {
+                if (!line.is_array() || line.size() != 2 || !line[0].is_string() || !line[1].is_string()) return bad("a line of the summary must be [name, text]", line);
+                report.summary.emplace_back(line[0].get<std::string>(), line[1].get<std::string>());
+            }
+        } else if (key == "charts" && value.is_array()) {
+            for (const Json& chart : value) DS_CHECK(read_chart(chart, report));
+        } else return fail(Code::E_INVALID_ARGUMENT, "ds_report: {}: accepted are title (a text), summary (a list of [name, text]) and charts (a list)", key);
+    }
+    return ok();
+}
+
+}  // namespace
+
+// Steps 2, 4, 8, 16 ...: a short run has one to show, and a long one shows its steady state.
+bool Engine::records_this_step() const { return steps_here_ > 0 && std::has_single_bit(static_cast<uint64_t>(steps_here_ + 1)); }
+
+void Engine::record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us) {
+    if (micro_in_step_ == 0 && recorded_step_ != steps_here_) {
+        timeline_.clear();
+        recorded_step_ = steps_here_;
+        recorded_plan_ = &plan;
+    }
+    for (Span span : spans) {
+        span.start_us += offset_us;
+        span.end_us += offset_us;
+        timeline_.push_back(span);
+    }
+}
+
+void Engine::record_point(double loss, double lr) {
+    if (steps_here_++, global_steps_ % curve_stride_) return;
+    curve_.push_back({global_steps_, loss, lr});
+    if (curve_.size() < kMostPoints) return;
+    curve_stride_ *= 2;
+    std::erase_if(curve_, [&](const CurvePoint& p) { return p.step % curve_stride_ != 0; });
+}
+
+Json Engine::save_curve() const {
+    Json points = Json::array();
+    for (const CurvePoint& p : curve_) points.push_back({p.step, std::isfinite(p.loss) ? Json(p.loss) : Json(), p.lr});
+    return {{"stride", curve_stride_}, {"points", std::move(points)}};
+}
+
+void Engine::restore_curve(const Json& saved) {
+    curve_.clear();
+    curve_stride_ = saved.value("stride", int64_t{1});
+    for (const Json& p : saved.value("points", Json::array())) curve_.push_back({p.at(0).get<int64_t>(), p.at(1).is_null() ? NAN : p.at(1).get<double>(), p.at(2).get<double>()});
+}
+
+Status Engine::report(std::string_view path, std::string_view contents_json) {
+    ReportData report;
+    report.title = model_ ? model_->family : "dsrt";
+    if (!curve_.empty()) {
+        Series loss{"training", {}, false}, lr{"learning rate", {}, false};
+        for (const CurvePoint& p : curve_) {
+            loss.points.push_back({static_cast<double>(p.step), p.loss});
+            lr.points.push_back({static_cast<double>(p.step), p.lr});
+        }
+        report.charts = {{"Loss", "step", {std::move(loss)}}, {"Learning rate", "step", {std::move(lr)}}};
+    }
+    DS_CHECK(read_given(contents_json, report));
+    const Plan* plan = recorded_plan_;
+    for (const auto& [key, candidate] : plans_)
+        if (key.train && !recorded_plan_ && (!plan || candidate->arena_bytes() > plan->arena_bytes())) plan = candidate.get();
+    if (plan) report.memory = memory_blocks(*plan);
+    for (const Span& span : timeline_) report.timeline.push_back({span.thread, span.name, span.start_us, span.end_us, ""});
+    return write_report(std::filesystem::path(path), report);
+}
+
+// What stays from step to step lies below, the plan's working memory above it.
+std::vector<MemoryBlock> Engine::memory_blocks(const Plan& plan) const {
+    std::vector<MemoryBlock> blocks;
+    const auto nodes = static_cast<int64_t>(plan.graph().nodes.size());
+    int64_t first_backward = nodes, base = 0, weights = 0, gradients = 0, state = 0, low = 0;
+    for (int64_t i = nodes - 1; i >= 0; --i)
+        if (plan.graph().nodes[static_cast<size_t>(i)].backward) first_backward = i;
+    for (const Param& p : params_->all()) {
+        weights += p.count * 4;
+        gradients += p.trainable ? p.count * 4 : 0;
+        low += p.low_type ? p.count * 2 : 0;
+        for (const StateDef& def : p.state_defs) state += elements(def.shape) * 4;
+    }
+    for (const auto& [name, bytes] : {std::pair<const char*, int64_t>{"weights", weights}, {"gradients", gradients}, {"optimizer state", state}, {"low-precision weights", low}})
+        if (bytes) blocks.push_back({name, name, std::exchange(base, base + bytes), bytes, 0, nodes - 1});
+    for (const Group& g : plan.memory().groups) {
+        if (!in_arena(g) || g.arena_offset < 0 || g.bytes == 0) continue;
+        const char* kind = g.kind == Kind::input ? "inputs" : g.first < first_backward && g.last >= first_backward ? "kept for the backward pass" : g.first < first_backward ? "forward" : "backward";
+        blocks.push_back({g.name, kind, base + g.arena_offset, g.bytes, g.first, g.last});
+    }
+    return blocks;
+}
+
+}  // namespace ds

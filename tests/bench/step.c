@@ -1,0 +1,89 @@
+/* Times whole training steps (forward, backward, update) through the public ABI, on models built from their configs with random weights.
+   Usage: bench_step gpt2|llama110m|bert B T f32|bf16 [steps] [threads] [json merged over the config]
+   Prints one JSON line: median and minimum seconds a step, tokens a second, peak resident memory, first and last loss. */
+#define _POSIX_C_SOURCE 200809L
+#include <dsrt/dsrt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+static const char *const models[][2] = {
+    {"gpt2", "{\"model_type\":\"gpt2\",\"architectures\":[\"GPT2LMHeadModel\"],\"resid_pdrop\":0,\"embd_pdrop\":0,\"attn_pdrop\":0}"},
+    {"llama110m", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":768,\"intermediate_size\":2048,\"num_hidden_layers\":12,"
+                  "\"num_attention_heads\":12,\"num_key_value_heads\":4,\"vocab_size\":32000,\"max_position_embeddings\":2048,\"tie_word_embeddings\":true}"},
+    {"bert", "{\"model_type\":\"bert\",\"architectures\":[\"BertForSequenceClassification\"],\"hidden_dropout_prob\":0,\"attention_probs_dropout_prob\":0,\"num_labels\":2}"}};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+static int ascending(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+static void must(ds_status s, const char *what) {
+    if (s >= 0) return;
+    fprintf(stderr, "%s: %s: %s\n", what, ds_status_name(s), ds_last_error());
+    exit(1);
+}
+static void put(ds_batch *b, const char *name, int32_t ndim, int64_t rows, int64_t columns, int32_t below) {
+    int64_t shape[2], n = ndim == 2 ? rows * columns : rows;
+    int32_t *ids = malloc(sizeof *ids * (size_t)n);
+    ds_tensor *t;
+    for (int64_t i = 0; i < n; ++i) ids[i] = rand() % below;
+    shape[0] = rows;
+    shape[1] = columns;
+    must(ds_tensor_create(DS_I32, ndim, shape, ids, sizeof *ids * (size_t)n, &t), "tensor");
+    must(ds_batch_set(b, name, t), "batch");
+    ds_tensor_destroy(t);
+    free(ids);
+}
+
+int main(int argc, char **argv) {
+    const char *model = argc > 1 ? argv[1] : "gpt2", *dtype = argc > 4 ? argv[4] : "f32";
+    const int64_t rows = argc > 2 ? atoll(argv[2]) : 4, length = argc > 3 ? atoll(argv[3]) : 64;
+    const int steps = argc > 5 ? atoi(argv[5]) : 12, threads = argc > 6 ? atoi(argv[6]) : 2;
+    const char *config_json = NULL;
+    for (size_t i = 0; i < sizeof models / sizeof *models; ++i)
+        if (strcmp(models[i][0], model) == 0) config_json = models[i][1];
+    if (!config_json) return fprintf(stderr, "unknown model %s\n", model), 1;
+    const int vocabulary = strcmp(model, "gpt2") == 0 ? 50257 : strcmp(model, "bert") == 0 ? 30522 : 32000;
+    char config[4096];
+    snprintf(config, sizeof config, "{\"model\": %s, \"train_batch_size\": %lld, \"gradient_clipping\": 0, \"threads\": %d, \"bf16\": {\"enabled\": %s},"
+             "\"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 1e-4, \"weight_decay\": 0.01}}%s%s}", config_json, (long long)rows, threads,
+             strcmp(dtype, "bf16") == 0 ? "true" : "false", argc > 7 ? "," : "", argc > 7 ? argv[7] : "");
+    ds_engine *e;
+    ds_batch *b;
+    double *times = malloc(sizeof *times * (size_t)steps), create = now();
+    must(ds_engine_create(config, NULL, &e), "engine");
+    create = now() - create;
+    must(ds_batch_create(&b), "batch");
+    put(b, "input_ids", 2, rows, length, vocabulary);
+    if (strcmp(model, "bert") == 0) put(b, "labels", 1, rows, 0, 2);
+    else put(b, "labels", 2, rows, length, vocabulary);
+    float loss = 0, first = 0;
+    for (int i = 0; i < steps; ++i) {
+        const double begin = now();
+        must(ds_forward(e, b, &loss), "forward");
+        must(ds_backward(e), "backward");
+        must(ds_step(e), "step");
+        times[i] = now() - begin;
+        if (i == 0) first = loss;
+    }
+    const double first_step = times[0];
+    const int warm = steps > 4 ? 3 : 0;
+    qsort(times + warm, (size_t)(steps - warm), sizeof *times, ascending);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    const double median = times[warm + (steps - warm) / 2];
+    double plan = 0;
+    ds_metric(e, "plan_bytes", &plan);
+    printf("{\"peer\": \"dsrt %s\", \"model\": \"%s\", \"B\": %lld, \"T\": %lld, \"dtype\": \"%s\", \"threads\": %d, \"median_s\": %.4f, \"min_s\": %.4f, \"first_s\": %.4f, \"create_s\": %.4f,"
+           " \"tokens_per_s\": %.1f, \"peak_rss_mib\": %ld, \"plan_mib\": %.0f, \"loss0\": %.6f, \"lossN\": %.6f}\n",
+           ds_version(), model, (long long)rows, (long long)length, dtype, threads, median, times[warm], first_step, create, (double)(rows * length) / median, usage.ru_maxrss / 1024,
+           plan / 1048576, (double)first, (double)loss);
+    ds_batch_destroy(b);
+    ds_engine_destroy(e);
+    free(times);
+    return 0;
+}
