@@ -71,8 +71,12 @@ HWY_AFTER_NAMESPACE();
 namespace ds::cpu {
 namespace {
 
-#define DS_PHASE1(name) HWY_EXPORT(name##_f32); void name##_phase(const Call& call, Team team) { map1(call, team, HWY_DYNAMIC_DISPATCH(name##_f32)); }
-#define DS_PHASE2(name) HWY_EXPORT(name##_f32); void name##_phase(const Call& call, Team team) { map2(call, team, HWY_DYNAMIC_DISPATCH(name##_f32)); }
+#define DS_PHASE1(name)     \
+    HWY_EXPORT(name##_f32); \
+    void name##_phase(const Call& call, Team team) { map1(call, team, HWY_DYNAMIC_DISPATCH(name##_f32)); }
+#define DS_PHASE2(name)     \
+    HWY_EXPORT(name##_f32); \
+    void name##_phase(const Call& call, Team team) { map2(call, team, HWY_DYNAMIC_DISPATCH(name##_f32)); }
 DS_PHASE1(relu) DS_PHASE1(tanh) DS_PHASE1(silu) DS_PHASE1(gelu) DS_PHASE1(gelu_tanh)
 DS_PHASE2(relu_grad) DS_PHASE2(tanh_grad) DS_PHASE2(silu_grad) DS_PHASE2(gelu_grad) DS_PHASE2(gelu_tanh_grad)
 
@@ -89,7 +93,8 @@ constexpr KernelImpl kGeluGrad[] = {{"simd_tanh", tanh_form, simd<gelu_tanh_grad
 
 }  // namespace
 
-const KernelList relu{kRelu}, relu_grad{kReluGrad}, tanh{kTanh}, tanh_grad{kTanhGrad}, silu{kSilu}, silu_grad{kSiluGrad}, gelu{kGelu}, gelu_grad{kGeluGrad};
+const KernelList relu{kRelu}, relu_grad{kReluGrad}, tanh{kTanh}, tanh_grad{kTanhGrad}, silu{kSilu}, silu_grad{kSiluGrad}, gelu{kGelu},
+    gelu_grad{kGeluGrad};
 
 }  // namespace ds::cpu
 #endif

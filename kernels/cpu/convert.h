@@ -1,5 +1,5 @@
-// Rows of f32, bf16 and f16 as f32 and back (round to nearest even), with SIMD. Kernels of this folder compute in f32 on short blocks that stay in
-// the first cache: `read` and `Out` convert a block where the tensor is not f32 and cost nothing where it is.
+// Rows of f32, bf16 and f16 as f32 and back (round to nearest even), with SIMD. Kernels of this folder compute in f32 on short blocks that
+// stay in the first cache: `read` and `Out` convert a block where the tensor is not f32 and cost nothing where it is.
 #pragma once
 
 #include <cstddef>

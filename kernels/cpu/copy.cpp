@@ -1,4 +1,5 @@
-// Ops that only move elements, of any type: copy, transpose, slice, split, concat, broadcast, fill. Each is a copy between two strided boxes.
+// Ops that only move elements, of any type: copy, transpose, slice, split, concat, broadcast, fill. Each is a copy between two strided
+// boxes.
 #include <algorithm>
 
 #include "kernels/cpu/strided.h"

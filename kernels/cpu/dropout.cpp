@@ -15,7 +15,8 @@ namespace ds::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// n elements whose draws have indices `index` and on, which share the upper half. Whole blocks of the generator in the middle, single draws at the ends.
+// n elements whose draws have indices `index` and on, which share the upper half. Whole blocks of the generator in the middle, single draws
+// at the ends.
 void drop(const float* x, float* y, int64_t n, uint64_t index, const uint32_t* keys, float p, float scale) {
     const VU high = hn::Set(du, static_cast<uint32_t>(index >> 32)), block_high = hn::Set(du, static_cast<uint32_t>(index >> 34));
     const V limit = hn::Set(d, p), s = hn::Set(d, scale);
@@ -54,7 +55,8 @@ void phase(const Call& call, Team team) {
     const Tensor &x = call.in[0], &tokens = call.in[1], &y = call.out[0];
     const Dropout& a = call.attr<Dropout>();
     const Runtime& runtime = *call.runtime;
-    const uint32_t keys[] = {static_cast<uint32_t>(runtime.seed), static_cast<uint32_t>(runtime.seed >> 32) ^ static_cast<uint32_t>(runtime.step >> 32),
+    const uint32_t keys[] = {static_cast<uint32_t>(runtime.seed),
+                             static_cast<uint32_t>(runtime.seed >> 32) ^ static_cast<uint32_t>(runtime.step >> 32),
                              static_cast<uint32_t>(runtime.step), static_cast<uint32_t>(a.salt)};
     const float p = static_cast<float>(a.p), scale = static_cast<float>(1 / (1 - a.p));
     const auto function = HWY_DYNAMIC_DISPATCH(drop);
@@ -66,7 +68,8 @@ void phase(const Call& call, Team team) {
         const uint64_t index = token * static_cast<uint64_t>(columns) + static_cast<uint64_t>(column);
         const Out out(y, row, column, to);
         const float* source = read(x, row, column, n, from);
-        const int64_t before = static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(n), (uint64_t{1} << 32) - (index & 0xffffffffu)));
+        const int64_t before =
+            static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(n), (uint64_t{1} << 32) - (index & 0xffffffffu)));
         function(source, out.data(), before, index, keys, p, scale);
         if (before < n) function(source + before, out.data() + before, n - before, index + static_cast<uint64_t>(before), keys, p, scale);
         out.done(n);

@@ -153,7 +153,8 @@ void cast_any_phase(const Call& call, Team team) {
     const Tensor &x = call.in[0], &y = call.out[0];
     const auto [begin, end] = team.part(y.rows());
     for (int64_t row = begin; row < end; ++row)
-        convert(x.as<std::byte>() + row * x.row_stride * size_of(x.dtype), x.dtype, y.as<std::byte>() + row * y.row_stride * size_of(y.dtype), y.dtype, y.columns());
+        convert(x.as<std::byte>() + row * x.row_stride * size_of(x.dtype), x.dtype,
+                y.as<std::byte>() + row * y.row_stride * size_of(y.dtype), y.dtype, y.columns());
 }
 
 constexpr KernelImpl kExp[] = {{"simd", floats_only, simd<exp_phase>}};

@@ -1,4 +1,5 @@
-// Drives f32 block functions over whole tensors of any float type: flat where every operand is dense, else row by row; a team splits the blocks.
+// Drives f32 block functions over whole tensors of any float type: flat where every operand is dense, else row by row; a team splits the
+// blocks.
 #pragma once
 
 #include "kernels/cpu/convert.h"

@@ -1,7 +1,8 @@
 // layernorm (Ba, Kiros, Hinton 2016, arXiv 1607.06450):  y = (x - mean) rstd weight + bias,  rstd = 1 / sqrt(var + eps)
 // rmsnorm (Zhang, Sennrich 2019, arXiv 1910.07467):      y = x rstd weight,                  rstd = 1 / sqrt(mean of x^2 + eps)
 // Gradients, with z the normalised x and g = dy weight:  dx = rstd (g - mean g - z mean(g z))  (rmsnorm lacks mean g),
-// dweight = sum over rows of dy z, dbias = sum of dy. Those sums go through partial sums of row blocks whose number depends on the shape alone.
+// dweight = sum over rows of dy z, dbias = sum of dy. Those sums go through partial sums of row blocks whose number depends on the shape
+// alone.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/norm.cpp"
 #include <hwy/foreach_target.h>
@@ -17,7 +18,8 @@ namespace HWY_NAMESPACE {
 namespace {
 
 // Two passes for the variance: it is exact to rounding even where the mean is large.
-void layernorm_row(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* y, float* mean_out, float* rstd_out) {
+void layernorm_row(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* y, float* mean_out,
+                   float* rstd_out) {
     const float mean = sum_each(n, [=](auto at) HWY_ATTR { return at.load(x); }) / static_cast<float>(n);
     const V m = hn::Set(d, mean);
     const float squares = sum_each(n, [=](auto at) HWY_ATTR {
@@ -43,8 +45,8 @@ void rmsnorm_row(const float* x, const float* weight, const float*, int64_t n, f
 }
 
 template <bool kCentred>
-HWY_INLINE void grad_row(const float* dy, const float* x, const float* weight, int64_t n, float mean, float rstd, const float* into, float* dx,
-                         float* dweight, float* dbias) {
+HWY_INLINE void grad_row(const float* dy, const float* x, const float* weight, int64_t n, float mean, float rstd, const float* into,
+                         float* dx, float* dweight, float* dbias) {
     const V m = hn::Set(d, mean), r = hn::Set(d, rstd);
     V sum_g = hn::Zero(d), sum_gz = sum_g;
     const auto normal = [=](auto at) HWY_ATTR { return kCentred ? hn::Mul(hn::Sub(at.load(x), m), r) : hn::Mul(at.load(x), r); };
@@ -67,12 +69,12 @@ HWY_INLINE void grad_row(const float* dy, const float* x, const float* weight, i
     });
 }
 
-void layernorm_grad_row(const float* dy, const float* x, const float* weight, int64_t n, float mean, float rstd, const float* into, float* dx,
-                        float* dweight, float* dbias) {
+void layernorm_grad_row(const float* dy, const float* x, const float* weight, int64_t n, float mean, float rstd, const float* into,
+                        float* dx, float* dweight, float* dbias) {
     grad_row<true>(dy, x, weight, n, mean, rstd, into, dx, dweight, dbias);
 }
-void rmsnorm_grad_row(const float* dy, const float* x, const float* weight, int64_t n, float, float rstd, const float* into, float* dx, float* dweight,
-                      float*) {
+void rmsnorm_grad_row(const float* dy, const float* x, const float* weight, int64_t n, float, float rstd, const float* into, float* dx,
+                      float* dweight, float*) {
     grad_row<false>(dy, x, weight, n, 0, rstd, into, dx, dweight, nullptr);
 }
 
@@ -170,8 +172,8 @@ void backward_rows(const Call& call, Team team) {
         for (int64_t row = block * step; row < std::min(rows, (block + 1) * step); ++row) {
             const float* into = o.dx_into.present ? read(o.dx_into, row, 0, n, array(2)) : nullptr;
             const Out out(dx, row, 0, array(3));
-            row_function(read(o.dy, row, 0, n, array(0)), read(o.x, row, 0, n, array(1)), weight, n, kCentred ? o.mean[row] : 0, o.rstd[row], into,
-                         out.data(), dweight, dbias);
+            row_function(read(o.dy, row, 0, n, array(0)), read(o.x, row, 0, n, array(1)), weight, n, kCentred ? o.mean[row] : 0,
+                         o.rstd[row], into, out.data(), dweight, dbias);
             out.done(n);
         }
     }
@@ -188,7 +190,8 @@ void backward_columns(const Call& call, Team team) {
             for (int64_t i = begin; i < end; ++i) to.as<float>()[i] = into.present ? into.as<float>()[i] : 0;
             return;
         }
-        HWY_DYNAMIC_DISPATCH(column_sums)(from + begin, blocks, padded(n), end - begin, into.present ? into.as<float>() + begin : nullptr, to.as<float>() + begin);
+        const float* added = into.present ? into.as<float>() + begin : nullptr;
+        HWY_DYNAMIC_DISPATCH(column_sums)(from + begin, blocks, padded(n), end - begin, added, to.as<float>() + begin);
     };
     add_up(partial, o.dweight_into, call.out[1]);
     if (kCentred) add_up(partial + blocks * padded(n), *o.dbias_into, call.out[2]);

@@ -25,7 +25,8 @@ struct Gradient {
 };
 HWY_INLINE V lerp_of(V a, V b, V weight) { return MulAdd(weight, Sub(b, a), a); }
 
-// constants: 2 beta1, 3 1-beta1, 4 beta2, 5 1-beta2, 6 1/sqrt(bias correction 2), 7 eps, 8 lr / bias correction 1, 9 what decay leaves, 10 L2 decay
+// constants: 2 beta1, 3 1-beta1, 4 beta2, 5 1-beta2, 6 1/sqrt(bias correction 2), 7 eps, 8 lr / bias correction 1, 9 what decay leaves, 10
+// L2 decay
 void adam(const float* k, float* w, const float* g, float* const* s, int64_t n) {
     const Gradient gradient(k[0], k[1]);
     const V beta1 = hn::Set(d, k[2]), rest1 = hn::Set(d, k[3]), beta2 = hn::Set(d, k[4]), rest2 = hn::Set(d, k[5]);
@@ -74,7 +75,8 @@ void adagrad(const float* k, float* w, const float* g, float* const* s, int64_t 
 // constants: 2 lr, 3 alpha, 4 1-alpha, 5 eps, 6 weight decay, 7 momentum
 void rmsprop(const float* k, float* w, const float* g, float* const* s, int64_t n) {
     const Gradient gradient(k[0], k[1]);
-    const V lr = hn::Set(d, k[2]), alpha = hn::Set(d, k[3]), rest = hn::Set(d, k[4]), eps = hn::Set(d, k[5]), l2 = hn::Set(d, k[6]), momentum = hn::Set(d, k[7]);
+    const V lr = hn::Set(d, k[2]), alpha = hn::Set(d, k[3]), rest = hn::Set(d, k[4]), eps = hn::Set(d, k[5]), l2 = hn::Set(d, k[6]),
+            momentum = hn::Set(d, k[7]);
     float *square = s[0], *buffer = s[1], *mean = s[2];
     each(n, [=](auto at) HWY_ATTR {
         const V p = at.load(w), x = MulAdd(l2, p, gradient(at.load(g)));
@@ -97,7 +99,8 @@ void rmsprop(const float* k, float* w, const float* g, float* const* s, int64_t 
 // constants: 2 beta1, 3 1-beta1, 4 beta2, 5 1-beta2, 6 lr, 7 what decay leaves
 void lion(const float* k, float* w, const float* g, float* const* s, int64_t n) {
     const Gradient gradient(k[0], k[1]);
-    const V beta1 = hn::Set(d, k[2]), rest1 = hn::Set(d, k[3]), beta2 = hn::Set(d, k[4]), rest2 = hn::Set(d, k[5]), lr = hn::Set(d, k[6]), keep = hn::Set(d, k[7]);
+    const V beta1 = hn::Set(d, k[2]), rest1 = hn::Set(d, k[3]), beta2 = hn::Set(d, k[4]), rest2 = hn::Set(d, k[5]), lr = hn::Set(d, k[6]),
+            keep = hn::Set(d, k[7]);
     float* first = s[0];
     each(n, [=](auto at) HWY_ATTR {
         const V x = gradient(at.load(g)), m = at.load(first), c = MulAdd(beta1, m, Mul(rest1, x));
@@ -113,7 +116,8 @@ HWY_INLINE V lamb_update(const LambConstants& c, V w, V m, V v) {
     return MulAdd(hn::Set(d, c.decay), w, Div(m, bottom));
 }
 
-void lamb_moments_f32(const LambConstants& c, const float* w, const float* g, float* m, float* v, int64_t n, double* w_squares, double* u_squares) {
+void lamb_moments_f32(const LambConstants& c, const float* w, const float* g, float* m, float* v, int64_t n, double* w_squares,
+                      double* u_squares) {
     const Gradient gradient(c.scale, c.clip);
     const V beta1 = hn::Set(d, c.beta1), rest1 = hn::Set(d, c.rest1), beta2 = hn::Set(d, c.beta2), rest2 = hn::Set(d, c.rest2);
     V ww = hn::Zero(d), uu = ww;
@@ -152,7 +156,8 @@ void lerp_f32(float* x, const float* y, float factor, float weight, int64_t n) {
     each(n, [=](auto at) HWY_ATTR { at.store(lerp_of(at.load(x), Mul(at.load(y), f), w), x); });
 }
 
-double factored_row_f32(float scale, float clip, const float* g, const float* variance, float row_factor, float least, float* w, float keep, float step, int64_t n) {
+double factored_row_f32(float scale, float clip, const float* g, const float* variance, float row_factor, float least, float* w, float keep,
+                        float step, int64_t n) {
     const Gradient gradient(scale, clip);
     const V f = hn::Set(d, row_factor), low = hn::Set(d, least), kept = hn::Set(d, keep), s = hn::Set(d, step);
     V squares = hn::Zero(d);
@@ -234,7 +239,8 @@ Rule adagrad_rule() { return level(), HWY_DYNAMIC_DISPATCH(adagrad); }
 Rule rmsprop_rule() { return level(), HWY_DYNAMIC_DISPATCH(rmsprop); }
 Rule lion_rule() { return level(), HWY_DYNAMIC_DISPATCH(lion); }
 
-void sweep(Rule rule, const float* constants, float* weight, const float* gradient, float* const* state, int states, int64_t begin, int64_t end, void* low, DType type) {
+void sweep(Rule rule, const float* constants, float* weight, const float* gradient, float* const* state, int states, int64_t begin,
+           int64_t end, void* low, DType type) {
     for (int64_t i = begin; i < end; i += kBlock) {
         const int64_t n = std::min(kBlock, end - i);
         float* own[kMaxStates] = {};
@@ -257,15 +263,19 @@ void scale_in_place(float* x, int64_t n, float factor, Team team) {
     if (begin < end) HWY_DYNAMIC_DISPATCH(scale_f32)(x + begin, end - begin, factor);
 }
 
-void lamb_moments(const LambConstants& c, const float* w, const float* g, float* m, float* v, int64_t n, double* w_squares, double* u_squares) {
+void lamb_moments(const LambConstants& c, const float* w, const float* g, float* m, float* v, int64_t n, double* w_squares,
+                  double* u_squares) {
     HWY_DYNAMIC_DISPATCH(lamb_moments_f32)(c, w, g, m, v, n, w_squares, u_squares);
 }
 void lamb_apply(const LambConstants& c, float step, float* w, const float* m, const float* v, int64_t n) {
     HWY_DYNAMIC_DISPATCH(lamb_apply_f32)(c, step, w, m, v, n);
 }
-float factor_row(float factor, float clip, const float* g, float* columns, int64_t n) { return HWY_DYNAMIC_DISPATCH(factor_row_f32)(factor, clip, g, columns, n); }
+float factor_row(float factor, float clip, const float* g, float* columns, int64_t n) {
+    return HWY_DYNAMIC_DISPATCH(factor_row_f32)(factor, clip, g, columns, n);
+}
 void lerp(float* x, const float* y, float factor, float weight, int64_t n) { HWY_DYNAMIC_DISPATCH(lerp_f32)(x, y, factor, weight, n); }
-double factored_row(float factor, float clip, const float* g, const float* variance, float row_factor, float least, float* w, float keep, float step, int64_t n) {
+double factored_row(float factor, float clip, const float* g, const float* variance, float row_factor, float least, float* w, float keep,
+                    float step, int64_t n) {
     return HWY_DYNAMIC_DISPATCH(factored_row_f32)(factor, clip, g, variance, row_factor, least, w, keep, step, n);
 }
 void muon_momentum(float factor, float clip, float momentum, bool nesterov, const float* g, float* m, float* u, int64_t n) {

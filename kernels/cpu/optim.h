@@ -1,13 +1,13 @@
-// The inner loops of lib/optim: one pass over weight, gradient and state. Every function takes plain spans of f32; the reductions give the sums of
-// one fixed block each, so that what is added up does not depend on the number of threads.
+// The inner loops of lib/optim: one pass over weight, gradient and state. Every function takes plain spans of f32; the reductions give the
+// sums of one fixed block each, so that what is added up does not depend on the number of threads.
 #pragma once
 
 #include "kernels/kernel.h"
 
 namespace ds::cpu {
 
-// One step of an elementwise rule for n elements. constants[0] multiplies the gradient, constants[1] bounds its size afterwards (infinity: no bound),
-// the rest belongs to the rule, whose file says what they are.
+// One step of an elementwise rule for n elements. constants[0] multiplies the gradient, constants[1] bounds its size afterwards (infinity:
+// no bound), the rest belongs to the rule, whose file says what they are.
 using Rule = void (*)(const float* constants, float* weight, const float* gradient, float* const* state, int64_t n);
 
 Rule adam_rule();     // state m, v
@@ -19,9 +19,11 @@ Rule lion_rule();     // state m
 inline constexpr int kMaxStates = 3;
 
 // Applies a rule to elements [begin, end), and writes the new weights once more as `type` to low + begin unless low is null.
-void sweep(Rule rule, const float* constants, float* weight, const float* gradient, float* const* state, int states, int64_t begin, int64_t end, void* low, DType type);
+void sweep(Rule rule, const float* constants, float* weight, const float* gradient, float* const* state, int states, int64_t begin,
+           int64_t end, void* low, DType type);
 
-// Sums of squares of blocks of kSquaresBlock elements, in f64: partial[i] for this thread's blocks. A sum that is not finite means that an element isn't.
+// Sums of squares of blocks of kSquaresBlock elements, in f64: partial[i] for this thread's blocks. A sum that is not finite means that an
+// element isn't.
 inline constexpr int64_t kSquaresBlock = 16384;
 inline int64_t squares_blocks(int64_t n) { return (n + kSquaresBlock - 1) / kSquaresBlock; }
 void squares(const float* x, int64_t n, double* partial, Team team);
@@ -35,7 +37,8 @@ struct LambConstants {
     float scale, clip, beta1, rest1, beta2, rest2, eps, decay;
     bool eps_inside;
 };
-void lamb_moments(const LambConstants& c, const float* w, const float* g, float* m, float* v, int64_t n, double* w_squares, double* u_squares);
+void lamb_moments(const LambConstants& c, const float* w, const float* g, float* m, float* v, int64_t n, double* w_squares,
+                  double* u_squares);
 void lamb_apply(const LambConstants& c, float step, float* w, const float* m, const float* v, int64_t n);
 
 // Adafactor (lib/optim/adafactor.cpp). Adds the squares of a gradient row to `columns` and gives their sum.
@@ -43,7 +46,8 @@ float factor_row(float factor, float clip, const float* g, float* columns, int64
 // x = x + weight (y factor - x)
 void lerp(float* x, const float* y, float factor, float weight, int64_t n);
 // u = g / sqrt(max(variance row_factor, least)); the sum of u^2, and w = w keep - step u where w is not null.
-double factored_row(float factor, float clip, const float* g, const float* variance, float row_factor, float least, float* w, float keep, float step, int64_t n);
+double factored_row(float factor, float clip, const float* g, const float* variance, float row_factor, float least, float* w, float keep,
+                    float step, int64_t n);
 
 // Muon (lib/optim/muon.cpp). m = m + (1 - momentum) (g - m); u = g + momentum (m - g) with nesterov, else m.
 void muon_momentum(float factor, float clip, float momentum, bool nesterov, const float* g, float* m, float* u, int64_t n);

@@ -61,7 +61,9 @@ HWY_INLINE Draws4 draws_of_blocks(VU block_low, VU block_high, const uint32_t* k
 #else
     const VL low = hn::BitCast(dl, block_low), high = hn::BitCast(dl, block_high);
     const Words even = philox(low, high, keys), odd = philox(hn::ShiftRight<32>(low), hn::ShiftRight<32>(high), keys);
-    const auto joined = [&](int i) HWY_ATTR { return unit(hn::OddEven(hn::BitCast(du, hn::ShiftLeft<32>(odd.word[i])), hn::BitCast(du, even.word[i]))); };
+    const auto joined = [&](int i) HWY_ATTR {
+        return unit(hn::OddEven(hn::BitCast(du, hn::ShiftLeft<32>(odd.word[i])), hn::BitCast(du, even.word[i])));
+    };
 #endif
     return {{joined(0), joined(1), joined(2), joined(3)}};
 }

@@ -1,5 +1,6 @@
 // Rotary position embedding (Su et al. 2021, arXiv 2104.09864): pair j of a head at position p turns by p * inv_freq[j].
-// Without given angles, inv_freq[j] = theta^(-2 j / head_dim) and positions count along dimension 1 of x (rank 3 and 4) or its rows (rank 2).
+// Without given angles, inv_freq[j] = theta^(-2 j / head_dim) and positions count along dimension 1 of x (rank 3 and 4) or its rows (rank
+// 2).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/rope.cpp"
 #include <hwy/foreach_target.h>
@@ -15,7 +16,8 @@ namespace HWY_NAMESPACE {
 namespace {
 
 // sign: -1 turns back.
-void rotate(const float* x, const float* cosines, const float* sines, int64_t heads, int64_t head_dim, int64_t pairs, bool interleaved, float sign, float* y) {
+void rotate(const float* x, const float* cosines, const float* sines, int64_t heads, int64_t head_dim, int64_t pairs, bool interleaved,
+            float sign, float* y) {
     const V turn = hn::Set(d, sign);
     const int64_t step = lanes();
     for (int64_t head = 0; head < heads; ++head, x += head_dim, y += head_dim) {
@@ -77,7 +79,8 @@ void angles_phase(const Call& call, Team team) {
     const RopeAngles& a = call.attr<RopeAngles>();
     const Tensor &positions = call.in[0], &y = call.out[0];
     const auto [begin, end] = team.part(y.rows());
-    for (int64_t row = begin; row < end; ++row) angles_row(positions.as<int32_t>()[row], a.inv_freq, a.scale, y.as<float>() + row * y.row_stride);
+    for (int64_t row = begin; row < end; ++row)
+        angles_row(positions.as<int32_t>()[row], a.inv_freq, a.scale, y.as<float>() + row * y.row_stride);
 }
 
 void rope_phase(const Call& call, Team team) {
@@ -88,7 +91,8 @@ void rope_phase(const Call& call, Team team) {
     const auto [begin, end] = team.part(y.rows());
     for (int64_t row = begin; row < end; ++row) {
         const int64_t token = row / plan.rows_per_position;
-        const float* turn = angles.present ? angles.as<float>() + token * angles.row_stride : plan.own.data() + token % plan.length * 2 * pairs;
+        const float* turn =
+            angles.present ? angles.as<float>() + token * angles.row_stride : plan.own.data() + token % plan.length * 2 * pairs;
         const Out out(y, row, 0, own_array(call, team, 2, n, 1));
         row_function(read(x, row, 0, n, own_array(call, team, 2, n, 0)), turn, turn + pairs, plan.heads, plan.head_dim, pairs,
                      plan.interleaved, plan.sign, out.data());
@@ -114,7 +118,8 @@ Result<Prepared> prepare(const Request& request) {
     plan->length = std::max<int64_t>(1, x.rank >= 3 ? x.dims[1] : x.rows());
     if (!angles.present) {
         std::vector<double> inv_freq;
-        for (int64_t j = 0; j < pairs; ++j) inv_freq.push_back(std::pow(a.theta, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim)));
+        for (int64_t j = 0; j < pairs; ++j)
+            inv_freq.push_back(std::pow(a.theta, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim)));
         plan->own.resize(static_cast<size_t>(plan->length * 2 * pairs));
         for (int64_t p = 0; p < plan->length; ++p) angles_row(static_cast<double>(p), inv_freq, 1, plan->own.data() + p * 2 * pairs);
     }

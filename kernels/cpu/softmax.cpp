@@ -63,7 +63,8 @@ void softmax_grad_phase(const Call& call, Team team) {
     const auto [begin, end] = team.part(y.rows());
     for (int64_t row = begin; row < end; ++row) {
         const Out out(dx, row, 0, own_array(call, team, kArrays, n, 2));
-        row_function(read(dy, row, 0, n, own_array(call, team, kArrays, n, 0)), read(y, row, 0, n, own_array(call, team, kArrays, n, 1)), out.data(), n);
+        row_function(read(dy, row, 0, n, own_array(call, team, kArrays, n, 0)), read(y, row, 0, n, own_array(call, team, kArrays, n, 1)),
+                     out.data(), n);
         out.done(n);
     }
 }

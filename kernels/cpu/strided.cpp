@@ -126,7 +126,8 @@ void copy_typed(const void* from, void* to, Box box, Team team) {
 }  // namespace
 
 void strides_of(const Tensor& t, int64_t* strides) {
-    for (int i = t.rank - 1; i >= 0; --i) strides[i] = i == t.rank - 1 ? 1 : i == t.rank - 2 ? t.row_stride : strides[i + 1] * t.dims[i + 1];
+    for (int i = t.rank - 1; i >= 0; --i)
+        strides[i] = i == t.rank - 1 ? 1 : i == t.rank - 2 ? t.row_stride : strides[i + 1] * t.dims[i + 1];
 }
 
 void copy_box(const void* from, void* to, int64_t size, Box box, Team team) {

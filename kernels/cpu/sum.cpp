@@ -1,5 +1,6 @@
-// sum over axes (+ into), in an order that depends on shapes only. Adjacent axes of one kind are merged, so that x is [outer, reduced, inner]:
-// inner > 1 adds rows (bias gradients), inner = 1 adds along rows. Long reductions are cut into blocks whose sums are added in a second phase.
+// sum over axes (+ into), in an order that depends on shapes only. Adjacent axes of one kind are merged, so that x is [outer, reduced,
+// inner]: inner > 1 adds rows (bias gradients), inner = 1 adds along rows. Long reductions are cut into blocks whose sums are added in a
+// second phase.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/sum.cpp"
 #include <hwy/foreach_target.h>
@@ -124,7 +125,9 @@ void along_rows_end(const Call& call, Team team) {
 // Adds rows [first, last) of x, columns [column, column + n), to sums.
 void add_rows(const Tensor& x, const Shape3& s, int64_t outer, int64_t first, int64_t last, int64_t column, int64_t n, float* sums) {
     alignas(64) float buffer[4][kBlock];
-    const auto row = [&](int64_t i, int which) { return source(x, outer * s.outer_pitch + i * s.reduced_pitch + column, n, buffer[which]); };
+    const auto row = [&](int64_t i, int which) {
+        return source(x, outer * s.outer_pitch + i * s.reduced_pitch + column, n, buffer[which]);
+    };
     int64_t i = first;
     for (; i + 4 <= last; i += 4) HWY_DYNAMIC_DISPATCH(add_4)(sums, row(i, 0), row(i + 1, 1), row(i + 2, 2), row(i + 3, 3), n);
     for (; i < last; ++i) HWY_DYNAMIC_DISPATCH(add_1)(sums, row(i, 0), n);
@@ -151,7 +154,8 @@ void across_rows_end(const Call& call, Team team) {
     for (int64_t item = begin; item < end; ++item) {
         const int64_t outer = item / tiles, column = item % tiles * step, n = std::min(step, s.inner - column);
         alignas(64) float sums[64] = {};
-        for (int64_t b = 0; b < s.blocks; ++b) HWY_DYNAMIC_DISPATCH(add_1)(sums, partial(call) + (outer * s.blocks + b) * s.inner + column, n);
+        for (int64_t b = 0; b < s.blocks; ++b)
+            HWY_DYNAMIC_DISPATCH(add_1)(sums, partial(call) + (outer * s.blocks + b) * s.inner + column, n);
         finish(call, outer * s.inner + column, n, sums);
     }
 }

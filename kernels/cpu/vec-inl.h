@@ -1,6 +1,6 @@
-// Vectors of f32 for the kernels of this folder, compiled once for each instruction level by Highway's foreach_target: loops over arrays with
-// ends handled, sums, and exp, tanh, logistic and normal distribution functions accurate to a few units in the last place.
-// Polynomials were fitted by weighted least squares on Chebyshev nodes (Lawson's iteration) against f64.
+// Vectors of f32 for the kernels of this folder, compiled once for each instruction level by Highway's foreach_target: loops over arrays
+// with ends handled, sums, and exp, tanh, logistic and normal distribution functions accurate to a few units in the last place. Polynomials
+// were fitted by weighted least squares on Chebyshev nodes (Lawson's iteration) against f64.
 #if defined(DS_KERNELS_CPU_VEC_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef DS_KERNELS_CPU_VEC_INL_H
 #undef DS_KERNELS_CPU_VEC_INL_H
@@ -47,8 +47,8 @@ HWY_INLINE void store_n(V v, float* p, int64_t n) {
 #endif
 }
 
-// A place in an array: load(p) gives the vector at p + i, store(v, p) writes it. Part is what is left at the end, shorter than a vector: its loads give
-// zero beyond the end; `fill` puts another value there.
+// A place in an array: load(p) gives the vector at p + i, store(v, p) writes it. Part is what is left at the end, shorter than a vector:
+// its loads give zero beyond the end; `fill` puts another value there.
 struct Whole {
     int64_t i;
     HWY_INLINE V load(const float* p) const { return hn::LoadU(d, p + i); }
@@ -149,7 +149,8 @@ HWY_INLINE V tanh_any(V x) {
     return hn::CopySign(hn::Div(e, hn::Add(e, hn::Set(d, 2.0f))), x);
 }
 
-// P(Z <= x) of the standard normal distribution; `bell` becomes exp(-x^2 / 2). The tail beyond |x| is bell * R(1 / (1 + 0.3 |x|)), R of degree 8.
+// P(Z <= x) of the standard normal distribution; `bell` becomes exp(-x^2 / 2). The tail beyond |x| is bell * R(1 / (1 + 0.3 |x|)), R of
+// degree 8.
 HWY_INLINE V normal_below(V x, V& bell) {
     const V a = hn::Abs(x), one = hn::Set(d, 1.0f);
     bell = exp_below_88(hn::Mul(hn::Mul(a, a), hn::Set(d, -0.5f)));

@@ -43,6 +43,7 @@ constexpr KernelImpl kGelu[] = {plain<gelu_either>()}, kGeluGrad[] = {plain<gelu
 
 }  // namespace
 
-const KernelList relu{kRelu}, relu_grad{kReluGrad}, tanh{kTanh}, tanh_grad{kTanhGrad}, silu{kSilu}, silu_grad{kSiluGrad}, gelu{kGelu}, gelu_grad{kGeluGrad};
+const KernelList relu{kRelu}, relu_grad{kReluGrad}, tanh{kTanh}, tanh_grad{kTanhGrad}, silu{kSilu}, silu_grad{kSiluGrad}, gelu{kGelu},
+    gelu_grad{kGeluGrad};
 
 }  // namespace ds::ref

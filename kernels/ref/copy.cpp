@@ -82,7 +82,8 @@ void fill_all(const Call& c) {
     for (int64_t i = 0; i < c.out[0].count(); ++i) set(c.out[0], i, c.attr<Fill>().value);
 }
 
-constexpr KernelImpl kCopy[] = {plain<copy_all>()}, kTranspose[] = {plain<permute>()}, kSlice[] = {plain<cut>()}, kSplit[] = {plain<divide>()};
+constexpr KernelImpl kCopy[] = {plain<copy_all>()}, kTranspose[] = {plain<permute>()}, kSlice[] = {plain<cut>()},
+                     kSplit[] = {plain<divide>()};
 constexpr KernelImpl kConcat[] = {{"ref", accepts_all, prepare_join}}, kBroadcast[] = {plain<spread>()}, kFill[] = {plain<fill_all>()};
 
 }  // namespace

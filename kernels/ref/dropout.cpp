@@ -11,7 +11,8 @@ void run(const Call& c) {
     const int64_t n = y.columns();
     for (int64_t i = 0; i < y.count(); ++i) {
         const int64_t token = tokens.present ? tokens.as<int32_t>()[i / n] : i / n;
-        const float draw = uniform_draw(*c.runtime, static_cast<uint64_t>(a.salt), static_cast<uint64_t>(token) * static_cast<uint64_t>(n) + static_cast<uint64_t>(i % n));
+        const float draw = uniform_draw(*c.runtime, static_cast<uint64_t>(a.salt),
+                                        static_cast<uint64_t>(token) * static_cast<uint64_t>(n) + static_cast<uint64_t>(i % n));
         set(y, i, draw >= static_cast<float>(a.p) ? get(x, i) / (1 - a.p) : 0);
     }
 }

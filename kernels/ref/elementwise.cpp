@@ -41,7 +41,8 @@ void casted(const Call& c) {
     for (int64_t i = 0; i < c.out[0].count(); ++i) move(c.in[0], i, c.out[0], i);
 }
 
-constexpr KernelImpl kAdd[] = {plain<binary<plus>>()}, kSub[] = {plain<binary<minus>>()}, kMul[] = {plain<binary<times>>()}, kDiv[] = {plain<binary<over>>()};
+constexpr KernelImpl kAdd[] = {plain<binary<plus>>()}, kSub[] = {plain<binary<minus>>()}, kMul[] = {plain<binary<times>>()},
+                     kDiv[] = {plain<binary<over>>()};
 constexpr KernelImpl kExp[] = {plain<unary<std::exp>>()}, kLog[] = {plain<unary<std::log>>()}, kSqrt[] = {plain<unary<std::sqrt>>()};
 constexpr KernelImpl kScale[] = {plain<scaled>()}, kCast[] = {plain<casted>()};
 

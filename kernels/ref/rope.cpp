@@ -1,5 +1,6 @@
 // Rotary position embedding (Su et al. 2021, arXiv 2104.09864): pair j of a head at position p turns by p * inv_freq[j].
-// Without given angles, inv_freq[j] = theta^(-2 j / head_dim) and positions count along dimension 1 of x (rank 3 and 4) or its rows (rank 2).
+// Without given angles, inv_freq[j] = theta^(-2 j / head_dim) and positions count along dimension 1 of x (rank 3 and 4) or its rows (rank
+// 2).
 #include "kernels/ref/ref.h"
 #include "ops/attrs.h"
 
@@ -32,7 +33,8 @@ void turn(const Call& c) {
             const int64_t pair = a.interleaved ? i / 2 : i % pairs;
             if (a.interleaved ? i % 2 == 1 : i >= pairs) continue;  // written together with the first of its pair
             const int64_t first = row * n + j, second = first + (a.interleaved ? 1 : pairs);
-            const double angle = static_cast<double>(position) * std::pow(a.theta, -2.0 * static_cast<double>(pair) / static_cast<double>(head_dim));
+            const double angle =
+                static_cast<double>(position) * std::pow(a.theta, -2.0 * static_cast<double>(pair) / static_cast<double>(head_dim));
             const double cosine = angles.present ? get(angles, token * 2 * pairs + pair) : std::cos(angle);
             const double sine = (angles.present ? get(angles, token * 2 * pairs + pairs + pair) : std::sin(angle)) * (a.inverse ? -1 : 1);
             const double p = get(x, first), q = get(x, second);

@@ -1,6 +1,7 @@
 // Adafactor (Shazeer, Stern 2018, arXiv 1804.04235) as torch.optim.Adafactor has it. With t the step and 1 - beta2 = t^beta2_decay:
 //   matrices: row = lerp(row, mean of g^2 along a row), column likewise, variance = row column / mean(row); vectors: the lerp of g^2 itself
-//   u = g / sqrt(max(variance, eps1^2)),  rate = max(eps2, rms(w)) min(lr, 1 / sqrt(t)),  w = w (1 - lr weight_decay) - rate u / max(1, rms(u) / d)
+//   u = g / sqrt(max(variance, eps1^2)),  rate = max(eps2, rms(w)) min(lr, 1 / sqrt(t))
+//   w = w (1 - lr weight_decay) - rate u / max(1, rms(u) / d)
 // A tensor of more than two dimensions is a batch of matrices. Rows are cut into blocks by shape alone; their sums meet in the next phase.
 #include <algorithm>
 #include <cstring>
@@ -53,7 +54,8 @@ public:
         return l.items() * (l.pitch() * 4 + 16);
     }
 
-    void update(int phase, const ParamTraits& traits, const ParamView& view, const Hyper& hyper, std::byte* scratch, Team team) const override {
+    void update(int phase, const ParamTraits& traits, const ParamView& view, const Hyper& hyper, std::byte* scratch,
+                Team team) const override {
         const Layout layout(traits.shape);
         const Step step(config_, layout, view, hyper, scratch);
         if (phase == 1) return step.columns(team);
@@ -68,9 +70,18 @@ public:
 private:
     struct Step {
         Step(const Config& config, const Layout& layout, const ParamView& parameter, const Hyper& h, std::byte* scratch)
-            : c(config), l(layout), view(parameter), hyper(h), t(static_cast<double>(h.step)), weight(static_cast<float>(std::pow(t, config.beta2_decay))),
-              factor(grad_factor(h, config.maximize)), bound(grad_bound(h)), sums(reinterpret_cast<float*>(scratch)),
-              weights(reinterpret_cast<double*>(sums + l.items() * l.pitch())), moves(weights + l.items()), row_state(l.matrix ? view.state[0] : nullptr),
+            : c(config),
+              l(layout),
+              view(parameter),
+              hyper(h),
+              t(static_cast<double>(h.step)),
+              weight(static_cast<float>(std::pow(t, config.beta2_decay))),
+              factor(grad_factor(h, config.maximize)),
+              bound(grad_bound(h)),
+              sums(reinterpret_cast<float*>(scratch)),
+              weights(reinterpret_cast<double*>(sums + l.items() * l.pitch())),
+              moves(weights + l.items()),
+              row_state(l.matrix ? view.state[0] : nullptr),
               column_state(view.state[l.matrix ? 1 : 0]) {}
 
         int64_t first(int64_t item) const { return item / l.blocks * l.rows + item % l.blocks * l.step; }
@@ -81,7 +92,8 @@ private:
             std::memset(to, 0, static_cast<size_t>(l.columns) * 4);
             double squares = 0;
             for (int64_t row = first(item); row < last(item); ++row) {
-                const float mean = cpu::factor_row(factor, bound, view.gradient + row * l.columns, to, l.columns) / static_cast<float>(l.columns);
+                const float mean =
+                    cpu::factor_row(factor, bound, view.gradient + row * l.columns, to, l.columns) / static_cast<float>(l.columns);
                 if (row_state) row_state[row] += weight * (mean - row_state[row]);
                 squares += cpu::sum_of_squares(view.weight + row * l.columns, l.columns);
             }
@@ -93,7 +105,8 @@ private:
             if (begin >= end) return;
             for (int64_t batch = 0; batch < l.batches; ++batch) {
                 float* total = sums + batch * l.blocks * l.pitch();
-                for (int64_t block = 1; block < l.blocks; ++block) cpu::axpby(1, total + block * l.pitch() + begin, 1, total + begin, end - begin);
+                for (int64_t block = 1; block < l.blocks; ++block)
+                    cpu::axpby(1, total + block * l.pitch() + begin, 1, total + begin, end - begin);
                 cpu::lerp(column_state + batch * l.columns + begin, total + begin, 1.0f / static_cast<float>(l.rows), weight, end - begin);
             }
         }
@@ -116,7 +129,8 @@ private:
                 for (int64_t i = 0; i < l.columns; i += cpu::kBlock) {
                     const int64_t n = std::min(cpu::kBlock, l.columns - i);
                     float* to = view.weight + at + i;
-                    squares += cpu::factored_row(factor, bound, view.gradient + at + i, variance + i, row_factor, least, write ? to : nullptr, keep, rate, n);
+                    squares += cpu::factored_row(factor, bound, view.gradient + at + i, variance + i, row_factor, least,
+                                                 write ? to : nullptr, keep, rate, n);
                     if (write && view.low) cpu::from_f32(to, n, view.low_type, static_cast<std::byte*>(view.low) + 2 * (at + i));
                 }
             }
@@ -153,12 +167,15 @@ private:
 
 Result<std::unique_ptr<Optimizer>> make_adafactor(OptimizerParams& p) {
     constexpr double kEpsilon = 1.1920928955078125e-7;  // of f32, torch's meaning of an absent eps1
-    Config c{p.number("lr", 1e-2), p.number("beta2_decay", -0.8, -INFINITY), kEpsilon, 1e-3, p.number("d", 1), p.number("weight_decay", 0), p.flag("maximize", false)};
+    Config c{
+        p.number("lr", 1e-2),     p.number("beta2_decay", -0.8, -INFINITY), kEpsilon, 1e-3, p.number("d", 1), p.number("weight_decay", 0),
+        p.flag("maximize", false)};
     if (c.beta2_decay > 0) p.complain("beta2_decay", "must not be above 0");
     if (c.d < 1) p.complain("d", "must be at least 1");
     if (const Json* eps = p.raw("eps")) {
         const auto fine = [](const Json& x) { return x.is_null() || (x.is_number() && x.get<double>() >= 0); };
-        if (!eps->is_array() || eps->size() != 2 || !fine((*eps)[0]) || !fine((*eps)[1])) p.complain("eps", "must be two numbers of at least 0 (null: the default)");
+        if (!eps->is_array() || eps->size() != 2 || !fine((*eps)[0]) || !fine((*eps)[1]))
+            p.complain("eps", "must be two numbers of at least 0 (null: the default)");
         else {
             if (!(*eps)[0].is_null()) c.eps1 = (*eps)[0].get<double>();
             if (!(*eps)[1].is_null()) c.eps2 = (*eps)[1].get<double>();

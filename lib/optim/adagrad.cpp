@@ -1,5 +1,5 @@
-// Adagrad (Duchi, Hazan, Singer 2011; torch.optim.Adagrad):  g += weight_decay w;  s += g^2;  w -= lr / (1 + (t-1) lr_decay) g / (sqrt(s) + eps).
-// lr 0.01 and eps 1e-10 are torch's and DeepSpeedCPUAdagrad's defaults.
+// Adagrad (Duchi, Hazan, Singer 2011; torch.optim.Adagrad):  g += weight_decay w;  s += g^2;  w -= lr / (1 + (t-1) lr_decay) g / (sqrt(s) +
+// eps). lr 0.01 and eps 1e-10 are torch's and DeepSpeedCPUAdagrad's defaults.
 #include "kernels/cpu/optim.h"
 #include "optim/factories.h"
 
@@ -15,11 +15,13 @@ class Adagrad final : public Optimizer {
 public:
     explicit Adagrad(const Config& config) : config_(config) {}
     Defaults defaults(const ParamTraits&) const override { return {config_.lr, config_.weight_decay, {}, {}}; }
-    std::vector<StateDef> states(const ParamTraits& traits) const override { return {{"sum", Moment::second, traits.shape, static_cast<float>(config_.initial)}}; }
+    std::vector<StateDef> states(const ParamTraits& traits) const override {
+        return {{"sum", Moment::second, traits.shape, static_cast<float>(config_.initial)}};
+    }
     void update(int, const ParamTraits&, const ParamView& view, const Hyper& hyper, std::byte*, Team team) const override {
         const double lr = hyper.lr / (1 + static_cast<double>(hyper.step - 1) * config_.lr_decay);
-        const float constants[] = {grad_factor(hyper, config_.maximize), grad_bound(hyper), static_cast<float>(lr), static_cast<float>(config_.eps),
-                                   static_cast<float>(hyper.weight_decay)};
+        const float constants[] = {grad_factor(hyper, config_.maximize), grad_bound(hyper), static_cast<float>(lr),
+                                   static_cast<float>(config_.eps), static_cast<float>(hyper.weight_decay)};
         const auto [begin, end] = team.part(view.count, 1024);
         cpu::sweep(cpu::adagrad_rule(), constants, view.weight, view.gradient, view.state, 1, begin, end, view.low, view.low_type);
     }
@@ -31,7 +33,8 @@ private:
 }  // namespace
 
 Result<std::unique_ptr<Optimizer>> make_adagrad(OptimizerParams& p) {
-    const Config c{p.number("lr", 1e-2), p.number("lr_decay", 0), p.number("weight_decay", 0), p.number("initial_accumulator_value", 0), p.number("eps", 1e-10), p.flag("maximize", false)};
+    const Config c{p.number("lr", 1e-2),   p.number("lr_decay", 0),  p.number("weight_decay", 0), p.number("initial_accumulator_value", 0),
+                   p.number("eps", 1e-10), p.flag("maximize", false)};
     p.only("amsgrad", false, "DeepSpeed's Adagrad has no use for it either");
     return finished<Adagrad>(p, c);
 }

@@ -1,20 +1,32 @@
 // Adam (Kingma, Ba 2014, arXiv 1412.6980) and AdamW (Loshchilov, Hutter 2017, arXiv 1711.05101).
 //   m = b1 m + (1-b1) g,  v = b2 v + (1-b2) g^2,  w -= lr (m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + weight_decay w)
-// Without decoupling the decay goes into the gradient: g += weight_decay w. As in DeepSpeed, "Adam" is decoupled unless adam_w_mode is false.
+// Without decoupling the decay goes into the gradient: g += weight_decay w. As in DeepSpeed, "Adam" is decoupled unless adam_w_mode is
+// false.
 #include "kernels/cpu/optim.h"
 #include "optim/factories.h"
 
 namespace ds {
 
-std::vector<StateDef> adam_states(const ParamTraits& traits) { return {{"exp_avg", Moment::first, traits.shape}, {"exp_avg_sq", Moment::second, traits.shape}}; }
+std::vector<StateDef> adam_states(const ParamTraits& traits) {
+    return {{"exp_avg", Moment::first, traits.shape}, {"exp_avg_sq", Moment::second, traits.shape}};
+}
 
 void adam_update(const AdamConfig& config, const ParamView& view, const Hyper& hyper, Team team) {
-    const double beta1 = hyper.momentum.value_or(config.beta1), beta2 = hyper.beta2.value_or(config.beta2), t = static_cast<double>(hyper.step);
-    const double correction1 = config.bias_correction ? 1 - std::pow(beta1, t) : 1, correction2 = config.bias_correction ? 1 - std::pow(beta2, t) : 1;
+    const double beta1 = hyper.momentum.value_or(config.beta1), beta2 = hyper.beta2.value_or(config.beta2),
+                 t = static_cast<double>(hyper.step);
+    const double correction1 = config.bias_correction ? 1 - std::pow(beta1, t) : 1,
+                 correction2 = config.bias_correction ? 1 - std::pow(beta2, t) : 1;
     const double decay = hyper.weight_decay;
-    const float constants[] = {grad_factor(hyper), grad_bound(hyper), static_cast<float>(beta1), static_cast<float>(1 - beta1), static_cast<float>(beta2),
-                               static_cast<float>(1 - beta2), static_cast<float>(1 / std::sqrt(correction2)), static_cast<float>(config.eps),
-                               static_cast<float>(hyper.lr / correction1), static_cast<float>(config.decoupled ? 1 - hyper.lr * decay : 1),
+    const float constants[] = {grad_factor(hyper),
+                               grad_bound(hyper),
+                               static_cast<float>(beta1),
+                               static_cast<float>(1 - beta1),
+                               static_cast<float>(beta2),
+                               static_cast<float>(1 - beta2),
+                               static_cast<float>(1 / std::sqrt(correction2)),
+                               static_cast<float>(config.eps),
+                               static_cast<float>(hyper.lr / correction1),
+                               static_cast<float>(config.decoupled ? 1 - hyper.lr * decay : 1),
                                static_cast<float>(config.decoupled ? 0 : decay)};
     const auto [begin, end] = team.part(view.count, 1024);
     cpu::sweep(cpu::adam_rule(), constants, view.weight, view.gradient, view.state, 2, begin, end, view.low, view.low_type);

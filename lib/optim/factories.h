@@ -13,7 +13,9 @@ using OptimizerFactory = Result<std::unique_ptr<Optimizer>> (*)(OptimizerParams&
 #undef DS_OPTIMIZER
 
 // The gradient's factor and bound as kernels take them.
-inline float grad_factor(const Hyper& hyper, bool maximize = false) { return static_cast<float>(maximize ? -hyper.grad_scale : hyper.grad_scale); }
+inline float grad_factor(const Hyper& hyper, bool maximize = false) {
+    return static_cast<float>(maximize ? -hyper.grad_scale : hyper.grad_scale);
+}
 inline float grad_bound(const Hyper& hyper) { return hyper.clip_value > 0 ? static_cast<float>(hyper.clip_value) : INFINITY; }
 
 // A factory's end: the optimizer, unless a parameter was wrong.

@@ -24,9 +24,17 @@ public:
     int64_t scratch_bytes(const ParamTraits& traits, int) const override { return 2 * cpu::squares_blocks(elements(traits.shape)) * 8; }
 
     void update(int phase, const ParamTraits&, const ParamView& view, const Hyper& hyper, std::byte* scratch, Team team) const override {
-        const double beta1 = hyper.momentum.value_or(config_.beta1), beta2 = hyper.beta2.value_or(config_.beta2), t = static_cast<double>(hyper.step);
-        const cpu::LambConstants constants{grad_factor(hyper), grad_bound(hyper), static_cast<float>(beta1), static_cast<float>(1 - beta1), static_cast<float>(beta2),
-                                           static_cast<float>(1 - beta2), static_cast<float>(config_.eps), static_cast<float>(hyper.weight_decay), config_.eps_inside};
+        const double beta1 = hyper.momentum.value_or(config_.beta1), beta2 = hyper.beta2.value_or(config_.beta2),
+                     t = static_cast<double>(hyper.step);
+        const cpu::LambConstants constants{grad_factor(hyper),
+                                           grad_bound(hyper),
+                                           static_cast<float>(beta1),
+                                           static_cast<float>(1 - beta1),
+                                           static_cast<float>(beta2),
+                                           static_cast<float>(1 - beta2),
+                                           static_cast<float>(config_.eps),
+                                           static_cast<float>(hyper.weight_decay),
+                                           config_.eps_inside};
         const int64_t blocks = cpu::squares_blocks(view.count);
         double *weights = reinterpret_cast<double*>(scratch), *moves = weights + blocks;  // sums of squares of every block
         if (phase == 0) {
@@ -40,7 +48,8 @@ public:
         const auto [begin, end] = team.part(view.count, cpu::kBlock);
         for (int64_t i = begin; i < end; i += cpu::kBlock) {
             const int64_t n = std::min(cpu::kBlock, end - i);
-            cpu::lamb_apply(constants, static_cast<float>(hyper.lr * correction * trust), view.weight + i, view.state[0] + i, view.state[1] + i, n);
+            cpu::lamb_apply(constants, static_cast<float>(hyper.lr * correction * trust), view.weight + i, view.state[0] + i,
+                            view.state[1] + i, n);
             if (view.low) cpu::from_f32(view.weight + i, n, view.low_type, static_cast<std::byte*>(view.low) + 2 * i);
         }
     }
@@ -50,7 +59,8 @@ private:
         const int64_t first = block * cpu::kSquaresBlock, last = std::min(view.count, first + cpu::kSquaresBlock);
         *weight = *move = 0;
         for (int64_t i = first; i < last; i += cpu::kBlock)  // short runs, since each sums in f32
-            cpu::lamb_moments(constants, view.weight + i, view.gradient + i, view.state[0] + i, view.state[1] + i, std::min(cpu::kBlock, last - i), weight, move);
+            cpu::lamb_moments(constants, view.weight + i, view.gradient + i, view.state[0] + i, view.state[1] + i,
+                              std::min(cpu::kBlock, last - i), weight, move);
     }
     static double norm(const double* squares, int64_t n) {
         double sum = 0;

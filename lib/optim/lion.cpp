@@ -17,8 +17,10 @@ public:
     std::vector<StateDef> states(const ParamTraits& traits) const override { return {{"exp_avg", Moment::first, traits.shape}}; }
     void update(int, const ParamTraits&, const ParamView& view, const Hyper& hyper, std::byte*, Team team) const override {
         const double beta1 = hyper.momentum.value_or(config_.beta1), beta2 = hyper.beta2.value_or(config_.beta2);
-        const float constants[] = {grad_factor(hyper), grad_bound(hyper), static_cast<float>(beta1), static_cast<float>(1 - beta1), static_cast<float>(beta2),
-                                   static_cast<float>(1 - beta2), static_cast<float>(hyper.lr), static_cast<float>(1 - hyper.lr * hyper.weight_decay)};
+        const float constants[] = {grad_factor(hyper),           grad_bound(hyper),
+                                   static_cast<float>(beta1),    static_cast<float>(1 - beta1),
+                                   static_cast<float>(beta2),    static_cast<float>(1 - beta2),
+                                   static_cast<float>(hyper.lr), static_cast<float>(1 - hyper.lr * hyper.weight_decay)};
         const auto [begin, end] = team.part(view.count, 1024);
         cpu::sweep(cpu::lion_rule(), constants, view.weight, view.gradient, view.state, 1, begin, end, view.low, view.low_type);
     }

@@ -1,8 +1,8 @@
 // Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) as DeepSpeed and torch.optim.Muon have it, for hidden matrices:
 //   m = lerp(m, g, 1 - momentum);  u = lerp(g, m, momentum) with nesterov, else m;  X = u / max(|u|, 1e-7)
 //   five times: A = X X^T, X = a X + (b A + c A^2) X;  w = w (1 - lr weight_decay) - lr X sqrt(max(1, rows / columns))
-// Everything else is updated by Adam with its own learning rate, betas and eps. X, A and P = b A + c A^2 are bf16, rounded once each, as in both
-// references: their traces show it. A tall matrix has A = X^T X and a X + X P instead.
+// Everything else is updated by Adam with its own learning rate, betas and eps. X, A and P = b A + c A^2 are bf16, rounded once each, as in
+// both references: their traces show it. A tall matrix has A = X^T X and a X + X P instead.
 #include <algorithm>
 
 #include "kernels/cpu/convert.h"
@@ -75,7 +75,8 @@ public:
         return Work(s, nullptr).bytes + threads * Products(s).scratch(threads);
     }
 
-    void update(int phase, const ParamTraits& traits, const ParamView& view, const Hyper& hyper, std::byte* scratch, Team team) const override {
+    void update(int phase, const ParamTraits& traits, const ParamView& view, const Hyper& hyper, std::byte* scratch,
+                Team team) const override {
         if (!hidden(traits)) return adam_update(config_.adam, view, hyper, team);
         const Sizes sizes(traits.shape);
         const Work work(sizes, scratch);
@@ -118,7 +119,8 @@ private:
         const auto [begin, end] = team.part(work.blocks);
         for (int64_t block = begin; block < end; ++block) {
             const int64_t first = block * cpu::kSquaresBlock, n = std::min(work.count - first, cpu::kSquaresBlock);
-            cpu::muon_momentum(grad_factor(hyper), grad_bound(hyper), momentum, config_.nesterov, view.gradient + first, view.state[0] + first, work.wide + first, n);
+            cpu::muon_momentum(grad_factor(hyper), grad_bound(hyper), momentum, config_.nesterov, view.gradient + first,
+                               view.state[0] + first, work.wide + first, n);
             cpu::from_f32(work.wide + first, n, DType::bf16, work.x[0] + first);
             cpu::to_f32(work.x[0] + first, DType::bf16, n, work.wide + first);
             work.squares[block] = cpu::sum_of_squares(work.wide + first, n);
@@ -141,7 +143,8 @@ private:
         std::byte* own = work.base + work.bytes + team.rank * products.scratch(team.size);
         if (part == 0) return products.gram.run({x, x, work.gram, nullptr, nullptr}, team, own);
         if (part == 1) return products.square.run({work.gram, work.gram, work.square, nullptr, nullptr}, team, own);
-        products.apply.run({s.tall() ? x : work.factor, s.tall() ? work.factor : x, work.x[(number + 1) % 2], nullptr, work.wide}, team, own);
+        products.apply.run({s.tall() ? x : work.factor, s.tall() ? work.factor : x, work.x[(number + 1) % 2], nullptr, work.wide}, team,
+                           own);
     }
 
     // P = b A + c A^2, and wide = a X.
@@ -170,7 +173,8 @@ private:
         for (int64_t i = begin; i < end; i += cpu::kBlock) {
             const int64_t n = std::min(cpu::kBlock, end - i);
             cpu::to_f32(x + i, DType::bf16, n, move);
-            cpu::axpby(static_cast<float>(-hyper.lr * size), move, static_cast<float>(1 - hyper.lr * hyper.weight_decay), view.weight + i, n);
+            cpu::axpby(static_cast<float>(-hyper.lr * size), move, static_cast<float>(1 - hyper.lr * hyper.weight_decay), view.weight + i,
+                       n);
             if (view.low) cpu::from_f32(view.weight + i, n, view.low_type, static_cast<std::byte*>(view.low) + 2 * i);
         }
     }
@@ -195,7 +199,8 @@ Result<std::unique_ptr<Optimizer>> make_muon(OptimizerParams& p) {
     c.match_rms = p.choice("adjust_lr_fn", "original", {"original", "match_rms_adamw"}) == "match_rms_adamw";
     c.a = 3.4445, c.b = -4.775, c.c = 2.0315;
     if (const Json* list = p.raw("ns_coefficients")) {
-        const bool fine = list->is_array() && list->size() == 3 && std::all_of(list->begin(), list->end(), [](const Json& x) { return x.is_number(); });
+        const bool fine =
+            list->is_array() && list->size() == 3 && std::all_of(list->begin(), list->end(), [](const Json& x) { return x.is_number(); });
         if (fine) c.a = (*list)[0].get<double>(), c.b = (*list)[1].get<double>(), c.c = (*list)[2].get<double>();
         else p.complain("ns_coefficients", "must be three numbers");
     }

@@ -22,7 +22,8 @@ constexpr Row kRows[] = {
 };
 
 bool same_letters(std::string_view a, std::string_view b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 // Known to DeepSpeed, not built here.
@@ -44,14 +45,17 @@ Result<std::unique_ptr<Optimizer>> make_optimizer(std::string_view type, const J
         return row.make(reader);
     }
     for (const char* name : kUnbuilt)
-        if (same_letters(name, type)) return fail(Code::E_UNSUPPORTED, "config: optimizer.type: {} is not built; accepted: {}", name, fmt::join(optimizer_names(), ", "));
-    return fail(Code::E_CONFIG, "config: optimizer.type: unknown optimizer \"{}\"; did you mean {}? Accepted: {}", type, nearest(type, optimizer_names()),
-                fmt::join(optimizer_names(), ", "));
+        if (same_letters(name, type))
+            return fail(Code::E_UNSUPPORTED, "config: optimizer.type: {} is not built; accepted: {}", name,
+                        fmt::join(optimizer_names(), ", "));
+    return fail(Code::E_CONFIG, "config: optimizer.type: unknown optimizer \"{}\"; did you mean {}? Accepted: {}", type,
+                nearest(type, optimizer_names()), fmt::join(optimizer_names(), ", "));
 }
 
 void update_alone(const Optimizer& optimizer, const ParamTraits& traits, const ParamView& view, const Hyper& hyper) {
     const size_t bytes = static_cast<size_t>(optimizer.scratch_bytes(traits, 1) + 63) / 64 * 64;
-    const std::unique_ptr<std::byte, decltype(&std::free)> scratch(bytes ? static_cast<std::byte*>(std::aligned_alloc(64, bytes)) : nullptr, std::free);
+    const std::unique_ptr<std::byte, decltype(&std::free)> scratch(bytes ? static_cast<std::byte*>(std::aligned_alloc(64, bytes)) : nullptr,
+                                                                   std::free);
     for (int phase = 0; phase < optimizer.phases(traits); ++phase) optimizer.update(phase, traits, view, hyper, scratch.get(), Team{});
 }
 

@@ -1,8 +1,8 @@
 // Optimizers: rules that turn a gradient into a new weight, on f32 spans, with state that the caller keeps.
 //
-// An elementwise rule may be applied to any part of a parameter, in any pieces, with the same result: an engine runs one sweep over its shard. Others
-// (Lamb, Muon, Adafactor) see a whole parameter and work in phases; all threads of a team call every phase, with a barrier between phases.
-// Results do not depend on the size of the team. Optimizers hold no state of their own and may be shared.
+// An elementwise rule may be applied to any part of a parameter, in any pieces, with the same result: an engine runs one sweep over its
+// shard. Others (Lamb, Muon, Adafactor) see a whole parameter and work in phases; all threads of a team call every phase, with a barrier
+// between phases. Results do not depend on the size of the team. Optimizers hold no state of their own and may be shared.
 #pragma once
 
 #include <cmath>
@@ -63,11 +63,15 @@ public:
     virtual std::vector<StateDef> states(const ParamTraits& traits) const = 0;
     virtual bool elementwise(const ParamTraits&) const { return true; }
     virtual int phases(const ParamTraits&) const { return 1; }
-    virtual int64_t scratch_bytes(const ParamTraits&, int threads) const { return static_cast<void>(threads), 0; }  // 64-byte aligned, shared by the team
-    virtual void update(int phase, const ParamTraits& traits, const ParamView& view, const Hyper& hyper, std::byte* scratch, Team team) const = 0;
+    virtual int64_t scratch_bytes(const ParamTraits&, int threads) const {
+        return static_cast<void>(threads), 0;
+    }  // 64-byte aligned, shared by the team
+    virtual void update(int phase, const ParamTraits& traits, const ParamView& view, const Hyper& hyper, std::byte* scratch,
+                        Team team) const = 0;
 };
 
-// DeepSpeed's names in any letter case, or torch.optim's. params: the object at optimizer.params; unknown keys are refused with the nearest known one.
+// DeepSpeed's names in any letter case, or torch.optim's. params: the object at optimizer.params; unknown keys are refused with the nearest
+// known one.
 Result<std::unique_ptr<Optimizer>> make_optimizer(std::string_view type, const Json& params);
 
 std::vector<std::string> optimizer_names();

@@ -8,7 +8,8 @@
 namespace ds {
 
 OptimizerParams::OptimizerParams(const Json& params) : params_(params) {
-    if (!params_.is_object() && !params_.is_null()) first_ = fail(Code::E_CONFIG, "config: optimizer.params: must be an object, is {}", params_.dump());
+    if (!params_.is_object() && !params_.is_null())
+        first_ = fail(Code::E_CONFIG, "config: optimizer.params: must be an object, is {}", params_.dump());
     if (params_.is_object() && params_.contains("max_grad_norm"))
         first_ = fail(Code::E_CONFIG, "config: optimizer.params.max_grad_norm: not a parameter of an optimizer; use gradient_clipping");
 }
@@ -29,7 +30,8 @@ double OptimizerParams::number(const char* key, double otherwise, double least, 
     if (!value) return otherwise;
     const double x = value->is_number() ? value->get<double>() : std::nan("");
     if (std::isfinite(x) && x >= least && x < below) return x;
-    complain(key, std::isinf(below) ? fmt::format("must be a number of at least {}", least) : fmt::format("must be a number of at least {} and below {}", least, below));
+    complain(key, std::isinf(below) ? fmt::format("must be a number of at least {}", least)
+                                    : fmt::format("must be a number of at least {} and below {}", least, below));
     return otherwise;
 }
 
@@ -37,7 +39,8 @@ std::pair<double, double> OptimizerParams::betas(double first, double second) {
     const Json* value = raw("betas");
     if (!value) return {first, second};
     const auto fine = [](const Json& x) { return x.is_number() && x.get<double>() >= 0 && x.get<double>() < 1; };
-    if (value->is_array() && value->size() == 2 && fine((*value)[0]) && fine((*value)[1])) return {(*value)[0].get<double>(), (*value)[1].get<double>()};
+    if (value->is_array() && value->size() == 2 && fine((*value)[0]) && fine((*value)[1]))
+        return {(*value)[0].get<double>(), (*value)[1].get<double>()};
     complain("betas", "must be two numbers of at least 0 and below 1");
     return {first, second};
 }
@@ -53,7 +56,8 @@ bool OptimizerParams::flag(const char* key, bool otherwise) {
 std::string OptimizerParams::choice(const char* key, const char* otherwise, const std::vector<std::string>& accepted) {
     const Json* value = raw(key);
     if (!value || value->is_null()) return otherwise;
-    if (value->is_string() && std::find(accepted.begin(), accepted.end(), value->get<std::string>()) != accepted.end()) return value->get<std::string>();
+    if (value->is_string() && std::find(accepted.begin(), accepted.end(), value->get<std::string>()) != accepted.end())
+        return value->get<std::string>();
     complain(key, fmt::format("must be one of {}", fmt::join(accepted, ", ")));
     return otherwise;
 }
@@ -67,8 +71,8 @@ Status OptimizerParams::status() {
     if (!first_.ok() || !params_.is_object()) return first_;
     for (const auto& [key, value] : params_.items())
         if (std::find(asked_.begin(), asked_.end(), key) == asked_.end())
-            return fail(Code::E_CONFIG, "config: optimizer.params.{}: unknown key; did you mean optimizer.params.{}? Known: {}", key, nearest(key, asked_),
-                        fmt::join(asked_, ", "));
+            return fail(Code::E_CONFIG, "config: optimizer.params.{}: unknown key; did you mean optimizer.params.{}? Known: {}", key,
+                        nearest(key, asked_), fmt::join(asked_, ", "));
     return ok();
 }
 

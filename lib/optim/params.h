@@ -15,7 +15,8 @@ class OptimizerParams {
 public:
     explicit OptimizerParams(const Json& params);
 
-    double number(const char* key, double otherwise, double least = 0, double below = std::numeric_limits<double>::infinity());  // in [least, below)
+    double number(const char* key, double otherwise, double least = 0,
+                  double below = std::numeric_limits<double>::infinity());  // in [least, below)
     std::pair<double, double> betas(double first, double second);   // each in [0, 1)
     bool flag(const char* key, bool otherwise);
     std::string choice(const char* key, const char* otherwise, const std::vector<std::string>& accepted);

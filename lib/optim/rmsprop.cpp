@@ -1,5 +1,5 @@
-// RMSprop (Hinton's lecture 6e; torch.optim.RMSprop):  g += weight_decay w;  v = alpha v + (1-alpha) g^2;  centred: v -= (mean of g)^2 where it divides;
-// b = momentum b + g / (sqrt(v) + eps);  w -= lr b.
+// RMSprop (Hinton's lecture 6e; torch.optim.RMSprop):  g += weight_decay w;  v = alpha v + (1-alpha) g^2;  centred: v -= (mean of g)^2
+// where it divides; b = momentum b + g / (sqrt(v) + eps);  w -= lr b.
 #include "kernels/cpu/optim.h"
 #include "optim/factories.h"
 
@@ -22,9 +22,10 @@ public:
         return defs;
     }
     void update(int, const ParamTraits&, const ParamView& view, const Hyper& hyper, std::byte*, Team team) const override {
-        const float constants[] = {grad_factor(hyper, config_.maximize), grad_bound(hyper), static_cast<float>(hyper.lr), static_cast<float>(config_.alpha),
-                                   static_cast<float>(1 - config_.alpha), static_cast<float>(config_.eps), static_cast<float>(hyper.weight_decay),
-                                   static_cast<float>(hyper.momentum.value_or(config_.momentum))};
+        const float constants[] = {grad_factor(hyper, config_.maximize),   grad_bound(hyper),
+                                   static_cast<float>(hyper.lr),           static_cast<float>(config_.alpha),
+                                   static_cast<float>(1 - config_.alpha),  static_cast<float>(config_.eps),
+                                   static_cast<float>(hyper.weight_decay), static_cast<float>(hyper.momentum.value_or(config_.momentum))};
         const int given = config_.momentum > 0 ? 1 : 0;
         float* state[3] = {view.state[0], given ? view.state[1] : nullptr, config_.centred ? view.state[1 + given] : nullptr};
         const auto [begin, end] = team.part(view.count, 1024);
@@ -38,7 +39,8 @@ private:
 }  // namespace
 
 Result<std::unique_ptr<Optimizer>> make_rmsprop(OptimizerParams& p) {
-    const Config c{p.number("lr", 1e-2), p.number("alpha", 0.99), p.number("eps", 1e-8), p.number("weight_decay", 0), p.number("momentum", 0), p.flag("centered", false), p.flag("maximize", false)};
+    const Config c{p.number("lr", 1e-2),    p.number("alpha", 0.99),   p.number("eps", 1e-8),    p.number("weight_decay", 0),
+                   p.number("momentum", 0), p.flag("centered", false), p.flag("maximize", false)};
     return finished<RmsProp>(p, c);
 }
 

@@ -25,7 +25,8 @@ public:
                                    static_cast<float>(hyper.momentum.value_or(config_.momentum)), static_cast<float>(rest),
                                    static_cast<float>(hyper.weight_decay), config_.nesterov ? 1.0f : 0.0f};
         const auto [begin, end] = team.part(view.count, 1024);
-        cpu::sweep(cpu::sgd_rule(), constants, view.weight, view.gradient, view.state, config_.momentum == 0 ? 0 : 1, begin, end, view.low, view.low_type);
+        cpu::sweep(cpu::sgd_rule(), constants, view.weight, view.gradient, view.state, config_.momentum == 0 ? 0 : 1, begin, end, view.low,
+                   view.low_type);
     }
 
 private:
@@ -35,7 +36,8 @@ private:
 }  // namespace
 
 Result<std::unique_ptr<Optimizer>> make_sgd(OptimizerParams& p) {
-    const Config c{p.number("lr", 1e-3), p.number("momentum", 0), p.number("dampening", 0), p.number("weight_decay", 0), p.flag("nesterov", false), p.flag("maximize", false)};
+    const Config c{p.number("lr", 1e-3),        p.number("momentum", 0),   p.number("dampening", 0),
+                   p.number("weight_decay", 0), p.flag("nesterov", false), p.flag("maximize", false)};
     if (c.nesterov && (c.momentum <= 0 || c.dampening != 0)) p.complain("nesterov", "needs a momentum above 0 and no dampening");
     return finished<Sgd>(p, c);
 }
