@@ -4,6 +4,7 @@
 // short one and a resumed run, which finds them in its checkpoint, continues them.
 #include "telemetry/report.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -74,7 +75,8 @@ void Engine::record_spans(const Plan& plan, const std::vector<Span>& spans, doub
 }
 
 void Engine::record_point(double loss, double lr) {
-    if (steps_here_++, global_steps_ % curve_stride_) return;
+    ++steps_here_;
+    if (global_steps_ % curve_stride_) return;
     curve_.push_back({global_steps_, loss, lr});
     if (curve_.size() < kMostPoints) return;
     curve_stride_ *= 2;
