@@ -61,13 +61,24 @@ Status Plan::choose_kernels(Backend backend, int threads) {
         if (!node.op->has_variadic_inputs()) step.in.resize(node.op->inputs.size());
         for (const ValueId id : node.out) step.out.push_back(tensor_of(id));
         if (!node.op->has_variadic_outputs()) step.out.resize(std::max(step.out.size(), node.op->outputs.size()));
-        const KernelList* list = kernels_of(node.op->name, backend);
-        if (!list) return fail(Code::E_UNSUPPORTED, "{}: there is no kernel for this op", node.op->name);
-        const Request request{step.in, step.out, node.attrs.get(), threads};
-        std::string reasons;
+        DS_CHECK(choose_kernel(step, backend, threads));
+        ticket_count_ += static_cast<int>(step.prepared.phases.size());
+        steps_.push_back(std::move(step));
+    }
+    if (!in_backward) first_backward_ = steps_.size();
+    return ok();
+}
+
+// The backend's kernels, best first, then the oracle: slow, but it serves every shape and type.
+Status Plan::choose_kernel(Step& step, Backend backend, int threads) {
+    const Node& node = *step.node;
+    const Request request{step.in, step.out, node.attrs.get(), threads};
+    std::string reasons;
+    for (const Backend from : {backend, Backend::ref}) {
+        const KernelList* list = kernels_of(node.op->name, from);
+        if (!list) continue;
         for (const KernelImpl& kernel : *list) {
-            const char* why_not = kernel.declines(request);
-            if (why_not) {
+            if (const char* why_not = kernel.declines(request)) {
                 reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel.name, why_not);
                 continue;
             }
@@ -75,15 +86,11 @@ Status Plan::choose_kernels(Backend backend, int threads) {
             if (!prepared.ok()) return std::move(std::move(prepared).status()).within(node.op->name);
             step.kernel = &kernel;
             step.prepared = std::move(prepared).value();
-            break;
+            if (!reasons.empty()) log(Level::trace, "dispatch", "{}: {} ({})", node.op->name, kernel.name, reasons);
+            return ok();
         }
-        if (!step.kernel) return fail(Code::E_UNSUPPORTED, "{}: no kernel serves these shapes and types ({})", node.op->name, reasons);
-        if (!reasons.empty()) log(Level::trace, "dispatch", "{}: {} ({})", node.op->name, step.kernel->name, reasons);
-        ticket_count_ += static_cast<int>(step.prepared.phases.size());
-        steps_.push_back(std::move(step));
     }
-    if (!in_backward) first_backward_ = steps_.size();
-    return ok();
+    return fail(Code::E_UNSUPPORTED, "{}: no kernel serves these shapes and types ({})", node.op->name, reasons.empty() ? "there is none" : reasons);
 }
 
 void Plan::place(std::byte* arena, const std::function<void*(Kind, ValueId)>& buffer_of) {

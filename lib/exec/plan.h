@@ -56,6 +56,7 @@ private:
         int first_ticket = 0;
     };
     Status choose_kernels(Backend backend, int threads);
+    Status choose_kernel(Step& step, Backend backend, int threads);
     Tensor tensor_of(ValueId id) const;
     void work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline);
 

@@ -1,8 +1,11 @@
-// Speed of matmul and attention kernels as shares of this machine's measured ceilings. Usage: bench_kernels [threads] [gemm|attention|cross_entropy]
+// Speed of matmul and attention kernels as shares of this machine's measured ceilings. Usage: bench_kernels [threads]
+// [gemm|attention|cross_entropy]
+#include <sys/mman.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <random>
+#include <memory>
 #include <string>
 
 #include "kernels/kernel.h"
@@ -12,8 +15,23 @@
 namespace ds::bench {
 namespace {
 
+// Memory in huge pages, as the executor's arena has it.
+class Memory {
+public:
+    Memory() = default;
+    explicit Memory(int64_t bytes) : bytes_(std::aligned_alloc(kPage, (static_cast<size_t>(bytes) + kPage) / kPage * kPage), std::free) {
+        madvise(bytes_.get(), (static_cast<size_t>(bytes) + kPage) / kPage * kPage, MADV_HUGEPAGE);
+        std::memset(bytes_.get(), 0, static_cast<size_t>(bytes));
+    }
+    std::byte* data() const { return static_cast<std::byte*>(bytes_.get()); }
+
+private:
+    static constexpr size_t kPage = size_t{2} << 20;
+    std::shared_ptr<void> bytes_;
+};
+
 struct Buffer {
-    std::vector<std::byte> bytes;
+    Memory memory;
     Tensor tensor;
     Buffer() = default;
     Buffer(DType type, std::vector<int64_t> dims, float scale = 1) {
@@ -22,8 +40,8 @@ struct Buffer {
         for (size_t i = 0; i < dims.size(); ++i) tensor.dims[i] = dims[i];
         tensor.row_stride = tensor.columns();
         tensor.present = true;
-        bytes.resize(static_cast<size_t>(tensor.count() * size_of(type) + 64));
-        tensor.data = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
+        memory = Memory(tensor.count() * size_of(type));
+        tensor.data = memory.data();
         if (!is_float(type)) return;
         uint32_t state = 12345;
         for (int64_t i = 0; i < tensor.count(); ++i) {
@@ -36,7 +54,8 @@ struct Buffer {
 };
 
 // Seconds of the best of some runs.
-double time_kernel(const KernelList& list, const std::vector<Tensor>& in, const std::vector<Tensor>& out, const void* attrs, int threads, int repeats) {
+double time_kernel(const KernelList& list, const std::vector<Tensor>& in, const std::vector<Tensor>& out, const void* attrs, int threads,
+                   int repeats) {
     const Request request{in, out, attrs, threads};
     const KernelImpl* impl = list.begin();
     while (impl != list.end() && impl->declines(request)) ++impl;
@@ -46,8 +65,7 @@ double time_kernel(const KernelList& list, const std::vector<Tensor>& in, const 
         std::printf("%s\n", prepared.status().message().c_str());
         return 0;
     }
-    std::vector<std::byte> storage(static_cast<size_t>(prepared->scratch_bytes + 64));
-    auto* scratch = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(storage.data()) + 63) / 64 * 64);
+    const Memory scratch(prepared->scratch_bytes);
     const size_t phases = prepared->phases.size();
     std::vector<std::atomic<int64_t>> tickets(phases * static_cast<size_t>(repeats));
     for (auto& t : tickets) t = 0;
@@ -55,7 +73,7 @@ double time_kernel(const KernelList& list, const std::vector<Tensor>& in, const 
     std::barrier barrier(threads);
     const Runtime runtime;
     return seconds(threads, repeats, [&](int rank) {
-        Call call{in.data(), out.data(), attrs, prepared->state.get(), scratch, &runtime, nullptr};
+        Call call{in.data(), out.data(), attrs, prepared->state.get(), scratch.data(), &runtime, nullptr};
         const size_t base = run[static_cast<size_t>(rank)]++ * phases;
         for (size_t i = 0; i < phases; ++i) {
             call.ticket = &tickets[base + i];
@@ -69,19 +87,23 @@ struct Peaks { double f32, bf16; };
 
 void gemm(int threads, Peaks peaks) {
     struct Row { int64_t m, n, k; };
-    const Row rows[] = {{256, 2304, 768}, {256, 768, 768}, {256, 3072, 768}, {256, 768, 3072}, {256, 50257, 768}, {1024, 3072, 768}, {1024, 768, 3072}};
+    const Row rows[] = {{256, 2304, 768},  {256, 768, 768},   {256, 3072, 768}, {256, 768, 3072},
+                        {256, 50257, 768}, {1024, 3072, 768}, {1024, 768, 3072}};
     std::printf("%-6s %-28s %9s %9s %9s\n", "type", "m x n x k of y = x W^T", "y", "dX", "dW");
     for (const DType type : {DType::f32, DType::bf16})
         for (const Row& r : rows) {
-            const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16, work = 2e-9 * static_cast<double>(r.m * r.n) * static_cast<double>(r.k);
+            const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16,
+                         work = 2e-9 * static_cast<double>(r.m * r.n) * static_cast<double>(r.k);
             Buffer x(type, {r.m, r.k}), w(type, {r.n, r.k}), y(type, {r.m, r.n}), dw(DType::f32, {r.n, r.k}), bias(DType::f32, {r.n});
             const Tensor none;
-            const int repeats = r.n > 10000 ? 4 : 10;
+            const int repeats = r.n > 10000 ? 4 : 20;
             const Matmul forward{.transpose_b = true}, plain{}, transposed{.transpose_a = true};
-            const double t[] = {time_kernel(cpu::matmul, {x.tensor, w.tensor, bias.tensor, none}, {y.tensor}, &forward, threads, repeats),
-                                time_kernel(cpu::matmul, {y.tensor, w.tensor, none, none}, {x.tensor}, &plain, threads, repeats),
-                                time_kernel(cpu::matmul, {y.tensor, x.tensor, none, dw.tensor}, {dw.tensor}, &transposed, threads, repeats)};
-            std::printf("%-6s %6ld x %6ld x %6ld    ", std::string(name_of(type)).c_str(), static_cast<long>(r.m), static_cast<long>(r.n), static_cast<long>(r.k));
+            const double t[] = {
+                time_kernel(cpu::matmul, {x.tensor, w.tensor, bias.tensor, none}, {y.tensor}, &forward, threads, repeats),
+                time_kernel(cpu::matmul, {y.tensor, w.tensor, none, none}, {x.tensor}, &plain, threads, repeats),
+                time_kernel(cpu::matmul, {y.tensor, x.tensor, none, dw.tensor}, {dw.tensor}, &transposed, threads, repeats)};
+            std::printf("%-6s %6ld x %6ld x %6ld    ", std::string(name_of(type)).c_str(), static_cast<long>(r.m), static_cast<long>(r.n),
+                        static_cast<long>(r.k));
             for (const double s : t) std::printf(" %7.1f %%", 100 * work / s / peak);
             std::printf("\n");
         }
@@ -93,9 +115,12 @@ void set_ints(const Buffer& b, const std::vector<int64_t>& values) {
 
 void attention(int threads, Peaks peaks) {
     struct Row { const char* name; int64_t sequences, shortest, longest, heads, kv_heads, size; bool causal; double dropout; };
-    const Row rows[] = {{"1 x 1024, 12 x 64, causal", 1, 1024, 1024, 12, 12, 64, true, 0}, {"4 x 64, 12 x 64, causal", 4, 64, 64, 12, 12, 64, true, 0},
-                        {"2 x 256, 12/4 x 64, causal", 2, 256, 256, 12, 4, 64, true, 0},  {"16 x 128, 12 x 64", 16, 128, 128, 12, 12, 64, false, 0},
-                        {"64 x 5..60, 12 x 32", 64, 5, 60, 12, 12, 32, false, 0},         {"64 x 5..60, 12 x 32, dropout", 64, 5, 60, 12, 12, 32, false, 0.1}};
+    const Row rows[] = {{"1 x 1024, 12 x 64, causal", 1, 1024, 1024, 12, 12, 64, true, 0},
+                        {"4 x 64, 12 x 64, causal", 4, 64, 64, 12, 12, 64, true, 0},
+                        {"2 x 256, 12/4 x 64, causal", 2, 256, 256, 12, 4, 64, true, 0},
+                        {"16 x 128, 12 x 64", 16, 128, 128, 12, 12, 64, false, 0},
+                        {"64 x 5..60, 12 x 32", 64, 5, 60, 12, 12, 32, false, 0},
+                        {"64 x 5..60, 12 x 32, dropout", 64, 5, 60, 12, 12, 32, false, 0.1}};
     std::printf("%-6s %-30s %18s %18s\n", "type", "attention", "forward", "backward");
     for (const DType type : {DType::f32, DType::bf16})
         for (const Row& r : rows) {
@@ -107,18 +132,22 @@ void attention(int threads, Peaks peaks) {
                 pairs += static_cast<double>(r.causal ? n * (n + 1) / 2 : n * n);
             }
             const int64_t n = segments.back();
-            Buffer q(type, {n, r.heads * r.size}), k(type, {n, r.kv_heads * r.size}), v(type, {n, r.kv_heads * r.size}), y(type, {n, r.heads * r.size});
-            Buffer dy(type, {n, r.heads * r.size}, 0.01f), dq(type, {n, r.heads * r.size}), dk(type, {n, r.kv_heads * r.size}), dv(type, {n, r.kv_heads * r.size});
+            Buffer q(type, {n, r.heads * r.size}), k(type, {n, r.kv_heads * r.size}), v(type, {n, r.kv_heads * r.size}),
+                y(type, {n, r.heads * r.size});
+            Buffer dy(type, {n, r.heads * r.size}, 0.01f), dq(type, {n, r.heads * r.size}), dk(type, {n, r.kv_heads * r.size}),
+                dv(type, {n, r.kv_heads * r.size});
             Buffer lse(DType::f32, {n, r.heads}), bounds(DType::i32, {r.sequences + 1});
             set_ints(bounds, segments);
             const Tensor none;
             const Attention attrs{.heads = r.heads, .kv_heads = r.kv_heads, .causal = r.causal, .dropout = r.dropout};
             const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16, product = 2e-9 * pairs * static_cast<double>(r.heads * r.size);
-            const double f = time_kernel(cpu::attention, {q.tensor, k.tensor, v.tensor, bounds.tensor, none, none}, {y.tensor, lse.tensor}, &attrs, threads, 40);
-            const double b = time_kernel(cpu::attention_grad, {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, bounds.tensor, none, none},
-                                         {dq.tensor, dk.tensor, dv.tensor}, &attrs, threads, 40);
-            std::printf("%-6s %-30s %7.2f ms %5.1f %% %7.2f ms %5.1f %%\n", std::string(name_of(type)).c_str(), r.name, 1e3 * f, 200 * product / f / peak, 1e3 * b,
-                        500 * product / b / peak);
+            const double f = time_kernel(cpu::attention, {q.tensor, k.tensor, v.tensor, bounds.tensor, none, none}, {y.tensor, lse.tensor},
+                                         &attrs, threads, 40);
+            const double b =
+                time_kernel(cpu::attention_grad, {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, bounds.tensor, none, none},
+                            {dq.tensor, dk.tensor, dv.tensor}, &attrs, threads, 40);
+            std::printf("%-6s %-30s %7.2f ms %5.1f %% %7.2f ms %5.1f %%\n", std::string(name_of(type)).c_str(), r.name, 1e3 * f,
+                        200 * product / f / peak, 1e3 * b, 500 * product / b / peak);
         }
 }
 
@@ -127,18 +156,23 @@ void cross_entropy(int threads, Peaks peaks) {
     for (const DType type : {DType::f32, DType::bf16})
         for (const int64_t rows : {256, 1024}) {
             const int64_t size = 768, vocabulary = 50257;
-            Buffer x(type, {rows, size}), weight(type, {vocabulary, size}, 0.05f), labels(DType::i32, {rows}), loss(DType::f32, {}), lse(DType::f32, {rows});
+            Buffer x(type, {rows, size}), weight(type, {vocabulary, size}, 0.05f), labels(DType::i32, {rows}), loss(DType::f32, {}),
+                lse(DType::f32, {rows});
             Buffer dloss(DType::f32, {}), dx(type, {rows, size}), dweight(DType::f32, {vocabulary, size});
             for (int64_t i = 0; i < rows; ++i) labels.tensor.as<int32_t>()[i] = static_cast<int32_t>(i * 7919 % vocabulary);
             *dloss.tensor.as<float>() = 1;
             const Tensor none;
             const CrossEntropy attrs;
-            const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16, product = 2e-9 * static_cast<double>(rows * size) * static_cast<double>(vocabulary);
-            const double f = time_kernel(cpu::linear_cross_entropy, {x.tensor, weight.tensor, none, labels.tensor}, {loss.tensor, lse.tensor}, &attrs, threads, 3);
-            const double b = time_kernel(cpu::linear_cross_entropy_grad, {dloss.tensor, x.tensor, weight.tensor, none, labels.tensor, lse.tensor, dweight.tensor, none},
+            const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16,
+                         product = 2e-9 * static_cast<double>(rows * size) * static_cast<double>(vocabulary);
+            const double f = time_kernel(cpu::linear_cross_entropy, {x.tensor, weight.tensor, none, labels.tensor},
+                                         {loss.tensor, lse.tensor}, &attrs, threads, 3);
+            const double b = time_kernel(cpu::linear_cross_entropy_grad,
+                                         {dloss.tensor, x.tensor, weight.tensor, none, labels.tensor, lse.tensor, dweight.tensor, none},
                                          {dx.tensor, dweight.tensor, none}, &attrs, threads, 3);
-            std::printf("%-6s %6ld x %ld x %ld %15s %7.1f ms %5.1f %% %7.1f ms %5.1f %%\n", std::string(name_of(type)).c_str(), static_cast<long>(rows),
-                        static_cast<long>(size), static_cast<long>(vocabulary), "", 1e3 * f, 100 * product / f / peak, 1e3 * b, 300 * product / b / peak);
+            std::printf("%-6s %6ld x %ld x %ld %15s %7.1f ms %5.1f %% %7.1f ms %5.1f %%\n", std::string(name_of(type)).c_str(),
+                        static_cast<long>(rows), static_cast<long>(size), static_cast<long>(vocabulary), "", 1e3 * f,
+                        100 * product / f / peak, 1e3 * b, 300 * product / b / peak);
         }
 }
 
@@ -149,7 +183,8 @@ int main(int argc, char** argv) {
     const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
     const std::string what = argc > 2 ? argv[2] : "";
     const ds::bench::Peaks peaks{ds::bench::gflops_f32(threads), ds::bench::gflops_bf16(threads)};
-    std::printf("%d threads: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, triad %.1f GB/s\n", threads, peaks.f32, peaks.bf16, ds::bench::triad_gb(threads));
+    std::printf("%d threads: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, triad %.1f GB/s\n", threads, peaks.f32, peaks.bf16,
+                ds::bench::triad_gb(threads));
     if (what.empty() || what == "gemm") ds::bench::gemm(threads, peaks);
     if (what.empty() || what == "attention") ds::bench::attention(threads, peaks);
     if (what.empty() || what == "cross_entropy") ds::bench::cross_entropy(threads, peaks);

@@ -1,4 +1,5 @@
-// Ceilings of this machine, measured: what loops of nothing but multiply-adds, or of nothing but memory traffic, reach with a number of threads.
+// Ceilings of this machine, measured: what loops of nothing but multiply-adds, or of nothing but memory traffic, reach with a number of
+// threads.
 #pragma once
 
 #include <immintrin.h>
@@ -89,7 +90,8 @@ inline double triad_gb(int threads) {
     const size_t n = size_t{16} << 20;
     std::vector<double> a(n), b(n, 1.0), c(n, 2.0);
     const double least = seconds(threads, 5, [&](int rank) {
-        const size_t begin = n * static_cast<size_t>(rank) / static_cast<size_t>(threads), end = n * static_cast<size_t>(rank + 1) / static_cast<size_t>(threads);
+        const size_t begin = n * static_cast<size_t>(rank) / static_cast<size_t>(threads),
+                     end = n * static_cast<size_t>(rank + 1) / static_cast<size_t>(threads);
         for (size_t i = begin; i < end; ++i) a[i] = b[i] + 3.0 * c[i];
         asm volatile("" : : "r"(a.data()) : "memory");
     });

@@ -1,6 +1,7 @@
-/* Times whole training steps (forward, backward, update) through the public ABI, on models built from their configs with random weights.
-   Usage: bench_step gpt2|llama110m|bert B T f32|bf16 [steps] [threads] [json merged over the config]
-   Prints one JSON line: median and minimum seconds a step, tokens a second, peak resident memory, first and last loss. */
+/* Times whole training steps (forward, backward, update) through the public ABI, on models built from their configs with random weights, or on a
+   Hugging Face folder (an argument with a slash). Batches follow from a formula that peers/torch_step.py has too.
+   Usage: bench_step gpt2|llama110m|bert|FOLDER B T f32|bf16 [steps] [threads] [more of the config's JSON]
+   Prints one JSON line: median and minimum seconds a step, tokens a second, peak resident memory, the losses. */
 #define _POSIX_C_SOURCE 200809L
 #include <dsrt/dsrt.h>
 #include <stdio.h>
@@ -26,11 +27,12 @@ static void must(ds_status s, const char *what) {
     fprintf(stderr, "%s: %s: %s\n", what, ds_status_name(s), ds_last_error());
     exit(1);
 }
-static void put(ds_batch *b, const char *name, int32_t ndim, int64_t rows, int64_t columns, int32_t below) {
+/* Element i is (7919 i + 13 salt) mod below. */
+static void put(ds_batch *b, const char *name, int32_t ndim, int64_t rows, int64_t columns, int32_t below, int salt) {
     int64_t shape[2], n = ndim == 2 ? rows * columns : rows;
     int32_t *ids = malloc(sizeof *ids * (size_t)n);
     ds_tensor *t;
-    for (int64_t i = 0; i < n; ++i) ids[i] = rand() % below;
+    for (int64_t i = 0; i < n; ++i) ids[i] = (int32_t)((7919 * i + 13 * salt) % below);
     shape[0] = rows;
     shape[1] = columns;
     must(ds_tensor_create(DS_I32, ndim, shape, ids, sizeof *ids * (size_t)n, &t), "tensor");
@@ -46,9 +48,13 @@ int main(int argc, char **argv) {
     const char *config_json = NULL;
     for (size_t i = 0; i < sizeof models / sizeof *models; ++i)
         if (strcmp(models[i][0], model) == 0) config_json = models[i][1];
+    char config[4096], folder[2048];
+    if (strchr(model, '/')) {
+        snprintf(folder, sizeof folder, "\"%s\"", model);
+        config_json = folder;
+    }
     if (!config_json) return fprintf(stderr, "unknown model %s\n", model), 1;
-    const int vocabulary = strcmp(model, "gpt2") == 0 ? 50257 : strcmp(model, "bert") == 0 ? 30522 : 32000;
-    char config[4096];
+    const int classifies = strstr(model, "bert") != NULL;
     snprintf(config, sizeof config, "{\"model\": %s, \"train_batch_size\": %lld, \"gradient_clipping\": 0, \"threads\": %d, \"bf16\": {\"enabled\": %s},"
              "\"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 1e-4, \"weight_decay\": 0.01}}%s%s}", config_json, (long long)rows, threads,
              strcmp(dtype, "bf16") == 0 ? "true" : "false", argc > 7 ? "," : "", argc > 7 ? argv[7] : "");
@@ -58,17 +64,17 @@ int main(int argc, char **argv) {
     must(ds_engine_create(config, NULL, &e), "engine");
     create = now() - create;
     must(ds_batch_create(&b), "batch");
-    put(b, "input_ids", 2, rows, length, vocabulary);
-    if (strcmp(model, "bert") == 0) put(b, "labels", 1, rows, 0, 2);
-    else put(b, "labels", 2, rows, length, vocabulary);
-    float loss = 0, first = 0;
+    put(b, "input_ids", 2, rows, length, 30000, 1);
+    if (classifies) put(b, "labels", 1, rows, 0, 2, 2);
+    else put(b, "labels", 2, rows, length, 30000, 2);
+    float loss = 0, *losses = malloc(sizeof *losses * (size_t)steps);
     for (int i = 0; i < steps; ++i) {
         const double begin = now();
         must(ds_forward(e, b, &loss), "forward");
         must(ds_backward(e), "backward");
         must(ds_step(e), "step");
         times[i] = now() - begin;
-        if (i == 0) first = loss;
+        losses[i] = loss;
     }
     const double first_step = times[0];
     const int warm = steps > 4 ? 3 : 0;
@@ -79,9 +85,12 @@ int main(int argc, char **argv) {
     double plan = 0;
     ds_metric(e, "plan_bytes", &plan);
     printf("{\"peer\": \"dsrt %s\", \"model\": \"%s\", \"B\": %lld, \"T\": %lld, \"dtype\": \"%s\", \"threads\": %d, \"median_s\": %.4f, \"min_s\": %.4f, \"first_s\": %.4f, \"create_s\": %.4f,"
-           " \"tokens_per_s\": %.1f, \"peak_rss_mib\": %ld, \"plan_mib\": %.0f, \"loss0\": %.6f, \"lossN\": %.6f}\n",
+           " \"tokens_per_s\": %.1f, \"peak_rss_mib\": %ld, \"plan_mib\": %.0f, \"losses\": [",
            ds_version(), model, (long long)rows, (long long)length, dtype, threads, median, times[warm], first_step, create, (double)(rows * length) / median, usage.ru_maxrss / 1024,
-           plan / 1048576, (double)first, (double)loss);
+           plan / 1048576);
+    for (int i = 0; i < steps; ++i) printf("%s%.9g", i ? ", " : "", (double)losses[i]);
+    printf("]}\n");
+    free(losses);
     ds_batch_destroy(b);
     ds_engine_destroy(e);
     free(times);

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Runs libdsrt and PyTorch in turn on the same work and prints the table of medians and ratios. compare.sh sets everything up.
+
+First the two must agree: from one shared folder of weights, five steps in f32, odd lengths included, losses within 2e-5.
+"""
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROWS = [("gpt2", 4, 64), ("gpt2", 1, 1024), ("bert", 16, 128), ("llama110m", 2, 256)]
+AGREE = [("gpt2", 2, 33), ("bert", 3, 21), ("llama110m", 2, 47)]
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def agree(args, folder):
+    for model, rows, length in AGREE:
+        path = os.path.join(folder, model)
+        subprocess.run([sys.executable, args.peer, model, "1", "8", "f32", "--save", path], check=True, capture_output=True)
+        ours = run([args.bench, path, str(rows), str(length), "f32", "5"])["losses"]
+        theirs = run([sys.executable, args.peer, path, str(rows), str(length), "f32", "--steps", "5"])["losses"]
+        worst = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs))
+        print(f"agreement {model} B {rows} T {length}: largest relative difference of five losses {worst:.1e}", flush=True)
+        if worst > 2e-5:
+            sys.exit(f"losses differ: {ours} and {theirs}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bench", required=True), parser.add_argument("--peer", required=True)
+    parser.add_argument("--repeats", type=int, default=5), parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--compile", action="store_true", help="also torch.compile"), parser.add_argument("--only", help="a model's name")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        agree(args, folder)
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
+    print(f"\n{cpu}, {os.cpu_count()} processors; seconds a step: median of {args.repeats} alternating runs' medians (min..max)\n")
+    print("| step | libdsrt | PyTorch eager | ratio | " + ("PyTorch compile | ratio | " if args.compile else "") + "peak memory, MiB | ratio |")
+    print("|---|---|---|---|---|---|" + ("---|---|" if args.compile else ""))
+    for model, rows, length in ROWS:
+        if args.only and args.only != model:
+            continue
+        for dtype in ("f32", "bf16"):
+            shape = [str(rows), str(length), dtype]
+            commands = {"ours": [args.bench, model, *shape, str(args.steps)], "eager": [sys.executable, args.peer, model, *shape, "--steps", str(args.steps)]}
+            if args.compile:
+                commands["compile"] = commands["eager"] + ["--compile"]
+            results = {name: [] for name in commands}
+            for _ in range(args.repeats):
+                for name, command in commands.items():
+                    results[name].append(run(command))
+            median = {name: statistics.median(r["median_s"] for r in list_) for name, list_ in results.items()}
+            peak = {name: statistics.median(r["peak_rss_mib"] for r in list_) for name, list_ in results.items()}
+            cell = lambda name: f"{median[name]:.3f} ({min(r['median_s'] for r in results[name]):.3f}..{max(r['median_s'] for r in results[name]):.3f})"
+            line = f"| {model} B {rows} T {length} {dtype} | {cell('ours')} | {cell('eager')} | {median['eager'] / median['ours']:.2f} | "
+            if args.compile:
+                line += f"{cell('compile')} | {median['compile'] / median['ours']:.2f} | "
+            print(line + f"{peak['ours']:.0f}, {peak['eager']:.0f} | {peak['ours'] / peak['eager']:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
