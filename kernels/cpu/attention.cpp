@@ -1,8 +1,9 @@
 // attention: y = softmax(scale q k^T) v for each sequence and head, without scores beyond one tile.
 //
-// Dao 2023 (arXiv 2307.08691): tiles of keys go by while each query keeps the largest score, the sum of exponentials and the weighted sum of values,
-// rescaled when the largest changes. Scores lie [key][query], so the softmax works on vectors of queries and its result is at once the operand
-// of the product with v. A work item is a sequence and a head of keys, drawn by ticket; where those are few, also a chunk of queries.
+// Dao 2023 (arXiv 2307.08691): tiles of keys go by while each query keeps the largest score, the sum of exponentials and the weighted sum
+// of values, rescaled when the largest changes. Scores lie [key][query], so the softmax works on vectors of queries and its result is at
+// once the operand of the product with v. A work item is a sequence and a head of keys, drawn by ticket; where those are few, also a chunk
+// of queries.
 #include "kernels/cpu/attention.h"
 
 #include <cmath>
@@ -35,8 +36,14 @@ struct Buffers {
 class Forward {
 public:
     Forward(const Call& call, Team team)
-        : a_(call, call.in + 3), s_(a_.shape), t_(*s_.tiles), q_(call.in[0], s_.heads), k_(call.in[1], s_.kv_heads), v_(call.in[2], s_.kv_heads),
-          y_(call.out[0], s_.heads), lse_(call.out[1].as<float>()) {
+        : a_(call, call.in + 3),
+          s_(a_.shape),
+          t_(*s_.tiles),
+          q_(call.in[0], s_.heads),
+          k_(call.in[1], s_.kv_heads),
+          v_(call.in[2], s_.kv_heads),
+          y_(call.out[0], s_.heads),
+          lse_(call.out[1].as<float>()) {
         b_.carve(reinterpret_cast<float*>(call.scratch) + team.rank * s_.own, s_);
     }
     const AttentionCall& operands() const { return a_; }
@@ -73,7 +80,8 @@ private:
     }
 
     void add(const KeyTile& tile, int64_t count, int64_t width, bool continues) {
-        tile_block(t_, tile.count, count, s_.units, b_.k + tile.first / kTileKeys * kTileKeys * s_.units, kTileKeys, b_.q, width, b_.scores, width, false);
+        tile_block(t_, tile.count, count, s_.units, b_.k + tile.first / kTileKeys * kTileKeys * s_.units, kTileKeys, b_.q, width, b_.scores,
+                   width, false);
         softmax_tile(b_.scores, width, tile.count, count, static_cast<float>(s_.scale), tile.masked ? &tile.visible : nullptr,
                      a_.attrs.dropout > 0 ? &tile.draws : nullptr, b_.most, b_.total, b_.rescale);
         if (continues) scale_rows(b_.sums, s_.wide, count, s_.wide, b_.rescale);
@@ -83,7 +91,8 @@ private:
             t_.pack(DType::bf16, b_.rounded, width, true, tile.count, width, b_.packed, width, 0);
             weights = b_.packed;
         }
-        tile_block(t_, count, s_.size, t_.units(tile.count), weights, width, b_.v + tile.first / t_.step * s_.wide, s_.wide, b_.sums, s_.wide, continues);
+        tile_block(t_, count, s_.size, t_.units(tile.count), weights, width, b_.v + tile.first / t_.step * s_.wide, s_.wide, b_.sums,
+                   s_.wide, continues);
     }
 
     AttentionCall a_;
@@ -104,7 +113,8 @@ void forward(const Call& call, Team team) {
         // Later chunks first: with a causal mask they are the longest.
         const int64_t chunk = chunks - 1 - i / (s.sequences * s.kv_heads), rest = i % (s.sequences * s.kv_heads);
         const Sequence sequence = a.sequence(rest / s.kv_heads);
-        const int64_t length = sequence.q1 - sequence.q0, begin = chunked ? chunk * kChunk : 0, end = chunked ? std::min(length, begin + kChunk) : length;
+        const int64_t length = sequence.q1 - sequence.q0, begin = chunked ? chunk * kChunk : 0,
+                      end = chunked ? std::min(length, begin + kChunk) : length;
         if (begin < end) f.item(sequence, rest % s.kv_heads, begin, end);
     }
     const int64_t covered = a.covered();

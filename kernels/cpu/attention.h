@@ -21,8 +21,11 @@ struct HeadRows {
     DType type;
     int64_t token, head;  // elements from one to the next
 
-    HeadRows(const Tensor& t, int64_t heads) : base(t.as<std::byte>()), type(t.dtype), token(t.rank == 4 ? heads * t.row_stride : t.row_stride),
-                                               head(t.rank == 4 ? t.row_stride : t.columns() / heads) {}
+    HeadRows(const Tensor& t, int64_t heads)
+        : base(t.as<std::byte>()),
+          type(t.dtype),
+          token(t.rank == 4 ? heads * t.row_stride : t.row_stride),
+          head(t.rank == 4 ? t.row_stride : t.columns() / heads) {}
     std::byte* at(int64_t row, int64_t h) const { return base + (row * token + h * head) * float_size(type); }
 };
 

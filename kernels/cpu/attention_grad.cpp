@@ -1,8 +1,8 @@
 // attention_grad: with p = exp(scale q k^T - lse) recomputed tile by tile,
 //   dv = p^T dy,  ds = p (dy v^T - delta) scale,  dq = ds k,  dk = ds^T q,  delta_i = dy_i . y_i    (Dao 2023, arXiv 2307.08691).
-// A work item is a sequence and a head of keys, drawn by ticket: it alone writes dk and dv of that head and dq of the heads that share it. Where
-// those are fewer than threads, items are chunks of keys (for dk and dv) and chunks of queries (for dq) instead, which costs scores twice. In
-// both ways each sum runs over tiles in the same order, so the result does not depend on the team.
+// A work item is a sequence and a head of keys, drawn by ticket: it alone writes dk and dv of that head and dq of the heads that share it.
+// Where those are fewer than threads, items are chunks of keys (for dk and dv) and chunks of queries (for dq) instead, which costs scores
+// twice. In both ways each sum runs over tiles in the same order, so the result does not depend on the team.
 #include "kernels/cpu/attention.h"
 
 namespace ds::cpu {
@@ -41,8 +41,17 @@ struct Item { int64_t query_begin, query_end, key_begin, key_end; };
 class Backward {
 public:
     Backward(const Call& call, Team team)
-        : a_(call, call.in + 6), s_(a_.shape), t_(*s_.tiles), dy_(call.in[0], s_.heads), q_(call.in[1], s_.heads), k_(call.in[2], s_.kv_heads),
-          v_(call.in[3], s_.kv_heads), y_(call.in[4], s_.heads), dq_(call.out[0], s_.heads), dk_(call.out[1], s_.kv_heads), dv_(call.out[2], s_.kv_heads),
+        : a_(call, call.in + 6),
+          s_(a_.shape),
+          t_(*s_.tiles),
+          dy_(call.in[0], s_.heads),
+          q_(call.in[1], s_.heads),
+          k_(call.in[2], s_.kv_heads),
+          v_(call.in[3], s_.kv_heads),
+          y_(call.in[4], s_.heads),
+          dq_(call.out[0], s_.heads),
+          dk_(call.out[1], s_.kv_heads),
+          dv_(call.out[2], s_.kv_heads),
           lse_(call.in[5].as<float>()) {
         b_.carve(reinterpret_cast<float*>(call.scratch) + team.rank * s_.own, s_);
     }
@@ -103,8 +112,8 @@ private:
         const int64_t at = tile.first * s_.units;
         tile_block(t_, count, tile.count, s_.units, b_.q_columns, width, b_.k_columns + at, kTileKeys, b_.p, kTileKeys, false);
         tile_block(t_, count, tile.count, s_.units, b_.dy_columns, width, b_.v_columns + at, kTileKeys, b_.ds, kTileKeys, false);
-        softmax_grad_tile(b_.p, b_.ds, kTileKeys, count, tile.count, static_cast<float>(s_.scale), b_.lse, b_.delta, tile.masked ? &tile.visible : nullptr,
-                          a_.attrs.dropout > 0 ? &tile.draws : nullptr);
+        softmax_grad_tile(b_.p, b_.ds, kTileKeys, count, tile.count, static_cast<float>(s_.scale), b_.lse, b_.delta,
+                          tile.masked ? &tile.visible : nullptr, a_.attrs.dropout > 0 ? &tile.draws : nullptr);
     }
 
     void add_to_keys(const KeyTile& tile, int64_t count) {
@@ -128,7 +137,8 @@ private:
         } else {
             t_.pack(DType::f32, b_.ds, kTileKeys, false, tile.count, count, b_.ds_columns, width, 0);
         }
-        tile_block(t_, count, s_.size, t_.units(tile.count), b_.ds_columns, width, b_.k_rows + tile.first / t_.step * s_.wide, s_.wide, b_.dq, s_.wide, continues);
+        tile_block(t_, count, s_.size, t_.units(tile.count), b_.ds_columns, width, b_.k_rows + tile.first / t_.step * s_.wide, s_.wide,
+                   b_.dq, s_.wide, continues);
     }
 
     AttentionCall a_;

@@ -28,8 +28,8 @@ HWY_INLINE V draw(VU low, VU high, VU offset, const Draws& of) {
     return draws(index, hn::Sub(high, carry), of.keys);
 }
 
-// How many keys have draws that follow each other from the start of a block of the generator (random-inl.h): those come four at the price of one.
-// A query's first index is a multiple of 2^20, so offsets decide alone.
+// How many keys have draws that follow each other from the start of a block of the generator (random-inl.h): those come four at the price
+// of one. A query's first index is a multiple of 2^20, so offsets decide alone.
 HWY_INLINE int64_t in_blocks(const Draws& of, int64_t keys) {
     if (of.offset[0] % 4 != 0 || of.offset[0] >= (1u << 20) - kScorePad * 16) return 0;
     int64_t n = 0;
@@ -62,7 +62,8 @@ HWY_NOINLINE void draw_row(const Draws& of, int64_t query, int64_t keys, float* 
     int64_t j = 0;
     for (; j < whole; j += 4 * step) {  // `drawn` has room for what lies beyond the keys
         const uint64_t block = (start + static_cast<uint64_t>(j)) >> 2;
-        const Draws4 four = draws_of_blocks(hn::Iota(du, static_cast<uint32_t>(block)), hn::Set(du, static_cast<uint32_t>(block >> 32)), of.keys);
+        const Draws4 four =
+            draws_of_blocks(hn::Iota(du, static_cast<uint32_t>(block)), hn::Set(du, static_cast<uint32_t>(block >> 32)), of.keys);
         hn::StoreInterleaved4(four.word[0], four.word[1], four.word[2], four.word[3], d, drawn + j);
     }
     for (j = whole / step * step; j < keys; j += step)
@@ -70,8 +71,8 @@ HWY_NOINLINE void draw_row(const Draws& of, int64_t query, int64_t keys, float* 
 }
 
 template <bool masked>
-void softmax_columns(float* s, int64_t stride, int64_t keys, int64_t q, float factor, const Visible* visible, const Draws* draws_of, float* most, float* total_of,
-                     float* rescale) {
+void softmax_columns(float* s, int64_t stride, int64_t keys, int64_t q, float factor, const Visible* visible, const Draws* draws_of,
+                     float* most, float* total_of, float* rescale) {
     const V f = hn::Set(d, factor), none = hn::Neg(hn::Inf(d)), before = hn::LoadU(d, most + q);
     V a = before, b = none;
     if constexpr (masked) {
@@ -105,22 +106,24 @@ void softmax_columns(float* s, int64_t stride, int64_t keys, int64_t q, float fa
     hn::StoreU(change, d, rescale + q);
 }
 
-void softmax_tile_impl(float* s, int64_t stride, int64_t keys, int64_t queries, float factor, const Visible* visible, const Draws* draws_of, float* most,
-                       float* total_of, float* rescale) {
+void softmax_tile_impl(float* s, int64_t stride, int64_t keys, int64_t queries, float factor, const Visible* visible, const Draws* draws_of,
+                       float* most, float* total_of, float* rescale) {
     const auto columns = visible ? softmax_columns<true> : softmax_columns<false>;
     for (int64_t q = 0; q < queries; q += lanes()) columns(s, stride, keys, q, factor, visible, draws_of, most, total_of, rescale);
 }
 
 template <bool masked, bool dropped>
-void grad_row(float* s, float* dp, int64_t keys, int64_t i, float factor, float lse, float delta, const Visible* visible, const Draws* draws_of) {
+void grad_row(float* s, float* dp, int64_t keys, int64_t i, float factor, float lse, float delta, const Visible* visible,
+              const Draws* draws_of) {
     const V f = hn::Set(d, factor), l = hn::Set(d, lse), e = hn::Set(d, delta);
     [[maybe_unused]] HWY_ALIGN float drawn[kMostKeys + 4 * HWY_LANES(float)];
     if constexpr (dropped) draw_row(*draws_of, i, keys, drawn);
     for (int64_t j = 0; j < keys; j += lanes()) {
         V p = exp_below_88(hn::Sub(hn::Mul(hn::LoadU(d, s + j), f), l)), g = hn::LoadU(d, dp + j);
         if constexpr (masked)
-            p = hn::IfThenElseZero(sees(ints(visible->place + j), ints(visible->key_token + j), ints(visible->limit[i]), ints(visible->query_token[i]),
-                                        ints(visible->window)), p);
+            p = hn::IfThenElseZero(sees(ints(visible->place + j), ints(visible->key_token + j), ints(visible->limit[i]),
+                                        ints(visible->query_token[i]), ints(visible->window)),
+                                   p);
         V kept = p;
         if constexpr (dropped) {
             const auto keep = hn::Ge(hn::LoadU(d, drawn + j), hn::Set(d, draws_of->p));
@@ -133,9 +136,11 @@ void grad_row(float* s, float* dp, int64_t keys, int64_t i, float factor, float 
     }
 }
 
-void softmax_grad_tile_impl(float* s, float* dp, int64_t stride, int64_t queries, int64_t keys, float factor, const float* lse, const float* delta,
-                            const Visible* visible, const Draws* draws_of) {
-    const auto row = visible ? draws_of ? grad_row<true, true> : grad_row<true, false> : draws_of ? grad_row<false, true> : grad_row<false, false>;
+void softmax_grad_tile_impl(float* s, float* dp, int64_t stride, int64_t queries, int64_t keys, float factor, const float* lse,
+                            const float* delta, const Visible* visible, const Draws* draws_of) {
+    const auto row = visible    ? draws_of ? grad_row<true, true> : grad_row<true, false>
+                        : draws_of ? grad_row<false, true>
+                                : grad_row<false, false>;
     const int64_t padded = (keys + kScorePad - 1) / kScorePad * kScorePad;
     for (int64_t i = 0; i < queries; ++i, s += stride, dp += stride) {
         row(s, dp, keys, i, factor, lse[i], delta[i], visible, draws_of);
@@ -182,7 +187,8 @@ void dots_of(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t
     }
 }
 
-void row_dots_impl(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size, float* out) {
+void row_dots_impl(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size,
+                   float* out) {
     if (a_type == DType::f32 && b_type == DType::f32)
         return dots_of(static_cast<const float*>(a), a_stride, static_cast<const float*>(b), b_stride, rows, size, out);
     if (a_type == DType::bf16 && b_type == DType::bf16)
@@ -216,19 +222,20 @@ HWY_EXPORT(finish_softmax_impl);
 HWY_EXPORT(row_dots_impl);
 }  // namespace
 
-void softmax_tile(float* s, int64_t stride, int64_t keys, int64_t queries, float factor, const Visible* visible, const Draws* draws, float* most, float* total,
-                  float* rescale) {
+void softmax_tile(float* s, int64_t stride, int64_t keys, int64_t queries, float factor, const Visible* visible, const Draws* draws,
+                  float* most, float* total, float* rescale) {
     HWY_DYNAMIC_DISPATCH(softmax_tile_impl)(s, stride, keys, queries, factor, visible, draws, most, total, rescale);
 }
-void softmax_grad_tile(float* s, float* dp, int64_t stride, int64_t queries, int64_t keys, float factor, const float* lse, const float* delta,
-                       const Visible* visible, const Draws* draws) {
+void softmax_grad_tile(float* s, float* dp, int64_t stride, int64_t queries, int64_t keys, float factor, const float* lse,
+                       const float* delta, const Visible* visible, const Draws* draws) {
     HWY_DYNAMIC_DISPATCH(softmax_grad_tile_impl)(s, dp, stride, queries, keys, factor, lse, delta, visible, draws);
 }
 void scale_rows(float* x, int64_t stride, int64_t rows, int64_t columns, const float* factors) {
     HWY_DYNAMIC_DISPATCH(scale_rows_impl)(x, stride, rows, columns, factors);
 }
 void finish_softmax(int64_t queries, float* most, float* total) { HWY_DYNAMIC_DISPATCH(finish_softmax_impl)(queries, most, total); }
-void row_dots(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size, float* out) {
+void row_dots(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size,
+              float* out) {
     HWY_DYNAMIC_DISPATCH(row_dots_impl)(a_type, a, a_stride, b_type, b, b_stride, rows, size, out);
 }
 

@@ -27,17 +27,20 @@ struct Draws {
 
 // s[key][query] (rows `stride` apart) becomes exp(factor s - most), dropped. most and total (of the undropped) go on from earlier tiles;
 // rescale becomes what sums of earlier tiles must be multiplied by.
-void softmax_tile(float* s, int64_t stride, int64_t keys, int64_t queries, float factor, const Visible* visible, const Draws* draws, float* most, float* total,
-                  float* rescale);
+void softmax_tile(float* s, int64_t stride, int64_t keys, int64_t queries, float factor, const Visible* visible, const Draws* draws,
+                  float* most, float* total, float* rescale);
 
-// s[query][key] becomes the dropped probabilities exp(factor s - lse), and dp, the gradient of those, becomes that of s. Columns up to kScorePad are zeroed.
-void softmax_grad_tile(float* s, float* dp, int64_t stride, int64_t queries, int64_t keys, float factor, const float* lse, const float* delta, const Visible* visible,
-                       const Draws* draws);
+// s[query][key] becomes the dropped probabilities exp(factor s - lse), and dp, the gradient of those, becomes that of s. Columns up to
+// kScorePad are zeroed.
+void softmax_grad_tile(float* s, float* dp, int64_t stride, int64_t queries, int64_t keys, float factor, const float* lse,
+                       const float* delta, const Visible* visible, const Draws* draws);
 
 void scale_rows(float* x, int64_t stride, int64_t rows, int64_t columns, const float* factors);
-// After the last tile: most becomes the log of the sum of exponentials, and total what the weighted sums must be multiplied by; both 0 where nothing was seen.
+// After the last tile: most becomes the log of the sum of exponentials, and total what the weighted sums must be multiplied by; both 0
+// where nothing was seen.
 void finish_softmax(int64_t queries, float* most, float* total);
 // out[i] = row i of a . row i of b.
-void row_dots(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size, float* out);
+void row_dots(DType a_type, const void* a, int64_t a_stride, DType b_type, const void* b, int64_t b_stride, int64_t rows, int64_t size,
+              float* out);
 
 }  // namespace ds::cpu

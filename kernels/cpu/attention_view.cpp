@@ -6,8 +6,8 @@
 namespace ds::cpu {
 
 AttentionShape::AttentionShape(const Attention& attrs, const Tensor& q, const Tensor& k, const Tensor& segments, bool bf16) {
-    heads = attrs.heads;
-    kv_heads = attrs.kv_heads ? attrs.kv_heads : heads;
+    heads = q.rank == 4 ? q.dims[2] : attrs.heads;  // rank 4 says so itself
+    kv_heads = k.rank == 4 ? k.dims[2] : attrs.kv_heads ? attrs.kv_heads : heads;
     group = heads / kv_heads;
     size = q.rank == 4 ? q.columns() : q.columns() / heads;
     wide = score_pad(size);
@@ -22,16 +22,24 @@ AttentionShape::AttentionShape(const Attention& attrs, const Tensor& q, const Te
 }
 
 AttentionCall::AttentionCall(const Call& call, const Tensor* rest)
-    : shape(*static_cast<const AttentionShape*>(call.state)), attrs(call.attr<Attention>()), segments(rest[0].present ? rest[0].as<int32_t>() : nullptr),
-      tokens(rest[1].present ? rest[1].as<int32_t>() : nullptr), key_mask(rest[2].present ? rest[2].as<uint8_t>() : nullptr), runtime(call.runtime) {}
+    : shape(*static_cast<const AttentionShape*>(call.state)),
+      attrs(call.attr<Attention>()),
+      segments(rest[0].present ? rest[0].as<int32_t>() : nullptr),
+      tokens(rest[1].present ? rest[1].as<int32_t>() : nullptr),
+      key_mask(rest[2].present ? rest[2].as<uint8_t>() : nullptr),
+      runtime(call.runtime) {}
 
 Sequence AttentionCall::sequence(int64_t i) const {
-    if (!segments) return {i * shape.longest_queries, (i + 1) * shape.longest_queries, i * shape.longest_keys, (i + 1) * shape.longest_keys};
-    const int64_t first = std::clamp<int64_t>(segments[i], 0, shape.query_rows), last = std::clamp<int64_t>(segments[i + 1], first, shape.query_rows);
+    if (!segments)
+        return {i * shape.longest_queries, (i + 1) * shape.longest_queries, i * shape.longest_keys, (i + 1) * shape.longest_keys};
+    const int64_t first = std::clamp<int64_t>(segments[i], 0, shape.query_rows),
+                  last = std::clamp<int64_t>(segments[i + 1], first, shape.query_rows);
     return {first, last, first, last};
 }
 
-int64_t AttentionCall::covered() const { return segments ? std::clamp<int64_t>(segments[shape.sequences], 0, shape.query_rows) : shape.query_rows; }
+int64_t AttentionCall::covered() const {
+    return segments ? std::clamp<int64_t>(segments[shape.sequences], 0, shape.query_rows) : shape.query_rows;
+}
 
 void KeyInfo::load(const AttentionCall& a, const Sequence& s) {
     const int64_t n = s.k1 - s.k0;
@@ -60,7 +68,7 @@ void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_qu
         const int64_t row = s.q0 + first + std::min(i, count - 1);
         limit[i] = a.attrs.causal ? static_cast<int32_t>(row) + 1 : INT32_MAX;
         token[i] = a.token(row);
-        const auto draw = static_cast<uint64_t>(token[i] * a.attrs.heads + head) << 20;
+        const auto draw = static_cast<uint64_t>(token[i] * a.shape.heads + head) << 20;
         low[i] = static_cast<uint32_t>(draw), high[i] = static_cast<uint32_t>(draw >> 32);
     }
     least = *std::min_element(token, token + count);
@@ -80,19 +88,26 @@ KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys,
         return t;
     }
     const bool diagonal = a.attrs.causal && s.k0 + first + t.count > s.q0 + queries.first + 1;
-    t.masked = diagonal || keys.seen[tile] < std::min(kTileKeys, s.k1 - s.k0 - first) || (window && int64_t{queries.most} - keys.least[tile] >= window);
-    t.visible = {keys.place + first, keys.token + first, queries.limit, queries.token, window ? static_cast<int32_t>(std::min<int64_t>(window, INT32_MAX)) : INT32_MAX};
+    t.masked = diagonal || keys.seen[tile] < std::min(kTileKeys, s.k1 - s.k0 - first) ||
+               (window && int64_t{queries.most} - keys.least[tile] >= window);
+    t.visible = {keys.place + first, keys.token + first, queries.limit, queries.token,
+                 window ? static_cast<int32_t>(std::min<int64_t>(window, INT32_MAX)) : INT32_MAX};
     const uint64_t seed = a.runtime ? a.runtime->seed : 0, step = a.runtime ? a.runtime->step : 0;
-    t.draws = {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32) ^ static_cast<uint32_t>(step >> 32), static_cast<uint32_t>(step),
-                static_cast<uint32_t>(a.attrs.salt)},
-               queries.low, queries.high, keys.offset + first, static_cast<float>(a.attrs.dropout), static_cast<float>(1 / (1 - a.attrs.dropout))};
+    t.draws = {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32) ^ static_cast<uint32_t>(step >> 32),
+                static_cast<uint32_t>(step), static_cast<uint32_t>(a.attrs.salt)},
+               queries.low,
+               queries.high,
+               keys.offset + first,
+               static_cast<float>(a.attrs.dropout),
+               static_cast<float>(1 / (1 - a.attrs.dropout))};
     return t;
 }
 
 void zero_rows(const Tensor& t, int64_t first, Team team) {
     const int64_t rows = t.rows();
     const auto [begin, end] = team.part(rows - first);
-    for (int64_t row = first + begin; row < first + end; ++row) std::memset(address(t, row), 0, static_cast<size_t>(t.columns() * float_size(t.dtype)));
+    for (int64_t row = first + begin; row < first + end; ++row)
+        std::memset(address(t, row), 0, static_cast<size_t>(t.columns() * float_size(t.dtype)));
 }
 
 const char* attention_declines(std::initializer_list<const Tensor*> matrices, const Attention& attrs) {

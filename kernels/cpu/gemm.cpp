@@ -62,9 +62,10 @@ public:
             int64_t unit = 0;
             do {  // at least once: where k is 0 bias and into remain
                 const int64_t units = std::min(g_.kb_, g_.units_ - unit), k0 = unit * t_.step;
-                t_.pack(shape_.a_type, place(args.a, shape_.a_type, shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0), shape_.lda,
-                        shape_.transpose_a, std::min(units * t_.step, shape_.k - k0), rows, scratch, t_.rows, a_panel_);
-                for (int64_t column = n0; column < n1; column += nc_) columns(row, rows, column, std::min(nc_, n1 - column), n0, n1, unit, units);
+                t_.pack(shape_.a_type, place(args.a, shape_.a_type, shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0),
+                        shape_.lda, shape_.transpose_a, std::min(units * t_.step, shape_.k - k0), rows, scratch, t_.rows, a_panel_);
+                for (int64_t column = n0; column < n1; column += nc_)
+                    columns(row, rows, column, std::min(nc_, n1 - column), n0, n1, unit, units);
                 unit += g_.kb_;
             } while (unit < g_.units_);
         }
@@ -92,13 +93,15 @@ private:
         for (int64_t done = 0; done < units || done == 0; done += g_.kc_) {
             const int64_t now = std::min(g_.kc_, units - done), k0 = (unit + done) * t_.step;
             float* b = scratch_ + b_;
-            t_.pack(shape_.b_type, source(column, k0), shape_.ldb, !shape_.transpose_b, std::min(now * t_.step, shape_.k - k0), count, b, t_.columns(), b_panel_);
-            Fetch fetch = done + now < units ? next(column, count, k0 + now * t_.step, rows) : next(column + count, std::min(nc_, n1 - column - count), unit * t_.step, rows);
+            t_.pack(shape_.b_type, source(column, k0), shape_.ldb, !shape_.transpose_b, std::min(now * t_.step, shape_.k - k0), count, b,
+                    t_.columns(), b_panel_);
+            Fetch fetch = done + now < units ? next(column, count, k0 + now * t_.step, rows)
+                                             : next(column + count, std::min(nc_, n1 - column - count), unit * t_.step, rows);
             for (int64_t i = 0; i < rows; i += t_.rows, fetch.some())
                 for (int64_t j = 0; j < count; j += t_.columns())
-                    tile(scratch_ + i / t_.rows * a_panel_ + done * t_.rows, b + j / t_.columns() * b_panel_, now, row + i, std::min<int64_t>(t_.rows, rows - i), column + j,
-                         std::min<int64_t>(t_.columns(), count - j), scratch_ + bias_ + j, sums + i * sums_stride_ + j, unit + done == 0,
-                         unit + done + now >= g_.units_);
+                    tile(scratch_ + i / t_.rows * a_panel_ + done * t_.rows, b + j / t_.columns() * b_panel_, now, row + i,
+                         std::min<int64_t>(t_.rows, rows - i), column + j, std::min<int64_t>(t_.columns(), count - j), scratch_ + bias_ + j,
+                         sums + i * sums_stride_ + j, unit + done == 0, unit + done + now >= g_.units_);
         }
     }
 
@@ -122,34 +125,38 @@ private:
         return {source(column, k0), lines, (shape_.transpose_b ? ks : count) * size, shape_.ldb * size, (lines + panels - 1) / panels};
     }
 
-    void tile(const float* a, const float* b, int64_t units, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* bias, float* sums, bool first,
-              bool last) {
-        const bool f32 = shape_.c_type == DType::f32, in_place = args_.into == args_.c && f32, narrow = columns <= t_.lanes;
-        const TileFn multiply = t_.tile[narrow ? 0 : 1][rows - 1];
+    void tile(const float* a, const float* b, int64_t units, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* bias,
+              float* sums, bool first, bool last) {
+        const bool f32 = shape_.c_type == DType::f32, narrow = columns <= t_.lanes, whole = columns == (narrow ? t_.lanes : t_.columns());
         std::byte* c = place(args_.c, shape_.c_type, row * shape_.ldc + column);
-        if (f32 && columns == (narrow ? t_.lanes : t_.columns()) && (!first || (!args_.bias && (!args_.into || in_place))))
-            return multiply(units, a, t_.rows, b, t_.columns(), reinterpret_cast<float*>(c), shape_.ldc, !first || in_place);
+        // Where sums grow: in c itself, in scratch until the last block of k, or here when there is one block only or c has no room for a
+        // tile.
         alignas(64) float local[kMaxTileRows * kMaxTileColumns];
-        const bool keeps_sums = !f32 && g_.units_ > g_.kc_;
-        float* to = keeps_sums ? sums : local;
-        const int64_t stride = keeps_sums ? sums_stride_ : kMaxTileColumns;
-        multiply(units, a, t_.rows, b, t_.columns(), to, stride, keeps_sums && !first);
-        if (keeps_sums && !last) return;
-        const bool ends = f32 ? first : last;  // bias and into are added once: f32 sums lie in c itself, so with the first block
-        for (int64_t i = 0; i < rows; ++i) {
-            float* values = to + i * stride;
-            if (ends && args_.bias)
-                for (int64_t j = 0; j < columns; ++j) values[j] += bias[j];
-            if (ends && args_.into) add_to(values, place(args_.into, shape_.into_type, (row + i) * shape_.ld_into + column), shape_.into_type, columns);
-            if (f32 && !first) add_to(values, place(args_.c, DType::f32, (row + i) * shape_.ldc + column), DType::f32, columns);
-        }
-        store_rows(to, stride, rows, columns, shape_.c_type, c, shape_.ldc);
+        float* to = local;
+        int64_t stride = kMaxTileColumns;
+        if (f32 && whole) to = reinterpret_cast<float*>(c), stride = shape_.ldc;
+        else if (!f32 && g_.units_ > g_.kc_) to = sums, stride = sums_stride_;
+        bool accumulate = true;
+        if (first) accumulate = start(to, stride, row, rows, column, columns, bias);
+        else if (f32 && !whole) copy(to, stride, c, DType::f32, shape_.ldc, rows, columns);
+        t_.tile[narrow ? 0 : 1][rows - 1](units, a, t_.rows, b, t_.columns(), to, stride, accumulate);
+        if (f32 ? !whole : last) store_rows(to, stride, rows, columns, shape_.c_type, c, shape_.ldc);
     }
 
-    static void add_to(float* to, const std::byte* from, DType type, int64_t n) {
-        float values[kMaxTileColumns];
-        to_f32(from, type, n, values);
-        for (int64_t j = 0; j < n; ++j) to[j] += values[j];
+    // What sums begin with: bias and into. False: with zero.
+    bool start(float* to, int64_t stride, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* bias) const {
+        if (!args_.bias && !args_.into) return false;
+        if (args_.into) {
+            const std::byte* into = place(args_.into, shape_.into_type, row * shape_.ld_into + column);
+            if (static_cast<const void*>(into) != to) copy(to, stride, into, shape_.into_type, shape_.ld_into, rows, columns);
+        }
+        for (int64_t i = 0; args_.bias && i < rows; ++i, to += stride)
+            for (int64_t j = 0; j < columns; ++j) to[j] = args_.into ? to[j] + bias[j] : bias[j];
+        return true;
+    }
+
+    static void copy(float* to, int64_t stride, const std::byte* from, DType type, int64_t from_stride, int64_t rows, int64_t columns) {
+        for (int64_t i = 0; i < rows; ++i) to_f32(from + i * from_stride * float_size(type), type, columns, to + i * stride);
     }
 
     const Gemm& g_;
@@ -167,7 +174,8 @@ Gemm::Grid Gemm::grid(int threads) const {
     double least = 0;
     for (int rows = 1; rows <= threads; ++rows) {
         if (threads % rows) continue;
-        const auto m = static_cast<double>(largest_part(shape_.m, tiles_->rows, rows)), n = static_cast<double>(largest_part(shape_.n, tiles_->columns(), threads / rows));
+        const auto m = static_cast<double>(largest_part(shape_.m, tiles_->rows, rows)),
+                   n = static_cast<double>(largest_part(shape_.n, tiles_->columns(), threads / rows));
         const double cost = m * n + packing * (m + n);
         if (rows == 1 || cost < least) {
             least = cost;

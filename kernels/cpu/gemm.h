@@ -1,8 +1,8 @@
 // c = op(a) @ op(b) (+ bias) (+ into) for f32, bf16 and f16 in any mixture, any strides, with f32 sums: the one matrix product of the CPU.
 //
-// Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication": blocks of a and b are packed (converted and transposed where
-// needed) into the order in which the register tiles of tile.h read them. A team splits c; the sum over k is cut by sizes alone, so every element
-// of c is the same whatever the team.
+// Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication": blocks of a and b are packed (converted and transposed
+// where needed) into the order in which the register tiles of tile.h read them. A team splits c; the sum over k is cut by sizes alone, so
+// every element of c is the same whatever the team.
 #pragma once
 
 #include <cstddef>
@@ -48,7 +48,7 @@ private:
     GemmShape shape_;
     const TileSet* tiles_ = nullptr;
     int64_t units_ = 0;                               // of k
-    int64_t kc_ = 0, kb_ = 0, mb_ = 0, nc_ = 0;       // units that a packed block of b has, of a has; rows of that of a, columns of that of b
+    int64_t kc_ = 0, kb_ = 0, mb_ = 0, nc_ = 0;  // units that a packed block of b has, of a has; rows of that of a, columns of that of b
 };
 
 }  // namespace ds::cpu

@@ -1,8 +1,9 @@
 // linear_cross_entropy: cross-entropy of logits = x @ weight^T + bias, of which never more than a block exists.
 //
-// Forward: blocks of rows x vocabulary are drawn by ticket; each leaves every row's running sum of exponentials for that part of the vocabulary,
-// and the parts are joined in their order. Backward recomputes logits: for each large block the team first makes dlogits = (softmax - [label]) scale,
-// then, after a barrier, dx += dlogits @ weight and dweight += dlogits^T @ x. Blocks are cut by sizes alone, so results don't depend on the team.
+// Forward: blocks of rows x vocabulary are drawn by ticket; each leaves every row's running sum of exponentials for that part of the
+// vocabulary, and the parts are joined in their order. Backward recomputes logits: for each large block the team first makes dlogits =
+// (softmax - [label]) scale, then, after a barrier, dx += dlogits @ weight and dweight += dlogits^T @ x. Blocks are cut by sizes alone, so
+// results don't depend on the team.
 #include <algorithm>
 
 #include "kernels/cpu/convert.h"
@@ -47,8 +48,16 @@ Sizes base_sizes(const Tensor& x, const Tensor& weight) {
 }
 
 Gemm logits_gemm(const Operands& o, int64_t rows, int64_t columns, int64_t stride) {
-    return Gemm({.m = rows, .n = columns, .k = o.x.columns(), .transpose_b = true, .a_type = o.x.dtype, .b_type = o.weight.dtype, .bias_type = o.bias.dtype,
-                 .lda = o.x.row_stride, .ldb = o.weight.row_stride, .ldc = stride});
+    return Gemm({.m = rows,
+                 .n = columns,
+                 .k = o.x.columns(),
+                 .transpose_b = true,
+                 .a_type = o.x.dtype,
+                 .b_type = o.weight.dtype,
+                 .bias_type = o.bias.dtype,
+                 .lda = o.x.row_stride,
+                 .ldb = o.weight.row_stride,
+                 .ldc = stride});
 }
 
 // A tile of logits [rows x columns], in f32 with rows tile_columns apart, made with a thread's own scratch.
@@ -59,7 +68,8 @@ struct Tile {
 };
 
 Tile make_tile(const Operands& o, const Sizes& s, int64_t row, int64_t row_end, int64_t column, int64_t column_end, std::byte* own) {
-    Tile t{row, std::min(s.tile_rows, row_end - row), column, std::min(s.tile_columns, column_end - column), reinterpret_cast<float*>(own + s.gemm_scratch)};
+    Tile t{row, std::min(s.tile_rows, row_end - row), column, std::min(s.tile_columns, column_end - column),
+           reinterpret_cast<float*>(own + s.gemm_scratch)};
     const GemmArgs args{address(o.x, row), address(o.weight, column), t.logits, o.bias.present ? address(o.bias, 0, column) : nullptr};
     logits_gemm(o, t.rows, t.columns, s.tile_columns).region(args, 0, t.rows, 0, t.columns, own);
     return t;
@@ -88,7 +98,8 @@ void forward_tiles(const Call& call, Team team) {
     const Joined joined(call);
     const int64_t across = s.tiles_across(s.vocabulary), count = across * s.tiles_down(s.rows);
     for (int64_t i = call.ticket->fetch_add(1); i < count; i = call.ticket->fetch_add(1)) {
-        const Tile t = make_tile(o, s, i / across * s.tile_rows, s.rows, i % across * s.tile_columns, s.vocabulary, own_scratch(call, team));
+        const Tile t =
+            make_tile(o, s, i / across * s.tile_rows, s.rows, i % across * s.tile_columns, s.vocabulary, own_scratch(call, team));
         for (int64_t r = 0; r < t.rows; ++r) {
             const int64_t row = t.row + r, label = labels.data[row] - t.column;
             Running running;
@@ -161,7 +172,8 @@ void make_dlogits(const Call& call, Team team) {
     const DType type = dlogits_type(s);
     for (int64_t i = call.ticket->fetch_add(1); i < count; i = call.ticket->fetch_add(1)) {
         const int64_t down = i / across;
-        const Tile t = make_tile(o, s, b.row + down * s.tile_rows, b.row + b.rows, b.column + i % across * s.tile_columns, b.column + b.columns, own_scratch(call, team));
+        const Tile t = make_tile(o, s, b.row + down * s.tile_rows, b.row + b.rows, b.column + i % across * s.tile_columns,
+                                 b.column + b.columns, own_scratch(call, team));
         float* sums = reinterpret_cast<float*>(call.scratch + s.dbias_sums) + down * s.block_columns + (t.column - b.column);
         if (o.bias.present) std::fill_n(sums, t.columns, 0.0f);
         for (int64_t r = 0; r < t.rows; ++r) {
@@ -181,13 +193,30 @@ void make_dlogits(const Call& call, Team team) {
 }
 
 Gemm dx_gemm(const Sizes& s, const Tensor& weight, int64_t rows, int64_t columns, DType out, int64_t out_stride, int64_t sums_stride) {
-    return Gemm({.m = rows, .n = s.size, .k = columns, .a_type = dlogits_type(s), .b_type = weight.dtype, .c_type = out, .lda = s.block_columns,
-                 .ldb = weight.row_stride, .ldc = out_stride, .ld_into = sums_stride});
+    return Gemm({.m = rows,
+                 .n = s.size,
+                 .k = columns,
+                 .a_type = dlogits_type(s),
+                 .b_type = weight.dtype,
+                 .c_type = out,
+                 .lda = s.block_columns,
+                 .ldb = weight.row_stride,
+                 .ldc = out_stride,
+                 .ld_into = sums_stride});
 }
 
 Gemm dweight_gemm(const Sizes& s, const Tensor& x, const Tensor& dweight, const Tensor& into, int64_t rows, int64_t columns) {
-    return Gemm({.m = columns, .n = s.size, .k = rows, .transpose_a = true, .a_type = dlogits_type(s), .b_type = x.dtype, .c_type = dweight.dtype,
-                 .into_type = into.present ? into.dtype : dweight.dtype, .lda = s.block_columns, .ldb = x.row_stride, .ldc = dweight.row_stride,
+    return Gemm({.m = columns,
+                 .n = s.size,
+                 .k = rows,
+                 .transpose_a = true,
+                 .a_type = dlogits_type(s),
+                 .b_type = x.dtype,
+                 .c_type = dweight.dtype,
+                 .into_type = into.present ? into.dtype : dweight.dtype,
+                 .lda = s.block_columns,
+                 .ldb = x.row_stride,
+                 .ldc = dweight.row_stride,
                  .ld_into = into.present ? into.row_stride : dweight.row_stride});
 }
 
@@ -198,8 +227,8 @@ void add_dx(const Call& call, Team team, const Block& b) {
     const bool direct = dx.dtype == DType::f32;
     void* sums = direct ? static_cast<void*>(address(dx, b.row)) : call.scratch + s.dx_sums;
     const int64_t sums_stride = direct ? dx.row_stride : s.size;
-    GemmArgs args{call.scratch + s.dlogits, address(weight, b.column), b.last_columns ? static_cast<void*>(address(dx, b.row)) : sums, nullptr,
-                  b.first_columns ? nullptr : sums};
+    GemmArgs args{call.scratch + s.dlogits, address(weight, b.column), b.last_columns ? static_cast<void*>(address(dx, b.row)) : sums,
+                  nullptr, b.first_columns ? nullptr : sums};
     const Gemm gemm = b.last_columns ? dx_gemm(s, weight, b.rows, b.columns, dx.dtype, dx.row_stride, sums_stride)
                                      : dx_gemm(s, weight, b.rows, b.columns, DType::f32, sums_stride, sums_stride);
     gemm.run(args, team, own_scratch(call, team));
@@ -245,7 +274,8 @@ void place_gradient_scratch(const Request& request, const Operands& o, Sizes& s)
     const auto rest = [](int64_t n, int64_t size) { return n > size && n % size ? n % size : std::min(n, size); };
     for (const int64_t rows : {std::min(s.rows, s.block_rows), rest(s.rows, s.block_rows)})
         for (const int64_t columns : {std::min(s.vocabulary, s.block_columns), rest(s.vocabulary, s.block_columns)}) {
-            for (const DType type : {DType::f32, dx.dtype}) own = std::max(own, dx_gemm(s, o.weight, rows, columns, type, 0, 0).scratch_bytes(request.threads));
+            for (const DType type : {DType::f32, dx.dtype})
+                own = std::max(own, dx_gemm(s, o.weight, rows, columns, type, 0, 0).scratch_bytes(request.threads));
             own = std::max(own, dweight_gemm(s, o.x, dweight, dweight, rows, columns).scratch_bytes(request.threads));
         }
     s.own_bytes = up(own, kLine);

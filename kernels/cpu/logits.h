@@ -22,7 +22,8 @@ struct Labels {
     const int32_t* data;
     int64_t count, ignore;
 
-    Labels(const Tensor& t, const void* attrs) : data(t.as<int32_t>()), count(t.count()), ignore(static_cast<const CrossEntropy*>(attrs)->ignore) {}
+    Labels(const Tensor& t, const void* attrs)
+        : data(t.as<int32_t>()), count(t.count()), ignore(static_cast<const CrossEntropy*>(attrs)->ignore) {}
     bool ignored(int64_t row) const { return data[row] == ignore; }
     int64_t labelled() const {
         int64_t n = 0;

@@ -48,8 +48,9 @@ void multiply(const Call& call, Team team) {
     const bool whole = s.batch >= 4 * int64_t{team.size};
     const auto [begin, end] = whole ? team.part(s.batch) : Team::Range{0, s.batch};
     for (int64_t i = begin; i < end; ++i) {
-        const GemmArgs args{offset(call.in[0].data, i * s.a_step), offset(call.in[1].data, i * s.b_step), offset(call.out[0].data, i * s.c_step),
-                            call.in[2].present ? call.in[2].data : nullptr, call.in[3].present ? offset(call.in[3].data, i * s.into_step) : nullptr};
+        const GemmArgs args{offset(call.in[0].data, i * s.a_step), offset(call.in[1].data, i * s.b_step),
+                            offset(call.out[0].data, i * s.c_step), call.in[2].present ? call.in[2].data : nullptr,
+                            call.in[3].present ? offset(call.in[3].data, i * s.into_step) : nullptr};
         s.gemm.run(args, whole ? Team{} : team, scratch);
     }
 }

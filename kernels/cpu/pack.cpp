@@ -1,4 +1,5 @@
-// Packing for tile.h. It works in 128-bit vectors of SSE2 at every level: packing is bound by stores and cache misses, and 4 divides every width.
+// Packing for tile.h. It works in 128-bit vectors of SSE2 at every level: packing is bound by stores and cache misses, and 4 divides every
+// width.
 #include <emmintrin.h>
 
 #include <cstring>
@@ -25,11 +26,14 @@ __m128i rounded(const float* p) {
     const __m128i u = load128(p), high = _mm_srli_epi32(u, 16);
     const __m128i even = _mm_add_epi32(_mm_set1_epi32(0x7fff), _mm_and_si128(high, _mm_set1_epi32(1)));
     const __m128i nan = bits_of(_mm_cmpunord_ps(_mm_castsi128_ps(u), _mm_castsi128_ps(u)));
-    return _mm_or_si128(_mm_andnot_si128(nan, _mm_srli_epi32(_mm_add_epi32(u, even), 16)), _mm_and_si128(nan, _mm_or_si128(high, _mm_set1_epi32(0x40))));
+    return _mm_or_si128(_mm_andnot_si128(nan, _mm_srli_epi32(_mm_add_epi32(u, even), 16)),
+                        _mm_and_si128(nan, _mm_or_si128(high, _mm_set1_epi32(0x40))));
 }
 // 8 f32 as 8 bf16.
 __m128i rounded8(const float* p) {
-    const auto sign_extend = [](__m128i v) { return _mm_srai_epi32(_mm_slli_epi32(v, 16), 16); };  // so that the saturating pack keeps all bits
+    const auto sign_extend = [](__m128i v) {
+        return _mm_srai_epi32(_mm_slli_epi32(v, 16), 16);
+    };  // so that the saturating pack keeps all bits
     return _mm_packs_epi32(sign_extend(rounded(p)), sign_extend(rounded(p + 4)));
 }
 
@@ -76,12 +80,14 @@ template <int step, class T>
 void pack_k_major(const T* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
     const int64_t group = width < 512 ? 512 / width : 1;
     for (int64_t first = 0; first < n; first += group * width)
-        pack_panels<step>(src + first, stride, k, n - first < group * width ? n - first : group * width, dst + first / width * panel_stride, width, panel_stride);
+        pack_panels<step>(src + first, stride, k, n - first < group * width ? n - first : group * width, dst + first / width * panel_stride,
+                          width, panel_stride);
 }
 
 // 4 rows along k become 4 columns.
 void store_transposed(Units r0, Units r1, Units r2, Units r3, int64_t units, float* dst, int64_t width) {
-    const __m128i a = _mm_unpacklo_epi32(r0, r1), b = _mm_unpacklo_epi32(r2, r3), e = _mm_unpackhi_epi32(r0, r1), f = _mm_unpackhi_epi32(r2, r3);
+    const __m128i a = _mm_unpacklo_epi32(r0, r1), b = _mm_unpacklo_epi32(r2, r3), e = _mm_unpackhi_epi32(r0, r1),
+                  f = _mm_unpackhi_epi32(r2, r3);
     store128(_mm_unpacklo_epi64(a, b), dst);
     if (units > 1) store128(_mm_unpackhi_epi64(a, b), dst + width);
     if (units > 2) store128(_mm_unpacklo_epi64(e, f), dst + 2 * width);
@@ -99,13 +105,15 @@ void transpose_strip(const T* src, int64_t stride, int64_t rows, int64_t k, floa
     if (rows == 4)
         for (; at + block <= k; at += block, dst += 4 * width) {
             const T* p = src + at;
-            store_transposed(along_k<step>(p), along_k<step>(p + stride), along_k<step>(p + 2 * stride), along_k<step>(p + 3 * stride), 4, dst, width);
+            store_transposed(along_k<step>(p), along_k<step>(p + stride), along_k<step>(p + 2 * stride), along_k<step>(p + 3 * stride), 4,
+                             dst, width);
         }
     for (; at < k; at += block, dst += 4 * width) {
         T part[4][block] = {};
         const int64_t valid = k - at < block ? k - at : block;
         for (int64_t i = 0; i < rows; ++i) std::memcpy(part[i], src + at + i * stride, static_cast<size_t>(valid) * sizeof(T));
-        store_transposed(along_k<step>(part[0]), along_k<step>(part[1]), along_k<step>(part[2]), along_k<step>(part[3]), (valid + step - 1) / step, dst, width);
+        store_transposed(along_k<step>(part[0]), along_k<step>(part[1]), along_k<step>(part[2]), along_k<step>(part[3]),
+                         (valid + step - 1) / step, dst, width);
     }
 }
 
@@ -122,13 +130,15 @@ void pack_typed(const void* source, int64_t stride, bool k_major, int64_t k, int
 
 }  // namespace
 
-void detail::pack_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
+void detail::pack_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                      int64_t panel_stride) {
     if (type == DType::f32) pack_typed<1, float>(src, stride, k_major, k, n, dst, width, panel_stride);
     else if (type == DType::bf16) pack_typed<1, BF16>(src, stride, k_major, k, n, dst, width, panel_stride);
     else pack_typed<1, F16>(src, stride, k_major, k, n, dst, width, panel_stride);
 }
 
-void detail::pack_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
+void detail::pack_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                       int64_t panel_stride) {
     if (type == DType::bf16) pack_typed<2, BF16>(src, stride, k_major, k, n, dst, width, panel_stride);
     else pack_typed<2, float>(src, stride, k_major, k, n, dst, width, panel_stride);
 }

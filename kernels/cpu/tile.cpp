@@ -1,4 +1,5 @@
-// Register tiles in f32, compiled by Highway for AVX2 and AVX-512; below those, on SSE2, which every x86-64 has (Highway 1.0.3 offers scalars there).
+// Register tiles in f32, compiled by Highway for AVX2 and AVX-512; below those, on SSE2, which every x86-64 has (Highway 1.0.3 offers
+// scalars there).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/tile.cpp"
 #include <hwy/foreach_target.h>
@@ -102,12 +103,15 @@ TileSet bf16_tiles() {
 bool has_bf16_tiles() { return level() == Level::avx512_bf16; }
 
 void store_rows(const float* src, int64_t src_stride, int64_t rows, int64_t columns, DType type, void* dst, int64_t dst_stride) {
-    if (type == DType::bf16 && has_bf16_tiles()) return detail::store_rows_bf16(src, src_stride, rows, columns, static_cast<uint16_t*>(dst), dst_stride);
+    if (type == DType::bf16 && has_bf16_tiles())
+        return detail::store_rows_bf16(src, src_stride, rows, columns, static_cast<uint16_t*>(dst), dst_stride);
     if (type == DType::f32) {
-        for (int64_t i = 0; i < rows; ++i) std::memcpy(static_cast<float*>(dst) + i * dst_stride, src + i * src_stride, static_cast<size_t>(columns) * 4);
+        for (int64_t i = 0; i < rows; ++i)
+            std::memcpy(static_cast<float*>(dst) + i * dst_stride, src + i * src_stride, static_cast<size_t>(columns) * 4);
         return;
     }
-    for (int64_t i = 0; i < rows; ++i) from_f32(src + i * src_stride, columns, type, static_cast<std::byte*>(dst) + i * dst_stride * float_size(type));
+    for (int64_t i = 0; i < rows; ++i)
+        from_f32(src + i * src_stride, columns, type, static_cast<std::byte*>(dst) + i * dst_stride * float_size(type));
 }
 
 const TileSet& tiles(bool bf16) {

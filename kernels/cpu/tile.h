@@ -11,10 +11,12 @@
 
 namespace ds::cpu {
 
-using TileFn = void (*)(int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate);
+using TileFn = void (*)(int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride,
+                        bool accumulate);
 // Reads element (k, i) at src[k * stride + i] (k_major) or src[i * stride + k], writes unit (u, i) at
 // dst[i / width * panel_stride + u * width + i % width]. The last panel and the last unit are filled up with zeros.
-using PackFn = void (*)(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride);
+using PackFn = void (*)(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                        int64_t panel_stride);
 
 inline constexpr int kMaxTileRows = 12;
 inline constexpr int kMaxTileColumns = 32;
@@ -35,12 +37,13 @@ const TileSet& tiles(bool bf16);
 bool has_bf16_tiles();
 
 // c[i][j] (+)= ... for any number of rows and columns. b has its columns padded to a multiple of `lanes` and so has c's storage.
-inline void tile_block(const TileSet& t, int64_t rows, int64_t columns, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride,
-                       float* c, int64_t c_stride, bool accumulate) {
+inline void tile_block(const TileSet& t, int64_t rows, int64_t columns, int64_t units, const float* a, int64_t a_stride, const float* b,
+                       int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
     for (int64_t j = 0; j < columns; j += t.columns()) {
         const TileFn* fns = t.tile[columns - j > t.lanes ? 1 : 0];
         for (int64_t i = 0; i < rows; i += t.rows)
-            fns[(rows - i < t.rows ? rows - i : t.rows) - 1](units, a + i, a_stride, b + j, b_stride, c + i * c_stride + j, c_stride, accumulate);
+            fns[(rows - i < t.rows ? rows - i : t.rows) - 1](units, a + i, a_stride, b + j, b_stride, c + i * c_stride + j, c_stride,
+                                                             accumulate);
     }
 }
 
@@ -50,8 +53,10 @@ void store_rows(const float* src, int64_t src_stride, int64_t rows, int64_t colu
 namespace detail {
 void store_rows_bf16(const float* src, int64_t src_stride, int64_t rows, int64_t columns, uint16_t* dst, int64_t dst_stride);
 extern const TileFn* const kBf16Tiles;  // [2 * kMaxTileRows], for AVX512_BF16
-void pack_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride);
-void pack_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride);
+void pack_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+              int64_t panel_stride);
+void pack_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+               int64_t panel_stride);
 }
 
 }  // namespace ds::cpu

@@ -18,8 +18,8 @@ struct View {
     // `inputs`: q, k, v and, from `rest` on, segments?, tokens?, key_mask?.
     View(const Call& call, const Tensor* inputs, const Tensor* rest)
         : q(inputs[0]), k(inputs[1]), segments(rest[0]), tokens(rest[1]), key_mask(rest[2]), attrs(call.attr<Attention>()), runtime(call.runtime) {
-        heads = attrs.heads;
-        group = attrs.kv_heads ? heads / attrs.kv_heads : 1;
+        heads = q.rank == 4 ? q.dims[2] : attrs.heads;  // rank 4 says so itself
+        group = k.rank == 4 ? heads / k.dims[2] : attrs.kv_heads ? heads / attrs.kv_heads : 1;
         size = q.rank == 4 ? q.columns() : q.columns() / heads;
         scale = attrs.scale != 0 ? attrs.scale : 1 / std::sqrt(static_cast<double>(size));
     }

@@ -1,5 +1,6 @@
 // cross_entropy: loss = mean over rows with a label of  log sum_j exp(logits_j) - logits_label;  and linear_cross_entropy, whose logits are
-// x @ weight^T + bias; with their gradients, (softmax - [j = label]) dloss / number of labelled rows. Logits are kept for one row at a time.
+// x @ weight^T + bias; with their gradients, (softmax - [j = label]) dloss / number of labelled rows. Logits are kept for one row at a
+// time.
 #include <vector>
 
 #include "kernels/ref/ref.h"
@@ -94,7 +95,8 @@ void linear_backward(const Call& call) {
     const int64_t vocabulary = weight.dims[0], size = weight.columns();
     const auto fill = products_of(x, weight, bias);
     const double scale = scale_of(call, labels);
-    std::vector<double> row, dx(static_cast<size_t>(x.count())), dweight(static_cast<size_t>(weight.count())), dbias(static_cast<size_t>(vocabulary));
+    std::vector<double> row, dx(static_cast<size_t>(x.count())), dweight(static_cast<size_t>(weight.count())),
+        dbias(static_cast<size_t>(vocabulary));
     for (int64_t i = 0; i < labels.count(); ++i) {
         fill(i, row);
         if (!gradient(call, labels, scale, i, row)) continue;

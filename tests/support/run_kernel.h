@@ -31,7 +31,8 @@ class Array {
 public:
     Array() = default;  // an absent optional input
     Array(const Array& other) : tensor_(other.tensor_), bytes_(other.bytes_.size(), kCanary) {  // where base() lies depends on the memory
-        if (tensor_.present) std::memcpy(base(), other.base(), static_cast<size_t>(tensor_.rows() * tensor_.row_stride * size_of(tensor_.dtype)));
+        if (tensor_.present)
+            std::memcpy(base(), other.base(), static_cast<size_t>(tensor_.rows() * tensor_.row_stride * size_of(tensor_.dtype)));
     }
     Array& operator=(Array other) {
         std::swap(tensor_, other.tensor_);
@@ -128,7 +129,8 @@ inline void run_kernel(const KernelList& list, std::vector<const Array*> in, std
     auto prepared = impl->prepare(request);
     REQUIRE_MESSAGE(prepared.ok(), prepared.status().message());
 
-    std::vector<std::byte> storage(static_cast<size_t>(prepared->scratch_bytes + 192), std::byte{0xFF});  // NaN wherever it is read as a number
+    std::vector<std::byte> storage(static_cast<size_t>(prepared->scratch_bytes + 192),
+                                   std::byte{0xFF});  // NaN wherever it is read as a number
     auto* scratch = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(storage.data()) + 63) / 64 * 64);
     std::memset(scratch + prepared->scratch_bytes, 0x5A, 64);
     std::vector<std::atomic<int64_t>> tickets(prepared->phases.size());
@@ -148,7 +150,8 @@ inline void run_kernel(const KernelList& list, std::vector<const Array*> in, std
     work(0);
     for (std::thread& thread : threads) thread.join();
 
-    for (int i = 0; i < 64; ++i) REQUIRE_MESSAGE(scratch[prepared->scratch_bytes + i] == std::byte{0x5A}, impl->name << " writes past its scratch");
+    for (int i = 0; i < 64; ++i)
+        REQUIRE_MESSAGE(scratch[prepared->scratch_bytes + i] == std::byte{0x5A}, impl->name << " writes past its scratch");
     for (size_t i = 0; i < in.size(); ++i) REQUIRE_MESSAGE(in[i]->canaries_intact(), impl->name << " writes around input " << i);
     for (size_t i = 0; i < out.size(); ++i) REQUIRE_MESSAGE(out[i]->canaries_intact(), impl->name << " writes around output " << i);
 }

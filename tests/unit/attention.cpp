@@ -25,7 +25,13 @@ struct Data {
 
 Data make(const Case& c, std::mt19937& rng) {
     Data x;
-    x.attrs = {.heads = c.heads, .kv_heads = c.kv_heads, .causal = c.causal, .window = c.window, .scale = c.scale, .dropout = c.dropout, .salt = 7};
+    x.attrs = {.heads = c.heads,
+               .kv_heads = c.kv_heads,
+               .causal = c.causal,
+               .window = c.window,
+               .scale = c.scale,
+               .dropout = c.dropout,
+               .salt = 7};
     for (const int64_t n : c.lengths) x.rows += n;
     x.rows += c.spare;
     const int64_t kv = c.kv_heads ? c.kv_heads : c.heads, n = static_cast<int64_t>(c.lengths.size());
@@ -46,13 +52,15 @@ Data make(const Case& c, std::mt19937& rng) {
     x.dy = Array::random(c.type, x.q_dims, rng, 1, c.gap);
     if (!c.batched) {
         x.segments = Array(DType::i32, {n + 1});
-        for (int64_t i = 0, at = 0; i <= n; at += i < n ? c.lengths[static_cast<size_t>(i)] : 0, ++i) x.segments.set(i, static_cast<double>(at));
+        for (int64_t i = 0, at = 0; i <= n; at += i < n ? c.lengths[static_cast<size_t>(i)] : 0, ++i)
+            x.segments.set(i, static_cast<double>(at));
     }
     if (c.tokens) {  // every sequence from 100 i on, with places left out
         x.tokens = Array(DType::i32, {x.rows});
         int64_t row = 0;
         for (int64_t i = 0; i < n; ++i)
-            for (int64_t t = 100 * i, j = 0; j < c.lengths[static_cast<size_t>(i)]; ++j, t += 1 + static_cast<int64_t>(rng() % 2)) x.tokens.set(row++, static_cast<double>(t));
+            for (int64_t t = 100 * i, j = 0; j < c.lengths[static_cast<size_t>(i)]; ++j, t += 1 + static_cast<int64_t>(rng() % 2))
+                x.tokens.set(row++, static_cast<double>(t));
     }
     if (c.key_mask) {
         x.key_mask = Array(DType::u8, {x.rows});
@@ -65,10 +73,12 @@ struct Results { Array y, lse, dq, dk, dv; };
 
 Results run(const KernelList& forward, const KernelList& backward, const Data& x, DType type, int64_t gap, int threads) {
     const Run how{.threads = threads, .runtime = {.seed = 42, .step = 3}};
-    Results r{Array(type, x.q_dims, gap), Array(DType::f32, x.lse_dims), Array(type, x.q_dims, gap), Array(type, x.kv_dims, gap), Array(type, x.kv_dims, gap)};
+    Results r{Array(type, x.q_dims, gap), Array(DType::f32, x.lse_dims), Array(type, x.q_dims, gap), Array(type, x.kv_dims, gap),
+              Array(type, x.kv_dims, gap)};
     for (Array* a : {&r.y, &r.lse, &r.dq, &r.dk, &r.dv}) a->fill(NAN);
     run_kernel(forward, {&x.q, &x.k, &x.v, &x.segments, &x.tokens, &x.key_mask}, {&r.y, &r.lse}, &x.attrs, how);
-    run_kernel(backward, {&x.dy, &x.q, &x.k, &x.v, &r.y, &r.lse, &x.segments, &x.tokens, &x.key_mask}, {&r.dq, &r.dk, &r.dv}, &x.attrs, how);
+    run_kernel(backward, {&x.dy, &x.q, &x.k, &x.v, &r.y, &r.lse, &x.segments, &x.tokens, &x.key_mask}, {&r.dq, &r.dk, &r.dv}, &x.attrs,
+               how);
     return r;
 }
 
@@ -117,8 +127,10 @@ TEST_CASE("attention/equals_the_plain_kernel_for_many_packed_sequences") {
         const int64_t sizes[] = {1, 3, 8, 16, 20, 32, 64, 80}, heads[] = {1, 2, 4, 6};
         for (uint64_t n = 1 + rng() % 6; n > 0; --n) c.lengths.push_back(static_cast<int64_t>(rng() % 40));
         c.size = sizes[rng() % 8], c.heads = heads[rng() % 4], c.kv_heads = c.heads % 2 == 0 && rng() % 2 ? c.heads / 2 : 0;
-        c.causal = rng() % 2, c.window = rng() % 3 ? 0 : 1 + static_cast<int64_t>(rng() % 12), c.tokens = rng() % 2, c.key_mask = rng() % 3 == 0;
-        c.dropout = rng() % 3 ? 0 : 0.3, c.scale = rng() % 4 ? 0 : 0.4, c.spare = static_cast<int64_t>(rng() % 5), c.gap = static_cast<int64_t>(rng() % 5);
+        c.causal = rng() % 2, c.window = rng() % 3 ? 0 : 1 + static_cast<int64_t>(rng() % 12), c.tokens = rng() % 2,
+        c.key_mask = rng() % 3 == 0;
+        c.dropout = rng() % 3 ? 0 : 0.3, c.scale = rng() % 4 ? 0 : 0.4, c.spare = static_cast<int64_t>(rng() % 5),
+        c.gap = static_cast<int64_t>(rng() % 5);
         c.type = std::array{DType::f32, DType::bf16, DType::f16}[rng() % 3];
         check(c, rng);
     }
@@ -129,8 +141,24 @@ TEST_CASE("attention/equals_the_plain_kernel_over_several_tiles") {
     for (const DType type : {DType::f32, DType::bf16})
         for (const bool causal : {false, true})
             for (const int64_t window : {0, 50}) {
-                check({.lengths = {200, 65, 130}, .heads = 2, .kv_heads = 1, .size = 12, .window = window, .spare = 3, .causal = causal, .type = type}, rng);
-                check({.lengths = {300}, .heads = 1, .size = 4, .window = window, .causal = causal, .key_mask = true, .dropout = 0.2, .type = type}, rng);
+                check({.lengths = {200, 65, 130},
+                       .heads = 2,
+                       .kv_heads = 1,
+                       .size = 12,
+                       .window = window,
+                       .spare = 3,
+                       .causal = causal,
+                       .type = type},
+                      rng);
+                check({.lengths = {300},
+                       .heads = 1,
+                       .size = 4,
+                       .window = window,
+                       .causal = causal,
+                       .key_mask = true,
+                       .dropout = 0.2,
+                       .type = type},
+                      rng);
             }
 }
 
@@ -138,7 +166,16 @@ TEST_CASE("attention/takes_batches_of_rank_3_and_4") {
     std::mt19937 rng(3);
     for (const bool rank4 : {false, true})
         for (const DType type : {DType::f32, DType::bf16, DType::f16})
-            check({.lengths = {70, 70, 70}, .heads = 4, .kv_heads = 2, .size = 20, .causal = rank4, .batched = true, .rank4 = rank4, .type = type, .gap = rank4 ? 4 : 0}, rng);
+            check({.lengths = {70, 70, 70},
+                   .heads = 4,
+                   .kv_heads = 2,
+                   .size = 20,
+                   .causal = rank4,
+                   .batched = true,
+                   .rank4 = rank4,
+                   .type = type,
+                   .gap = rank4 ? 4 : 0},
+                  rng);
 }
 
 TEST_CASE("attention/of_a_query_that_sees_nothing_is_zero") {

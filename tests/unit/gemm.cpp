@@ -128,7 +128,8 @@ void check_cross_entropy(int64_t rows, int64_t vocabulary, DType type, int ignor
     const CrossEntropy attrs{.ignore = -100};
     const auto logits = Array::random(type, {rows, vocabulary}, rng, 3, static_cast<int64_t>(rng() % 5));
     Array labels(DType::i32, {rows});
-    for (int64_t i = 0; i < rows; ++i) labels.set(i, static_cast<int>(rng() % 10) < ignored ? -100 : static_cast<double>(rng() % static_cast<uint64_t>(vocabulary)));
+    for (int64_t i = 0; i < rows; ++i)
+        labels.set(i, static_cast<int>(rng() % 10) < ignored ? -100 : static_cast<double>(rng() % static_cast<uint64_t>(vocabulary)));
     const auto dloss = Array::of(DType::f32, {}, {0.7});
     Array loss(DType::f32, {}), lse(DType::f32, {rows}), dlogits(type, {rows, vocabulary});
     run_kernel(ref::cross_entropy, {&logits, &labels}, {&loss, &lse}, &attrs);
@@ -157,22 +158,26 @@ void check_linear(const Linear& c, std::mt19937& rng) {
     CAPTURE(std::string(name_of(c.x)) + " " + std::string(name_of(c.weight)));
     const CrossEntropy attrs{.ignore = -1};
     const int64_t gap = static_cast<int64_t>(rng() % 4);
-    const auto x = Array::random(c.x, {c.rows, c.size}, rng, 1, gap), weight = Array::random(c.weight, {c.vocabulary, c.size}, rng, 1 / std::sqrt(c.size));
+    const auto x = Array::random(c.x, {c.rows, c.size}, rng, 1, gap),
+               weight = Array::random(c.weight, {c.vocabulary, c.size}, rng, 1 / std::sqrt(c.size));
     const auto bias = c.bias ? Array::random(c.weight, {c.vocabulary}, rng) : Array();
     const auto dweight_into = c.into ? Array::random(DType::f32, {c.vocabulary, c.size}, rng, 0.01) : Array();
     const auto dbias_into = c.into && c.bias ? Array::random(DType::f32, {c.vocabulary}, rng, 0.01) : Array();
     Array labels(DType::i32, {c.rows});
-    for (int64_t i = 0; i < c.rows; ++i) labels.set(i, static_cast<int>(rng() % 10) < c.ignored ? -1 : static_cast<double>(rng() % static_cast<uint64_t>(c.vocabulary)));
+    for (int64_t i = 0; i < c.rows; ++i)
+        labels.set(i, static_cast<int>(rng() % 10) < c.ignored ? -1 : static_cast<double>(rng() % static_cast<uint64_t>(c.vocabulary)));
     const auto dloss = Array::of(DType::f32, {}, {1.3});
 
     Array loss(DType::f32, {}), lse(DType::f32, {c.rows}), dx(c.x, {c.rows, c.size}), dweight(DType::f32, {c.vocabulary, c.size});
     Array dbias = c.bias ? Array(DType::f32, {c.vocabulary}) : Array();
     run_kernel(ref::linear_cross_entropy, {&x, &weight, &bias, &labels}, {&loss, &lse}, &attrs);
-    run_kernel(ref::linear_cross_entropy_grad, {&dloss, &x, &weight, &bias, &labels, &lse, &dweight_into, &dbias_into}, {&dx, &dweight, &dbias}, &attrs);
+    run_kernel(ref::linear_cross_entropy_grad, {&dloss, &x, &weight, &bias, &labels, &lse, &dweight_into, &dbias_into},
+               {&dx, &dweight, &dbias}, &attrs);
     const bool low = c.x == DType::bf16 && c.weight == DType::bf16;  // dlogits are rounded to bf16
     Array first[4];
     for (int threads = 1; threads <= 3; ++threads) {
-        Array loss2(DType::f32, {}), lse2(DType::f32, {c.rows}), dx2(c.x, {c.rows, c.size}, gap), dweight2(DType::f32, {c.vocabulary, c.size});
+        Array loss2(DType::f32, {}), lse2(DType::f32, {c.rows}), dx2(c.x, {c.rows, c.size}, gap),
+            dweight2(DType::f32, {c.vocabulary, c.size});
         Array dbias2 = c.bias ? Array(DType::f32, {c.vocabulary}) : Array();
         run_kernel(cpu::linear_cross_entropy, {&x, &weight, &bias, &labels}, {&loss2, &lse2}, &attrs, {.threads = threads});
         CHECK(error(loss2, loss, 0.05) < 3e-6);
@@ -186,8 +191,8 @@ void check_linear(const Linear& c, std::mt19937& rng) {
                 bias_into = &dbias2;
             }
         }
-        run_kernel(cpu::linear_cross_entropy_grad, {&dloss, &x, &weight, &bias, &labels, &lse2, into, bias_into}, {&dx2, &dweight2, &dbias2}, &attrs,
-                   {.threads = threads});
+        run_kernel(cpu::linear_cross_entropy_grad, {&dloss, &x, &weight, &bias, &labels, &lse2, into, bias_into},
+                   {&dx2, &dweight2, &dbias2}, &attrs, {.threads = threads});
         CHECK(error(dx2, dx, 1e-6) < (c.x == DType::f32 && !low ? 5e-6 : 1e-2));
         CHECK(error(dweight2, dweight, 1e-6) < (low ? 1e-2 : 5e-6));
         if (c.bias) CHECK(error(dbias2, dbias, 1e-6) < (low ? 1e-2 : 5e-6));
