@@ -29,20 +29,26 @@ const OpDef* find_op(std::string_view name) {
     return found == by_name.end() ? nullptr : found->second;
 }
 
+// An input's name without its marks, "bias?" and "x...".
+static std::string_view plain_name(std::string_view name) { return name.substr(0, name.find_first_of("?.")); }
+
 Result<std::vector<Type>> infer(const OpDef& op, const Attrs& attrs, std::span<const Type> in) {
     const size_t most = op.inputs.size();
-    size_t least = 0;
-    while (least < most && !op.inputs[least].ends_with('?') && !op.inputs[least].ends_with("...")) ++least;
+    size_t least = most;  // what follows the last required one may be left out
+    while (least > 0 && (op.inputs[least - 1].ends_with('?') || op.inputs[least - 1].ends_with("..."))) --least;
     DS_REQUIRE(in.size() >= least && (in.size() <= most || op.has_variadic_inputs()), "{}: takes {}{} inputs, not {}", op.name, least,
                op.has_variadic_inputs() ? " or more" : most > least ? fmt::format(" to {}", most) : "", in.size());
     std::vector<Type> all(in.begin(), in.end());
     if (!op.has_variadic_inputs()) all.resize(most, Type{.present = false});
-    for (size_t i = 0; i < least; ++i) DS_REQUIRE(all[i].present, "{}: input {} is missing", op.name, op.inputs[i]);
+    for (size_t i = 0; i < all.size(); ++i) {
+        const bool optional = i < most && op.inputs[i].ends_with('?');
+        DS_REQUIRE(all[i].present || optional, "{}: input {} is missing", op.name, plain_name(op.inputs[std::min(i, most - 1)]));
+    }
     auto types = op.infer(attrs, all);
     if (!types.ok()) {
         std::string shapes;
         for (size_t i = 0; i < in.size(); ++i)
-            shapes += fmt::format("{}{} {}", i ? ", " : "", i < op.inputs.size() ? op.inputs[i] : op.inputs.back(), to_string(in[i]));
+            shapes += fmt::format("{}{} {}", i ? ", " : "", plain_name(i < op.inputs.size() ? op.inputs[i] : op.inputs.back()), to_string(in[i]));
         return fail(types.status().code(), "{}: {} (inputs: {})", op.name, types.status().message(), shapes);
     }
     return types;

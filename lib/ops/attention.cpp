@@ -22,9 +22,12 @@ Result<Types> infer_attention(const Attrs& attrs, In in) {
                "q {} and k {} do not divide into {} and {} heads of one size", dims_to_string(q), dims_to_string(k), heads, groups);
     const int64_t rows = q.size() == 2 ? q[0] : q[0] * q[1];
     DS_REQUIRE(rows == (k.size() == 2 ? k[0] : k[0] * k[1]), "q {} and k {} differ in tokens", dims_to_string(q), dims_to_string(k));
+    if (in[3].present) DS_CHECK(require_ids(in[3], "segments"));
+    DS_REQUIRE(!in[3].present || (in[3].shape.size() == 1 && in[3].shape[0] >= 2), "segments must be the ends of at least one sequence, 0 first, but are {}", dims_to_string(in[3].shape));
     DS_REQUIRE(a.dropout >= 0 && a.dropout < 1, "dropout {} is outside [0, 1)", a.dropout);
     for (size_t i = 4; i < 6; ++i)
-        if (in[i].present) DS_REQUIRE(elements(in[i].shape) == rows, "{} must have one entry a token ({}), but is {}", i == 4 ? "tokens" : "key_mask", rows, dims_to_string(in[i].shape));
+        if (in[i].present) DS_REQUIRE(elements(in[i].shape) == rows && in[i].dtype == (i == 4 ? DType::i32 : DType::u8), "{} must have one {} a token ({}), but is {}", i == 4 ? "tokens" : "key_mask", i == 4 ? "i32" : "u8",
+                                      rows, to_string(in[i]));
     return Types{{in[0].dtype, q}, {DType::f32, {rows, heads}}};
 }
 
@@ -58,7 +61,14 @@ const OpDef& attention_grad() {
     static const OpDef op = {
         .name = "attention_grad", .meaning = "gradients of attention", .inputs = {"dy", "q", "k", "v", "y", "lse", "segments?", "tokens?", "key_mask?"},
         .outputs = {"dq", "dk", "dv"}, .attrs = attrs_type<Attention>(),
-        .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[1], in[2], in[3]}; },
+        .infer = [](const Attrs& attrs, In in) -> Result<Types> {
+            const Type forward[] = {in[1], in[2], in[3], in[6], in[7], in[8]};
+            DS_TRY(const Types out, infer_attention(attrs, forward));
+            DS_CHECK(require_shape(in[0], "dy", out[0].shape));
+            DS_CHECK(require_shape(in[4], "y", out[0].shape));
+            DS_CHECK(require_shape(in[5], "lse", out[1].shape));
+            return Types{in[1], in[2], in[3]};
+        },
         .cost = [](const Attrs&, In in, In) { return Cost{.flops = 10 * static_cast<double>(elements(in[1].shape)) * static_cast<double>(last(all_but_last(in[1].shape)))}; },
         .strided = true};
     return op;

@@ -33,7 +33,15 @@ const OpDef& cross_entropy() {
 const OpDef& cross_entropy_grad() {
     static const OpDef op = {.name = "cross_entropy_grad", .meaning = "(softmax(logits) - onehot(label)) * dloss / labels", .inputs = {"dloss", "logits", "labels", "lse"},
                              .outputs = {"dlogits"}, .attrs = attrs_type<CrossEntropy>(),
-                             .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[1]}; }, .cost = per_element(10)};
+                             .infer = [](const Attrs&, In in) -> Result<Types> {
+                                 const int64_t rows = elements(all_but_last(in[1].shape));
+                                 DS_CHECK(require_float(in[1], "logits"));
+                                 DS_CHECK(check_labels(in[2], rows));
+                                 DS_CHECK(require_shape(in[0], "dloss", {}));
+                                 DS_CHECK(require_shape(in[3], "lse", {rows}));
+                                 return Types{in[1]};
+                             },
+                             .cost = per_element(10)};
     return op;
 }
 
@@ -66,6 +74,15 @@ const OpDef& linear_cross_entropy_grad() {
         .name = "linear_cross_entropy_grad", .meaning = "gradients of linear_cross_entropy",
         .inputs = {"dloss", "x", "weight", "bias?", "labels", "lse", "dweight_into?", "dbias_into?"}, .outputs = {"dx", "dweight", "dbias"}, .attrs = attrs_type<CrossEntropy>(),
         .infer = [](const Attrs&, In in) -> Result<Types> {
+            const Shape &x = in[1].shape, &w = in[2].shape;
+            DS_CHECK(require_float(in[1], "x"));
+            DS_REQUIRE(x.size() == 2 && w.size() == 2 && x[1] == w[1], "x and weight must be [rows, D] and [V, D], but are {} and {}", dims_to_string(x), dims_to_string(w));
+            DS_CHECK(check_labels(in[4], x[0]));
+            DS_CHECK(require_shape(in[0], "dloss", {}));
+            DS_CHECK(require_shape(in[3], "bias", {w[0]}));
+            DS_CHECK(require_shape(in[5], "lse", {x[0]}));
+            DS_CHECK(require_shape(in[6], "dweight_into", w));
+            DS_CHECK(require_shape(in[7], "dbias_into", {w[0]}));
             Types types{in[1], {DType::f32, in[2].shape}};
             if (in[3].present) types.push_back({DType::f32, in[3].shape});
             return types;

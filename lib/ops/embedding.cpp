@@ -32,7 +32,16 @@ const OpDef& embedding() {
 const OpDef& embedding_grad() {
     static const OpDef op = {
         .name = "embedding_grad", .meaning = "sums of the gradient's rows by id", .inputs = {"dy", "ids", "into?"}, .outputs = {"dtable"}, .attrs = attrs_type<Rows>(),
-        .infer = [](const Attrs& attrs, In in) -> Result<Types> { return Types{{DType::f32, {attrs.as<Rows>().rows, last(in[0].shape)}}}; },
+        .infer = [](const Attrs& attrs, In in) -> Result<Types> {
+            const Shape table{attrs.as<Rows>().rows, last(in[0].shape)};
+            DS_CHECK(require_float(in[0], "dy"));
+            DS_CHECK(require_ids(in[1], "ids"));
+            DS_REQUIRE(table[0] >= 0, "rows is {}", table[0]);
+            DS_REQUIRE(elements(in[1].shape) == elements(all_but_last(in[0].shape)), "ids must have one entry a row of dy {}, but are {}", dims_to_string(in[0].shape),
+                       dims_to_string(in[1].shape));
+            DS_CHECK(require_shape(in[2], "into", table));
+            return Types{{DType::f32, table}};
+        },
         .cost = per_element(1), .into = {{0, 2}}};
     return op;
 }

@@ -28,7 +28,16 @@ const OpDef& layernorm_grad() {
     static const OpDef op = {
         .name = "layernorm_grad", .meaning = "gradients of layernorm", .inputs = {"dy", "x", "weight", "mean", "rstd", "dx_into?", "dweight_into?", "dbias_into?"},
         .outputs = {"dx", "dweight", "dbias"}, .attrs = attrs_type<Norm>(),
-        .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[1], {DType::f32, in[2].shape}, {DType::f32, in[2].shape}}; },
+        .infer = [](const Attrs&, In in) -> Result<Types> {
+            const Shape features{last(in[1].shape)}, rows = all_but_last(in[1].shape);
+            const Shape shapes[] = {in[1].shape, in[1].shape, features, rows, rows, in[1].shape, features, features};
+            static constexpr std::string_view names[] = {"dy", "x", "weight", "mean", "rstd", "dx_into", "dweight_into", "dbias_into"};
+            for (size_t i = 0; i < in.size(); ++i) {
+                if (in[i].present) DS_CHECK(require_float(in[i], names[i]));
+                DS_CHECK(require_shape(in[i], names[i], shapes[i]));
+            }
+            return Types{in[1], {DType::f32, features}, {DType::f32, features}};
+        },
         .cost = per_element(16), .into = {{0, 5}, {1, 6}, {2, 7}}};
     return op;
 }

@@ -26,7 +26,16 @@ const OpDef& rmsnorm_grad() {
     static const OpDef op = {
         .name = "rmsnorm_grad", .meaning = "gradients of rmsnorm", .inputs = {"dy", "x", "weight", "rstd", "dx_into?", "dweight_into?"}, .outputs = {"dx", "dweight"},
         .attrs = attrs_type<Norm>(),
-        .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[1], {DType::f32, in[2].shape}}; },
+        .infer = [](const Attrs&, In in) -> Result<Types> {
+            const Shape features{last(in[1].shape)};
+            const Shape shapes[] = {in[1].shape, in[1].shape, features, all_but_last(in[1].shape), in[1].shape, features};
+            static constexpr std::string_view names[] = {"dy", "x", "weight", "rstd", "dx_into", "dweight_into"};
+            for (size_t i = 0; i < in.size(); ++i) {
+                if (in[i].present) DS_CHECK(require_float(in[i], names[i]));
+                DS_CHECK(require_shape(in[i], names[i], shapes[i]));
+            }
+            return Types{in[1], {DType::f32, features}};
+        },
         .cost = per_element(12), .into = {{0, 4}, {1, 5}}};
     return op;
 }

@@ -17,6 +17,11 @@ inline Status require_ids(const Type& t, std::string_view name) {
     return ok();
 }
 
+inline Status require_shape(const Type& t, std::string_view name, const Shape& shape) {
+    DS_REQUIRE(!t.present || t.shape == shape, "{} must be {}, not {}", name, dims_to_string(shape), dims_to_string(t.shape));
+    return ok();
+}
+
 // The wider of two float types: equal ones stay, mixed ones are f32.
 inline DType wider(DType a, DType b) { return a == b ? a : DType::f32; }
 

@@ -12,7 +12,12 @@ const OpDef& softmax() {
 
 const OpDef& softmax_grad() {
     static const OpDef op = {.name = "softmax_grad", .meaning = "y * (dy - sum(dy * y))", .inputs = {"dy", "y"}, .outputs = {"dx"}, .attrs = attrs_type<NoAttrs>(),
-                             .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[1]}; }, .shard = split_rows, .cost = per_element(4)};
+                             .infer = [](const Attrs&, In in) -> Result<Types> {
+                                 DS_CHECK(require_float(in[0], "dy"));
+                                 DS_CHECK(require_float(in[1], "y"));
+                                 DS_CHECK(require_shape(in[0], "dy", in[1].shape));
+                                 return Types{in[1]};
+                             }, .shard = split_rows, .cost = per_element(4)};
     return op;
 }
 
