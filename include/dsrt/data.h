@@ -8,7 +8,7 @@
 DS_BEGIN_DECLS
 
 /* Opens files as a source of batches. options_json: files, format, columns, tokenizer, lengths, shuffling; ds_config_describe lists
-   them under "data". e NULL: all rows, and the options say everything. Otherwise this process's shard, in micro-batches of e's size
+   them under "data"; NULL: the "data" of the config of e. e NULL: all rows, and the options say everything. Otherwise this process's shard, in micro-batches of e's size
    (rows of all of its data-parallel ranks), with e's tokenizer and seed where the options name none, and the cursor is saved and
    loaded with e. Worker threads keep ahead of the consumer; they are gone when the handle is. Collective where e is. */
 DS_API ds_status ds_data_open(const char *options_json, ds_engine *e, ds_data **out);

@@ -82,9 +82,14 @@ ds_status ds_data_open(const char* options_json, ds_engine* e, ds_data** out) {
     return guard([&]() -> Status {
         DS_NOT_NULL(out);
         *out = nullptr;
-        DS_NOT_NULL(options_json);
-        DS_TRY(const Json options, json_argument(options_json, "data"));
         DS_TRY(const auto engine, optional_engine(e));
+        DS_REQUIRE(options_json || engine, "options_json must not be NULL without an engine whose config has \"data\"");
+        std::string text = options_json ? options_json : "";
+        if (!options_json) {
+            DS_TRY(text, (*engine)->engine->get("data"));
+            DS_REQUIRE(text != "{}" && text != "null", "options_json is NULL, but the engine's config has no \"data\"");
+        }
+        DS_TRY(const Json options, json_argument(text.c_str(), "data"));
         DS_TRY(std::shared_ptr<DataSource> source, open_data(options, engine ? (*engine)->engine->data_context() : DataContext{}));
         *out = new_data(std::move(source), engine);
         return ok();
