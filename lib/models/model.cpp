@@ -43,6 +43,13 @@ void TokenStream::classify_tokens(ValueId hidden, const std::function<ValueId(Va
     }
 }
 
+ValueId TokenStream::dropout(ValueId x, double p) {
+    if (p <= 0 || x == kNone) return x;
+    const Shape& shape = b_.type(x).shape;
+    const bool by_token = !shape.empty() && elements(shape) == shape_.tokens * shape.back();
+    return b_.call("dropout", {x, by_token ? places() : kNone}, Dropout{p, next_salt()});
+}
+
 ValueId TokenStream::first_of_rows(ValueId x) {
     if (!shape_.embedded) return b_.call("embedding", {x, input("first", {shape_.rows})}, {}, "first");
     const int64_t width = x == kNone ? 0 : b_.type(x).shape.back();

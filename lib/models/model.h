@@ -59,7 +59,8 @@ public:
     // Given labels, `logits_of(x)` of all rows when they are an output, else of the labelled rows only; sets the loss.
     void classify_tokens(ValueId hidden, const std::function<ValueId(ValueId)>& logits_of);
     int64_t next_salt() { return ++salt_; }
-    ValueId dropout(ValueId x, double p) { return p > 0 ? b_.call("dropout", {x, places()}, Dropout{p, next_salt()}) : x; }
+    // x has one row a token, or (in a head) fewer: one a row of the batch or one a label.
+    ValueId dropout(ValueId x, double p);
 
 private:
     ValueId input(std::string name, Shape shape, DType dtype = DType::i32) {
