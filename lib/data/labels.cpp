@@ -44,17 +44,17 @@ Result<std::string> separator_of(const Column& column) {
     return value.get<std::string>();
 }
 
-Result<std::vector<std::string>> text_items(const Value& value, std::string_view role, std::string_view separator) {
+Result<std::vector<std::string>> text_items(const Cell& value, std::string_view role, std::string_view separator) {
     std::vector<std::string> out;
-    if (value.kind == Value::Kind::list) {
-        for (const Value& item : value.items) {
-            if (item.kind != Value::Kind::text && item.kind != Value::Kind::number)
+    if (value.kind == Cell::Kind::list) {
+        for (const Cell& item : value.items) {
+            if (item.kind != Cell::Kind::text && item.kind != Cell::Kind::number)
                 return fail(Code::E_CORRUPT, "column {}: found {} in the list, strings and numbers are accepted", role, describe(item));
             out.push_back(item.text);
         }
         return out;
     }
-    if (value.kind != Value::Kind::text)
+    if (value.kind != Cell::Kind::text)
         return fail(Code::E_CORRUPT, "column {}: found {}, a list or a text is accepted", role, describe(value));
     for (size_t at = 0; at <= value.text.size();) {
         const size_t end = std::min(value.text.find(separator, at), value.text.size());
@@ -120,10 +120,10 @@ Result<LabelRule> LabelRule::parse(const Column& column, int64_t num_labels) {
     return out;
 }
 
-Status LabelRule::learn(const Value& value) {
-    DS_TRY(const std::vector<Value> all, items(value));
-    for (const Value& item : all) {
-        if (item.kind == Value::Kind::null || item.kind == Value::Kind::object || item.kind == Value::Kind::list)
+Status LabelRule::learn(const Cell& value) {
+    DS_TRY(const std::vector<Cell> all, items(value));
+    for (const Cell& item : all) {
+        if (item.kind == Cell::Kind::null || item.kind == Cell::Kind::object || item.kind == Cell::Kind::list)
             return fail(Code::E_CORRUPT, "column {}: found {}, a text or a number is accepted", role_, describe(item));
         classes_.emplace(item.text, 0);
     }
@@ -159,9 +159,9 @@ Status LabelRule::check_class(int64_t number, const std::string& what) const {
                 num_labels_ > 0 ? fmt::format("an integer from 0 to {}", num_labels_ - 1) : "an integer from 0");
 }
 
-Result<int64_t> LabelRule::class_of(const Value& value) const {
+Result<int64_t> LabelRule::class_of(const Cell& value) const {
     const std::string what = "column " + role_;
-    const bool scalar = value.kind == Value::Kind::text || value.kind == Value::Kind::number || value.kind == Value::Kind::boolean;
+    const bool scalar = value.kind == Cell::Kind::text || value.kind == Cell::Kind::number || value.kind == Cell::Kind::boolean;
     if (scalar && threshold_) {
         const std::optional<double> number = real_of(value.text);
         if (!number || std::isnan(*number)) return fail(Code::E_CORRUPT, "{}: found {}, a number is accepted", what, describe(value));
@@ -172,7 +172,7 @@ Result<int64_t> LabelRule::class_of(const Value& value) const {
         if (found == classes_.end()) found = classes_.find(trimmed(value.text));
         if (found != classes_.end()) return found->second;
     } else if (scalar && numeric_) {
-        if (value.kind == Value::Kind::boolean) return value.text == "true" ? 1 : 0;
+        if (value.kind == Cell::Kind::boolean) return value.text == "true" ? 1 : 0;
         if (const std::optional<int64_t> number = integer_of(value.text)) {
             DS_CHECK(check_class(*number, what));
             return *number;
@@ -183,20 +183,20 @@ Result<int64_t> LabelRule::class_of(const Value& value) const {
     return fail(Code::E_CORRUPT, "{}: found {}, accepted: {}", what, describe(value), accepted());
 }
 
-Result<float> LabelRule::number_of(const Value& value) const {
-    const bool scalar = value.kind == Value::Kind::text || value.kind == Value::Kind::number;
+Result<float> LabelRule::number_of(const Cell& value) const {
+    const bool scalar = value.kind == Cell::Kind::text || value.kind == Cell::Kind::number;
     const std::optional<double> number = scalar ? real_of(value.text) : std::nullopt;
     if (!number || !std::isfinite(*number))
         return fail(Code::E_CORRUPT, "column {}: found {}, a finite number is accepted", role_, describe(value));
     return static_cast<float>(*number);
 }
 
-Result<std::vector<Value>> LabelRule::items(const Value& value) const {
-    if (role_ == "label") return std::vector<Value>{value};
-    if (value.kind == Value::Kind::list) return value.items;
+Result<std::vector<Cell>> LabelRule::items(const Cell& value) const {
+    if (role_ == "label") return std::vector<Cell>{value};
+    if (value.kind == Cell::Kind::list) return value.items;
     DS_TRY(const std::vector<std::string> texts, text_items(value, role_, separator_));
-    std::vector<Value> out;
-    for (const std::string& text : texts) out.push_back(Value::of(text));
+    std::vector<Cell> out;
+    for (const std::string& text : texts) out.push_back(Cell::of(text));
     return out;
 }
 

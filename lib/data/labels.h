@@ -15,14 +15,14 @@ public:
     static Result<LabelRule> parse(const Column& column, int64_t num_labels);
 
     bool learns() const { return automatic_; }
-    Status learn(const Value& value);  // collects names, list items too
+    Status learn(const Cell& value);  // collects names, list items too
     Status finish_learning();          // sorts them: by value where all are integers, else by bytes
 
-    Result<int64_t> class_of(const Value& value) const;
-    Result<float> number_of(const Value& value) const;  // for models with one label
+    Result<int64_t> class_of(const Cell& value) const;
+    Result<float> number_of(const Cell& value) const;  // for models with one label
     bool is_number() const { return num_labels_ == 1 && numeric_; }
     // A list's items; a field of text is cut at the separator.
-    Result<std::vector<Value>> items(const Value& value) const;
+    Result<std::vector<Cell>> items(const Cell& value) const;
     int64_t classes() const { return num_labels_; }  // 0 = unknown
     const std::vector<std::string>& names() const { return names_; }
 
@@ -44,7 +44,7 @@ private:
 // What cuts a column's text into a list.
 Result<std::string> separator_of(const Column& column);
 // A list of texts: a list of strings, or a field of text cut at the separator (blanks: runs of them).
-Result<std::vector<std::string>> text_items(const Value& value, std::string_view role, std::string_view separator);
+Result<std::vector<std::string>> text_items(const Cell& value, std::string_view role, std::string_view separator);
 
 std::optional<int64_t> integer_of(std::string_view text);  // the whole text, blanks around it aside
 std::optional<double> real_of(std::string_view text);

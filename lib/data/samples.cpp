@@ -26,9 +26,9 @@ std::vector<std::string_view> pieces_of(std::string_view text) {
     return out;
 }
 
-uint32_t text_bytes(const Value& value) {
+uint32_t text_bytes(const Cell& value) {
     size_t bytes = value.text.size();
-    for (const Value& item : value.items) bytes += item.text.size() + 1;
+    for (const Cell& item : value.items) bytes += item.text.size() + 1;
     return static_cast<uint32_t>(std::min<size_t>(bytes, UINT32_MAX / 8));
 }
 
@@ -210,11 +210,22 @@ Status Samples::measure() {
     });
 }
 
+// A tokenizer that knows more tokens than the model would read past the model's embedding.
+Status Samples::check_ids(const Sample& sample) const {
+    if (setup_.vocabulary_size == 0 || sample.ids.empty()) return ok();
+    const int32_t largest = *std::max_element(sample.ids.begin(), sample.ids.end());
+    if (largest < setup_.vocabulary_size) return ok();
+    return fail(Code::E_INVALID_ARGUMENT, "token id {} (\"{}\") is outside the model's vocabulary of {}; another tokenizer is needed", largest,
+                setup_.tokenizer ? setup_.tokenizer->token_of(largest) : "", setup_.vocabulary_size);
+}
+
 Result<Sample> Samples::get(int64_t index) const {
     if (!blocks_.empty()) {
         const Block block = blocks_[static_cast<size_t>(index)];
         const auto begin = tokens_.begin() + static_cast<ptrdiff_t>(block.begin);
-        return task_->block(std::vector<int32_t>(begin, begin + static_cast<ptrdiff_t>(block.length)));
+        DS_TRY(Sample sample, task_->block(std::vector<int32_t>(begin, begin + static_cast<ptrdiff_t>(block.length))));
+        DS_CHECK(check_ids(sample));
+        return sample;
     }
     int64_t part = 0, at = index;
     if (!first_part_.empty()) {
@@ -226,6 +237,7 @@ Result<Sample> Samples::get(int64_t index) const {
     if (!setup_.options.check) DS_CHECK(place(task_->check(record), row));
     Result<Sample> sample = task_->sample(record, part);
     if (!sample.ok()) return place(std::move(sample).status(), row);
+    DS_CHECK(place(check_ids(*sample), row));
     return sample;
 }
 

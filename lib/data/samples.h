@@ -41,6 +41,7 @@ private:
     Status add_documents(size_t first, size_t last, const Affixes& around, std::vector<uint64_t>& starts);
     Status count_parts();
     Status measure();
+    Status check_ids(const Sample& sample) const;
     Status place(Status status, int64_t row) const;
 
     Table table_;

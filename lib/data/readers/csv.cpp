@@ -12,6 +12,8 @@
 namespace ds {
 namespace {
 
+constexpr size_t kMostFields = 4096;
+
 class Csv : public Format {
 public:
     Csv(const DataOptions& options, const Columns& columns, char delimiter)
@@ -48,7 +50,7 @@ public:
         size_t count = 0;
         for_each_field(file.text.substr(record.begin, record.end - record.begin), [&](std::string_view raw, bool quoted) {
             for (size_t i = 0; i < out.size(); ++i)
-                if (shape.position[i] == count) out[i] = Value::of(content(raw, quoted));
+                if (shape.position[i] == count) out[i] = Cell::of(content(raw, quoted));
             ++count;
         });
         if (count != shape.width)
@@ -148,6 +150,10 @@ private:
 
     // Finds the asked columns by the file's first record.
     Status resolve(const SourceFile& file, Extent record) {
+        size_t count = 0;
+        for_each_field(file.text.substr(record.begin, record.end - record.begin), [&](std::string_view, bool) { ++count; });
+        if (count > kMostFields)
+            return fail(Code::E_CORRUPT, "{}: found {} fields, up to {} are accepted", file.place(record.begin), count, kMostFields);
         std::vector<std::string> names;
         for_each_field(file.text.substr(record.begin, record.end - record.begin),
                        [&](std::string_view raw, bool quoted) { names.push_back(content(raw, quoted)); });

@@ -58,14 +58,14 @@ Result<const FormatRow*> format_of(const DataOptions& options) {
     return fail(Code::E_CONFIG, "data: format: missing, and the ending of {} does not tell it; accepted are {}", path, format_names());
 }
 
-std::string describe(const Value& value) {
+std::string describe(const Cell& value) {
     switch (value.kind) {
-    case Value::Kind::null: return "null";
-    case Value::Kind::text: return value.text.empty() ? "an empty text" : "the text \"" + excerpt(value.text) + "\"";
-    case Value::Kind::number: return "the number " + excerpt(value.text);
-    case Value::Kind::boolean: return value.text;
-    case Value::Kind::list: return fmt::format("a list of {} items", value.items.size());
-    case Value::Kind::object: return "an object";
+    case Cell::Kind::null: return "null";
+    case Cell::Kind::text: return value.text.empty() ? "an empty text" : "the text \"" + excerpt(value.text) + "\"";
+    case Cell::Kind::number: return "the number " + excerpt(value.text);
+    case Cell::Kind::boolean: return value.text;
+    case Cell::Kind::list: return fmt::format("a list of {} items", value.items.size());
+    case Cell::Kind::object: return "an object";
     }
     return "";
 }

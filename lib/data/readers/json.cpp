@@ -15,18 +15,18 @@ namespace dom = simdjson::dom;
 constexpr size_t kMaxDepth = 64;
 constexpr std::string_view kBlanks = " \t\r\n";
 
-Value to_value(dom::element e) {
+Cell to_value(dom::element e) {
     switch (e.type()) {
-    case dom::element_type::STRING: return Value::of(std::string(e.get_string().value_unsafe()));
-    case dom::element_type::INT64: return {Value::Kind::number, std::to_string(e.get_int64().value_unsafe()), {}};
-    case dom::element_type::UINT64: return {Value::Kind::number, std::to_string(e.get_uint64().value_unsafe()), {}};
-    case dom::element_type::DOUBLE: return {Value::Kind::number, fmt::format("{}", e.get_double().value_unsafe()), {}};
-    case dom::element_type::BOOL: return {Value::Kind::boolean, e.get_bool().value_unsafe() ? "true" : "false", {}};
+    case dom::element_type::STRING: return Cell::of(std::string(e.get_string().value_unsafe()));
+    case dom::element_type::INT64: return {Cell::Kind::number, std::to_string(e.get_int64().value_unsafe()), {}};
+    case dom::element_type::UINT64: return {Cell::Kind::number, std::to_string(e.get_uint64().value_unsafe()), {}};
+    case dom::element_type::DOUBLE: return {Cell::Kind::number, fmt::format("{}", e.get_double().value_unsafe()), {}};
+    case dom::element_type::BOOL: return {Cell::Kind::boolean, e.get_bool().value_unsafe() ? "true" : "false", {}};
     case dom::element_type::NULL_VALUE: return {};
-    case dom::element_type::OBJECT: return {Value::Kind::object, {}, {}};
+    case dom::element_type::OBJECT: return {Cell::Kind::object, {}, {}};
     case dom::element_type::ARRAY: break;
     }
-    Value list{Value::Kind::list, {}, {}};
+    Cell list{Cell::Kind::list, {}, {}};
     const dom::array array = e.get_array().value_unsafe();  // a copy: the loop would outlive the temporary
     for (dom::element item : array) list.items.push_back(to_value(item));
     return list;
@@ -54,7 +54,7 @@ public:
         }
         Record out;
         for (const Column& column : columns_.all()) {
-            Result<Value> value = find(parsed.value_unsafe(), column);
+            Result<Cell> value = find(parsed.value_unsafe(), column);
             if (!value.ok()) return std::move(value).status().within(file.place(record.begin));
             out.push_back(std::move(value).value());
         }
@@ -71,7 +71,7 @@ protected:
     size_t limit_;
 
 private:
-    static Result<Value> find(dom::element row, const Column& column) {
+    static Result<Cell> find(dom::element row, const Column& column) {
         if (const int64_t* index = std::get_if<int64_t>(&column.source)) {
             if (!row.is_array())
                 return fail(Code::E_CORRUPT, "column {} for {} is an index, but the row is not an array; a name is accepted", *index,
@@ -87,7 +87,7 @@ private:
     }
 
     // The key itself, else the part before its first dot and then the rest inside.
-    static Result<Value> follow(dom::element object, std::string_view name, const Column& column) {
+    static Result<Cell> follow(dom::element object, std::string_view name, const Column& column) {
         DS_TRY(const auto whole, lookup(object, name, column));
         if (whole) return to_value(*whole);
         if (const size_t dot = name.find('.'); dot != name.npos) {

@@ -15,17 +15,17 @@
 
 namespace ds {
 
-struct Value {
+struct Cell {
     enum class Kind { null, text, number, boolean, list, object };
     Kind kind = Kind::null;
     std::string text;          // of numbers too, as the file spells them; "true" and "false"
-    std::vector<Value> items;  // of a list
+    std::vector<Cell> items;  // of a list
 
-    static Value of(std::string text) { return {Kind::text, std::move(text), {}}; }
+    static Cell of(std::string text) { return {Kind::text, std::move(text), {}}; }
 };
-using Record = std::vector<Value>;
+using Record = std::vector<Cell>;
 
-std::string describe(const Value& value);  // "the number 3", "the text \"x\""
+std::string describe(const Cell& value);  // "the number 3", "the text \"x\""
 
 struct SourceFile {
     std::string name;   // as the options gave it

@@ -30,7 +30,7 @@ public:
     Result<Record> read(const SourceFile& file, Extent record) const override {
         std::string text(file.text.substr(record.begin, record.end - record.begin));
         if (replace_ && bad_utf8(text) != text.npos) text = replace_bad_utf8(text);
-        return Record{Value::of(std::move(text))};
+        return Record{Cell::of(std::move(text))};
     }
 
 private:

@@ -137,21 +137,21 @@ private:
     }
 
     // A list's first item counts, as in SQuAD's {"text": [...], "answer_start": [...]}; an empty list is no answer.
-    static const Value& first_of(const Value& value) {
-        static const Value nothing;
-        if (value.kind != Value::Kind::list) return value;
+    static const Cell& first_of(const Cell& value) {
+        static const Cell nothing;
+        if (value.kind != Cell::Kind::list) return value;
         return value.items.empty() ? nothing : value.items[0];
     }
 
     Result<Span> span_of(const Record& record) const {
-        const Value& answer = first_of(record[*answer_]);
-        if (answer.kind == Value::Kind::null) return Span{};
+        const Cell& answer = first_of(record[*answer_]);
+        if (answer.kind == Cell::Kind::null) return Span{};
         DS_TRY(const std::string_view text, text_of(answer, "answer"));
         if (text.empty()) return Span{};
         const std::string& context = record[context_].text;
         size_t at = context.find(text);
         if (start_) {
-            const Value& start = first_of(record[*start_]);
+            const Cell& start = first_of(record[*start_]);
             const std::optional<int64_t> number = integer_of(start.text);
             if (!number || *number < 0)
                 return fail(Code::E_CORRUPT, "column answer_start: found {}, a count of code points from 0 is accepted", describe(start));

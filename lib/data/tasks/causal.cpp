@@ -100,8 +100,8 @@ private:
             for (const char* role : kPlaceholders) {
                 const std::string holder = fmt::format("{{{}}}", role);
                 if (!rest.starts_with(holder)) continue;
-                const Value& value = record[*columns_.find(role)];
-                if (value.kind != Value::Kind::null) {  // an instruction without input
+                const Cell& value = record[*columns_.find(role)];
+                if (value.kind != Cell::Kind::null) {  // an instruction without input
                     DS_TRY(const std::string_view text, text_of(value, role));
                     out += text;
                 }

@@ -54,9 +54,9 @@ private:
             return ok();
         }
         case Target::values: {
-            DS_TRY(const std::vector<Value> items, rule_->items(record[column_]));
+            DS_TRY(const std::vector<Cell> items, rule_->items(record[column_]));
             sample.values.assign(static_cast<size_t>(rule_->classes()), 0.0f);
-            for (const Value& item : items) {
+            for (const Cell& item : items) {
                 DS_TRY(const int64_t number, rule_->class_of(item));
                 sample.values[static_cast<size_t>(number)] = 1.0f;
             }

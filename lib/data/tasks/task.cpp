@@ -69,8 +69,8 @@ Status check_roles(const TaskRow& row, const Columns& columns) {
     return ok();
 }
 
-Result<std::string_view> text_of(const Value& value, std::string_view role) {
-    if (value.kind != Value::Kind::text) return fail(Code::E_CORRUPT, "column {}: found {}, a text is accepted", role, describe(value));
+Result<std::string_view> text_of(const Cell& value, std::string_view role) {
+    if (value.kind != Cell::Kind::text) return fail(Code::E_CORRUPT, "column {}: found {}, a text is accepted", role, describe(value));
     return std::string_view(value.text);
 }
 
@@ -113,7 +113,7 @@ Status TextInput::check(const Record& record) const {
     return ok();
 }
 
-Result<std::vector<int32_t>> TextInput::given_ids(const Value& value) const {
+Result<std::vector<int32_t>> TextInput::given_ids(const Cell& value) const {
     DS_TRY(const std::vector<std::string> items, text_items(value, "input_ids", separator_));
     std::vector<int32_t> out;
     const int64_t limit = vocabulary_size_ > 0 ? vocabulary_size_ : int64_t{1} << 31;

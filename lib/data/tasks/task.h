@@ -92,7 +92,7 @@ public:
     Result<Sample> encode(const Record& record) const;
 
 private:
-    Result<std::vector<int32_t>> given_ids(const Value& value) const;
+    Result<std::vector<int32_t>> given_ids(const Cell& value) const;
     std::shared_ptr<const Tokenizer> tokenizer_;
     std::optional<size_t> text_, pair_, ids_;
     std::string separator_ = ",";
@@ -100,7 +100,7 @@ private:
 };
 
 // The value as text, or an error that names the role.
-Result<std::string_view> text_of(const Value& value, std::string_view role);
+Result<std::string_view> text_of(const Cell& value, std::string_view role);
 Sample to_sample(Encoding encoding);
 
 }  // namespace ds

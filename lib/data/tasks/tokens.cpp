@@ -58,11 +58,11 @@ private:
     }
 
     Result<std::vector<int64_t>> tags_of(const Record& record, size_t words) const {
-        DS_TRY(const std::vector<Value> items, rule_->items(record[*tags_]));
+        DS_TRY(const std::vector<Cell> items, rule_->items(record[*tags_]));
         if (items.size() != words)
             return fail(Code::E_CORRUPT, "column tags: found {} tags, {} are accepted, as there are words", items.size(), words);
         std::vector<int64_t> out;
-        for (const Value& item : items) {
+        for (const Cell& item : items) {
             DS_TRY(const int64_t tag, rule_->class_of(item));
             out.push_back(tag);
         }

@@ -10,14 +10,16 @@
 namespace ds::tokenizer {
 namespace {
 
-constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\xb2\xb3\xb9\xbc-\xbe)";  // with Latin-1's superscripts and fractions
+// Outside a class Oniguruma takes Latin-1's superscripts and fractions for parts of words, inside it does not.
+constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\xb2\xb3\xb9\xbc-\xbe)";
+constexpr std::string_view kClassWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
 constexpr std::string_view kSpace = "\\p{White_Space}";
 
 // What Oniguruma calls by a name that PCRE2 lacks or reads in another way, as the inside of a class.
 constexpr std::pair<std::string_view, std::string_view> kNames[] = {
-    {"alnum", R"(\p{Alphabetic}\p{M}\p{Nd})"}, {"alpha", R"(\p{Alphabetic}\p{M})"}, {"blank", R"(\p{Zs}\t)"}, {"cntrl", R"(\p{Cc}\p{Cf}\p{Cn}\p{Co}\p{Cs})"},
+    {"alnum", R"(\p{Alphabetic}\p{Nd})"}, {"alpha", R"(\p{Alphabetic})"}, {"blank", R"(\p{Zs}\t)"}, {"cntrl", R"(\p{Cc}\p{Cf}\p{Cn}\p{Co}\p{Cs})"},
     {"digit", R"(\p{Nd})"}, {"lower", R"(\p{Lowercase})"}, {"punct", R"(\p{P}\p{S})"}, {"space", R"(\p{White_Space})"}, {"upper", R"(\p{Uppercase})"},
-    {"xdigit", "0-9a-fA-F"}, {"word", kWord}, {"ascii", R"(\x00-\x7f)"}, {"any", R"(\x{0}-\x{10ffff})"},
+    {"xdigit", "0-9a-fA-F"}, {"word", kClassWord}, {"ascii", R"(\x00-\x7f)"}, {"any", R"(\x{0}-\x{10ffff})"},
     {"letter", R"(\p{L})"}, {"number", R"(\p{N})"}, {"punctuation", R"(\p{P})"}, {"symbol", R"(\p{S})"}, {"mark", R"(\p{M})"}, {"separator", R"(\p{Z})"}, {"other", R"(\p{C})"},
     {"uppercaseletter", R"(\p{Lu})"}, {"lowercaseletter", R"(\p{Ll})"}, {"titlecaseletter", R"(\p{Lt})"}, {"decimalnumber", R"(\p{Nd})"}};
 
@@ -192,7 +194,7 @@ private:
 
     Status class_escape() {
         switch (peek(1)) {
-        case 'w': return put(kWord);
+        case 'w': return put(kClassWord);
         case 's': return put(kSpace);
         case 'S': return put("\\P{White_Space}");
         case 'h': return put("0-9a-fA-F");
@@ -207,8 +209,7 @@ private:
     // A class can't hold a complement, so list it.
     static std::string not_word() {
         const auto is_word = [](char32_t c) {
-            const bool latin1 = c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE), joiner = c == 0x200C || c == 0x200D;
-            return latin1 || (tokenizer::is_word(c) && !joiner);
+            return tokenizer::is_word(c) && c != 0x200C && c != 0x200D;
         };
         std::string ranges;
         for (char32_t c = 0; c < 0x110000;) {
