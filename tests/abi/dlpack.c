@@ -246,7 +246,9 @@ static void the_legacy_struct_works_both_ways(void **state) {
 
 static void every_type_makes_the_round_trip(void **state) {
     static const struct { int32_t dtype; uint8_t code, bits; } rows[] = {
-        {DS_F32, kDLFloat, 32}, {DS_F16, kDLFloat, 16}, {DS_BF16, kDLBfloat, 16}, {DS_F64, kDLFloat, 64}, {DS_I32, kDLInt, 32}, {DS_I64, kDLInt, 64},
+        {DS_F32, kDLFloat, 32}, {DS_F16, kDLFloat, 16}, {DS_BF16, kDLBfloat, 16}, {DS_F64, kDLFloat, 64}, {DS_I32, kDLInt, 32}, {DS_I64,
+                                                                                                                                 kDLInt,
+                                                                                                                                     64},
         {DS_U8, kDLUInt, 8}, {DS_BOOL, kDLBool, 8}, {DS_I8, kDLInt, 8}, {DS_F8E4M3, kDLFloat8_e4m3fn, 8}, {DS_F8E5M2, kDLFloat8_e5m2, 8}};
     const int64_t shape[1] = {4};
     size_t i;

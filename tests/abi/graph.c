@@ -46,8 +46,10 @@ static void shape_errors_name_op_and_shapes(void **state) {
 }
 
 static void the_op_list_has_what_hosts_count_on(void **state) {
-    static const char *const ops[] = {"add", "sub", "mul", "div", "matmul", "transpose", "reshape", "slice", "concat", "sum", "mean", "gelu", "relu",
-                                      "silu", "tanh", "exp", "log", "sqrt", "softmax", "layernorm", "rmsnorm", "embedding", "rope", "attention",
+    static const char *const ops[] = {"add", "sub", "mul", "div", "matmul", "transpose", "reshape", "slice", "concat", "sum", "mean",
+                                      "gelu", "relu",
+                                      "silu", "tanh", "exp", "log", "sqrt", "softmax", "layernorm", "rmsnorm", "embedding", "rope",
+                                          "attention",
                                       "cross_entropy", "dropout", "cast"};
     char *json = NULL, quoted[64];
     size_t i;

@@ -343,7 +343,8 @@ static void structs_of_other_versions_are_read_by_their_size(void **state) {
     assert_int_equal(h.released, 1); /* never for calls that failed */
 }
 
-static int32_t update(void *user, const char *parameter, int64_t step, double lr, float *weight, const float *gradient, float *state, size_t n) {
+static int32_t update(void *user, const char *parameter, int64_t step, double lr, float *weight, const float *gradient, float *state,
+                      size_t n) {
     (void)user, (void)parameter, (void)step, (void)lr, (void)weight, (void)gradient, (void)state, (void)n;
     return 0;
 }

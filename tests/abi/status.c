@@ -6,7 +6,8 @@
 static void every_code_has_its_name(void **state) {
     static const struct { ds_status code; const char *name; } rows[] = {
         {0, "DS_OK"}, {1, "DS_SKIPPED"}, {2, "DS_PENDING"}, {3, "DS_END"}, {-1, "DS_E_INVALID_ARGUMENT"}, {-2, "DS_E_CONFIG"},
-        {-3, "DS_E_NOT_FOUND"}, {-4, "DS_E_IO"}, {-5, "DS_E_CORRUPT"}, {-6, "DS_E_OUT_OF_MEMORY"}, {-7, "DS_E_UNSUPPORTED"}, {-8, "DS_E_STATE"},
+        {-3, "DS_E_NOT_FOUND"}, {-4, "DS_E_IO"}, {-5, "DS_E_CORRUPT"}, {-6, "DS_E_OUT_OF_MEMORY"}, {-7, "DS_E_UNSUPPORTED"}, {-8,
+                                                                                                                              "DS_E_STATE"},
         {-9, "DS_E_BUSY"}, {-10, "DS_E_COMM"}, {-11, "DS_E_TIMEOUT"}, {-12, "DS_E_CANCELLED"}, {-13, "DS_E_DEVICE"}, {-14, "DS_E_USER"},
         {-15, "DS_E_INTERNAL"}};
     size_t i;
@@ -79,7 +80,8 @@ static void the_last_error_is_valid_utf8_whatever_the_argument(void **state) {
 }
 
 static void config_describe_lists_keys(void **state) {
-    static const char *const keys[] = {"train_batch_size", "gradient_clipping", "optimizer", "scheduler", "fp16", "param_groups", "loss_normalization"};
+    static const char *const keys[] = {"train_batch_size", "gradient_clipping", "optimizer", "scheduler", "fp16", "param_groups",
+                                       "loss_normalization"};
     char *text = NULL;
     size_t i;
     (void)state;
