@@ -14,7 +14,7 @@ if [ ! -f "$work/jargon.txt" ]; then
     (cd "$part" && apt-get download jargon-text >/dev/null 2>&1) ||
         { echo "Debian's package jargon-text could not be downloaded; run apt-get update first" >&2; exit 1; }
     dpkg-deb -x "$part"/jargon-text_*.deb "$part"
-    find "$part/usr" -name 'jargon*' -type f -size +100k | sort | head -n 1 | while read -r file; do
+    find "$part/usr" -name 'jargon.txt*' -type f | while read -r file; do
         case $file in *.gz) zcat "$file" ;; *) cat "$file" ;; esac
     done >"$work/jargon.part"
     [ -s "$work/jargon.part" ] || { echo "the package jargon-text does not hold the text" >&2; exit 1; }
