@@ -22,13 +22,14 @@ typedef struct run {
     long epoch, total, per_epoch;
     double best_loss;            /* the lowest so far */
     long best_step, worse;       /* evaluations since then */
+    int shows_best;              /* the weights are the best checkpoint's, no more the last step's */
     scores last, best;           /* of the final test: the last weights', and the best checkpoint's */
     text test_losses;            /* points of the report's curve */
     double train_seconds, tokens_before;
     char started[32];
 } run;
 
-static ds_cancel *cancel;
+static ds_cancel *cancel; /* of the signal handler */
 
 static void on_interrupt(int signal) {
     (void)signal;
@@ -178,6 +179,7 @@ static ds_status test_all(run *r) {
     if (status < 0 || !r->best_step || r->best_step == (long)metric(r->engine, "global_steps")) return status;
     save(r, "last"); /* --resume with more epochs goes on from here */
     must(ds_load(r->engine, r->checkpoints, "best", "{\"weights_only\": true}"), "best checkpoint");
+    r->shows_best = 1;
     return evaluate(r->engine, r->final_test, &r->best);
 }
 
@@ -240,7 +242,7 @@ int main(int argc, char **argv) {
     if (status == DS_OK) status = test_all(&r);
     ds_cancel_set(cancel, 0); /* from here on calls run to their end again */
     if (status == DS_E_CANCELLED) {
-        save(&r, "last");
+        if (!r.shows_best) save(&r, "last"); /* else it was kept before */
         printf("Interrupted at step %.0f; the checkpoint is in %s. --resume goes on from there.\n", metric(r.engine, "global_steps"), r.checkpoints);
     } else if (!r.args.local_rank) summarise(&r);
     char *model = join(r.args.output, "model");
