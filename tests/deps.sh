@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that the library, its tests and its examples need and that are missing, and those named as arguments.
 set -u
-packages="g++ cmake ninja-build pkg-config ccache libdnnl-dev libhwy-dev libhwloc-dev libuv1-dev nlohmann-json3-dev libsimdjson-dev libutf8proc-dev
+packages="g++ cmake ninja-build pkg-config ccache libhwy-dev libhwloc-dev nlohmann-json3-dev libsimdjson-dev libutf8proc-dev
     libpcre2-dev libfmt-dev libcmocka-dev libxxhash-dev doctest-dev $*"
 missing=
 for package in $packages; do

@@ -2,7 +2,6 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <dnnl.hpp>
 #include <hwy/targets.h>
 
 namespace ds::cpu {
@@ -24,10 +23,6 @@ Level choose() {
         for (int i = 0; i < 4; ++i)
             if (std::strcmp(forced, kNames[i]) == 0 && static_cast<Level>(i) < best) best = static_cast<Level>(i);
     if (best < Level::avx512) hwy::DisableTargets(best == Level::avx2 ? HWY_AVX3 | HWY_AVX3_DL : HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL);
-    if (best != of_processor()) {
-        constexpr dnnl::cpu_isa isas[] = {dnnl::cpu_isa::sse41, dnnl::cpu_isa::avx2, dnnl::cpu_isa::avx512_core_vnni, dnnl::cpu_isa::avx512_core_bf16};
-        dnnl::set_max_cpu_isa(isas[static_cast<int>(best)]);
-    }
     return best;
 }
 

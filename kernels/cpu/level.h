@@ -5,7 +5,7 @@ namespace ds::cpu {
 
 enum class Level { sse2, avx2, avx512, avx512_bf16 };
 
-Level level();                    // the best of what the processor has and DSRT_CPU allows; also limits Highway and oneDNN accordingly
+Level level();                    // the best of what the processor has and DSRT_CPU allows; also limits Highway accordingly
 const char* name_of(Level level);
 
 }  // namespace ds::cpu

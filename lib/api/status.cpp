@@ -5,10 +5,8 @@
 
 #include <dlfcn.h>
 #include <hwloc.h>
-#include <oneapi/dnnl/dnnl.h>
 #include <pcre2.h>
 #include <utf8proc.h>
-#include <uv.h>
 #include <xxhash.h>
 
 #include <cstdlib>
@@ -44,7 +42,6 @@ Json plug_in(const char* file) {
 }
 
 std::string build_info() {
-    const dnnl_version_t& dnnl = *dnnl_version();
     const unsigned hwloc = hwloc_get_api_version();
     char pcre2[64] = "";
     if (pcre2_config_8(PCRE2_CONFIG_VERSION, nullptr) <= int(sizeof(pcre2))) pcre2_config_8(PCRE2_CONFIG_VERSION, pcre2);
@@ -68,9 +65,7 @@ std::string build_info() {
     info["sanitizers"] = sanitizers;
     info["cpu"] = {{"levels", {"sse2", "avx2", "avx512", "avx512_bf16"}}, {"in_use", cpu::name_of(cpu::level())},
                    {"hardware_threads", std::thread::hardware_concurrency()}};
-    info["libraries"] = {{"oneDNN", fmt::format("{}.{}.{}", dnnl.major, dnnl.minor, dnnl.patch)},
-                         {"hwloc", fmt::format("{}.{}.{}", hwloc >> 16, (hwloc >> 8) & 255, hwloc & 255)},
-                         {"libuv", uv_version_string()},
+    info["libraries"] = {{"hwloc", fmt::format("{}.{}.{}", hwloc >> 16, (hwloc >> 8) & 255, hwloc & 255)},
                          {"utf8proc", utf8proc_version()},
                          {"pcre2", pcre2},
                          {"xxhash", fmt::format("{}", XXH_versionNumber())}};

@@ -40,6 +40,7 @@ Engine::PlanKey Engine::key_of(const Packed& packed, bool train) const {
 
 Result<Plan*> Engine::plan_for(const PlanKey& key) {
     if (const auto known = plans_.find(key); known != plans_.end()) return known->second.get();
+    const auto began = std::chrono::steady_clock::now();
     DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
     for (const ValueId id : graph.inputs) {
         Value& v = graph.value(id);
@@ -58,9 +59,12 @@ Result<Plan*> Engine::plan_for(const PlanKey& key) {
     }
     if (key.train && key.seeds.empty()) graph.loss = kNone;  // outputs only; dropout stays on
     DS_CHECK(run_passes(graph, options));
+    const auto passed = std::chrono::steady_clock::now();
     DS_TRY(auto plan, Plan::compile(std::move(graph), backend_, *workers_));
     if (!dump_dir_.empty()) dump(*plan);
-    log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory", plan->graph().name, key.shape.tokens, key.shape.rows, plan->graph().nodes.size(), plan->arena_bytes());
+    const auto milliseconds = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
+    log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms", plan->graph().name, key.shape.tokens, key.shape.rows,
+        plan->graph().nodes.size(), plan->arena_bytes(), milliseconds(began, passed), milliseconds(passed, std::chrono::steady_clock::now()));
     Plan* raw = plan.get();
     plans_[key] = std::move(plan);
     return raw;

@@ -126,7 +126,7 @@ private:
             if (static_cast<size_t>(to) == o && static_cast<size_t>(from) < node.in.size() && dies(node, static_cast<size_t>(from), index, out))
                 return join(out, node.in[static_cast<size_t>(from)], 0, columns(graph_.type(out)));
         if (o == 0 && node.op->in_place)
-            for (size_t i = 0; i < node.in.size(); ++i)
+            for (size_t i = 0; i < node.in.size() && !node.op->inputs[i].ends_with('?'); ++i)  // what is optional is read across elements (rope's angles)
                 if (dies(node, i, index, out)) return join(out, node.in[i], 0, columns(graph_.type(out)));
         open(out, index);
     }

@@ -13,13 +13,11 @@ double microseconds(Clock::time_point begin, Clock::time_point end) { return std
 
 }  // namespace
 
-Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, Workers& workers) {
+Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, const Workers& workers) {
     auto plan = std::make_unique<Plan>();
     plan->graph_ = std::move(graph);
     plan->memory_ = group_values(plan->graph_);
-    Status status;
-    workers.run_one([&] { status = plan->choose_kernels(backend, workers.size()); });
-    DS_CHECK(status);
+    DS_CHECK(plan->choose_kernels(backend, workers.size()));
     std::vector<int64_t> scratch(plan->graph_.nodes.size(), 0);
     for (const Step& step : plan->steps_) scratch[static_cast<size_t>(step.node_index)] = step.prepared.scratch_bytes;
     place_groups(plan->graph_, scratch, plan->memory_);

@@ -27,8 +27,8 @@ struct Span {  // of the timeline: what a thread did when, in microseconds since
 
 class Plan {
 public:
-    // Chooses kernels and plans memory. `workers` runs what must happen on a compute thread (oneDNN fixes its thread count there).
-    static Result<std::unique_ptr<Plan>> compile(Graph graph, Backend backend, Workers& workers);
+    // Chooses kernels for as many threads as `workers` has, and plans memory.
+    static Result<std::unique_ptr<Plan>> compile(Graph graph, Backend backend, const Workers& workers);
 
     const Graph& graph() const { return graph_; }
     const MemoryPlan& memory() const { return memory_; }

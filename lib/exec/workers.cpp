@@ -1,7 +1,6 @@
 #include "exec/workers.h"
 
 #include <hwloc.h>
-#include <omp.h>
 #include <signal.h>
 
 namespace ds {
@@ -65,7 +64,6 @@ Workers::Workers(int threads, int first_cpu) : barrier_(threads) {
     for (int rank = 0; rank < threads; ++rank)
         threads_.emplace_back([this, rank, first_cpu] {
             pin_to(first_cpu + rank);
-            omp_set_num_threads(1);  // of this thread only: oneDNN splits nothing by itself, we do
             loop(rank);
         });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -106,12 +104,6 @@ void Workers::run(const std::function<void(Team)>& job) {
     job_number_.fetch_add(1, std::memory_order_release);
     wake_.notify_all();
     done_.wait(lock, [&] { return running_.load(std::memory_order_acquire) == 0; });
-}
-
-void Workers::run_one(const std::function<void()>& job) {
-    run([&](Team team) {
-        if (team.rank == 0) job();
-    });
 }
 
 }  // namespace ds

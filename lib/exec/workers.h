@@ -34,8 +34,6 @@ public:
     int size() const { return static_cast<int>(threads_.size()); }
     // Every thread runs job with its Team; returns when all are done. One caller at a time.
     void run(const std::function<void(Team)>& job);
-    // The first thread alone runs job, the others sleep.
-    void run_one(const std::function<void()>& job);
     Barrier& barrier() { return barrier_; }
 
 private:

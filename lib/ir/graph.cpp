@@ -9,9 +9,9 @@ namespace {
 
 std::string dim_to_string(int64_t d) {
     std::string text;
-    const auto factor = [&](int64_t prime, const char* name) {
+    const auto factor = [&](int64_t prime, const char* word) {
         while (d > 0 && d % prime == 0) {
-            text += (text.empty() ? "" : "*") + std::string(name);
+            text += (text.empty() ? "" : "*") + std::string(word);
             d /= prime;
         }
     };
@@ -63,9 +63,9 @@ ValueId Graph::add_value(Value value) {
     return id;
 }
 
-ValueId Graph::find(std::string_view name) const {
+ValueId Graph::find(std::string_view wanted) const {
     for (size_t i = 0; i < values.size(); ++i)
-        if (values[i].name == name) return static_cast<ValueId>(i);
+        if (values[i].name == wanted) return static_cast<ValueId>(i);
     return kNone;
 }
 

@@ -48,7 +48,7 @@ struct OpDef {
     bool cheap = false;            // recomputing costs about as much as reading: elementwise, norms
     bool view = false;             // output 0 is input 0's memory with another shape
     bool strided = false;          // its kernels take and give rows that lie apart
-    bool in_place = false;         // output 0 may be the memory of an input of the same size
+    bool in_place = false;         // output 0 may be the memory of a required input of the same type
     int low_inputs = 0;            // a matrix product: its first so many inputs go to bf16 or fp16 under mixed precision
     std::vector<std::pair<int, int>> into;  // (output, input): the input is added to the output and may be its memory
 
