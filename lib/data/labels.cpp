@@ -66,7 +66,8 @@ Result<std::vector<std::string>> text_items(const Cell& value, std::string_view 
 
 Status LabelRule::read_rule(const std::string& key, const Json& value, const std::string& place) {
     if (key == "greater_than") {
-        if (!value.is_number()) return fail(Code::E_CONFIG, "{}: greater_than: found {}, a number is accepted", place, excerpt(value.dump()));
+        if (!value.is_number())
+            return fail(Code::E_CONFIG, "{}: greater_than: found {}, a number is accepted", place, excerpt(value.dump()));
         if (num_labels_ != 0 && num_labels_ != 2)
             return fail(Code::E_CONFIG, "{}: greater_than gives 2 classes, the model has num_labels {}", place, num_labels_);
         threshold_ = value.get<double>();

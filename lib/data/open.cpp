@@ -50,7 +50,7 @@ Status prepare(TaskSetup& setup, const std::string& format, const std::string& t
     return ok();
 }
 
-Result<LoaderRules> loader_rules(const TaskSetup& setup, const Task& task, const DataContext& context) {
+Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, const DataContext& context) {
     const DataOptions& o = setup.options;
     LoaderRules rules;
     rules.shard_rank = o.shard.empty() ? context.shard_rank : o.shard["rank"].get<int64_t>();
@@ -90,7 +90,7 @@ Result<std::shared_ptr<DataSource>> open_data(const Json& options, const DataCon
     DS_CHECK(check_options_apply(options, format->name, row->name));
     DS_CHECK(check_roles(*row, setup.columns));
     DS_CHECK(prepare(setup, format->name, row->name, context));
-    DS_TRY(std::unique_ptr<Task> task, row->make(setup));
+    DS_TRY(std::unique_ptr<DataTask> task, row->make(setup));
     DS_TRY(LoaderRules rules, loader_rules(setup, *task, context));
     DS_TRY(Table table, Table::open(setup.options, setup.columns));
     DS_TRY(Samples samples, Samples::open(std::move(table), std::move(task), setup));

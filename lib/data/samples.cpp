@@ -39,7 +39,7 @@ Status Samples::place(Status status, int64_t row) const {
     return status.ok() ? std::move(status) : std::move(status).within(table_.place(row));
 }
 
-Result<Samples> Samples::open(Table table, std::unique_ptr<Task> task, const TaskSetup& setup) {
+Result<Samples> Samples::open(Table table, std::unique_ptr<DataTask> task, const TaskSetup& setup) {
     Samples out(std::move(table), std::move(task), setup);
     DS_CHECK(out.learn_labels());
     DS_CHECK(out.select());
@@ -215,8 +215,8 @@ Status Samples::check_ids(const Sample& sample) const {
     if (setup_.vocabulary_size == 0 || sample.ids.empty()) return ok();
     const int32_t largest = *std::max_element(sample.ids.begin(), sample.ids.end());
     if (largest < setup_.vocabulary_size) return ok();
-    return fail(Code::E_INVALID_ARGUMENT, "token id {} (\"{}\") is outside the model's vocabulary of {}; another tokenizer is needed", largest,
-                setup_.tokenizer ? setup_.tokenizer->token_of(largest) : "", setup_.vocabulary_size);
+    return fail(Code::E_INVALID_ARGUMENT, "token id {} (\"{}\") is outside the model's vocabulary of {}; another tokenizer is needed",
+                largest, setup_.tokenizer ? setup_.tokenizer->token_of(largest) : "", setup_.vocabulary_size);
 }
 
 Result<Sample> Samples::get(int64_t index) const {

@@ -14,14 +14,14 @@ namespace ds {
 
 class Samples {
 public:
-    static Result<Samples> open(Table table, std::unique_ptr<Task> task, const TaskSetup& setup);
+    static Result<Samples> open(Table table, std::unique_ptr<DataTask> task, const TaskSetup& setup);
 
     int64_t size() const { return count_; }
     // Const and safe on many threads. Errors name file and line.
     Result<Sample> get(int64_t index) const;
     // Tokens where they are known (tokens_per_batch, blocks), else bytes of text; empty unless the options need lengths.
     const std::vector<uint32_t>& lengths() const { return lengths_; }
-    const Task& task() const { return *task_; }
+    const DataTask& task() const { return *task_; }
     int64_t skipped() const { return skipped_; }
 
 private:
@@ -29,7 +29,7 @@ private:
         uint64_t begin;
         uint64_t length;
     };
-    Samples(Table table, std::unique_ptr<Task> task, const TaskSetup& setup)
+    Samples(Table table, std::unique_ptr<DataTask> task, const TaskSetup& setup)
         : table_(std::move(table)),
           task_(std::move(task)),
           setup_(setup) {}
@@ -45,7 +45,7 @@ private:
     Status place(Status status, int64_t row) const;
 
     Table table_;
-    std::unique_ptr<Task> task_;
+    std::unique_ptr<DataTask> task_;
     TaskSetup setup_;
     std::vector<int64_t> rows_;        // selected records, in order
     std::vector<int64_t> first_part_;  // of each row, and the total; empty where a row is a sample

@@ -46,7 +46,7 @@ std::vector<std::vector<std::string>> read_all(const std::string& name, const st
         const auto record = table.value().read(row);
         REQUIRE_MESSAGE(record.ok(), record.status().message());
         out.emplace_back();
-        for (const Value& value : record.value()) out.back().push_back(value.text);
+        for (const auto& value : record.value()) out.back().push_back(value.text);
     }
     return out;
 }
@@ -96,6 +96,7 @@ TEST_CASE("csv/bad_rows_are_told_with_file_line_byte_and_what_is_accepted") {
     CHECK(csv_failure("text,label\na,good\n") ==
           "a.csv: line 2 (byte 11): column label: found the text \"good\", an integer from 0 to 1 is accepted, or give the names of the "
           "classes (\"names\", \"map\" or \"auto\")");
+    CHECK(csv_failure(std::string(5000, ',')) == "a.csv: line 1 (byte 0): found 5001 fields, up to 4096 are accepted");
     CHECK(csv_failure("") == "a.csv: has no rows after the header");
     CHECK(csv_failure("text,label\n") == "a.csv: has no rows after the header");
     CHECK(csv_failure("text,label\n" + std::string(200, 'x') + ",0\n", {{"max_record_bytes", 100}}) ==
@@ -428,6 +429,11 @@ TEST_CASE("inputs/given_ids_need_no_tokenizer_and_stay_in_the_vocabulary") {
     with.vocabulary_size = 9;
     const auto out = batches({{"files", path}, {"columns", {{"input_ids", "ids"}}}, {"task", "causal"}}, with);
     CHECK(ints(out[0], "input_ids") == std::vector<int64_t>{5, 6, 7, 8, 0, 0});
+    DataContext small = context("inputs");
+    small.vocabulary_size = 60;
+    const std::string csv = folder.write("a.csv", "t\nthe\n");
+    CHECK_SAYS(failure({{"files", csv}, {"columns", {{"text", "t"}}}}, small),
+               "line 2 (byte 2): token id 60 (\"the\") is outside the model's vocabulary of 60; another tokenizer is needed");
     with.vocabulary_size = 8;
     CHECK_SAYS(failure({{"files", path}, {"columns", {{"input_ids", "ids"}}}}, with),
                "line 2 (byte 19): column input_ids: found 8, integers from 0 to 7 are accepted");
@@ -448,7 +454,8 @@ TEST_CASE("files/damaged_bytes_are_an_error_or_other_rows_but_never_a_fault") {
             for (uint64_t k = 0; k <= i % 3; ++k) bad[random.below(bad.size(), 2 * k)] = bytes[random.below(bytes.size(), 2 * k + 1)];
             if (i % 4 == 0) bad.resize(random.below(bad.size(), 99));
             Folder folder;
-            const Json options = {{"files", folder.write(name, bad)}, {"columns", kText}, {"utf8", i % 2 ? "error" : "replace"}, {"workers", 0}};
+            const Json options = {
+                {"files", folder.write(name, bad)}, {"columns", kText}, {"utf8", i % 2 ? "error" : "replace"}, {"workers", 0}};
             const std::string said = failure(options, context("sequence_classification", 2));
             if (!said.empty()) CHECK_SAYS(said, name);
         }

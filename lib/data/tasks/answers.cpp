@@ -28,7 +28,7 @@ struct Span {
     int64_t begin = 0, end = 0;  // code points of the context; empty = no answer
 };
 
-class QuestionAnswering : public Task {
+class QuestionAnswering : public DataTask {
 public:
     explicit QuestionAnswering(const TaskSetup& setup)
         : tokenizer_(setup.tokenizer),
@@ -179,11 +179,11 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<Task>> make_question_answering(TaskSetup setup) {
+Result<std::unique_ptr<DataTask>> make_question_answering(TaskSetup setup) {
     if (setup.columns.has("answer_start") && !setup.columns.has("answer"))
         return fail(Code::E_CONFIG, "data: columns: answer_start needs a column for answer");
     if (setup.options.stride > 0 && setup.max_length == 0) return fail(Code::E_CONFIG, "data: stride: has no effect without max_length");
-    return std::unique_ptr<Task>(std::make_unique<QuestionAnswering>(setup));
+    return std::unique_ptr<DataTask>(std::make_unique<QuestionAnswering>(setup));
 }
 
 }  // namespace ds

@@ -26,7 +26,7 @@ Sample labelled(std::vector<int32_t> ids) {
     return out;
 }
 
-class CausalText : public Task {
+class CausalText : public DataTask {
 public:
     CausalText(const TaskSetup& setup, Affixes around, std::vector<int32_t> end)
         : input_(setup),
@@ -53,7 +53,7 @@ private:
     bool given_;
 };
 
-class CausalResponse : public Task {
+class CausalResponse : public DataTask {
 public:
     CausalResponse(const TaskSetup& setup, Affixes around, std::vector<int32_t> end, std::string prompt)
         : tokenizer_(setup.tokenizer),
@@ -144,7 +144,7 @@ Result<std::string> prompt_template(const TaskSetup& setup) {
 
 }  // namespace
 
-Result<std::unique_ptr<Task>> make_causal(TaskSetup setup) {
+Result<std::unique_ptr<DataTask>> make_causal(TaskSetup setup) {
     Affixes around;
     if (setup.tokenizer) {
         DS_TRY(around, affixes(*setup.tokenizer));
@@ -154,13 +154,13 @@ Result<std::unique_ptr<Task>> make_causal(TaskSetup setup) {
         DS_TRY(std::string prompt, prompt_template(setup));
         if (setup.options.block_length > 0)
             return fail(Code::E_CONFIG, "data: block_length: has no effect with columns.response; a row is a prompt and its response");
-        return std::unique_ptr<Task>(std::make_unique<CausalResponse>(setup, std::move(around), std::move(end), std::move(prompt)));
+        return std::unique_ptr<DataTask>(std::make_unique<CausalResponse>(setup, std::move(around), std::move(end), std::move(prompt)));
     }
     for (const char* role : kPlaceholders)
         if (setup.columns.has(role)) return fail(Code::E_CONFIG, "data: columns: {}: needs a column for response", role);
     if (!setup.options.prompt_template.empty())
         return fail(Code::E_CONFIG, "data: prompt_template: has no effect without columns.response");
-    return std::unique_ptr<Task>(std::make_unique<CausalText>(setup, std::move(around), std::move(end)));
+    return std::unique_ptr<DataTask>(std::make_unique<CausalText>(setup, std::move(around), std::move(end)));
 }
 
 }  // namespace ds

@@ -4,7 +4,7 @@
 namespace ds {
 namespace {
 
-class Inputs : public Task {
+class Inputs : public DataTask {
 public:
     explicit Inputs(const TaskSetup& setup) : input_(setup) {}
     Target target() const override { return Target::none; }
@@ -73,9 +73,9 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<Task>> make_inputs(TaskSetup setup) { return std::unique_ptr<Task>(std::make_unique<Inputs>(setup)); }
+Result<std::unique_ptr<DataTask>> make_inputs(TaskSetup setup) { return std::unique_ptr<DataTask>(std::make_unique<Inputs>(setup)); }
 
-Result<std::unique_ptr<Task>> make_sequence_classification(TaskSetup setup) {
+Result<std::unique_ptr<DataTask>> make_sequence_classification(TaskSetup setup) {
     const std::optional<size_t> one = setup.columns.find("label"), several = setup.columns.find("labels");
     if (one && several) return fail(Code::E_CONFIG, "data: columns: label and labels exclude each other");
     std::optional<LabelRule> rule;
@@ -86,7 +86,7 @@ Result<std::unique_ptr<Task>> make_sequence_classification(TaskSetup setup) {
                 Code::E_CONFIG,
                 "data: columns: labels: the number of classes is unknown; give the model's num_labels, or \"names\", \"map\" or \"auto\"");
     }
-    return std::unique_ptr<Task>(
+    return std::unique_ptr<DataTask>(
         std::make_unique<Classification>(setup, std::move(rule), one.value_or(several.value_or(0)), several.has_value()));
 }
 

@@ -5,7 +5,7 @@
 namespace ds {
 namespace {
 
-class MaskedText : public Task {
+class MaskedText : public DataTask {
 public:
     MaskedText(const TaskSetup& setup, Affixes around)
         : input_(setup),
@@ -79,11 +79,11 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<Task>> make_mlm(TaskSetup setup) {
+Result<std::unique_ptr<DataTask>> make_mlm(TaskSetup setup) {
     if (!setup.tokenizer || !setup.tokenizer->mask_id())
         return fail(Code::E_CONFIG, "data: task mlm needs a tokenizer with a mask token, such as [MASK]");
     DS_TRY(Affixes around, affixes(*setup.tokenizer));
-    return std::unique_ptr<Task>(std::make_unique<MaskedText>(setup, std::move(around)));
+    return std::unique_ptr<DataTask>(std::make_unique<MaskedText>(setup, std::move(around)));
 }
 
 }  // namespace ds

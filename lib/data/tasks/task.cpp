@@ -7,7 +7,7 @@
 
 namespace ds {
 
-#define DS_TASK(name, maker, needs, also) Result<std::unique_ptr<Task>> maker(TaskSetup);
+#define DS_TASK(name, maker, needs, also) Result<std::unique_ptr<DataTask>> maker(TaskSetup);
 #include "data/tasks/tasks.def"
 
 namespace {

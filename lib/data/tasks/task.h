@@ -46,9 +46,9 @@ struct TaskSetup {
     int32_t pad_id = 0;
 };
 
-class Task {
+class DataTask {
 public:
-    virtual ~Task() = default;
+    virtual ~DataTask() = default;
     virtual Target target() const = 0;
     virtual bool emits_types() const { return false; }
     // What can be checked without tokenising: labels, spans, types of values.
@@ -68,10 +68,10 @@ public:
     // Tokens that block() adds around those it is given.
     virtual int64_t block_overhead() const { return 0; }
     virtual LabelRule* label_rule() { return nullptr; }
-    const LabelRule* label_rule() const { return const_cast<Task*>(this)->label_rule(); }
+    const LabelRule* label_rule() const { return const_cast<DataTask*>(this)->label_rule(); }
 };
 
-using MakeTask = Result<std::unique_ptr<Task>> (*)(TaskSetup);
+using MakeTask = Result<std::unique_ptr<DataTask>> (*)(TaskSetup);
 struct TaskRow {
     const char* name;
     MakeTask make;

@@ -8,7 +8,7 @@
 namespace ds {
 namespace {
 
-class TokenClassification : public Task {
+class TokenClassification : public DataTask {
 public:
     TokenClassification(const TaskSetup& setup, std::optional<LabelRule> rule)
         : tokenizer_(setup.tokenizer),
@@ -18,7 +18,7 @@ public:
           tags_(setup.columns.find("tags")),
           rule_(std::move(rule)) {}
 
-    static Result<std::unique_ptr<Task>> make(const TaskSetup& setup) {
+    static Result<std::unique_ptr<DataTask>> make(const TaskSetup& setup) {
         std::optional<LabelRule> rule;
         if (const auto tags = setup.columns.find("tags")) {
             DS_TRY(rule, LabelRule::parse(setup.columns.all()[*tags], setup.num_labels));
@@ -27,7 +27,7 @@ public:
         }
         auto task = std::make_unique<TokenClassification>(setup, std::move(rule));
         DS_TRY(task->separator_, separator_of(setup.columns.all()[task->words_]));
-        return std::unique_ptr<Task>(std::move(task));
+        return std::unique_ptr<DataTask>(std::move(task));
     }
 
     Target target() const override { return rule_ ? Target::tokens : Target::none; }
@@ -98,6 +98,6 @@ private:
 
 }  // namespace
 
-Result<std::unique_ptr<Task>> make_token_classification(TaskSetup setup) { return TokenClassification::make(setup); }
+Result<std::unique_ptr<DataTask>> make_token_classification(TaskSetup setup) { return TokenClassification::make(setup); }
 
 }  // namespace ds
