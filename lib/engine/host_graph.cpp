@@ -97,6 +97,13 @@ Result<std::vector<int32_t>> HostGraph::op(std::string_view name, std::span<cons
 }
 
 Result<int32_t> HostGraph::model(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs, const std::string& output) {
+    Graph before = graph_;
+    auto value = embed(folder, options_json, inputs, output);
+    if (!value.ok()) graph_ = std::move(before);  // what failed leaves no trace
+    return value;
+}
+
+Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs, const std::string& output) {
     Json options = Json::object();
     if (!options_json.empty()) {
         DS_TRY(options, parse_json(options_json, "graph: model: options"));

@@ -33,6 +33,7 @@ public:
     const std::vector<Embedded>& models() const { return models_; }
 
 private:
+    Result<int32_t> embed(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs, const std::string& output);
     Status check(int32_t value, std::string_view what) const;
     Graph graph_;
     std::vector<Embedded> models_;

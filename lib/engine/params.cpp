@@ -53,7 +53,9 @@ Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const
         store->groups_.resize(config.param_groups.size() + 1);
     }
     if (custom) store->custom_floats_ = custom->floats_per_element;
-    std::vector<int64_t> matches(config.param_groups.size(), 0);
+    std::map<std::pair<size_t, std::string>, int64_t> matches;  // of each pattern
+    for (size_t g = 0; g < config.param_groups.size(); ++g)
+        for (const std::string& pattern : config.param_groups[g].match) matches[{g, pattern}] = 0;
     for (const ValueId id : graph.inputs) {
         const Value& v = graph.value(id);
         if (v.kind != Kind::param) continue;
@@ -65,7 +67,7 @@ Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const
         for (size_t g = 0; g < config.param_groups.size(); ++g)
             for (const std::string& pattern : config.param_groups[g].match)
                 if (glob_match(pattern, p.name)) {
-                    ++matches[g];
+                    ++matches[{g, pattern}];
                     if (!std::exchange(taken, true)) p.group = g;
                 }
         p.traits = {p.shape, hidden_matrix(p.name, p.shape)};
@@ -79,9 +81,10 @@ Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const
         store->index_[p.name] = store->params_.size();
         store->params_.push_back(std::move(p));
     }
-    for (size_t g = 0; g < matches.size(); ++g)
-        if (matches[g] == 0)
-            return fail(Code::E_CONFIG, "config: param_groups[{}].match: no parameter of the model matches any of its patterns", g);
+    for (const auto& [pattern, count] : matches)
+        if (count == 0)
+            return fail(Code::E_CONFIG, "config: param_groups[{}].match: no parameter of the model matches {}; its names are like {}", pattern.first, pattern.second,
+                        store->params_.empty() ? "none" : store->params_.back().name);
     DS_CHECK(store->weights_.reserve(static_cast<size_t>(store->total_) * 4));
     return store;
 }

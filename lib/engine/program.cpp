@@ -84,6 +84,7 @@ public:
                 continue;
             }
             DS_CHECK(match(v, found->second.shape, rows, length));
+            DS_CHECK(check_range(id, found->second));
             packed.inputs[v.name] = v.type.dtype == DType::u8 ? as_mask(found->second) : found->second.to(v.type.dtype).clone();
         }
         packed.shape.rows = std::max<int64_t>(rows, 1);
@@ -115,6 +116,27 @@ public:
     }
 
 private:
+    // Ids that look up rows of a table, and labels: kernels trust them.
+    Status check_range(ValueId input, const HostTensor& given) const {
+        const Graph& g = host_->graph();
+        if (g.type(input).dtype != DType::i32) return ok();
+        std::set<ValueId> same{input};
+        const HostTensor values = given.to(DType::i64);
+        for (const Node& node : g.nodes) {
+            if (node.op->view && same.count(node.in[0])) same.insert(node.out[0]);
+            const bool table = node.op->name == "embedding" && same.count(node.in[1]), labels = node.op->name == "cross_entropy" && same.count(node.in[1]),
+                       fused = node.op->name == "linear_cross_entropy" && same.count(node.in[3]);
+            if (!table && !labels && !fused) continue;
+            const int64_t end = labels ? g.type(node.in[0]).shape.back() : g.type(node.in[table ? 0 : 1]).shape[0];
+            const int64_t ignore = table ? -1 : node.attrs.as<CrossEntropy>().ignore;
+            for (int64_t i = 0; i < values.count(); ++i)
+                if (const int64_t x = values.as<int64_t>()[static_cast<size_t>(i)]; x != ignore && (x < 0 || x >= end))
+                    return fail(Code::E_INVALID_ARGUMENT, "{}: element {} is {}, outside 0..{} and not {} ({})", g.value(input).name, i, x, end - 1, ignore,
+                                table ? "a row of zeros" : "ignored");
+        }
+        return ok();
+    }
+
     static HostTensor as_mask(const HostTensor& t) {
         const HostTensor wide = t.to(DType::f32);
         HostTensor mask = HostTensor::zeros(DType::u8, t.shape);
