@@ -528,6 +528,9 @@ public:
     void export_folder(const std::string& dir, const std::optional<std::string>& options_json = {}) {
         detail::check(ds_export(get(), dir.c_str(), detail::or_null(options_json)));
     }
+    void report(const std::string& path, const std::optional<std::string>& contents_json = {}) {
+        detail::check(ds_report(get(), path.c_str(), detail::or_null(contents_json)));
+    }
     std::vector<int32_t> generate(Span<int32_t> prompt, const std::optional<std::string>& options_json = {}, TokenFunction on_token = {}) {
         const ds_token_fn fn = [](const int32_t* ids, size_t n, void* user) -> int32_t {
             return detail::call([&] { return (*static_cast<TokenFunction*>(user))(Span<int32_t>(ids, n)) ? 0 : 1; });
