@@ -16,7 +16,7 @@ static const char usage[] =
     "  --eval-every N          evaluate every N steps and keep the best checkpoint (default: at the end only)\n"
     "  --eval-rows N           use the first N test rows for that; the final test takes all\n"
     "  --eval-data FILE        options of the test data, JSON (default: the config's data with \"take\": \"test\")\n"
-    "  --patience N            stop after N evaluations without a better loss\n"
+    "  --patience N            stop after N evaluations without a better accuracy (or loss)\n"
     "  --save-every N          keep a checkpoint every N steps (Ctrl-C always does)\n"
     "  --resume                go on from the newest checkpoint in DIR\n"
     "  --add KEY=JSON          one more key for the config, such as --add seed=2\n"

@@ -25,7 +25,7 @@ sh examples/sentiment/fetch.sh "$work"
 if [ -z "${PRECISION:-}" ]; then
     if grep -qw avx512_bf16 /proc/cpuinfo; then PRECISION=bf16; else PRECISION=f32; fi
 fi
-set -- --output "$out" --eval-every 100 --eval-rows 256 --patience 5 --title "Sentiment of film reviews, MiniLM-L6" "$@"
+set -- --output "$out" --eval-every 100 --patience 3 --title "Sentiment of film reviews, MiniLM-L6" "$@"
 if [ "$PRECISION" = bf16 ]; then set -- --add 'bf16={"enabled": true}' "$@"; fi
 
 say "Training ($PRECISION)"

@@ -20,10 +20,10 @@ typedef struct run {
     ds_data *data, *test, *final_test; /* test: what is looked at while training */
     char *checkpoints;
     long epoch, total, per_epoch;
-    double best_loss;            /* the lowest so far */
+    double best_score;           /* of the evaluations so far: the lowest loss, or share of wrong answers */
     long best_step, worse;       /* evaluations since then */
     int shows_best;              /* the weights are the best checkpoint's, no more the last step's */
-    scores last, best;           /* of the final test: the last weights', and the best checkpoint's */
+    scores last, kept;           /* of the final test: the last weights', and the best checkpoint's */
     text test_losses;            /* points of the report's curve */
     double train_seconds, tokens_before;
     char started[32];
@@ -73,8 +73,8 @@ static ds_data *open_data(ds_engine *e, const char *options) {
 
 static void save(run *r, const char *tag) {
     text state = {NULL, 0};
-    add(&state, "{\"client_state\": {\"epoch\": %ld, \"best_loss\": %.17g, \"best_step\": %ld, \"worse\": %ld, \"train_seconds\": %.3f}}", r->epoch,
-        isinf(r->best_loss) ? -1 : r->best_loss, r->best_step, r->worse, r->train_seconds);
+    add(&state, "{\"client_state\": {\"epoch\": %ld, \"best_score\": %.17g, \"best_step\": %ld, \"worse\": %ld, \"train_seconds\": %.3f}}", r->epoch,
+        isinf(r->best_score) ? -1 : r->best_score, r->best_step, r->worse, r->train_seconds);
     must(ds_save(r->engine, r->checkpoints, tag, state.data), "checkpoint");
     free(state.data);
 }
@@ -83,8 +83,8 @@ static void resume(run *r) {
     if (must(ds_load(r->engine, r->checkpoints, NULL, NULL), "--resume") != DS_OK) return;
     char *state = get(r->engine, "client_state");
     r->epoch = (long)json_number(state, "epoch", 0);
-    r->best_loss = json_number(state, "best_loss", -1);
-    if (r->best_loss < 0) r->best_loss = INFINITY;
+    r->best_score = json_number(state, "best_score", -1);
+    if (r->best_score < 0) r->best_score = INFINITY;
     r->best_step = (long)json_number(state, "best_step", 0);
     r->worse = (long)json_number(state, "worse", 0);
     r->train_seconds = json_number(state, "train_seconds", 0);
@@ -112,8 +112,8 @@ static void prepare(run *r) {
     ds_free(train);
     r->per_epoch = (long)metric(r->engine, "steps_per_epoch");
     r->total = r->args.steps ? r->args.steps : r->args.epochs * r->per_epoch;
-    r->best_loss = INFINITY;
-    r->last.accuracy = r->best.accuracy = -1;
+    r->best_score = INFINITY;
+    r->last.accuracy = r->kept.accuracy = -1;
     if (r->args.resume) resume(r);
     r->tokens_before = metric(r->engine, "tokens");
     const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND}; /* a second Ctrl-C ends at once */
@@ -135,13 +135,14 @@ static ds_status look(run *r, progress *p) {
         fflush(stdout);
     }
     add(&r->test_losses, "%s[%ld, %.6g]", r->test_losses.size ? ", " : "", step, s.loss);
-    if (s.loss < r->best_loss) {
-        r->best_loss = s.loss;
+    const double score = s.accuracy >= 0 ? 1 - s.accuracy : s.loss; /* what counts: accuracy where there is one */
+    if (score < r->best_score) {
+        r->best_score = score;
         r->best_step = step;
         r->worse = 0;
         save(r, "best");
     } else if (r->args.patience && ++r->worse >= r->args.patience) {
-        printf("No better loss in %ld evaluations: stopping.\n", r->worse);
+        printf("Nothing better in %ld evaluations: stopping.\n", r->worse);
         return DS_END;
     }
     return DS_OK;
@@ -175,12 +176,12 @@ static ds_status train(run *r) {
 static ds_status test_all(run *r) {
     if (!r->final_test) return DS_OK;
     ds_status status = evaluate(r->engine, r->final_test, &r->last);
-    r->best = r->last;
+    r->kept = r->last;
     if (status < 0 || !r->best_step || r->best_step == (long)metric(r->engine, "global_steps")) return status;
     save(r, "last"); /* --resume with more epochs goes on from here */
     must(ds_load(r->engine, r->checkpoints, "best", "{\"weights_only\": true}"), "best checkpoint");
     r->shows_best = 1;
-    return evaluate(r->engine, r->final_test, &r->best);
+    return evaluate(r->engine, r->final_test, &r->kept);
 }
 
 static void line(text *summary, text *json, const char *name, const char *key, const char *unit, double value, int digits) {
@@ -210,7 +211,7 @@ static void summarise(run *r) {
     if (r->final_test) line(&summary, &json, "Test loss", "test_loss", "", r->last.loss, 4);
     if (r->last.accuracy >= 0) line(&summary, &json, "Test accuracy", "accuracy", " %", 100 * r->last.accuracy, 2);
     if (r->best_step) line(&summary, &json, "Best checkpoint", "best_step", "", (double)r->best_step, 0);
-    if (r->best_step && r->best.accuracy >= 0) line(&summary, &json, "Its test accuracy", "best_accuracy", " %", 100 * r->best.accuracy, 2);
+    if (r->best_step && r->kept.accuracy >= 0) line(&summary, &json, "Its test accuracy", "best_accuracy", " %", 100 * r->kept.accuracy, 2);
     add(&summary, "]");
     add(&json, "}\n");
     add(&contents, "{\"title\": ");
