@@ -14,7 +14,7 @@ static const char usage[] =
     "  --output DIR            where everything goes (default: output)\n"
     "  --epochs N, --steps N   how long (default: one epoch)\n"
     "  --eval-every N          evaluate every N steps and keep the best checkpoint (default: at the end only)\n"
-    "  --eval-rows N           use the first N test rows for that; the final test takes all\n"
+    "  --eval-rows N           use the first N test rows for that (are they mixed?); the final test takes all\n"
     "  --eval-data FILE        options of the test data, JSON (default: the config's data with \"take\": \"test\")\n"
     "  --patience N            stop after N evaluations without a better accuracy (or loss)\n"
     "  --save-every N          keep a checkpoint every N steps (Ctrl-C always does)\n"
