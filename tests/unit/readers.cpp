@@ -446,6 +446,7 @@ TEST_CASE("files/damaged_bytes_are_an_error_or_other_rows_but_never_a_fault") {
         {"a.jsonl", "{\"text\": \"a\\u20acb\", \"label\": 1}\n{\"text\": \"\\ud83d\\ude00\", \"label\": 0, \"x\": [1, {\"y\": null}]}\n"},
         {"a.json", "[{\"text\": \"a]\", \"label\": 1}, {\"text\": \"b\\\"\", \"label\": 0, \"x\": [[1.5e3], {}]}]"},
     };
+    using namespace std::string_literals;
     const std::string bytes = "\0\n\r\"\\,[]{}:u0e-\xff\xc3\xf0 "s;
     for (const auto& [name, good] : files) {
         for (uint64_t i = 0; i < 400; ++i) {
