@@ -3,13 +3,15 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace ds::tokenizer {
 namespace {
 
 constexpr size_t kMaxExpression = 64 * 1024;
-constexpr uint32_t kMaxSteps = 1'000'000;      // of one match
+// Steps of one match: harmless expressions step back over a long run once, hostile ones many times.
+constexpr size_t kMaxSteps = 1'000'000, kMaxStepsPerByte = 16;
 constexpr uint32_t kMaxHeapKib = 64 * 1024;
 constexpr uint32_t kMaxNesting = 100;
 constexpr size_t kJitStack = 512 * 1024;
@@ -124,8 +126,9 @@ Status Pattern::find_regex(std::string_view text, std::vector<Match>& matches) c
     const std::unique_ptr<pcre2_match_data, MatchDataFree> data(pcre2_match_data_create(1, nullptr));
     const std::unique_ptr<pcre2_match_context, MatchContextFree> context(pcre2_match_context_create(nullptr));
     if (!data || !context) return fail(Code::E_OUT_OF_MEMORY, "regular expression: no memory to match");
-    pcre2_set_match_limit(context.get(), kMaxSteps);
-    pcre2_set_depth_limit(context.get(), kMaxSteps);
+    const auto steps = static_cast<uint32_t>(std::min<size_t>(kMaxSteps + kMaxStepsPerByte * text.size(), UINT32_MAX));
+    pcre2_set_match_limit(context.get(), steps);
+    pcre2_set_depth_limit(context.get(), steps);
     pcre2_set_heap_limit(context.get(), kMaxHeapKib);
     std::unique_ptr<pcre2_jit_stack, JitStackFree> stack;
     return iterate(text, matches, [&](size_t from, size_t& begin, size_t& end) -> Result<bool> {
