@@ -165,7 +165,7 @@ static ds_status train(run *r) {
         step = (long)metric(r->engine, "global_steps");
         r->train_seconds += seconds;
         show_step(&p, r->epoch, step - r->epoch * r->per_epoch, step, loss, lr, metric(r->engine, "tokens") - tokens, seconds);
-        if (r->args.eval_every && step % r->args.eval_every == 0 && (status = look(r, &p)) != DS_OK) break;
+        if (r->args.eval_every && (step % r->args.eval_every == 0 || step == r->total) && (status = look(r, &p)) != DS_OK) break;
         if (r->args.save_every && step % r->args.save_every == 0) save(r, "last");
     }
     end_progress(&p);
