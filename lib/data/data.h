@@ -30,6 +30,7 @@ struct DataContext {
     int64_t vocabulary_size = 0;  // the model's; ids beyond it are errors
     int64_t shard_rank = 0;       // among the processes that hold different rows
     int64_t shard_count = 1;
+    bool drop_last = false;       // where the options don't say so themselves
 };
 
 // Batches in a fixed order. One consumer at a time; wait_seconds may be read by any thread.

@@ -62,7 +62,7 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, c
     order.shuffle = o.shuffle;
     order.group_by_length = o.group_by_length;
     order.group_batches = o.group_batches;
-    order.drop_last = o.drop_last;
+    order.drop_last = o.drop_last || context.drop_last;
     order.tokens_per_batch = o.tokens_per_batch * order.shards;
     if (o.tokens_per_batch == 0) order.rows_per_batch = first_of(o.batch_size, context.rows_per_batch) * order.shards;
     if (order.rows_per_batch == 0 && order.tokens_per_batch == 0)

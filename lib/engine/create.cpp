@@ -101,6 +101,7 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     engine->workers_ = std::make_unique<Workers>(static_cast<int>(std::min<int64_t>(threads, 1024)));
     DS_CHECK(engine->load_weights());
     DS_CHECK(engine->make_optimizer_parts());
+    if (engine->config_.dump_state) log(Level::info, "config", "{}", engine->config_.effective.dump());
     engine->publish();
     return engine;
 }
@@ -206,6 +207,7 @@ DataContext Engine::data_context() const {
     context.tokenizer = tokenizer_;
     context.rows_per_batch = config_.batch.micro;
     context.seed = static_cast<uint64_t>(config_.seed);
+    context.drop_last = config_.data.value("drop_last", false);
     if (model_) {
         context.max_length = model_->max_positions;
         context.task = name_of(model_->task);

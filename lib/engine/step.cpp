@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/log.h"
 #include "engine/engine.h"
 #include "kernels/cpu/optim.h"
 #include "lr/clip.h"
@@ -148,6 +149,9 @@ void Engine::finish_step(bool skipped) {
     const double seconds = std::chrono::duration<double>(now - std::exchange(step_began_, now)).count();
     put_metric("tokens_per_second", seconds > 0 ? static_cast<double>(tokens_in_step_) / seconds : 0);
     put_metric("step_seconds", seconds);
+    if (config_.steps_per_print && global_steps_ % *config_.steps_per_print == 0)
+        log(Level::info, "train", "step {}: loss {:.6g}, lr {:.6g}, skipped {}", global_steps_, step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : std::nan(""),
+            schedule_->lr(params_->groups().size() - 1), skipped_steps_);
     clear_gradients();
     publish();
 }

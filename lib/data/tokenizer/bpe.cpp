@@ -4,6 +4,7 @@
 // Short words merge by scanning an array; long ones through a heap of (rank, place), so that a text without blanks stays n log n.
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "data/tokenizer/byte_level.h"
 #include "data/tokenizer/fields.h"
@@ -14,6 +15,7 @@ namespace ds::tokenizer {
 namespace {
 
 constexpr uint32_t kNoRank = 0xFFFFFFFFu;
+constexpr std::string_view kMark = "▁";
 
 // (left id, right id) -> rank and the merged id.
 class MergeTable {
@@ -70,6 +72,9 @@ private:
     void merge_and_emit(Symbol* symbols, size_t n, std::vector<Token>& out) const;
     size_t merge_small(Symbol* symbols, size_t n) const;
     void merge_long(Symbol* symbols, size_t n, std::vector<Token>& out) const;
+    Status tokenize_stretch(std::string_view text, size_t base, std::vector<Token>& out) const;
+    void index_mark();
+    bool cuts_before_mark(std::string_view word, size_t at) const;
     bool whole_word(std::string_view word, const WordTable& words, const Vocabulary& long_words, std::vector<Token>& out) const;
 
     MergeTable merges_;
@@ -79,6 +84,8 @@ private:
     std::array<int32_t, 128> ascii_{};        // id of a code point without affixes, or -1
     std::array<int32_t, 256> byte_tokens_{};  // id of "<0x..>", or -1
     std::array<int32_t, 256> bytes_{};        // id of a byte's stand-in, or -1
+    int32_t mark_ = -1;                       // id of "▁", where words may be cut before it
+    std::set<char32_t> joined_to_mark_;       // code points that some token has right before a "▁"
     WordTable words_, byte_words_;            // words whose encoding is one token
     Vocabulary long_byte_words_;              // ignore_merges: tokens too long for the table, as bytes
 };
@@ -98,6 +105,7 @@ Status Bpe::load(const ModelSpec& spec) {
     }
     DS_CHECK(load_merges(spec));
     index_code_points();
+    index_mark();
     return ok();
 }
 
@@ -212,7 +220,10 @@ Status Bpe::begin(std::string_view word, Symbols& symbols) const {
             if (i + length == word.size()) dressed += suffix_;
             text = dressed;
         }
-        const int32_t id = text.size() == 1 && !(text[0] & 0x80) ? ascii_[static_cast<size_t>(text[0])] : vocabulary_.id_of(text).value_or(-1);
+        int32_t id = -1;
+        if (text.size() == 1 && !(text[0] & 0x80)) id = ascii_[static_cast<size_t>(text[0])];
+        else if (mark_ >= 0 && text == kMark) id = mark_;
+        else id = vocabulary_.id_of(text).value_or(-1);
         i += length;
         if (id >= 0) {
             flush();
@@ -295,12 +306,61 @@ void Bpe::merge_and_emit(Symbol* symbols, size_t n, std::vector<Token>& out) con
     }
 }
 
+// Where no token holds a "▁" behind this code point, no merge can join the two: the word may be cut there, and sentencepiece's models,
+// which see a whole text as one word, work word by word.
+void Bpe::index_mark() {
+    if (!prefix_.empty() || !suffix_.empty()) return;
+    mark_ = vocabulary_.id_of(kMark).value_or(-1);
+    for (int64_t id = 0; mark_ >= 0 && id < vocabulary_.end(); ++id) {
+        const std::string_view token = vocabulary_.token_of(static_cast<int32_t>(id));
+        for (size_t at = token.find(kMark, 1); at < token.size(); at = token.find(kMark, at + 1)) {
+            size_t before = previous_start(token, at);
+            joined_to_mark_.insert(next_code_point(token, before));
+        }
+    }
+}
+
+bool Bpe::cuts_before_mark(std::string_view word, size_t at) const {
+    size_t before = previous_start(word, at);
+    const std::string_view text = word.substr(before, at - before);
+    // A code point that is unknown, or is spelled in bytes, is left to the general way.
+    if (text.size() == 1 ? ascii_[static_cast<size_t>(text[0])] < 0 : !vocabulary_.id_of(text)) return false;
+    return !joined_to_mark_.contains(next_code_point(word, before));
+}
+
 Status Bpe::tokenize(std::string_view word, std::vector<Token>& out) const {
     if (whole_word(word, words_, vocabulary_, out)) return ok();
-    std::vector<Symbol> symbols;
-    symbols.reserve(word.size());
-    DS_CHECK(begin(word, symbols));
-    merge_and_emit(symbols.data(), symbols.size(), out);
+    size_t begin = 0;
+    for (size_t at = mark_ < 0 ? word.npos : word.find(kMark, 1); at < word.size(); at = word.find(kMark, at + 1)) {
+        if (!cuts_before_mark(word, at)) continue;
+        DS_CHECK(tokenize_stretch(word.substr(begin, at - begin), begin, out));
+        begin = at;
+    }
+    return tokenize_stretch(word.substr(begin), begin, out);
+}
+
+Status Bpe::tokenize_stretch(std::string_view text, size_t base, std::vector<Token>& out) const {
+    struct Few {
+        Symbol symbols[kSmall];
+        size_t n = 0;
+        void push_back(const Symbol& symbol) { symbols[n++] = symbol; }
+    };
+    const size_t first = out.size();
+    const bool known = !ignore_merges_ && whole_word(text, words_, vocabulary_, out);
+    if (!known && text.size() <= kSmall && suffix_.empty() && prefix_.empty()) {
+        Few few;
+        DS_CHECK(begin(text, few));
+        merge_and_emit(few.symbols, few.n, out);
+    } else if (!known) {
+        std::vector<Symbol> symbols;
+        symbols.reserve(text.size());
+        DS_CHECK(begin(text, symbols));
+        merge_and_emit(symbols.data(), symbols.size(), out);
+    }
+    for (size_t i = first; base > 0 && i < out.size(); ++i) {
+        out[i].begin += static_cast<uint32_t>(base);
+        out[i].end += static_cast<uint32_t>(base);
+    }
     return ok();
 }
 

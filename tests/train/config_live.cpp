@@ -1,0 +1,263 @@
+// Every key that ds_config_describe calls live is: with another value the run computes, plans, logs or reports something else, or is refused with
+// a message that names the key. A key without a row here fails, so that none is silently ignored.
+#include <dsrt/dsrt.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+
+namespace {
+
+using ds::Json;
+
+struct Row {
+    const char* key;
+    const char* base;     // merged over the common config
+    const char* flipped;  // merged over that
+};
+
+const char* const kAdam = R"({"optimizer": {"type": "AdamW", "params": {"lr": 0.01}}})";
+const char* const kTrace = R"({"logger": {"default_verbosity": "TRACE"}})";  // levels are the process's: they outlive an engine
+const char* const kSgd = R"({"optimizer": {"type": "SGD", "params": {"lr": 0.01, "momentum": 0.9}}})";
+#define GROUP(settings) "{\"param_groups\": [{\"match\": [\"*\"]" settings "}]}"
+#define FP16(settings) "{\"fp16\": {\"enabled\": true, \"initial_scale_power\": 4, \"hysteresis\": 1" settings "}}"
+
+const Row kRows[] = {
+    {"model", "{}", R"({"model": "MODELS/bert-mlm"})"},
+    {"model_overrides", "{}", R"({"model_overrides": {"hidden_dropout_prob": 0.5}})"},
+    {"model_init", "{}", R"({"model_init": "random"})"},
+    {"tokenizer", "{}", R"({"tokenizer": "/nowhere/tokenizer.json"})"},
+    {"outputs", "{}", R"({"outputs": ["no_such_output"]})"},
+    {"max_seq_length", "{}", R"({"max_seq_length": 8})"},
+    {"steps_per_epoch", "{}", R"({"steps_per_epoch": 3})"},
+    {"dataloader_drop_last", "{}", R"({"dataloader_drop_last": true})"},
+    {"vocabulary_size", "{}", R"({"vocabulary_size": 97})"},
+    {"train_batch_size", "{}", R"({"train_batch_size": 8})"},
+    {"train_micro_batch_size_per_gpu", "{}", R"({"train_micro_batch_size_per_gpu": 1})"},
+    {"gradient_accumulation_steps", "{}", R"({"gradient_accumulation_steps": 1, "train_micro_batch_size_per_gpu": 4})"},
+    {"training_batch_size", R"({"train_batch_size": null, "training_batch_size": 4})", R"({"training_batch_size": 8})"},
+    {"optimizer.type", "{}", R"({"optimizer": {"type": "Lion"}})"},
+    {"optimizer.params", "{}", R"({"optimizer": {"params": {"lr": 0.02}}})"},
+    {"optimizer_params", R"({"optimizer": "SGD", "optimizer_params": {"lr": 0.1}})", R"({"optimizer_params": {"lr": 0.2}})"},
+    {"param_groups[].name", GROUP(""), GROUP(", \"name\": 5")},
+    {"param_groups[].match", GROUP(""), R"({"param_groups": [{"match": ["nothing*"]}]})"},
+    {"param_groups[].frozen", R"({"param_groups": [{"match": ["*.bias"]}]})", R"({"param_groups": [{"match": ["*.bias"], "frozen": true}]})"},
+    {"param_groups[].lr", GROUP(""), GROUP(", \"lr\": 0.03")},
+    {"param_groups[].weight_decay", GROUP(""), GROUP(", \"weight_decay\": 0.3")},
+    {"param_groups[].betas", GROUP(""), GROUP(", \"betas\": [0.5, 0.6]")},
+    {"param_groups[].eps", GROUP(""), GROUP(", \"eps\": 0.1")},
+    {"param_groups[].bias_correction", GROUP(""), GROUP(", \"bias_correction\": false")},
+    {"param_groups[].momentum", kSgd, GROUP(", \"momentum\": 0.1")},
+    {"param_groups[].nesterov", kSgd, GROUP(", \"nesterov\": true")},
+    {"param_groups[].dampening", kSgd, GROUP(", \"dampening\": 0.5")},
+    {"param_groups[].alpha", R"({"optimizer": {"type": "RMSprop", "params": {"lr": 0.01}}})", GROUP(", \"alpha\": 0.5")},
+    {"param_groups[].use_muon", R"({"optimizer": {"type": "Muon", "params": {"lr": 0.01}}})", GROUP(", \"use_muon\": false")},
+    {"scheduler.type", R"({"scheduler": {"type": "ExponentialLR", "params": {"gamma": 0.5}}})", R"({"scheduler": {"type": "StepLR", "params": {"step_size": 3}}})"},
+    {"scheduler.params", R"({"scheduler": {"type": "ExponentialLR", "params": {"gamma": 0.5}}})", R"({"scheduler": {"params": {"gamma": 0.9}}})"},
+    {"gradient_clipping", kSgd, R"({"gradient_clipping": 0.01})"},
+    {"loss_normalization", R"({"model": "MODELS/bert-ner"})", R"({"loss_normalization": "micro_batch"})"},
+    {"fp16.enabled", "{}", R"({"fp16": {"enabled": true}})"},
+    {"fp16.loss_scale", FP16(""), FP16(", \"loss_scale\": 64")},
+    {"fp16.initial_scale_power", FP16(""), R"({"fp16": {"initial_scale_power": 3}})"},
+    {"fp16.loss_scale_window", FP16(""), FP16(", \"loss_scale_window\": 1")},
+    {"fp16.hysteresis", R"({"fp16": {"enabled": true, "initial_scale_power": 40, "hysteresis": 1}})", R"({"fp16": {"hysteresis": 9}})"},
+    {"fp16.consecutive_hysteresis", R"({"fp16": {"enabled": true, "initial_scale_power": 4, "hysteresis": 2}, "POISON": true})", R"({"fp16": {"consecutive_hysteresis": true}})"},
+    {"fp16.min_loss_scale", R"({"fp16": {"enabled": true, "initial_scale_power": 40, "hysteresis": 1}})", R"({"fp16": {"min_loss_scale": 1e12}})"},
+    {"bf16.enabled", "{}", R"({"bf16": {"enabled": true}})"},
+    {"bfloat16", "{}", R"({"bfloat16": {"enabled": true}})"},
+    {"bf16.check_grad_overflow", R"({"bf16": {"enabled": true}, "POISON": true})", R"({"bf16": {"check_grad_overflow": false}})"},
+    {"precision", R"({"bf16": {"enabled": true}})", R"({"precision": {"classifier*": "f32"}})"},
+    {"data_types.grad_accum_dtype", "{}", R"({"data_types": {"grad_accum_dtype": "bf16"}})"},
+    {"data_types.param_dtype", "{}", R"({"data_types": {"param_dtype": "bf16"}})"},
+    {"device", "{}", R"({"device": "cuda"})"},
+    {"threads", "{}", R"({"threads": 2})"},
+    {"seed", R"({"model_overrides": {"hidden_dropout_prob": 0.5}})", R"({"seed": 5})"},
+    {"recompute", "{}", R"({"recompute": 2})"},
+    {"strict", R"({"no_such_key": 1, "strict": false})", R"({"strict": true})"},
+    {"distributed", "{}", R"({"distributed": "nccl"})"},
+    {"parallel.tensor", "{}", R"({"parallel": {"tensor": 2}})"},
+    {"parallel.pipeline", "{}", R"({"parallel": {"pipeline": 2}})"},
+    {"parallel.data", "{}", R"({"parallel": {"data": 2}})"},
+    {"parallel.sequence", "{}", R"({"parallel": {"sequence": 2}})"},
+    {"parallel.expert", "{}", R"({"parallel": {"expert": 2}})"},
+    {"parallel.local_ranks", "{}", R"({"parallel": {"local_ranks": 2}})"},
+    {"sequence_parallel_size", "{}", R"({"sequence_parallel_size": 2})"},
+    {"pipeline.stages", "{}", R"({"pipeline": {"stages": 2}})"},
+    {"zero_optimization.stage", "{}", R"({"zero_optimization": {"stage": 1}})"},
+    {"zero_optimization.legacy_stage1", "{}", R"({"zero_optimization": {"legacy_stage1": true}})"},
+    {"zero_optimization.offload_param", "{}", R"({"zero_optimization": {"offload_param": {"device": "cpu"}}})"},
+    {"zero_optimization.offload_optimizer", "{}", R"({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}})"},
+    {"zero_optimization.cpu_offload", "{}", R"({"zero_optimization": {"cpu_offload": true}})"},
+    {"zero_optimization.cpu_offload_param", "{}", R"({"zero_optimization": {"cpu_offload_param": true}})"},
+    {"activation_checkpointing", "{}", R"({"activation_checkpointing": {"cpu_checkpointing": true}})"},
+    {"steps_per_print", "{}", R"({"steps_per_print": 1})"},
+    {"logger", kTrace, R"({"logger": {"default_verbosity": "ERROR"}})"},
+    {"log_level", kTrace, R"({"logger": null, "log_level": "ERROR"})"},
+    {"dump_state", kTrace, R"({"dump_state": true})"},
+    {"checkpoint", kTrace, R"({"checkpoint": {"use_node_local_storage": true}})"},
+};
+// Read by programs, not by the engine: ds_engine_get hands it back as it is.
+const std::set<std::string> kForPrograms = {"data"};
+
+std::string log_text;
+void on_log(int32_t level, const char* component, const char* message, void*) {
+    const std::string text = message;
+    // Times differ from run to run.
+    if (level >= DS_LOG_DEBUG && text.find(" ms") == std::string::npos) log_text += std::string(component) + ": " + text + "\n";
+}
+
+ds_batch* batch_of(bool tokens_labelled, int step) {
+    ds_batch* b = nullptr;
+    ds_batch_create(&b);
+    const int64_t shape[2] = {2, 12}, rows[1] = {2};
+    int32_t ids[24], labels[24];
+    const int32_t classes[2] = {step % 3, (step + 1) % 3};
+    for (int i = 0; i < 24; ++i) ids[i] = 5 + (i * 7 + step) % 80, labels[i] = i % (2 + 3 * (step % 2)) ? -100 : i % 3;
+    const auto put = [&](const char* name, int32_t rank, const int64_t* dims, const int32_t* values, size_t n) {
+        ds_tensor* t = nullptr;
+        ds_tensor_create(DS_I32, rank, dims, values, n * 4, &t);
+        ds_batch_set(b, name, t);
+        ds_tensor_destroy(t);
+    };
+    put("input_ids", 2, shape, ids, 24);
+    if (tokens_labelled) put("labels", 2, shape, labels, 24);
+    else put("labels", 1, rows, classes, 2);
+    return b;
+}
+
+// What a run of this config does, as text; "error: ..." where it is refused.
+std::string run(Json config) {
+    log_text.clear();
+    const bool poison = config.contains("POISON");
+    config.erase("POISON");
+    for (const auto& key : std::vector<std::string>{"train_batch_size"})
+        if (config[key].is_null()) config.erase(key);
+    const bool tokens_labelled = config["model"].get<std::string>().find("sentiment") == std::string::npos;
+    std::string text, dump = config.dump();
+    char* report = nullptr;
+    ds_engine* e = nullptr;
+    if (ds_plan(dump.c_str(), nullptr, &report) < 0 || ds_engine_create(dump.c_str(), nullptr, &e) < 0) return std::string("error: ") + ds_last_error();
+    text = report;
+    ds_free(report);
+    for (int i = 0; i < 8; ++i) {
+        ds_batch* b = batch_of(tokens_labelled, i);
+        float loss = 0;
+        const ds_status status[] = {ds_forward(e, b, &loss), ds_backward(e)};
+        ds_batch_destroy(b);
+        if (status[0] < 0 || status[1] < 0) text += std::string("error: ") + ds_last_error();
+        if (poison && i % 4 == 1) {
+            const int64_t shape[1] = {3};
+            const float nans[3] = {NAN, NAN, NAN};
+            ds_tensor* t = nullptr;
+            ds_tensor_create(DS_F32, 1, shape, nans, 12, &t);
+            if (ds_param_set(e, "classifier.bias", DS_GRAD, t) < 0) text += ds_last_error();
+            ds_tensor_destroy(t);
+        }
+        text += "loss " + std::to_string(loss) + " step " + std::to_string(ds_step(e)) + "\n";
+    }
+    size_t n = 0;
+    ds_param_count(e, &n);
+    for (size_t i = 0; i < n; ++i) {
+        const char* name;
+        ds_tensor* t = nullptr;
+        int32_t rank;
+        const int64_t* shape;
+        size_t count = 1;
+        ds_param_name(e, i, &name);
+        ds_param_get(e, name, DS_WEIGHT, &t);
+        ds_tensor_info(t, nullptr, &rank, &shape);
+        for (int d = 0; d < rank; ++d) count *= static_cast<size_t>(shape[d]);
+        std::vector<float> values(count);
+        ds_tensor_read(t, DS_F32, values.data(), count * 4);
+        ds_tensor_destroy(t);
+        double sum = 0;
+        for (const float v : values) sum += static_cast<double>(v) * static_cast<double>(v);
+        text += std::string(name) + " " + ds::Json(sum).dump() + "\n";
+    }
+    ds_data* data = nullptr;
+    const std::string rows = R"({"files": [")" + std::string(DSRT_TEST_DATA) + R"(/config_live.jsonl"], "task": "sequence_classification", "columns": {"text": "text", "label": "label"}})";
+    if (ds_data_open(rows.c_str(), e, &data) < 0) text += std::string("data: ") + ds_last_error();
+    else {
+        ds_batch* b = nullptr;
+        ds_batch_create(&b);
+        ds_status status;
+        while ((status = ds_data_next(data, b)) == DS_OK) {
+            ds_tensor* t = nullptr;
+            int32_t rank;
+            const int64_t* shape;
+            if (ds_batch_get(b, "input_ids", &t) == DS_OK && ds_tensor_info(t, nullptr, &rank, &shape) == DS_OK)
+                text += "batch " + std::to_string(shape[0]) + " x " + std::to_string(shape[1]) + "\n";
+            ds_tensor_destroy(t);
+        }
+        if (status < 0) text += std::string("data: ") + ds_last_error();
+        ds_batch_destroy(b);
+        ds_data_destroy(data);
+    }
+    for (const char* name : {"lr", "momentum", "loss_scale", "grad_norm", "global_steps", "global_samples", "skipped_steps", "micro_steps", "plan_bytes", "threads", "steps_per_epoch"}) {
+        double x = 0;
+        if (ds_metric(e, name, &x) == DS_OK) text += std::string(name) + " " + std::to_string(x) + "\n";
+    }
+    ds_engine_destroy(e);
+    return text + log_text;
+}
+
+std::string first_difference(const std::string& a, const std::string& b) {
+    size_t at = 0;
+    while (at < a.size() && at < b.size() && a[at] == b[at]) ++at;
+    const size_t begin = at ? a.rfind('\n', at - 1) + 1 : 0;
+    return a.substr(begin, 120) + " | " + b.substr(begin, 120);
+}
+
+std::string last_part(std::string key) {
+    for (const char* cut : {"[]"})
+        if (const auto at = key.find(cut); at != std::string::npos) key.erase(at, 2);
+    return key.substr(key.rfind('.') + 1);
+}
+
+Json with_models(const char* text) {
+    std::string s = text;
+    if (const auto at = s.find("MODELS"); at != std::string::npos) s.replace(at, 6, std::string(DSRT_TEST_DATA) + "/models");
+    return Json::parse(s);
+}
+
+}  // namespace
+
+int main() {
+    int passed = 0, failed = 0;
+    ds_set_log(on_log, DS_LOG_TRACE, nullptr, nullptr);
+    const auto check = [&](bool good, const std::string& what) {
+        if (good) ++passed;
+        else ++failed, std::printf("FAILED %s\n", what.c_str());
+    };
+    std::set<std::string> tested = kForPrograms;
+    for (const Row& row : kRows) {
+        Json base = {{"model", std::string(DSRT_TEST_DATA) + "/models/bert-sentiment"}, {"tokenizer", std::string(DSRT_TEST_DATA) + "/tokenizers/bert/tokenizer.json"},
+                     {"train_batch_size", 4}, {"train_micro_batch_size_per_gpu", 2}, {"threads", 1}};
+        base.merge_patch(Json::parse(kAdam));
+        if (std::string_view(row.base).find("optimizer") != std::string_view::npos) base.erase("optimizer");
+        base.merge_patch(with_models(row.base));
+        Json flipped = base;
+        flipped.merge_patch(with_models(row.flipped));
+        const std::string key = row.key, before = run(base), again = run(base), after = run(flipped);
+        check(before == again, key + ": two runs of one config differ: " + first_difference(before, again));
+        check(!before.starts_with("error") || key == "strict", key + ": the config to compare with is refused: " + before.substr(0, 300));
+        if (after.starts_with("error")) check(after != before && (after.find(last_part(key)) != std::string::npos || key == "model" || after.find("no_such") != std::string::npos), key + ": refused, but the message does not name it: " + after.substr(0, 300));
+        else check(after != before, key + ": nothing changes");
+        for (std::string part = key; !part.empty(); part = part.find_last_of(".[") == std::string::npos ? "" : part.substr(0, part.find_last_of(".["))) tested.insert(part);
+    }
+    char* text = nullptr;
+    ds_config_describe(&text);
+    const Json keys = Json::parse(text);
+    ds_free(text);
+    for (const auto& [key, about] : keys.items())
+        if (about.value("status", std::string()).starts_with("live")) check(tested.count(key) > 0, key + " is live, but no row here tries it");
+    std::printf("%d passed, %d failed\n", passed, failed);
+    return failed ? 1 : 0;
+}
