@@ -51,10 +51,13 @@ struct Team {
     }
 };
 
+class Links;
+
 // What changes from run to run of one plan, besides tensors.
 struct Runtime {
     uint64_t seed = 0;   // of the engine
     uint64_t step = 0;   // counts forward passes in training mode; dropout draws depend on it
+    Links* links = nullptr;  // to other ranks (comm/communicator.h); null where there is one rank
 };
 
 struct Call {

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 #include <new>
 
 namespace ds {
@@ -46,6 +47,49 @@ HostTensor HostTensor::clone() const {
     HostTensor t = zeros(dtype, shape);
     if (t.bytes()) std::memcpy(t.data, data, static_cast<size_t>(t.bytes()));
     return t;
+}
+
+namespace {
+
+// A dimension of a dense tensor as rows of bytes: `outer` of them, `inner` bytes for each element of the dimension.
+struct Strips {
+    size_t outer = 1, inner;
+    Strips(const HostTensor& t, int dim) : inner(static_cast<size_t>(size_of(t.dtype))) {
+        for (size_t d = 0; d < t.shape.size(); ++d)
+            if (static_cast<int>(d) < dim) outer *= static_cast<size_t>(t.shape[d]);
+            else if (static_cast<int>(d) > dim) inner *= static_cast<size_t>(t.shape[d]);
+    }
+};
+
+void copy_strips(const Strips& s, const HostTensor& from, size_t from_at, size_t from_size, const HostTensor& to, size_t to_at, size_t to_size, size_t count) {
+    for (size_t i = 0; i < s.outer && count > 0; ++i)
+        std::memcpy(static_cast<char*>(to.data) + (i * to_size + to_at) * s.inner, static_cast<const char*>(from.data) + (i * from_size + from_at) * s.inner, count * s.inner);
+}
+
+}  // namespace
+
+HostTensor slice(const HostTensor& whole, int dim, int64_t begin, int64_t end) {
+    if (dim < 0) return whole;
+    Shape shape = whole.shape;
+    const auto full = static_cast<size_t>(std::exchange(shape[static_cast<size_t>(dim)], end - begin)), count = static_cast<size_t>(end - begin);
+    HostTensor part = HostTensor::zeros(whole.dtype, shape);
+    copy_strips(Strips(whole, dim), whole, static_cast<size_t>(begin), full, part, 0, count, count);
+    return part;
+}
+
+HostTensor concat(const std::vector<HostTensor>& parts, int dim) {
+    if (parts.size() == 1) return parts.front();
+    Shape shape = parts.front().shape;
+    const auto axis = static_cast<size_t>(dim);
+    for (size_t i = 1; i < parts.size(); ++i) shape[axis] += parts[i].shape[axis];
+    HostTensor whole = HostTensor::zeros(parts.front().dtype, shape);
+    size_t at = 0;
+    for (const HostTensor& part : parts) {
+        const auto count = static_cast<size_t>(part.shape[axis]);
+        copy_strips(Strips(part, dim), part, 0, count, whole, at, static_cast<size_t>(shape[axis]), count);
+        at += count;
+    }
+    return whole;
 }
 
 }  // namespace ds

@@ -45,6 +45,10 @@ HostTensor HostTensor::of(DType dtype, Shape shape, std::span<const T> values) {
     return t;
 }
 
+// Elements begin..end of one dimension, and the inverse. A dimension below 0: the whole tensor.
+HostTensor slice(const HostTensor& whole, int dim, int64_t begin, int64_t end);
+HostTensor concat(const std::vector<HostTensor>& parts, int dim);  // at least one; equal in type and other dimensions
+
 }  // namespace ds
 
 template <>

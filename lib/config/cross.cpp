@@ -107,15 +107,12 @@ Status check_mesh_support(const View& view) {
     const struct {
         const char* path;
         int64_t degree;
-    } axes[] = {{"parallel.tensor", mesh.tensor},
-                {"parallel.pipeline", mesh.pipeline},
-                {"parallel.sequence", mesh.sequence},
-                {"parallel.expert", mesh.expert},
-                {"parallel.data", mesh.data}};
-    if (mesh.data > 1 && !at_path(view.config.given, "parallel.data") && mesh.data == mesh.local_ranks && mesh.expert == 1)
-        return view.lack("parallel.local_ranks", "{} is not supported, only 1: this build runs one rank", mesh.local_ranks);
+    } axes[] = {{"parallel.tensor", mesh.tensor}, {"parallel.pipeline", mesh.pipeline}, {"parallel.sequence", mesh.sequence}, {"parallel.expert", mesh.expert}};
     for (const auto& axis : axes)
-        if (axis.degree > 1) return view.lack(axis.path, "{} is not supported, only 1: this build runs one rank", axis.degree);
+        if (axis.degree > 1) return view.lack(axis.path, "{} is not supported, only 1", axis.degree);
+    const int64_t ranks = mesh.tensor * mesh.pipeline * mesh.sequence * mesh.data;
+    if (mesh.local_ranks != ranks) return view.lack("parallel.local_ranks", "{} of {} ranks are this process's: only all of them are supported, as threads of one process", mesh.local_ranks, ranks);
+    if (mesh.data > 1 && view.config.zero_stage > 1) return view.lack("zero_optimization.stage", "{} is not supported, only 0 and 1", view.config.zero_stage);
     return ok();
 }
 

@@ -82,9 +82,8 @@ Status Engine::make_the_program() {
         DS_TRY(auto model, make_model(source.config));
         model_ = std::shared_ptr<const Model>(std::move(model));
         program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()});
-        // A smallest stream, with loss and every output, declares every parameter.
-        const auto names = program_->outputs();
-        DS_TRY(graph, program_->build({.tokens = 8, .rows = 1, .length = 8, .labelled = 8, .labels = model_->task != Task::none}, {names.begin(), names.end()}));
+        const PlanKey smallest = smallest_key();
+        DS_TRY(graph, program_->build(smallest.shape, smallest.outputs));
     }
     const auto known = program_->outputs();
     for (const std::string& name : config_.outputs)
@@ -97,8 +96,8 @@ Status Engine::make_the_program() {
 
 Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> text, const HostOptions& options) {
     DS_TRY(auto engine, prepare(text, options));
-    const int64_t threads = engine->config_.threads ? engine->config_.threads : usable_cpus();
-    engine->workers_ = std::make_unique<Workers>(static_cast<int>(std::min<int64_t>(threads, 1024)));
+    DS_CHECK(engine->make_ranks());
+    for (const auto& rank : *engine->ranks_) DS_CHECK(rank->params->need_weights());
     DS_CHECK(engine->load_weights());
     DS_CHECK(engine->make_optimizer_parts());
     if (engine->config_.dump_state) log(Level::info, "config", "{}", engine->config_.effective.dump());
@@ -106,11 +105,33 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     return engine;
 }
 
+Status Engine::make_ranks() {
+    Mesh mesh;
+    const MeshSizes& sizes = config_.mesh;
+    for (const auto& [axis, size] : {std::pair{MeshAxis::tensor, sizes.tensor}, {MeshAxis::sequence, sizes.sequence}, {MeshAxis::data, sizes.data}, {MeshAxis::pipeline, sizes.pipeline}})
+        mesh.sizes[static_cast<size_t>(axis)] = static_cast<int>(size);
+    const int64_t threads = config_.threads ? config_.threads : std::max(usable_cpus() / mesh.ranks(), 1);
+    ranks_ = std::make_unique<Ranks>(mesh, static_cast<int>(std::min<int64_t>(threads, 1024)));
+    whole_ = std::make_unique<WholeParams>(*ranks_);
+    for (const auto& rank : *ranks_) {
+        DS_TRY(const Graph graph, graph_of(*rank, smallest_key()));
+        rank->params = params_->local(graph);
+        if (updates_are_dealt_out()) rank->params->own(rank->params->partition(mesh.size(MeshAxis::data))[static_cast<size_t>(rank->at(MeshAxis::data))]);
+    }
+    return ok();
+}
+
+// A smallest stream, with loss and every output, declares every parameter.
+PlanKey Engine::smallest_key() const {
+    const auto names = program_->outputs();
+    PlanKey key{.shape = {.tokens = 8, .rows = 1, .length = 8, .labelled = 8, .labels = !model_ || model_->task != Task::none}};
+    key.outputs = {names.begin(), names.end()};
+    return key;
+}
+
 Status Engine::load_weights() {
     if (weights_come_from_a_folder()) return load_folder(model_folder_, "", model_->base_prefix);
-    std::vector<Param*> all;
-    for (Param& p : params_->all()) all.push_back(&p);
-    initialise(all);
+    for (const Param& p : params_->all()) initialise(p);
     if (options_.graph) {
         for (const HostGraph::Embedded& part : options_.graph->models())
             if (!part.random) DS_CHECK(load_folder(part.folder, part.prefix, part.base_prefix));
@@ -118,18 +139,25 @@ Status Engine::load_weights() {
     return ok();
 }
 
-void Engine::initialise(const std::vector<Param*>& fresh) {
+// Straight into the memory of the one rank, or through a copy to all that hold some of it.
+void Engine::fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill) {
     constexpr int64_t chunk = 1 << 16;
-    std::vector<std::pair<const Param*, int64_t>> pieces;
-    for (const Param* p : fresh)
-        for (int64_t at = 0; at < p->count; at += chunk) pieces.emplace_back(p, at);
-    std::atomic<size_t> next{0};
-    workers_->run([&](Team) {
-        for (size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1)) {
-            const auto& [p, at] = pieces[i];
-            params_->initialise(*p, static_cast<uint64_t>(config_.seed), at, std::min(at + chunk, p->count));
-        }
+    const int64_t n = elements(p.shape);
+    std::vector<float> all;
+    auto* to = const_cast<float*>(whole_->in_place(p, {Field::weight}));
+    if (!to) {
+        all.resize(static_cast<size_t>(n));
+        to = all.data();
+    }
+    std::atomic<int64_t> next{0};
+    (*ranks_)[0].workers.run([&](Team) {
+        for (int64_t at = next.fetch_add(chunk); at < n; at = next.fetch_add(chunk)) fill(to + at, at, std::min(at + chunk, n));
     });
+    if (!all.empty()) whole_->write(p, {Field::weight}, to);
+}
+
+void Engine::initialise(const Param& p) {
+    fill_param(p, [&](float* to, int64_t begin, int64_t end) { ds::initialise(p, static_cast<uint64_t>(config_.seed), begin, end, to); });
 }
 
 bool Engine::weights_come_from_a_folder() const { return !options_.graph && !model_folder_.empty() && !config_.random_init; }
@@ -140,15 +168,15 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
     DS_TRY(const WeightFolder folder, WeightFolder::open(path));
     std::set<std::string> used;
     std::vector<std::string> missing;
-    struct Copy { Param* param; TensorView view; };
+    struct Copy { const Param* param; TensorView view; };
     std::vector<Copy> copies;
-    for (Param& p : params_->all()) {
+    for (const Param& p : params_->all()) {
         if (!p.name.starts_with(prefix)) continue;
         const std::string name = folder_name(folder, p.name.substr(prefix.size()), base_prefix);
         const TensorView* view = folder.find(name);
         if (!view) {
             missing.push_back(p.name);
-            initialise({&p});
+            initialise(p);
             continue;
         }
         if (view->shape != p.shape) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but config.json makes it {}", path, name, view->shape, p.shape);
@@ -156,11 +184,10 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
         used.insert(name);
         copies.push_back({&p, *view});
     }
-    std::atomic<size_t> next{0};
-    workers_->run([&](Team) {
-        for (size_t i = next.fetch_add(1); i < copies.size(); i = next.fetch_add(1))
-            convert(copies[i].view.data.data(), copies[i].view.dtype, params_->weight(*copies[i].param), DType::f32, copies[i].param->count);
-    });
+    for (const auto& [param, view] : copies)
+        fill_param(*param, [&view = view](float* to, int64_t begin, int64_t end) {
+            convert(view.data.data() + begin * size_of(view.dtype), view.dtype, to, DType::f32, end - begin);
+        });
     std::vector<std::string> unexpected;
     for (const std::string_view name : folder.names())
         if (!used.count(std::string(name)) && !is_buffer(name)) unexpected.emplace_back(name);
@@ -205,7 +232,7 @@ DataContext Engine::data_context() const {
         }
     }
     context.tokenizer = tokenizer_;
-    context.rows_per_batch = config_.batch.micro;
+    context.rows_per_batch = config_.batch.micro * config_.mesh.data;  // of all data ranks here
     context.seed = static_cast<uint64_t>(config_.seed);
     context.drop_last = config_.data.value("drop_last", false);
     if (model_) {
@@ -220,7 +247,7 @@ DataContext Engine::data_context() const {
 
 Result<std::string> plan_report(std::optional<std::string_view> text, const HostOptions& options) {
     DS_TRY(auto engine, Engine::prepare(text, options));
-    engine->workers_ = std::make_unique<Workers>(1);
+    DS_CHECK(engine->make_ranks());
     DS_CHECK(engine->make_optimizer_parts());
     const Config& config = engine->config_;
     const int64_t rows = config.batch.micro;
@@ -228,17 +255,17 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     if (engine->model_ && engine->model_->max_positions) length = std::min(length, engine->model_->max_positions);
     const bool labels = engine->model_ ? engine->model_->task != Task::none : engine->options_.graph->graph().loss != kNone;
     Packed packed;
-    packed.labels = labels;
     packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length, .labels = labels};
-    DS_TRY(const Plan* plan, engine->plan_for(engine->key_of(packed, true)));
+    Rank& rank = (*engine->ranks_)[0];
+    DS_TRY(const Plan* plan, engine->plan_for(rank, engine->key_of(packed, labels, true)));
     int64_t trained = 0, state = 0, low = 0;
-    for (const Param& p : engine->params_->all()) {
+    for (const Param& p : rank.params->all()) {
         if (p.trainable) trained += p.count;
-        for (const StateDef& def : p.state_defs) state += elements(def.shape) * 4;
+        for (size_t i = 0; i < p.state_defs.size(); ++i) state += rank.params->state_count(p, i) * 4;
     }
     for (const Value& v : plan->graph().values)
         if (v.kind == Kind::shadow) low += bytes(v.type);
-    const int64_t weights = engine->params_->total_elements() * 4;
+    const int64_t weights = rank.params->total_elements() * 4;
     OrderedJson report;
     report["rows"] = rows;
     report["length"] = length;
@@ -249,7 +276,7 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     report["working_lower_bound_bytes"] = plan->memory().lower_bound_bytes;
     report["flops_per_micro_batch"] = plan->flops();
     report["traffic_bytes_per_step"] = 0;
-    report["ranks"] = 1;
+    report["ranks"] = engine->ranks_->size();
     report["timetable"] = {{"micro_batches", config.batch.accumulation}, {"stages", 1}};
     report["kernels"] = plan->describe();
     return report.dump(1);

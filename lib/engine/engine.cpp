@@ -19,33 +19,38 @@ Status Engine::usable() const {
     return broken_ ? fail(Code::E_STATE, "an earlier failure left this engine half updated; only ds_load and ds_engine_destroy are possible") : ok();
 }
 
-Engine::PlanKey Engine::key_of(const Packed& packed, bool train) const {
+PlanKey Engine::key_of(const Packed& packed, bool labelled, bool train) const {
     PlanKey key{.shape = packed.shape, .train = train};
     if (!train) {
         key.outputs = eval_outputs_;
-        if (!packed.labels && key.outputs.empty() && !program_->outputs().empty()) key.outputs.insert(program_->outputs().front());
+        if (!labelled && key.outputs.empty() && !program_->outputs().empty()) key.outputs.insert(program_->outputs().front());
         return key;
     }
     key.outputs = train_outputs_;
     key.seeds = seeds_;
-    if (!packed.labels) key.seeds.erase("loss");
+    if (!labelled) key.seeds.erase("loss");
     for (const std::string& seed : key.seeds)
         if (seed != "loss") key.outputs.insert(seed);
     if (key.seeds.empty()) {  // no backward pass is possible: outputs only
         if (key.outputs.empty() && !program_->outputs().empty()) key.outputs.insert(program_->outputs().front());
     }
-    key.accumulate = micro_in_step_ > 0 && !key.seeds.empty();
     return key;
 }
 
-Result<Plan*> Engine::plan_for(const PlanKey& key) {
-    if (const auto known = plans_.find(key); known != plans_.end()) return known->second.get();
-    const auto began = std::chrono::steady_clock::now();
+// The graph of one rank, before the passes that every graph goes through.
+Result<Graph> Engine::graph_of(const Rank&, const PlanKey& key) const {
     DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
     for (const ValueId id : graph.inputs) {
         Value& v = graph.value(id);
         if (v.kind == Kind::param) v.trainable = params_->find(v.name)->trainable;
     }
+    return graph;
+}
+
+Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
+    if (const auto known = rank.plans.find(key); known != rank.plans.end()) return known->second.get();
+    const auto began = std::chrono::steady_clock::now();
+    DS_TRY(Graph graph, graph_of(rank, key));
     PassOptions options;
     options.precision = low_type(config_.precision);
     options.precision_rules = config_.precision_rules;
@@ -55,18 +60,19 @@ Result<Plan*> Engine::plan_for(const PlanKey& key) {
     options.recompute = std::max(config_.recompute, 0);
     if (!dump_dir_.empty()) {
         options.dump = dump_dir_;
-        graph.name += fmt::format(".{}", plans_.size());
+        if (ranks_->size() > 1) graph.name += fmt::format(".rank{}", rank.index);
+        graph.name += fmt::format(".{}", rank.plans.size());
     }
     if (key.train && key.seeds.empty()) graph.loss = kNone;  // outputs only; dropout stays on
     DS_CHECK(run_passes(graph, options));
     const auto passed = std::chrono::steady_clock::now();
-    DS_TRY(auto plan, Plan::compile(std::move(graph), backend_, *workers_));
+    DS_TRY(auto plan, Plan::compile(std::move(graph), backend_, rank.workers));
     if (!dump_dir_.empty()) dump(*plan);
     const auto milliseconds = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
     log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms", plan->graph().name, key.shape.tokens, key.shape.rows,
         plan->graph().nodes.size(), plan->arena_bytes(), milliseconds(began, passed), milliseconds(passed, std::chrono::steady_clock::now()));
     Plan* raw = plan.get();
-    plans_[key] = std::move(plan);
+    rank.plans[key] = std::move(plan);
     return raw;
 }
 
@@ -76,43 +82,106 @@ void Engine::dump(const Plan& plan) {
         if (const Status status = write_file_atomically(base.string() + suffix, text); !status.ok()) log(Level::warn, "dump", "{}", status.message());
 }
 
-void Engine::fill_inputs(const Pass& pass) {
-    const Graph& graph = pass.plan->graph();
+void Engine::fill_inputs(const Packed& packed, const Plan& plan) {
+    const Graph& graph = plan.graph();
     for (const ValueId id : graph.inputs) {
         const Value& v = graph.value(id);
-        void* to = v.kind == Kind::input ? pass.plan->address(id) : nullptr;
-        const auto found = pass.packed.inputs.find(v.name);
-        if (to && found != pass.packed.inputs.end()) std::memcpy(to, found->second.data, static_cast<size_t>(found->second.bytes()));
+        void* to = v.kind == Kind::input ? plan.address(id) : nullptr;
+        const auto found = packed.inputs.find(v.name);
+        if (to && found != packed.inputs.end()) std::memcpy(to, found->second.data, static_cast<size_t>(found->second.bytes()));
     }
+}
+
+// The batch as its data ranks see it: rows are dealt out near-evenly.
+Result<std::vector<Packed>> Engine::pack(const Batch& batch, const std::set<std::string>& outputs) const {
+    const int parts = ranks_->extent(MeshAxis::data);
+    if (parts == 1) {
+        DS_TRY(Packed whole, program_->pack(batch, outputs));
+        std::vector<Packed> list;
+        list.push_back(std::move(whole));
+        return list;
+    }
+    int64_t rows = -1;
+    bool even = true;
+    for (const auto& [name, tensor] : batch) {
+        const int dim = program_->row_dimension(name);
+        if (dim < 0 || static_cast<size_t>(dim) >= tensor.shape.size()) continue;
+        if (rows < 0) rows = tensor.shape[static_cast<size_t>(dim)];
+        even &= rows == tensor.shape[static_cast<size_t>(dim)];
+    }
+    if (rows < 0 || !even) {  // the packer knows what is wrong
+        DS_CHECK(program_->pack(batch, outputs).status());
+        return fail(Code::E_UNSUPPORTED, "parallel.data: no tensor of this batch has rows that {} data ranks could share", parts);
+    }
+    std::vector<Packed> list;
+    for (int d = 0; d < parts; ++d) {
+        const Interval mine = near_even(rows, d, parts);
+        list.emplace_back();
+        if (mine.size() == 0) continue;
+        Batch part;
+        for (const auto& [name, tensor] : batch) part[name] = slice(tensor, program_->row_dimension(name), mine.begin, mine.end);
+        DS_TRY(list.back(), program_->pack(part, outputs, mine.begin));
+    }
+    return list;
+}
+
+Result<Engine::Pass> Engine::pass_of(const Batch& batch, bool train) const {
+    Pass pass;
+    DS_TRY(pass.packed, pack(batch, train ? train_outputs_ : eval_outputs_));
+    pass.train = train;
+    for (const Packed& part : pass.packed) {
+        pass.rows += part.grid.empty() ? part.shape.rows : part.grid[0];
+        pass.labels += part.label_count;
+        pass.labelled |= part.labels;
+    }
+    if (!model_) pass.labels = 1;
+    set_keys(pass, [&](const Packed& part, const PlanKey&) { return key_of(part, pass.labelled, train); });
+    return pass;
+}
+
+void Engine::set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key) const {
+    pass.keys.resize(pass.packed.size());
+    for (size_t d = 0; d < pass.packed.size(); ++d) pass.keys[d] = key(pass.packed[d], pass.keys[d]);
 }
 
 Status Engine::run_forward(Pass& pass) {
-    DS_TRY(pass.plan, plan_for(pass.key));
-    const bool keeps = pass.key.train && !pass.key.seeds.empty();
-    Arena& arena = keeps ? train_arena_ : other_arena_;
-    if (keeps) {
-        DS_CHECK(params_->need_grads());
-        pending_.reset();
-    }
-    DS_CHECK(arena.reserve(static_cast<size_t>(pass.plan->arena_bytes())));
-    const Graph& graph = pass.plan->graph();
-    for (const ValueId id : graph.inputs)
-        if (graph.value(id).kind == Kind::shadow) DS_CHECK(params_->need_low(*params_->find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
-    pass.plan->place(arena.data(), [&](Kind kind, ValueId id) -> void* {
-        const Param& p = *params_->find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
-        return kind == Kind::param ? static_cast<void*>(params_->weight(p)) : kind == Kind::shadow ? params_->low(p) : params_->grad(p);
-    });
-    fill_inputs(pass);
-    const Runtime runtime{static_cast<uint64_t>(config_.seed), pass.draw};
-    return run_part(*pass.plan, Plan::Part::forward, runtime, pass.train);
+    const bool keeps = pass.key().train && !pass.key().seeds.empty();
+    if (keeps) pending_.reset();
+    pass.plans.assign(static_cast<size_t>(ranks_->size()), nullptr);
+    return ranks_->each([&](Rank& rank) { return run_forward(rank, pass); });
 }
 
-Status Engine::run_part(Plan& plan, Plan::Part part, const Runtime& runtime, bool train) {
-    const bool records = train && records_this_step();
-    if (dump_dir_.empty() && !records) return plan.run(part, runtime, *workers_, options_.cancel.get());
+Status Engine::run_forward(Rank& rank, Pass& pass) {
+    const auto part = static_cast<size_t>(rank.at(MeshAxis::data));
+    const Packed& packed = pass.packed[part];
+    if (packed.shape.rows == 0) return ok();
+    PlanKey key = pass.keys[part];
+    const bool keeps = key.train && !key.seeds.empty();
+    key.accumulate = keeps && rank.backwards > 0;
+    DS_TRY(Plan* plan, plan_for(rank, key));
+    Arena& arena = keeps ? rank.train_arena : rank.other_arena;
+    if (keeps) DS_CHECK(rank.params->need_grads());
+    DS_CHECK(arena.reserve(static_cast<size_t>(plan->arena_bytes())));
+    ParamStore& params = *rank.params;
+    const Graph& graph = plan->graph();
+    for (const ValueId id : graph.inputs)
+        if (graph.value(id).kind == Kind::shadow) DS_CHECK(params.need_low(*params.find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
+    plan->place(arena.data(), [&](Kind kind, ValueId id) -> void* {
+        const Param& p = *params.find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
+        return kind == Kind::param ? static_cast<void*>(params.weight(p)) : kind == Kind::shadow ? params.low(p) : params.grad(p);
+    });
+    fill_inputs(packed, *plan);
+    pass.plans[static_cast<size_t>(rank.index)] = plan;
+    return run_part(rank, *plan, Plan::Part::forward, pass.draw, pass.train);
+}
+
+Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train) {
+    const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->size() > 1 ? &rank.links : nullptr};
+    const bool records = train && rank.index == 0 && records_this_step();
+    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, options_.cancel.get());
     std::vector<Span> timeline;
     const double offset_us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - step_began_).count();
-    DS_CHECK(plan.run(part, runtime, *workers_, options_.cancel.get(), &timeline));
+    DS_CHECK(plan.run(part, runtime, rank.workers, options_.cancel.get(), &timeline));
     if (records) record_spans(plan, timeline, offset_us);
     if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";
@@ -120,26 +189,53 @@ Status Engine::run_part(Plan& plan, Plan::Part part, const Runtime& runtime, boo
     return write_file_atomically(std::filesystem::path(dump_dir_) / (plan.graph().name + (part == Plan::Part::forward ? ".forward" : ".backward") + ".timeline.txt"), text);
 }
 
+// The rank of a data rank whose plan has what is asked for: the last stage has the loss.
+const Rank* Engine::rank_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const {
+    for (const auto& rank : *ranks_) {
+        const Plan* plan = pass.plans[static_cast<size_t>(rank->index)];
+        if (plan && rank->at(MeshAxis::data) == data_rank && rank->at(MeshAxis::tensor) == 0 && rank->at(MeshAxis::sequence) == 0 && has(plan->graph())) return rank.get();
+    }
+    return nullptr;
+}
+
+// Of the loss of the whole batch, what the loss of one data rank's rows weighs.
+double Engine::share_of(const Pass& pass, int data_rank) const {
+    int64_t all = 0, parts = 0;
+    for (const Packed& part : pass.packed) {
+        all += part.part_weight;
+        parts += part.shape.rows > 0;
+    }
+    const Packed& mine = pass.packed[static_cast<size_t>(data_rank)];
+    if (mine.shape.rows == 0) return 0;
+    if (config_.loss_normalization == "ranks" || all == 0) return 1 / static_cast<double>(parts);
+    return static_cast<double>(mine.part_weight) / static_cast<double>(all);
+}
+
 Result<float> Engine::loss_of(const Pass& pass) const {
-    const Graph& graph = pass.plan->graph();
-    if (graph.loss == kNone) return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
-    float loss = 0;
-    convert(pass.plan->address(graph.loss), graph.type(graph.loss).dtype, &loss, DType::f32, 1);
-    return loss;
+    double sum = 0;
+    bool any = false;
+    for (int d = 0; d < static_cast<int>(pass.packed.size()); ++d) {
+        const Rank* rank = rank_with(pass, d, [](const Graph& graph) { return graph.loss != kNone; });
+        if (!rank) continue;
+        const Plan& plan = *pass.plans[static_cast<size_t>(rank->index)];
+        float loss = 0;
+        convert(plan.address(plan.graph().loss), plan.graph().type(plan.graph().loss).dtype, &loss, DType::f32, 1);
+        sum += share_of(pass, d) * loss;
+        any = true;
+    }
+    if (!any) return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
+    return static_cast<float>(sum);
 }
 
 Status Engine::forward(const Batch& batch, float* loss) {
     DS_CHECK(usable());
-    Pass pass;
-    DS_TRY(pass.packed, program_->pack(batch, train_outputs_));
-    if (loss && !pass.packed.labels) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: the batch has no labels, so there is no loss; pass NULL for it or add labels");
-    pass.train = true;
-    pass.key = key_of(pass.packed, true);
+    DS_TRY(Pass pass, pass_of(batch, true));
+    if (loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: the batch has no labels, so there is no loss; pass NULL for it or add labels");
     pass.draw = draws_;
     DS_CHECK(run_forward(pass));
     ++draws_;
     backward_done_ = false;
-    if (pass.plan->graph().loss != kNone) {
+    if (pass.labelled && pass.key().seeds.count("loss")) {
         DS_TRY(const float value, loss_of(pass));
         put_metric("loss", value);
         if (loss) *loss = value;
@@ -151,10 +247,8 @@ Status Engine::forward(const Batch& batch, float* loss) {
 
 Status Engine::eval(const Batch& batch, float* loss) {
     DS_CHECK(usable());
-    Pass pass;
-    DS_TRY(pass.packed, program_->pack(batch, eval_outputs_));
-    if (loss && !pass.packed.labels) return fail(Code::E_INVALID_ARGUMENT, "ds_eval: the batch has no labels, so there is no loss; pass NULL for it or add labels");
-    pass.key = key_of(pass.packed, false);
+    DS_TRY(Pass pass, pass_of(batch, false));
+    if (loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_eval: the batch has no labels, so there is no loss; pass NULL for it or add labels");
     DS_CHECK(run_forward(pass));
     if (loss) {
         DS_TRY(*loss, loss_of(pass));
@@ -163,25 +257,32 @@ Status Engine::eval(const Batch& batch, float* loss) {
     return ok();
 }
 
-double Engine::seed_value(const Packed& packed) const {
+double Engine::seed_value(const Pass& pass) const {
     const double scale = scaler_ ? scaler_->scale() : 1;
     if (config_.loss_normalization != "batch") return scale;
     // Micro-batches weigh by their labels, relative to the first of the step so that the numbers stay as large as those of a mean.
-    const double first = static_cast<double>(micro_in_step_ ? first_labels_ : packed.label_count);
-    return scale * (first > 0 ? static_cast<double>(packed.label_count) / first : static_cast<double>(packed.label_count));
+    const double first = static_cast<double>(micro_in_step_ ? first_labels_ : pass.labels);
+    return scale * (first > 0 ? static_cast<double>(pass.labels) / first : static_cast<double>(pass.labels));
 }
 
-Status Engine::write_seed(const Plan& plan, const std::string& name, const HostTensor& value) {
-    const ValueId id = plan.graph().find(name + ".grad");
-    if (id == kNone) return fail(Code::E_INTERNAL, "the plan has no gradient operand for {}", name);
-    if (void* to = plan.address(id)) std::memcpy(to, value.data, static_cast<size_t>(value.bytes()));
-    return ok();
-}
-
-Status Engine::run_backward(const std::map<std::string, HostTensor>& seeds, int64_t weight) {
-    for (const auto& [name, value] : seeds) DS_CHECK(write_seed(*pending_->plan, name, value));
-    const Runtime runtime{static_cast<uint64_t>(config_.seed), pending_->draw};
-    if (Status status = run_part(*pending_->plan, Plan::Part::backward, runtime, true); !status.ok()) {
+Status Engine::run_backward(int64_t weight, const std::function<Result<HostTensor>(const Plan&, int, const std::string&)>& seed) {
+    const Pass& pass = *pending_;
+    for (const auto& rank : *ranks_)
+        for (const std::string& name : pass.key().seeds) {
+            const Plan* plan = pass.plans[static_cast<size_t>(rank->index)];
+            const ValueId id = plan ? plan->graph().find(name + ".grad") : kNone;
+            if (id == kNone) continue;  // another stage's
+            DS_TRY(const HostTensor value, seed(*plan, rank->at(MeshAxis::data), name));
+            if (void* to = plan->address(id)) std::memcpy(to, value.data, static_cast<size_t>(value.bytes()));
+        }
+    Status status = ranks_->each([&](Rank& rank) -> Status {
+        Plan* plan = pass.plans[static_cast<size_t>(rank.index)];
+        if (!plan) return ok();
+        DS_CHECK(run_part(rank, *plan, Plan::Part::backward, pass.draw, true));
+        ++rank.backwards;
+        return ok();
+    });
+    if (!status.ok()) {
         clear_gradients();  // some of them were added to, others not
         pending_.reset();
         return status;
@@ -190,11 +291,13 @@ Status Engine::run_backward(const std::map<std::string, HostTensor>& seeds, int6
     labels_in_step_ += weight;
     ++micro_in_step_;
     ++micro_steps_;
-    samples_in_step_ += pending_->packed.grid.empty() ? pending_->packed.shape.rows : pending_->packed.grid[0];
-    tokens_in_step_ += pending_->packed.tokens;
-    total_tokens_ += pending_->packed.tokens;
-    if (pending_->plan->graph().loss != kNone) {
-        DS_TRY(const float loss, loss_of(*pending_));
+    samples_in_step_ += pass.rows;
+    for (const Packed& part : pass.packed) {
+        tokens_in_step_ += part.tokens;
+        total_tokens_ += part.tokens;
+    }
+    if (pass.labelled && pass.key().seeds.count("loss")) {
+        DS_TRY(const float loss, loss_of(pass));
         const double loss_weight = config_.loss_normalization == "batch" ? static_cast<double>(weight) : 1;
         step_loss_sum_ += loss * loss_weight;
         step_loss_weight_ += loss_weight;
@@ -212,18 +315,20 @@ Status Engine::backward() {
     if (!pending_) return fail(Code::E_STATE, "ds_backward: {}; call ds_forward first", no_forward());
     if (micro_in_step_ >= config_.batch.accumulation)
         return fail(Code::E_STATE, "ds_backward: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", micro_in_step_);
-    if (!pending_->packed.labels) return fail(Code::E_STATE, "ds_backward: the last forward had no labels and so no loss; add labels, or call ds_backward_from with gradients of outputs");
+    if (!pending_->labelled) return fail(Code::E_STATE, "ds_backward: the last forward had no labels and so no loss; add labels, or call ds_backward_from with gradients of outputs");
     const std::set<std::string> seeds{"loss"};
-    if (pending_->key.seeds != seeds || pending_->key.accumulate != (micro_in_step_ > 0)) {
+    if (pending_->key().seeds != seeds) {
         seeds_ = seeds;
         Pass again = std::move(*pending_);
-        again.key = key_of(again.packed, true);
+        set_keys(again, [&](const Packed& part, const PlanKey&) { return key_of(part, again.labelled, true); });
         DS_CHECK(run_forward(again));
         pending_ = std::move(again);
     }
-    const auto seed = static_cast<float>(seed_value(pending_->packed));
-    const int64_t weight = pending_->packed.label_count;
-    return run_backward({{"loss", HostTensor::of<float>(DType::f32, {}, std::span(&seed, 1))}}, weight);
+    const double seed = seed_value(*pending_);
+    return run_backward(pending_->labels, [&](const Plan&, int data_rank, const std::string&) -> Result<HostTensor> {
+        const auto mine = static_cast<float>(seed * share_of(*pending_, data_rank));
+        return HostTensor::of<float>(DType::f32, {}, std::span(&mine, 1));
+    });
 }
 
 Status Engine::backward_from(const Batch& gradients) {
@@ -235,16 +340,15 @@ Status Engine::backward_from(const Batch& gradients) {
     std::set<std::string> names;
     const auto known = program_->outputs();
     for (const auto& [name, tensor] : gradients) {
-        if (name == "loss" && !pending_->packed.labels) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the last forward had no labels, so \"loss\" has no weight");
+        if (name == "loss" && !pending_->labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the last forward had no labels, so \"loss\" has no weight");
         if (name != "loss" && std::find(known.begin(), known.end(), name) == known.end())
             return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: there is no output {}; there are {} and loss", name, fmt::join(known, ", "));
         names.insert(name);
     }
-    if (pending_->key.seeds != names || pending_->key.accumulate != (micro_in_step_ > 0)) {
+    if (pending_->key().seeds != names) {
         const auto before = std::exchange(seeds_, names);
         Pass again = *pending_;
-        again.key = key_of(again.packed, true);
-        again.key.accumulate = micro_in_step_ > 0;
+        set_keys(again, [&](const Packed& part, const PlanKey&) { return key_of(part, again.labelled, true); });
         if (Status status = run_forward(again); !status.ok()) {
             seeds_ = before;
             return status;
@@ -252,23 +356,35 @@ Status Engine::backward_from(const Batch& gradients) {
         pending_ = std::move(again);
     }
     const double scale = scaler_ ? scaler_->scale() : 1;
-    std::map<std::string, HostTensor> seeds;
-    for (const auto& [name, tensor] : gradients) {
-        const ValueId operand = pending_->plan->graph().find(name + ".grad");
+    // A loss of the host's own counts like any other micro-batch of the step.
+    return run_backward(std::max<int64_t>(micro_in_step_ ? first_labels_ : 1, 1), [&](const Plan& plan, int data_rank, const std::string& name) -> Result<HostTensor> {
+        const HostTensor& given = gradients.at(name);
         HostTensor seed;
+        double factor = scale;
         if (name == "loss") {
-            if (tensor.count() != 1) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the weight of \"loss\" must be one number, but is {}", tensor.shape);
-            seed = tensor.to(DType::f32).clone();
+            if (given.count() != 1) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the weight of \"loss\" must be one number, but is {}", given.shape);
+            seed = given.to(DType::f32).clone();
+            factor *= share_of(*pending_, data_rank);
         } else {
-            auto packed = program_->pack_gradient(name, pending_->packed, tensor, pending_->plan->graph().type(operand).shape);
+            DS_TRY(const HostTensor mine, rows_of(*pending_, data_rank, name, given));
+            auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, plan.graph().type(plan.graph().find(name + ".grad")).shape);
             if (!packed.ok()) return std::move(std::move(packed).status()).within("ds_backward_from");
             seed = packed->clone();
         }
-        for (float& x : seed.as<float>()) x = static_cast<float>(x * scale);
-        seeds[name] = std::move(seed);
-    }
-    // A loss of the host's own counts like any other micro-batch of the step.
-    return run_backward(seeds, std::max<int64_t>(micro_in_step_ ? first_labels_ : 1, 1));
+        for (float& x : seed.as<float>()) x = static_cast<float>(x * factor);
+        return seed;
+    });
+}
+
+// Of an output's gradient, the rows that one data rank has.
+Result<HostTensor> Engine::rows_of(const Pass& pass, int data_rank, const std::string& output, const HostTensor& whole) const {
+    if (pass.packed.size() == 1) return whole;
+    const int dim = program_->row_dimension_of_output(output);
+    if (dim < 0) return fail(Code::E_UNSUPPORTED, "{}: has no dimension of rows, which parallel.data deals out", output);
+    if (static_cast<size_t>(dim) >= whole.shape.size() || whole.shape[static_cast<size_t>(dim)] != pass.rows)
+        return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have {} rows as the output, but is {}", output, pass.rows, whole.shape);
+    const Interval mine = near_even(pass.rows, data_rank, static_cast<int64_t>(pass.packed.size()));
+    return slice(whole, dim, mine.begin, mine.end);
 }
 
 Result<HostTensor> Engine::output(std::string_view name_view) {
@@ -282,21 +398,38 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
             if (output == name) return id;
         return kNone;
     };
+    const auto has_it = [&](const Graph& graph) { return find(graph) != kNone; };
     // A pass that did not compute this output runs once more, with the same random numbers; the next one will compute it at once.
-    if (find(last_->plan->graph()) == kNone) {
+    if (!rank_with(*last_, first_part(*last_), has_it)) {
         (last_->train ? train_outputs_ : eval_outputs_).insert(name);
         Pass again = *last_;
-        again.key.seeds.clear();
-        again.key.accumulate = false;
-        again.key.outputs.insert(name);
+        set_keys(again, [&](const Packed&, PlanKey key) {
+            key.seeds.clear();
+            key.outputs.insert(name);
+            return key;
+        });
         DS_CHECK(run_forward(again));
         last_ = std::move(again);
     }
-    const Graph& graph = last_->plan->graph();
-    const ValueId id = find(graph);
-    HostTensor value = HostTensor::zeros(DType::f32, graph.type(id).shape);
-    convert(last_->plan->address(id), graph.type(id).dtype, value.data, DType::f32, value.count());
-    return program_->unpack(name, last_->packed, std::move(value));
+    std::vector<HostTensor> parts;
+    for (int d = 0; d < static_cast<int>(last_->packed.size()); ++d) {
+        const Rank* rank = rank_with(*last_, d, has_it);
+        if (!rank) continue;
+        const Plan& plan = *last_->plans[static_cast<size_t>(rank->index)];
+        const ValueId id = find(plan.graph());
+        HostTensor value = HostTensor::zeros(DType::f32, plan.graph().type(id).shape);
+        convert(plan.address(id), plan.graph().type(id).dtype, value.data, DType::f32, value.count());
+        parts.push_back(program_->unpack(name, last_->packed[static_cast<size_t>(d)], std::move(value)));
+    }
+    const int dim = program_->row_dimension_of_output(name);
+    if (parts.size() > 1 && dim < 0) return fail(Code::E_UNSUPPORTED, "{}: has no dimension of rows, which parallel.data deals out", name);
+    return concat(parts, std::max(dim, 0));
+}
+
+int Engine::first_part(const Pass& pass) {
+    for (size_t d = 0; d < pass.packed.size(); ++d)
+        if (pass.packed[d].shape.rows > 0) return static_cast<int>(d);
+    return 0;
 }
 
 }  // namespace ds

@@ -17,7 +17,8 @@
 #include "data/data.h"
 #include "engine/params.h"
 #include "engine/program.h"
-#include "exec/plan.h"
+#include "engine/rank.h"
+#include "engine/whole_params.h"
 #include "lr/loss_scale.h"
 #include "lr/schedule.h"
 #include "passes/pass.h"
@@ -77,56 +78,71 @@ public:
 private:
     friend Result<std::string> plan_report(std::optional<std::string_view> config, const HostOptions& options);
 
-    struct PlanKey {
-        StreamShape shape;
-        bool train = false, accumulate = false;
-        std::set<std::string> outputs, seeds;
-        auto operator<=>(const PlanKey&) const = default;
-    };
     // The last pass over a batch: what outputs are read from, and what a backward belongs to.
     struct Pass {
-        Packed packed;
-        Plan* plan = nullptr;
-        PlanKey key;
-        uint64_t draw = 0;   // Runtime::step of its random numbers
+        std::vector<Packed> packed;  // of each data rank; one without rows runs nothing
+        std::vector<PlanKey> keys;   // likewise
+        std::vector<Plan*> plans;    // of each rank; null where nothing runs
+        int64_t rows = 0, labels = 0;
+        bool labelled = false;
+        uint64_t draw = 0;           // Runtime::step of its random numbers
         bool train = false;
+
+        const PlanKey& key() const { return keys.front(); }
     };
 
     static Result<std::shared_ptr<Engine>> prepare(std::optional<std::string_view> config, const HostOptions& options);  // all but weights
     Status make_the_program();
     Status load_weights();
-    void initialise(const std::vector<Param*>& fresh);
     Status make_optimizer_parts();
 
-    Result<Plan*> plan_for(const PlanKey& key);
+    Result<Plan*> plan_for(Rank& rank, const PlanKey& key);
+    Result<Graph> graph_of(const Rank& rank, const PlanKey& key) const;
+    Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs) const;
     Status usable() const;
     const char* no_forward() const { return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from"; }
+    Result<Pass> pass_of(const Batch& batch, bool train) const;
+    void set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key_of) const;
     Status run_forward(Pass& pass);
-    Status run_part(Plan& plan, Plan::Part part, const Runtime& runtime, bool train);
+    Status run_forward(Rank& rank, Pass& pass);
+    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train);
     bool records_this_step() const;
     void record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us);
     void record_point(double loss, double lr);
     Json save_curve() const;
     void restore_curve(const Json& saved);
     std::vector<MemoryBlock> memory_blocks(const Plan& plan) const;
-    Status run_backward(const std::map<std::string, HostTensor>& seeds, int64_t weight);
+    // seed: the gradient of each output that a data rank starts from.
+    Status run_backward(int64_t weight, const std::function<Result<HostTensor>(const Plan&, int data_rank, const std::string& name)>& seed);
     Result<float> loss_of(const Pass& pass) const;
-    PlanKey key_of(const Packed& packed, bool train) const;
-    Status write_seed(const Plan& plan, const std::string& name, const HostTensor& value);
-    void fill_inputs(const Pass& pass);
+    const Rank* rank_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const;
+    PlanKey key_of(const Packed& packed, bool labelled, bool train) const;
+    static void fill_inputs(const Packed& packed, const Plan& plan);
     void dump(const Plan& plan);
 
     double final_factor() const;         // what accumulated gradients are multiplied with: unscaling and normalisation
-    void normalise_gradients();
-    double gradient_norm(double factor);
+    Status normalise_gradients();
+    Status reduce_gradients();           // sums what data ranks hold
+    Status reduce_gradients(Rank& rank);
+    Result<double> gradient_norm(double factor);
     Status update(double factor, double clip_value);
-    Status update_by_host(double factor, double clip_value);
+    Status update(Rank& rank, double factor, double clip_value);
+    Status update_by_host(Rank& rank, double factor, double clip_value);
+    Status gather_weights(Rank& rank);
     void finish_step(bool skipped);
     void clear_gradients();
     Hyper hyper_of(size_t group, double factor, double clip_value) const;
     void publish();
     void put_metric(const std::string& name, double value);
-    double seed_value(const Packed& packed) const;
+    double seed_value(const Pass& pass) const;
+    Result<HostTensor> rows_of(const Pass& pass, int data_rank, const std::string& output, const HostTensor& whole) const;
+    static int first_part(const Pass& pass);  // the first data rank that has rows
+    double share_of(const Pass& pass, int data_rank) const;
+    bool updates_are_dealt_out() const { return config_.zero_stage > 0 && ranks_->extent(MeshAxis::data) > 1; }
+    Status make_ranks();
+    PlanKey smallest_key() const;
+    void initialise(const Param& p);
+    void fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill);
     bool weights_come_from_a_folder() const;
     Status load_folder(const std::string& folder, const std::string& prefix, const std::string& base_prefix);
     void write_label_names(Json& config) const;
@@ -139,9 +155,10 @@ private:
     std::string model_folder_;
     std::unique_ptr<Program> program_;
     std::shared_ptr<const Model> model_;
-    std::unique_ptr<ParamStore> params_;
+    std::unique_ptr<ParamStore> params_;   // definitions; memory is the ranks'
     std::vector<ParamInfo> infos_;
-    std::unique_ptr<Workers> workers_;
+    std::unique_ptr<Ranks> ranks_;
+    std::unique_ptr<WholeParams> whole_;
     Backend backend_ = Backend::cpu;
     std::unique_ptr<Schedule> schedule_;
     std::unique_ptr<LossScaler> scaler_;
@@ -150,8 +167,6 @@ private:
     std::string dump_dir_;
     Json client_state_, pending_data_;     // of a loaded checkpoint; the cursor waits for its data
 
-    std::map<PlanKey, std::unique_ptr<Plan>> plans_;
-    Arena train_arena_, other_arena_;      // a pending forward survives evaluation
     std::set<std::string> train_outputs_, eval_outputs_;  // what hosts asked for before will be built at once next time
     std::set<std::string> seeds_{"loss"};
 
@@ -162,6 +177,7 @@ private:
     int64_t micro_in_step_ = 0;            // backwards since the last update
     int64_t labels_in_step_ = 0, first_labels_ = 0;
     int64_t partial_ = 0;                  // micro-batches of a step that the data ended early; 0: a whole one
+    bool reduced_ = false;                 // gradient buffers hold sums over data ranks
     bool normalised_ = false;              // the host read or replaced gradients at the boundary: they are final values now
     uint64_t draws_ = 0;                   // training forwards so far
     int64_t global_steps_ = 0, skipped_steps_ = 0, micro_steps_ = 0, global_samples_ = 0, samples_in_step_ = 0, updates_ = 0;

@@ -27,9 +27,40 @@ Result<Json> options_of(std::string_view text, const char* call, std::initialize
 
 std::string state_name(const Param& p, const StateDef& def) { return p.name + "/" + std::string(def.name); }
 
-Status read_into(const TensorView* view, const Param& p, const Shape& shape, float* to, const std::string& name) {
-    if (view->shape != shape) return fail(Code::E_CORRUPT, "checkpoint: tensor {} is {}, but this model's {} has {}", name, view->shape, p.name, shape);
-    convert(view->data.data(), view->dtype, to, DType::f32, elements(shape));
+HostTensor f32_of(const TensorView& view) {
+    HostTensor t = HostTensor::zeros(DType::f32, view.shape);
+    convert(view.data.data(), view.dtype, t.data, DType::f32, t.count());
+    return t;
+}
+
+// Memory as it lies, or gathered from the ranks when it is written.
+NamedTensor tensor_of(const WholeParams& whole, const Param& p, Field field, std::string name, Shape shape) {
+    NamedTensor tensor{std::move(name), DType::f32, std::move(shape), whole.in_place(p, field), {}};
+    if (!tensor.data)
+        tensor.source = [&whole, &p, field](const ChunkWriter& write) {
+            std::vector<float> all(static_cast<size_t>(WholeParams::count(p, field)));
+            whole.read(p, field, all.data());
+            return write(std::as_bytes(std::span(all)));
+        };
+    return tensor;
+}
+
+Status write_as(const WholeParams& whole, const Param& p, DType dtype, const ChunkWriter& write) {
+    constexpr int64_t chunk = 1 << 20;
+    const int64_t n = elements(p.shape);
+    std::vector<float> gathered;
+    const float* weight = whole.in_place(p, {Field::weight});
+    if (!weight) {
+        gathered.resize(static_cast<size_t>(n));
+        whole.read(p, {Field::weight}, gathered.data());
+        weight = gathered.data();
+    }
+    std::vector<std::byte> buffer(static_cast<size_t>(chunk * size_of(dtype)));
+    for (int64_t at = 0; at < n; at += chunk) {
+        const int64_t count = std::min(chunk, n - at);
+        convert(weight + at, DType::f32, buffer.data(), dtype, count);
+        DS_CHECK(write({buffer.data(), static_cast<size_t>(count * size_of(dtype))}));
+    }
     return ok();
 }
 
@@ -44,11 +75,11 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     const bool weights_only = options.value("weights_only", false);
     CheckpointFiles files;
     auto& weights = files[kWeights];
-    for (const Param& p : params_->all()) weights.push_back({p.name, DType::f32, p.shape, params_->weight(p), {}});
-    if (!weights_only && params_->has_state()) {
+    for (const Param& p : params_->all()) weights.push_back(tensor_of(*whole_, p, {Field::weight}, p.name, p.shape));
+    if (!weights_only && (*ranks_)[0].params->has_state()) {
         auto& state = files[kOptimizer];
         for (const Param& p : params_->all())
-            for (size_t i = 0; i < p.state_defs.size(); ++i) state.push_back({state_name(p, p.state_defs[i]), DType::f32, p.state_defs[i].shape, p.state[i], {}});
+            for (size_t i = 0; i < p.state_defs.size(); ++i) state.push_back(tensor_of(*whole_, p, {Field::state, i}, state_name(p, p.state_defs[i]), p.state_defs[i].shape));
     }
     Json state = {{"engine_format", kFormat}, {"client_state", options.value("client_state", Json())}, {"weights_only", weights_only}};
     if (!weights_only) {
@@ -93,18 +124,18 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
     if (!weights_only && state.contains("loss_scale") && scaler_) DS_CHECK(scaler_->restore(state["loss_scale"]));
     if (const auto data = data_.lock(); data && !weights_only && state.contains("data")) DS_CHECK(data->restore(state["data"]));
 
-    if (moments) DS_CHECK(params_->need_state());
-    for (Param& p : params_->all()) {
+    const bool fresh = !moments && !weights_only && (*ranks_)[0].params->has_state();
+    if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
+    for (const Param& p : params_->all()) {
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
-        DS_CHECK(read_into(view, p, p.shape, params_->weight(p), p.name));
-        params_->refresh_low(p);
+        whole_->write(p, {Field::weight}, f32_of(*view).as<float>().data());
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
-            const StateDef& def = p.state_defs[i];
             if (moments) {
-                DS_TRY(const TensorView* moment, checkpoint.tensor(kOptimizer, state_name(p, def)));
-                DS_CHECK(read_into(moment, p, def.shape, p.state[i], state_name(p, def)));
-            } else if (!weights_only && params_->has_state()) {
-                std::fill(p.state[i], p.state[i] + elements(def.shape), def.initial);
+                DS_TRY(const TensorView* moment, checkpoint.tensor(kOptimizer, state_name(p, p.state_defs[i])));
+                whole_->write(p, {Field::state, i}, f32_of(*moment).as<float>().data());
+            } else if (fresh) {
+                const std::vector<float> initial(static_cast<size_t>(WholeParams::count(p, {Field::state, i})), p.state_defs[i].initial);
+                whole_->write(p, {Field::state, i}, initial.data());
             }
         }
     }
@@ -157,19 +188,12 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
     if (error) return fail(Code::E_IO, "ds_export: {}: cannot create the folder: {}", dir.string(), error.message());
     std::vector<NamedTensor> tensors;
     for (const Param& p : params_->all()) {
-        NamedTensor tensor{p.name, dtype, p.shape, nullptr, {}};
-        const float* weight = params_->weight(p);
-        if (dtype == DType::f32) tensor.data = weight;
-        else tensor.source = [weight, dtype, n = p.count](const ChunkWriter& write) -> Status {
-            constexpr int64_t chunk = 1 << 20;
-            std::vector<std::byte> buffer(static_cast<size_t>(chunk * size_of(dtype)));
-            for (int64_t at = 0; at < n; at += chunk) {
-                const int64_t count = std::min(chunk, n - at);
-                convert(weight + at, DType::f32, buffer.data(), dtype, count);
-                DS_CHECK(write({buffer.data(), static_cast<size_t>(count * size_of(dtype))}));
-            }
-            return ok();
-        };
+        NamedTensor tensor = tensor_of(*whole_, p, {Field::weight}, p.name, p.shape);
+        if (dtype != DType::f32) {
+            tensor.dtype = dtype;
+            tensor.data = nullptr;
+            tensor.source = [this, &p, dtype](const ChunkWriter& write) { return write_as(*whole_, p, dtype, write); };
+        }
         tensors.push_back(std::move(tensor));
     }
     DS_CHECK(write_weights(dir, tensors, options.value("max_shard_bytes", int64_t{5} << 30)));

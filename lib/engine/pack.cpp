@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <numeric>
 
 namespace ds {
 namespace {
@@ -11,8 +12,8 @@ constexpr int64_t kIgnore = -100;
 // One batch on its way into a stream.
 class Packer {
 public:
-    Packer(const Model& model, const Batch& batch, const std::set<std::string>& outputs, bool whole)
-        : model_(model), batch_(batch), outputs_(outputs), whole_(whole || model.task == Task::question_answering) {}
+    Packer(const Model& model, const Batch& batch, const std::set<std::string>& outputs, bool whole, int64_t first_row)
+        : model_(model), batch_(batch), outputs_(outputs), whole_(whole || model.task == Task::question_answering), first_row_(first_row) {}
 
     Result<Packed> run() {
         DS_CHECK(read());
@@ -20,6 +21,7 @@ public:
         choose();
         stream();
         label_rows();
+        out_.part_weight = out_.label_count;
         return std::move(out_);
     }
 
@@ -166,7 +168,7 @@ private:
             for (; static_cast<int64_t>(at) / length_ > row; ++row) segments.push_back(static_cast<int32_t>(i));
             if (static_cast<int64_t>(at) % length_ == 0) first.push_back(static_cast<int32_t>(i));
             ids[i] = ids_[at];
-            places[i] = static_cast<int32_t>(at);
+            places[i] = static_cast<int32_t>(first_row_ * length_ + static_cast<int64_t>(at));
             positions[i] = positions_[at];
             types[i] = types_[at];
             key_mask[i] = mask_[at];
@@ -177,6 +179,9 @@ private:
         put("positions", positions, {out_.shape.tokens});
         put("types", types, {out_.shape.tokens});
         put("segments", segments, {rows_ + 1});
+        std::vector<int32_t> row_places(static_cast<size_t>(rows_));
+        std::iota(row_places.begin(), row_places.end(), static_cast<int32_t>(first_row_));
+        put("row_places", row_places, {rows_});
         if (needs_first()) put("first", first, {rows_});
         out_.inputs["key_mask"] = HostTensor::of<uint8_t>(DType::u8, {out_.shape.tokens}, key_mask);
     }
@@ -200,6 +205,10 @@ private:
         out_.shape.labelled = few;
         rows.resize(static_cast<size_t>(few), -1);
         labels.resize(static_cast<size_t>(few), static_cast<int32_t>(kIgnore));
+        std::vector<int32_t> places(rows.size(), 0);
+        for (size_t i = 0; i < rows.size(); ++i)
+            if (rows[i] >= 0) places[i] = static_cast<int32_t>(first_row_ * length_) + out_.places[static_cast<size_t>(rows[i])];
+        put("label_places", places, {few});
         put("label_rows", rows, {few});
         put("labels", labels, {few});
     }
@@ -208,6 +217,7 @@ private:
     const Batch& batch_;
     const std::set<std::string>& outputs_;
     const bool whole_;
+    const int64_t first_row_;
     int64_t rows_ = 0, length_ = 0;
     Shape grid_;
     std::vector<int32_t> ids_, types_, positions_, targets_;
@@ -222,8 +232,8 @@ int64_t bucket(int64_t tokens) {
     return (tokens + grain - 1) / grain * grain;
 }
 
-Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, bool whole) {
-    return Packer(model, batch, outputs, whole).run();
+Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, bool whole, int64_t first_row) {
+    return Packer(model, batch, outputs, whole, first_row).run();
 }
 
 }  // namespace ds

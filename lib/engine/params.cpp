@@ -10,6 +10,7 @@ namespace ds {
 namespace {
 
 constexpr int64_t kAlignElements = 32;  // 64 bytes even in the low-precision copy
+int64_t align_up(int64_t n) { return (n + kAlignElements - 1) / kAlignElements * kAlignElements; }
 
 // Muon is for hidden matrices; embeddings, heads and vectors get its inner Adam (Jordan 2024, and DeepSpeed's examples).
 bool hidden_matrix(const std::string& name, const Shape& shape) {
@@ -52,7 +53,6 @@ Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const
     } else {
         store->groups_.resize(config.param_groups.size() + 1);
     }
-    if (custom) store->custom_floats_ = custom->floats_per_element;
     std::map<std::pair<size_t, std::string>, int64_t> matches;  // of each pattern
     for (size_t g = 0; g < config.param_groups.size(); ++g)
         for (const std::string& pattern : config.param_groups[g].match) matches[{g, pattern}] = 0;
@@ -60,9 +60,6 @@ Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const
         const Value& v = graph.value(id);
         if (v.kind != Kind::param) continue;
         Param p{.name = v.name, .shape = v.type.shape, .trainable = v.trainable, .init = v.init, .group = config.param_groups.size()};
-        p.count = elements(p.shape);
-        p.offset = store->total_;
-        store->total_ += (p.count + kAlignElements - 1) / kAlignElements * kAlignElements;
         bool taken = false;
         for (size_t g = 0; g < config.param_groups.size(); ++g)
             for (const std::string& pattern : config.param_groups[g].match)
@@ -76,18 +73,60 @@ Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const
             if (group.frozen) p.trainable = false;
             p.traits.use_muon = group.settings.value("use_muon", p.traits.use_muon);
         }
-        if (p.trainable && custom) p.state_defs = {{"state", Moment::none, {p.count * custom->floats_per_element}}};
+        if (p.trainable && custom) p.state_defs = {{"state", Moment::none, {elements(p.shape) * custom->floats_per_element}}};
         else if (p.trainable && trains) p.state_defs = store->groups_[p.group].optimizer->states(p.traits);
-        store->index_[p.name] = store->params_.size();
-        store->params_.push_back(std::move(p));
+        p.elementwise = !custom && (!trains || store->groups_[p.group].optimizer->elementwise(p.traits));
+        store->append(std::move(p), v.type.shape);
     }
     for (const auto& [pattern, count] : matches)
         if (count == 0)
             return fail(Code::E_CONFIG, "config: param_groups[{}].match: no parameter of the model matches {}; its names are like {}", pattern.first, pattern.second,
                         store->params_.empty() ? "none" : store->params_.back().name);
-    DS_CHECK(store->weights_.reserve(static_cast<size_t>(store->total_) * 4));
     return store;
 }
+
+void ParamStore::append(Param p, const Shape& held) {
+    p.count = elements(held);
+    p.own = {0, p.count};
+    p.offset = total_;
+    total_ += align_up(p.count);
+    index_[p.name] = params_.size();
+    params_.push_back(std::move(p));
+}
+
+std::unique_ptr<ParamStore> ParamStore::local(const Graph& graph) const {
+    auto store = std::make_unique<ParamStore>();
+    for (const ValueId id : graph.inputs) {
+        const Value& v = graph.value(id);
+        if (v.kind != Kind::param) continue;
+        Param p = params_[index_.find(v.name)->second];
+        p.cut = v.cut;
+        store->append(std::move(p), v.type.shape);
+    }
+    return store;
+}
+
+std::vector<Interval> ParamStore::partition(int ranks) const {
+    std::vector<int64_t> ends;
+    for (int r = 1; r <= ranks; ++r) {
+        int64_t end = r == ranks ? total_ : total_ * r / ranks / kAlignElements * kAlignElements;
+        for (const Param& p : params_)
+            if (!p.elementwise && p.offset < end && end < p.offset + p.count) end = end - p.offset < p.count / 2 ? p.offset : p.offset + align_up(p.count);
+        ends.push_back(std::max(end, ends.empty() ? 0 : ends.back()));
+    }
+    std::vector<Interval> parts;
+    for (size_t r = 0; r < ends.size(); ++r) parts.push_back({r ? ends[r - 1] : 0, ends[r]});
+    return parts;
+}
+
+void ParamStore::own(Interval elements) {
+    for (Param& p : params_) {
+        p.own.begin = std::clamp<int64_t>(elements.begin - p.offset, 0, p.count);
+        p.own.end = std::clamp<int64_t>(elements.end - p.offset, p.own.begin, p.count);
+    }
+}
+
+Status ParamStore::need_weights() { return weights_.reserve(static_cast<size_t>(total_) * 4); }
 
 Param* ParamStore::find(std::string_view name) {
     const auto found = index_.find(name);
@@ -98,17 +137,16 @@ Status ParamStore::need_grads() { return grads_.reserve(static_cast<size_t>(tota
 
 Status ParamStore::need_state() {
     if (has_state()) return ok();
-    const auto padded = [](const StateDef& def) { return (elements(def.shape) + kAlignElements - 1) / kAlignElements * kAlignElements; };
     int64_t floats = 0;
     for (const Param& p : params_)
-        for (const StateDef& def : p.state_defs) floats += padded(def);
+        for (size_t i = 0; i < p.state_defs.size(); ++i) floats += align_up(state_count(p, i));
     DS_CHECK(states_.reserve(static_cast<size_t>(floats) * 4 + 64));
     auto* at = reinterpret_cast<float*>(states_.data());
     for (Param& p : params_)
-        for (const StateDef& def : p.state_defs) {
+        for (size_t i = 0; i < p.state_defs.size(); ++i) {
             p.state.push_back(at);
-            if (def.initial != 0) std::fill(at, at + elements(def.shape), def.initial);
-            at += padded(def);
+            if (p.state_defs[i].initial != 0) std::fill(at, at + state_count(p, i), p.state_defs[i].initial);
+            at += align_up(state_count(p, i));
         }
     return ok();
 }
@@ -126,13 +164,12 @@ void ParamStore::refresh_low(const Param& p) {
     if (p.low_type) convert(weight(p), DType::f32, low(p), *p.low_type, p.count);
 }
 
-void ParamStore::initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end) {
+void initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end, float* w) {
     uint64_t salt = 0xcbf29ce484222325u;  // FNV-1a of the name: each parameter draws its own numbers, wherever it lies
     for (const char c : p.name) salt = (salt ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
     const Runtime runtime{seed, 0};
     const auto scale = static_cast<float>(p.init.scale);
-    float* w = weight(p);
-    if (p.init.type <= Init::Type::ones) return std::fill(w + begin, w + end, p.init.type == Init::Type::ones ? 1.0f : 0.0f);
+    if (p.init.type <= Init::Type::ones) return std::fill(w, w + (end - begin), p.init.type == Init::Type::ones ? 1.0f : 0.0f);
     for (int64_t at = begin; at < end; at += 4) {
         float draws[4];
         uniform_block(runtime, salt, static_cast<uint64_t>(at / 4), draws);
@@ -145,7 +182,7 @@ void ParamStore::initialise(const Param& p, uint64_t seed, int64_t begin, int64_
                 draws[i + 1] = radius * std::sin(angle);
             }
         }
-        std::copy_n(draws, std::min<int64_t>(4, end - at), w + at);
+        std::copy_n(draws, std::min<int64_t>(4, end - at), w + (at - begin));
     }
 }
 

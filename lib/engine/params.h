@@ -1,4 +1,5 @@
-// The parameters of an engine: master weights, gradients, optimizer state and low-precision copies, each kind in one piece of memory.
+// The parameters of an engine, and of one rank of it: master weights, gradients, optimizer state and low-precision copies, each kind in one piece of
+// memory. The engine's own store holds definitions only; each rank's has the parts of those parameters that its plans use.
 #pragma once
 
 #include <map>
@@ -12,6 +13,7 @@
 #include "exec/workers.h"
 #include "ir/graph.h"
 #include "optim/optimizer.h"
+#include "base/mesh.h"
 
 namespace ds {
 
@@ -30,13 +32,16 @@ struct ParamGroup {
 
 struct Param {
     std::string name;
-    Shape shape;
+    Shape shape;                        // whole
+    Cut cut;                            // what of it this rank holds, along the tensor axis
     bool trainable = true;
     Init init;
     size_t group = 0;
-    int64_t count = 0, offset = 0;      // elements; in weights and gradients
+    int64_t count = 0, offset = 0;      // elements held here; in weights and gradients
+    Interval own;                       // of these elements, those that this rank updates
+    bool elementwise = true;            // each element's update depends on that element alone, so it may be dealt out
     ParamTraits traits;
-    std::vector<StateDef> state_defs;
+    std::vector<StateDef> state_defs;   // of the whole parameter
     std::vector<float*> state;
     std::optional<DType> low_type;      // a plan reads this copy; the optimizer refreshes it
 };
@@ -45,6 +50,16 @@ class ParamStore {
 public:
     // graph: declares the parameters. Groups and frozen patterns come from the config.
     static Result<std::unique_ptr<ParamStore>> create(const Graph& graph, const Config& config, const OptimizerCallbacks* custom);
+
+    // The part of these definitions that `graph`, the plan of one rank, has.
+    std::unique_ptr<ParamStore> local(const Graph& graph) const;
+    Status need_weights();
+
+    // Cuts all elements into parts for so many ranks to update; where an update needs a whole tensor, it stays in one part.
+    std::vector<Interval> partition(int ranks) const;
+    void own(Interval elements);
+    // Floats of state i that lie here.
+    int64_t state_count(const Param& p, size_t i) const { return p.elementwise ? p.own.size() : p.own.size() == p.count ? elements(p.state_defs[i].shape) : 0; }
 
     // One group for each of the config's, then the default one.
     static Result<std::vector<ParamGroup>> make_groups(const Config& config, bool custom);
@@ -55,25 +70,30 @@ public:
     const Param* find(std::string_view name) const { return const_cast<ParamStore*>(this)->find(name); }
     std::vector<ParamGroup>& groups() { return groups_; }
 
-    float* weight(const Param& p) const { return reinterpret_cast<float*>(weights_.data()) + p.offset; }
-    float* grad(const Param& p) const { return reinterpret_cast<float*>(grads_.data()) + p.offset; }
+    float* weights() const { return reinterpret_cast<float*>(weights_.data()); }
+    float* grads() const { return reinterpret_cast<float*>(grads_.data()); }
+    std::byte* lows() const { return lows_.data(); }
+    float* weight(const Param& p) const { return weights() + p.offset; }
+    float* grad(const Param& p) const { return grads() + p.offset; }
     void* low(const Param& p) const { return lows_.data() ? lows_.data() + 2 * p.offset : nullptr; }
     Status need_grads();                                   // before the first backward
     Status need_state();                                   // before the first update, or to load one
     Status need_low(Param& p, DType type);
     void refresh_low(const Param& p);                      // after the weight changed other than by the optimizer
-    // Elements [begin, end) of a fresh parameter; begin is a multiple of 4. What they become does not depend on how the work is cut.
-    void initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end);
     int64_t total_elements() const { return total_; }
     bool has_state() const { return states_.data() != nullptr; }
 
 private:
+    void append(Param p, const Shape& held);
+
     std::vector<Param> params_;
     std::map<std::string, size_t, std::less<>> index_;
     std::vector<ParamGroup> groups_;
     Arena weights_, grads_, states_, lows_;
     int64_t total_ = 0;
-    int32_t custom_floats_ = 0;
 };
+
+// Elements [begin, end) of a fresh, whole parameter; begin is a multiple of 4. What they become does not depend on how the work is cut.
+void initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end, float* to);
 
 }  // namespace ds

@@ -14,7 +14,11 @@ public:
         for (const std::string& name : model_->token_outputs) whole_ |= whole.count(name) > 0;
     }
 
-    Result<Packed> pack(const Batch& batch, const std::set<std::string>& outputs) const override { return pack_for_model(*model_, batch, outputs, whole_); }
+    Result<Packed> pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row) const override {
+        return pack_for_model(*model_, batch, outputs, whole_, first_row);
+    }
+    int row_dimension(const std::string&) const override { return 0; }
+    int row_dimension_of_output(const std::string&) const override { return 0; }
 
     Result<Graph> build(const StreamShape& shape, const std::set<std::string>& outputs) const override {
         Graph graph;
@@ -67,7 +71,17 @@ class GraphProgram : public Program {
 public:
     explicit GraphProgram(std::shared_ptr<const HostGraph> host) : host_(std::move(host)) {}
 
-    Result<Packed> pack(const Batch& batch, const std::set<std::string>&) const override {
+    int row_dimension(const std::string& name) const override {
+        const ValueId id = host_->graph().find(name);
+        return id == kNone ? -1 : row_dimension(id);
+    }
+    int row_dimension_of_output(const std::string& name) const override {
+        for (const auto& [output, id] : host_->graph().outputs)
+            if (output == name) return row_dimension(id);
+        return -1;
+    }
+
+    Result<Packed> pack(const Batch& batch, const std::set<std::string>&, int64_t) const override {
         const Graph& g = host_->graph();
         Packed packed;
         int64_t rows = -1, length = -1;
@@ -90,6 +104,7 @@ public:
         packed.shape.rows = std::max<int64_t>(rows, 1);
         packed.shape.length = std::max<int64_t>(length, 1);
         packed.shape.labels = packed.labels = g.loss != kNone && reaches_loss(batch);
+        packed.part_weight = packed.shape.rows;
         packed.label_count = 1;  // the loss is the host's own: every micro-batch weighs the same
         packed.tokens = packed.shape.rows * packed.shape.length;
         return packed;
@@ -116,6 +131,12 @@ public:
     }
 
 private:
+    int row_dimension(ValueId id) const {
+        const Shape& shape = host_->graph().type(id).shape;
+        const auto at = std::find(shape.begin(), shape.end(), kRows);
+        return at == shape.end() ? -1 : static_cast<int>(at - shape.begin());
+    }
+
     // Ids that look up rows of a table, and labels: kernels trust them.
     Status check_range(ValueId input, const HostTensor& given) const {
         const Graph& g = host_->graph();

@@ -20,6 +20,7 @@ struct Packed {
     std::vector<int32_t> places;               // of a model: the place in the padded batch of each packed token
     Shape grid;                                // [rows, length] of the batch
     int64_t label_count = 0;                   // unignored labels: the weight of this micro-batch
+    int64_t part_weight = 0;                   // of this part's loss in the loss of the whole batch
     bool labels = false;
     int64_t tokens = 0;                        // real ones, for throughput
 };
@@ -28,13 +29,17 @@ class Program {
 public:
     virtual ~Program() = default;
     // outputs: those that will be built; they may make positions count that otherwise would not.
-    virtual Result<Packed> pack(const Batch& batch, const std::set<std::string>& outputs) const = 0;
+    // first_row: of a batch that is part of a larger one; random numbers belong to places in the whole one.
+    virtual Result<Packed> pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row = 0) const = 0;
+    // Which dimension of a batch's tensor counts rows; -1: none, every part of the batch has it whole.
+    virtual int row_dimension(const std::string& name) const = 0;
     virtual Result<Graph> build(const StreamShape& shape, const std::set<std::string>& outputs) const = 0;
-    // An output of the graph, f32, as the host sees it; masked positions are zero.
+    // An output of the graph, f32, as the host sees it; masked positions are zero. Of each part of the batch, rows in order.
     virtual HostTensor unpack(const std::string& output, const Packed& packed, HostTensor value) const = 0;
     // The gradient of an output, from the host's form to the graph's.
     virtual Result<HostTensor> pack_gradient(const std::string& output, const Packed& packed, const HostTensor& gradient, const Shape& graph_shape) const = 0;
     virtual std::vector<std::string> outputs() const = 0;
+    virtual int row_dimension_of_output(const std::string& name) const = 0;
     virtual const Model* model() const { return nullptr; }
 };
 

@@ -108,7 +108,7 @@ Status Engine::report(std::string_view path, std::string_view contents_json) {
     }
     DS_CHECK(read_given(contents_json, report));
     const Plan* plan = recorded_plan_;
-    for (const auto& [key, candidate] : plans_)
+    for (const auto& [key, candidate] : (*ranks_)[0].plans)
         if (key.train && !recorded_plan_ && (!plan || candidate->arena_bytes() > plan->arena_bytes())) plan = candidate.get();
     if (plan) report.memory = memory_blocks(*plan);
     for (const Span& span : timeline_) report.timeline.push_back({span.thread, span.name, span.start_us, span.end_us, ""});
@@ -122,11 +122,12 @@ std::vector<MemoryBlock> Engine::memory_blocks(const Plan& plan) const {
     int64_t first_backward = nodes, base = 0, weights = 0, gradients = 0, state = 0, low = 0;
     for (int64_t i = nodes - 1; i >= 0; --i)
         if (plan.graph().nodes[static_cast<size_t>(i)].backward) first_backward = i;
-    for (const Param& p : params_->all()) {
+    const ParamStore& params = *(*ranks_)[0].params;
+    for (const Param& p : params.all()) {
         weights += p.count * 4;
         gradients += p.trainable ? p.count * 4 : 0;
         low += p.low_type ? p.count * 2 : 0;
-        for (const StateDef& def : p.state_defs) state += elements(def.shape) * 4;
+        for (size_t i = 0; i < p.state_defs.size(); ++i) state += params.state_count(p, i) * 4;
     }
     for (const auto& [name, bytes] : {std::pair<const char*, int64_t>{"weights", weights}, {"gradients", gradients}, {"optimizer state", state}, {"low-precision weights", low}})
         if (bytes) blocks.push_back({name, name, std::exchange(base, base + bytes), bytes, 0, nodes - 1});

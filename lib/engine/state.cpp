@@ -15,19 +15,23 @@ void Engine::put_metric(const std::string& name, double value) {
 void Engine::publish() {
     const double lr = schedule_ ? schedule_->lr(params_->groups().size() - 1) : 0, momentum = schedule_ ? schedule_->momentum(params_->groups().size() - 1) : 0;
     int64_t plan_bytes = 0, peak = 0;
-    for (const auto& [key, plan] : plans_) plan_bytes = std::max(plan_bytes, plan->arena_bytes());
-    for (const Param& p : params_->all()) {
-        peak += p.count * (4 + (p.trainable && train_arena_.size() ? 4 : 0) + (p.low_type ? 2 : 0));
-        for (const StateDef& def : p.state_defs) peak += params_->has_state() ? elements(def.shape) * 4 : 0;
+    size_t plans = 0;
+    for (const auto& rank : *ranks_) {
+        plans += rank->plans.size();
+        for (const auto& [key, plan] : rank->plans) plan_bytes = std::max(plan_bytes, plan->arena_bytes());
+        for (const Param& p : rank->params->all()) {
+            peak += p.count * (4 + (p.trainable && rank->train_arena.size() ? 4 : 0) + (p.low_type ? 2 : 0));
+            for (size_t i = 0; i < p.state_defs.size() && rank->params->has_state(); ++i) peak += rank->params->state_count(p, i) * 4;
+        }
+        peak += static_cast<int64_t>(rank->train_arena.size() + rank->other_arena.size());
     }
-    peak += static_cast<int64_t>(train_arena_.size() + other_arena_.size());
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
              {"lr", lr}, {"momentum", momentum}, {"loss_scale", scaler_ ? scaler_->scale() : 1}, {"grad_norm", last_norm_},
              {"global_steps", static_cast<double>(global_steps_)}, {"global_samples", static_cast<double>(global_samples_)},
              {"skipped_steps", static_cast<double>(skipped_steps_)}, {"micro_steps", static_cast<double>(micro_steps_)},
-             {"tokens", static_cast<double>(total_tokens_)}, {"plans", static_cast<double>(plans_.size())},
+             {"tokens", static_cast<double>(total_tokens_)}, {"plans", static_cast<double>(plans)},
              {"plan_bytes", static_cast<double>(plan_bytes)}, {"peak_bytes", static_cast<double>(peak)},
-             {"parameters", static_cast<double>(params_->total_elements())}, {"threads", static_cast<double>(workers_->size())}})
+             {"parameters", static_cast<double>(params_->total_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->size())}})
         put_metric(name, value);
     std::lock_guard lock(metrics_mutex_);
     for (const char* name : {"loss", "tokens_per_second", "step_seconds", "data_wait_seconds", "steps_per_epoch"}) metrics_.try_emplace(name, 0.0);
@@ -92,7 +96,7 @@ enum What { kWeight, kGrad, kFirstMoment, kSecondMoment };
 Result<size_t> moment_index(const Param& p, int what) {
     const Moment wanted = what == kFirstMoment ? Moment::first : Moment::second;
     for (size_t i = 0; i < p.state_defs.size(); ++i)
-        if (p.state_defs[i].moment == wanted && elements(p.state_defs[i].shape) == p.count) return i;
+        if (p.state_defs[i].moment == wanted && elements(p.state_defs[i].shape) == elements(p.shape)) return i;
     return fail(Code::E_UNSUPPORTED, "parameter {}: the optimizer keeps no {} moment of it{}", p.name, what == kFirstMoment ? "first" : "second", p.trainable ? "" : " (it is not trained)");
 }
 
@@ -102,15 +106,15 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
     const Param* p = params_->find(name);
     if (!p) return no_such_param(name);
     HostTensor out = HostTensor::zeros(DType::f32, p->shape);
-    const auto size = static_cast<size_t>(p->count) * 4;
-    if (what == kWeight) std::memcpy(out.data, params_->weight(*p), size);
+    if (what == kWeight) whole_->read(*p, {Field::weight}, out.as<float>().data());
     else if (what == kGrad) {
         if (micro_in_step_ == 0 || !p->trainable) return out;
         const auto factor = static_cast<float>(final_factor());
-        for (int64_t i = 0; i < p->count; ++i) out.as<float>()[static_cast<size_t>(i)] = params_->grad(*p)[i] * factor;
+        whole_->read(*p, {Field::grad}, out.as<float>().data(), reduced_ || ranks_->extent(MeshAxis::data) == 1, updates_are_dealt_out());
+        for (float& x : out.as<float>()) x *= factor;
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));
-        if (params_->has_state()) std::memcpy(out.data, p->state[index], size);
+        whole_->read(*p, {Field::state, index}, out.as<float>().data());
     } else return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
     return out;
 }
@@ -122,20 +126,18 @@ Status Engine::param_set(std::string_view name, int what, const HostTensor& valu
     if (value.shape != p->shape) return fail(Code::E_INVALID_ARGUMENT, "parameter {} is {}, but the tensor is {}", name, p->shape, value.shape);
     if (!is_float(value.dtype)) return fail(Code::E_INVALID_ARGUMENT, "parameter {}: the tensor must hold floats, not {}", name, name_of(value.dtype));
     const HostTensor f32 = value.to(DType::f32);
-    const auto size = static_cast<size_t>(p->count) * 4;
-    if (what == kWeight) {
-        std::memcpy(params_->weight(*p), f32.data, size);
-        params_->refresh_low(*p);
-    } else if (what == kGrad) {
+    const float* from = f32.as<float>().data();
+    if (what == kWeight) whole_->write(*p, {Field::weight}, from);
+    else if (what == kGrad) {
         if (!p->trainable) return fail(Code::E_STATE, "parameter {} is not trained, so it has no gradient", name);
         if (micro_in_step_ < config_.batch.accumulation)
             return fail(Code::E_STATE, "a gradient can be set between the boundary's backward and its step only: {} of {} micro-batches were accumulated", micro_in_step_, config_.batch.accumulation);
-        if (!normalised_) normalise_gradients();
-        std::memcpy(params_->grad(*p), f32.data, size);
+        if (!normalised_) DS_CHECK(normalise_gradients());
+        whole_->write(*p, {Field::grad}, from);
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));
-        DS_CHECK(params_->need_state());
-        std::memcpy(p->state[index], f32.data, size);
+        DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
+        whole_->write(*p, {Field::state, index}, from);
     } else return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
     return ok();
 }

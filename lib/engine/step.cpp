@@ -11,7 +11,15 @@
 namespace ds {
 namespace {
 
+constexpr int64_t kAlignElements = 32;  // parameters lie at least this close
 constexpr int64_t kChunk = 1 << 16;  // elements a thread takes at a time: large enough for the prefetcher, small enough to balance
+
+// Where each data rank's own elements lie in a buffer of all of them.
+std::vector<Block> blocks_of(const ParamStore& params, int ranks, void* base, int64_t element_bytes) {
+    std::vector<Block> blocks;
+    for (const Interval& part : params.partition(ranks)) blocks.push_back({static_cast<std::byte*>(base) + part.begin * element_bytes, part.size() * element_bytes});
+    return blocks;
+}
 
 }  // namespace
 
@@ -23,21 +31,66 @@ double Engine::final_factor() const {
     return first / (scale * all);
 }
 
-void Engine::normalise_gradients() {
+Status Engine::normalise_gradients() {
+    DS_CHECK(reduce_gradients());
     const auto factor = static_cast<float>(final_factor());
-    float* grads = params_->grad(params_->all().front());
-    workers_->run([&](Team team) { cpu::scale_in_place(grads, params_->total_elements(), factor, team); });
+    DS_CHECK(ranks_->each([&](Rank& rank) {
+        return rank.run([&](Team team) {
+            cpu::scale_in_place(rank.params->grads(), rank.params->total_elements(), factor, team);
+            return ok();
+        });
+    }));
     normalised_ = true;
+    return ok();
 }
 
-// All gradients lie in one piece, with zeros between them.
-double Engine::gradient_norm(double factor) {
-    const int64_t n = params_->total_elements();
-    std::vector<double> partial(static_cast<size_t>(cpu::squares_blocks(n)), 0.0);
-    const float* grads = params_->grad(params_->all().front());
-    workers_->run([&](Team team) { cpu::squares(grads, n, partial.data(), team); });
+Status Engine::reduce_gradients() {
+    if (reduced_ || ranks_->extent(MeshAxis::data) == 1) return ok();
+    DS_CHECK(ranks_->each([&](Rank& rank) { return reduce_gradients(rank); }));
+    reduced_ = true;
+    return ok();
+}
+
+// Where updates are dealt out, each data rank needs the sums of its own elements only.
+Status Engine::reduce_gradients(Rank& rank) {
+    ParamStore& params = *rank.params;
+    DS_CHECK(params.need_grads());
+    if (rank.backwards == 0) std::fill_n(params.grads(), params.total_elements(), 0.0f);
+    Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
+    if (!updates_are_dealt_out())
+        return rank.run([&](Team team) { return data.all_reduce({params.grads(), params.total_elements() * 4}, DType::f32, team); });
+    const std::vector<Block> blocks = blocks_of(params, data.size(), params.grads(), 4);
+    return rank.run([&](Team team) { return data.reduce_scatter(blocks, blocks[static_cast<size_t>(data.rank())], DType::f32, team); });
+}
+
+// All gradients lie in one piece, with zeros between them. Every element is counted once: tensor ranks hold copies of what isn't cut.
+Result<double> Engine::gradient_norm(double factor) {
+    std::vector<double> sums(static_cast<size_t>(ranks_->size()), 0.0);
+    const Status status = ranks_->each([&](Rank& rank) -> Status {
+        if (rank.at(MeshAxis::sequence) != 0) return ok();
+        const ParamStore& params = *rank.params;
+        const Interval share = params.partition(ranks_->extent(MeshAxis::data))[static_cast<size_t>(rank.at(MeshAxis::data))];
+        std::vector<Interval> pieces;
+        for (const Param& p : params.all()) {
+            if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) continue;
+            const Interval piece{std::max(p.offset, share.begin), std::min(p.offset + p.count, share.end)};
+            if (piece.size() <= 0) continue;
+            if (!pieces.empty() && piece.begin - pieces.back().end < kAlignElements) pieces.back().end = piece.end;
+            else pieces.push_back(piece);
+        }
+        for (const Interval& piece : pieces) {
+            std::vector<double> partial(static_cast<size_t>(cpu::squares_blocks(piece.size())), 0.0);
+            DS_CHECK(rank.run([&](Team team) {
+                cpu::squares(params.grads() + piece.begin, piece.size(), partial.data(), team);
+                return ok();
+            }));
+            for (const double block : partial) sums[static_cast<size_t>(rank.index)] += block;
+        }
+        return ok();
+    });
+    DS_CHECK(status);
     double sum = 0;
-    for (const double block : partial) sum += block;
+    for (const double rank : sums) sum += rank;
     return std::sqrt(sum) * factor;
 }
 
@@ -54,61 +107,85 @@ Hyper Engine::hyper_of(size_t group, double factor, double clip_value) const {
 }
 
 Status Engine::update(double factor, double clip_value) {
-    if (options_.optimizer) return update_by_host(factor, clip_value);
+    if (last_ && !last_->train) last_.reset();  // its outputs may lie where optimizers work
+    if (options_.optimizer)
+        for (const auto& rank : *ranks_) DS_CHECK(update_by_host(*rank, factor, clip_value));
+    return ranks_->each([&](Rank& rank) -> Status {
+        if (!options_.optimizer) DS_CHECK(update(rank, factor, clip_value));
+        return updates_are_dealt_out() ? gather_weights(rank) : ok();
+    });
+}
+
+Status Engine::update(Rank& rank, double factor, double clip_value) {
+    ParamStore& params = *rank.params;
     std::vector<Hyper> hypers;
     for (size_t g = 0; g < params_->groups().size(); ++g) hypers.push_back(hyper_of(g, factor, clip_value));
+    const auto optimizer_of = [&](const Param& p) -> const Optimizer& { return *params_->groups()[p.group].optimizer; };
     struct Piece { const Param* param; int64_t begin, end; };
     std::vector<Piece> pieces;
     std::vector<const Param*> whole;
     size_t scratch_bytes = 0;
-    for (const Param& p : params_->all()) {
-        if (!p.trainable) continue;
-        const Optimizer& optimizer = *params_->groups()[p.group].optimizer;
-        if (optimizer.elementwise(p.traits))
-            for (int64_t at = 0; at < p.count; at += kChunk) pieces.push_back({&p, at, std::min(at + kChunk, p.count)});
-        else whole.push_back(&p), scratch_bytes = std::max(scratch_bytes, static_cast<size_t>(optimizer.scratch_bytes(p.traits, workers_->size())));
+    for (const Param& p : params.all()) {
+        if (!p.trainable || p.own.size() == 0) continue;
+        if (p.elementwise)
+            for (int64_t at = p.own.begin; at < p.own.end; at += kChunk) pieces.push_back({&p, at, std::min(at + kChunk, p.own.end)});
+        else whole.push_back(&p), scratch_bytes = std::max(scratch_bytes, static_cast<size_t>(optimizer_of(p).scratch_bytes(p.traits, rank.workers.size())));
     }
     const auto view_of = [&](const Param& p, int64_t begin, int64_t end, std::vector<float*>& state) {
         state.clear();
-        for (float* s : p.state) state.push_back(s + begin);
-        ParamView view{params_->weight(p) + begin, params_->grad(p) + begin, state.data(), end - begin};
-        if (p.low_type) view.low = static_cast<char*>(params_->low(p)) + 2 * begin, view.low_type = *p.low_type;
+        for (float* s : p.state) state.push_back(s + begin - p.own.begin);
+        ParamView view{params.weight(p) + begin, params.grad(p) + begin, state.data(), end - begin};
+        if (p.low_type) view.low = static_cast<char*>(params.low(p)) + 2 * begin, view.low_type = *p.low_type;
         return view;
     };
-    DS_CHECK(other_arena_.reserve(scratch_bytes));
-    if (last_ && scratch_bytes) last_.reset();  // its outputs lay there
+    DS_CHECK(rank.other_arena.reserve(scratch_bytes));
     std::atomic<size_t> next{0};
-    workers_->run([&](Team team) {
+    return rank.run([&](Team team) {
         std::vector<float*> state;
         for (size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1)) {
             const Piece& piece = pieces[i];
-            params_->groups()[piece.param->group].optimizer->update(0, piece.param->traits, view_of(*piece.param, piece.begin, piece.end, state), hypers[piece.param->group], nullptr, Team{0, 1});
+            optimizer_of(*piece.param).update(0, piece.param->traits, view_of(*piece.param, piece.begin, piece.end, state), hypers[piece.param->group], nullptr, Team{0, 1});
         }
         for (const Param* p : whole) {
-            const Optimizer& optimizer = *params_->groups()[p->group].optimizer;
+            const Optimizer& optimizer = optimizer_of(*p);
             for (int phase = 0; phase < optimizer.phases(p->traits); ++phase) {
-                optimizer.update(phase, p->traits, view_of(*p, 0, p->count, state), hypers[p->group], other_arena_.data(), team);
-                workers_->barrier().arrive_and_wait();
+                optimizer.update(phase, p->traits, view_of(*p, 0, p->count, state), hypers[p->group], rank.other_arena.data(), team);
+                rank.workers.barrier().arrive_and_wait();
             }
         }
+        return ok();
     });
-    return ok();
+}
+
+// Each data rank has updated its own elements; the others get them.
+Status Engine::gather_weights(Rank& rank) {
+    ParamStore& params = *rank.params;
+    Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
+    const auto gather = [&](void* base, int64_t element_bytes) {
+        const std::vector<Block> blocks = blocks_of(params, data.size(), base, element_bytes);
+        return rank.run([&](Team team) { return data.all_gather(blocks[static_cast<size_t>(data.rank())], blocks, team); });
+    };
+    DS_CHECK(gather(params.weights(), 4));
+    return params.lows() ? gather(params.lows(), 2) : ok();
 }
 
 // A callback sees final gradients and runs on the calling thread.
-Status Engine::update_by_host(double factor, double clip_value) {
-    float* grads = params_->grad(params_->all().front());
-    workers_->run([&](Team team) { cpu::scale_in_place(grads, params_->total_elements(), static_cast<float>(factor), team); });
-    if (clip_value > 0) clip_values({grads, static_cast<size_t>(params_->total_elements())}, static_cast<float>(clip_value));
-    for (Param& p : params_->all()) {
-        if (!p.trainable) continue;
-        const Status status = options_.optimizer->update(p.name.c_str(), updates_ + 1, schedule_->lr(p.group), params_->weight(p), params_->grad(p),
+Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
+    ParamStore& params = *rank.params;
+    DS_CHECK(rank.run([&](Team team) {
+        cpu::scale_in_place(params.grads(), params.total_elements(), static_cast<float>(factor), team);
+        return ok();
+    }));
+    if (clip_value > 0) clip_values({params.grads(), static_cast<size_t>(params.total_elements())}, static_cast<float>(clip_value));
+    for (Param& p : params.all()) {
+        if (!p.trainable || p.own.size() == 0) continue;
+        const Status status = options_.optimizer->update(p.name.c_str(), updates_ + 1, schedule_->lr(p.group), params.weight(p), params.grad(p),
                                                          p.state.empty() ? nullptr : p.state[0], static_cast<size_t>(p.count));
         if (!status.ok()) {
             broken_ = true;
             return status;
         }
-        params_->refresh_low(p);
+        params.refresh_low(p);
     }
     return ok();
 }
@@ -120,8 +197,10 @@ Status Engine::step() {
     if (micro_in_step_ < config_.batch.accumulation && !partial_) return Status(Code::PENDING);
     if (pending_) pending_.reset();
     if (last_ && last_->train) last_.reset();
-    DS_CHECK(params_->need_state());
-    const double factor = final_factor(), norm = gradient_norm(factor);
+    DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
+    DS_CHECK(reduce_gradients());
+    const double factor = final_factor();
+    DS_TRY(const double norm, gradient_norm(factor));
     last_norm_ = norm;
     const bool overflow = config_.skip_on_overflow && !std::isfinite(norm);
     if (!overflow) {
@@ -159,7 +238,8 @@ void Engine::finish_step(bool skipped) {
 void Engine::clear_gradients() {
     micro_in_step_ = labels_in_step_ = first_labels_ = samples_in_step_ = tokens_in_step_ = partial_ = 0;
     step_loss_sum_ = step_loss_weight_ = 0;
-    normalised_ = false;  // the buffers themselves are overwritten by the next backward
+    for (const auto& rank : *ranks_) rank->backwards = 0;
+    reduced_ = normalised_ = false;  // the buffers themselves are overwritten by the next backward
 }
 
 Status Engine::zero_grad() {

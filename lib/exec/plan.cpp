@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/log.h"
+#include "comm/communicator.h"
 #include "ir/op.h"
 
 namespace ds {
@@ -115,6 +116,7 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
     std::vector<std::vector<Span>> spans(timeline ? static_cast<size_t>(workers.size()) : 0);
     workers.run([&](Team team) { work(part, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr); });
     for (auto& list : spans) timeline->insert(timeline->end(), list.begin(), list.end());
+    if (runtime.links && runtime.links->failed()) return runtime.links->status();
     return stopped_.load(std::memory_order_relaxed) ? Status(Code::E_CANCELLED, "the call was cancelled between two kernels") : ok();
 }
 
@@ -123,7 +125,7 @@ void Plan::work(Part part, const Runtime& runtime, Team team, Barrier& barrier, 
     const auto start = Clock::now();
     for (size_t i = begin; i < end; ++i) {
         const Step& step = steps_[i];
-        if (team.rank == 0 && cancel && cancel->on()) stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
+        if (team.rank == 0 && ((cancel && cancel->on()) || (runtime.links && runtime.links->failed()))) stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
         Call call{step.in.data(), step.out.data(), step.node->attrs.get(), step.prepared.state.get(), arena_ + memory_.scratch[static_cast<size_t>(step.node_index)], &runtime, nullptr};
         const auto from = timeline ? Clock::now() : start;
         for (size_t phase = 0; phase < step.prepared.phases.size(); ++phase) {

@@ -63,7 +63,7 @@ Workers::Workers(int threads, int first_cpu) : barrier_(threads) {
     threads_.reserve(static_cast<size_t>(threads));
     for (int rank = 0; rank < threads; ++rank)
         threads_.emplace_back([this, rank, first_cpu] {
-            pin_to(first_cpu + rank);
+            if (first_cpu != kAnyCpu) pin_to(first_cpu + rank);
             loop(rank);
         });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);

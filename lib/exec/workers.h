@@ -26,7 +26,8 @@ private:
 
 class Workers {
 public:
-    // first_cpu: the place of the first thread among the processors that this process may use.
+    static constexpr int kAnyCpu = -1;
+    // first_cpu: the place of the first thread among the processors that this process may use; kAnyCpu leaves them unpinned.
     explicit Workers(int threads, int first_cpu = 0);
     ~Workers();
     Workers(const Workers&) = delete;

@@ -10,6 +10,7 @@
 
 #include "base/tensor.h"
 #include "ir/attrs.h"
+#include "base/mesh.h"
 
 namespace ds {
 
@@ -51,6 +52,7 @@ struct Value {
     Kind kind = Kind::computed;
     ValueId of = kNone;  // shadow, grad: the param
     Init init;           // param
+    Cut cut;             // param: what this rank holds of it; `type` is that part's
     bool trainable = true;
     bool boundary = false;  // of a block: what recomputation keeps
 };

@@ -46,8 +46,12 @@ void TokenStream::classify_tokens(ValueId hidden, const std::function<ValueId(Va
 ValueId TokenStream::dropout(ValueId x, double p) {
     if (p <= 0 || x == kNone) return x;
     const Shape& shape = b_.type(x).shape;
-    const bool by_token = !shape.empty() && elements(shape) == shape_.tokens * shape.back();
-    return b_.call("dropout", {x, by_token ? places() : kNone}, Dropout{p, next_salt()});
+    const int64_t rows = shape.empty() ? 0 : elements(shape) / std::max<int64_t>(shape.back(), 1);
+    const ValueId places_of = rows == shape_.tokens ? places()
+                              : shape_.embedded      ? kNone
+                              : rows == shape_.rows  ? input("row_places", {rows})
+                                                     : input("label_places", {rows});
+    return b_.call("dropout", {x, places_of}, Dropout{p, next_salt()});
 }
 
 ValueId TokenStream::first_of_rows(ValueId x) {

@@ -1,5 +1,5 @@
 // Every golden model through the public ABI: loss, outputs and gradients of one micro-batch, losses of three AdamW steps and the parameters after
-// them, against transformers computed in f64. Usage: train_goldens f32|bf16|fp16
+// them, against transformers computed in f64. Usage: train_goldens f32|bf16|fp16 [LAYOUT ...], a layout being like data=2,zero=1,accumulate=4
 //
 // f32: relative errors in norm, outputs and losses 1e-5, gradients 5e-5, parameters 1e-3. Gradients whose exact value is zero (largest element under
 // 1e-7) are held to 1e-6 absolutely, and their parameters to 3 learning rates. bf16 and fp16: the root mean square of the errors over the models
@@ -78,15 +78,41 @@ double largest(const std::vector<double>& x) {
 
 struct Errors { double out = 0, loss = 0, grad = 0, param = 0; };  // the worst of a model
 
+struct Layout {
+    std::string name;
+    std::map<std::string, int64_t> sizes;  // of the mesh's axes; zero: the stage; accumulate: micro-batches a step, all alike
+
+    explicit Layout(const std::string& text) : name(text) {
+        for (size_t at = 0; at < text.size();) {
+            const size_t equals = text.find('=', at), end = std::min(text.find(',', at), text.size());
+            sizes[text.substr(at, equals - at)] = std::stoll(text.substr(equals + 1, end - equals - 1));
+            at = end + 1;
+        }
+    }
+    int64_t of(const char* key, int64_t otherwise = 1) const { return sizes.count(key) ? sizes.at(key) : otherwise; }
+    void write(Json& config, int64_t rows) const {
+        const int64_t data = of("data");
+        Json mesh = {{"data", data}};
+        for (const char* axis : {"tensor", "pipeline", "sequence", "expert"})
+            if (of(axis) > 1) mesh[axis] = of(axis);
+        config["parallel"] = mesh;
+        config["train_micro_batch_size_per_gpu"] = (rows + data - 1) / data;
+        config["gradient_accumulation_steps"] = of("accumulate");
+        if (of("zero", 0)) config["zero_optimization"] = {{"stage", of("zero", 0)}};
+    }
+};
+
 struct Case {
     std::string folder, precision;
+    Layout layout;
     Json meta;
     Errors worst;
 
     bool low() const { return precision != "f32"; }
 
     std::string config(const std::vector<std::string>& outputs, int64_t rows) const {
-        Json c = {{"model", folder}, {"train_batch_size", rows}, {"gradient_clipping", 0}, {"optimizer", meta["optimizer"]}, {"outputs", outputs}, {"threads", 2}};
+        Json c = {{"model", folder}, {"gradient_clipping", 0}, {"optimizer", meta["optimizer"]}, {"outputs", outputs}, {"threads", layout.sizes.empty() ? 2 : 1}};
+        layout.write(c, rows);
         if (precision == "bf16") c["bf16"] = {{"enabled", true}};
         if (precision == "fp16") c["fp16"] = {{"enabled", true}, {"initial_scale_power", 10}};
         return c.dump();
@@ -117,7 +143,7 @@ struct Case {
     }
 
     bool steps(ds_engine* e, ds_batch* batch, const ds::SafetensorsFile& expected, const std::vector<std::string>& outputs) {
-        const std::string name = std::filesystem::path(folder).filename().string() + "/" + precision;
+        const std::string name = std::filesystem::path(folder).filename().string() + "/" + precision + (layout.name.empty() ? "" : "/" + layout.name);
         const double lr = meta["optimizer"]["params"]["lr"].get<double>();
         float loss = 0;
         MUST(ds_forward(e, batch, &loss));
@@ -132,6 +158,10 @@ struct Case {
         worst.loss = std::fabs(loss - exact_loss) / exact_loss;
         if (!low()) check(worst.loss <= 1e-5, name + " loss", worst.loss, 1e-5);
         MUST(ds_backward(e));
+        for (int64_t more = 1; more < layout.of("accumulate"); ++more) {
+            MUST(ds_forward(e, batch, nullptr));
+            MUST(ds_backward(e));
+        }
         std::map<std::string, bool> zero;
         for (const TensorView& t : expected.tensors()) {
             if (!t.name.starts_with("grad.")) continue;
@@ -148,7 +178,7 @@ struct Case {
             if (!low()) check(relative(found, exact) <= 5e-5, name + " gradient of " + param, relative(found, exact), 5e-5);
         }
         for (int k = 1; k <= meta["steps"].get<int>(); ++k) {
-            if (k > 1) {
+            for (int64_t micro = 0; k > 1 && micro < layout.of("accumulate"); ++micro) {
                 MUST(ds_forward(e, batch, &loss));
                 MUST(ds_backward(e));
             }
@@ -189,12 +219,17 @@ int main(int argc, char** argv) {
     for (const auto& entry : std::filesystem::directory_iterator(models))
         if (entry.is_directory()) folders.push_back(entry.path());
     std::sort(folders.begin(), folders.end());
-    for (const auto& folder : folders) {
-        Case one{folder.string(), precision, {}, {}};
-        one.run();
-        for (const auto& [kind, error] : {std::pair<const char*, double>{"out", one.worst.out}, {"loss", one.worst.loss}, {"grad", one.worst.grad}}) {
-            ours[kind].push_back(error);
-            theirs[kind].push_back(torch[folder.filename().string()]["bf16_autocast"][kind].get<double>());
+    std::vector<Layout> layouts;
+    for (int i = 2; i < argc; ++i) layouts.emplace_back(argv[i]);
+    if (layouts.empty()) layouts.emplace_back("");
+    for (const Layout& layout : layouts) {
+        for (const auto& folder : folders) {
+            Case one{folder.string(), precision, layout, {}, {}};
+            one.run();
+            for (const auto& [kind, error] : {std::pair<const char*, double>{"out", one.worst.out}, {"loss", one.worst.loss}, {"grad", one.worst.grad}}) {
+                ours[kind].push_back(error);
+                theirs[kind].push_back(torch[folder.filename().string()]["bf16_autocast"][kind].get<double>());
+            }
         }
     }
     if (precision != "f32")

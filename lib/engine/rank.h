@@ -1,0 +1,70 @@
+// Rank: what one rank of the mesh owns: its parameters, its threads, its plans with their memory, and its links to the other ranks.
+// Ranks: those of this process, run together.
+#pragma once
+
+#include <compare>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "engine/params.h"
+#include "exec/plan.h"
+#include "models/model.h"
+#include "base/mesh.h"
+
+namespace ds {
+
+struct PlanKey {
+    StreamShape shape;
+    bool train = false, accumulate = false;
+    std::set<std::string> outputs, seeds;
+    auto operator<=>(const PlanKey&) const = default;
+};
+
+struct Rank {
+    Rank(int number, Coordinates where, int threads, int first_cpu) : index(number), place(where), workers(threads, first_cpu) {}
+
+    const int index;
+    const Coordinates place;
+    Links links;
+    Workers workers;
+    std::unique_ptr<ParamStore> params;
+    std::map<PlanKey, std::unique_ptr<Plan>> plans;
+    Arena train_arena, other_arena;  // a pending forward survives evaluation
+    int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
+
+    int at(MeshAxis axis) const { return ds::at(place, axis); }
+    // All threads run job; what a communicator answers is noted in links.
+    Status run(const std::function<Status(Team)>& job);
+};
+
+class Ranks {
+public:
+    Ranks(Mesh mesh, int threads_a_rank);
+
+    const Mesh& mesh() const { return mesh_; }
+    int size() const { return static_cast<int>(list_.size()); }
+    int threads_a_rank() const { return threads_; }
+    int extent(MeshAxis axis) const { return mesh_.size(axis); }
+    Rank& operator[](int i) const { return *list_[static_cast<size_t>(i)]; }
+    Rank& at(const Coordinates& place) const { return *list_[static_cast<size_t>(mesh_.rank(place))]; }
+    auto begin() const { return list_.begin(); }
+    auto end() const { return list_.end(); }
+
+    // Every rank does its part at the same time. The first failure ends the others' exchanges and is the answer; the links are whole again afterwards.
+    Status each(const std::function<Status(Rank&)>& part);
+
+private:
+    void connect();
+
+    const Mesh mesh_;
+    const int threads_;
+    std::vector<std::unique_ptr<Rank>> list_;
+    std::unique_ptr<Workers> drivers_;  // one thread a rank, which waits for the rank's workers
+};
+
+}  // namespace ds

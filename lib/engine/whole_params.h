@@ -1,0 +1,33 @@
+// Whole tensors of parameters, wherever their parts lie: what hosts read and set, and what checkpoints hold, so that neither knows the layout.
+#pragma once
+
+#include <functional>
+
+#include "engine/rank.h"
+
+namespace ds {
+
+struct Field {
+    enum Kind { weight, grad, state } kind = weight;
+    size_t index = 0;  // of the state
+};
+
+class WholeParams {
+public:
+    explicit WholeParams(const Ranks& ranks) : ranks_(ranks) {}
+
+    // The elements of a field of a parameter's definition.
+    static int64_t count(const Param& definition, Field field);
+    // grads_are_summed: over data ranks; else they are summed here.
+    void read(const Param& definition, Field field, float* out, bool grads_are_summed = true, bool grads_are_dealt_out = false) const;
+    void write(const Param& definition, Field field, const float* from);
+    // The memory of a field that one rank holds whole, so that it need not be copied; else null.
+    const float* in_place(const Param& definition, Field field) const;
+
+private:
+    // Calls f for each rank that holds some of the parameter, with that rank's own definition of it.
+    void holders(const Param& definition, const std::function<void(Rank&, Param&)>& f) const;
+    const Ranks& ranks_;
+};
+
+}  // namespace ds
