@@ -68,7 +68,7 @@ void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_qu
         const int64_t row = s.q0 + first + std::min(i, count - 1);
         limit[i] = a.attrs.causal ? static_cast<int32_t>(row) + 1 : INT32_MAX;
         token[i] = a.token(row);
-        const auto draw = static_cast<uint64_t>(token[i] * a.shape.heads + head) << 20;
+        const auto draw = static_cast<uint64_t>(token[i] * (a.attrs.all_heads ? a.attrs.all_heads : a.shape.heads) + a.attrs.first_head + head) << 20;
         low[i] = static_cast<uint32_t>(draw), high[i] = static_cast<uint32_t>(draw >> 32);
     }
     least = *std::min_element(token, token + count);

@@ -36,7 +36,7 @@ struct View {
     // What dropout multiplies the probability by.
     double kept(int64_t i, int64_t h, int64_t j, int64_t first) const {
         if (attrs.dropout == 0) return 1;
-        const auto index = static_cast<uint64_t>((token(i) * heads + h) << 20) + static_cast<uint64_t>(token(j) - token(first));
+        const auto index = static_cast<uint64_t>((token(i) * (attrs.all_heads ? attrs.all_heads : heads) + attrs.first_head + h) << 20) + static_cast<uint64_t>(token(j) - token(first));
         return static_cast<double>(uniform_draw(*runtime, static_cast<uint64_t>(attrs.salt), index)) >= attrs.dropout ? 1 / (1 - attrs.dropout) : 0;
     }
     int64_t at_q(int64_t row, int64_t h, int64_t c) const { return (row * heads + h) * size + c; }

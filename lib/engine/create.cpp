@@ -114,9 +114,27 @@ Status Engine::make_ranks() {
     ranks_ = std::make_unique<Ranks>(mesh, static_cast<int>(std::min<int64_t>(threads, 1024)));
     whole_ = std::make_unique<WholeParams>(*ranks_);
     for (const auto& rank : *ranks_) {
-        DS_TRY(const Graph graph, graph_of(*rank, smallest_key()));
+        DS_TRY(Graph graph, graph_of(*rank, smallest_key()));
+        if (mesh.size(MeshAxis::tensor) > 1) {
+            TensorLayout layout{rank->at(MeshAxis::tensor), mesh.size(MeshAxis::tensor), nullptr};
+            PassOptions options;
+            options.tensor = &layout;
+            DS_CHECK(find_pass("shard")->run(graph, options));
+        }
         rank->params = params_->local(graph);
+        DS_CHECK(check_cuts(*rank->params));
+        for (const Param& p : rank->params->all()) rank->cuts[p.name] = p.cut;
         if (updates_are_dealt_out()) rank->params->own(rank->params->partition(mesh.size(MeshAxis::data))[static_cast<size_t>(rank->at(MeshAxis::data))]);
+    }
+    return ok();
+}
+
+// What can't be updated in parts must not lie in parts.
+Status Engine::check_cuts(const ParamStore& params) const {
+    for (const Param& p : params.all()) {
+        if (p.cut.whole() || p.elementwise || !p.trainable) continue;
+        if (options_.optimizer) return fail(Code::E_UNSUPPORTED, "parallel.tensor: an optimizer of the host's own sees whole parameters, but {} is cut", p.name);
+        return fail(Code::E_UNSUPPORTED, "optimizer.type: {} updates {} as a whole, but parallel.tensor cuts it", config_.optimizer.type, p.name);
     }
     return ok();
 }

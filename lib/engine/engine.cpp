@@ -58,6 +58,8 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     options.accumulate = key.accumulate;
     options.seeds.assign(key.seeds.begin(), key.seeds.end());
     options.recompute = std::max(config_.recompute, 0);
+    const TensorLayout tensor{rank.at(MeshAxis::tensor), ranks_->extent(MeshAxis::tensor), &rank.cuts};
+    options.tensor = &tensor;
     if (!dump_dir_.empty()) {
         options.dump = dump_dir_;
         if (ranks_->size() > 1) graph.name += fmt::format(".rank{}", rank.index);

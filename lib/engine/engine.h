@@ -140,6 +140,7 @@ private:
     double share_of(const Pass& pass, int data_rank) const;
     bool updates_are_dealt_out() const { return config_.zero_stage > 0 && ranks_->extent(MeshAxis::data) > 1; }
     Status make_ranks();
+    Status check_cuts(const ParamStore& params) const;
     PlanKey smallest_key() const;
     void initialise(const Param& p);
     void fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill);

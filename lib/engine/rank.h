@@ -33,6 +33,7 @@ struct Rank {
     Links links;
     Workers workers;
     std::unique_ptr<ParamStore> params;
+    std::map<std::string, Cut, std::less<>> cuts;  // of its parameters
     std::map<PlanKey, std::unique_ptr<Plan>> plans;
     Arena train_arena, other_arena;  // a pending forward survives evaluation
     int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something

@@ -103,8 +103,9 @@ struct Attention {
     double scale = 0;                 // of the scores; 0: 1 / sqrt(head size)
     double dropout = 0;
     int64_t salt = 0;                 // tells this op's random numbers from others'
+    int64_t first_head = 0, all_heads = 0;  // these heads are a share of all_heads; 0: they are all. Random numbers belong to heads of the whole
     template <class V> void fields(V& v) {
-        v("heads", heads); v("kv_heads", kv_heads); v("causal", causal); v("window", window); v("scale", scale); v("dropout", dropout); v("salt", salt);
+        v("first_head", first_head); v("all_heads", all_heads); v("heads", heads); v("kv_heads", kv_heads); v("causal", causal); v("window", window); v("scale", scale); v("dropout", dropout); v("salt", salt);
     }
 };
 
@@ -124,6 +125,21 @@ struct Fill {
     std::vector<int64_t> shape;
     DType dtype = DType::f32;
     template <class V> void fields(V& v) { v("value", value); v("shape", shape); v("dtype", dtype); }
+};
+
+// Collectives: `group` is a MeshAxis. A share is what rank `rank` of `ranks` holds of dimension `dim`, cut as base/mesh.h's Cut says.
+struct Exchange {
+    int64_t group = 0;
+    template <class V> void fields(V& v) { v("group", group); }
+};
+
+struct Share {
+    int64_t group = 0, rank = 0, ranks = 1;
+    int64_t dim = 0, full = 0, period = 0, units = 0;
+    bool sum_gradient = false;  // of all_gather: each rank's gradient is a summand
+    template <class V> void fields(V& v) {
+        v("group", group); v("rank", rank); v("ranks", ranks); v("dim", dim); v("full", full); v("period", period); v("units", units); v("sum_gradient", sum_gradient);
+    }
 };
 
 }  // namespace ds

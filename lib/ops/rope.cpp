@@ -36,7 +36,13 @@ const OpDef& rope() {
             back.inverse = !back.inverse;
             return Grads{c.b.call("rope", {c.dy[0], c.in(1)}, back), kNone};
         },
-        .shard = split_rows, .cost = per_element(3), .cheap = true, .strided = true, .in_place = true};
+        .shard = [](const Graph& g, const Node& n) {
+            auto ways = split_rows(g, n);
+            const int columns = static_cast<int>(g.type(n.in[0]).shape.size()) - 1;
+            if (n.attrs.as<Rope>().head_dim > 0) ways.push_back({{columns, kWhole}, {columns}});  // whole heads
+            return ways;
+        },
+        .cost = per_element(3), .cheap = true, .strided = true, .in_place = true};
     return op;
 }
 

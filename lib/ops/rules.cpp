@@ -58,4 +58,11 @@ std::vector<ShardWay> split_rows(const Graph& g, const Node& n) {
     return ways;
 }
 
+std::vector<ShardWay> split_rows_of_first(const Graph& g, const Node& n) {
+    auto ways = split_rows(g, n);
+    for (ShardWay& way : ways)
+        for (size_t i = 1; i < way.in.size(); ++i) way.in[i] = kWhole;
+    return ways;
+}
+
 }  // namespace ds::ops

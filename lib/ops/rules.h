@@ -39,5 +39,7 @@ std::function<Cost(const Attrs&, In, In)> per_element(double flops);
 std::vector<ShardWay> split_any(const Graph& g, const Node& n);
 // Any dimension of the first input but the last; operands of lower rank are whole.
 std::vector<ShardWay> split_rows(const Graph& g, const Node& n);
+// The same where the other operands are weights, whole whatever their shape.
+std::vector<ShardWay> split_rows_of_first(const Graph& g, const Node& n);
 
 }  // namespace ds::ops

@@ -12,6 +12,12 @@
 
 namespace ds {
 
+// One rank among those that compute a graph together.
+struct TensorLayout {
+    int rank = 0, ranks = 1;
+    const std::map<std::string, Cut, std::less<>>* known = nullptr;  // how parameters are cut already; null: the pass decides
+};
+
 struct PassOptions {
     DType precision = DType::f32;              // of matrix products and what feeds them: f32, bf16 or f16
     std::vector<PrecisionRule> precision_rules;  // first match wins over `precision`
@@ -19,6 +25,7 @@ struct PassOptions {
     bool accumulate = false;                   // gradients are added to those of the micro-batches before
     std::vector<std::string> seeds{"loss"};    // whose gradients start the backward pass: "loss", or names of outputs
     int recompute = 0;                         // 0 keeps everything, 1 recomputes cheap ops, 2 recomputes blocks from their inputs
+    const TensorLayout* tensor = nullptr;      // null: one rank has the whole graph
     std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
 };
 

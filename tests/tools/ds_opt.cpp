@@ -14,7 +14,7 @@
 //   memory     the memory plan instead of the graph
 //   gradient   results' gradients by every param, from the gradient rules on the reference kernels, against central differences: "ok"
 //   kernels    every result of the cpu kernels against the reference kernels', by 1 and by 3 threads: "ok"
-// key: train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
+// key: tensor=R/N (rank R of N tensor ranks) train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
 #include <cstdio>
@@ -93,12 +93,16 @@ private:
         return found == case_.keys.end() ? fallback : found->second;
     }
 
-    Result<PassOptions> options() const {
+    Result<PassOptions> options() {
         PassOptions o{.train = key("train") == "1", .accumulate = key("accumulate") == "1", .recompute = std::stoi(key("recompute", "0"))};
         const auto type = dtype_named(key("precision", "f32"));
         DS_REQUIRE(type, "precision={} is no element type", key("precision"));
         o.precision = *type;
         if (const auto rule = split_text(key("rule"), ':'); rule.size() == 2) o.precision_rules.push_back({rule[0], *dtype_named(rule[1])});
+        if (const auto place = split_text(key("tensor"), '/'); place.size() == 2) {
+            tensor_ = {std::stoi(place[0]), std::stoi(place[1]), nullptr};
+            o.tensor = &tensor_;
+        }
         if (case_.keys.count("seeds")) o.seeds = split_text(key("seeds"), ',');
         return o;
     }
@@ -242,6 +246,7 @@ private:
     Workers &one_, &three_;
     Coverage& coverage_;
     std::mt19937_64 rng_;
+    TensorLayout tensor_;
 };
 
 int check_coverage(const Coverage& c) {
