@@ -14,7 +14,7 @@ static ds_engine *open_model(const char *folder, ds_tokenizer **tokenizer) {
     text config = {NULL, 0};
     add(&config, "{\"model\": ");
     add_json(&config, folder);
-    add(&config, ", \"train_batch_size\": 1}");
+    add(&config, "}");
     must(ds_tokenizer_load(folder, tokenizer), "tokenizer");
     must(ds_engine_create(config.data, NULL, &e), folder);
     free(config.data);

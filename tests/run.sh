@@ -4,7 +4,8 @@
 #   tests/run.sh --deps    only installs
 #   tests/run.sh --quick   only the release build
 #   tests/run.sh --asan    only the sanitizers' build
-#   tests/run.sh --full    the slow sweeps too: 100,000 random graphs, ThreadSanitizer
+#   tests/run.sh --full    the slow sweeps too: 100,000 random graphs, ThreadSanitizer, and checks against transformers and tokenizers themselves
+#                          (in a Python environment that is made in build/peers; DSRT_PEERS names another)
 # DSRT_JOBS: how many programs are compiled or run at a time (default: one a processor).
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -54,6 +55,18 @@ for preset in $presets; do
     passed=$((passed + $1)) failed=$((failed + $3)) skipped=$((skipped + $5))
     if [ $(($1 + $3)) = 0 ]; then failed=$((failed + 1)); echo "FAILED $preset: nothing ran"; fi
 done
+if [ "${DSRT_FULL:-0}" = 1 ]; then
+    echo "== transformers"
+    log=build/transformers.log
+    sh tests/transformers/run.sh build/release/libdsrt.so >"$log" 2>&1
+    grep '^FAILED' "$log"
+    counts=$(awk '/^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3; n += 1 } END { print p + 0, f + 0, n + 0 }' "$log")
+    # shellcheck disable=SC2086
+    set -- $counts
+    if [ "$3" != 2 ]; then tail -n 5 "$log"; echo "FAILED transformers: the checks did not come to their end (log: $log)"; set -- "$1" $(($2 + 1)) "$3"; fi
+    echo "transformers: $1 passed, $2 failed (log: $log)"
+    passed=$((passed + $1)) failed=$((failed + $2))
+fi
 [ "$skipped" = 0 ] || echo "$skipped skipped, for the reasons above"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

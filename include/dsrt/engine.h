@@ -84,7 +84,9 @@ DS_API ds_status ds_param_set(ds_engine *e, const char *name, int32_t what, cons
 
 /* Writes a checkpoint to dir/tag/, then names it in dir/latest: weights, optimizer, scaler, schedule, counters, random state, data
    cursor, checksummed; killed at any moment, the old or the new one loads. tag NULL: global_step<N>. options_json NULL, or
-   {"client_state": any JSON, "weights_only": true, "async": true}. Collective. */
+   {"client_state": any JSON, "weights_only": true, "async": true}. "async" returns once everything is copied (which takes as much memory
+   again as what is saved) and writes in the background; the next ds_save or ds_load, and destroying, wait for it. If that writing failed,
+   the next ds_step, ds_train_batch, ds_save or ds_load says so once, and has then done nothing else. Collective. */
 DS_API ds_status ds_save(ds_engine *e, const char *dir, const char *tag, const char *options_json);
 /* Loads one, written under any parallel layout. tag NULL: latest. DS_E_NOT_FOUND, DS_E_CORRUPT name file and tensor. Collective. */
 DS_API ds_status ds_load(ds_engine *e, const char *dir, const char *tag, const char *options_json);

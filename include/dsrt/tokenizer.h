@@ -25,8 +25,17 @@ DS_API void ds_encoding_destroy(ds_encoding *e);
 
 /* Tokenises n NUL-terminated texts (each with its pair, unless pairs is NULL) and sets input_ids and attention_mask, i64, n x length, in
    `out`, and token_type_ids where pairs are given or the template uses them. options_json, or NULL for the defaults, as in transformers'
-   tokenizer(texts, ...): {"add_special_tokens", "max_length" (special tokens count), "truncation", "padding": "longest" | "max_length" |
-   false (all texts must then have one length), "pad_to_multiple_of"}. On an error `out` is unchanged. */
+   tokenizer(texts, ...):
+     "add_special_tokens"  default true
+     "max_length"          tokens a row, special ones included
+     "truncation"          true (default where max_length is given) or "longest_first", "only_first", "only_second", false
+     "truncation_side"     "right" or "left": the end or the beginning is cut
+     "padding"             "longest" (default), "max_length", or false: all texts must then come out equally long
+     "padding_side"        "right" or "left"
+     "pad_to_multiple_of"  the length is rounded up to a multiple
+     "pad_id"              default: the tokenizer's padding token, else its end of text, else 0
+   Sides that are not given are those of the tokenizer's files (tokenizer_config.json, else tokenizer.json), else right. On an error `out`
+   is unchanged. */
 DS_API ds_status ds_tokenizer_encode_batch(const ds_tokenizer *t, const char *const *texts, const char *const *pairs, size_t n,
                                            const char *options_json, ds_batch *out);
 

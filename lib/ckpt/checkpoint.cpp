@@ -35,14 +35,6 @@ Status io_error(const fs::path& path, const char* action, int code) {
     return fail(Code::E_IO, "{}: cannot {}: {}", path.string(), action, std::strerror(code));
 }
 
-Status check_tag(const std::string& tag) {
-    DS_REQUIRE(is_plain_name(tag) && tag != kLatest && tag != "latest.tmp",
-               "tag \"{}\" is not acceptable: 1 to 200 bytes without '/', '\\' and control characters, not beginning with '.', and not "
-               "\"latest\"",
-               shown(tag));
-    return ok();
-}
-
 Status rename_path(const fs::path& from, const fs::path& to) {
     if (::rename(from.c_str(), to.c_str()) != 0) return io_error(from, fmt::format("rename to {}", to.filename().string()).c_str(), errno);
     return ok();
@@ -190,6 +182,14 @@ Result<Found> find_folder(const fs::path& dir, const std::string& tag) {
 }
 
 }  // namespace
+
+Status check_tag(const std::string& tag) {
+    DS_REQUIRE(is_plain_name(tag) && tag != kLatest && tag != "latest.tmp",
+               "tag \"{}\" is not acceptable: 1 to 200 bytes without '/', '\\' and control characters, not beginning with '.', and not "
+               "\"latest\"",
+               shown(tag));
+    return ok();
+}
 
 Status save_checkpoint(const fs::path& dir, const std::string& tag, const Json& state, const CheckpointFiles& files,
     const SaveOptions& options) {

@@ -48,6 +48,9 @@ private:
 // tag absent: the one dir/latest names.
 Result<Checkpoint> open_checkpoint(const std::filesystem::path& dir, const std::optional<std::string>& tag = std::nullopt);
 
+// Whether a tag is acceptable; save_checkpoint asks too.
+Status check_tag(const std::string& tag);
+
 Result<std::string> latest_tag(const std::filesystem::path& dir);
 
 }  // namespace ds

@@ -51,6 +51,7 @@ struct Fp16Config {
 
 struct Config {
     BatchSizes batch;
+    bool batch_is_given = true;  // false: nothing is said, and without an optimizer a micro-batch is one row
     MeshSizes mesh;
     int64_t zero_stage = 0;
     std::string distributed = "auto";  // or "none"

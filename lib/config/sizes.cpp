@@ -22,7 +22,7 @@ Result<BatchSizes> resolve_batch(std::optional<int64_t> train, std::optional<int
                                  int64_t ranks) {
     if (!train && !micro)
         return fail(Code::E_CONFIG, "config: train_batch_size: it or train_micro_batch_size_per_gpu must be given{}",
-                    accumulation ? "; gradient_accumulation_steps alone says too little" : "");
+                    accumulation ? "; gradient_accumulation_steps alone says too little" : ", as the config has an optimizer");
     BatchSizes sizes{train.value_or(0), micro.value_or(0), accumulation.value_or(1), ranks};
     if (train && micro && !accumulation) sizes.accumulation = *train / *micro / ranks;
     if (train && !micro) sizes.micro = *train / ranks / sizes.accumulation;

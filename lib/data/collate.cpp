@@ -5,14 +5,17 @@
 namespace ds {
 namespace {
 
-// One row a sample: field(sample) behind each other, then `padding`.
+// One row a sample: the field's values, filled up with `padding` behind or before them.
 template <class T, class Field>
-HostTensor padded(std::span<const Sample> samples, DType dtype, int64_t length, T padding, Field field) {
+HostTensor padded(std::span<const Sample> samples, DType dtype, int64_t length, bool left, T padding, Field field) {
     HostTensor out = HostTensor::zeros(dtype, {static_cast<int64_t>(samples.size()), length});
     T* row = static_cast<T*>(out.data);
     for (const Sample& sample : samples) {
         const auto& values = field(sample);
-        std::fill(std::copy(values.begin(), values.end(), row), row + length, padding);
+        const int64_t missing = length - static_cast<int64_t>(values.size());
+        T* first = left ? std::fill_n(row, missing, padding) : row;
+        T* behind = std::copy(values.begin(), values.end(), first);
+        if (!left) std::fill_n(behind, missing, padding);
         row += length;
     }
     return out;
@@ -30,24 +33,24 @@ template <class T>
 Batch tensors(std::span<const Sample> samples, const CollateRules& rules, int64_t length) {
     Batch out;
     out["input_ids"] = padded<T>(
-        samples, rules.dtype, length, rules.pad_id, [](const Sample& s) -> const auto& { return s.ids; });
+        samples, rules.dtype, length, rules.left, rules.pad_id, [](const Sample& s) -> const auto& { return s.ids; });
     HostTensor& mask = out["attention_mask"] = HostTensor::zeros(rules.dtype, {static_cast<int64_t>(samples.size()), length});
     for (size_t i = 0; i < samples.size(); ++i)
-        std::fill_n(static_cast<T*>(mask.data) + static_cast<int64_t>(i) * length, samples[i].ids.size(), T{1});
+        std::fill_n(static_cast<T*>(mask.data) + static_cast<int64_t>(i) * length + (rules.left ? length - static_cast<int64_t>(samples[i].ids.size()) : 0), samples[i].ids.size(), T{1});
     if (rules.types)
         out["token_type_ids"] = padded<T>(
-            samples, rules.dtype, length, T{0}, [](const Sample& s) -> const auto& { return s.types; });
+            samples, rules.dtype, length, rules.left, static_cast<T>(rules.pad_type), [](const Sample& s) -> const auto& { return s.types; });
     switch (rules.target) {
     case Target::none: break;
     case Target::tokens:
         out["labels"] = padded<T>(
-            samples, rules.dtype, length, T{kIgnored}, [](const Sample& s) -> const auto& { return s.labels; });
+            samples, rules.dtype, length, rules.left, T{kIgnored}, [](const Sample& s) -> const auto& { return s.labels; });
         break;
     case Target::label: out["labels"] = column<T>(samples, rules.dtype, [](const Sample& s) { return s.label; }); break;
     case Target::value: out["labels"] = column<float>(samples, DType::f32, [](const Sample& s) { return s.values[0]; }); break;
     case Target::values:
         out["labels"] = padded<float>(
-            samples, DType::f32, static_cast<int64_t>(samples[0].values.size()), 0.0f,
+            samples, DType::f32, static_cast<int64_t>(samples[0].values.size()), false, 0.0f,
             [](const Sample& s) -> const auto& { return s.values; });
         break;
     case Target::span:

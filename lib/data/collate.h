@@ -1,4 +1,4 @@
-// Samples of different lengths -> the tensors of a batch, padded at the end.
+// Samples of different lengths -> the tensors of a batch, padded at the end (or the beginning).
 #pragma once
 
 #include <span>
@@ -11,7 +11,8 @@ namespace ds {
 struct CollateRules {
     Target target = Target::none;
     bool types = false;  // emit token_type_ids
-    int32_t pad_id = 0;
+    int32_t pad_id = 0, pad_type = 0;
+    bool left = false;         // padding comes first
     int64_t multiple = 1;      // the length is rounded up to a multiple
     int64_t fixed_length = 0;  // 0 = the longest sample's
     DType dtype = DType::i64;

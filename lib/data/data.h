@@ -57,7 +57,7 @@ Result<std::shared_ptr<DataSource>> open_data(const Json& options, const DataCon
 Json describe_data_options();
 
 // Tokenises texts (with pairs, or none) in one call: input_ids, attention_mask, token_type_ids, each i64 [texts, length]. Options:
-// padding "longest" | "max_length" | false, truncation, max_length, pad_to_multiple_of, add_special_tokens.
+// those of ds_tokenizer_encode_batch (dsrt/tokenizer.h).
 // Texts that come out ragged although padding is false are an error.
 Result<Batch> tokenize_batch(const Tokenizer& tokenizer, std::span<const std::string_view> texts, std::span<const std::string_view> pairs,
                              const Json& options);

@@ -98,10 +98,23 @@ Status encode_text(const tokenizer::Parts& parts, std::string_view text, int32_t
     return ok();
 }
 
-// Cuts the ends, of the longer text first, until both fit.
-void truncate(Part& first, Part* second, size_t room) {
-    if (!second) return first.truncate(room);
-    if (first.size() + second->size() <= room) return;
+// Cuts one end of one text, or of the longer one first, until both fit.
+Status truncate(Part& first, Part* second, size_t room, EncodeOptions::Cut cut, bool left) {
+    const size_t total = first.size() + (second ? second->size() : 0);
+    if (total <= room) return ok();
+    if (cut != EncodeOptions::Cut::longest_first) {
+        Part* target = cut == EncodeOptions::Cut::only_first ? &first : second;
+        if (!target) return fail(Code::E_INVALID_ARGUMENT, "tokenizer: truncation of the second text only, but there is no second text");
+        if (target->size() <= total - room)
+            return fail(Code::E_INVALID_ARGUMENT, "tokenizer: {} tokens are too many, but the {} text, which alone may be cut, has only {}", total - room,
+                        target == &first ? "first" : "second", target->size());
+        target->truncate(target->size() - (total - room), left);
+        return ok();
+    }
+    if (!second) {
+        first.truncate(room, left);
+        return ok();
+    }
     size_t shorter = std::min(first.size(), second->size());
     size_t longer = shorter > room ? shorter : std::max(shorter, room - shorter);
     if (shorter + longer > room) {
@@ -109,8 +122,9 @@ void truncate(Part& first, Part* second, size_t room) {
         longer = shorter + room % 2;
     }
     const bool swapped = first.size() > second->size();
-    first.truncate(swapped ? longer : shorter);
-    second->truncate(swapped ? shorter : longer);
+    first.truncate(swapped ? longer : shorter, left);
+    second->truncate(swapped ? shorter : longer, left);
+    return ok();
 }
 
 Result<Encoding> finish(const tokenizer::Parts& parts, Part first, std::optional<Part> second, const EncodeOptions& options) {
@@ -119,7 +133,8 @@ Result<Encoding> finish(const tokenizer::Parts& parts, Part first, std::optional
         const int64_t added = options.add_special_tokens && parts.post_processor ? parts.post_processor->added(second.has_value()) : 0;
         if (added > options.max_length)
             return fail(Code::E_INVALID_ARGUMENT, "tokenizer: max_length {} leaves no room: {} special tokens are added", options.max_length, added);
-        truncate(first, second ? &*second : nullptr, static_cast<size_t>(options.max_length - added));
+        DS_CHECK(truncate(first, second ? &*second : nullptr, static_cast<size_t>(options.max_length - added), options.cut,
+                          options.cut_left.value_or(parts.sides.cuts_left)));
     }
     std::vector<Part> all;
     all.push_back(std::move(first));
@@ -213,6 +228,8 @@ std::optional<int32_t> Tokenizer::sep_id() const { return impl_->roles.sep; }
 std::optional<int32_t> Tokenizer::bos_id() const { return impl_->roles.bos; }
 std::optional<int32_t> Tokenizer::eos_id() const { return impl_->roles.eos; }
 std::optional<int32_t> Tokenizer::unk_id() const { return impl_->roles.unk; }
+bool Tokenizer::pads_left() const { return impl_->sides.pads_left; }
+int32_t Tokenizer::pad_type() const { return impl_->sides.pad_type; }
 int64_t Tokenizer::special_tokens_added(bool pair) const { return impl_->post_processor ? impl_->post_processor->added(pair) : 0; }
 const std::filesystem::path& Tokenizer::folder() const { return impl_->folder; }
 

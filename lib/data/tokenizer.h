@@ -33,7 +33,9 @@ struct Encoding {
 
 struct EncodeOptions {
     bool add_special_tokens = true;
-    int64_t max_length = 0;  // special tokens included; 0 = no truncation. Cuts the ends of the longer text first.
+    int64_t max_length = 0;  // special tokens included; 0 = no truncation
+    enum class Cut { longest_first, only_first, only_second } cut = Cut::longest_first;  // transformers' truncation strategies
+    std::optional<bool> cut_left = {};  // the beginnings are cut, not the ends; absent: as the tokenizer's files say
 };
 
 // Immutable after loading: one tokenizer may be used by many threads at once.
@@ -66,6 +68,10 @@ public:
     std::optional<int32_t> bos_id() const;
     std::optional<int32_t> eos_id() const;
     std::optional<int32_t> unk_id() const;
+
+    // What its files say about padding and truncation (tokenizer_config.json, then tokenizer.json), else the end of rows.
+    bool pads_left() const;
+    int32_t pad_type() const;  // of padding in token_type_ids
 
     // How many special tokens the template adds to a text, or to a pair.
     int64_t special_tokens_added(bool pair) const;

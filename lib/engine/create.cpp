@@ -45,6 +45,8 @@ Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> 
         DS_TRY(engine->config_, config_from_environment());
     }
     Config& config = engine->config_;
+    if (options.optimizer && !config.batch_is_given)
+        return fail(Code::E_CONFIG, "config: train_batch_size: it or train_micro_batch_size_per_gpu must be given, as the options have an optimizer");
     set_levels(config);
     for (const std::string& warning : config.warnings) log(Level::warn, "config", "{}", warning);
     for (const std::string& note : config.notes) log(Level::info, "config", "{}", note);

@@ -15,6 +15,7 @@
 #include "base/cancel.h"
 #include "config/config.h"
 #include "data/data.h"
+#include "engine/background_save.h"
 #include "engine/params.h"
 #include "engine/program.h"
 #include "engine/rank.h"
@@ -160,6 +161,7 @@ private:
     std::vector<ParamInfo> infos_;
     std::unique_ptr<Ranks> ranks_;
     std::unique_ptr<WholeParams> whole_;
+    BackgroundSave background_save_;
     Backend backend_ = Backend::cpu;
     std::unique_ptr<Schedule> schedule_;
     std::unique_ptr<LossScaler> scaler_;

@@ -25,6 +25,12 @@ Result<Json> options_of(std::string_view text, const char* call, std::initialize
     return options;
 }
 
+Result<bool> flag_of(const Json& options, const char* call, const char* key) {
+    if (!options.contains(key)) return false;
+    if (!options[key].is_boolean()) return fail(Code::E_INVALID_ARGUMENT, "{}: option {} must be true or false, not {}", call, key, options[key].dump());
+    return options[key].get<bool>();
+}
+
 std::string state_name(const Param& p, const StateDef& def) { return p.name + "/" + std::string(def.name); }
 
 HostTensor f32_of(const TensorView& view) {
@@ -68,11 +74,12 @@ Status write_as(const WholeParams& whole, const Param& p, DType dtype, const Chu
 
 Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
     DS_CHECK(usable());
+    DS_CHECK(background_save_.wait());
     DS_TRY(const Json options, options_of(options_json, "ds_save", {"client_state", "weights_only", "async"}));
-    if (options.value("async", false)) return fail(Code::E_UNSUPPORTED, "ds_save: async: writing in the background is not built; leave it out");
+    DS_TRY(const bool async, flag_of(options, "ds_save", "async"));
+    DS_TRY(const bool weights_only, flag_of(options, "ds_save", "weights_only"));
     if (micro_in_step_ > 0) return fail(Code::E_STATE, "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or ds_zero_grad first",
                                         micro_in_step_, config_.batch.accumulation);
-    const bool weights_only = options.value("weights_only", false);
     CheckpointFiles files;
     auto& weights = files[kWeights];
     for (const Param& p : params_->all()) weights.push_back(tensor_of(*whole_, p, {Field::weight}, p.name, p.shape));
@@ -95,15 +102,19 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
         }
     }
     const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", global_steps_);
-    return save_checkpoint(std::filesystem::path(dir), name, state, files);
+    if (!async) return save_checkpoint(std::filesystem::path(dir), name, state, files);
+    DS_CHECK(check_tag(name));
+    return background_save_.start(std::filesystem::path(dir), name, std::move(state), std::move(files), (*ranks_)[0].workers);
 }
 
 Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
+    DS_CHECK(background_save_.wait());
     DS_TRY(const Json options, options_of(options_json, "ds_load", {"weights_only"}));
     DS_TRY(const Checkpoint checkpoint, open_checkpoint(std::filesystem::path(dir), tag ? std::optional<std::string>(*tag) : std::nullopt));
     const Json& state = checkpoint.state();
     if (state.value("engine_format", 0) != kFormat) return fail(Code::E_UNSUPPORTED, "{}: engine_format {} is not one this version reads; it reads {}", checkpoint.folder().string(), state.value("engine_format", 0), kFormat);
-    const bool weights_only = state.value("weights_only", false) || options.value("weights_only", false);
+    DS_TRY(const bool only_weights, flag_of(options, "ds_load", "weights_only"));
+    const bool weights_only = state.value("weights_only", false) || only_weights;
     const SafetensorsFile* moments = weights_only ? nullptr : checkpoint.file(kOptimizer);
 
     // Everything is checked before anything changes.
@@ -182,6 +193,9 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
         if (!wanted || size_of(*wanted) > 4) return fail(Code::E_INVALID_ARGUMENT, "ds_export: dtype must be f32, bf16 or f16, not {}", options["dtype"].dump());
         dtype = *wanted;
     }
+    const Json shard = options.value("max_shard_bytes", Json(uint64_t{5} << 30));
+    if (!shard.is_number_unsigned() || shard.get<uint64_t>() == 0 || shard.get<uint64_t>() > INT64_MAX)
+        return fail(Code::E_INVALID_ARGUMENT, "ds_export: max_shard_bytes must be a whole number of bytes above 0, not {}", shard.dump());
     const std::filesystem::path dir(dir_view);
     std::error_code error;
     std::filesystem::create_directories(dir, error);
@@ -196,7 +210,7 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
         }
         tensors.push_back(std::move(tensor));
     }
-    DS_CHECK(write_weights(dir, tensors, options.value("max_shard_bytes", int64_t{5} << 30)));
+    DS_CHECK(write_weights(dir, tensors, shard.get<int64_t>()));
     Json config = model_config_;
     config["dtype"] = dtype == DType::f32 ? "float32" : dtype == DType::bf16 ? "bfloat16" : "float16";
     config.erase("torch_dtype");

@@ -192,6 +192,7 @@ Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
 
 Status Engine::step() {
     DS_CHECK(usable());
+    DS_CHECK(background_save_.failure());
     if (!schedule_) return fail(Code::E_STATE, "ds_step: the config has no optimizer, so there is nothing to update with");
     if (micro_in_step_ == 0) return fail(Code::E_STATE, "ds_step: no backward was counted since the last update; call ds_forward and ds_backward first");
     if (micro_in_step_ < config_.batch.accumulation && !partial_) return Status(Code::PENDING);
@@ -250,10 +251,13 @@ Status Engine::zero_grad() {
 
 Status Engine::train_batch(DataSource& data, float* loss) {
     DS_CHECK(usable());
+    DS_CHECK(background_save_.failure());
     if (micro_in_step_ > 0) return fail(Code::E_STATE, "ds_train_batch: {} micro-batches were accumulated by ds_backward; call ds_step or ds_zero_grad first", micro_in_step_);
     DS_TRY(const Json cursor, data.save());
-    const auto undo = [&](Status status) {
+    // A batch that fails or is cancelled leaves nothing behind: the next try reads the same rows and draws the same random numbers.
+    const auto undo = [&, draws = draws_, micro_steps = micro_steps_, tokens = total_tokens_](Status status) {
         clear_gradients();
+        draws_ = draws, micro_steps_ = micro_steps, total_tokens_ = tokens;
         if (const Status back = data.restore(cursor); !back.ok()) return back;
         return status;
     };

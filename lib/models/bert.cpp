@@ -54,7 +54,9 @@ struct Bert : Model {
         s.classify_tokens(x, [&](ValueId rows) {
             const ValueId h = m.layernorm(activation(m.b, m.linear(rows, p("transform.dense"), width)), p("transform.LayerNorm"), eps);
             const ValueId head = tied ? words : m.weight(p("decoder"), "weight", {vocabulary, width});
-            return m.b.call("matmul", {h, head, m.zeros(p, "bias", {vocabulary})}, Matmul{.transpose_b = true}, "logits");
+            ValueId bias = m.zeros(p, "bias", {vocabulary});
+            if (!tied) bias = m.zeros(p("decoder"), "bias", {vocabulary});  // transformers 5 keeps the other too, and does not use it
+            return m.b.call("matmul", {h, head, bias}, Matmul{.transpose_b = true}, "logits");
         });
     }
 

@@ -124,6 +124,47 @@ static void many_texts_become_a_batch(void **state) {
     ds_tokenizer_destroy(t);
 }
 
+static void batch_is(ds_batch *b, const char *name, const int64_t *expected, size_t n) {
+    ds_tensor *x = NULL;
+    int64_t back[32];
+    size_t i;
+    assert_ok(ds_batch_get(b, name, &x));
+    assert_true(n <= 32);
+    assert_ok(ds_tensor_read(x, DS_I64, back, n * sizeof(int64_t)));
+    ds_tensor_destroy(x);
+    for (i = 0; i < n; ++i) assert_int_equal(back[i], expected[i]);
+}
+
+static void rows_are_padded_and_cut_on_either_side(void **state) {
+    static const char *const texts[] = {"hello", "hello world playing."}, *const pairs[] = {"world", "."};
+    static const int64_t left[] = {PAD, PAD, CLS, HELLO, SEP, CLS, PLAY, ING, DOT, SEP}, seen[] = {0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    static const int64_t right[] = {CLS, HELLO, SEP, MASK, MASK, MASK, CLS, HELLO, WORLD, PLAY, SEP, MASK};
+    static const int64_t first[] = {PAD, CLS, HELLO, SEP, WORLD, SEP, CLS, HELLO, WORLD, SEP, DOT, SEP};
+    static const int64_t types[] = {0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1};
+    ds_tokenizer *t = load();
+    ds_batch *b = NULL;
+    (void)state;
+    assert_ok(ds_batch_create(&b));
+    assert_ok(ds_tokenizer_encode_batch(t, texts, NULL, 2, "{\"padding_side\": \"left\", \"truncation_side\": \"left\", \"max_length\": 5}", b));
+    batch_is(b, "input_ids", left, 10);
+    batch_is(b, "attention_mask", seen, 10);
+    assert_fails(DS_E_INVALID_ARGUMENT, "padding_side: found \"up\", accepted are \"right\", \"left\"",
+                 ds_tokenizer_encode_batch(t, texts, NULL, 2, "{\"padding_side\": \"up\"}", b));
+    assert_ok(ds_tokenizer_encode_batch(t, texts, NULL, 2, "{\"pad_id\": 4, \"max_length\": 5, \"pad_to_multiple_of\": 6}", b));
+    batch_is(b, "input_ids", right, 12);
+    assert_ok(ds_tokenizer_encode_batch(t, texts, pairs, 2, "{\"truncation\": \"only_first\", \"padding_side\": \"left\", \"max_length\": 6}", b));
+    batch_is(b, "input_ids", first, 12);
+    batch_is(b, "token_type_ids", types, 12);
+    assert_fails(DS_E_INVALID_ARGUMENT, "text 1: tokenizer: 3 tokens are too many, but the second text, which alone may be cut, has only 1",
+                 ds_tokenizer_encode_batch(t, texts, pairs, 2, "{\"truncation\": \"only_second\", \"max_length\": 6}", b));
+    assert_fails(DS_E_INVALID_ARGUMENT, "there is no second text", ds_tokenizer_encode_batch(t, texts, NULL, 2, "{\"truncation\": \"only_second\", \"max_length\": 4}", b));
+    assert_fails(DS_E_INVALID_ARGUMENT, "pad_id: found 99, an id of the vocabulary, 0 to 9", ds_tokenizer_encode_batch(t, texts, NULL, 2, "{\"pad_id\": 99}", b));
+    assert_fails(DS_E_INVALID_ARGUMENT, "truncation: found \"longest\"", ds_tokenizer_encode_batch(t, texts, NULL, 2, "{\"truncation\": \"longest\", \"max_length\": 9}", b));
+    batch_is(b, "input_ids", first, 12); /* as it was */
+    ds_batch_destroy(b);
+    ds_tokenizer_destroy(t);
+}
+
 static void missing_files_are_named(void **state) {
     ds_tokenizer *t = (ds_tokenizer *)state;
     assert_fails(DS_E_NOT_FOUND, "no/such/tokenizer.json", ds_tokenizer_load("no/such/tokenizer.json", &t));
@@ -148,6 +189,7 @@ int main(void) {
                                        TEST(bad_utf8_and_empty_texts_are_fine),
                                        TEST(ids_become_text),
                                        TEST(many_texts_become_a_batch),
+                                       TEST(rows_are_padded_and_cut_on_either_side),
                                        TEST(missing_files_are_named),
                                        TEST(misuse_is_refused)};
     return RUN(tests);

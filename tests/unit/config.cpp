@@ -395,7 +395,10 @@ TEST_CASE("batch/what_does_not_fit_prints_the_four_numbers") {
     CHECK(
         refused(R"({"gradient_accumulation_steps": 2})") ==
         "config: train_batch_size: it or train_micro_batch_size_per_gpu must be given; gradient_accumulation_steps alone says too little");
-    CHECK(refused("{}") == "config: train_batch_size: it or train_micro_batch_size_per_gpu must be given");
+    CHECK(refused(R"({"optimizer": {"type": "SGD"}})") ==
+          "config: train_batch_size: it or train_micro_batch_size_per_gpu must be given, as the config has an optimizer");
+    CHECK(good("{}").batch.micro == 1);  // evaluation and generation
+    CHECK(good("{}").batch.train == 1);
     CHECK(refused(R"({"train_batch_size": 0})") == "config: train_batch_size: must be an integer above 0, or null, is 0");
     refused(R"({"train_micro_batch_size_per_gpu": 9000000000000000000, "gradient_accumulation_steps": 9})");
 }

@@ -64,7 +64,7 @@ void find_continuing(const Definition& definition, Parts& parts) {
     }
 }
 
-void find_roles(const Json& config, Parts& parts) {
+void find_roles(const Json& config, const Json& padding, Parts& parts) {
     const auto id_of = [&](std::string_view token) {
         const auto added = parts.added.id_of(token);
         return added ? added : parts.model->vocabulary().id_of(token);
@@ -72,6 +72,7 @@ void find_roles(const Json& config, Parts& parts) {
     const auto role = [&](const char* key, std::initializer_list<std::string_view> names) -> std::optional<int32_t> {
         if (const auto named = config_token(config, key)) return id_of(*named);
         if (config.is_object() && config.contains(key)) return std::nullopt;  // null: there is none
+        if (const auto named = config_token(padding, key)) return id_of(*named);
         for (const std::string_view name : names) {
             if (const auto id = id_of(name)) return id;
         }
@@ -85,6 +86,25 @@ void find_roles(const Json& config, Parts& parts) {
     parts.roles.eos = role("eos_token", {"</s>", "<eos>", "[EOS]", "<|end_of_text|>", "<|endoftext|>"});
     parts.roles.unk = role("unk_token", {"[UNK]", "<unk>"});
     if (!parts.roles.unk) parts.roles.unk = parts.model->unknown();
+}
+
+Result<bool> is_left(const Json& object, const char* key, const std::string& place, bool otherwise) {
+    const Result<std::string> side = string_field(object, key, place, otherwise ? "left" : "right");
+    if (!side.ok()) return side.status();
+    if (*side == "left" || *side == "Left") return true;
+    if (*side == "right" || *side == "Right") return false;
+    return fail(Code::E_CORRUPT, "{}.{}: must be \"left\" or \"right\", but is \"{}\"", place, key, side->substr(0, 100));
+}
+
+Status find_sides(const Definition& definition, const Json& config, Parts& parts) {
+    const std::string padding = definition.place + ": padding", truncation = definition.place + ": truncation", beside = "tokenizer_config.json";
+    DS_TRY(parts.sides.pads_left, is_left(definition.padding, "direction", padding, false));
+    DS_TRY(parts.sides.pads_left, is_left(config, "padding_side", beside, parts.sides.pads_left));
+    DS_TRY(parts.sides.cuts_left, is_left(definition.truncation, "direction", truncation, false));
+    DS_TRY(parts.sides.cuts_left, is_left(config, "truncation_side", beside, parts.sides.cuts_left));
+    DS_TRY(const int64_t type, int_field(definition.padding, "pad_type_id", padding, 0, kMaxIds, 0));
+    parts.sides.pad_type = static_cast<int32_t>(type);  // transformers does not read tokenizer_config.json's pad_token_type_id
+    return ok();
 }
 
 }  // namespace
@@ -116,7 +136,8 @@ Result<Parts> build(const Definition& definition, const Json& config) {
         if (token.special) parts.special.insert(token.content);
     }
     find_continuing(definition, parts);
-    find_roles(config, parts);
+    find_roles(config, definition.padding, parts);
+    DS_CHECK(find_sides(definition, config, parts));
     return parts;
 }
 

@@ -14,6 +14,7 @@ namespace ds::tokenizer {
 struct Definition {
     Json normalizer, pre_tokenizer, post_processor, decoder;
     Json added_tokens = Json::array();
+    Json padding, truncation;  // the file's own: only their sides and the padding's token are used
     ModelSpec model;
     std::string place;
     std::shared_ptr<void> storage;  // what the model's views point into

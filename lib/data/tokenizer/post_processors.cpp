@@ -19,10 +19,15 @@ void Part::add_special(int32_t id, int32_t type, bool front) {
     add(sequence, -1);
 }
 
-void Part::truncate(size_t length) {
+void Part::truncate(size_t length, bool left) {
     if (length >= size()) return;
-    ids.resize(length), type_ids.resize(length), words.resize(length), offsets.resize(length), special.resize(length), sequence.resize(length);
-    if (blanks.size() > length) blanks.resize(length);
+    const size_t first = left ? size() - length : 0;
+    const auto keep = [&](auto& values) {
+        if (values.empty()) return;  // blanks are not always kept
+        values.erase(values.begin() + static_cast<ptrdiff_t>(first + length), values.end());
+        values.erase(values.begin(), values.begin() + static_cast<ptrdiff_t>(first));
+    };
+    keep(ids), keep(type_ids), keep(words), keep(offsets), keep(blanks), keep(special), keep(sequence);
 }
 
 void Part::append(Part&& other) {

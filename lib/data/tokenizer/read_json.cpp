@@ -183,6 +183,8 @@ Result<Definition> read_tokenizer_json(std::string_view text, std::string_view p
                        : field.key == "post_processor" ? &definition.post_processor
                        : field.key == "decoder"        ? &definition.decoder
                        : field.key == "added_tokens"   ? &definition.added_tokens
+                       : field.key == "padding"        ? &definition.padding
+                       : field.key == "truncation"     ? &definition.truncation
                                                        : nullptr;
         if (target) {
             DS_TRY(*target, to_json(field.value, where()));

@@ -47,7 +47,7 @@ struct Part {
 
     size_t size() const { return ids.size(); }
     void add_special(int32_t id, int32_t type, bool front);
-    void truncate(size_t length);
+    void truncate(size_t length, bool left = false);  // left: the beginning goes
     void append(Part&& other);
 };
 

@@ -1,0 +1,123 @@
+/* Files: checkpoints and exported folders. */
+#include "training.h"
+
+#include <unistd.h>
+
+static void checkpoints_and_exported_folders_reload_the_same(void **state) {
+    char dir[] = "/tmp/dsrt-engine-XXXXXX", folder[64], config[512];
+    const char *const rest = "\"train_batch_size\": 2, \"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 0.01}}, "
+                             "\"scheduler\": {\"type\": \"WarmupLR\", \"params\": {\"warmup_num_steps\": 10}}";
+    ds_engine *a = engine(BERT, rest), *c = engine(BERT, rest), *d = NULL;
+    ds_batch *b = rows_of(0, 2, 8, 0);
+    float loss, loss_too;
+    int i;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (i = 0; i < 2; ++i) {
+        train(a, b);
+        assert_ok(ds_step(a));
+    }
+    assert_fails(DS_E_NOT_FOUND, "latest", ds_load(c, dir, NULL, NULL));
+    assert_ok(ds_save(a, dir, NULL, "{\"client_state\": {\"epoch\": 3}}"));
+    assert_ok(ds_load(c, dir, NULL, NULL));
+    assert_true(metric(c, "global_steps") == 2 && metric(c, "lr") == metric(a, "lr"));
+    for (i = 0; i < 2; ++i) {
+        assert_true(train(a, b) == train(c, b));
+        assert_ok(ds_step(a));
+        assert_ok(ds_step(c));
+    }
+    assert_true(relative_of(a, c, DS_WEIGHT) == 0 && relative_of(a, c, DS_SECOND_MOMENT) == 0);
+    train(a, b);
+    assert_fails(DS_E_STATE, "micro-batches", ds_save(a, dir, "x", NULL));
+    assert_fails(DS_E_INVALID_ARGUMENT, "client_stat", ds_save(c, dir, "x", "{\"client_stat\": 1}"));
+    assert_fails(DS_E_NOT_FOUND, "nowhere", ds_load(c, dir, "nowhere", NULL));
+    snprintf(folder, sizeof(folder), "%s/hf", dir);
+    assert_ok(ds_export(c, folder, NULL));
+    snprintf(config, sizeof(config), "{\"model\": \"%s\", \"train_batch_size\": 2}", folder);
+    assert_ok(ds_engine_create(config, NULL, &d));
+    assert_ok(ds_eval(c, b, &loss));
+    assert_ok(ds_eval(d, b, &loss_too));
+    assert_true(loss == loss_too);
+    ds_batch_destroy(b);
+    ds_engine_destroy(a);
+    ds_engine_destroy(c);
+    ds_engine_destroy(d);
+}
+
+static void a_save_in_the_background_keeps_what_was_there_at_the_call(void **state) {
+    char dir[] = "/tmp/dsrt-engine-XXXXXX", blocked[64];
+    const char *const rest = "\"train_batch_size\": 2, \"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 0.01}}";
+    ds_engine *a = engine(BERT, rest), *c = engine(BERT, rest), *d = engine(BERT, rest);
+    ds_batch *b = rows_of(0, 2, 8, 0);
+    float *then = NULL, *now;
+    size_t n;
+    int i;
+    FILE *f;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (i = 0; i < 6; ++i) {
+        if (i == 3) {
+            then = everything(a, DS_WEIGHT, &n);
+            assert_ok(ds_save(a, dir, NULL, "{\"async\": true, \"client_state\": [1]}"));
+        }
+        train(a, b);
+        assert_ok(ds_step(a));
+    }
+    assert_ok(ds_save(a, dir, "later", "{\"async\": true}")); /* waits for the first */
+    assert_ok(ds_load(c, dir, "global_step3", NULL));
+    now = everything(c, DS_WEIGHT, &n);
+    assert_memory_equal(now, then, n * sizeof(float));
+    for (i = 3; i < 6; ++i) {
+        train(c, b);
+        assert_ok(ds_step(c));
+    }
+    assert_true(relative_of(a, c, DS_WEIGHT) == 0 && relative_of(a, c, DS_SECOND_MOMENT) == 0);
+    ds_engine_destroy(a); /* waits for the second */
+    assert_ok(ds_load(d, dir, NULL, NULL));
+    assert_true(metric(d, "global_steps") == 6 && relative_of(c, d, DS_WEIGHT) == 0);
+    /* A load waits for the engine's own save, and sees it. */
+    train(c, b);
+    assert_ok(ds_step(c));
+    assert_ok(ds_save(c, dir, NULL, "{\"async\": true}"));
+    train(c, b);
+    assert_ok(ds_load(c, dir, NULL, NULL));
+    assert_true(metric(c, "global_steps") == 7);
+    /* What goes wrong is told once, by a later call, which has then done nothing. */
+    snprintf(blocked, sizeof(blocked), "%s/file", dir);
+    f = fopen(blocked, "w");
+    assert_non_null(f);
+    fclose(f);
+    assert_ok(ds_save(c, blocked, "t", "{\"async\": true}"));
+    assert_fails(DS_E_IO, "/file/t, which was being written in the background: ", ds_save(c, dir, "u", NULL));
+    assert_fails(DS_E_NOT_FOUND, "u: no such checkpoint", ds_load(d, dir, "u", NULL));
+    assert_ok(ds_save(c, dir, "u", NULL));
+    assert_ok(ds_save(c, blocked, "t", "{\"async\": true}"));
+    for (i = 0; i < 500; ++i) {
+        ds_status s;
+        train(c, b);
+        s = ds_step(c);
+        if (s == DS_OK) {
+            usleep(2000);
+            continue;
+        }
+        assert_int_equal(s, DS_E_IO);
+        assert_non_null(strstr(ds_last_error(), "in the background"));
+        assert_ok(ds_step(c)); /* the update was not lost */
+        break;
+    }
+    assert_true(i < 500);
+    assert_fails(DS_E_INVALID_ARGUMENT, "tag \"a/b\" is not acceptable", ds_save(c, dir, "a/b", "{\"async\": true}"));
+    assert_fails(DS_E_INVALID_ARGUMENT, "option async must be true or false, not 1", ds_save(c, dir, "x", "{\"async\": 1}"));
+    free(then);
+    free(now);
+    ds_batch_destroy(b);
+    ds_engine_destroy(c);
+    ds_engine_destroy(d);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(checkpoints_and_exported_folders_reload_the_same),
+                                       TEST(a_save_in_the_background_keeps_what_was_there_at_the_call)};
+    return RUN(tests);
+}

@@ -1,0 +1,157 @@
+/* Graphs that a host builds or writes as text, alone and around a model family's body. */
+#include "training.h"
+
+#include <unistd.h>
+
+static ds_engine *graph_engine(ds_graph *g, const char *config) {
+    ds_options *o = NULL;
+    ds_engine *e = NULL;
+    assert_ok(ds_options_create(&o));
+    assert_ok(ds_options_set_graph(o, g));
+    assert_ok(ds_engine_create(config, o, &e));
+    ds_options_destroy(o);
+    return e;
+}
+
+static int32_t op(ds_graph *g, const char *name, int32_t a, int32_t b, int32_t c, const char *attrs, size_t outputs) {
+    int32_t in[3], out[4] = {-1, -1, -1, -1};
+    in[0] = a, in[1] = b, in[2] = c;
+    assert_ok(ds_graph_op(g, name, in, c >= 0 ? 3 : b >= 0 ? 2 : 1, attrs, out, outputs));
+    return out[0];
+}
+
+static void a_perceptron_built_by_the_host_learns(void **state) {
+    const int64_t x_shape[2] = {-1, 4}, y_shape[1] = {-1}, up[2] = {16, 4}, down[2] = {2, 16}, bias[1] = {16}, shape[2] = {8, 4};
+    ds_graph *g = NULL;
+    ds_engine *e;
+    ds_batch *b = NULL;
+    ds_tensor *t;
+    int32_t x, labels, w, v, c, y, i, r, ids[8];
+    float values[32], first = 0, loss = 0;
+    (void)state;
+    assert_ok(ds_graph_create(&g));
+    assert_ok(ds_graph_input(g, "x", DS_F32, 2, x_shape, &x));
+    assert_ok(ds_graph_input(g, "labels", DS_I64, 1, y_shape, &labels));
+    assert_ok(ds_graph_param(g, "up", DS_F32, 2, up, "{\"type\": \"normal\", \"std\": 0.5}", &w));
+    assert_ok(ds_graph_param(g, "bias", DS_F32, 1, bias, NULL, &c));
+    assert_ok(ds_graph_param(g, "down", DS_F32, 2, down, "{\"type\": \"uniform\", \"bound\": 0.5}", &v));
+    y = op(g, "matmul", op(g, "gelu", op(g, "matmul", x, w, c, "{\"transpose_b\": true}", 1), -1, -1, NULL, 1), v, -1, "{\"transpose_b\": true}", 1);
+    assert_ok(ds_graph_output(g, "logits", y));
+    assert_ok(ds_graph_loss(g, op(g, "cross_entropy", y, labels, -1, NULL, 2)));
+    e = graph_engine(g, "{\"train_batch_size\": 8, \"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 0.02}}}");
+    ds_graph_destroy(g);
+    for (r = 0; r < 8; ++r) {
+        for (i = 0; i < 4; ++i) values[4 * r + i] = (float)((r * 5 + i * 3) % 7) - 3;
+        ids[r] = r % 2;
+    }
+    assert_ok(ds_batch_create(&b));
+    t = f32_tensor(2, shape, values);
+    assert_ok(ds_batch_set(b, "x", t));
+    ds_tensor_destroy(t);
+    put(b, "labels", 1, 8, 1, ids);
+    for (i = 0; i < 60; ++i) {
+        loss = train(e, b);
+        if (i == 0) first = loss;
+        assert_ok(ds_step(e));
+    }
+    assert_true(loss < 0.3f * first);
+    ids[3] = 2;
+    put(b, "labels", 1, 8, 1, ids);
+    assert_fails(DS_E_INVALID_ARGUMENT, "labels: element 3 is 2, outside 0..1", ds_forward(e, b, NULL));
+    put(b, "wrong", 1, 8, 1, ids);
+    assert_fails(DS_E_INVALID_ARGUMENT, "wrong is not an input of the graph; its inputs are x, labels", ds_forward(e, b, NULL));
+    assert_fails(DS_E_UNSUPPORTED, "ds_save", ds_export(e, "/tmp/none", NULL));
+    ds_batch_destroy(b);
+    ds_engine_destroy(e);
+}
+
+/* The article's MyModel: dropout and a linear layer around BERT's pooled output. With the head's own weights it is the family's classifier. */
+static void a_hosts_graph_wraps_bert(void **state) {
+    const int64_t grid[2] = {-1, -1}, rows[1] = {-1}, w_shape[2] = {3, 32}, b_shape[1] = {3};
+    ds_graph *g = NULL;
+    ds_engine *mine, *family = engine(BERT, "\"train_batch_size\": 4, " SGD);
+    ds_batch *b = rows_of(0, 4, 8, 0);
+    ds_tensor *t = NULL;
+    int32_t in[2], labels, pooled, w, c, y;
+    float loss, loss_too;
+    (void)state;
+    assert_ok(ds_graph_create(&g));
+    assert_ok(ds_graph_input(g, "input_ids", DS_I64, 2, grid, &in[0]));
+    assert_ok(ds_graph_input(g, "attention_mask", DS_I64, 2, grid, &in[1]));
+    assert_ok(ds_graph_input(g, "labels", DS_I64, 1, rows, &labels));
+    assert_fails(DS_E_NOT_FOUND, "pooler_output", ds_graph_model(g, BERT, "{\"prefix\": \"bert.\"}", in, 2, "pooled", &pooled));
+    assert_ok(ds_graph_model(g, BERT, "{\"prefix\": \"bert.\"}", in, 2, "pooler_output", &pooled));
+    assert_ok(ds_graph_param(g, "classifier.weight", DS_F32, 2, w_shape, "{\"type\": \"normal\", \"std\": 0.02}", &w));
+    assert_ok(ds_graph_param(g, "classifier.bias", DS_F32, 1, b_shape, NULL, &c));
+    y = op(g, "matmul", op(g, "dropout", pooled, -1, -1, "{\"p\": 0}", 1), w, c, "{\"transpose_b\": true}", 1);
+    assert_ok(ds_graph_output(g, "logits", y));
+    assert_ok(ds_graph_loss(g, op(g, "cross_entropy", y, labels, -1, NULL, 2)));
+    mine = graph_engine(g, "{\"train_batch_size\": 4, \"threads\": 2, " SGD "}");
+    ds_graph_destroy(g);
+    assert_ok(ds_param_get(family, "classifier.weight", DS_WEIGHT, &t));
+    assert_ok(ds_param_set(mine, "classifier.weight", DS_WEIGHT, t));
+    ds_tensor_destroy(t);
+    assert_ok(ds_param_get(family, "classifier.bias", DS_WEIGHT, &t));
+    assert_ok(ds_param_set(mine, "classifier.bias", DS_WEIGHT, t));
+    ds_tensor_destroy(t);
+    loss = train(mine, b);
+    loss_too = train(family, b);
+    assert_true(fabs(loss - loss_too) < 1e-6);
+    {
+        float x[1024], z[1024];
+        ds_tensor *s = NULL;
+        assert_ok(ds_param_get(mine, "bert.encoder.layer.0.attention.self.query.weight", DS_GRAD, &t));
+        assert_ok(ds_param_get(family, "bert.encoder.layer.0.attention.self.query.weight", DS_GRAD, &s));
+        assert_ok(ds_tensor_read(t, DS_F32, x, sizeof(x)));
+        assert_ok(ds_tensor_read(s, DS_F32, z, sizeof(z)));
+        assert_true(difference(x, z, 1024) < 1e-5);
+        ds_tensor_destroy(t);
+        ds_tensor_destroy(s);
+    }
+    assert_ok(ds_step(mine));
+    ds_batch_destroy(b);
+    ds_engine_destroy(mine);
+    ds_engine_destroy(family);
+}
+
+static void a_text_file_is_a_model(void **state) {
+    char dir[] = "/tmp/dsrt-engine-XXXXXX", path[64], config[256];
+    const int64_t shape[2] = {2, 3};
+    const float values[6] = {1, 2, 3, 4, 5, 6};
+    ds_engine *e = NULL;
+    ds_batch *b = NULL;
+    ds_tensor *t;
+    float loss, again;
+    FILE *f;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/model.ds", dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("graph line(%x: f32[rows,3], param %w: f32[3] ones) {\n  %y = mul %x, %w\n  %z = mul %y, %y\n  %loss = mean %z\n  output y = %y\n  loss = %loss\n}\n", f);
+    fclose(f);
+    snprintf(config, sizeof(config), "{\"model\": \"%s\", \"train_batch_size\": 2, " SGD "}", path);
+    assert_ok(ds_engine_create(config, NULL, &e));
+    assert_ok(ds_batch_create(&b));
+    t = f32_tensor(2, shape, values);
+    assert_ok(ds_batch_set(b, "x", t));
+    ds_tensor_destroy(t);
+    loss = train(e, b);
+    assert_true(fabs(loss - 91.0 / 6) < 1e-5);
+    assert_ok(ds_step(e));
+    assert_ok(ds_forward(e, b, &again));
+    assert_true(again < loss);
+    ds_engine_destroy(e);
+    e = NULL;
+    f = fopen(path, "w");
+    fputs("graph line(%x: f32[rows,3]) {\n  %y = mull %x, %x\n}\n", f);
+    fclose(f);
+    assert_fails(DS_E_INVALID_ARGUMENT, "model.ds: line 2: there is no op 'mull'", ds_engine_create(config, NULL, &e));
+    ds_batch_destroy(b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(a_perceptron_built_by_the_host_learns), TEST(a_hosts_graph_wraps_bert), TEST(a_text_file_is_a_model)};
+    return RUN(tests);
+}

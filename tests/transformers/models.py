@@ -1,0 +1,151 @@
+"""Folders that go from transformers to libdsrt and back.
+
+For every family and head: transformers writes a folder with random weights (tied and untied, f32, bf16 and f16, one file and shards). libdsrt loads
+it; loss and outputs of a batch with padding agree. libdsrt trains a step and exports (f32, bf16, shards); transformers loads that folder without
+a missing or unexpected tensor, and again loss and outputs agree. transformers computes in f64. Prints "N passed, N failed".
+"""
+import logging
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+import torch
+import transformers
+
+import dsrt
+
+logging.getLogger("transformers").setLevel(logging.ERROR)
+BOUND = 1e-5
+SMALL = dict(vocab_size=101, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80, max_position_embeddings=48)
+LLAMA = dict(SMALL, num_key_value_heads=2)
+GPT2 = dict(vocab_size=101, n_positions=48, n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)
+BERT = dict(SMALL, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+NO_DROPOUT = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+# name, config class, model class, settings, how transformers saves (dtype, shard size), how libdsrt exports
+CASES = [
+    ("gpt2", "GPT2Config", "GPT2LMHeadModel", dict(GPT2, **NO_DROPOUT), ("float32", None), {}),
+    ("gpt2-untied", "GPT2Config", "GPT2LMHeadModel", dict(GPT2, tie_word_embeddings=False, **NO_DROPOUT), ("bfloat16", None), {"dtype": "bf16"}),
+    ("gpt2-shards", "GPT2Config", "GPT2LMHeadModel", dict(GPT2, n_inner=70, activation_function="gelu", **NO_DROPOUT), ("float32", "60KB"), {"max_shard_bytes": 60000}),
+    ("llama", "LlamaConfig", "LlamaForCausalLM", dict(LLAMA, tie_word_embeddings=False), ("float32", None), {}),
+    ("llama-tied", "LlamaConfig", "LlamaForCausalLM", dict(LLAMA, tie_word_embeddings=True, attention_bias=True, mlp_bias=True), ("float16", None), {"dtype": "f16"}),
+    ("llama-shards", "LlamaConfig", "LlamaForCausalLM", dict(LLAMA, head_dim=16, rope_parameters={"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+     "high_freq_factor": 4.0, "original_max_position_embeddings": 16}), ("bfloat16", "40KB"), {"dtype": "bf16", "max_shard_bytes": 40000}),
+    ("mistral", "MistralConfig", "MistralForCausalLM", dict(LLAMA, sliding_window=5), ("float32", None), {}),
+    ("mistral-tied", "MistralConfig", "MistralForCausalLM", dict(LLAMA, sliding_window=None, tie_word_embeddings=True), ("float32", "50KB"), {"dtype": "bf16"}),
+    ("qwen2", "Qwen2Config", "Qwen2ForCausalLM", dict(LLAMA, tie_word_embeddings=False), ("float32", None), {}),
+    ("qwen2-tied", "Qwen2Config", "Qwen2ForCausalLM", dict(LLAMA, tie_word_embeddings=True), ("bfloat16", None), {"max_shard_bytes": 30000}),
+    ("qwen3", "Qwen3Config", "Qwen3ForCausalLM", dict(LLAMA, head_dim=16, tie_word_embeddings=False), ("float32", None), {"dtype": "f16"}),
+    ("qwen3-tied", "Qwen3Config", "Qwen3ForCausalLM", dict(LLAMA, head_dim=12, tie_word_embeddings=True), ("float32", None), {}),
+    ("bert", "BertConfig", "BertModel", BERT, ("float32", None), {}),
+    ("bert-masked-lm", "BertConfig", "BertForMaskedLM", BERT, ("float32", None), {"dtype": "bf16"}),
+    ("bert-masked-lm-untied", "BertConfig", "BertForMaskedLM", dict(BERT, tie_word_embeddings=False), ("float32", "60KB"), {"max_shard_bytes": 50000}),
+    ("bert-classification", "BertConfig", "BertForSequenceClassification", dict(BERT, num_labels=5), ("float16", None), {}),
+    ("bert-tokens", "BertConfig", "BertForTokenClassification", dict(BERT, num_labels=7), ("float32", None), {"max_shard_bytes": 50000}),
+    ("bert-answers", "BertConfig", "BertForQuestionAnswering", BERT, ("bfloat16", None), {"dtype": "f16"}),
+]
+
+
+def batch_for(model, labels, seed):
+    """Rows of 11, 7 and 4 tokens."""
+    random = np.random.default_rng(seed)
+    ids = random.integers(1, 101, (3, 11))
+    mask = np.zeros((3, 11), np.int64)
+    for row, n in enumerate((11, 7, 4)):
+        mask[row, :n] = 1
+    batch = {"input_ids": ids * mask, "attention_mask": mask}
+    if "Bert" in model:
+        batch["token_type_ids"] = (np.arange(11) >= 3).astype(np.int64) * mask
+    if "SequenceClassification" in model:
+        batch["labels"] = random.integers(0, labels, 3)
+    elif "QuestionAnswering" in model:
+        batch["start_positions"], batch["end_positions"] = random.integers(0, 4, 3), random.integers(0, 4, 3)
+    elif model != "BertModel":
+        targets = random.integers(0, labels, (3, 11)) if labels else ids
+        batch["labels"] = np.where((mask == 1) & (random.random((3, 11)) < 0.8), targets, -100)
+    return batch
+
+
+def theirs(folder, model, batch):
+    """Outputs and loss in f64; what did not fit in the folder."""
+    made, info = getattr(transformers, model).from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    problems = {key: sorted(info[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]}
+    made = made.double().eval()
+    with torch.no_grad():
+        out = made(**{name: torch.from_numpy(value) for name, value in batch.items()})
+    values = {name: value.numpy() for name, value in out.items() if isinstance(value, torch.Tensor)}
+    return values, problems
+
+
+class Checks:
+    def __init__(self):
+        self.passed = self.failed = 0
+        self.worst = 0.0
+
+    def close(self, what, ours, exact):
+        error = float(np.linalg.norm(np.asarray(ours, np.float64) - exact) / max(np.linalg.norm(exact), 1e-30))
+        self.worst = max(self.worst, error)
+        self.true(f"{what}: relative error {error:.2e}, bound {BOUND}", error <= BOUND)
+
+    def true(self, what, good):
+        if good:
+            self.passed += 1
+        else:
+            self.failed += 1
+            print("FAILED", what, flush=True)
+
+
+def compare(checks, name, engine, folder, model, labels, seed):
+    batch = batch_for(model, labels, seed)
+    exact, problems = theirs(folder, model, batch)
+    checks.true(f"{name}: transformers finds {problems}", not problems)
+    loss = engine.eval(dsrt.Batch(**batch), "loss" in exact)
+    if "loss" in exact:
+        checks.close(f"{name}: loss {loss} and {exact['loss']}", loss, exact["loss"])
+    for output, value in exact.items():
+        if output in ("loss", "past_key_values"):
+            continue
+        found = engine.output(output)
+        if value.ndim >= 2 and value.shape[:2] == (3, 11) and output not in ("start_logits", "end_logits"):
+            value = value * batch["attention_mask"].reshape(3, 11, *[1] * (value.ndim - 2))  # masked positions read zero
+        checks.close(f"{name}: output {output}", found, value)
+
+
+def run(checks, case, work):
+    name, config_class, model, settings, (dtype, shard), export = case
+    labels = settings.get("num_labels", 0)
+    torch.manual_seed(len(name))
+    made = getattr(transformers, model)(getattr(transformers, config_class)(**settings))
+    with torch.no_grad():
+        for parameter in made.parameters():  # transformers begins with zero biases and unit scales, which would hide mistakes
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    made.to(getattr(torch, dtype)).save_pretrained(work / "theirs", **({"max_shard_size": shard} if shard else {}))
+    checks.true(f"{name}: transformers wrote {'shards' if shard else 'one file'}", bool(shard) == (not (work / "theirs/model.safetensors").exists()))
+    engine = dsrt.Engine({"model": str(work / "theirs"), "train_batch_size": 3, "threads": 1, "optimizer": {"type": "AdamW", "params": {"lr": 1e-2}}})
+    compare(checks, f"{name} as transformers saved it", engine, work / "theirs", model, labels, 1)
+    if model != "BertModel":
+        engine.train(dsrt.Batch(**batch_for(model, labels, 2)))
+    engine.export(work / "ours", export)
+    checks.true(f"{name}: libdsrt wrote {'shards' if 'max_shard_bytes' in export else 'one file'}", ("max_shard_bytes" in export) == (not (work / "ours/model.safetensors").exists()))
+    if "dtype" in export:  # the weights were rounded
+        engine = dsrt.Engine({"model": str(work / "ours"), "threads": 1})
+    compare(checks, f"{name} as libdsrt exported it", engine, work / "ours", model, labels, 3)
+
+
+def main():
+    checks = Checks()
+    for case in CASES:
+        if len(sys.argv) > 1 and case[0] not in sys.argv[1:]:
+            continue
+        with tempfile.TemporaryDirectory() as work:
+            try:
+                run(checks, case, pathlib.Path(work))
+            except Exception as error:
+                checks.true(f"{case[0]}: {type(error).__name__}: {error}", False)
+    print(f"{len(CASES)} models, transformers {transformers.__version__}, largest relative error {checks.worst:.1e}")
+    print(f"{checks.passed} passed, {checks.failed} failed")
+    sys.exit(checks.failed != 0)
+
+
+if __name__ == "__main__":
+    main()
