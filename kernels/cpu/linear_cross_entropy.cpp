@@ -4,7 +4,11 @@
 // vocabulary, and the parts are joined in their order. Backward recomputes logits: for each large block the team first makes dlogits =
 // (softmax - [label]) scale, then, after a barrier, dx += dlogits @ weight and dweight += dlogits^T @ x. Blocks are cut by sizes alone, so
 // results don't depend on the team.
+//
+// Where the gradient will lie in `kept`, forward leaves the logits of as many rows there as fit, for backward to read before it writes:
+// strips of kStrip words, each [rows][its words], begin where the gradients of their words begin.
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/gemm.h"
@@ -16,6 +20,7 @@ namespace {
 constexpr int64_t kTileRows = 512, kTileElements = 256 * 1024;      // of logits that one thread makes at a time
 constexpr int64_t kBlockRows = 1024, kBlockElements = 2048 * 1024;  // of dlogits that the team shares
 constexpr int64_t kLine = 64;
+constexpr int64_t kStrip = 64;  // divides tiles and blocks
 
 int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -26,6 +31,7 @@ struct Sizes {
     int64_t tile_rows, tile_columns;     // of a tile of logits
     int64_t block_rows, block_columns;   // of a block of dlogits (gradient only)
     bool low;                            // dlogits are bf16
+    int64_t kept_rows;                   // whose logits go from forward to backward
     int64_t gemm_scratch;                // of a thread
     int64_t own, own_bytes, shared_bytes;  // where threads' own scratch begins, bytes of each, and of what is shared
     int64_t dx_sums, dbias_sums, dlogits;  // places in the shared part
@@ -44,8 +50,16 @@ Sizes base_sizes(const Tensor& x, const Tensor& weight) {
     s.tile_rows = std::max<int64_t>(even(s.rows, kTileRows), 1);
     s.tile_columns = std::clamp<int64_t>(kTileElements / s.tile_rows / 64 * 64, 64, 2048);
     s.low = x.dtype == DType::bf16 && weight.dtype == DType::bf16;
+    s.block_rows = std::max<int64_t>(even(s.rows, kBlockRows), 1);
     return s;
 }
+
+// The logits in `kept` of one row and the strip of words that begins at `column`.
+float* kept_logits(const Tensor& kept, const Sizes& s, int64_t row, int64_t column) {
+    return kept.as<float>() + column * s.size + row * std::min(kStrip, s.vocabulary - column);
+}
+// Later blocks of rows find gradients there.
+int64_t keepable_rows(const Sizes& s) { return std::min({s.rows, s.size, s.block_rows}); }
 
 Gemm logits_gemm(const Operands& o, int64_t rows, int64_t columns, int64_t stride) {
     return Gemm({.m = rows,
@@ -67,12 +81,23 @@ struct Tile {
     float* logits_of(int64_t i, const Sizes& s) const { return logits + i * s.tile_columns; }
 };
 
-Tile make_tile(const Operands& o, const Sizes& s, int64_t row, int64_t row_end, int64_t column, int64_t column_end, std::byte* own) {
+// The first `known` rows are left to the caller.
+Tile make_tile(const Operands& o, const Sizes& s, int64_t row, int64_t row_end, int64_t column, int64_t column_end, std::byte* own,
+               int64_t known = 0) {
     Tile t{row, std::min(s.tile_rows, row_end - row), column, std::min(s.tile_columns, column_end - column),
            reinterpret_cast<float*>(own + s.gemm_scratch)};
     const GemmArgs args{address(o.x, row), address(o.weight, column), t.logits, o.bias.present ? address(o.bias, 0, column) : nullptr};
-    logits_gemm(o, t.rows, t.columns, s.tile_columns).region(args, 0, t.rows, 0, t.columns, own);
+    logits_gemm(o, t.rows, t.columns, s.tile_columns).region(args, std::min(known, t.rows), t.rows, 0, t.columns, own);
     return t;
+}
+
+// Copies rows of a tile to or from where they are kept.
+template <class Copy>
+void each_kept(const Tensor& kept, const Sizes& s, const Tile& t, int64_t rows, const Copy& copy) {
+    for (int64_t column = 0; column < t.columns; column += kStrip)
+        for (int64_t r = 0; r < rows; ++r)
+            copy(t.logits_of(r, s) + column, kept_logits(kept, s, t.row + r, t.column + column),
+                 static_cast<size_t>(std::min(kStrip, t.columns - column)) * sizeof(float));
 }
 
 const Sizes& sizes(const Call& call) { return *static_cast<const Sizes*>(call.state); }
@@ -107,6 +132,8 @@ void forward_tiles(const Call& call, Team team) {
             joined.running[row * across + i % across] = running;
             if (label >= 0 && label < t.columns) joined.label_logits[row] = t.logits_of(r, s)[label];
         }
+        if (t.row < s.kept_rows)
+            each_kept(call.out[2], s, t, std::min(t.rows, s.kept_rows - t.row), [](float* tile, float* kept, size_t n) { std::memcpy(kept, tile, n); });
     }
 }
 
@@ -131,6 +158,7 @@ void mean(const Call& call, Team team) {
 Result<Prepared> prepare(const Request& request) {
     const Operands o{request.in[0], request.in[1], request.in[2], request.in[3]};
     auto s = std::make_shared<Sizes>(base_sizes(o.x, o.weight));
+    s->kept_rows = request.out.size() > 2 && request.out[2].present ? keepable_rows(*s) : 0;
     s->gemm_scratch = logits_gemm(o, s->tile_rows, s->tile_columns, s->tile_columns).scratch_bytes(1);
     s->own = up(s->rows * (s->tiles_across(s->vocabulary) * static_cast<int64_t>(sizeof(Running)) + 8), kLine);
     s->own_bytes = s->gemm_scratch + up(s->tile_rows * s->tile_columns * 4, kLine);
@@ -171,9 +199,10 @@ void make_dlogits(const Call& call, Team team) {
     const float factor = labelled ? *call.in[0].as<float>() / static_cast<float>(labelled) : 0;
     const DType type = dlogits_type(s);
     for (int64_t i = call.ticket->fetch_add(1); i < count; i = call.ticket->fetch_add(1)) {
-        const int64_t down = i / across;
-        const Tile t = make_tile(o, s, b.row + down * s.tile_rows, b.row + b.rows, b.column + i % across * s.tile_columns,
-                                 b.column + b.columns, own_scratch(call, team));
+        const int64_t down = i / across, first = b.row + down * s.tile_rows, known = std::max<int64_t>(s.kept_rows - first, 0);
+        const Tile t = make_tile(o, s, first, b.row + b.rows, b.column + i % across * s.tile_columns, b.column + b.columns,
+                                 own_scratch(call, team), known);
+        if (known > 0) each_kept(call.in[8], s, t, std::min(t.rows, known), [](float* tile, const float* kept, size_t n) { std::memcpy(tile, kept, n); });
         float* sums = reinterpret_cast<float*>(call.scratch + s.dbias_sums) + down * s.block_columns + (t.column - b.column);
         if (o.bias.present) std::fill_n(sums, t.columns, 0.0f);
         for (int64_t r = 0; r < t.rows; ++r) {
@@ -284,8 +313,8 @@ void place_gradient_scratch(const Request& request, const Operands& o, Sizes& s)
 Result<Prepared> prepare_grad(const Request& request) {
     const Operands o{request.in[1], request.in[2], request.in[3], request.in[4]};
     auto s = std::make_shared<Sizes>(base_sizes(o.x, o.weight));
-    s->block_rows = std::max<int64_t>(even(s->rows, kBlockRows), 1);
-    s->block_columns = std::max<int64_t>(even(s->vocabulary, std::max<int64_t>(kBlockElements / s->block_rows, 256)), 1);
+    s->block_columns = up(std::max<int64_t>(even(s->vocabulary, std::max<int64_t>(kBlockElements / s->block_rows, 256)), 1), kStrip);
+    s->kept_rows = request.in.size() > 8 && request.in[8].present ? keepable_rows(*s) : 0;
     // Several tiles a block, so that a team has something to share.
     s->tile_rows = std::min(s->tile_rows, s->block_rows);
     s->tile_columns = std::clamp<int64_t>(kTileElements / 2 / s->tile_rows / 64 * 64, 64, 512);

@@ -1,4 +1,6 @@
 // Rows of a table by id, and the table's gradient (+ into). An id outside the table is a row of zeros, and its gradient goes nowhere.
+#include <algorithm>
+
 #include "kernels/ref/ref.h"
 
 namespace ds::ref {
@@ -24,10 +26,18 @@ void backward(const Call& c) {
     for (int64_t i = 0; i < y.count(); ++i) set(y, i, sums[static_cast<size_t>(i)]);
 }
 
+void inverse(const Call& c) {
+    const Tensor &ids = c.in[0], &y = c.out[0];
+    std::fill_n(y.as<int32_t>(), y.count(), -1);
+    for (int64_t i = ids.count(); i-- > 0;)
+        if (const int32_t id = ids.as<int32_t>()[i]; id >= 0 && id < y.count()) y.as<int32_t>()[id] = static_cast<int32_t>(i);
+}
+
+constexpr KernelImpl kInverse[] = {plain<inverse>()};
 constexpr KernelImpl kEmbedding[] = {plain<forward>()}, kEmbeddingGrad[] = {plain<backward>()};
 
 }  // namespace
 
-const KernelList embedding{kEmbedding}, embedding_grad{kEmbeddingGrad};
+const KernelList embedding{kEmbedding}, embedding_grad{kEmbeddingGrad}, inverse_rows{kInverse};
 
 }  // namespace ds::ref

@@ -203,7 +203,7 @@ private:
         const int64_t few = bucket(std::max<int64_t>(out_.label_count, 1));
         if (outputs_.count("logits") || few * 10 > out_.shape.tokens * 9) return put("labels", in_place, {out_.shape.tokens});
         out_.shape.labelled = few;
-        rows.resize(static_cast<size_t>(few), -1);
+        rows.resize(static_cast<size_t>(few), 0);  // ignored labels: whichever row
         labels.resize(static_cast<size_t>(few), static_cast<int32_t>(kIgnore));
         std::vector<int32_t> places(rows.size(), 0);
         for (size_t i = 0; i < rows.size(); ++i)

@@ -149,7 +149,7 @@ private:
                        fused = node.op->name == "linear_cross_entropy" && same.count(node.in[3]);
             if (!table && !labels && !fused) continue;
             const int64_t end = labels ? g.type(node.in[0]).shape.back() : g.type(node.in[table ? 0 : 1]).shape[0];
-            const int64_t ignore = table ? -1 : node.attrs.as<CrossEntropy>().ignore;
+            const int64_t ignore = table ? (node.attrs.as<Embedding>().inside ? 0 : -1) : node.attrs.as<CrossEntropy>().ignore;
             for (int64_t i = 0; i < values.count(); ++i)
                 if (const int64_t x = values.as<int64_t>()[static_cast<size_t>(i)]; x != ignore && (x < 0 || x >= end))
                     return fail(Code::E_INVALID_ARGUMENT, "{}: element {} is {}, outside 0..{} and not {} ({})", g.value(input).name, i, x, end - 1, ignore,

@@ -122,9 +122,10 @@ private:
             join(out, part.whole, part.column * size_of(graph_.type(out).dtype), columns(graph_.type(part.whole)));
             return;
         }
-        for (const auto& [to, from] : node.op->into)
-            if (static_cast<size_t>(to) == o && static_cast<size_t>(from) < node.in.size() && dies(node, static_cast<size_t>(from), index, out))
-                return join(out, node.in[static_cast<size_t>(from)], 0, columns(graph_.type(out)));
+        for (const auto* pairs : {&node.op->into, &node.op->replaces})
+            for (const auto& [to, from] : *pairs)
+                if (static_cast<size_t>(to) == o && static_cast<size_t>(from) < node.in.size() && dies(node, static_cast<size_t>(from), index, out))
+                    return join(out, node.in[static_cast<size_t>(from)], 0, columns(graph_.type(out)));
         if (o == 0 && node.op->in_place)
             for (size_t i = 0; i < node.in.size() && !node.op->inputs[i].ends_with('?'); ++i)  // what is optional is read across elements (rope's angles)
                 if (dies(node, i, index, out)) return join(out, node.in[i], 0, columns(graph_.type(out)));

@@ -52,6 +52,8 @@ struct OpDef {
     int low_inputs = 0;            // a matrix product: its first so many inputs go to bf16 or fp16 under mixed precision
     std::vector<std::pair<int, int>> into;  // (output, input): the input is added to the output and may be its memory
 
+    std::vector<std::pair<int, int>> replaces;  // (output, input): the output may be the input's memory, which is used up
+
     bool has_variadic_inputs() const { return !inputs.empty() && inputs.back().ends_with("..."); }
     bool has_variadic_outputs() const { return !outputs.empty() && outputs.back().ends_with("..."); }
 };

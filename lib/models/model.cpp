@@ -55,7 +55,7 @@ ValueId TokenStream::dropout(ValueId x, double p) {
 }
 
 ValueId TokenStream::first_of_rows(ValueId x) {
-    if (!shape_.embedded) return b_.call("embedding", {x, input("first", {shape_.rows})}, {}, "first");
+    if (!shape_.embedded) return b_.call("embedding", {x, input("first", {shape_.rows})}, Embedding{.inside = true}, "first");
     const int64_t width = x == kNone ? 0 : b_.type(x).shape.back();
     const ValueId rows = b_.reshape(x, {shape_.rows, shape_.length, width});
     return b_.reshape(b_.call("slice", {rows}, Slice{1, 0, 1}), {shape_.rows, width});

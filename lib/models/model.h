@@ -52,7 +52,7 @@ public:
     ValueId row_labels(std::string name = "row_labels") { return input(std::move(name), {shape_.rows}); }
     // The rows of x whose loss is computed.
     ValueId labelled(ValueId x) {
-        return shape_.labelled == shape_.tokens ? x : b_.call("embedding", {x, input("label_rows", {shape_.labelled})}, {}, "labelled");
+        return shape_.labelled == shape_.tokens ? x : b_.call("embedding", {x, input("label_rows", {shape_.labelled})}, Embedding{.inside = true}, "labelled");
     }
     bool wants(std::string_view output) const { return outputs_.count(std::string(output)) > 0; }
     void output(std::string name, ValueId id) { if (wants(name)) b_.graph().outputs.emplace_back(std::move(name), id); }

@@ -80,6 +80,12 @@ struct Rows {
     template <class V> void fields(V& v) { v("rows", rows); }
 };
 
+// inside: no id is negative; a promise of who built the graph, by which a pass may look up rows before they are computed.
+struct Embedding {
+    bool inside = false;
+    template <class V> void fields(V& v) { v("inside", inside); }
+};
+
 // Angles are position * inv_freq[j]; cos and sin are multiplied by `scale` (the attention factor of scaled rope).
 struct RopeAngles {
     std::vector<double> inv_freq;
@@ -111,7 +117,8 @@ struct Attention {
 
 struct CrossEntropy {
     int64_t ignore = -100;
-    template <class V> void fields(V& v) { v("ignore", ignore); }
+    bool keep = false;  // linear_cross_entropy leaves logits to its gradient in memory as large as weight (pass keep_logits)
+    template <class V> void fields(V& v) { v("ignore", ignore); v("keep", keep); }
 };
 
 struct Dropout {

@@ -48,14 +48,16 @@ const OpDef& cross_entropy_grad() {
 const OpDef& linear_cross_entropy() {
     static const OpDef op = {
         .name = "linear_cross_entropy", .meaning = "cross_entropy(x @ weight^T + bias, labels) without the logits", .inputs = {"x", "weight", "bias?", "labels"},
-        .outputs = {"loss", "lse"}, .attrs = attrs_type<CrossEntropy>(),
-        .infer = [](const Attrs&, In in) -> Result<Types> {
+        .outputs = {"loss", "lse", "kept?"}, .attrs = attrs_type<CrossEntropy>(),
+        .infer = [](const Attrs& attrs, In in) -> Result<Types> {
             DS_CHECK(require_float(in[0], "x"));
             const Shape &x = in[0].shape, &w = in[1].shape;
             DS_REQUIRE(x.size() == 2 && w.size() == 2 && x[1] == w[1], "x and weight must be [rows, D] and [V, D], but are {} and {}", dims_to_string(x), dims_to_string(w));
             if (in[2].present) DS_REQUIRE(in[2].shape == Shape{w[0]}, "bias must be [{}], the rows of weight, but is {}", w[0], dims_to_string(in[2].shape));
             DS_CHECK(check_labels(in[3], x[0]));
-            return Types{{DType::f32, {}}, {DType::f32, {x[0]}}};
+            Types types{{DType::f32, {}}, {DType::f32, {x[0]}}};
+            if (attrs.as<CrossEntropy>().keep) types.push_back({DType::f32, w});
+            return types;
         },
         .gradient = [](GradContext& c) {
             const bool bias = c.in(2) != kNone;
@@ -72,7 +74,7 @@ const OpDef& linear_cross_entropy() {
 const OpDef& linear_cross_entropy_grad() {
     static const OpDef op = {
         .name = "linear_cross_entropy_grad", .meaning = "gradients of linear_cross_entropy",
-        .inputs = {"dloss", "x", "weight", "bias?", "labels", "lse", "dweight_into?", "dbias_into?"}, .outputs = {"dx", "dweight", "dbias"}, .attrs = attrs_type<CrossEntropy>(),
+        .inputs = {"dloss", "x", "weight", "bias?", "labels", "lse", "dweight_into?", "dbias_into?", "kept?"}, .outputs = {"dx", "dweight", "dbias"}, .attrs = attrs_type<CrossEntropy>(),
         .infer = [](const Attrs&, In in) -> Result<Types> {
             const Shape &x = in[1].shape, &w = in[2].shape;
             DS_CHECK(require_float(in[1], "x"));
@@ -83,12 +85,14 @@ const OpDef& linear_cross_entropy_grad() {
             DS_CHECK(require_shape(in[5], "lse", {x[0]}));
             DS_CHECK(require_shape(in[6], "dweight_into", w));
             DS_CHECK(require_shape(in[7], "dbias_into", {w[0]}));
+            DS_CHECK(require_shape(in[8], "kept", w));
+            DS_REQUIRE(!in[8].present || !in[6].present, "kept and dweight_into exclude each other: dweight replaces what was kept");
             Types types{in[1], {DType::f32, in[2].shape}};
             if (in[3].present) types.push_back({DType::f32, in[3].shape});
             return types;
         },
         .cost = [](const Attrs&, In in, In) { return Cost{.flops = 6 * static_cast<double>(elements(in[1].shape)) * static_cast<double>(in[2].shape[0])}; },
-        .into = {{1, 6}, {2, 7}}};
+        .into = {{1, 6}, {2, 7}}, .replaces = {{1, 8}}};
     return op;
 }
 

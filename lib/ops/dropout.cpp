@@ -17,7 +17,7 @@ const OpDef& dropout() {
             return Types{in[0]};
         },
         .gradient = [](GradContext& c) { return Grads{c.b.call("dropout", {c.dy[0], c.in(1)}, c.node.attrs), kNone}; },
-        .shard = split_rows, .cost = per_element(12), .cheap = true, .in_place = true};
+        .shard = [](const Graph& g, const Node& n) { return split_rows_with(1, g, n); }, .cost = per_element(12), .cheap = true, .in_place = true};
     return op;
 }
 

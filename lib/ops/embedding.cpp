@@ -1,13 +1,14 @@
-// Rows of a table by id:  y[i] = table[ids[i]]. A negative id gives a row of zeros and receives no gradient.
+// Rows of a table by id:  y[i] = table[ids[i]]. A negative id gives a row of zeros and receives no gradient. The inverse of such ids puts rows back
+// where they were taken from: embedding(embedding(x, ids), inverse_rows(ids)) is x with the other rows zero.
 #include "ops/rules.h"
 
 namespace ds::ops {
 
 const OpDef& embedding() {
     static const OpDef op = {
-        .name = "embedding", .meaning = "rows of a table by id", .inputs = {"table", "ids"}, .outputs = {"y"}, .attrs = attrs_type<NoAttrs>(),
+        .name = "embedding", .meaning = "rows of a table by id", .inputs = {"table", "ids"}, .outputs = {"y"}, .attrs = attrs_type<Embedding>(),
         .infer = [](const Attrs&, In in) -> Result<Types> {
-            DS_CHECK(require_float(in[0], "table"));
+            if (in[0].dtype != DType::i32) DS_CHECK(require_float(in[0], "table"));
             DS_CHECK(require_ids(in[1], "ids"));
             DS_REQUIRE(in[0].shape.size() == 2, "table must have rank 2, but is {}", dims_to_string(in[0].shape));
             Shape y = in[1].shape;
@@ -24,6 +25,18 @@ const OpDef& embedding() {
             std::vector<ShardWay> ways = {{{1, kWhole}, {columns}}, {{0, kWhole}, {kPartial}}};  // features, or the vocabulary with partial rows
             for (int d = 0; d < columns; ++d) ways.push_back({{kWhole, d}, {d}});
             return ways;
+        },
+        .cheap = true};
+    return op;
+}
+
+const OpDef& inverse_rows() {
+    static const OpDef op = {
+        .name = "inverse_rows", .meaning = "where among ids each row is: y[j] is the first i with ids[i] = j, or -1", .inputs = {"ids"}, .outputs = {"y"}, .attrs = attrs_type<Rows>(),
+        .infer = [](const Attrs& attrs, In in) -> Result<Types> {
+            DS_CHECK(require_ids(in[0], "ids"));
+            DS_REQUIRE(attrs.as<Rows>().rows >= 0, "rows is {}", attrs.as<Rows>().rows);
+            return Types{{DType::i32, {attrs.as<Rows>().rows}}};
         },
         .cheap = true};
     return op;

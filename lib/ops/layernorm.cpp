@@ -20,7 +20,7 @@ const OpDef& layernorm() {
             g.resize(3);
             return g;
         },
-        .shard = split_rows_of_first, .cost = per_element(8), .cheap = true};
+        .shard = split_rows, .cost = per_element(8), .cheap = true};
     return op;
 }
 

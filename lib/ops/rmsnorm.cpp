@@ -18,7 +18,7 @@ const OpDef& rmsnorm() {
             g.resize(2);
             return g;
         },
-        .shard = split_rows_of_first, .cost = per_element(6), .cheap = true};
+        .shard = split_rows, .cost = per_element(6), .cheap = true};
     return op;
 }
 

@@ -37,7 +37,7 @@ const OpDef& rope() {
             return Grads{c.b.call("rope", {c.dy[0], c.in(1)}, back), kNone};
         },
         .shard = [](const Graph& g, const Node& n) {
-            auto ways = split_rows(g, n);
+            auto ways = split_rows_with(1, g, n);
             const int columns = static_cast<int>(g.type(n.in[0]).shape.size()) - 1;
             if (n.attrs.as<Rope>().head_dim > 0) ways.push_back({{columns, kWhole}, {columns}});  // whole heads
             return ways;

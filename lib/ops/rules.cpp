@@ -50,18 +50,23 @@ std::vector<ShardWay> split_rows(const Graph& g, const Node& n) {
     const size_t rank = g.type(n.in[0]).shape.size();
     for (int d = 0; d + 1 < static_cast<int>(rank); ++d) {
         ShardWay way;
-        const auto place = [&](ValueId id) { return id != kNone && g.type(id).shape.size() + 1 >= rank && !g.type(id).shape.empty() ? d : kWhole; };
-        for (const ValueId id : n.in) way.in.push_back(place(id));
-        for (const ValueId id : n.out) way.out.push_back(place(id));
+        // An output with one dimension less has a value a row.
+        const auto place = [&](ValueId id, size_t least) { return id != kNone && g.type(id).shape.size() >= least && least > 0 ? d : kWhole; };
+        for (const ValueId id : n.in) way.in.push_back(place(id, rank));
+        for (const ValueId id : n.out) way.out.push_back(place(id, rank - 1));
         ways.push_back(std::move(way));
     }
     return ways;
 }
 
-std::vector<ShardWay> split_rows_of_first(const Graph& g, const Node& n) {
+std::vector<ShardWay> split_rows_with(size_t by_row, const Graph& g, const Node& n) {
     auto ways = split_rows(g, n);
-    for (ShardWay& way : ways)
-        for (size_t i = 1; i < way.in.size(); ++i) way.in[i] = kWhole;
+    if (by_row >= n.in.size() || n.in[by_row] == kNone) return ways;
+    const Shape &x = g.type(n.in[0]).shape, &s = g.type(n.in[by_row]).shape;
+    const Shape rows(x.begin(), x.end() - 1);
+    const bool alike = s.size() + 1 >= x.size() && std::equal(rows.begin(), rows.end(), s.begin());
+    const bool flat = !s.empty() && s[0] == elements(rows);  // rows of all dimensions in one: only whole blocks of the first can be split
+    for (ShardWay& way : ways) way.in[by_row] = alike ? way.out[0] : flat && way.out[0] == 0 ? 0 : kWhole;
     return ways;
 }
 

@@ -37,9 +37,9 @@ Result<Types> same_as_first(const Attrs&, In in);
 std::function<Cost(const Attrs&, In, In)> per_element(double flops);
 // Any dimension may be split, of all operands alike (right-aligned as in broadcasting).
 std::vector<ShardWay> split_any(const Graph& g, const Node& n);
-// Any dimension of the first input but the last; operands of lower rank are whole.
+// Any dimension of the first input but the last; inputs of lower rank are whole.
 std::vector<ShardWay> split_rows(const Graph& g, const Node& n);
-// The same where the other operands are weights, whole whatever their shape.
-std::vector<ShardWay> split_rows_of_first(const Graph& g, const Node& n);
+// The same where input `by_row` has one entry, or one row, for each row of the first.
+std::vector<ShardWay> split_rows_with(size_t by_row, const Graph& g, const Node& n);
 
 }  // namespace ds::ops

@@ -89,8 +89,9 @@ private:
         const Placement &from = plan_.of[static_cast<size_t>(in)], &to = plan_.of[static_cast<size_t>(node.out[o])];
         if (address(in, 0) != address(node.out[o], 0) || from.row_stride != to.row_stride || !(graph_.type(in) == graph_.type(node.out[o]))) return false;
         if (o == 0 && node.op->in_place && (node.op->name != "rope" || in == node.in[0])) return true;
-        for (const auto& [result, operand] : node.op->into)
-            if (static_cast<size_t>(result) == o && static_cast<size_t>(operand) < node.in.size() && node.in[static_cast<size_t>(operand)] == in) return true;
+        for (const auto* pairs : {&node.op->into, &node.op->replaces})
+            for (const auto& [result, operand] : *pairs)
+                if (static_cast<size_t>(result) == o && static_cast<size_t>(operand) < node.in.size() && node.in[static_cast<size_t>(operand)] == in) return true;
         return false;
     }
 

@@ -13,6 +13,7 @@
 //   bind       rows and length replaced by rows=N length=N
 //   memory     the memory plan instead of the graph
 //   gradient   results' gradients by every param, from the gradient rules on the reference kernels, against central differences: "ok"
+//   same       outputs, and their gradients by every param, after the passes named behind it as without them: "ok"
 //   kernels    every result of the cpu kernels against the reference kernels', by 1 and by 3 threads: "ok"
 // key: tensor=R/N (rank R of N tensor ranks) train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
@@ -123,6 +124,7 @@ private:
             if (step == "memory") return memory(graph);
             if (step == "gradient") return gradient(graph);
             if (step == "kernels") return kernels(graph);
+            if (step == "same") return same(graph, o);
             if (step == "passes") {
                 DS_CHECK(run_passes(graph, o));
                 continue;
@@ -214,6 +216,41 @@ private:
             DS_CHECK(weighted().status());
             const double error = test::distance(found, numeric) / std::max(test::norm(numeric), 1e-2);
             if (!(error <= bound)) text += fmt::format("gradient of %{}: {:.3g} off (norm {:.3g})\n", graph.value(param).name, error, test::norm(numeric));
+        }
+        return text.empty() ? "ok\n" : text;
+    }
+
+    // Both on the reference kernels. Outputs must be equal, gradients may differ by the order of their sums.
+    Result<std::string> same(const Graph& graph, PassOptions o) {
+        o.train = true;
+        o.seeds.clear();
+        for (const auto& [name, id] : graph.outputs) o.seeds.push_back(name);
+        std::unique_ptr<GraphRunner> runners[2];
+        std::map<std::string, std::vector<double>> operands;
+        for (int i = 0; i < 2; ++i) {
+            Graph g = graph;
+            for (const std::string& step : case_.steps)
+                if (const Pass* pass = find_pass(step); pass && i == 1) DS_CHECK(pass->run(g, o));
+            DS_REQUIRE(i == 0 || print(g) != print(graph), "the passes change nothing");
+            DS_CHECK(find_pass("autodiff")->run(g, o));
+            DS_CHECK(find_pass("decompose")->run(g, o));
+            DS_CHECK(verify(g));
+            DS_TRY(runners[i], GraphRunner::make(std::move(g), Backend::ref, one_));
+            for (const ValueId id : runners[i]->graph().inputs) {
+                const auto [known, fresh] = operands.emplace(runners[i]->graph().value(id).name, std::vector<double>());
+                if (fresh) known->second = draw(runners[i]->graph(), id);
+                runners[i]->set(id, known->second);
+            }
+            DS_CHECK(runners[i]->run());
+        }
+        const Graph &dense = runners[0]->graph(), &changed = runners[1]->graph();
+        std::string text;
+        for (size_t i = 0; i < dense.outputs.size(); ++i)
+            if (runners[0]->get(dense.outputs[i].second) != runners[1]->get(changed.outputs[i].second)) text += fmt::format("{} differs\n", dense.outputs[i].first);
+        for (size_t i = 0; i < dense.grads.size(); ++i) {
+            const auto wanted = runners[0]->get(dense.grads[i].second), found = runners[1]->get(changed.grads[i].second);
+            if (!(test::norm(wanted) > 0)) text += fmt::format("gradient of {} is zero\n", dense.value(dense.grads[i].first).name);
+            if (!(test::distance(found, wanted) <= 1e-6 * test::norm(wanted))) text += fmt::format("gradient of {} differs\n", dense.value(dense.grads[i].first).name);
         }
         return text.empty() ? "ok\n" : text;
     }

@@ -200,6 +200,15 @@ void check_linear(const Linear& c, std::mt19937& rng) {
         for (int i = 0; i < 4; ++i)
             if (threads == 1) first[i] = results[i];
             else CHECK(bit_equal(results[i], first[i]));
+        if (c.into) continue;
+        // Logits that forward left where dweight will lie: the same numbers.
+        Array loss3(DType::f32, {}), lse3(DType::f32, {c.rows}), kept(DType::f32, {c.vocabulary, c.size});
+        run_kernel(cpu::linear_cross_entropy, {&x, &weight, &bias, &labels}, {&loss3, &lse3, &kept}, &attrs, {.threads = threads});
+        const Array none;
+        run_kernel(cpu::linear_cross_entropy_grad, {&dloss, &x, &weight, &bias, &labels, &lse3, &none, &none, &kept},
+                   {&dx2, &kept, &dbias2}, &attrs, {.threads = threads});
+        const Array kept_results[] = {loss3, lse3, dx2, kept};
+        for (int i = 0; i < 4; ++i) CHECK(bit_equal(kept_results[i], first[i]));
     }
 }
 
