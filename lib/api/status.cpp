@@ -3,18 +3,17 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 
-#include <dlfcn.h>
 #include <hwloc.h>
 #include <pcre2.h>
 #include <utf8proc.h>
 #include <xxhash.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <thread>
 
 #include "api/guard.h"
 #include "base/json.h"
+#include "base/plugin.h"
 #include "kernels/cpu/level.h"
 
 using namespace ds;
@@ -28,17 +27,9 @@ namespace {
 
 constexpr const char* kVersion = "0.1.0";
 
-Json plug_in(const char* file) {
-    namespace fs = std::filesystem;
-    std::error_code error;
-    if (const char* folder = std::getenv("DSRT_BACKEND_PATH"); folder && fs::exists(fs::path(folder) / file, error))
-        return {{"found", true}, {"path", with_valid_utf8((fs::path(folder) / file).string())}};
-    Dl_info self{};
-    if (dladdr(reinterpret_cast<const void*>(&ds_version), &self) && self.dli_fname) {
-        const fs::path beside = fs::path(self.dli_fname).parent_path() / file;
-        if (fs::exists(beside, error)) return {{"found", true}, {"path", with_valid_utf8(beside.string())}};
-    }
-    return {{"found", false}};
+Json plug_in(const char* name) {
+    const auto found = find_plugin(name);
+    return found.ok() ? Json{{"found", true}, {"path", with_valid_utf8(*found)}} : Json{{"found", false}};
 }
 
 std::string build_info() {
@@ -69,7 +60,7 @@ std::string build_info() {
                          {"utf8proc", utf8proc_version()},
                          {"pcre2", pcre2},
                          {"xxhash", fmt::format("{}", XXH_versionNumber())}};
-    info["optional"] = {{"cuda", plug_in("libdsrt_cuda.so")}, {"mpi", plug_in("libdsrt_mpi.so")}, {"gloo", plug_in("libdsrt_gloo.so")}};
+    info["optional"] = {{"cuda", plug_in("cuda")}, {"mpi", plug_in("mpi")}, {"gloo", plug_in("gloo")}};
     info["devices"] = {{{"type", "cpu"}, {"index", 0}}};
     return info.dump();
 }
