@@ -77,11 +77,12 @@ static uint64_t state_of(ds_engine *e) {
     return sum;
 }
 
-/* Saves after every step, under two tags in turn and then each step's own, and is killed somewhere. */
+/* Saves after every step, under two tags in turn and then each step's own, and is killed somewhere. Says on its standard output when it begins. */
 static void train_until_killed(const char *folder) {
     ds_engine *e = make_engine();
     const ds_status s = ds_load(e, folder, NULL, NULL);
     if (s != DS_E_NOT_FOUND) must(s, "ds_load");
+    if (write(STDOUT_FILENO, "!", 1) != 1) exit(1);
     for (int k = 0;; ++k) {
         train(e);
         must(ds_save(e, folder, k % 3 == 2 ? NULL : k % 3 ? "a" : "b", "{\"async\": true}"), "ds_save");
@@ -95,15 +96,22 @@ static int kill_and_check(const char *self, const char *folder) {
     expected[0] = state_of(whole);
     srand((unsigned)time(NULL));
     for (int k = 0; k < kKills; ++k) {
+        int begun[2], status = 0;
+        char byte;
+        if (pipe(begun) != 0) exit(1);
         const pid_t child = fork();
         if (child == 0) {
+            dup2(begun[1], STDOUT_FILENO);
+            close(begun[0]), close(begun[1]);
             execl(self, self, folder, (char *)NULL);
             _exit(127);
         }
-        usleep((useconds_t)(30000 + rand() % 120000));
+        close(begun[1]);
+        if (read(begun[0], &byte, 1) != 1) printf("FAILED: the run ended before it began\n"), ++failed;
+        close(begun[0]);
+        usleep((useconds_t)(rand() % 120000)); /* counted from its first step: a sanitizer makes the start slow, and no start saves anything */
         kill(child, SIGKILL);
-        int status = 0;
-        if (waitpid(child, &status, 0) < 0 || !WIFSIGNALED(status)) printf("FAILED: the run ended by itself with %d\n", status), ++failed;
+        if (waitpid(child, &status, 0) < 0 || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) printf("FAILED: the run ended by itself with %d\n", status), ++failed;
         const ds_status s = ds_load(e, folder, NULL, NULL);
         if (s == DS_E_NOT_FOUND && loads == 0) continue; /* killed before the first was complete */
         must(s, "ds_load");
