@@ -12,6 +12,7 @@
 #include "common.h"
 #include "evaluate.h"
 #include "progress.h"
+#include "train.h"
 #include "use.h"
 
 typedef struct run {
@@ -231,7 +232,7 @@ static void summarise(run *r) {
     free(contents.data);
 }
 
-int main(int argc, char **argv) {
+int train_main(int argc, char **argv) {
     run r;
     memset(&r, 0, sizeof r);
     r.args = read_arguments(argc, argv);

@@ -55,7 +55,8 @@ DS_API ds_status ds_eval(ds_engine *e, const ds_batch *b, float *loss);
 /* Changes at run time what can be changed: "optimizer.params.lr", "gradient_clipping", "scheduler" ... json: the key's new value.
    DS_E_UNSUPPORTED: a key that is fixed at creation; DS_E_CONFIG: an unknown key or a bad value. Collective. */
 DS_API ds_status ds_engine_set(ds_engine *e, const char *key, const char *json);
-/* The effective value of a key, as JSON; "" is the whole effective config, "client_state" what the loaded checkpoint held. ds_free. */
+/* The effective value of a key, as JSON; "" is the whole effective config, "client_state" what the loaded checkpoint held,
+   "model_config" the model's config.json with its overrides ({} for a host's graph). ds_free. */
 DS_API ds_status ds_engine_get(ds_engine *e, const char *key, char **json);
 
 /* An output of the later of the last forward and the last eval, this process's rows in order, f32: logits, start_logits, end_logits,

@@ -76,6 +76,7 @@ Status Engine::set(std::string_view key, std::string_view json) {
 Result<std::string> Engine::get(std::string_view key) {
     if (key == "optimizer.params.lr" && schedule_) return Json(schedule_->lr(params_->groups().size() - 1)).dump();
     if (key == "client_state") return client_state_.dump();
+    if (key == "model_config") return model_config_.dump();
     DS_TRY(const Json value, ds::get(config_, key));
     return value.dump();
 }

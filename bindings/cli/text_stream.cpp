@@ -1,0 +1,57 @@
+#include "text_stream.h"
+
+namespace dsrt::cli {
+namespace {
+
+Json engine_config(const std::string& folder) {
+    const Json cpu = Json::parse(build_info()).value("cpu", Json::object());
+    return {{"model", folder}, {"bf16", {{"enabled", cpu.value("in_use", "") == "avx512_bf16"}}}};
+}
+
+}  // namespace
+
+void Sampling::add_to(CLI::App& sub) {
+    // CLI11 checks the numbers; what they may be is the library's to say, once.
+    const auto number = [&](const char* flag, const char* key, const char* meaning) {
+        sub.add_option_function<double>(flag, [this, key](double v) { options_[key] = v; }, meaning);
+    };
+    const auto integer = [&](const char* flag, const char* key, const char* meaning) {
+        sub.add_option_function<int64_t>(flag, [this, key](int64_t v) { options_[key] = v; }, meaning);
+    };
+    integer("--max-new-tokens", "max_new_tokens", "how many tokens at most (default 128)");
+    number("--temperature", "temperature", "0 takes the likeliest token (default); higher is more varied");
+    integer("--top-k", "top_k", "choose among so many likeliest tokens");
+    number("--top-p", "top_p", "choose among the likeliest tokens that hold this much probability");
+    integer("--seed", "seed", "of the choices");
+    sub.add_option_function<std::string>("--options", [this](const std::string& text) { options_.update(Json::parse(text)); },
+                                         "more options of ds_generate, as a JSON object");
+}
+
+void to_stdout(const std::string& text) {
+    std::fputs(text.c_str(), stdout);
+    std::fflush(stdout);
+}
+
+TextModel::TextModel(const std::string& folder) : tokenizer_(folder), engine_(engine_config(folder).dump()) {}
+
+std::string TextModel::continue_text(const std::string& prompt, bool special_tokens, const Sampling& sampling, const TextSink& sink) {
+    const std::vector<int32_t> ids = tokenizer_.encode(prompt, {}, special_tokens).ids;
+    std::vector<int32_t> made;
+    std::string text, shown;
+    // Decoding from the start each time: a token's text may depend on those before it (spaces of sentencepiece, bytes of one character).
+    const auto show = [&](bool all) {
+        text = tokenizer_.decode(made);
+        const size_t end = all ? text.size() : whole_utf8(text);
+        if (sink && end > shown.size()) sink(text.substr(shown.size(), end - shown.size()));
+        if (end > shown.size()) shown = text.substr(0, end);
+    };
+    engine_.generate(ids, sampling.json(), [&](Span<int32_t> some) {
+        made.insert(made.end(), some.begin(), some.end());
+        show(false);
+        return true;
+    });
+    show(true);
+    return text;
+}
+
+}  // namespace dsrt::cli

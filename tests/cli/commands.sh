@@ -1,0 +1,53 @@
+#!/bin/sh
+# commands.sh DSRT DATA: the command `dsrt` as a user types it: what it answers, in text and JSON, and how it fails.
+set -u
+dsrt=$1 data=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+# is NAME CODE PATTERN COMMAND...: ends with CODE, and standard output or error matches PATTERN
+is() {
+    name=$1 code=$2 pattern=$3
+    shift 3
+    "$@" >"$work/out" 2>&1 </dev/null
+    got=$?
+    if [ "$got" = "$code" ] && grep -Eq -e "$pattern" "$work/out"; then passed=$((passed + 1)); else
+        failed=$((failed + 1))
+        echo "FAILED $name: exit $got (expected $code), nothing matches '$pattern' in:"
+        head -n 5 "$work/out"
+    fi
+}
+model=$data/models/gpt2
+cat >"$work/config.json" <<END
+{"model": "$model", "train_batch_size": 2, "max_seq_length": 16, // two rows
+ "optimizer": {"type": "AdamW", "params": {"lr": 0.001}}}
+END
+is version 0 'dsrt 0\.1\.0' "$dsrt" --version
+is help_lists_commands 0 'tokenize' "$dsrt" --help
+is help_has_examples 0 'dsrt plan config.json' "$dsrt" plan --help
+is no_command_is_usage 2 'subcommand is required' "$dsrt"
+is unknown_option_is_usage 2 'not expected' "$dsrt" plan "$work/config.json" --nothing
+is plan 0 'optimizer state' "$dsrt" plan "$work/config.json"
+is plan_json 0 '"optimizer_state": [0-9]+' "$dsrt" plan "$work/config.json" --json
+is plan_names_the_key 1 'optimizr.*optimizer' "$dsrt" plan '{"optimizr": 1}'
+is plan_error_json 1 '"status": "DS_E_CONFIG"' "$dsrt" plan '{"optimizr": 1}' --json
+is check_config 0 'sound config' "$dsrt" check "$work/config.json"
+is check_model 0 'sound model' "$dsrt" check "$model"
+is check_nothing_there 1 'nowhere' "$dsrt" check "$work/nowhere"
+is bench 0 'tokens a second' "$dsrt" bench "$work/config.json" --steps 2 --length 8
+is export 0 'step 0' "$dsrt" export "$work/config.json" "$work/model"
+is exported_model_is_sound 0 'sound model' "$dsrt" check "$work/model"
+is export_without_checkpoint 1 'none' "$dsrt" export "$work/config.json" "$work/model" --checkpoint "$work/none"
+tokenizer=$(find "$data/tokenizers" -name tokenizer.json | sort | head -n 1)
+is tokenize_json 0 '"offsets"' "$dsrt" tokenize "$tokenizer" 'hello' --json
+ids=$("$dsrt" tokenize "$tokenizer" 'hello' --plain)
+is tokens_decode 0 'hello' "$dsrt" tokenize "$tokenizer" --decode "$ids"
+is not_an_id 1 'not a token id' "$dsrt" tokenize "$tokenizer" --decode 1x
+is topology 0 'hwloc' "$dsrt" topology
+is generate_needs_a_tokenizer 1 'tokenizer' "$dsrt" generate "$model" 'hello'
+is train_help 0 '--eval-every' "$dsrt" train --help-options
+is train_wants_a_config 1 'nowhere' "$dsrt" train "$work/nowhere.json"
+for shell in bash zsh fish man; do is "completion_$shell" 0 'tokenize' "$dsrt" completion "$shell"; done
+"$dsrt" completion bash >"$work/complete" && is bash_reads_its_completion 0 '^$' sh -c "bash -n '$work/complete' && echo"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
