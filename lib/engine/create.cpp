@@ -30,7 +30,7 @@ std::string folder_name(const WeightFolder& folder, const std::string& name, con
 
 // Buffers that older transformers saved beside the weights.
 bool is_buffer(std::string_view name) {
-    for (const std::string_view suffix : {".attn.bias", ".attn.masked_bias", "embeddings.position_ids", "rotary_emb.inv_freq", "embeddings.token_type_ids"})
+    for (const std::string_view suffix : {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "embeddings.position_ids", "rotary_emb.inv_freq", "embeddings.token_type_ids"})
         if (name.ends_with(suffix)) return true;
     return false;
 }

@@ -37,6 +37,8 @@ public:
     ValueId embedding(ValueId ids, const Scope& w, int64_t rows, int64_t features) {
         return b.call("embedding", {weight(w, "weight", {rows, features}), ids}, {}, w.prefix);
     }
+    // Logits over a vocabulary whose rows are `table`'s.
+    ValueId head(ValueId x, ValueId table, ValueId bias = kNone) { return b.call("matmul", {x, table, bias}, Matmul{.transpose_b = true}, "logits"); }
     ValueId boundary(ValueId x) {
         if (x != kNone) b.graph().value(x).boundary = true;
         return x;
@@ -61,6 +63,20 @@ inline Result<Activation> activation_named(const std::string& name, const char* 
     if (name == "relu" || name == "tanh") return Activation{name, {}};
     if (name == "silu" || name == "swish") return Activation{"silu", {}};
     return fail(Code::E_UNSUPPORTED, "config.json: {}: \"{}\" is not built; there are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish and tanh", key, name);
+}
+
+// Checks that several families make.
+inline Status only_causal(Fields& f, Task task) {
+    if (task == Task::none || task == Task::causal_lm) return ok();
+    return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForCausalLM and *Model", f.text("model_type", ""), name_of(task));
+}
+inline Status check_heads(int64_t width, int64_t heads, const char* width_key, const char* heads_key) {
+    return heads > 0 && width % heads == 0 ? ok() : fail(Code::E_CONFIG, "config.json: {} {} is not a multiple of {} {}", width_key, width, heads_key, heads);
+}
+// What a decoder-only family can give.
+inline void decoder_outputs(Model& m, Task task) {
+    m.outputs = task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
+    m.token_outputs = m.outputs;
 }
 
 }  // namespace ds::models

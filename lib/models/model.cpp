@@ -13,7 +13,7 @@ namespace {
 constexpr std::pair<std::string_view, Task> kHeads[] = {
     {"ForCausalLM", Task::causal_lm}, {"LMHeadModel", Task::causal_lm}, {"ForMaskedLM", Task::masked_lm}, {"ForPreTraining", Task::masked_lm},
     {"ForSequenceClassification", Task::sequence_classification}, {"ForTokenClassification", Task::token_classification},
-    {"ForQuestionAnswering", Task::question_answering}, {"Model", Task::none}};
+    {"ForQuestionAnswering", Task::question_answering}, {"ForConditionalGeneration", Task::seq2seq_lm}, {"MTModel", Task::seq2seq_lm}, {"Model", Task::none}};
 
 Result<Task> task_of(const Json& config) {
     const auto found = config.find("architectures");
@@ -23,13 +23,13 @@ Result<Task> task_of(const Json& config) {
     for (const auto& [suffix, task] : kHeads)
         if (name.ends_with(suffix)) return task;
     return fail(Code::E_UNSUPPORTED, "config.json: architectures: {}: this head is not built; there are *ForCausalLM, *LMHeadModel, *ForMaskedLM, "
-                "*ForSequenceClassification, *ForTokenClassification, *ForQuestionAnswering and *Model", name);
+                "*ForSequenceClassification, *ForTokenClassification, *ForQuestionAnswering, *ForConditionalGeneration, *MTModel and *Model", name);
 }
 
 }  // namespace
 
 std::string_view name_of(Task task) {
-    constexpr std::string_view names[] = {"", "causal", "mlm", "sequence_classification", "token_classification", "question_answering"};
+    constexpr std::string_view names[] = {"", "causal", "mlm", "sequence_classification", "token_classification", "question_answering", "seq2seq"};
     return names[static_cast<int>(task)];
 }
 
@@ -115,7 +115,7 @@ Result<std::unique_ptr<Model>> make_model(const Json& config) {
     known += (known.empty() ? "" : ", ") + std::string(#model_type);                          \
     if (type == #model_type) {                                                                \
         DS_TRY(auto model, models::builder(config, task));                                     \
-        model->task = task;                                                                   \
+        model->task = model->always_causal ? Task::causal_lm : task;                                                                 \
         model->family = type;                                                                 \
         model->config = config;                                                               \
         return model;                                                                         \

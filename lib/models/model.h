@@ -14,7 +14,7 @@
 
 namespace ds {
 
-enum class Task { none, causal_lm, masked_lm, sequence_classification, token_classification, question_answering };
+enum class Task { none, causal_lm, masked_lm, sequence_classification, token_classification, question_answering, seq2seq_lm };
 std::string_view name_of(Task task);
 
 // How many tokens, rows and labels the graph is built for.
@@ -84,6 +84,7 @@ public:
     bool token_labels() const { return task == Task::causal_lm || task == Task::masked_lm || task == Task::token_classification; }
 
     Task task = Task::none;
+    bool always_causal = false;           // a language model whatever the architecture's name says
     std::string family;
     Json config;                          // config.json, overrides merged
     std::string base_prefix;              // "bert.": may be absent or additional in a folder's tensor names

@@ -46,7 +46,7 @@ double scale_yarn(Fields& f, std::vector<double>& inv_freq, double theta, int64_
 
 }  // namespace
 
-Result<RopeAngles> rope_angles_of(const Json& config, int64_t head_dim, int64_t max_positions) {
+Result<RopeAngles> rope_angles_of(const Json& config, int64_t head_dim, int64_t max_positions, const RopeDefaults& defaults) {
     Fields top(config);
     Json parameters = Json::object();
     for (const char* key : {"rope_scaling", "rope_parameters"})
@@ -56,12 +56,12 @@ Result<RopeAngles> rope_angles_of(const Json& config, int64_t head_dim, int64_t 
         }
     if (!parameters.contains("rope_type") && parameters.contains("type")) parameters["rope_type"] = parameters["type"];
     Fields f(parameters);
-    const double theta = f.number("rope_theta", top.number("rope_theta", 10000.0));
-    const double partial = f.number("partial_rotary_factor", top.number("partial_rotary_factor", 1.0));
+    const double theta = f.number("rope_theta", top.number("rope_theta", defaults.theta));
+    const double partial = f.number("partial_rotary_factor", top.number("partial_rotary_factor", defaults.partial));
     const std::string type = f.text("rope_type", "default");
     const auto rotated = static_cast<int64_t>(static_cast<double>(head_dim) * partial);
     RopeAngles angles;
-    for (int64_t i = 0; i < rotated / 2; ++i) angles.inv_freq.push_back(1 / std::pow(theta, 2.0 * static_cast<double>(i) / static_cast<double>(rotated)));
+    for (int64_t i = 0; i < (rotated + 1) / 2; ++i) angles.inv_freq.push_back(1 / std::pow(theta, 2.0 * static_cast<double>(i) / static_cast<double>(rotated)));
     if (type == "linear") {
         const double factor = f.number("factor");
         for (double& w : angles.inv_freq) w /= factor;

@@ -6,6 +6,8 @@
 
 namespace ds::models {
 
-Result<RopeAngles> rope_angles_of(const Json& config, int64_t head_dim, int64_t max_positions);
+// Where config.json says nothing: the base of the angles and which part of a head turns.
+struct RopeDefaults { double theta = 10000, partial = 1; };
+Result<RopeAngles> rope_angles_of(const Json& config, int64_t head_dim, int64_t max_positions, const RopeDefaults& defaults = {});
 
 }  // namespace ds::models

@@ -109,10 +109,30 @@ struct Attention {
     double scale = 0;                 // of the scores; 0: 1 / sqrt(head size)
     double dropout = 0;
     int64_t salt = 0;                 // tells this op's random numbers from others'
+    int64_t max_distance = 128;       // of the relative bias: from there on all keys share a bucket
+    bool both_ways = false;           // of the relative bias: half of its buckets are for keys after the query; else those count as distance 0
+    int64_t block = 0;                // places a block of the layout has, in rows and columns
     int64_t first_head = 0, all_heads = 0;  // these heads are a share of all_heads; 0: they are all. Random numbers belong to heads of the whole
     template <class V> void fields(V& v) {
+        v("max_distance", max_distance); v("both_ways", both_ways); v("block", block);
         v("first_head", first_head); v("all_heads", all_heads); v("heads", heads); v("kv_heads", kv_heads); v("causal", causal); v("window", window); v("scale", scale); v("dropout", dropout); v("salt", salt);
     }
+};
+
+struct TopK {
+    int64_t k = 1;
+    template <class V> void fields(V& v) { v("k", k); }
+};
+
+// Of mixture-of-experts routing. capacity: rows an expert takes at most, those of earlier tokens first; 0: as many as come.
+struct Routing {
+    int64_t experts = 1, capacity = 0;
+    template <class V> void fields(V& v) { v("experts", experts); v("capacity", capacity); }
+};
+
+struct Lstm {
+    bool reverse = false;  // from the last token of a sequence to its first
+    template <class V> void fields(V& v) { v("reverse", reverse); }
 };
 
 struct CrossEntropy {

@@ -262,10 +262,12 @@ private:
             return Units{period, period % kGrain == 0 && period / kGrain >= n() ? period / kGrain : period};
         }
         if (op == "split") {
-            if (!columns || period != shape.back() || full(node.out[0]).back() * static_cast<int64_t>(node.out.size()) != period) return {};
+            const auto axis = node.attrs.as<Split>().axis;
+            const bool along = dim == (axis < 0 ? axis + static_cast<int64_t>(shape.size()) : axis);  // else each part is cut as the whole
+            if (along && (!columns || period != shape.back() || full(node.out[0]).back() * static_cast<int64_t>(node.out.size()) != period)) return {};
             std::optional<Units> all;
             for (const ValueId part : node.out) {
-                const auto units = units_of(part, dim, full(part).back());
+                const auto units = units_of(part, dim, along ? full(part).back() : period);
                 if (!units || (all && all->period != units->period)) return {};
                 if (!all || units->units < all->units) all = units;
             }
@@ -348,7 +350,7 @@ private:
         const Cut c = place(node.in[0]).cut;
         const auto& attrs = node.attrs.as<Split>();
         const auto rank = static_cast<int64_t>(full(node.in[0]).size());
-        if (c.dim != (attrs.axis < 0 ? attrs.axis + rank : attrs.axis)) return alike(node);
+        if (c.dim != (attrs.axis < 0 ? attrs.axis + rank : attrs.axis)) return emit(node, node.in, std::vector<Place>(node.out.size(), Place{c, false}));
         Split local = attrs;
         std::vector<Place> places;
         for (size_t i = 0; i < attrs.sizes.size(); ++i) {

@@ -21,6 +21,7 @@ SMALL = dict(vocab_size=101, hidden_size=48, num_hidden_layers=2, num_attention_
 LLAMA = dict(SMALL, num_key_value_heads=2)
 GPT2 = dict(vocab_size=101, n_positions=48, n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)
 BERT = dict(SMALL, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+NEO = dict(vocab_size=101, hidden_size=48, num_layers=2, num_heads=4, window_size=4, max_position_embeddings=48, bos_token_id=0, eos_token_id=0)
 NO_DROPOUT = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 # name, config class, model class, settings, how transformers saves (dtype, shard size), how libdsrt exports
 CASES = [
@@ -37,6 +38,17 @@ CASES = [
     ("qwen2-tied", "Qwen2Config", "Qwen2ForCausalLM", dict(LLAMA, tie_word_embeddings=True), ("bfloat16", None), {"max_shard_bytes": 30000}),
     ("qwen3", "Qwen3Config", "Qwen3ForCausalLM", dict(LLAMA, head_dim=16, tie_word_embeddings=False), ("float32", None), {"dtype": "f16"}),
     ("qwen3-tied", "Qwen3Config", "Qwen3ForCausalLM", dict(LLAMA, head_dim=12, tie_word_embeddings=True), ("float32", None), {}),
+    ("gpt-neox", "GPTNeoXConfig", "GPTNeoXForCausalLM", SMALL, ("float32", None), {}),
+    ("gpt-neox-one-after-the-other", "GPTNeoXConfig", "GPTNeoXForCausalLM", dict(SMALL, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new", rope_parameters={
+     "rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 1.0}), ("bfloat16", "40KB"), {"dtype": "bf16", "max_shard_bytes": 40000}),
+    ("gpt-neox-tied", "GPTNeoXConfig", "GPTNeoXForCausalLM", dict(SMALL, tie_word_embeddings=True, rotary_pct=0.5, rotary_emb_base=3000), ("float32", None), {}),
+    ("glm", "GlmConfig", "GlmForCausalLM", dict(LLAMA, head_dim=16, pad_token_id=None), ("float32", None), {}),
+    ("glm-one-key-head", "GlmConfig", "GlmForCausalLM", dict(LLAMA, num_key_value_heads=1, head_dim=12, attention_bias=False, pad_token_id=None, tie_word_embeddings=True,
+     rope_parameters={"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 1.0}), ("float16", None), {"dtype": "f16"}),
+    ("glm4", "Glm4Config", "Glm4ForCausalLM", dict(LLAMA, head_dim=16, attention_bias=True, pad_token_id=None), ("float32", "40KB"), {"max_shard_bytes": 40000}),
+    ("gpt-neo", "GPTNeoConfig", "GPTNeoForCausalLM", dict(NEO, attention_types=[[["global", "local"], 1]]), ("float32", None), {}),
+    ("gpt-neo-untied", "GPTNeoConfig", "GPTNeoForCausalLM", dict(NEO, attention_types=[[["local"], 1], [["global"], 1]], tie_word_embeddings=False, intermediate_size=70),
+     ("bfloat16", None), {"dtype": "bf16"}),
     ("bert", "BertConfig", "BertModel", BERT, ("float32", None), {}),
     ("bert-masked-lm", "BertConfig", "BertForMaskedLM", BERT, ("float32", None), {"dtype": "bf16"}),
     ("bert-masked-lm-untied", "BertConfig", "BertForMaskedLM", dict(BERT, tie_word_embeddings=False), ("float32", "60KB"), {"max_shard_bytes": 50000}),
