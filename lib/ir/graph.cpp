@@ -74,6 +74,9 @@ std::vector<ValueId> roots(const Graph& graph) {
     for (const auto& output : graph.outputs) ids.push_back(output.second);
     if (graph.loss != kNone) ids.push_back(graph.loss);
     for (const auto& grad : graph.grads) ids.push_back(grad.second);
+    for (const Crossing& c : graph.sent) ids.push_back(c.value);
+    for (const Crossing& c : graph.received)
+        if (c.gradient != kNone) ids.push_back(c.gradient);
     return ids;
 }
 

@@ -54,7 +54,7 @@ struct Value {
     Init init;           // param
     Cut cut;             // param: what this rank holds of it; `type` is that part's
     bool trainable = true;
-    bool boundary = false;  // of a block: what recomputation keeps
+    int32_t boundary = 0;   // of a block, 0: none: what recomputation keeps, and where a pipeline may be cut (which number is which: parallel/partition.h)
 };
 
 struct Node {
@@ -63,6 +63,14 @@ struct Node {
     std::vector<ValueId> in, out;
     bool backward = false;
     bool recomputed = false;
+    bool weights = false;   // of the backward pass's second part, which makes gradients of weights and nothing that other nodes wait for
+};
+
+// A value that a stage of a pipeline gets from the one before, or gives to the one after.
+struct Crossing {
+    ValueId value = kNone;
+    bool differentiable = false;  // its gradient goes the other way
+    ValueId gradient = kNone;     // once there is one: an operand of the stage that gave the value, a result of the one that got it
 };
 
 struct Graph {
@@ -73,6 +81,7 @@ struct Graph {
     std::vector<std::pair<std::string, ValueId>> outputs;
     ValueId loss = kNone;
     std::vector<std::pair<ValueId, ValueId>> grads;  // (param, its gradient)
+    std::vector<Crossing> received, sent;            // in the order in which they are exchanged
 
     const Value& value(ValueId id) const { return values[static_cast<size_t>(id)]; }
     Value& value(ValueId id) { return values[static_cast<size_t>(id)]; }
@@ -85,7 +94,7 @@ private:
     std::map<std::string, int, std::less<>> used_names_;
 };
 
-// Roots that stay alive: outputs, loss, gradients.
+// Roots that stay alive: outputs, loss, gradients, what other stages get.
 std::vector<ValueId> roots(const Graph& graph);
 // Which values are used how often, roots counted as one use each.
 std::vector<int> use_counts(const Graph& graph);

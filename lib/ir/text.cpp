@@ -176,10 +176,17 @@ private:
         if (try_word("backward")) {
             symbol(':');
             builder_.mark_backward(true);
+        } else if (try_word("weights")) {
+            symbol(':');
+            weights_ = true;
         } else if (try_word("output")) {
             std::string label = name();
             symbol('=');
             graph_.outputs.emplace_back(std::move(label), value());
+        } else if (try_word("receive")) {
+            graph_.received.push_back(crossing());
+        } else if (try_word("send")) {
+            graph_.sent.push_back(crossing());
         } else if (try_word("loss")) {
             symbol('=');
             graph_.loss = value();
@@ -188,6 +195,12 @@ private:
             symbol('=');
             graph_.grads.emplace_back(param, value());
         } else node();
+    }
+    Crossing crossing() {
+        Crossing c{.value = value()};
+        c.differentiable = try_word("differentiable");
+        if (try_word("gradient")) c.differentiable = true, c.gradient = value();
+        return c;
     }
     void node() {
         skip();
@@ -218,6 +231,7 @@ private:
             return error(made.status().message());
         }
         if (made->size() != results.size()) return error(fmt::format("{} gives {} values, not {}", op_name, made->size(), results.size()));
+        graph_.nodes.back().weights = weights_;
         for (size_t i = 0; i < results.size(); ++i) {
             graph_.value((*made)[i]).name = results[i];
             define(results[i], (*made)[i]);
@@ -259,6 +273,7 @@ private:
     Status status_;
     Graph graph_;
     Builder builder_;
+    bool weights_ = false;
     std::map<std::string, ValueId> names_;
 };
 
@@ -268,15 +283,23 @@ std::string print(const Graph& g) {
     std::string text = "graph " + g.name + "(";
     for (size_t i = 0; i < g.inputs.size(); ++i) text += (i ? ",\n    " : "") + declaration(g, g.inputs[i]);
     text += ") {\n";
-    bool backward = false;
+    bool backward = false, weights = false;
     for (const Node& n : g.nodes) {
         if (n.backward && !backward) text += "backward:\n";
+        if (n.weights && !weights) text += "weights:\n";
         backward |= n.backward;
+        weights |= n.weights;
         text += "  " + list(g, n.out) + " = " + std::string(n.op->name) + (n.in.empty() ? "" : " ") + list(g, n.in) + attributes(n.attrs) + " : ";
         for (size_t i = 0; i < n.out.size(); ++i) text += (i ? ", " : "") + to_string(g.type(n.out[i]));
         text += "\n";
     }
     for (const auto& [name, id] : g.outputs) text += "  output " + name + " = %" + g.value(id).name + "\n";
+    const auto crossings = [&](const char* word, const std::vector<Crossing>& list) {
+        for (const Crossing& c : list)
+            text += fmt::format("  {} %{}{}\n", word, g.value(c.value).name, c.gradient != kNone ? " gradient %" + g.value(c.gradient).name : c.differentiable ? " differentiable" : "");
+    };
+    crossings("receive", g.received);
+    crossings("send", g.sent);
     if (g.loss != kNone) text += "  loss = %" + g.value(g.loss).name + "\n";
     for (const auto& [param, grad] : g.grads) text += "  grad %" + g.value(param).name + " = %" + g.value(grad).name + "\n";
     return text + "}\n";

@@ -40,7 +40,7 @@ public:
     // Logits over a vocabulary whose rows are `table`'s.
     ValueId head(ValueId x, ValueId table, ValueId bias = kNone) { return b.call("matmul", {x, table, bias}, Matmul{.transpose_b = true}, "logits"); }
     ValueId boundary(ValueId x) {
-        if (x != kNone) b.graph().value(x).boundary = true;
+        if (x != kNone) b.graph().value(x).boundary = 1;
         return x;
     }
     int64_t width(ValueId x) const { return x == kNone || b.type(x).shape.empty() ? 0 : b.type(x).shape.back(); }

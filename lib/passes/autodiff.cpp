@@ -22,6 +22,7 @@ public:
         DS_CHECK(seed());
         const size_t forward_nodes = graph_.nodes.size();
         for (size_t i = forward_nodes; i-- > 0;) DS_CHECK(visit(Node(graph_.nodes[i])));
+        give_back();
         finish();
         return b_.status();
     }
@@ -40,6 +41,7 @@ private:
             const Value& v = graph_.value(id);
             needed_[static_cast<size_t>(id)] = v.trainable && (v.kind == Kind::param || v.kind == Kind::shadow);
         }
+        for (const Crossing& c : graph_.received) needed_[static_cast<size_t>(c.value)] = c.differentiable;
         for (const Node& node : graph_.nodes) {
             bool any = false;
             for (const ValueId id : node.in) any |= id != kNone && needed_[static_cast<size_t>(id)];
@@ -52,9 +54,15 @@ private:
             ValueId target = name == "loss" ? graph_.loss : kNone;
             for (const auto& [output, id] : graph_.outputs)
                 if (output == name && name != "loss") target = id;
+            if (target == kNone && options_.stage) continue;  // another stage has it
             if (target == kNone) return fail(Code::E_INVALID_ARGUMENT, "there is no output \"{}\" to start the backward pass from", name);
             const ValueId input = b_.input(name + ".grad", DType::f32, graph_.type(target).shape);
             if (needed_[static_cast<size_t>(target)]) accumulate(target, b_.cast(input, graph_.type(target).dtype));
+        }
+        for (Crossing& c : graph_.sent) {
+            if (!c.differentiable) continue;
+            c.gradient = b_.input(graph_.value(c.value).name + ".grad", graph_.type(c.value).dtype, graph_.type(c.value).shape);
+            accumulate(c.value, c.gradient);
         }
         return ok();
     }
@@ -90,6 +98,15 @@ private:
         for (size_t i = 0; i < node.in.size() && i < grads.size(); ++i)
             if (context.wants[i]) accumulate(node.in[i], grads[i]);
         return ok();
+    }
+
+    // What the stage before waits for, if only for zeros.
+    void give_back() {
+        for (Crossing& c : graph_.received) {
+            if (!c.differentiable) continue;
+            const auto found = gradient_.find(c.value);
+            c.gradient = found != gradient_.end() ? found->second : b_.call("fill", {}, Fill{.shape = graph_.type(c.value).shape});
+        }
     }
 
     // Each gradient gets memory of its own: the buffer where the parameter's gradient lives.

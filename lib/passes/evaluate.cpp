@@ -17,7 +17,10 @@ Status evaluate(Graph& graph, const PassOptions& options) {
             attention.dropout = 0;
             node.attrs = attention;
         }
-        if (node.op->name == "dropout" && (!options.train || node.attrs.as<Dropout>().p == 0)) same[node.out[0]] = node.in[0];
+        if (node.op->name == "dropout" && (!options.train || node.attrs.as<Dropout>().p == 0)) {
+            same[node.out[0]] = node.in[0];
+            if (int32_t& boundary = graph.value(node.in[0]).boundary; !boundary) boundary = graph.value(node.out[0]).boundary;
+        }
         else kept.push_back(std::move(node));
     }
     graph.nodes = std::move(kept);

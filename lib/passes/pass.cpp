@@ -51,6 +51,11 @@ void replace_uses(Graph& graph, ValueId from, ValueId to) {
     for (auto& [param, grad] : graph.grads)
         if (grad == from) grad = to;
     if (graph.loss == from) graph.loss = to;
+    for (auto* crossings : {&graph.received, &graph.sent})
+        for (Crossing& c : *crossings) {
+            if (c.value == from) c.value = to;
+            if (c.gradient == from) c.gradient = to;
+        }
 }
 
 std::vector<int> producers(const Graph& graph) {

@@ -18,6 +18,13 @@ struct TensorLayout {
     const std::map<std::string, Cut, std::less<>>* known = nullptr;  // how parameters are cut already; null: the pass decides
 };
 
+// One stage of a pipeline.
+struct StageLayout {
+    int stage = 0;
+    std::vector<int> ends;  // the number of the boundary with which each stage but the last ends (Value::boundary)
+    const std::map<std::string, std::vector<int>>* holders = nullptr;  // the stages that have each parameter; null: those that use it
+};
+
 struct PassOptions {
     DType precision = DType::f32;              // of matrix products and what feeds them: f32, bf16 or f16
     std::vector<PrecisionRule> precision_rules;  // first match wins over `precision`
@@ -26,6 +33,8 @@ struct PassOptions {
     std::vector<std::string> seeds{"loss"};    // whose gradients start the backward pass: "loss", or names of outputs
     int recompute = 0;                         // 0 keeps everything, 1 recomputes cheap ops, 2 recomputes blocks from their inputs
     const TensorLayout* tensor = nullptr;      // null: one rank has the whole graph
+    const StageLayout* stage = nullptr;        // null: there is one stage
+    bool split_weights = false;                // gradients of weights come last, in a part of the backward pass of their own
     std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
 };
 

@@ -27,11 +27,19 @@ public:
             for (size_t i = 0; i < types.size(); ++i) graph_.value(node.out[i]).type = types[i];
             graph_.nodes.push_back(std::move(node));
         }
+        for (Crossing& c : graph_.sent) c.value = as_it_was(c.value);
         fold_into_norms();
         return ok();
     }
 
 private:
+    // Stages exchange values in the type that they have without mixed precision.
+    ValueId as_it_was(ValueId id) {
+        if (!is_float(graph_.type(id).dtype) || graph_.type(id).dtype == DType::f32) return id;
+        Builder b(graph_);
+        return b.cast(id, DType::f32);
+    }
+
     DType type_for(const Node& node) const {
         for (const PrecisionRule& rule : options_.precision_rules) {
             if (glob_match(rule.pattern, node.op->name)) return rule.dtype;

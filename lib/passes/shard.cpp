@@ -85,7 +85,7 @@ private:
     ValueId part_of(ValueId id) {
         Value part = graph_.value(id);
         part.name += ".part";
-        part.boundary = false;
+        part.boundary = 0;
         return made(id, graph_.add_value(std::move(part)), {});
     }
 

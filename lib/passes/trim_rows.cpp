@@ -112,7 +112,7 @@ private:
         if (node.op->name == "dropout" && (node.in.size() < 2 || node.in[1] == kNone)) small.in.resize(2, kNone), small.in[1] = lookup.ids;
         small.out[0] = lookup.result;
         for (size_t o = 1; o < small.out.size(); ++o) rewritten_.value(small.out[o]).type = (*out)[o];
-        rewritten_.value(lookup.result).boundary |= graph_.value(node.out[0]).boundary;
+        if (const int32_t boundary = graph_.value(node.out[0]).boundary) rewritten_.value(lookup.result).boundary = boundary;
         reversed_.push_back(std::move(small));
         return true;
     }

@@ -15,7 +15,7 @@
 //   gradient   results' gradients by every param, from the gradient rules on the reference kernels, against central differences: "ok"
 //   same       outputs, and their gradients by every param, after the passes named behind it as without them: "ok"
 //   kernels    every result of the cpu kernels against the reference kernels', by 1 and by 3 threads: "ok"
-// key: tensor=R/N (rank R of N tensor ranks) train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
+// key: tensor=R/N (rank R of N tensor ranks) stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
 #include <cstdio>
@@ -104,6 +104,12 @@ private:
             tensor_ = {std::stoi(place[0]), std::stoi(place[1]), nullptr};
             o.tensor = &tensor_;
         }
+        if (const auto place = split_text(key("stage"), '/'); place.size() == 2) {
+            for (const std::string& end : split_text(place[1], ',')) stage_.ends.push_back(std::stoi(end));
+            stage_.stage = std::stoi(place[0]);
+            o.stage = &stage_;
+        }
+        o.split_weights = key("split") == "1";
         if (case_.keys.count("seeds")) o.seeds = split_text(key("seeds"), ',');
         return o;
     }
@@ -112,9 +118,10 @@ private:
         DS_TRY(Graph graph, parse_graph(case_.graph));
         for (const Node& node : graph.nodes) coverage_.inferred.insert(node.op->name);
         DS_TRY(const PassOptions o, options());
+        int32_t boundaries = 0;
         for (const std::string& name : split_text(key("boundary"), ',')) {
             DS_REQUIRE(graph.find(name) != kNone, "boundary={} is no value", name);
-            graph.value(graph.find(name)).boundary = true;
+            graph.value(graph.find(name)).boundary = ++boundaries;
         }
         if (case_.keys.count("rows")) {
             DS_TRY(graph, bind(graph, std::stoll(key("rows")), std::stoll(key("length", "1"))));
@@ -284,6 +291,7 @@ private:
     Coverage& coverage_;
     std::mt19937_64 rng_;
     TensorLayout tensor_;
+    StageLayout stage_;
 };
 
 int check_coverage(const Coverage& c) {
