@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.." || exit 1
 presets="release asan-ubsan"
 for arg in "$@"; do
     case $arg in
-        --deps) exec sh tests/deps.sh ;;
+        --deps) exec sh tests/deps.sh $(sed 's/#.*//' tests/bindings/packages) ;;
         --quick) presets="release" ;;
         --asan) presets="asan-ubsan" ;;
         --full) presets="release asan-ubsan tsan"; DSRT_FULL=1; export DSRT_FULL ;;
@@ -20,6 +20,9 @@ for arg in "$@"; do
     esac
 done
 sh tests/deps.sh || exit 1
+languages=$(sed 's/#.*//' tests/bindings/packages)
+# shellcheck disable=SC2086
+sh tests/deps.sh $languages || echo "the languages whose packages are missing will be skipped"
 jobs=${DSRT_JOBS:-$(nproc)}
 ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:${ASAN_OPTIONS:-}"
 LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"

@@ -1,14 +1,15 @@
 // dsrt for C++17 and later: the C ABI with ownership, exceptions, strings and spans. Header-only: nothing here crosses the ABI but C.
 //
 // Every class owns one handle and moves. A failed call throws dsrt::Error with the code and the message of ds_last_error. An exception
-// thrown by a callback passes through the library as an error code and comes out of the call that ran it. The headers of the C calls say
-// what each call means.
+// thrown by a callback passes through the library as an error code and comes out of the call that ran it. close() destroys before the
+// destructor does; calls on a closed object throw DS_E_INVALID_ARGUMENT. The headers of the C calls say what each call means.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef DSRT_DSRT_HPP
 #define DSRT_DSRT_HPP
 
 #include <dsrt/dsrt.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -118,6 +119,7 @@ public:
     ~Handle() { Destroy(handle_); }
     T* get() const noexcept { return handle_; }
     T* release() noexcept { return std::exchange(handle_, nullptr); }
+    void close() noexcept { Destroy(release()); }
 
 private:
     T* handle_ = nullptr;
@@ -189,6 +191,17 @@ public:
         detail::check(ds_tensor_to_dlpack(get(), &out));
         return out;
     }
+    // The same for DLPack before 1.0.
+    static Tensor from_dlpack_legacy(DLManagedTensor* src) {
+        ds_tensor* t = nullptr;
+        detail::check(ds_tensor_from_dlpack_legacy(src, &t));
+        return Tensor(t);
+    }
+    DLManagedTensor* to_dlpack_legacy() {
+        DLManagedTensor* out = nullptr;
+        detail::check(ds_tensor_to_dlpack_legacy(get(), &out));
+        return out;
+    }
 
     DType dtype() const {
         int32_t code = 0;
@@ -206,7 +219,8 @@ public:
         for (const int64_t d : shape()) n *= static_cast<size_t>(d);
         return n;
     }
-    // The contents, converted.
+    // The contents, converted, into memory of exactly count() elements of that type.
+    void read_into(DType dtype, void* dst, size_t bytes) const { detail::check(ds_tensor_read(get(), static_cast<int32_t>(dtype), dst, bytes)); }
     template <class T = float>
     std::vector<T> read() const {
         std::vector<T> values(count());
@@ -214,6 +228,7 @@ public:
         return values;
     }
     ds_tensor* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
 
 private:
     static ds_tensor* make(DType dtype, const Shape& shape, const void* data, size_t bytes) {
@@ -240,6 +255,7 @@ public:
         return Tensor(t);
     }
     ds_batch* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
     ds_batch* release() noexcept { return handle_.release(); }
 
 private:
@@ -295,6 +311,7 @@ public:
         return std::string(text, bytes);
     }
     ds_tokenizer* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
 
 private:
     static ds_tokenizer* load(const std::string& path) {
@@ -310,6 +327,7 @@ public:
     Cancel() : handle_(make()) {}
     void set(bool on = true) { detail::check(ds_cancel_set(get(), on)); }
     ds_cancel* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
 
 private:
     static ds_cancel* make() {
@@ -365,6 +383,7 @@ public:
     void output(const std::string& name, Value value) { detail::check(ds_graph_output(get(), name.c_str(), value)); }
     void loss(Value value) { detail::check(ds_graph_loss(get(), value)); }
     ds_graph* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
 
 private:
     explicit Graph(ds_graph* owned) : handle_(owned) {}
@@ -405,6 +424,7 @@ public:
         return *this;
     }
     ds_options* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
 
 private:
     static ds_options* make() {
@@ -431,14 +451,16 @@ struct DataFunctions {
 
 class Data {
 public:
-    explicit Data(const std::string& options_json, const Engine* engine = nullptr) : handle_(open(options_json, engine)) {}
+    explicit Data(const std::string& options_json, const Engine* engine = nullptr) : handle_(open(options_json.c_str(), engine)) {}
+    explicit Data(const Engine& engine) : handle_(open(nullptr, &engine)) {}  // what the engine's config says under "data"
     explicit Data(DataFunctions functions, const Engine* engine = nullptr) : handle_(wrap(std::move(functions), engine)) {}
     // False at the end of an epoch; the next call starts the next one.
     bool next(Batch& batch) { return detail::check(ds_data_next(get(), batch.get())) != Outcome::end; }
     ds_data* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
 
 private:
-    static ds_data* open(const std::string& options_json, const Engine* engine);
+    static ds_data* open(const char* options_json, const Engine* engine);
     static ds_data* wrap(DataFunctions functions, const Engine* engine);
     detail::Handle<ds_data, ds_data_destroy> handle_;
 };
@@ -543,6 +565,7 @@ public:
         return std::vector<int32_t>(ids, ids + n);
     }
     ds_engine* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
 
 private:
     static ds_engine* make(const std::optional<std::string>& config, const Options* options) {
@@ -553,9 +576,9 @@ private:
     detail::Handle<ds_engine, ds_engine_destroy> handle_;
 };
 
-inline ds_data* Data::open(const std::string& options_json, const Engine* engine) {
+inline ds_data* Data::open(const char* options_json, const Engine* engine) {
     ds_data* d = nullptr;
-    detail::check(ds_data_open(options_json.c_str(), engine ? engine->get() : nullptr, &d));
+    detail::check(ds_data_open(options_json, engine ? engine->get() : nullptr, &d));
     return d;
 }
 

@@ -1,0 +1,360 @@
+"""Engines, data, callbacks, errors."""
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import unittest
+
+import dsrt
+import support
+from dsrt import errors
+from support import IDS, config
+
+
+def rows(folder, count=9):
+    path = os.path.join(folder, "rows.jsonl")
+    with open(path, "w") as f:
+        for r in range(count):
+            f.write(json.dumps({"ids": [(r + i * i) % 11 for i in range(5)]}) + "\n")
+    return {"files": path, "columns": {"input_ids": "ids"}}
+
+
+class Training(unittest.TestCase):
+    def test_steps_by_hand_and_by_batches_agree(self):
+        with tempfile.TemporaryDirectory() as folder:
+            options = rows(folder)
+            with dsrt.Engine(config()) as a, dsrt.Engine(config()) as b:
+                whole = [step.loss for step in a.steps(dsrt.Data(a, options))]
+                by_hand = []
+                for batch in dsrt.Data(b, options):
+                    by_hand.append(b.forward(batch))
+                    b.backward()
+                    self.assertEqual(b.step().name, "UPDATED")
+            self.assertGreater(len(whole), 3)
+            self.assertEqual(whole, by_hand)
+
+    def test_accumulation_says_pending(self):
+        with dsrt.Engine(config(gradient_accumulation_steps=2)) as engine:
+            outcomes = []
+            for _ in range(2):
+                engine.forward(input_ids=IDS, labels=IDS)
+                engine.backward()
+                outcomes.append(engine.step().name)
+        self.assertEqual(outcomes, ["PENDING", "UPDATED"])
+
+    def test_parameters_are_a_mapping(self):
+        with dsrt.Engine(config()) as engine:
+            p = engine.parameters
+            self.assertIn("transformer.wte.weight", p)
+            self.assertEqual(p.shape("transformer.wte.weight"), (11, 8))
+            self.assertEqual(len(p), len(list(p)))
+            p["transformer.wte.weight"] = [[0.25] * 8] * 11
+            self.assertEqual(p["transformer.wte.weight"].tolist()[3], [0.25] * 8)
+            engine.forward(input_ids=IDS, labels=IDS)
+            engine.backward()
+            self.assertNotEqual(max(map(max, p.grad("transformer.wte.weight").tolist())), 0)
+
+    def test_a_loss_of_the_hosts_own(self):
+        with dsrt.Engine(config()) as engine:
+            engine.forward_only(input_ids=IDS)
+            shape = engine.output("logits").shape
+            engine.backward(logits=dsrt.Tensor.zeros(shape))
+            engine.step()
+            self.assertEqual(engine.metric("grad_norm"), 0)
+
+    def test_checkpoints_carry_the_clients_state(self):
+        with tempfile.TemporaryDirectory() as folder, dsrt.Engine(config()) as engine:
+            engine.save(folder, client_state={"epoch": 3})
+            self.assertEqual(engine.load(folder), {"epoch": 3})
+            with self.assertRaises(errors.NotFoundError):
+                engine.load(folder, "absent")
+
+    def test_settings_change_while_it_runs(self):
+        with dsrt.Engine(config()) as engine:
+            engine.set("optimizer.params.lr", 0.5)
+            self.assertEqual(engine.metric("lr"), 0.5)
+            self.assertEqual(engine.config["train_micro_batch_size_per_gpu"], 2)
+
+    def test_a_plan_runs_nothing(self):
+        self.assertIn("memory", json.dumps(dsrt.plan(config())))
+
+    def test_a_closed_engine_refuses(self):
+        engine = dsrt.Engine(config())
+        data = dsrt.Data.from_batches(engine, lambda: [])
+        engine.close()
+        engine.close()
+        with self.assertRaises(errors.InvalidArgumentError):
+            engine.forward(input_ids=IDS)
+        with self.assertRaises(errors.StateError):
+            data.next()
+
+    def test_a_graph_of_ones_own(self):
+        g = dsrt.Graph()
+        x = g.input("x", dsrt.DType.FLOAT32, (-1, 3))
+        w = g.param("w", (3, 1), {"type": "ones"})
+        y = g.op("matmul", x, w)
+        g.output("y", y)
+        g.loss(g.op("mean", g.op("mul", y, y)))
+        with dsrt.Engine({"optimizer": {"type": "SGD", "params": {"lr": 0.1}}, "train_micro_batch_size_per_gpu": 1, "threads": 1}, graph=g) as engine:
+            self.assertEqual(engine.forward(x=[[1.0, 2.0, 3.0]]), 36)
+            engine.backward()
+            engine.step()
+            self.assertEqual(engine.predict("y", x=[[1.0, 2.0, 3.0]]).shape, (1, 1))
+        self.assertTrue(any("matmul" in json.dumps(op) for op in dsrt.Graph.ops()))
+
+
+class Callbacks(unittest.TestCase):
+    def test_a_data_source_feeds_train_batch_and_its_cursor_is_saved(self):
+        cursors = []
+        with tempfile.TemporaryDirectory() as folder, dsrt.Engine(config()) as engine:
+            data = dsrt.Data.from_batches(engine, lambda: [{"input_ids": IDS, "labels": IDS}] * 3, save=lambda: '{"at": 7}', restore=cursors.append)
+            self.assertEqual(len(list(engine.steps(data))), 3)
+            self.assertEqual(len(list(engine.steps(data, count=7))), 7)
+            engine.save(folder)
+            engine.load(folder)
+        self.assertEqual([json.loads(c) for c in cursors], [{"at": 7}])
+
+    def test_what_a_data_source_raises_comes_out_of_the_call(self):
+        class Broken(Exception):
+            pass
+
+        def epoch():
+            yield {"input_ids": IDS, "labels": IDS}
+            raise Broken("row 2")
+
+        with dsrt.Engine(config()) as engine:
+            data = dsrt.Data.from_batches(engine, epoch)
+            engine.train_batch(data)
+            try:
+                engine.train_batch(data)
+                self.fail("nothing was raised")
+            except Broken as e:
+                self.assertEqual(str(e), "row 2")
+                self.assertIn("epoch", [frame.name for frame in traceback.extract_tb(e.__traceback__)])
+            self.assertGreater(engine.forward(input_ids=IDS, labels=IDS), 0)  # the engine lives on
+
+    def test_an_optimizer_of_ones_own_updates_in_place(self):
+        try:
+            import numpy  # noqa: F401
+        except ImportError:
+            self.skipTest("numpy is not installed")
+
+        class Momentum(dsrt.Optimizer):
+            state_per_element = 1
+
+            def update(self, parameter, step, lr, weight, gradient, state):
+                state[:, 0] = 0.9 * state[:, 0] + gradient
+                weight -= lr * state[:, 0]
+
+        losses = []
+        for own in (Momentum(), None):
+            with dsrt.Engine(config(optimizer={"type": "SGD", "params": {"lr": 0.1, "momentum": 0.9}}), optimizer=own) as engine:
+                batches = dsrt.Data.from_batches(engine, lambda: [{"input_ids": IDS, "labels": IDS}] * 5)
+                losses.append([step.loss for step in engine.steps(batches)])
+        for own, builtin in zip(*losses):
+            self.assertAlmostEqual(own, builtin, delta=1e-5)
+        self.assertLess(losses[0][-1], losses[0][0])
+
+    def test_what_an_optimizer_raises_comes_out_of_step(self):
+        class Broken(dsrt.Optimizer):
+            def update(self, *args):
+                raise KeyError("no rule for " + args[0])
+
+        with dsrt.Engine(config(), optimizer=Broken()) as engine:
+            engine.forward(input_ids=IDS, labels=IDS)
+            engine.backward()
+            with self.assertRaisesRegex(KeyError, "no rule for"):
+                engine.step()
+
+    def test_tokens_stream_and_stop(self):
+        with dsrt.Engine(config()) as engine:
+            heard = []
+            made = engine.generate([1, 2], heard.extend, max_new_tokens=5, temperature=0)
+            self.assertEqual((len(made), heard), (5, made))
+            heard.clear()
+            self.assertEqual(len(engine.generate([1, 2], lambda ids: (heard.extend(ids), len(heard) < 2)[1], max_new_tokens=5)), 2)
+            with self.assertRaisesRegex(ZeroDivisionError, "division"):
+                engine.generate([1, 2], lambda ids: 1 / 0)
+            with self.assertRaises(KeyboardInterrupt):
+                engine.generate([1, 2], lambda ids: (_ for _ in ()).throw(KeyboardInterrupt()))
+
+    def test_the_log_arrives_and_may_fail(self):
+        lines, unraised = [], []
+        dsrt.set_log(lambda *line: lines.append(line), dsrt.LogLevel.TRACE)
+        hook, sys.unraisablehook = sys.unraisablehook, unraised.append
+        try:
+            dsrt.Engine(config()).close()
+            self.assertTrue(lines)
+            self.assertIsInstance(lines[0][0], dsrt.LogLevel)
+            self.assertTrue(all(isinstance(text, str) for line in lines for text in line[1:]))
+            dsrt.set_log(lambda *line: 1 / 0, dsrt.LogLevel.TRACE)
+            dsrt.Engine(config()).close()
+            self.assertTrue(unraised)
+        finally:
+            dsrt.set_log(None)
+            sys.unraisablehook = hook
+
+
+class Errors(unittest.TestCase):
+    def test_a_mistake_names_key_and_remedy_and_is_a_value_error(self):
+        with self.assertRaises(errors.ConfigError) as caught:
+            dsrt.Engine(config(optimiser={}))
+        self.assertIn("did you mean optimizer", str(caught.exception))
+        self.assertEqual((caught.exception.code, caught.exception.name), (-2, "DS_E_CONFIG"))
+        self.assertIsInstance(caught.exception, ValueError)
+
+    def test_every_code_has_its_class(self):
+        for code in range(-15, 0):
+            error = errors.from_status(code, "words")
+            self.assertEqual((error.code, error.name, str(error)), (code, dsrt.native.status_name(code), "words"))
+            self.assertIsInstance(error, dsrt.Error)
+        self.assertIsInstance(errors.from_status(-4, "words"), OSError)
+
+    def test_wrong_types_are_type_errors(self):
+        with self.assertRaises(TypeError):
+            dsrt.Tokenizer(3)
+        with dsrt.Engine(config()) as engine:
+            with self.assertRaises(TypeError):
+                engine.metric(3)
+
+    def test_a_busy_engine_says_so_to_its_own_callback(self):
+        with dsrt.Engine(config()) as engine:
+            with self.assertRaises(errors.BusyError):
+                engine.generate([1], lambda ids: engine.zero_grad())
+
+
+class Threads(unittest.TestCase):
+    def test_python_goes_on_during_a_long_call(self):
+        big = dict(support.MODEL, n_embd=128, n_layer=6, vocab_size=1000)
+        ids = [[(r * 7 + i) % 1000 for i in range(16)] for r in range(64)]
+        with dsrt.Engine(config(model=big)) as engine:
+            batch = dsrt.Batch(input_ids=ids, labels=ids)
+            engine.eval(batch)  # compiles the plan
+            ticks, seen = [0], []
+
+            def work():
+                begin, before = time.monotonic(), ticks[0]
+                engine._native.eval(batch._native)  # one call of C++
+                seen.extend((ticks[0] - before, time.monotonic() - begin))
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            while thread.is_alive():
+                ticks[0] += 1
+                time.sleep(0)
+            self.assertGreater(seen[0], 50, f"turns in {seen[1]:.3f} s")
+
+    def test_a_switch_on_another_thread_ends_a_run(self):
+        cancel = dsrt.Cancel()
+        with dsrt.Engine(config(), cancel=cancel) as engine:
+            data = dsrt.Data.from_batches(engine, lambda: [{"input_ids": IDS, "labels": IDS}] * 1000)
+            threading.Timer(0.05, cancel.set).start()
+            with self.assertRaises(errors.Cancelled):
+                for _ in engine.steps(data, count=10**9):
+                    pass
+            cancel.set(False)
+            self.assertIsNotNone(engine.train_batch(data))
+
+
+class Screen:
+    def __init__(self, terminal):
+        self.text, self.terminal = "", terminal
+
+    def isatty(self):
+        return self.terminal
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+class ShowsProgress(unittest.TestCase):
+    def run_with(self, engine, **options):
+        data = dsrt.Data.from_batches(engine, lambda: [{"input_ids": IDS, "labels": IDS}] * 4)
+        with dsrt.Progress(engine, total=4, every=0, **options) as progress:
+            for step in engine.steps(data):
+                progress(step)
+
+    def test_on_a_terminal_and_in_a_log(self):
+        with dsrt.Engine(config()) as engine:
+            terminal, log = Screen(True), Screen(False)
+            self.run_with(engine, file=terminal)
+            self.run_with(engine, file=log)
+        self.assertGreaterEqual(terminal.text.count("\r"), 4)
+        self.assertRegex(terminal.text, r"step 4/4  loss \d+\.\d{4}  lr 0\.01")
+        self.assertNotIn("\r", log.text)
+        self.assertIn("step 5/4", log.text)
+
+    def test_in_a_notebook(self):
+        import types
+        shown = []
+
+        class Handle:
+            def update(self, html):
+                shown.append(html)
+
+        ipython, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+        ipython.get_ipython = lambda: types.SimpleNamespace(kernel=object())
+        display.HTML = str
+        display.display = lambda html, display_id: shown.append(html) or Handle()
+        with unittest.mock.patch.dict(sys.modules, {"IPython": ipython, "IPython.display": display}), dsrt.Engine(config()) as engine:
+            self.run_with(engine)
+        self.assertGreaterEqual(len(shown), 4)
+        self.assertIn("<progress max=4 value=4>", shown[-1])
+
+
+class Package(unittest.TestCase):
+    def test_it_is_typed(self):
+        import inspect
+        folder = os.path.dirname(dsrt.__file__)
+        self.assertTrue(os.path.exists(os.path.join(folder, "py.typed")))
+        for name in dsrt.__all__:
+            thing = getattr(dsrt, name)
+            functions = [thing] if inspect.isfunction(thing) else [f for n, f in vars(thing).items() if inspect.isfunction(f) and n[0] != "_"] if inspect.isclass(thing) else []
+            for f in functions:
+                self.assertIsNot(inspect.signature(f).return_annotation, inspect.Signature.empty, f"{name}.{f.__name__}")
+
+    def test_versions(self):
+        self.assertEqual(dsrt.__version__, "0.1.0")
+        self.assertEqual(dsrt.abi_version()[0], 0)
+        self.assertIn("cpu", dsrt.build_info())
+        self.assertIn("gradient_clipping", json.dumps(dsrt.config_describe()))
+
+
+class Memory(unittest.TestCase):
+    def test_handles_leave_nothing_behind(self):
+        def used():
+            with open("/proc/self/statm") as f:
+                return int(f.read().split()[1]) * 4096
+
+        def all_kinds(count):
+            for _ in range(count):
+                b = dsrt.Batch()
+                b["input_ids"] = dsrt.Tensor(IDS)
+                dsrt.Graph().input("x", dsrt.DType.FLOAT32, (-1,))
+                dsrt.Cancel()
+                dsrt.Data.from_batches(None, lambda: [])
+
+        all_kinds(1000)
+        with dsrt.Engine(config()) as engine:
+            for _ in range(50):
+                dsrt.Engine(config())
+            before = used()
+            all_kinds(10_000)
+            for _ in range(10_000):
+                engine.parameters["transformer.ln_f.bias"]
+            self.assertLess(used() - before, 8 << 20)
+            before = used()
+            for _ in range(200):
+                dsrt.Engine(config())
+            self.assertLess(used() - before, 8 << 20)
+
+
+if __name__ == "__main__":
+    import unittest.mock
+    support.main()

@@ -1,0 +1,37 @@
+"""Tokenizers, on a vocabulary made here."""
+import os
+import tempfile
+import unittest
+
+import dsrt
+import support
+
+
+class Words(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        with open(os.path.join(self.folder.name, "vocab.txt"), "w") as f:
+            f.write("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film", "##s", "bad", "é"]) + "\n")
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def test_text_and_back(self):
+        with dsrt.Tokenizer(self.folder.name) as t:
+            e = t.encode("good films")
+            self.assertEqual((e.ids, e.offsets), ([2, 5, 6, 7, 3], [(0, 0), (0, 4), (5, 9), (9, 10), (0, 0)]))
+            self.assertEqual(t.decode(e.ids), "good films")
+            self.assertEqual(t.encode("good", "bad").type_ids, [0, 0, 0, 1, 1])
+
+    def test_texts_become_a_batch(self):
+        batch = dsrt.Tokenizer(self.folder.name)(["good", "bad films"], max_length=4)
+        self.assertEqual(batch["input_ids"].tolist(), [[2, 5, 3, 0], [2, 8, 6, 3]])
+        self.assertEqual(batch["attention_mask"].tolist(), [[1, 1, 1, 0], [1, 1, 1, 1]])
+
+    def test_a_missing_file_is_named(self):
+        with self.assertRaisesRegex(dsrt.errors.NotFoundError, "/no/such/place"):
+            dsrt.Tokenizer("/no/such/place")
+
+
+if __name__ == "__main__":
+    support.main()

@@ -1,0 +1,21 @@
+// Errors are the languages' own; codes and levels travel as numbers.
+%ignore dsrt::Error;
+%ignore dsrt::Outcome;
+%ignore dsrt::detail::check;
+%ignore dsrt::detail::pending;
+%ignore dsrt::detail::take;
+%ignore dsrt::detail::or_null;
+%ignore dsrt::detail::call;
+%ignore dsrt::detail::release;
+%ignore dsrt::detail::Handle;
+%ignore dsrt::detail::TypeCode;
+%ignore dsrt::Span;
+#ifndef SWIGPYTHON
+%ignore dsrt::set_log;
+#endif
+%inline %{
+namespace dsrt {
+inline uint32_t abi_version() { return ds_abi_version(); }
+inline std::string status_name(int32_t code) { return ds_status_name(code); }
+}
+%}
