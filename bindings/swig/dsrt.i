@@ -28,6 +28,9 @@
 #error "bindings/swig has typemaps for Python, Go, Java and C#"
 #endif
 
+#ifndef SWIGPYTHON
+%include "buffers.i"
+#endif
 %include "status.i"
 %include "tensor.i"
 %include "batch.i"
@@ -38,6 +41,7 @@
 %include "engine.i"
 
 %ignore dsrt::Params::Params;
+%ignore dsrt::Params::info;
 namespace dsrt { struct Memory; }
 %warnfilter(362) dsrt::detail::Handle;
 %warnfilter(389) dsrt::Span;

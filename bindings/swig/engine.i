@@ -13,6 +13,8 @@
     std::vector<int32_t> continue_prompt(const std::vector<int32_t>& prompt, const std::optional<std::string>& options_json, dsrt::TokenFunction on_token) {
         return $self->generate(prompt, options_json, std::move(on_token));
     }
+    dsrt::Params parameters() const { return dsrt::Params{$self->params()}; }
+    dsrt::Tensor get_param(const std::string& name, int32_t what) { return $self->param(name, static_cast<dsrt::What>(what)); }
 #endif
     int32_t update() { return static_cast<int32_t>($self->step()); }
     dsrt::Trained train(dsrt::Data& data) {
@@ -20,7 +22,5 @@
         t.outcome = static_cast<int32_t>($self->train_batch(data, &t.loss));
         return t;
     }
-    dsrt::Params parameters() const { return dsrt::Params{$self->params()}; }
-    dsrt::Tensor get_param(const std::string& name, int32_t what) { return $self->param(name, static_cast<dsrt::What>(what)); }
     void put_param(const std::string& name, int32_t what, const dsrt::Tensor& t) { $self->set_param(name, t, static_cast<dsrt::What>(what)); }
 }

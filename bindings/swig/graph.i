@@ -2,6 +2,7 @@
 %ignore dsrt::Graph::op;  // ops() with one output
 %ignore dsrt::Graph::input;
 %ignore dsrt::Graph::param;
+#ifdef SWIGPYTHON
 %extend dsrt::Graph {
     int32_t add_input(const std::string& name, int32_t dtype, const dsrt::Shape& shape) {
         return $self->input(name, static_cast<dsrt::DType>(dtype), shape);
@@ -10,3 +11,4 @@
         return $self->param(name, shape, init_json, static_cast<dsrt::DType>(dtype));
     }
 }
+#endif

@@ -14,10 +14,12 @@
 %ignore dsrt::Tensor::to_dlpack_legacy;
 #endif
 %extend dsrt::Tensor {
+#ifdef SWIGPYTHON
     Tensor(int32_t dtype, const dsrt::Shape& shape) { return new dsrt::Tensor(static_cast<dsrt::DType>(dtype), shape); }
     Tensor(int32_t dtype, const dsrt::Shape& shape, dsrt::Memory from) {
         return new dsrt::Tensor(static_cast<dsrt::DType>(dtype), shape, from.data, from.bytes);
     }
+#endif
     int32_t type() const { return static_cast<int32_t>($self->dtype()); }
     void copy_out(int32_t dtype, dsrt::Memory into) const { $self->read_into(static_cast<dsrt::DType>(dtype), into.data, into.bytes); }
 }

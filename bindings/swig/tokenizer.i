@@ -3,6 +3,7 @@
 %ignore dsrt::Encoding::ids;
 %ignore dsrt::Encoding::type_ids;
 %ignore dsrt::Encoding::offsets;
+#ifdef SWIGPYTHON
 %extend dsrt::Encoding {
     std::vector<int32_t> token_ids() const { return $self->ids; }
     std::vector<int32_t> segment_ids() const { return $self->type_ids; }
@@ -15,3 +16,4 @@
 %extend dsrt::Tokenizer {
     std::string text(const std::vector<int32_t>& ids, bool skip_special) const { return $self->decode(ids, skip_special); }
 }
+#endif

@@ -1,10 +1,10 @@
 # What the scripts of this folder share. A script gets BUILD, the build folder; it builds one language against the library that prefix.sh
-# installed in BUILD/bindings/prefix, runs that language's tests, and leaves two programs for same.sh in BUILD/bindings/bin:
+# installed in BUILD/languages/prefix, runs that language's tests, and leaves two programs for same.sh in BUILD/languages/bin:
 # train-LANGUAGE and mistakes-LANGUAGE, which run from the root of the source.
 set -u
 build=$1 language=$(basename "$0" .sh)
 source=$(cd "$(dirname "$0")/../.." && pwd)
-made=$build/bindings
+made=$build/languages
 work=$made/$language
 prefix=$made/prefix
 passed=0 failed=0
@@ -37,7 +37,7 @@ counted() {
     if [ "$2" != 0 ] || [ "$3" != 0 ] || [ "$1" = 0 ]; then tail -n 60 "$work/log"; echo "FAILED bindings/$language: $4 (status $3)"; fi
 }
 
-# program NAME COMMAND: leaves BUILD/bindings/bin/NAME-LANGUAGE.
+# program NAME COMMAND: leaves BUILD/languages/bin/NAME-LANGUAGE.
 program() {
     { echo '#!/bin/sh'; echo "LD_LIBRARY_PATH=$LD_LIBRARY_PATH; export LD_LIBRARY_PATH"; echo "cd '$source' && exec $2 \"\$@\""; } >"$made/bin/$1-$language"
     chmod +x "$made/bin/$1-$language"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# prefix.sh BUILD CMAKE: installs the library to BUILD/bindings/prefix, the one that all bindings are built against.
+# prefix.sh BUILD CMAKE: installs the library to BUILD/languages/prefix, the one that all bindings are built against.
 set -eu
-made=$1/bindings
+made=$1/languages
 rm -rf "$made/prefix"
 mkdir -p "$made"
 "$2" --install "$1" --prefix "$made/prefix" >"$made/install.log" || { cat "$made/install.log"; exit 1; }
