@@ -89,9 +89,3 @@
         return new dsrt::Ids($self->generate(dsrt::detail::numbers<int32_t>(prompt), options_json, dsrt::tokens_of(sink)));
     }
 }
-%inline %{
-namespace dsrt {
-inline Data* open_source(BatchSource* source, const Engine* engine) { return new Data(functions_of(source), engine); }
-inline Graph* parse_graph(const std::string& text) { return new Graph(Graph::parse(text)); }
-}
-%}

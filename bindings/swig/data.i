@@ -2,4 +2,5 @@
 %ignore dsrt::DataFunctions;
 #ifndef SWIGPYTHON
 %ignore dsrt::Data::Data(DataFunctions, const Engine*);
+%ignore dsrt::Data::Data(DataFunctions);
 #endif

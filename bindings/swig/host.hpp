@@ -148,6 +148,9 @@ inline TokenFunction tokens_of(TokenSink* sink) {
     return [s = detail::lent(sink)](Span<int32_t> ids) { return detail::answered(s->tokens(detail::address(ids.data()), static_cast<int64_t>(ids.size()))) == 0; };
 }
 
+inline Data* open_source(BatchSource* source, const Engine* engine) { return new Data(functions_of(source), engine); }
+inline Graph* parse_graph(const std::string& text) { return new Graph(Graph::parse(text)); }
+
 // Memory of the library as the language's kind of buffer. It lives as long as what it belongs to.
 inline Memory memory_at(int64_t address, int64_t bytes) { return {reinterpret_cast<void*>(static_cast<uintptr_t>(address)), static_cast<size_t>(bytes)}; }
 

@@ -12,6 +12,9 @@
 %ignore dsrt::Span;
 #ifndef SWIGPYTHON
 %ignore dsrt::set_log;
+%ignore dsrt::DType;  // numbers; each language's own layer names them
+%ignore dsrt::What;
+%ignore dsrt::LogLevel;
 #endif
 %inline %{
 namespace dsrt {

@@ -20,6 +20,6 @@
         return new dsrt::Tensor(static_cast<dsrt::DType>(dtype), shape, from.data, from.bytes);
     }
 #endif
-    int32_t type() const { return static_cast<int32_t>($self->dtype()); }
+    int32_t kind() const { return static_cast<int32_t>($self->dtype()); }
     void copy_out(int32_t dtype, dsrt::Memory into) const { $self->read_into(static_cast<dsrt::DType>(dtype), into.data, into.bytes); }
 }

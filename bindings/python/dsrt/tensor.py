@@ -57,7 +57,7 @@ def _from_values(values: Any, dtype: DType | None) -> native.Tensor:
     import array
     integers = all(isinstance(x, int) for x in flat)
     made = native.Tensor(int(DType.INT64 if integers else DType.FLOAT32), tuple(shape), array.array("q" if integers else "f", flat))
-    return made if dtype is None or dtype == made.type() else _converted(made, dtype)
+    return made if dtype is None or dtype == made.kind() else _converted(made, dtype)
 
 
 def _converted(t: native.Tensor, dtype: DType) -> native.Tensor:
@@ -104,7 +104,7 @@ class Tensor:
 
     @property
     def dtype(self) -> DType:
-        return DType(self._native.type())
+        return DType(self._native.kind())
 
     @property
     def shape(self) -> tuple[int, ...]:

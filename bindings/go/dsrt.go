@@ -1,0 +1,187 @@
+// Package dsrt trains large language models on libdsrt.
+//
+//	engine, err := dsrt.NewEngine("config.json")
+//	data, err := engine.Data()
+//	for {
+//		step, err := engine.TrainBatch(data)
+//		if err == io.EOF { break }   // the end of an epoch; the next call starts the next one
+//		fmt.Println(step.Loss)
+//	}
+//
+// A failed call returns an *Error; errors.Is tells them apart by code (ErrConfig, ErrNotFound ...). What a callback returns or panics with
+// comes back from the call that ran it. Handles free themselves, and earlier by Close. Slices that go in are copied; Tensor.View lends the
+// library's memory out without a copy.
+package dsrt
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+
+	"dsrt/internal/native"
+)
+
+// Code is the class of a failure. It is an error itself, for errors.Is.
+type Code int
+
+const (
+	ErrInvalidArgument Code = -1
+	ErrConfig          Code = -2
+	ErrNotFound        Code = -3
+	ErrIO              Code = -4
+	ErrCorrupt         Code = -5
+	ErrOutOfMemory     Code = -6
+	ErrUnsupported     Code = -7
+	ErrState           Code = -8
+	ErrBusy            Code = -9
+	ErrComm            Code = -10
+	ErrTimeout         Code = -11
+	ErrCancelled       Code = -12
+	ErrDevice          Code = -13
+	ErrUser            Code = -14
+	ErrInternal        Code = -15
+)
+
+// String is the code's name, "DS_E_CONFIG".
+func (c Code) String() string { return native.Status_name(int(c)) }
+
+func (c Code) Error() string { return c.String() }
+
+// Error is a failed call: its code, and the library's words, which name the key, file or tensor, the value found and what is accepted.
+type Error struct {
+	Code    Code
+	Message string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func (e *Error) Unwrap() error { return e.Code }
+
+// PanicError is what a callback panicked with.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("a callback panicked: %v\n%s", e.Value, e.Stack)
+}
+
+// call runs f, which makes one call of the library, and fetches its failure on the same thread. keep are alive until it is over.
+func call(f func(), keep ...any) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	f()
+	runtime.KeepAlive(keep)
+	if code := native.Failed_code(); code != 0 {
+		return &Error{Code(code), native.Failed_message()}
+	}
+	return nil
+}
+
+// host is the Go side of callbacks: it keeps what they return or panic with until the call that ran them is over.
+type host struct {
+	mu     sync.Mutex
+	failed error
+}
+
+// run runs a callback: 0, 1 where it says stop, below 0 where it fails.
+func (h *host) run(f func() (stop bool, err error)) (answer int) {
+	defer func() {
+		if v := recover(); v != nil {
+			h.keep(&PanicError{v, debug.Stack()})
+			answer = int(ErrUser)
+		}
+	}()
+	stop, err := f()
+	if err != nil {
+		h.keep(err)
+		return int(ErrUser)
+	}
+	if stop {
+		return 1
+	}
+	return 0
+}
+
+func (h *host) keep(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failed = err
+}
+
+// cause is what the callback said, where err says that one failed.
+func (h *host) cause(err error) error {
+	if h == nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	failed := h.failed
+	h.failed = nil
+	if e, ok := err.(*Error); ok && e.Code == ErrUser && failed != nil {
+		return failed
+	}
+	return err
+}
+
+// jsonText is text as it is, anything else as json.Marshal writes it, nil as "".
+func jsonText(value any) (string, error) {
+	switch v := value.(type) {
+	case nil:
+		return "", nil
+	case string:
+		return v, nil
+	}
+	text, err := json.Marshal(value)
+	return string(text), err
+}
+
+// Version is the library's, "0.1.0".
+func Version() string { return native.Version() }
+
+// BuildInfo is JSON: compiler, instruction levels, libraries, optional parts, devices.
+func BuildInfo() string { return native.Build_info() }
+
+// ConfigDescribe is JSON: every key of the config with type, default and meaning.
+func ConfigDescribe() (text string, err error) {
+	err = call(func() { text = native.Config_describe() })
+	return
+}
+
+// Level of the log.
+type Level int
+
+const (
+	LevelTrace Level = iota
+	LevelDebug
+	LevelInfo
+	LevelWarn
+	LevelError
+	LevelOff
+)
+
+type logSink struct {
+	log    func(level Level, component, message string)
+	handle native.LogSink
+}
+
+func (s *logSink) Log(level int, component, message string) {
+	defer func() { _ = recover() }() // a log has nobody to tell
+	s.log(Level(level), component, message)
+}
+
+func (s *logSink) Released() { go native.DeleteDirectorLogSink(s.handle) }
+
+// SetLog sends messages of level and above to sink; nil: back to stderr, warnings and errors only.
+func SetLog(sink func(level Level, component, message string), level Level) error {
+	var handle native.LogSink
+	if sink != nil {
+		s := &logSink{log: sink}
+		s.handle = native.NewDirectorLogSink(s)
+		handle = s.handle
+	}
+	return call(func() { native.Set_log_sink(handle, int(level)) })
+}

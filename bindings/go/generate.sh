@@ -1,0 +1,9 @@
+#!/bin/sh
+# Writes internal/native from the SWIG interface. The result is committed, so that `go build` needs no SWIG.
+#   generate.sh [FOLDER]     (default: internal/native beside this file)
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:-$here/internal/native}
+include=${DSRT_INCLUDE:-$here/../../include}
+cp "$here/../swig/host.hpp" "$out/host.hpp"
+swig -c++ -go -cgo -intgosize 64 -DSWIGWORDSIZE64 -I"$include" -I"$here/../swig" -outdir "$out" -o "$out/native_wrap.cxx" "$here/../swig/dsrt.i"

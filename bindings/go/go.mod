@@ -1,0 +1,3 @@
+module dsrt
+
+go 1.19

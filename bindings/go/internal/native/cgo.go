@@ -1,0 +1,6 @@
+// Package native is what SWIG makes of dsrt.hpp; package dsrt is for use.
+package native
+
+// #cgo pkg-config: dsrt
+// #cgo CXXFLAGS: -std=c++17 -O2 -g0 -w
+import "C"

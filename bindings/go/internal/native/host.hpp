@@ -1,0 +1,190 @@
+// What the languages that SWIG serves need beside dsrt.hpp: memory that one side lends the other, small results, and callbacks as objects.
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DSRT_BINDINGS_HOST_HPP
+#define DSRT_BINDINGS_HOST_HPP
+
+#include <dsrt/dsrt.hpp>
+
+namespace dsrt {
+
+// Bytes that one side lends the other. Each language maps it to its own kind of buffer.
+struct Memory;
+#ifndef SWIG
+struct Memory {
+    void* data = nullptr;
+    size_t bytes = 0;
+};
+#endif
+
+// The memory of a tensor, lent out without a copy: it lives until this is closed, whatever happens to the tensor.
+class View {
+public:
+    explicit View(Tensor& t) : lent_(t.to_dlpack()) {
+        const DLTensor& d = lent_->dl_tensor;
+        bytes_ = (d.dtype.bits + 7u) / 8u * d.dtype.lanes;
+        for (int32_t i = 0; i < d.ndim; ++i) bytes_ *= static_cast<size_t>(d.shape[i]);
+    }
+    ~View() { close(); }
+    Memory memory() const { return lent_ ? Memory{static_cast<char*>(lent_->dl_tensor.data) + lent_->dl_tensor.byte_offset, bytes_} : Memory{}; }
+    uint64_t address() const { return reinterpret_cast<uintptr_t>(memory().data); }
+    uint64_t bytes() const { return memory().bytes; }
+    bool read_only() const { return lent_ && (lent_->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0; }
+    void close() {
+        if (auto* lent = std::exchange(lent_, nullptr)) lent->deleter(lent);
+    }
+    View(const View&) = delete;
+    View& operator=(const View&) = delete;
+
+private:
+    DLManagedTensorVersioned* lent_;
+    size_t bytes_;
+};
+
+// What a step of train_batch came to: the outcome's number (0 updated, 1 skipped, 3 data at its end), and the loss.
+struct Trained {
+    int32_t outcome;
+    float loss;
+};
+
+// The parameters of an engine, as they were when asked for.
+class Params {
+public:
+    explicit Params(std::vector<ParamInfo> all) : all_(std::move(all)) {}
+    size_t count() const { return all_.size(); }
+    std::string name(size_t i) const { return all_.at(i).name; }
+    Shape shape(size_t i) const { return all_.at(i).shape; }
+    const ParamInfo& info(size_t i) const { return all_.at(i); }
+    bool trainable(size_t i) const { return all_.at(i).trainable; }
+
+private:
+    std::vector<ParamInfo> all_;
+};
+
+// Python calls its callables itself (python/callbacks.i). In the other languages a callback is an object of a class that derives from one of
+// these (SWIG's directors). An answer below 0 says that the host's code failed: the call that ran it ends with DS_E_USER, and the language's
+// layer, which kept what was thrown, throws it there; no exception crosses from one language into another. released() is called once, after
+// the last use. Numbers lie at an address, for the time of the call.
+#ifndef SWIGPYTHON
+class Callback {
+public:
+    virtual ~Callback() = default;
+    virtual void released() = 0;
+};
+
+class LogSink : public Callback {
+public:
+    virtual void log(int32_t level, const std::string& component, const std::string& message) = 0;
+};
+
+class TokenSink : public Callback {
+public:
+    virtual int32_t tokens(int64_t ids, int64_t n) = 0;  // int32; above 0 stops
+};
+
+class Updater : public Callback {
+public:
+    virtual int32_t update(const std::string& parameter, int64_t step, double lr, int64_t weight, int64_t gradient, int64_t state, int64_t n) = 0;
+};
+
+class Text {  // filled by a callback
+public:
+    void put(const std::string& text) { text_ = text; }
+    const std::string& text() const { return text_; }
+
+private:
+    std::string text_;
+};
+
+class BatchSource : public Callback {
+public:
+    virtual int32_t next(Batch& batch) = 0;  // above 0: the epoch's end
+    virtual bool keeps_cursor() = 0;
+    virtual int32_t save(Text& cursor) = 0;
+    virtual int32_t restore(const std::string& cursor) = 0;
+};
+
+#ifndef SWIG
+namespace detail {
+template <class T>
+std::shared_ptr<T> lent(T* callback) { return {callback, [](T* c) { c->released(); }}; }
+
+inline int32_t answered(int32_t answer) {
+    if (answer < 0) throw Error(DS_E_USER, "a callback of the host failed");
+    return answer;
+}
+
+inline int64_t address(const void* p) { return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p)); }
+}  // namespace detail
+#endif
+
+inline void set_log_sink(LogSink* sink, int32_t level) {
+    if (!sink) return set_log({}, static_cast<LogLevel>(level));
+    set_log([s = detail::lent(sink)](LogLevel l, const char* component, const char* message) { s->log(static_cast<int32_t>(l), component, message); },
+            static_cast<LogLevel>(level));
+}
+
+inline OptimizerFunction optimizer_of(Updater* updater) {
+    return [u = detail::lent(updater)](const char* parameter, int64_t step, double lr, float* weight, const float* gradient, float* state, size_t n) {
+        detail::answered(u->update(parameter, step, lr, detail::address(weight), detail::address(gradient), detail::address(state), static_cast<int64_t>(n)));
+    };
+}
+
+inline DataFunctions functions_of(BatchSource* source) {
+    DataFunctions f;
+    const auto s = detail::lent(source);
+    f.next = [s](Batch& batch) { return detail::answered(s->next(batch)) == 0; };
+    if (!source->keeps_cursor()) return f;
+    f.save = [s] {
+        Text cursor;
+        detail::answered(s->save(cursor));
+        return cursor.text();
+    };
+    f.restore = [s](const std::string& cursor) { detail::answered(s->restore(cursor)); };
+    return f;
+}
+
+inline TokenFunction tokens_of(TokenSink* sink) {
+    if (!sink) return {};
+    return [s = detail::lent(sink)](Span<int32_t> ids) { return detail::answered(s->tokens(detail::address(ids.data()), static_cast<int64_t>(ids.size()))) == 0; };
+}
+
+inline Data* open_source(BatchSource* source, const Engine* engine) { return new Data(functions_of(source), engine); }
+inline Graph* parse_graph(const std::string& text) { return new Graph(Graph::parse(text)); }
+
+// Memory of the library as the language's kind of buffer. It lives as long as what it belongs to.
+inline Memory memory_at(int64_t address, int64_t bytes) { return {reinterpret_cast<void*>(static_cast<uintptr_t>(address)), static_cast<size_t>(bytes)}; }
+
+// Numbers as a result.
+class Ids {
+public:
+    explicit Ids(std::vector<int32_t> ids) : ids_(std::move(ids)) {}
+    Memory memory() const { return {const_cast<int32_t*>(ids_.data()), ids_.size() * sizeof(int32_t)}; }
+
+private:
+    std::vector<int32_t> ids_;
+};
+
+#ifndef SWIG
+namespace detail {
+template <class T>
+Memory memory_of(const std::vector<T>& v) { return {const_cast<T*>(v.data()), v.size() * sizeof(T)}; }
+
+template <class T>
+std::vector<T> numbers(Memory m) {
+    std::vector<T> v(m.bytes / sizeof(T));
+    if (!v.empty()) std::memcpy(v.data(), m.data, v.size() * sizeof(T));
+    return v;
+}
+
+inline std::vector<std::string> texts(Memory m) {  // each ends with a 0
+    std::vector<std::string> all;
+    for (const char *p = static_cast<const char*>(m.data), *end = p + m.bytes; p < end; p += all.back().size() + 1) all.emplace_back(p);
+    return all;
+}
+}  // namespace detail
+#endif
+#endif  // SWIGPYTHON
+
+}  // namespace dsrt
+
+#endif  // DSRT_BINDINGS_HOST_HPP

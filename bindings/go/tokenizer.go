@@ -1,0 +1,69 @@
+package dsrt
+
+import (
+	"runtime"
+
+	"dsrt/internal/native"
+)
+
+// Tokenizer makes ids of text and text of ids, as Hugging Face's do on the same files. Any number of goroutines may use it.
+type Tokenizer struct{ n native.Tokenizer }
+
+// LoadTokenizer reads a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder that holds one.
+func LoadTokenizer(path string) (*Tokenizer, error) {
+	t := &Tokenizer{}
+	if err := call(func() { t.n = native.NewTokenizer(path) }); err != nil {
+		return nil, err
+	}
+	runtime.SetFinalizer(t, func(t *Tokenizer) { native.DeleteTokenizer(t.n) })
+	return t, nil
+}
+
+// Encoding is one tokenised text. Offsets are pairs of code points.
+type Encoding struct {
+	IDs, TypeIDs []int32
+	Offsets      [][2]int64
+}
+
+// Encode tokenises a text, with the file's special tokens.
+func (t *Tokenizer) Encode(text string) (*Encoding, error) { return t.EncodePair(text, "", true) }
+
+// EncodePair tokenises a text and a pair ("": none).
+func (t *Tokenizer) EncodePair(text, pair string, specialTokens bool) (*Encoding, error) {
+	var n native.Encoding
+	if err := call(func() { n = t.n.Encode_text(text, pair, specialTokens) }, t); err != nil {
+		return nil, err
+	}
+	defer native.DeleteEncoding(n)
+	return &Encoding{append([]int32(nil), numbersOf[int32](n.Id_memory())...), append([]int32(nil), numbersOf[int32](n.Type_memory())...),
+		append([][2]int64(nil), numbersOf[[2]int64](n.Offset_memory())...)}, nil
+}
+
+// EncodeBatch makes input_ids, attention_mask and, with pairs, token_type_ids. pairs and options may be nil; options as in transformers:
+// map[string]any{"max_length": 128, "padding": "longest"}.
+func (t *Tokenizer) EncodeBatch(texts, pairs []string, options any) (*Batch, error) {
+	text, err := jsonText(options)
+	if err != nil {
+		return nil, err
+	}
+	join := func(all []string) (out []byte) {
+		for _, s := range all {
+			out = append(append(out, s...), 0)
+		}
+		return
+	}
+	var n native.Batch
+	if err := call(func() { n = t.n.Encode_texts(join(texts), join(pairs), text) }, t); err != nil {
+		return nil, err
+	}
+	return batchOf(n), nil
+}
+
+// Decode is the text of ids.
+func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) (text string, err error) {
+	err = call(func() { text = t.n.Text_of(bytesOf(ids), skipSpecial) }, t, ids)
+	return
+}
+
+// Close frees the tokenizer before the garbage collector does.
+func (t *Tokenizer) Close() error { t.n.Close(); return nil }
