@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.." || exit 1
 presets="release asan-ubsan"
 for arg in "$@"; do
     case $arg in
-        --deps) exec sh tests/deps.sh $(sed 's/#.*//' tests/bindings/packages) ;;
+        --deps) exec sh tests/deps.sh $(sh tests/bindings/packages.sh) ;;
         --quick) presets="release" ;;
         --asan) presets="asan-ubsan" ;;
         --full) presets="release asan-ubsan tsan"; DSRT_FULL=1; export DSRT_FULL ;;
@@ -20,7 +20,7 @@ for arg in "$@"; do
     esac
 done
 sh tests/deps.sh || exit 1
-languages=$(sed 's/#.*//' tests/bindings/packages)
+languages=$(sh tests/bindings/packages.sh)
 # shellcheck disable=SC2086
 sh tests/deps.sh $languages || echo "the languages whose packages are missing will be skipped"
 jobs=${DSRT_JOBS:-$(nproc)}

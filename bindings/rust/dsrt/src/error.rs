@@ -1,0 +1,167 @@
+use dsrt_sys as sys;
+use std::any::Any;
+use std::cell::RefCell;
+use std::ffi::{c_void, CStr, CString};
+use std::fmt;
+use std::os::raw::c_char;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+
+/// What a callback may fail with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of a call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The class of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Code {
+    InvalidArgument,
+    Config,
+    NotFound,
+    Io,
+    Corrupt,
+    OutOfMemory,
+    Unsupported,
+    State,
+    Busy,
+    Comm,
+    Timeout,
+    Cancelled,
+    Device,
+    User,
+    Internal,
+    Other(i32),
+}
+
+impl Code {
+    fn of(status: i32) -> Code {
+        use Code::*;
+        let known = [
+            InvalidArgument, Config, NotFound, Io, Corrupt, OutOfMemory, Unsupported, State, Busy, Comm, Timeout, Cancelled, Device, User, Internal,
+        ];
+        usize::try_from(-1 - status).ok().and_then(|i| known.get(i).copied()).unwrap_or(Other(status))
+    }
+}
+
+/// A failed call. It displays as the library's words, which name the key, file or tensor, the value found and what is accepted.
+#[derive(Debug)]
+pub struct Error {
+    status: i32,
+    message: String,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    /// The class of the failure.
+    pub fn code(&self) -> Code {
+        Code::of(self.status)
+    }
+    /// The code's name, "DS_E_CONFIG".
+    pub fn name(&self) -> &'static str {
+        unsafe { CStr::from_ptr(sys::ds_status_name(self.status)) }.to_str().unwrap_or("DS_?")
+    }
+    /// What a callback failed with, where it was one.
+    pub fn into_source(self) -> Option<BoxError> {
+        self.source
+    }
+    pub(crate) fn new(status: i32, message: String) -> Error {
+        Error { status, message, source: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|e| e.as_ref() as _)
+    }
+}
+
+/// What a callback on this thread failed or panicked with, until the call that ran it is over.
+enum Pending {
+    Failed(BoxError),
+    Panicked(Box<dyn Any + Send>),
+}
+
+thread_local!(static PENDING: RefCell<Option<Pending>> = RefCell::new(None));
+
+/// Runs a callback. No panic and no error crosses C: both wait here for `check`.
+pub(crate) fn callback(f: impl FnOnce() -> std::result::Result<i32, BoxError>) -> i32 {
+    let pending = match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(Ok(answer)) => return answer,
+        Ok(Err(e)) => Pending::Failed(e),
+        Err(panic) => Pending::Panicked(panic),
+    };
+    PENDING.with(|p| *p.borrow_mut() = Some(pending));
+    sys::DS_E_USER
+}
+
+/// The status of a call, or its error; a callback's panic goes on.
+pub(crate) fn check(status: i32) -> Result<i32> {
+    let pending = PENDING.with(|p| p.borrow_mut().take());
+    if status >= 0 {
+        return Ok(status);
+    }
+    let source = match pending {
+        Some(Pending::Panicked(panic)) => resume_unwind(panic),
+        Some(Pending::Failed(e)) if status == sys::DS_E_USER => Some(e),
+        _ => None,
+    };
+    let message = unsafe { CStr::from_ptr(sys::ds_last_error()) }.to_string_lossy().into_owned();
+    Err(Error { status, message, source })
+}
+
+/// Drops what a C caller owns: a box that `Box::into_raw` gave away.
+pub(crate) unsafe extern "C" fn release<T>(user: *mut c_void) {
+    let user = Box::from_raw(user as *mut T);
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(user)));
+}
+
+/// Text for C; one that holds a NUL is refused.
+pub(crate) fn c_text(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|e| Error::new(sys::DS_E_INVALID_ARGUMENT, format!("the text holds a NUL at byte {}", e.nul_position())))
+}
+
+pub(crate) fn c_option(text: Option<&str>) -> Result<Option<CString>> {
+    text.map(c_text).transpose()
+}
+
+pub(crate) fn c_pointer(text: &Option<CString>) -> *const c_char {
+    text.as_ref().map_or(std::ptr::null(), |t| t.as_ptr())
+}
+
+/// A text that the library hands out.
+pub(crate) fn take_text(text: *mut c_char) -> String {
+    let out = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
+    unsafe { sys::ds_free(text as *mut c_void) };
+    out
+}
+
+/// A type that owns one handle, and frees it.
+macro_rules! handle {
+    ($(#[$doc:meta])* $name:ident, $c:ident, $destroy:ident) => {
+        $(#[$doc])*
+        pub struct $name {
+            pub(crate) ptr: *mut sys::$c,
+        }
+        impl Drop for $name {
+            fn drop(&mut self) {
+                unsafe { sys::$destroy(self.ptr) }
+            }
+        }
+        // No call is bound to a thread.
+        unsafe impl Send for $name {}
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(crate) use handle;

@@ -1,0 +1,87 @@
+use crate::config::Json;
+use crate::error::{c_option, c_pointer, c_text, check, handle, Result};
+use crate::tensor::Batch;
+use dsrt_sys as sys;
+use std::os::raw::c_char;
+use std::ptr::{null, null_mut};
+
+handle!(
+    /// Text to ids and back, equal to Hugging Face's on the same files. Any number of threads may share it.
+    Tokenizer, ds_tokenizer, ds_tokenizer_destroy
+);
+unsafe impl Sync for Tokenizer {}
+
+/// One tokenised text. Offsets are pairs of code points.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Encoding {
+    pub ids: Vec<i32>,
+    pub type_ids: Vec<i32>,
+    pub offsets: Vec<(i64, i64)>,
+}
+
+impl Tokenizer {
+    /// Reads a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder that holds one.
+    pub fn load(path: impl AsRef<std::path::Path>) -> Result<Tokenizer> {
+        let path = c_text(&path.as_ref().to_string_lossy())?;
+        let mut ptr = null_mut();
+        check(unsafe { sys::ds_tokenizer_load(path.as_ptr(), &mut ptr) })?;
+        Ok(Tokenizer { ptr })
+    }
+
+    /// Tokenises a text, with the file's special tokens.
+    pub fn encode(&self, text: &str) -> Result<Encoding> {
+        self.encode_pair(text, None, true)
+    }
+
+    /// Tokenises a text and a pair.
+    pub fn encode_pair(&self, text: &str, pair: Option<&str>, special_tokens: bool) -> Result<Encoding> {
+        let mut made = null_mut();
+        let (second, bytes) = pair.map_or((null(), 0), |p| (p.as_ptr() as *const c_char, p.len()));
+        check(unsafe {
+            sys::ds_tokenizer_encode(self.ptr, text.as_ptr() as *const c_char, text.len(), second, bytes, special_tokens as i32, &mut made)
+        })?;
+        let mut out = Encoding::default();
+        let (mut numbers, mut ends, mut n) = (null(), null(), 0);
+        unsafe {
+            sys::ds_encoding_ids(made, &mut numbers, &mut n);
+            out.ids.extend((0..n).map(|i| *numbers.add(i)));
+            sys::ds_encoding_type_ids(made, &mut numbers, &mut n);
+            out.type_ids.extend((0..n).map(|i| *numbers.add(i)));
+            sys::ds_encoding_offsets(made, &mut ends, &mut n);
+            out.offsets.extend((0..n).map(|i| (*ends.add(2 * i), *ends.add(2 * i + 1))));
+            sys::ds_encoding_destroy(made);
+        }
+        Ok(out)
+    }
+
+    /// input_ids, attention_mask and, with pairs, token_type_ids. Options as in transformers, as an object, or `Json::Null`.
+    pub fn encode_batch(&self, texts: &[&str], pairs: Option<&[&str]>, options: impl Into<Json>) -> Result<Batch> {
+        let batch = Batch::new()?;
+        let options = match options.into() {
+            Json::Null => None,
+            json => Some(json.to_string()),
+        };
+        let options = c_option(options.as_deref())?;
+        let owned = |all: &[&str]| all.iter().map(|t| c_text(t)).collect::<Result<Vec<_>>>();
+        let (first, second) = (owned(texts)?, owned(pairs.unwrap_or(&[]))?);
+        if pairs.is_some() && second.len() != first.len() {
+            let message = format!("pairs: {} for {} texts; give as many, or none", second.len(), first.len());
+            return Err(crate::Error::new(sys::DS_E_INVALID_ARGUMENT, message));
+        }
+        let pointers = |all: &[std::ffi::CString]| all.iter().map(|t| t.as_ptr()).collect::<Vec<_>>();
+        let (first, second) = (pointers(&first), pointers(&second));
+        let second = if pairs.is_some() { second.as_ptr() } else { null() };
+        check(unsafe { sys::ds_tokenizer_encode_batch(self.ptr, first.as_ptr(), second, first.len(), c_pointer(&options), batch.ptr) })?;
+        Ok(batch)
+    }
+
+    /// The text of ids.
+    pub fn decode(&self, ids: &[i32], skip_special: bool) -> Result<String> {
+        let (mut text, mut bytes) = (null_mut(), 0);
+        check(unsafe { sys::ds_tokenizer_decode(self.ptr, ids.as_ptr(), ids.len(), skip_special as i32, &mut text, &mut bytes) })?;
+        let out = String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(text as *const u8, bytes) }).into_owned();
+        unsafe { sys::ds_free(text as *mut _) };
+        Ok(out)
+    }
+}

@@ -1,0 +1,272 @@
+//! The safe layer: training, callbacks, errors, panics, ownership.
+use dsrt::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+fn config() -> Config {
+    Config::new()
+        .model(Json::object([
+            ("architectures", Json::from(["GPT2LMHeadModel"])),
+            ("model_type", "gpt2".into()),
+            ("vocab_size", 11.into()),
+            ("n_positions", 16.into()),
+            ("n_embd", 8.into()),
+            ("n_layer", 1.into()),
+            ("n_head", 2.into()),
+            ("resid_pdrop", 0.into()),
+            ("embd_pdrop", 0.into()),
+            ("attn_pdrop", 0.into()),
+        ]))
+        .micro_batch(2)
+        .threads(1)
+        .optimizer("SGD", [("lr", 0.1), ("momentum", 0.9)])
+}
+
+const IDS: [i64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+fn batch() -> Batch {
+    Batch::new().unwrap().with("input_ids", &IDS, &[2, 4]).unwrap().with("labels", &IDS, &[2, 4]).unwrap()
+}
+
+#[derive(Debug)]
+struct Broken(usize);
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "row {} is broken", self.0)
+    }
+}
+impl std::error::Error for Broken {}
+
+/// Epochs of three batches; drops are counted.
+struct Rows {
+    at: usize,
+    fail_at: usize,
+    panic_at: usize,
+    dropped: Arc<AtomicUsize>,
+}
+impl Rows {
+    fn new() -> Rows {
+        Rows { at: 0, fail_at: 0, panic_at: 0, dropped: Arc::new(AtomicUsize::new(0)) }
+    }
+}
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+impl Source for Rows {
+    fn next(&mut self, batch: &mut Batch) -> std::result::Result<bool, BoxError> {
+        self.at += 1;
+        if self.at == self.fail_at {
+            return Err(Broken(self.at).into());
+        }
+        assert_ne!(self.at, self.panic_at, "a panic of the host's");
+        if self.at % 4 == 0 {
+            return Ok(false);
+        }
+        batch.set("input_ids", &Tensor::new(&IDS, &[2, 4])?)?;
+        batch.set("labels", &Tensor::new(&IDS, &[2, 4])?)?;
+        Ok(true)
+    }
+    fn keeps_cursor(&self) -> bool {
+        true
+    }
+    fn save(&mut self) -> std::result::Result<String, BoxError> {
+        Ok(self.at.to_string())
+    }
+    fn restore(&mut self, cursor: &str) -> std::result::Result<(), BoxError> {
+        self.at = cursor.trim().parse()?;
+        Ok(())
+    }
+}
+
+#[test]
+fn tensors_come_back_as_they_were() {
+    let mut t = Tensor::new(&[1.5f32, -2.0, 3.0, 4.0], &[2, 2]).unwrap();
+    assert_eq!((t.dtype(), t.shape(), t.len()), (DType::F32, vec![2, 2], 4));
+    assert_eq!(t.to_vec::<i32>().unwrap(), [1, -2, 3, 4]);
+    {
+        let mut view = t.view::<f32>().unwrap();
+        assert_eq!(&view[..2], [1.5, -2.0]);
+        view[3] = 9.0;
+    }
+    assert_eq!(t.to_vec::<f32>().unwrap()[3], 9.0);
+    assert!(t.view::<i64>().err().unwrap().to_string().contains("F32"));
+    assert_eq!(Tensor::new(&[1i64, 2], &[3]).unwrap_err().code(), Code::InvalidArgument);
+    assert!(Tensor::zeros(DType::Bf16, &[0, 3]).unwrap().is_empty());
+}
+
+#[test]
+fn a_source_feeds_training_and_its_place_is_kept() {
+    let mut engine = Engine::new(config()).unwrap();
+    let rows = Rows::new();
+    let dropped = rows.dropped.clone();
+    let mut data = Data::from_source(rows, Some(&engine)).unwrap();
+    let steps: Vec<Step> = engine.epoch(&mut data).collect::<Result<_>>().unwrap();
+    assert_eq!(steps.iter().map(|s| s.number).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(steps[2].loss < steps[0].loss);
+    let dir = std::env::temp_dir().join(format!("dsrt-rust-{}", std::process::id()));
+    engine.train_batch(&mut data).unwrap().unwrap();
+    engine.save_as(&dir, Some("here"), Json::object([("client_state", "a \"state\"")])).unwrap();
+    engine.load(&dir, Some("here")).unwrap();
+    assert_eq!(engine.get("client_state").unwrap(), "\"a \\\"state\\\"\"");
+    assert_eq!(engine.epoch(&mut data).count(), 2); // one of the second epoch's three is behind it
+    std::fs::remove_dir_all(&dir).unwrap();
+    drop(engine);
+    assert_eq!(data.next_batch().unwrap_err().code(), Code::State);
+    drop(data);
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_a_callback_fails_with_is_the_errors_source() {
+    let mut engine = Engine::new(config()).unwrap();
+    let mut rows = Rows::new();
+    rows.fail_at = 2;
+    let mut data = Data::from_source(rows, Some(&engine)).unwrap();
+    engine.train_batch(&mut data).unwrap();
+    let error = engine.train_batch(&mut data).unwrap_err();
+    assert_eq!(error.code(), Code::User);
+    assert_eq!(error.into_source().unwrap().downcast_ref::<Broken>().unwrap().0, 2);
+    engine.forward(&batch()).unwrap(); // the engine lives on
+    let error = engine.generate_with(&[1], Json::Null, |_| Err(Broken(5).into())).unwrap_err();
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "row 5 is broken");
+}
+
+#[test]
+fn a_callbacks_panic_goes_on_outside_of_c() {
+    let mut rows = Rows::new();
+    rows.panic_at = 1;
+    let mut data = Data::from_source(rows, None).unwrap();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| data.next_batch().map(drop))).unwrap_err();
+    assert!(panic.downcast_ref::<String>().unwrap().contains("a panic of the host's"));
+    assert!(data.next_batch().unwrap().is_some());
+}
+
+struct Momentum {
+    fail: bool,
+}
+impl Optimizer for Momentum {
+    fn state_per_element(&self) -> usize {
+        1
+    }
+    fn update(&mut self, parameter: &str, _: i64, lr: f64, w: &mut [f32], g: &[f32], s: &mut [f32]) -> std::result::Result<(), BoxError> {
+        if self.fail {
+            return Err(format!("no rule for {}", parameter).into());
+        }
+        for ((w, g), s) in w.iter_mut().zip(g).zip(s) {
+            *s = 0.9 * *s + g;
+            *w -= lr as f32 * *s;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn an_optimizer_of_ones_own_trains_as_the_built_in_one_does() {
+    let run = |mut engine: Engine| -> Vec<f32> {
+        (0..5)
+            .map(|_| {
+                let loss = engine.forward(&batch()).unwrap();
+                engine.backward().unwrap();
+                assert_eq!(engine.step().unwrap(), Outcome::Updated);
+                loss
+            })
+            .collect()
+    };
+    let own = run(Engine::builder(config()).optimizer(Momentum { fail: false }).build().unwrap());
+    let built_in = run(Engine::new(config()).unwrap());
+    assert!(own.iter().zip(&built_in).all(|(a, b)| (a - b).abs() < 1e-5), "{:?} {:?}", own, built_in);
+    assert!(own[4] < own[0]);
+    let mut engine = Engine::builder(config()).optimizer(Momentum { fail: true }).build().unwrap();
+    engine.forward(&batch()).unwrap();
+    engine.backward().unwrap();
+    assert!(engine.step().unwrap_err().into_source().unwrap().to_string().starts_with("no rule for "));
+}
+
+#[test]
+fn tokens_stream_and_stop() {
+    let mut engine = Engine::new(config()).unwrap();
+    let mut heard = Vec::new();
+    let options = || Json::object([("max_new_tokens", 5)]);
+    let made = engine
+        .generate_with(&[1, 2], options(), |ids| {
+            heard.extend_from_slice(ids);
+            Ok(true)
+        })
+        .unwrap();
+    assert_eq!((made.len(), &made), (5, &heard));
+    assert_eq!(engine.generate_with(&[1, 2], options(), |_| Ok(false)).unwrap().len(), 1);
+}
+
+#[test]
+fn errors_say_what_the_library_says() {
+    let error = Engine::new(config().set("optimiser.lr", 1)).unwrap_err();
+    assert_eq!((error.code(), error.name()), (Code::Config, "DS_E_CONFIG"));
+    assert!(error.to_string().contains("did you mean optimizer"));
+    assert_eq!(Tokenizer::load("nul\0inside").unwrap_err().code(), Code::InvalidArgument);
+    assert!(Engine::builder(config()).mpi(-5).build().is_err());
+}
+
+#[test]
+fn handles_move_and_share_as_the_types_say() {
+    fn send<T: Send>() {}
+    fn sync<T: Sync>() {}
+    send::<Engine>();
+    send::<Data>();
+    sync::<Tokenizer>();
+    sync::<Tensor>();
+    let cancel = Cancel::new().unwrap();
+    let mut engine = Engine::builder(config()).cancel(&cancel).build().unwrap();
+    let switch = cancel.clone();
+    let trainer = std::thread::spawn(move || loop {
+        if let Err(e) = engine.forward(&batch()).and_then(|_| engine.backward()).and_then(|_| engine.step()) {
+            return e.code();
+        }
+    });
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    switch.set(true);
+    assert_eq!(trainer.join().unwrap(), Code::Cancelled);
+}
+
+#[test]
+fn graphs_and_parameters() {
+    let mut g = Graph::new().unwrap();
+    let x = g.input("x", DType::F32, &[-1, 3]).unwrap();
+    let w = g.param("w", &[3, 1], Json::object([("type", "ones")])).unwrap();
+    let y = g.op("matmul", &[x, w], Json::Null).unwrap();
+    g.output("y", y).unwrap();
+    let squares = g.op("mul", &[y, y], Json::Null).unwrap();
+    let loss = g.op("mean", &[squares], Json::Null).unwrap();
+    g.loss(loss).unwrap();
+    let config = Config::new().micro_batch(1).threads(1).optimizer("SGD", [("lr", 0.1)]);
+    let mut engine = Engine::builder(config).graph(&g).build().unwrap();
+    drop(g);
+    let input = Batch::new().unwrap().with("x", &[1f32, 2.0, 3.0], &[1, 3]).unwrap();
+    assert_eq!(engine.forward(&input).unwrap(), 36.0);
+    engine.backward().unwrap();
+    assert_eq!(engine.param("w", What::Grad).unwrap().to_vec::<f32>().unwrap(), [12.0, 24.0, 36.0]);
+    assert_eq!(engine.params().unwrap(), [Param { name: "w".into(), shape: vec![3, 1], trainable: true }]);
+}
+
+#[test]
+fn the_log_arrives() {
+    let lines = Arc::new(AtomicUsize::new(0));
+    let count = lines.clone();
+    set_log(Level::Trace, move |_, _, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+    })
+    .unwrap();
+    drop(Engine::new(config()).unwrap());
+    reset_log().unwrap();
+    assert!(lines.load(Ordering::SeqCst) > 0);
+    assert_eq!(Arc::strong_count(&lines), 1); // the sink was released
+    assert_eq!((version(), abi_version().0), ("0.1.0", 0));
+    assert!(plan(config()).unwrap().contains("memory") && config_describe().unwrap().contains("gradient_clipping"));
+}
+
+#[test]
+fn json_is_written_as_it_should() {
+    let json = Json::object([("a", Json::from("q\"\\\n\u{1F600}")), ("b", Json::from(vec![1.5, 2.0])), ("c", Json::Null)]);
+    assert_eq!(json.to_string(), "{\"a\": \"q\\\"\\\\\\u000a\u{1F600}\", \"b\": [1.5, 2.0], \"c\": null}");
+}

@@ -1,0 +1,8 @@
+#!/bin/sh
+# Prints the Debian packages of the languages that this machine lacks; without them a language's tests are skipped. All of them together take
+# about a minute to install.
+need() { command -v "$1" >/dev/null || echo "$2"; }
+need swig swig
+echo python3-dev python3-setuptools python3-wheel python3-pip python3-numpy  # for Debian's own Python, whatever else is on the path
+need go golang-go
+need cargo "cargo rustc"
