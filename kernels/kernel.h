@@ -58,6 +58,7 @@ struct Runtime {
     uint64_t seed = 0;   // of the engine
     uint64_t step = 0;   // counts forward passes in training mode; dropout draws depend on it
     Links* links = nullptr;  // to other ranks (comm/communicator.h); null where there is one rank
+    void* queue = nullptr;   // of a device, whose kernels' phases only queue work there; seed and step reach them through it
 };
 
 struct Call {
@@ -78,6 +79,7 @@ struct Request {  // what prepare may look at: types, shapes, strides, which opt
     std::span<const Tensor> in, out;
     const void* attrs = nullptr;
     int threads = 1;
+    void* queue = nullptr;  // of the device that the kernel is for
 
     template <class A> const A& attr() const { return *static_cast<const A*>(attrs); }
 };

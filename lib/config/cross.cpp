@@ -131,7 +131,6 @@ Status check_support(const Config& config, const WrittenAs& names, std::vector<s
     if (config.distributed != "auto" && config.distributed != "none")
         return view.lack("distributed", "{} is not supported, only auto and none", config.distributed);
     if (config.grad_accum_dtype != DType::f32) return view.lack("data_types.grad_accum_dtype", "{} is not supported, only fp32: gradients accumulate in f32", short_dump(view.json("data_types.grad_accum_dtype")));
-    if (config.device == "cuda") return view.lack("device", "cuda is not supported, only cpu and auto");
     for (const char* path : {"zero_optimization.offload_param.device", "zero_optimization.offload_optimizer.device"})
         if (view.json(path) == "nvme") return view.lack(path, "nvme is not supported, only none and cpu");
     for (const Key& key : config_keys()) {

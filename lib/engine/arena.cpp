@@ -7,6 +7,11 @@ namespace ds {
 Status Arena::reserve(size_t bytes) {
     if (bytes <= size_) return ok();
     release();
+    if (device_) {
+        DS_TRY(data_, device_->allocate(bytes));
+        size_ = bytes;
+        return ok();
+    }
     constexpr size_t huge = size_t{2} << 20;
     const size_t rounded = (bytes + huge - 1) / huge * huge;
     void* p = ::mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -18,7 +23,8 @@ Status Arena::reserve(size_t bytes) {
 }
 
 void Arena::release() {
-    if (data_) ::munmap(data_, size_);
+    if (data_ && device_) device_->release(data_);
+    else if (data_) ::munmap(data_, size_);
     data_ = nullptr;
     size_ = 0;
 }

@@ -115,6 +115,7 @@ Status Engine::make_ranks() {
     const int64_t threads = config_.threads ? config_.threads : std::max(usable_cpus() / mesh.ranks(), 1);
     ranks_ = std::make_unique<Ranks>(mesh, static_cast<int>(std::min<int64_t>(threads, 1024)));
     whole_ = std::make_unique<WholeParams>(*ranks_);
+    DS_CHECK(open_devices());
     for (const auto& rank : *ranks_) {
         DS_TRY(Graph graph, graph_of(*rank, smallest_key()));
         if (mesh.size(MeshAxis::tensor) > 1) {
@@ -124,10 +125,30 @@ Status Engine::make_ranks() {
             DS_CHECK(find_pass("shard")->run(graph, options));
         }
         rank->params = params_->local(graph);
+        rank->params->lie_on(rank->device.get());
         DS_CHECK(check_cuts(*rank->params));
         for (const Param& p : rank->params->all()) rank->cuts[p.name] = p.cut;
         if (updates_are_dealt_out()) rank->params->own(rank->params->partition(mesh.size(MeshAxis::data))[static_cast<size_t>(rank->at(MeshAxis::data))]);
     }
+    return ok();
+}
+
+// A device a rank, where the config wants one. "auto" takes what there is and says so.
+Status Engine::open_devices() {
+    if (config_.device == "cpu" || backend_ == Backend::ref) return ok();
+    const bool must = config_.device == "cuda";
+    if (ranks_->size() > 1) {
+        if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: {} ranks in one process need collectives between devices, which are not built; one rank trains on a device", ranks_->size());
+        return ok();
+    }
+    auto device = Device::open("cuda", 0);
+    if (!device.ok()) {
+        if (must) return device.status();
+        log(Level::info, "device", "auto: computing on the CPU ({})", device.status().message());
+        return ok();
+    }
+    log(Level::info, "device", "computing on {}", (*device)->description());
+    (*ranks_)[0].use(std::move(*device));
     return ok();
 }
 

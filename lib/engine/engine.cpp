@@ -16,7 +16,14 @@ DType low_type(PrecisionMode mode) { return mode == PrecisionMode::bf16 ? DType:
 }  // namespace
 
 Status Engine::usable() const {
-    return broken_ ? fail(Code::E_STATE, "an earlier failure left this engine half updated; only ds_load and ds_engine_destroy are possible") : ok();
+    return broken_ ? fail(Code::E_STATE, "an earlier failure left this engine half updated; only ds_load and ds_engine_destroy are possible") : devices_ok();
+}
+
+// What a device said while memory was copied for a caller who does not ask.
+Status Engine::devices_ok() const {
+    if (!ranks_) return ok();
+    for (const auto& rank : *ranks_) DS_CHECK(rank->device_status());
+    return ok();
 }
 
 PlanKey Engine::key_of(const Packed& packed, bool labelled, bool train) const {
@@ -68,7 +75,7 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     if (key.train && key.seeds.empty()) graph.loss = kNone;  // outputs only; dropout stays on
     DS_CHECK(run_passes(graph, options));
     const auto passed = std::chrono::steady_clock::now();
-    DS_TRY(auto plan, Plan::compile(std::move(graph), backend_, rank.workers));
+    DS_TRY(auto plan, Plan::compile(std::move(graph), rank.device ? Backend::device : backend_, rank.workers, rank.device.get()));
     if (!dump_dir_.empty()) dump(*plan);
     const auto milliseconds = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
     log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms", plan->graph().name, key.shape.tokens, key.shape.rows,
@@ -84,14 +91,15 @@ void Engine::dump(const Plan& plan) {
         if (const Status status = write_file_atomically(base.string() + suffix, text); !status.ok()) log(Level::warn, "dump", "{}", status.message());
 }
 
-void Engine::fill_inputs(const Packed& packed, const Plan& plan) {
+Status Engine::fill_inputs(Device* device, const Packed& packed, const Plan& plan) {
     const Graph& graph = plan.graph();
     for (const ValueId id : graph.inputs) {
         const Value& v = graph.value(id);
         void* to = v.kind == Kind::input ? plan.address(id) : nullptr;
         const auto found = packed.inputs.find(v.name);
-        if (to && found != packed.inputs.end()) std::memcpy(to, found->second.data, static_cast<size_t>(found->second.bytes()));
+        if (to && found != packed.inputs.end()) DS_CHECK(to_device(device, to, found->second.data, static_cast<size_t>(found->second.bytes())));
     }
+    return ok();
 }
 
 // The batch as its data ranks see it: rows are dealt out near-evenly.
@@ -172,7 +180,7 @@ Status Engine::run_forward(Rank& rank, Pass& pass) {
         const Param& p = *params.find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
         return kind == Kind::param ? static_cast<void*>(params.weight(p)) : kind == Kind::shadow ? params.low(p) : params.grad(p);
     });
-    fill_inputs(packed, *plan);
+    DS_CHECK(fill_inputs(rank.device.get(), packed, *plan));
     pass.plans[static_cast<size_t>(rank.index)] = plan;
     return run_part(rank, *plan, Plan::Part::forward, pass.draw, pass.train);
 }
@@ -213,6 +221,20 @@ double Engine::share_of(const Pass& pass, int data_rank) const {
     return static_cast<double>(mine.part_weight) / static_cast<double>(all);
 }
 
+// A value of a plan that has run, in f32.
+Result<HostTensor> Engine::read_value(const Rank& rank, const Plan& plan, ValueId id) {
+    const Type& type = plan.graph().type(id);
+    HostTensor value = HostTensor::zeros(DType::f32, type.shape);
+    if (!rank.device) {
+        convert(plan.address(id), type.dtype, value.data, DType::f32, value.count());
+        return value;
+    }
+    HostTensor raw = HostTensor::zeros(type.dtype, type.shape);
+    DS_CHECK(rank.device->download(raw.data, plan.address(id), static_cast<size_t>(raw.bytes())));
+    convert(raw.data, type.dtype, value.data, DType::f32, value.count());
+    return value;
+}
+
 Result<float> Engine::loss_of(const Pass& pass) const {
     double sum = 0;
     bool any = false;
@@ -220,9 +242,8 @@ Result<float> Engine::loss_of(const Pass& pass) const {
         const Rank* rank = rank_with(pass, d, [](const Graph& graph) { return graph.loss != kNone; });
         if (!rank) continue;
         const Plan& plan = *pass.plans[static_cast<size_t>(rank->index)];
-        float loss = 0;
-        convert(plan.address(plan.graph().loss), plan.graph().type(plan.graph().loss).dtype, &loss, DType::f32, 1);
-        sum += share_of(pass, d) * loss;
+        DS_TRY(const HostTensor loss, read_value(*rank, plan, plan.graph().loss));
+        sum += share_of(pass, d) * loss.as<float>()[0];
         any = true;
     }
     if (!any) return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
@@ -275,7 +296,7 @@ Status Engine::run_backward(int64_t weight, const std::function<Result<HostTenso
             const ValueId id = plan ? plan->graph().find(name + ".grad") : kNone;
             if (id == kNone) continue;  // another stage's
             DS_TRY(const HostTensor value, seed(*plan, rank->at(MeshAxis::data), name));
-            if (void* to = plan->address(id)) std::memcpy(to, value.data, static_cast<size_t>(value.bytes()));
+            if (void* to = plan->address(id)) DS_CHECK(to_device(rank->device.get(), to, value.data, static_cast<size_t>(value.bytes())));
         }
     Status status = ranks_->each([&](Rank& rank) -> Status {
         Plan* plan = pass.plans[static_cast<size_t>(rank.index)];
@@ -419,8 +440,7 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
         if (!rank) continue;
         const Plan& plan = *last_->plans[static_cast<size_t>(rank->index)];
         const ValueId id = find(plan.graph());
-        HostTensor value = HostTensor::zeros(DType::f32, plan.graph().type(id).shape);
-        convert(plan.address(id), plan.graph().type(id).dtype, value.data, DType::f32, value.count());
+        DS_TRY(HostTensor value, read_value(*rank, plan, id));
         parts.push_back(program_->unpack(name, last_->packed[static_cast<size_t>(d)], std::move(value)));
     }
     const int dim = program_->row_dimension_of_output(name);

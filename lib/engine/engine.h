@@ -118,7 +118,11 @@ private:
     Result<float> loss_of(const Pass& pass) const;
     const Rank* rank_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const;
     PlanKey key_of(const Packed& packed, bool labelled, bool train) const;
-    static void fill_inputs(const Packed& packed, const Plan& plan);
+    static Status fill_inputs(Device* device, const Packed& packed, const Plan& plan);
+    static Result<HostTensor> read_value(const Rank& rank, const Plan& plan, ValueId id);
+    Status devices_ok() const;
+    Status open_devices();
+    Status update_through_host(Rank& rank, Param& p, const Hyper& hyper);
     void dump(const Plan& plan);
 
     double final_factor() const;         // what accumulated gradients are multiplied with: unscaling and normalisation

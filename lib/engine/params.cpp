@@ -126,26 +126,44 @@ void ParamStore::own(Interval elements) {
     }
 }
 
-Status ParamStore::need_weights() { return weights_.reserve(static_cast<size_t>(total_) * 4); }
+void ParamStore::lie_on(Device* device) {
+    device_ = device;
+    for (Arena* arena : {&weights_, &grads_, &states_, &lows_}) arena->lie_on(device);
+}
+
+// Fresh memory is zero, on a device too: gaps between parameters are summed and exchanged with them.
+Status ParamStore::reserve(Arena& arena, int64_t bytes) {
+    const bool fresh = !arena.data();
+    DS_CHECK(arena.reserve(static_cast<size_t>(bytes)));
+    return device_ && fresh ? device_->zero(arena.data(), arena.size()) : ok();
+}
+
+Status ParamStore::need_weights() { return reserve(weights_, total_ * 4); }
 
 Param* ParamStore::find(std::string_view name) {
     const auto found = index_.find(name);
     return found == index_.end() ? nullptr : &params_[found->second];
 }
 
-Status ParamStore::need_grads() { return grads_.reserve(static_cast<size_t>(total_) * 4); }
+Status ParamStore::need_grads() { return reserve(grads_, total_ * 4); }
 
 Status ParamStore::need_state() {
     if (has_state()) return ok();
     int64_t floats = 0;
     for (const Param& p : params_)
         for (size_t i = 0; i < p.state_defs.size(); ++i) floats += align_up(state_count(p, i));
-    DS_CHECK(states_.reserve(static_cast<size_t>(floats) * 4 + 64));
+    DS_CHECK(reserve(states_, floats * 4 + 64));
     auto* at = reinterpret_cast<float*>(states_.data());
     for (Param& p : params_)
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
             p.state.push_back(at);
-            if (p.state_defs[i].initial != 0) std::fill(at, at + state_count(p, i), p.state_defs[i].initial);
+            const auto n = static_cast<size_t>(state_count(p, i));
+            if (p.state_defs[i].initial != 0 && device_) {
+                const std::vector<float> values(n, p.state_defs[i].initial);
+                DS_CHECK(device_->upload(at, values.data(), n * 4));
+            } else if (p.state_defs[i].initial != 0) {
+                std::fill_n(at, n, p.state_defs[i].initial);
+            }
             at += align_up(state_count(p, i));
         }
     return ok();
@@ -154,14 +172,16 @@ Status ParamStore::need_state() {
 Status ParamStore::need_low(Param& p, DType type) {
     if (p.low_type == type) return ok();
     if (p.low_type) return fail(Code::E_UNSUPPORTED, "precision: parameter {} is used in {} and in {}; one low type a parameter is built", p.name, name_of(*p.low_type), name_of(type));
-    DS_CHECK(lows_.reserve(static_cast<size_t>(total_) * 2));
+    DS_CHECK(reserve(lows_, total_ * 2));
     p.low_type = type;
-    refresh_low(p);
-    return ok();
+    return refresh_low(p);
 }
 
-void ParamStore::refresh_low(const Param& p) {
-    if (p.low_type) convert(weight(p), DType::f32, low(p), *p.low_type, p.count);
+Status ParamStore::refresh_low(const Param& p) {
+    if (!p.low_type) return ok();
+    if (device_) return device_->convert(low(p), *p.low_type, weight(p), DType::f32, p.count);
+    convert(weight(p), DType::f32, low(p), *p.low_type, p.count);
+    return ok();
 }
 
 void initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end, float* w) {

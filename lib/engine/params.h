@@ -53,6 +53,8 @@ public:
 
     // The part of these definitions that `graph`, the plan of one rank, has.
     std::unique_ptr<ParamStore> local(const Graph& graph) const;
+    void lie_on(Device* device);  // all memory; before any is made
+    Device* device() const { return device_; }
     Status need_weights();
 
     // Cuts all elements into parts for so many ranks to update; where an update needs a whole tensor, it stays in one part.
@@ -79,16 +81,18 @@ public:
     Status need_grads();                                   // before the first backward
     Status need_state();                                   // before the first update, or to load one
     Status need_low(Param& p, DType type);
-    void refresh_low(const Param& p);                      // after the weight changed other than by the optimizer
+    Status refresh_low(const Param& p);                    // after the weight changed other than by the optimizer
     int64_t total_elements() const { return total_; }
     bool has_state() const { return states_.data() != nullptr; }
 
 private:
     void append(Param p, const Shape& held);
+    Status reserve(Arena& arena, int64_t bytes);
 
     std::vector<Param> params_;
     std::map<std::string, size_t, std::less<>> index_;
     std::vector<ParamGroup> groups_;
+    Device* device_ = nullptr;
     Arena weights_, grads_, states_, lows_;
     int64_t total_ = 0;
 };

@@ -7,6 +7,16 @@ constexpr std::chrono::seconds kDeadline{60};  // of a collective: a rank that i
 
 }  // namespace
 
+void Rank::use(std::unique_ptr<Device> its) {
+    device = std::move(its);
+    train_arena.lie_on(device.get());
+    other_arena.lie_on(device.get());
+}
+
+void Rank::note(const Status& status) {
+    if (!status.ok() && device_failure_.ok()) device_failure_ = status;
+}
+
 Status Rank::run(const std::function<Status(Team)>& job) {
     workers.run([&](Team team) { links.note(job(team)); });
     return links.failed() ? links.status() : ok();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
+#include "device/device.h"
 #include "engine/params.h"
 #include "exec/plan.h"
 #include "models/model.h"
@@ -30,6 +31,7 @@ struct Rank {
 
     const int index;
     const Coordinates place;
+    std::unique_ptr<Device> device;  // null: the rank computes on its threads
     Links links;
     Workers workers;
     std::unique_ptr<ParamStore> params;
@@ -38,9 +40,15 @@ struct Rank {
     Arena train_arena, other_arena;  // a pending forward survives evaluation
     int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
 
+    void use(std::unique_ptr<Device> its);  // before anything is allocated
+    void note(const Status& status);        // of the device; the first failure is kept
+    Status device_status() const { return device_failure_; }
     int at(MeshAxis axis) const { return ds::at(place, axis); }
     // All threads run job; what a communicator answers is noted in links.
     Status run(const std::function<Status(Team)>& job);
+
+private:
+    Status device_failure_;
 };
 
 class Ranks {

@@ -21,6 +21,28 @@ std::vector<Block> blocks_of(const ParamStore& params, int ranks, void* base, in
     return blocks;
 }
 
+Status scale_gradients(Rank& rank, float factor) {
+    ParamStore& params = *rank.params;
+    if (rank.device) return rank.device->scale(params.grads(), params.total_elements(), factor);
+    return rank.run([&](Team team) {
+        cpu::scale_in_place(params.grads(), params.total_elements(), factor, team);
+        return ok();
+    });
+}
+
+// The sum of the squares of elements; partial sums are cut by size, never by threads.
+Result<double> squares_of(Rank& rank, const float* x, int64_t n) {
+    if (rank.device) return rank.device->squares(x, n);
+    std::vector<double> partial(static_cast<size_t>(cpu::squares_blocks(n)), 0.0);
+    DS_CHECK(rank.run([&](Team team) {
+        cpu::squares(x, n, partial.data(), team);
+        return ok();
+    }));
+    double sum = 0;
+    for (const double block : partial) sum += block;
+    return sum;
+}
+
 }  // namespace
 
 double Engine::final_factor() const {
@@ -34,12 +56,7 @@ double Engine::final_factor() const {
 Status Engine::normalise_gradients() {
     DS_CHECK(reduce_gradients());
     const auto factor = static_cast<float>(final_factor());
-    DS_CHECK(ranks_->each([&](Rank& rank) {
-        return rank.run([&](Team team) {
-            cpu::scale_in_place(rank.params->grads(), rank.params->total_elements(), factor, team);
-            return ok();
-        });
-    }));
+    DS_CHECK(ranks_->each([&](Rank& rank) { return scale_gradients(rank, factor); }));
     normalised_ = true;
     return ok();
 }
@@ -79,12 +96,8 @@ Result<double> Engine::gradient_norm(double factor) {
             else pieces.push_back(piece);
         }
         for (const Interval& piece : pieces) {
-            std::vector<double> partial(static_cast<size_t>(cpu::squares_blocks(piece.size())), 0.0);
-            DS_CHECK(rank.run([&](Team team) {
-                cpu::squares(params.grads() + piece.begin, piece.size(), partial.data(), team);
-                return ok();
-            }));
-            for (const double block : partial) sums[static_cast<size_t>(rank.index)] += block;
+            DS_TRY(const double sum, squares_of(rank, params.grads() + piece.begin, piece.size()));
+            sums[static_cast<size_t>(rank.index)] += sum;
         }
         return ok();
     });
@@ -131,13 +144,27 @@ Status Engine::update(Rank& rank, double factor, double clip_value) {
             for (int64_t at = p.own.begin; at < p.own.end; at += kChunk) pieces.push_back({&p, at, std::min(at + kChunk, p.own.end)});
         else whole.push_back(&p), scratch_bytes = std::max(scratch_bytes, static_cast<size_t>(optimizer_of(p).scratch_bytes(p.traits, rank.workers.size())));
     }
+    Status swept;  // by a device
+    const std::function<void(const BackendSweep&)> sweep_there = [&](const BackendSweep& call) {
+        if (Status status = rank.device->sweep(call); swept.ok()) swept = std::move(status);
+    };
     const auto view_of = [&](const Param& p, int64_t begin, int64_t end, std::vector<float*>& state) {
         state.clear();
         for (float* s : p.state) state.push_back(s + begin - p.own.begin);
         ParamView view{params.weight(p) + begin, params.grad(p) + begin, state.data(), end - begin};
         if (p.low_type) view.low = static_cast<char*>(params.low(p)) + 2 * begin, view.low_type = *p.low_type;
+        if (rank.device) view.device = &sweep_there;
         return view;
     };
+    if (rank.device) {
+        std::vector<float*> state;
+        for (Param& p : params.all()) {
+            if (!p.trainable || p.own.size() == 0) continue;
+            if (p.elementwise) optimizer_of(p).update(0, p.traits, view_of(p, p.own.begin, p.own.end, state), hypers[p.group], nullptr, Team{0, 1});
+            else DS_CHECK(update_through_host(rank, p, hypers[p.group]));
+        }
+        return swept;
+    }
     DS_CHECK(rank.other_arena.reserve(scratch_bytes));
     std::atomic<size_t> next{0};
     return rank.run([&](Team team) {
@@ -157,6 +184,36 @@ Status Engine::update(Rank& rank, double factor, double clip_value) {
     });
 }
 
+// An optimizer that sees whole parameters computes on the host, whatever holds them.
+Status Engine::update_through_host(Rank& rank, Param& p, const Hyper& hyper) {
+    const Optimizer& optimizer = *params_->groups()[p.group].optimizer;
+    ParamStore& params = *rank.params;
+    Device& device = *rank.device;
+    std::vector<float> weight(static_cast<size_t>(p.count)), gradient(weight.size());
+    DS_CHECK(device.download(weight.data(), params.weight(p), weight.size() * 4));
+    DS_CHECK(device.download(gradient.data(), params.grad(p), gradient.size() * 4));
+    std::vector<std::vector<float>> states;
+    std::vector<float*> state;
+    for (size_t i = 0; i < p.state.size(); ++i) {
+        states.emplace_back(static_cast<size_t>(params.state_count(p, i)));
+        DS_CHECK(device.download(states.back().data(), p.state[i], states.back().size() * 4));
+    }
+    for (auto& s : states) state.push_back(s.data());
+    const ParamView view{weight.data(), gradient.data(), state.data(), p.count};
+    Arena scratch;
+    DS_CHECK(scratch.reserve(static_cast<size_t>(optimizer.scratch_bytes(p.traits, rank.workers.size()))));
+    DS_CHECK(rank.run([&](Team team) {
+        for (int phase = 0; phase < optimizer.phases(p.traits); ++phase) {
+            optimizer.update(phase, p.traits, view, hyper, scratch.data(), team);
+            rank.workers.barrier().arrive_and_wait();
+        }
+        return ok();
+    }));
+    DS_CHECK(device.upload(params.weight(p), weight.data(), weight.size() * 4));
+    for (size_t i = 0; i < states.size(); ++i) DS_CHECK(device.upload(p.state[i], states[i].data(), states[i].size() * 4));
+    return params.refresh_low(p);
+}
+
 // Each data rank has updated its own elements; the others get them.
 Status Engine::gather_weights(Rank& rank) {
     ParamStore& params = *rank.params;
@@ -172,20 +229,30 @@ Status Engine::gather_weights(Rank& rank) {
 // A callback sees final gradients and runs on the calling thread.
 Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
     ParamStore& params = *rank.params;
-    DS_CHECK(rank.run([&](Team team) {
-        cpu::scale_in_place(params.grads(), params.total_elements(), static_cast<float>(factor), team);
-        return ok();
-    }));
-    if (clip_value > 0) clip_values({params.grads(), static_cast<size_t>(params.total_elements())}, static_cast<float>(clip_value));
+    DS_CHECK(scale_gradients(rank, static_cast<float>(factor)));
+    if (clip_value > 0 && !rank.device) clip_values({params.grads(), static_cast<size_t>(params.total_elements())}, static_cast<float>(clip_value));
+    std::vector<float> weights, gradients, states;  // of one parameter, where it lies on a device
+    const auto host = [&](std::vector<float>& copy, float* home, int64_t n) -> Result<float*> {
+        if (!rank.device || !home) return home;
+        copy.resize(static_cast<size_t>(n));
+        DS_CHECK(rank.device->download(copy.data(), home, copy.size() * 4));
+        return copy.data();
+    };
     for (Param& p : params.all()) {
         if (!p.trainable || p.own.size() == 0) continue;
-        const Status status = options_.optimizer->update(p.name.c_str(), updates_ + 1, schedule_->lr(p.group), params.weight(p), params.grad(p),
-                                                         p.state.empty() ? nullptr : p.state[0], static_cast<size_t>(p.count));
+        float* state_home = p.state.empty() ? nullptr : p.state[0];
+        DS_TRY(float* weight, host(weights, params.weight(p), p.count));
+        DS_TRY(float* gradient, host(gradients, params.grad(p), p.count));
+        DS_TRY(float* state, host(states, state_home, p.state.empty() ? 0 : params.state_count(p, 0)));
+        if (clip_value > 0 && rank.device) clip_values({gradient, static_cast<size_t>(p.count)}, static_cast<float>(clip_value));
+        Status status = options_.optimizer->update(p.name.c_str(), updates_ + 1, schedule_->lr(p.group), weight, gradient, state, static_cast<size_t>(p.count));
+        if (status.ok() && rank.device) status = rank.device->upload(params.weight(p), weight, static_cast<size_t>(p.count) * 4);
+        if (status.ok() && rank.device && state) status = rank.device->upload(state_home, state, states.size() * 4);
+        if (status.ok()) status = params.refresh_low(p);
         if (!status.ok()) {
             broken_ = true;
             return status;
         }
-        params.refresh_low(p);
     }
     return ok();
 }

@@ -6,22 +6,34 @@
 namespace ds {
 namespace {
 
-// Floats [begin, end) of a rank's part that `data` holds.
+// Floats [begin, end) of a rank's part that `data` holds. Where that is a device's memory, `fetch` and `put_back` move them through a copy.
 struct Piece {
     float* data = nullptr;
     Interval elements;
+    Device* device = nullptr;
+    float* home = nullptr;
+    std::vector<float> copy;
+
+    Status fetch() {
+        if (!device || !data) return ok();
+        copy.resize(static_cast<size_t>(elements.size()));
+        home = std::exchange(data, copy.data());
+        return device->download(copy.data(), home, copy.size() * 4);
+    }
+    Status put_back() { return home ? device->upload(home, copy.data(), copy.size() * 4) : ok(); }
 };
 
 Piece piece_of(Rank& rank, Param& p, Field field, bool dealt_out) {
     const Interval all{0, p.count}, held = dealt_out ? p.own : all;
+    Device* device = rank.device.get();
     switch (field.kind) {
-    case Field::weight: return {rank.params->weight(p), all};
-    case Field::grad: return {rank.params->grads() ? rank.params->grad(p) + held.begin : nullptr, held};
+    case Field::weight: return {rank.params->weight(p), all, device};
+    case Field::grad: return {rank.params->grads() ? rank.params->grad(p) + held.begin : nullptr, held, device};
     case Field::state: break;
     }
     if (!rank.params->has_state()) return {};
     const int64_t n = rank.params->state_count(p, field.index);
-    return {p.state[field.index], p.elementwise ? p.own : Interval{0, n}};
+    return {p.state[field.index], p.elementwise ? p.own : Interval{0, n}, device};
 }
 
 // Whether the field has the parameter's shape, and so is cut as it is.
@@ -37,7 +49,7 @@ void WholeParams::holders(const Param& definition, const std::function<void(Rank
 }
 
 const float* WholeParams::in_place(const Param& definition, Field field) const {
-    if (ranks_.size() > 1) return nullptr;
+    if (ranks_.size() > 1 || ranks_[0].device) return nullptr;
     return piece_of(ranks_[0], *ranks_[0].params->find(definition.name), field, false).data;
 }
 
@@ -49,8 +61,9 @@ void WholeParams::read(const Param& definition, Field field, float* out, bool gr
         if (rank.at(MeshAxis::sequence) != 0) return;
         if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) return;  // the others hold the same
         if (!sums && !dealt_out && rank.at(MeshAxis::data) != 0) return;
-        const Piece piece = piece_of(rank, p, field, dealt_out && !sums);
+        Piece piece = piece_of(rank, p, field, dealt_out && !sums);
         if (!piece.data || (sums && rank.backwards == 0)) return;
+        rank.note(piece.fetch());
         const CutCopy copy(definition.shape, is_cut(p, field) ? p.cut : Cut{}, rank.at(MeshAxis::tensor), ranks_.extent(MeshAxis::tensor));
         if (!is_cut(p, field)) {
             std::copy_n(piece.data, piece.elements.size(), out);
@@ -68,8 +81,9 @@ void WholeParams::read(const Param& definition, Field field, float* out, bool gr
 
 void WholeParams::write(const Param& definition, Field field, const float* from) {
     holders(definition, [&](Rank& rank, Param& p) {
-        const Piece piece = piece_of(rank, p, field, false);
+        Piece piece = piece_of(rank, p, field, false);
         if (!piece.data) return;
+        rank.note(piece.fetch());
         if (!is_cut(p, field)) {
             std::copy_n(from, piece.elements.size(), piece.data);
         } else {
@@ -79,7 +93,8 @@ void WholeParams::write(const Param& definition, Field field, const float* from)
                 if (end > begin) std::copy_n(from + whole + begin - part, end - begin, piece.data + begin - piece.elements.begin);
             });
         }
-        if (field.kind == Field::weight) rank.params->refresh_low(p);
+        rank.note(piece.put_back());
+        if (field.kind == Field::weight) rank.note(rank.params->refresh_low(p));
     });
 }
 

@@ -14,9 +14,10 @@ double microseconds(Clock::time_point begin, Clock::time_point end) { return std
 
 }  // namespace
 
-Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, const Workers& workers) {
+Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, const Workers& workers, Device* device) {
     auto plan = std::make_unique<Plan>();
     plan->graph_ = std::move(graph);
+    plan->device_ = device;
     plan->memory_ = group_values(plan->graph_);
     DS_CHECK(plan->choose_kernels(backend, workers.size()));
     std::vector<int64_t> scratch(plan->graph_.nodes.size(), 0);
@@ -68,13 +69,18 @@ Status Plan::choose_kernels(Backend backend, int threads) {
     return ok();
 }
 
+const KernelList* Plan::kernels(std::string_view op, Backend backend) const {
+    if (!device_) return kernels_of(op, backend);
+    return backend == Backend::device ? device_->kernels(op) : nullptr;  // the oracle can't read a device's memory
+}
+
 // The backend's kernels, best first, then the oracle: slow, but it serves every shape and type.
 Status Plan::choose_kernel(Step& step, Backend backend, int threads) {
     const Node& node = *step.node;
-    const Request request{step.in, step.out, node.attrs.get(), threads};
+    const Request request{step.in, step.out, node.attrs.get(), threads, device_ ? device_->queue() : nullptr};
     std::string reasons;
     for (const Backend from : {backend, Backend::ref}) {
-        const KernelList* list = kernels_of(node.op->name, from);
+        const KernelList* list = kernels(node.op->name, from);
         if (!list) continue;
         for (const KernelImpl& kernel : *list) {
             if (const char* why_not = kernel.declines(request)) {
@@ -89,16 +95,19 @@ Status Plan::choose_kernel(Step& step, Backend backend, int threads) {
             return ok();
         }
     }
-    return fail(Code::E_UNSUPPORTED, "{}: no kernel serves these shapes and types ({})", node.op->name, reasons.empty() ? "there is none" : reasons);
+    return fail(Code::E_UNSUPPORTED, "{}: no kernel {}serves these shapes and types ({})", node.op->name, device_ ? "of the device " : "", reasons.empty() ? "there is none" : reasons);
 }
 
 void Plan::place(std::byte* arena, const std::function<void*(Kind, ValueId)>& buffer_of) {
-    arena_ = arena;
+    const auto before = std::move(bases_);
+    const bool moved = std::exchange(arena_, arena) != arena;
     bases_.assign(memory_.groups.size(), nullptr);
     for (size_t i = 0; i < memory_.groups.size(); ++i) {
         const Group& g = memory_.groups[i];
         bases_[i] = in_arena(g) ? static_cast<void*>(arena + g.arena_offset) : buffer_of(g.kind, g.of);
     }
+    if (!moved && bases_ == before) return;
+    forget_recordings();
     for (Step& step : steps_) {
         for (size_t i = 0; i < step.node->in.size(); ++i) step.in[i].data = step.node->in[i] == kNone ? nullptr : address(step.node->in[i]);
         for (size_t i = 0; i < step.node->out.size(); ++i) step.out[i].data = address(step.node->out[i]);
@@ -110,7 +119,12 @@ void* Plan::address(ValueId id) const {
     return p.group < 0 ? nullptr : static_cast<std::byte*>(bases_[static_cast<size_t>(p.group)]) + p.offset;
 }
 
+Call Plan::call_of(const Step& step, const Runtime& runtime) const {
+    return {step.in.data(), step.out.data(), step.node->attrs.get(), step.prepared.state.get(), arena_ + memory_.scratch[static_cast<size_t>(step.node_index)], &runtime, nullptr};
+}
+
 Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline) {
+    if (device_) return run_on_device(part, runtime, cancel, timeline);
     for (int i = 0; i <= ticket_count_; ++i) tickets_[static_cast<size_t>(i)].store(0, std::memory_order_relaxed);
     stopped_.store(0, std::memory_order_relaxed);
     std::vector<std::vector<Span>> spans(timeline ? static_cast<size_t>(workers.size()) : 0);
@@ -121,12 +135,12 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
 }
 
 void Plan::work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline) {
-    const size_t begin = part == Part::forward ? 0 : first_backward_, end = part == Part::forward ? first_backward_ : steps_.size();
+    const size_t begin = first_of(part), end = end_of(part);
     const auto start = Clock::now();
     for (size_t i = begin; i < end; ++i) {
         const Step& step = steps_[i];
         if (team.rank == 0 && ((cancel && cancel->on()) || (runtime.links && runtime.links->failed()))) stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
-        Call call{step.in.data(), step.out.data(), step.node->attrs.get(), step.prepared.state.get(), arena_ + memory_.scratch[static_cast<size_t>(step.node_index)], &runtime, nullptr};
+        Call call = call_of(step, runtime);
         const auto from = timeline ? Clock::now() : start;
         for (size_t phase = 0; phase < step.prepared.phases.size(); ++phase) {
             call.ticket = &tickets_[static_cast<size_t>(step.first_ticket) + phase];

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/cancel.h"
+#include "device/device.h"
 #include "exec/memory.h"
 #include "exec/workers.h"
 #include "ir/graph.h"
@@ -17,7 +18,7 @@
 
 namespace ds {
 
-enum class Backend { cpu, ref };
+enum class Backend { cpu, ref, device };
 
 struct Span {  // of the timeline: what a thread did when, in microseconds since the run began
     int thread = 0;
@@ -27,8 +28,11 @@ struct Span {  // of the timeline: what a thread did when, in microseconds since
 
 class Plan {
 public:
-    // Chooses kernels for as many threads as `workers` has, and plans memory.
-    static Result<std::unique_ptr<Plan>> compile(Graph graph, Backend backend, const Workers& workers);
+    // Chooses kernels for as many threads as `workers` has, and plans memory. device: the one that runs it, with Backend::device; it outlives the plan.
+    static Result<std::unique_ptr<Plan>> compile(Graph graph, Backend backend, const Workers& workers, Device* device = nullptr);
+    Plan() = default;
+    ~Plan();
+    Plan(const Plan&) = delete;
 
     const Graph& graph() const { return graph_; }
     const MemoryPlan& memory() const { return memory_; }
@@ -57,11 +61,27 @@ private:
     };
     Status choose_kernels(Backend backend, int threads);
     Status choose_kernel(Step& step, Backend backend, int threads);
+    const KernelList* kernels(std::string_view op, Backend backend) const;
+    size_t first_of(Part part) const { return part == Part::forward ? 0 : first_backward_; }
+    size_t end_of(Part part) const { return part == Part::forward ? first_backward_ : steps_.size(); }
+    Call call_of(const Step& step, const Runtime& runtime) const;
     Tensor tensor_of(ValueId id) const;
     void work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline);
 
+    // plan_device.cpp
+    Status run_on_device(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline);
+    Status queue_steps(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline);
+    void forget_recordings();
+    struct Recording {
+        void* graph = nullptr;
+        int64_t runs = 0;
+    };
+
     Graph graph_;
     MemoryPlan memory_;
+    Device* device_ = nullptr;
+    bool records_ = true;             // kernels only queue work, so a part can be recorded
+    Recording recordings_[2];         // of the parts
     std::vector<Step> steps_;
     size_t first_backward_ = 0;
     std::byte* arena_ = nullptr;
@@ -72,7 +92,7 @@ private:
     double flops_ = 0;
 };
 
-// The kernels of an op, best first; null when the backend has none.
+// The kernels of an op on the host, best first; null when the backend has none.
 const KernelList* kernels_of(std::string_view op, Backend backend);
 
 }  // namespace ds

@@ -1,7 +1,7 @@
 // Adagrad (Duchi, Hazan, Singer 2011; torch.optim.Adagrad):  g += weight_decay w;  s += g^2;  w -= lr / (1 + (t-1) lr_decay) g / (sqrt(s) +
 // eps). lr 0.01 and eps 1e-10 are torch's and DeepSpeedCPUAdagrad's defaults.
-#include "kernels/cpu/optim.h"
 #include "optim/factories.h"
+#include "optim/sweep.h"
 
 namespace ds {
 namespace {
@@ -22,8 +22,7 @@ public:
         const double lr = hyper.lr / (1 + static_cast<double>(hyper.step - 1) * config_.lr_decay);
         const float constants[] = {grad_factor(hyper, config_.maximize), grad_bound(hyper), static_cast<float>(lr),
                                    static_cast<float>(config_.eps), static_cast<float>(hyper.weight_decay)};
-        const auto [begin, end] = team.part(view.count, 1024);
-        cpu::sweep(cpu::adagrad_rule(), constants, view.weight, view.gradient, view.state, 1, begin, end, view.low, view.low_type);
+        sweep(SweepRule::adagrad, constants, view, view.state, 1, team);
     }
 
 private:

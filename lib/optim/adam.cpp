@@ -2,8 +2,8 @@
 //   m = b1 m + (1-b1) g,  v = b2 v + (1-b2) g^2,  w -= lr (m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + weight_decay w)
 // Without decoupling the decay goes into the gradient: g += weight_decay w. As in DeepSpeed, "Adam" is decoupled unless adam_w_mode is
 // false.
-#include "kernels/cpu/optim.h"
 #include "optim/factories.h"
+#include "optim/sweep.h"
 
 namespace ds {
 
@@ -28,8 +28,7 @@ void adam_update(const AdamConfig& config, const ParamView& view, const Hyper& h
                                static_cast<float>(hyper.lr / correction1),
                                static_cast<float>(config.decoupled ? 1 - hyper.lr * decay : 1),
                                static_cast<float>(config.decoupled ? 0 : decay)};
-    const auto [begin, end] = team.part(view.count, 1024);
-    cpu::sweep(cpu::adam_rule(), constants, view.weight, view.gradient, view.state, 2, begin, end, view.low, view.low_type);
+    sweep(SweepRule::adam, constants, view, view.state, 2, team);
 }
 
 namespace {

@@ -1,7 +1,7 @@
 // Lion (Chen et al. 2023, arXiv 2302.06675):  c = b1 m + (1-b1) g;  w = w (1 - lr weight_decay) - lr sign(c);  m = b2 m + (1-b2) g.
 // sign(0) = 0: a weight that never saw a gradient stays (DeepSpeed's kernels move it by lr one way or the other).
-#include "kernels/cpu/optim.h"
 #include "optim/factories.h"
+#include "optim/sweep.h"
 
 namespace ds {
 namespace {
@@ -21,8 +21,7 @@ public:
                                    static_cast<float>(beta1),    static_cast<float>(1 - beta1),
                                    static_cast<float>(beta2),    static_cast<float>(1 - beta2),
                                    static_cast<float>(hyper.lr), static_cast<float>(1 - hyper.lr * hyper.weight_decay)};
-        const auto [begin, end] = team.part(view.count, 1024);
-        cpu::sweep(cpu::lion_rule(), constants, view.weight, view.gradient, view.state, 1, begin, end, view.low, view.low_type);
+        sweep(SweepRule::lion, constants, view, view.state, 1, team);
     }
 
 private:

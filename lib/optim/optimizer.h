@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +24,8 @@ struct ParamTraits {
     Shape shape;
     bool use_muon = false;  // Muon: this is a hidden matrix; others get its inner Adam
 };
+
+struct BackendSweep;  // device/backend.h
 
 enum class Moment { none, first, second };
 
@@ -54,6 +57,7 @@ struct ParamView {
     int64_t count = 0;              // elements: of the whole parameter, or of any part for elementwise rules
     void* low = nullptr;            // null, or where the new weights are written once more as low_type (bf16 or f16)
     DType low_type = DType::bf16;
+    const std::function<void(const BackendSweep&)>* device = nullptr;  // set: all memory here is a device's, and elementwise rules are swept there
 };
 
 class Optimizer {

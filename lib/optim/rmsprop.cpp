@@ -1,7 +1,7 @@
 // RMSprop (Hinton's lecture 6e; torch.optim.RMSprop):  g += weight_decay w;  v = alpha v + (1-alpha) g^2;  centred: v -= (mean of g)^2
 // where it divides; b = momentum b + g / (sqrt(v) + eps);  w -= lr b.
-#include "kernels/cpu/optim.h"
 #include "optim/factories.h"
+#include "optim/sweep.h"
 
 namespace ds {
 namespace {
@@ -28,8 +28,7 @@ public:
                                    static_cast<float>(hyper.weight_decay), static_cast<float>(hyper.momentum.value_or(config_.momentum))};
         const int given = config_.momentum > 0 ? 1 : 0;
         float* state[3] = {view.state[0], given ? view.state[1] : nullptr, config_.centred ? view.state[1 + given] : nullptr};
-        const auto [begin, end] = team.part(view.count, 1024);
-        cpu::sweep(cpu::rmsprop_rule(), constants, view.weight, view.gradient, state, 3, begin, end, view.low, view.low_type);
+        sweep(SweepRule::rmsprop, constants, view, state, 3, team);
     }
 
 private:

@@ -1,7 +1,7 @@
 // SGD with momentum (torch.optim.SGD):  g += weight_decay w;  b = momentum b + (1 - dampening) g (the first b is g);  w -= lr b,
 // or lr (g + momentum b) with nesterov (Sutskever et al. 2013).
-#include "kernels/cpu/optim.h"
 #include "optim/factories.h"
+#include "optim/sweep.h"
 
 namespace ds {
 namespace {
@@ -24,9 +24,7 @@ public:
         const float constants[] = {grad_factor(hyper, config_.maximize), grad_bound(hyper), static_cast<float>(hyper.lr),
                                    static_cast<float>(hyper.momentum.value_or(config_.momentum)), static_cast<float>(rest),
                                    static_cast<float>(hyper.weight_decay), config_.nesterov ? 1.0f : 0.0f};
-        const auto [begin, end] = team.part(view.count, 1024);
-        cpu::sweep(cpu::sgd_rule(), constants, view.weight, view.gradient, view.state, config_.momentum == 0 ? 0 : 1, begin, end, view.low,
-                   view.low_type);
+        sweep(SweepRule::sgd, constants, view, view.state, config_.momentum == 0 ? 0 : 1, team);
     }
 
 private:

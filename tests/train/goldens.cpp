@@ -1,5 +1,6 @@
 // Every golden model through the public ABI: loss, outputs and gradients of one micro-batch, losses of three AdamW steps and the parameters after
 // them, against transformers computed in f64. Usage: train_goldens f32|bf16|fp16 [LAYOUT ...], a layout being like data=2,zero=1,accumulate=4
+// DSRT_GOLDENS_DEVICE names the device; without it, the CPU.
 //
 // f32: relative errors in norm, outputs and losses 1e-5, gradients 5e-5, parameters 1e-3. Gradients whose exact value is zero (largest element under
 // 1e-7) are held to 1e-6 absolutely, and their parameters to 3 learning rates. bf16 and fp16: the root mean square of the errors over the models
@@ -8,6 +9,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -113,6 +115,7 @@ struct Case {
     std::string config(const std::vector<std::string>& outputs, int64_t rows) const {
         Json c = {{"model", folder}, {"gradient_clipping", 0}, {"optimizer", meta["optimizer"]}, {"outputs", outputs}, {"threads", layout.sizes.empty() ? 2 : 1}};
         layout.write(c, rows);
+        c["device"] = std::getenv("DSRT_GOLDENS_DEVICE") ? std::getenv("DSRT_GOLDENS_DEVICE") : "cpu";
         if (precision == "bf16") c["bf16"] = {{"enabled", true}};
         if (precision == "fp16") c["fp16"] = {{"enabled", true}, {"initial_scale_power", 10}};
         return c.dump();

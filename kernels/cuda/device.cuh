@@ -1,0 +1,194 @@
+// What kernel code is written with: memory that knows its bounds, element types, sums over warps and blocks, random numbers, launches.
+//
+// The same sources compile with nvcc for GPUs, where all of this is plain pointers, and for the host (tests/cuda/emulate), where every access is
+// checked. So kernels touch memory through Span, Any and Shared only, and threads exchange values through shuffle and barrier only.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/kernel.h"
+
+#ifdef DS_CUDA_EMULATED
+#include "tests/cuda/emulate/emulate.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#endif
+
+#include "kernels/cuda/queue.h"
+
+namespace ds::cuda {
+
+inline constexpr int kWarp = 32;
+
+#ifndef DS_CUDA_EMULATED
+#define DS_DEVICE __device__ __forceinline__
+
+// n elements of global memory.
+template <class T>
+struct Span {
+    T* data;
+    int64_t n;
+    DS_DEVICE T get(int64_t i) const { return data[i]; }
+    DS_DEVICE void put(int64_t i, T x) const { data[i] = x; }
+    DS_DEVICE Span from(int64_t i) const { return {data + i, n - i}; }
+};
+
+// n elements of a block's shared memory.
+template <class T>
+struct Shared {
+    T* data;
+    DS_DEVICE T get(int i) const { return data[i]; }
+    DS_DEVICE void put(int i, T x) const { data[i] = x; }
+    DS_DEVICE Shared from(int i) const { return {data + i}; }
+};
+extern __shared__ __align__(16) unsigned char ds_dynamic_shared[];
+// The launch's dynamic shared memory from byte `offset` on, as n elements.
+template <class T>
+DS_DEVICE Shared<T> dynamic_shared(int64_t offset, int) { return {reinterpret_cast<T*>(ds_dynamic_shared + offset)}; }
+// A fixed array of shared memory: DS_SHARED(float, sums, 32)
+#define DS_SHARED(type, name, count)    \
+    __shared__ type name##_memory[count]; \
+    const ::ds::cuda::Shared<type> name { name##_memory }
+
+DS_DEVICE void barrier() { __syncthreads(); }
+template <class T> DS_DEVICE T shuffle_xor(T x, int distance) { return __shfl_xor_sync(0xffffffffu, x, distance); }
+
+DS_DEVICE float to_f32(__nv_bfloat16 x) { return __bfloat162float(x); }
+DS_DEVICE float to_f32(__half x) { return __half2float(x); }
+DS_DEVICE float to_f32(float x) { return x; }
+using bf16 = __nv_bfloat16;
+using f16 = __half;
+template <class T> DS_DEVICE T from_f32(float x);
+template <> DS_DEVICE float from_f32<float>(float x) { return x; }
+template <> DS_DEVICE bf16 from_f32<bf16>(float x) { return __float2bfloat16_rn(x); }
+template <> DS_DEVICE f16 from_f32<f16>(float x) { return __float2half_rn(x); }
+
+// The block's whole grid runs kernel(args...) after what was queued before.
+template <class... P, class... A>
+void launch(Queue& queue, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A&&... args) {
+    if (queue.failed()) return;
+    kernel<<<grid, block, shared, queue.stream>>>(P(args)...);
+    queue.note(cudaGetLastError(), "launching a kernel");
+}
+#endif
+
+template <class T>
+DS_DEVICE T sum_of_warp(T x) {
+    for (int d = kWarp / 2; d > 0; d /= 2) x += shuffle_xor(x, d);
+    return x;
+}
+DS_DEVICE float max_of_warp(float x) {
+    for (int d = kWarp / 2; d > 0; d /= 2) x = fmaxf(x, shuffle_xor(x, d));
+    return x;
+}
+
+// The sum over the block's threads, in all of them; `memory` has room for one number a warp and is free before and after. Always the same order.
+template <class T>
+DS_DEVICE T sum_of_block(T x, Shared<T> memory) {
+    const int warps = blockDim.x / kWarp, warp = threadIdx.x / kWarp;
+    x = sum_of_warp(x);
+    if (threadIdx.x % kWarp == 0) memory.put(warp, x);
+    barrier();
+    T total = 0;
+    for (int i = 0; i < warps; ++i) total += memory.get(i);
+    barrier();
+    return total;
+}
+DS_DEVICE float max_of_block(float x, Shared<float> memory) {
+    const int warps = blockDim.x / kWarp, warp = threadIdx.x / kWarp;
+    x = max_of_warp(x);
+    if (threadIdx.x % kWarp == 0) memory.put(warp, x);
+    barrier();
+    float most = memory.get(0);
+    for (int i = 1; i < warps; ++i) most = fmaxf(most, memory.get(i));
+    barrier();
+    return most;
+}
+
+// Global memory of a type that is known at run time only; every thread of a warp takes the same way through the switch.
+struct Any {
+    void* data;
+    int64_t n;
+    DType type;
+
+    template <class T> DS_DEVICE Span<T> as() const { return {static_cast<T*>(data), n}; }
+    DS_DEVICE float get(int64_t i) const {
+        switch (type) {
+        case DType::f32: return as<float>().get(i);
+        case DType::bf16: return to_f32(as<bf16>().get(i));
+        case DType::f16: return to_f32(as<f16>().get(i));
+        case DType::i32: return static_cast<float>(as<int32_t>().get(i));
+        case DType::u8:
+        case DType::boolean: return static_cast<float>(as<uint8_t>().get(i));
+        default: return 0;
+        }
+    }
+    DS_DEVICE void put(int64_t i, float x) const {
+        switch (type) {
+        case DType::f32: return as<float>().put(i, x);
+        case DType::bf16: return as<bf16>().put(i, from_f32<bf16>(x));
+        case DType::f16: return as<f16>().put(i, from_f32<f16>(x));
+        case DType::i32: return as<int32_t>().put(i, static_cast<int32_t>(x));
+        case DType::u8: return as<uint8_t>().put(i, static_cast<uint8_t>(x));
+        case DType::boolean: return as<uint8_t>().put(i, static_cast<uint8_t>(x != 0));
+        default: return;
+        }
+    }
+};
+
+// Rows that may lie apart; absent where data is null.
+struct Rows {
+    Any memory;
+    int64_t rows, columns, stride;
+    DS_DEVICE bool present() const { return memory.data != nullptr; }
+    DS_DEVICE float get(int64_t row, int64_t column) const { return memory.get(row * stride + column); }
+    DS_DEVICE void put(int64_t row, int64_t column, float x) const { memory.put(row * stride + column, x); }
+};
+
+inline int64_t extent(const Tensor& t) { return t.count() == 0 ? 0 : (t.rows() - 1) * t.row_stride + t.columns(); }
+inline Any any(const Tensor& t) { return {t.data, extent(t), t.dtype}; }
+inline Rows rows_of(const Tensor& t) { return t.present ? Rows{any(t), t.rows(), t.columns(), t.row_stride} : Rows{{nullptr, 0, DType::f32}, 0, 0, 0}; }
+template <class T> Span<T> span(const Tensor& t) { return {t.present ? static_cast<T*>(t.data) : nullptr, t.present ? extent(t) : 0}; }
+template <class T> Span<T> scratch(const Call& c, int64_t offset_bytes, int64_t n) { return {reinterpret_cast<T*>(c.scratch + offset_bytes), n}; }
+
+// What a kernel accepts whose operands are all of these.
+inline bool is_number(DType t) { return t == DType::f32 || t == DType::bf16 || t == DType::f16; }
+inline const char* accepts_floats(const Request& r) {
+    for (const auto& list : {r.in, r.out})
+        for (const Tensor& t : list)
+            if (t.present && !is_number(t.dtype) && t.dtype != DType::i32 && t.dtype != DType::u8 && t.dtype != DType::boolean) return "an operand is neither f32, bf16 nor f16";
+    return nullptr;
+}
+
+inline Queue& queue_of(const Call& c) { return *static_cast<Queue*>(c.runtime->queue); }
+inline unsigned blocks_for(int64_t items, int64_t a_block, int64_t most = 1 << 20) { return static_cast<unsigned>(std::clamp<int64_t>((items + a_block - 1) / a_block, 1, most)); }
+
+// Phases queue work from one thread.
+template <void (*run)(const Call&, Queue&)>
+void queued(const Call& call, Team team) {
+    if (team.rank == 0) run(call, queue_of(call));
+}
+template <void (*run)(const Call&, Queue&)>
+constexpr KernelImpl plain(const char* name = "cuda") { return {name, accepts_floats, simple<queued<run>>}; }
+
+// Philox-4x32-10 as in kernels/ref/random.cpp: the same numbers on every device.
+DS_DEVICE float uniform_draw(const Draws& draws, uint64_t salt, uint64_t index) {
+    const uint64_t block = index / 4;
+    uint32_t counter[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), static_cast<uint32_t>(draws.step), static_cast<uint32_t>(salt)};
+    uint32_t key0 = static_cast<uint32_t>(draws.seed), key1 = static_cast<uint32_t>(draws.seed >> 32) ^ static_cast<uint32_t>(draws.step >> 32);
+    for (int round = 0; round < 10; ++round) {
+        const uint64_t p0 = uint64_t{0xD2511F53} * counter[0], p1 = uint64_t{0xCD9E8D57} * counter[2];
+        const uint32_t c0 = static_cast<uint32_t>(p1 >> 32) ^ counter[1] ^ key0, c2 = static_cast<uint32_t>(p0 >> 32) ^ counter[3] ^ key1;
+        counter[0] = c0, counter[1] = static_cast<uint32_t>(p1), counter[2] = c2, counter[3] = static_cast<uint32_t>(p0);
+        key0 += 0x9E3779B9u;
+        key1 += 0xBB67AE85u;
+    }
+    const int word = static_cast<int>(index % 4);
+    const uint32_t bits = word == 0 ? counter[0] : word == 1 ? counter[1] : word == 2 ? counter[2] : counter[3];
+    return static_cast<float>(bits >> 8) * 0x1p-24f;
+}
+
+}  // namespace ds::cuda

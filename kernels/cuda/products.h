@@ -1,0 +1,42 @@
+// Matrix products by cuBLASLt, which is loaded when the first device is opened: it is large, and hosts without a GPU have none.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "kernels/cuda/queue.h"
+#include "kernels/kernel.h"
+
+namespace ds::cuda {
+
+struct Operand {          // row-major
+    DType type = DType::f32;
+    int64_t rows = 0, columns = 0, stride = 0;
+    int64_t batch_stride = 0;  // elements
+};
+
+// d = op(a) op(b) + beta c (+ bias over d's columns, of d's type). a and b have one type; f32 ones give f32, others f32 or their own; c has d's.
+struct ProductShape {
+    Operand a, b, c, d;
+    bool transpose_a = false, transpose_b = false, bias = false;
+    int64_t batch = 1;
+};
+
+class Products {
+public:
+    static Result<std::unique_ptr<Products>> open();
+    virtual ~Products() = default;
+    virtual size_t version() const = 0;
+    virtual Status make_workspace() = 0;
+
+    // One shape's descriptors and the algorithm that was chosen for it.
+    class Product {
+    public:
+        virtual ~Product() = default;
+        // Queues it. Which algorithm serves may depend on the addresses' alignment; it is chosen again when that changes.
+        virtual Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias) = 0;
+    };
+    virtual Result<std::shared_ptr<Product>> prepare(const ProductShape& shape) = 0;
+};
+
+}  // namespace ds::cuda

@@ -1,0 +1,26 @@
+// What tests ask of the double, by dlsym on the emulated libdsrt_cuda.so.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+extern "C" {
+// The call-th call of the API from now on fails, and only that (0: none fails). Kernels and copies count when they are queued.
+void emu_fail_at(int64_t call);
+int64_t emu_calls();              // so far, since the last emu_fail_at
+const char* emu_failed_call();    // the name of the call that was made to fail; "" if none was reached
+size_t emu_live_allocations();    // device and pinned memory, streams, events, graphs, handles of cuBLASLt
+int64_t emu_launches();           // kernels and products that ran
+const char* emu_first_fault();    // what a check found; "" if nothing yet
+void emu_forget_faults();
+}
+
+namespace emu {
+void told(const std::string& fault);  // prints it, and keeps the first
+bool fails(const char* call);         // counts a call; whether it is to fail
+void count_live(int change);
+void count_launch();
+std::string run_grid(struct ::dim3 blocks, struct ::dim3 threads, size_t shared, const std::function<void()>& body);
+}  // namespace emu
