@@ -4,63 +4,15 @@
 #include <cstring>
 #include <deque>
 #include <map>
-#include <thread>
 #include <tuple>
 
 #include "comm/communicator.h"
+#include "comm/meeting.h"
+#include "comm/message.h"
+#include "comm/sum.h"
 
 namespace ds {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-// Where all threads of all ranks meet. Threads may be more than processors: after a moment of spinning they give theirs away.
-class Meeting {
-public:
-    Meeting(int threads, std::chrono::milliseconds deadline) : threads_(threads), deadline_(deadline) {}
-
-    Status meet() {
-        if (aborted_.load(std::memory_order_acquire)) return why();
-        const uint32_t generation = generation_.load(std::memory_order_acquire);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
-            arrived_.store(0, std::memory_order_relaxed);
-            generation_.fetch_add(1, std::memory_order_release);
-            return ok();
-        }
-        const auto begin = Clock::now();
-        for (int64_t turn = 0; generation_.load(std::memory_order_acquire) == generation; ++turn) {
-            if (aborted_.load(std::memory_order_acquire)) return why();
-            if (turn < kSpins) __builtin_ia32_pause();
-            else if (turn < kYields) std::this_thread::yield();
-            else if (Clock::now() - begin > deadline_) {
-                abort(fail(Code::E_TIMEOUT, "{} of {} threads came to a collective within {} s; the others are late or gone", arrived_.load(), threads_,
-                           std::chrono::duration<double>(deadline_).count()));
-            } else std::this_thread::sleep_for(std::chrono::microseconds(50));
-        }
-        return ok();
-    }
-
-    void abort(const Status& reason) {
-        std::lock_guard lock(mutex_);
-        if (!aborted_.load()) reason_ = reason;
-        aborted_.store(true, std::memory_order_release);
-    }
-    bool aborted() const { return aborted_.load(std::memory_order_acquire); }
-    Status why() const {
-        std::lock_guard lock(mutex_);
-        return reason_;
-    }
-
-private:
-    static constexpr int64_t kSpins = 2000, kYields = 3000;
-    const int threads_;
-    const std::chrono::milliseconds deadline_;
-    alignas(64) std::atomic<int> arrived_{0};
-    alignas(64) std::atomic<uint32_t> generation_{0};
-    std::atomic<bool> aborted_{false};
-    mutable std::mutex mutex_;
-    Status reason_;
-};
 
 struct Mail {
     std::mutex mutex;
@@ -68,61 +20,43 @@ struct Mail {
     std::map<std::tuple<int, int, int64_t>, std::deque<std::vector<std::byte>>> letters;  // (from, to, tag)
 };
 
+// What a rank says when it comes to a collective.
+struct Post {
+    CommOp op = CommOp::all_to_all;
+    DType dtype = DType::u8;
+    std::vector<Block> blocks;
+};
+
 struct Group {
-    Group(int ranks, int threads, std::chrono::milliseconds wait) : size(ranks), threads_a_rank(threads), deadline(wait), meeting(ranks * threads, wait), posts(static_cast<size_t>(ranks)) {}
+    Group(int ranks, int threads, std::chrono::milliseconds wait) : size(ranks), threads_a_rank(threads), deadline(wait), meeting(ranks * threads, wait, [this] { return late(); }), posts(static_cast<size_t>(ranks)), came(static_cast<size_t>(ranks)) {}
+
+    // The ranks that have been to fewer collectives than others.
+    std::string late() const {
+        uint64_t most = 0;
+        for (const auto& count : came) most = std::max(most, count.load());
+        std::string names;
+        for (size_t r = 0; r < came.size(); ++r)
+            if (came[r].load() < most) names += fmt::format("{}{}", names.empty() ? "rank " : ", ", r);
+        return names.empty() ? "a thread of the group" : names + " of the group";
+    }
+
 
     const int size, threads_a_rank;
     const std::chrono::milliseconds deadline;
     Meeting meeting;
-    std::vector<std::vector<Block>> posts;  // of each rank
+    std::vector<Post> posts;  // of each rank
+    std::vector<std::atomic<uint64_t>> came;  // of each rank: collectives it has come to
     Mail mail;
 };
-
-// acc += x, in f32, element by element.
-void add_into(float* acc, const void* x, DType dtype, int64_t n) {
-    if (dtype == DType::f32) {
-        const auto* from = static_cast<const float*>(x);
-        for (int64_t i = 0; i < n; ++i) acc[i] += from[i];
-        return;
-    }
-    float wide[512];
-    for (int64_t at = 0; at < n; at += 512) {
-        const int64_t count = std::min<int64_t>(512, n - at);
-        convert(static_cast<const std::byte*>(x) + at * size_of(dtype), dtype, wide, DType::f32, count);
-        for (int64_t i = 0; i < count; ++i) acc[at + i] += wide[i];
-    }
-}
-
-constexpr int64_t kTile = 4096;  // elements summed at a time: stays in the first cache
-
-// Elements [begin, end) of the sum of `parts`, given to each of `outs`.
-void sum(std::span<const std::byte* const> parts, std::span<std::byte* const> outs, DType dtype, int64_t begin, int64_t end) {
-    const int64_t size = size_of(dtype);
-    if (dtype == DType::f64) {
-        for (int64_t i = begin; i < end; ++i) {
-            double total = 0;
-            for (const std::byte* part : parts) total += reinterpret_cast<const double*>(part)[i];
-            for (std::byte* out : outs) reinterpret_cast<double*>(out)[i] = total;
-        }
-        return;
-    }
-    float acc[kTile];
-    for (int64_t at = begin; at < end; at += kTile) {
-        const int64_t n = std::min(kTile, end - at);
-        convert(parts[0] + at * size, dtype, acc, DType::f32, n);
-        for (size_t p = 1; p < parts.size(); ++p) add_into(acc, parts[p] + at * size, dtype, n);
-        for (std::byte* out : outs) convert(acc, DType::f32, out + at * size, dtype, n);
-    }
-}
 
 class Local : public Communicator {
 public:
     Local(std::shared_ptr<Group> group, int rank) : Communicator(rank, group->size), group_(std::move(group)) {}
 
     Status all_to_all(std::span<const Block> send, std::span<const Block> receive, Team team) override {
-        DS_CHECK(post(send, team));
+        DS_CHECK(post(CommOp::all_to_all, DType::u8, send, team));
         for (int from = 0; from < size(); ++from) {
-            const Block &source = group_->posts[static_cast<size_t>(from)][static_cast<size_t>(rank())], &to = receive[static_cast<size_t>(from)];
+            const Block &source = posted(from, static_cast<size_t>(rank())), &to = receive[static_cast<size_t>(from)];
             if (source.bytes != to.bytes) return mismatch(from, source.bytes, to.bytes);
             const Team::Range part = team.part(to.bytes, 64);
             if (source.data != to.data && part.end > part.begin)
@@ -132,33 +66,33 @@ public:
     }
 
     Status reduce_scatter(std::span<const Block> send, Block out, DType dtype, Team team) override {
-        DS_CHECK(post(send, team));
+        DS_CHECK(post(CommOp::reduce_scatter, dtype, send, team));
         std::vector<const std::byte*> parts;
         for (int from = 0; from < size(); ++from) {
-            const Block& source = group_->posts[static_cast<size_t>(from)][static_cast<size_t>(rank())];
+            const Block& source = posted(from, static_cast<size_t>(rank()));
             if (source.bytes != out.bytes) return mismatch(from, source.bytes, out.bytes);
             parts.push_back(static_cast<const std::byte*>(source.data));
         }
         std::byte* const to[] = {static_cast<std::byte*>(out.data)};
         const Team::Range part = team.part(out.bytes / size_of(dtype), 16);
-        sum(parts, to, dtype, part.begin, part.end);
+        sum_parts(parts, to, dtype, part.begin, part.end);
         return group_->meeting.meet();
     }
 
     Status all_reduce(Block data, DType dtype, Team team) override {
         const Block mine[] = {data};
-        DS_CHECK(post(mine, team));
+        DS_CHECK(post(CommOp::all_reduce, dtype, mine, team));
         std::vector<const std::byte*> parts;
         std::vector<std::byte*> outs;
         for (int from = 0; from < size(); ++from) {
-            const Block& source = group_->posts[static_cast<size_t>(from)][0];
+            const Block& source = posted(from, 0);
             if (source.bytes != data.bytes) return mismatch(from, source.bytes, data.bytes);
             parts.push_back(static_cast<const std::byte*>(source.data));
             outs.push_back(static_cast<std::byte*>(source.data));
         }
         // Each thread of the whole group sums its own elements for everybody.
         const Team::Range part = Team{rank() * team.size + team.rank, size() * team.size}.part(data.bytes / size_of(dtype), 16);
-        sum(parts, outs, dtype, part.begin, part.end);
+        sum_parts(parts, outs, dtype, part.begin, part.end);
         return group_->meeting.meet();
     }
 
@@ -195,9 +129,21 @@ public:
     }
 
 private:
-    Status post(std::span<const Block> send, Team team) {
-        if (team.rank == 0) group_->posts[static_cast<size_t>(rank())].assign(send.begin(), send.end());
-        return group_->meeting.meet();
+    const Block& posted(int from, size_t block) const { return group_->posts[static_cast<size_t>(from)].blocks[block]; }
+
+    Status post(CommOp op, DType dtype, std::span<const Block> send, Team team) {
+        if (team.rank == 0) group_->posts[static_cast<size_t>(rank())] = {op, dtype, {send.begin(), send.end()}};
+        if (team.rank == 0) group_->came[static_cast<size_t>(rank())].fetch_add(1);
+        DS_CHECK(group_->meeting.meet());
+        for (int from = 0; from < size(); ++from) {
+            const Post& other = group_->posts[static_cast<size_t>(from)];
+            if (other.op == op && other.dtype == dtype) continue;
+            Status status = fail(Code::E_COMM, "rank {} of the group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan", from, name_of(other.op),
+                                 name_of(other.dtype), rank(), name_of(op), name_of(dtype));
+            abort(status);
+            return status;
+        }
+        return ok();
     }
     Status mismatch(int from, int64_t sent, int64_t expected) {
         Status status = fail(Code::E_COMM, "rank {} of the group sent {} bytes where rank {} expected {}: the ranks do not run the same plan", from, sent, rank(), expected);

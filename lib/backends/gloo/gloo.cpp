@@ -1,0 +1,214 @@
+// libdsrt_gloo.so: processes over TCP, on one host or many. The rendezvous brings them together and watches over them; Gloo carries the data.
+//
+// Gloo's own checks end the process when a message is longer than the memory given for it. So a receive is posted only once the header before it has been
+// checked (comm/remote.cpp), and strangers have no way in after all connections stand. Its data ports are plain TCP without authentication: across hosts they belong
+// on a private network.
+#include <gloo/rendezvous/context.h>
+#include <gloo/rendezvous/store.h>
+#include <gloo/transport/tcp/device.h>
+#include <gloo/transport/unbound_buffer.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "backends/gloo/rendezvous.h"
+#include "comm/transport.h"
+
+namespace ds {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using rendezvous::Rendezvous;
+
+constexpr std::chrono::milliseconds kReasonComes{500};  // a broken connection is told twice: by Gloo at once, with the reason by the rendezvous a moment later
+
+void put(const std::string& text, char* error, size_t bytes) {
+    if (bytes) std::snprintf(error, bytes, "%s", text.c_str());
+}
+
+struct Message;
+
+// One process's end of the job.
+struct Job {
+    std::unique_ptr<Rendezvous> meeting;
+    std::shared_ptr<gloo::rendezvous::Context> context;
+    std::mutex mutex;
+    std::condition_variable changed;
+    Status failure;
+    std::set<Message*> waiting;
+    void (*failed)(void*, int32_t, const char*) = nullptr;
+    void* user = nullptr;
+
+    void end(const Status& why);
+};
+
+struct Message {
+    Job& job;
+    std::unique_ptr<gloo::transport::UnboundBuffer> buffer;
+    int peer;
+    bool sends;
+
+    Message(Job& j, void* data, size_t bytes, int p, bool s) : job(j), buffer(j.context->createUnboundBuffer(data, bytes)), peer(p), sends(s) {
+        std::lock_guard lock(job.mutex);
+        job.waiting.insert(this);
+    }
+    ~Message() {
+        std::lock_guard lock(job.mutex);
+        job.waiting.erase(this);
+    }
+};
+
+void Job::end(const Status& why) {
+    std::lock_guard lock(mutex);
+    if (!failure.ok()) return;
+    failure = why;
+    for (Message* m : waiting) m->sends ? m->buffer->abortWaitSend() : m->buffer->abortWaitRecv();
+    changed.notify_all();
+}
+
+// Addresses of Gloo's connections go through the rendezvous.
+class Store : public gloo::rendezvous::Store {
+public:
+    Store(Rendezvous& meeting, Clock::time_point until) : meeting_(meeting), until_(until) {}
+    void set(const std::string& key, const std::vector<char>& data) override { meeting_.set(key, {data.begin(), data.end()}); }
+    std::vector<char> get(const std::string& key) override {
+        const auto value = meeting_.get(key, until_);
+        if (!value.ok()) throw std::runtime_error(value.status().message());
+        return {value->begin(), value->end()};
+    }
+    void wait(const std::vector<std::string>& keys) override {
+        for (const std::string& key : keys) get(key);
+    }
+    void wait(const std::vector<std::string>& keys, const std::chrono::milliseconds&) override { wait(keys); }
+
+private:
+    Rendezvous& meeting_;
+    const Clock::time_point until_;
+};
+
+gloo::transport::tcp::attr place_of(const nlohmann::json& o, const Rendezvous& meeting) {
+    gloo::transport::tcp::attr attr;
+    const std::string interface = o.value("interface", "");
+    if (o.value("one_host", true)) attr.hostname = "127.0.0.1";
+    else if (interface.empty()) attr.hostname = meeting.own_address();
+    else if (interface.find_first_of(".:") != interface.npos) attr.hostname = interface;
+    else attr.iface = interface;
+    return attr;
+}
+
+Result<std::unique_ptr<Job>> join_job(const nlohmann::json& o, void (*failed)(void*, int32_t, const char*), void* user) {
+    using std::chrono::milliseconds;
+    rendezvous::Options options{o.at("rank"), o.at("size"), o.value("address", "127.0.0.1"), o.at("port"), o.value("one_host", true), o.value("secret", ""), o.value("job", ""), o.value("epoch", int64_t{0})};
+    options.join_deadline = milliseconds(o.value("join_ms", int64_t{60000}));
+    options.heartbeat = milliseconds(o.value("heartbeat_ms", int64_t{5000}));
+    options.silence = milliseconds(o.value("silence_ms", 3 * options.heartbeat.count()));
+    auto job = std::make_unique<Job>();
+    job->failed = failed;
+    job->user = user;
+    const auto until = Clock::now() + options.join_deadline;
+    auto meeting = Rendezvous::join(options, [raw = job.get()](const Status& why) {
+        raw->end(why);
+        raw->failed(raw->user, static_cast<int32_t>(why.code()), why.message().c_str());
+    });
+    if (!meeting.ok()) return std::move(meeting).status();
+    job->meeting = std::move(*meeting);
+    try {
+        auto device = gloo::transport::tcp::CreateDevice(place_of(o, *job->meeting));
+        job->context = std::make_shared<gloo::rendezvous::Context>(options.rank, options.size);
+        job->context->setTimeout(options.join_deadline);
+        Store store(*job->meeting, until);
+        job->context->connectFullMesh(store, device);
+    } catch (const std::exception& e) {
+        const Status status = fail(Code::E_COMM, "rank {} could not connect to the others: {}", options.rank, e.what());
+        job->meeting->fail(status);
+        return status;
+    }
+    return job;
+}
+
+int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void* user, void** transport, int32_t* rank, int32_t* size, char* error, size_t error_bytes) {
+    try {
+        const auto options = nlohmann::json::parse(text);
+        auto job = join_job(options, failed, user);
+        if (!job.ok()) return put(job.status().message(), error, error_bytes), static_cast<int32_t>(job.status().code());
+        *rank = (*job)->context->rank;
+        *size = (*job)->context->size;
+        *transport = std::move(*job).release();
+        return 0;
+    } catch (const std::exception& e) {
+        return put(e.what(), error, error_bytes), static_cast<int32_t>(Code::E_INTERNAL);
+    }
+}
+
+void leave(void* transport) {
+    auto* job = static_cast<Job*>(transport);
+    job->meeting.reset();  // first: that the connections go is then no failure
+    delete job;
+}
+
+int32_t start(void* transport, int32_t peer, uint32_t lane, void* data, size_t bytes, bool sends, void** pending, char* error, size_t error_bytes) {
+    auto& job = *static_cast<Job*>(transport);
+    try {
+        {
+            std::lock_guard lock(job.mutex);
+            if (!job.failure.ok()) return put(job.failure.message(), error, error_bytes), static_cast<int32_t>(job.failure.code());
+        }
+        auto message = std::make_unique<Message>(job, data, bytes, peer, sends);
+        sends ? message->buffer->send(peer, lane) : message->buffer->recv(peer, lane);
+        *pending = message.release();
+        return 0;
+    } catch (const std::exception& e) {
+        std::unique_lock lock(job.mutex);
+        job.changed.wait_for(lock, kReasonComes, [&] { return !job.failure.ok(); });
+        if (!job.failure.ok()) return put(job.failure.message(), error, error_bytes), static_cast<int32_t>(job.failure.code());
+        return put(fmt::format("the connection to rank {} is broken: {}", peer, e.what()), error, error_bytes), static_cast<int32_t>(Code::E_COMM);
+    }
+}
+
+int32_t send(void* transport, int32_t to, uint32_t lane, const void* data, size_t bytes, void** pending, char* error, size_t error_bytes) {
+    return start(transport, to, lane, const_cast<void*>(data), bytes, true, pending, error, error_bytes);
+}
+int32_t receive(void* transport, int32_t from, uint32_t lane, void* data, size_t bytes, void** pending, char* error, size_t error_bytes) {
+    return start(transport, from, lane, data, bytes, false, pending, error, error_bytes);
+}
+
+int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_bytes) {
+    auto& message = *static_cast<Message*>(pending);
+    Job& job = message.job;
+    std::string broken;
+    const auto until = Clock::now() + std::chrono::milliseconds(milliseconds);
+    try {
+        const std::chrono::milliseconds left(std::clamp<int64_t>(milliseconds, 1, int64_t{1} << 40));
+        if (message.sends ? message.buffer->waitSend(left) : message.buffer->waitRecv(left)) return 0;
+    } catch (const std::exception& e) {
+        broken = e.what();
+    }
+    std::unique_lock lock(job.mutex);
+    if (job.failure.ok() && Clock::now() + std::chrono::milliseconds(1) >= until)
+        return put(fmt::format("rank {} did not answer in time", message.peer), error, error_bytes), static_cast<int32_t>(Code::E_TIMEOUT);
+    job.changed.wait_for(lock, kReasonComes, [&] { return !job.failure.ok(); });
+    if (!job.failure.ok()) return put(job.failure.message(), error, error_bytes), static_cast<int32_t>(job.failure.code());
+    return put(fmt::format("the connection to rank {} is broken, its process has ended or left the job: {}", message.peer, broken), error, error_bytes), static_cast<int32_t>(Code::E_COMM);
+}
+
+void drop(void* pending) { delete static_cast<Message*>(pending); }
+
+void abort(void* transport, int32_t code, const char* why) {
+    auto& job = *static_cast<Job*>(transport);
+    const Status status(static_cast<Code>(code), why);
+    job.end(status);
+    job.meeting->fail(status);
+}
+
+}  // namespace
+}  // namespace ds
+
+extern "C" __attribute__((visibility("default"))) const ds::PluginTable* dsrt_plugin_v1() {
+    static const ds::TransportTable table{{sizeof(ds::TransportTable), "gloo", "Gloo 0.5 over TCP; rendezvous over libuv, HMAC by Nettle"},
+                                          ds::join, ds::leave, ds::send, ds::receive, ds::wait, ds::drop, ds::abort};
+    return &table.base;
+}
