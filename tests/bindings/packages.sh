@@ -6,3 +6,5 @@ need swig swig
 echo python3-dev python3-setuptools python3-wheel python3-pip python3-numpy  # for Debian's own Python, whatever else is on the path
 need go golang-go
 need cargo "cargo rustc"
+need javac default-jdk-headless
+need mcs "mono-mcs mono-runtime libmono-system-core4.0-cil"

@@ -17,3 +17,8 @@
   }
 %typemap(in) dsrt::Memory %{ $1 = $input; %}
 %typemap(out) dsrt::Memory %{ $result = $1; %}
+
+// The inner layer is not for users of the assembly.
+%typemap(csclassmodifiers) SWIGTYPE "internal class"
+%pragma(csharp) moduleclassmodifiers="internal class"
+%pragma(csharp) imclassclassmodifiers="internal class"

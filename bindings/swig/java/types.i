@@ -16,8 +16,8 @@ jbyteArray text_to(JNIEnv* jenv, const std::string& text) {
 %typemap(jni) std::string, const std::string&, const std::optional<std::string>& "jbyteArray"
 %typemap(jtype) std::string, const std::string&, const std::optional<std::string>& "byte[]"
 %typemap(jstype) std::string, const std::string&, const std::optional<std::string>& "String"
-%typemap(javain) std::string, const std::string&, const std::optional<std::string>& "io.dsrt.DsrtException.bytes($javainput)"
-%typemap(javaout) std::string, const std::string& { return io.dsrt.DsrtException.text($jnicall); }
+%typemap(javain) std::string, const std::string&, const std::optional<std::string>& "io.dsrt.swig.Bridge.bytes($javainput)"
+%typemap(javaout) std::string, const std::string& { return io.dsrt.swig.Bridge.text($jnicall); }
 %typemap(in) const std::string& (std::string text) %{
     if (!$input) {
         SWIG_JavaThrowException(jenv, SWIG_JavaNullPointerException, "null String");
@@ -32,21 +32,29 @@ jbyteArray text_to(JNIEnv* jenv, const std::string& text) {
 %}
 %typemap(out) std::string %{ $result = text_to(jenv, $1); %}
 %typemap(out) const std::string& %{ $result = text_to(jenv, *$1); %}
-%typemap(directorin, descriptor="[B") const std::string& %{
+%typemap(directorin, descriptor="Ljava/lang/String;") const std::string& %{
     $input = text_to(jenv, $1);
     Swig::LocalRefGuard $1_refguard(jenv, $input);
 %}
-%typemap(javadirectorin) const std::string& "io.dsrt.DsrtException.text($jniinput)"
+%typemap(javadirectorin) const std::string& "io.dsrt.swig.Bridge.text($jniinput)"
 
 %typemap(jni) dsrt::Memory "jobject"
 %typemap(jtype) dsrt::Memory "java.nio.ByteBuffer"
 %typemap(jstype) dsrt::Memory "java.nio.ByteBuffer"
 %typemap(javain) dsrt::Memory "$javainput"
-%typemap(javaout) dsrt::Memory { return io.dsrt.DsrtException.ordered($jnicall); }
+%typemap(javaout) dsrt::Memory { return io.dsrt.swig.Bridge.ordered($jnicall); }
 %typemap(in) dsrt::Memory %{
     if ($input) $1 = dsrt::Memory{jenv->GetDirectBufferAddress($input), static_cast<size_t>(jenv->GetDirectBufferCapacity($input))};
 %}
 %typemap(out) dsrt::Memory %{
     static char nothing;
     $result = jenv->NewDirectByteBuffer($1.data ? $1.data : &nothing, static_cast<jlong>($1.bytes));
+%}
+
+// The layer above frees with Cleaners.
+%typemap(javafinalize) SWIGTYPE ""
+%pragma(java) jniclasscode=%{
+  static {
+    Bridge.load();
+  }
 %}

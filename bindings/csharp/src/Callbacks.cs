@@ -1,0 +1,150 @@
+using System;
+using System.Collections.Generic;
+using System.Runtime.ExceptionServices;
+
+namespace Dsrt {
+
+/// <summary>An iterator of the host's own over micro-batches.</summary>
+public interface IDataSource {
+    /// <summary>Fills the batch, which is empty and not to be kept; false at the end of an epoch. The call after that starts the next one.</summary>
+    bool Next(Batch batch);
+}
+
+/// <summary>One whose place is kept in checkpoints, as JSON text.</summary>
+public interface ICursorDataSource : IDataSource {
+    string Save();
+    void Restore(string cursor);
+}
+
+/// <summary>An optimizer of the host's own.</summary>
+public interface IOptimizer {
+    /// <summary>Numbers of state an element: the engine keeps and checkpoints them, zeros at first.</summary>
+    int StatePerElement { get; }
+
+    /// <summary>Changes weight and state of one span of a parameter in place. The spans are the library's memory.</summary>
+    void Update(string parameter, long step, double lr, Span<float> weight, ReadOnlySpan<float> gradient, Span<float> state);
+}
+
+// What a callback threw, until the call that ran it is over: nothing unwinds through C++.
+sealed class Thrown {
+    ExceptionDispatchInfo thrown;
+
+    internal int Run(Func<bool> callback) {
+        try {
+            return callback() ? 0 : 1;
+        } catch (Exception e) {
+            lock (this) thrown = ExceptionDispatchInfo.Capture(e);
+            return (int)Code.User;
+        }
+    }
+
+    // Throws it as it was, with its stack, where the call failed because of it.
+    internal void Rethrow(DsrtException failed) {
+        ExceptionDispatchInfo t;
+        lock (this) {
+            t = thrown;
+            thrown = null;
+        }
+        if (t != null && failed.Code == Code.User) t.Throw();
+    }
+}
+
+// Objects that C++ calls stay here until it has released them.
+static class Live {
+    static readonly HashSet<object> all = new HashSet<object>();
+
+    internal static void Add(object o) {
+        lock (all) all.Add(o);
+    }
+
+    internal static void Remove(object o) {
+        lock (all) all.Remove(o);
+    }
+}
+
+sealed class SourceCallback : Swig.BatchSource {
+    internal readonly Thrown Thrown = new Thrown();
+    readonly IDataSource source;
+
+    internal SourceCallback(IDataSource source) {
+        this.source = source;
+        Live.Add(this);
+    }
+
+    public override int next(Swig.Batch batch) { return Thrown.Run(() => source.Next(new Batch(batch))); }
+
+    public override bool keeps_cursor() { return source is ICursorDataSource; }
+
+    public override int save(Swig.Text cursor) {
+        return Thrown.Run(() => {
+            cursor.put(((ICursorDataSource)source).Save());
+            return true;
+        });
+    }
+
+    public override int restore(string cursor) {
+        return Thrown.Run(() => {
+            ((ICursorDataSource)source).Restore(cursor);
+            return true;
+        });
+    }
+
+    public override void released() { Live.Remove(this); }
+}
+
+sealed class OptimizerCallback : Swig.Updater {
+    internal readonly Thrown Thrown = new Thrown();
+    readonly IOptimizer optimizer;
+
+    internal OptimizerCallback(IOptimizer optimizer) {
+        this.optimizer = optimizer;
+        Live.Add(this);
+    }
+
+    static unsafe Span<float> Floats(long address, long n) { return new Span<float>((void*)address, checked((int)n)); }
+
+    public override int update(string parameter, long step, double lr, long weight, long gradient, long state, long n) {
+        return Thrown.Run(() => {
+            optimizer.Update(parameter, step, lr, Floats(weight, n), Floats(gradient, n), Floats(state, n * optimizer.StatePerElement));
+            return true;
+        });
+    }
+
+    public override void released() { Live.Remove(this); }
+}
+
+sealed class TokenCallback : Swig.TokenSink {
+    internal readonly Thrown Thrown = new Thrown();
+    readonly Func<int[], bool> onTokens;
+
+    internal TokenCallback(Func<int[], bool> onTokens) {
+        this.onTokens = onTokens;
+        Live.Add(this);
+    }
+
+    static unsafe int[] Copy(long ids, long n) { return new Span<int>((void*)ids, checked((int)n)).ToArray(); }
+
+    public override int tokens(long ids, long n) { return Thrown.Run(() => onTokens(Copy(ids, n))); }
+
+    public override void released() { Live.Remove(this); }
+}
+
+sealed class LogCallback : Swig.LogSink {
+    readonly Action<LogLevel, string, string> sink;
+
+    internal LogCallback(Action<LogLevel, string, string> sink) {
+        this.sink = sink;
+        Live.Add(this);
+    }
+
+    public override void log(int level, string component, string message) {
+        try {
+            sink((LogLevel)level, component, message);
+        } catch (Exception) {  // a log has nobody to tell
+        }
+    }
+
+    public override void released() { Live.Remove(this); }
+}
+
+}

@@ -1,0 +1,257 @@
+// The binding's tests: every method whose name begins with "It" is one. A plain program, since a test library may not be there.
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Reflection;
+using System.Threading;
+using System.Threading.Tasks;
+using Dsrt;
+
+static class Tests {
+    static readonly long[] ids = { 1, 2, 3, 4, 5, 6, 7, 8 };
+
+    static object Config() {
+        return new {
+            model = new { architectures = new[] { "GPT2LMHeadModel" }, model_type = "gpt2", vocab_size = 11, n_positions = 16, n_embd = 8, n_layer = 1,
+                          n_head = 2, resid_pdrop = 0, embd_pdrop = 0, attn_pdrop = 0 },
+            threads = 1, train_micro_batch_size_per_gpu = 2,
+            optimizer = new { type = "SGD", @params = new Dictionary<string, double> { { "lr", 0.1 }, { "momentum", 0.9 } } }
+        };
+    }
+
+    static Batch Fill(Batch b) { return b.Set("input_ids", ids, 2, 4).Set("labels", ids, 2, 4); }
+
+    static Batch MakeBatch() { return Fill(new Batch()); }
+
+    static void Check(bool right, params object[] shown) {
+        if (!right) throw new Exception("not so: " + string.Join(" ", shown));
+    }
+
+    static E Thrown<E>(Action code) where E : Exception {
+        try {
+            code();
+        } catch (E e) {
+            return e;
+        }
+        throw new Exception("nothing was thrown");
+    }
+
+    static Code CodeOf(Action code) { return Thrown<DsrtException>(code).Code; }
+
+    static void ItKeepsTensorsAsTheyWere() {
+        using (Tensor t = Tensor.Of(new[] { 1.5f, -2, 3, 4 }, 2, 2)) {
+            Check(t.Type == DType.Float32 && t.Shape.SequenceEqual(new long[] { 2, 2 }) && t.Count == 4);
+            Check(t.ToArray<int>().SequenceEqual(new[] { 1, -2, 3, 4 }));
+            var into = new double[4];
+            t.CopyTo(new Span<double>(into));
+            Check(into[1] == -2);
+            Thrown<DsrtException>(() => t.CopyTo(new Span<double>(new double[3])));
+        }
+        Check(Tensor.Of(new ReadOnlySpan<bool>(new[] { true, false, true }, 1, 2), 2).ToArray<byte>().SequenceEqual(new byte[] { 0, 1 }));
+        Check(CodeOf(() => Tensor.Of(new long[] { 1, 2 }, 3)) == Code.InvalidArgument && CodeOf(() => Tensor.Of(new uint[] { 1 }, 1)) == Code.InvalidArgument);
+        Check(Tensor.Zeros(DType.BFloat16, 0, 3).ToArray<float>().Length == 0);
+    }
+
+    static void ItLendsMemoryWithoutACopy() {
+        Tensor t = Tensor.Of(new float[] { 1, 2, 3 }, 3);
+        using (Tensor.TensorView view = t.View()) {
+            Span<float> numbers = view.Span<float>();
+            numbers[1] = 9;
+            Check(t.ToArray<float>()[1] == 9);
+            t.Dispose();
+            Check(view.Span<float>()[1] == 9);
+            Check(CodeOf(() => view.Span<int>()) == Code.InvalidArgument && CodeOf(() => t.ToArray<float>()) == Code.InvalidArgument);
+        }
+    }
+
+    class Rows : ICursorDataSource {
+        internal int at, failAt;
+        internal string restored;
+
+        public bool Next(Batch b) {
+            if (++at == failAt) throw new IOException("row " + at);
+            if (at % 4 == 0) return false;
+            Fill(b);
+            return true;
+        }
+
+        public string Save() { return "{\"at\": " + at + "}"; }
+
+        public void Restore(string cursor) { restored = cursor; }
+    }
+
+    static void ItFeedsTrainingFromASourceAndKeepsItsPlace() {
+        using (var engine = new Engine(Config())) {
+            var rows = new Rows();
+            Data data = Data.From(rows, engine);
+            Check(engine.Epoch(data).Select(s => s.Number).SequenceEqual(new long[] { 1, 2, 3 }));
+            string dir = Path.Combine(Path.GetTempPath(), "dsrt-" + Guid.NewGuid());
+            engine.Save(dir, "here", new { client_state = "é😀" });
+            engine.Load(dir, "here");
+            Directory.Delete(dir, true);
+            Check(engine.Get("client_state") == "\"é😀\"", engine.Get("client_state"));
+            Check(rows.restored != null && rows.restored.Contains("\"at\""), rows.restored);
+            Check(data.Count(b => b["labels"].Count == 8) == 3);
+        }
+    }
+
+    static void ItThrowsWhatACallbackThrew() {
+        using (var engine = new Engine(Config())) {
+            Data data = Data.From(new Rows { failAt = 2 }, engine);
+            engine.TrainBatch(data);
+            IOException e = Thrown<IOException>(() => engine.TrainBatch(data));
+            Check(e.Message == "row 2" && e.StackTrace.Contains("Rows.Next"), e.StackTrace);
+            engine.Forward(MakeBatch());
+            Thrown<DivideByZeroException>(() => engine.Generate(new[] { 1 }, null, heard => heard[0] / (heard.Length - 1) == 0));
+        }
+    }
+
+    class Momentum : IOptimizer {
+        internal bool fail;
+
+        public int StatePerElement { get { return 1; } }
+
+        public void Update(string parameter, long step, double lr, Span<float> weight, ReadOnlySpan<float> gradient, Span<float> state) {
+            if (fail) throw new InvalidOperationException("no rule for " + parameter);
+            for (int i = 0; i < weight.Length; ++i) {
+                state[i] = 0.9f * state[i] + gradient[i];
+                weight[i] -= (float)lr * state[i];
+            }
+        }
+    }
+
+    static float[] Losses(Engine engine) {
+        return Enumerable.Range(0, 5).Select(i => {
+            float loss = engine.Forward(MakeBatch());
+            engine.Backward();
+            Check(engine.Step() == Outcome.Updated);
+            return loss;
+        }).ToArray();
+    }
+
+    static void ItTrainsWithAnOptimizerOfOnesOwn() {
+        float[] own = Losses(new Engine(Config(), optimizer: new Momentum())), builtIn = Losses(new Engine(Config()));
+        Check(own.Zip(builtIn, (a, b) => Math.Abs(a - b) < 1e-5).All(x => x) && own[4] < own[0], own[4], builtIn[4]);
+        var engine = new Engine(Config(), optimizer: new Momentum { fail = true });
+        engine.Forward(MakeBatch());
+        engine.Backward();
+        Check(Thrown<InvalidOperationException>(() => engine.Step()).Message.StartsWith("no rule for "));
+    }
+
+    static void ItStreamsTokens() {
+        using (var engine = new Engine(Config())) {
+            var heard = new List<int>();
+            int[] made = engine.Generate(new[] { 1, 2 }, new { max_new_tokens = 5 }, more => {
+                heard.AddRange(more);
+                return true;
+            });
+            Check(made.Length == 5 && made.SequenceEqual(heard));
+            Check(engine.Generate(new[] { 1, 2 }, null, more => false).Length == 1);
+        }
+    }
+
+    static void ItTellsErrors() {
+        DsrtException e = Thrown<DsrtException>(() => new Engine(new { optimiser = 1 }));
+        Check(e.Code == Code.Config && e.CodeName == "DS_E_CONFIG" && e.Message.Contains("did you mean optimizer"), e.Message);
+        Check(Thrown<DsrtException>(() => new Tokenizer("no/such/é😀")).Message.Contains("no/such/é😀"));
+        var engine = new Engine(Config());
+        engine.Dispose();
+        engine.Dispose();
+        Check(CodeOf(() => engine.Forward(MakeBatch())) == Code.InvalidArgument);
+    }
+
+    static void ItIsCancelledFromAnotherThread() {
+        var cancel = new Cancel();
+        var engine = new Engine(Config(), cancel: cancel);
+        Task<Code> run = Task.Run(() => CodeOf(() => {
+            while (true) Losses(engine);
+        }));
+        Thread.Sleep(50);
+        cancel.Set();
+        Check(run.Result == Code.Cancelled);
+    }
+
+    static void ItBuildsGraphs() {
+        var g = new Graph();
+        int x = g.Input("x", DType.Float32, -1, 3), w = g.Param("w", new { type = "ones" }, 3, 1), y = g.Op("matmul", null, x, w);
+        g.Output("y", y);
+        g.Loss(g.Op("mean", null, g.Op("mul", null, y, y)));
+        var engine = new Engine("{\"optimizer\": {\"type\": \"SGD\", \"params\": {\"lr\": 0.1}}, \"train_micro_batch_size_per_gpu\": 1, \"threads\": 1}", graph: g);
+        Batch b = new Batch().Set("x", new float[] { 1, 2, 3 }, 1, 3);
+        Check(engine.Forward(b) == 36);
+        engine.Backward();
+        Check(engine.GetParam("w", What.Grad).ToArray<float>().SequenceEqual(new float[] { 12, 24, 36 }));
+        Check(engine.Params().Count == 1 && engine.Params()[0].Name == "w" && engine.Params()[0].Shape.SequenceEqual(new long[] { 3, 1 }));
+        Check(engine.Predict(b, "y").ToArray<float>()[0] == 6);
+    }
+
+    static void ItTokenizes() {
+        string dir = Directory.CreateDirectory(Path.Combine(Path.GetTempPath(), "dsrt-" + Guid.NewGuid())).FullName;
+        File.WriteAllLines(Path.Combine(dir, "vocab.txt"), new[] { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film", "##s", "😀" });
+        var t = new Tokenizer(dir);
+        Directory.Delete(dir, true);
+        Encoding e = t.Encode("good 😀 films");
+        Check(e.Ids.SequenceEqual(new[] { 2, 5, 8, 6, 7, 3 }) && e.Offsets[4] == 5 && e.Offsets[5] == 6, string.Join(",", e.Ids));
+        Check(t.Decode(e.Ids) == "good 😀 films", t.Decode(e.Ids));
+        Check(t.Encode(new[] { "good", "films" }, null, new { max_length = 4 })["input_ids"].ToArray<long>().SequenceEqual(new long[] { 2, 5, 3, 0, 2, 6, 7, 3 }));
+    }
+
+    static void ItLogs() {
+        int lines = 0;
+        Library.SetLog((level, component, message) => {
+            ++lines;
+            throw new Exception("nobody hears this");
+        }, LogLevel.Trace);
+        new Engine(Config()).Dispose();
+        Library.SetLog(null, LogLevel.Warn);
+        Check(lines > 0 && Library.Version == "0.1.0" && Library.Plan(Config()).Contains("memory"));
+    }
+
+    static long Resident() { return long.Parse(File.ReadAllText("/proc/self/statm").Split(' ')[1]) * 4096; }
+
+    static void Round(Engine engine, int n) {
+        for (int i = 0; i < n; ++i) {
+            using (MakeBatch())
+            using (var g = new Graph())
+            using (new Cancel())
+            using (engine.GetParam("transformer.ln_f.bias"))
+            using (Data.From(new Rows(), null)) g.Input("x", DType.Float32, -1);
+            new Graph().Input("x", DType.Float32, -1);
+            MakeBatch();
+        }
+        for (int i = 0; i < 3; ++i) {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+    }
+
+    static void ItLeavesNothingBehind() {
+        using (var engine = new Engine(Config())) {
+            Round(engine, 2000);
+            long before = Resident();
+            Round(engine, 10000);
+            Check(Resident() - before < 32 << 20, (Resident() - before) >> 20, "MiB");
+        }
+        for (int i = 0; i < 50; ++i) new Engine(Config()).Dispose();
+        long start = Resident();
+        for (int i = 0; i < 200; ++i) new Engine(Config()).Dispose();
+        Check(Resident() - start < 32 << 20, (Resident() - start) >> 20, "MiB");
+    }
+
+    static int Main() {
+        int passed = 0, failed = 0;
+        foreach (MethodInfo m in typeof(Tests).GetMethods(BindingFlags.Static | BindingFlags.NonPublic)) {
+            if (!m.Name.StartsWith("It")) continue;
+            try {
+                m.Invoke(null, null);
+                ++passed;
+            } catch (TargetInvocationException e) {
+                Console.WriteLine("FAILED " + m.Name + "\n" + e.InnerException);
+                ++failed;
+            }
+        }
+        Console.WriteLine(passed + " passed, " + failed + " failed");
+        return failed == 0 ? 0 : 1;
+    }
+}

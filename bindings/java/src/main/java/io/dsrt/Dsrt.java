@@ -1,0 +1,45 @@
+package io.dsrt;
+
+/** The library itself: versions, the config's keys, the log. */
+public final class Dsrt {
+    private Dsrt() {}
+
+    /** Levels of the log. */
+    public enum Level { TRACE, DEBUG, INFO, WARN, ERROR, OFF }
+
+    /** Receives messages of the log. */
+    @FunctionalInterface
+    public interface LogListener {
+        void log(Level level, String component, String message);
+    }
+
+    /** "0.1.0". */
+    public static String version() {
+        return io.dsrt.swig.dsrt.version();
+    }
+
+    /** JSON: compiler, instruction levels, libraries, optional parts, devices. */
+    public static String buildInfo() {
+        return io.dsrt.swig.dsrt.build_info();
+    }
+
+    /** JSON: every key of the config with type, default and meaning. */
+    public static String configDescribe() {
+        return io.dsrt.swig.dsrt.config_describe();
+    }
+
+    /** JSON: every op of graphs with inputs, outputs and attributes. */
+    public static String graphOps() {
+        return io.dsrt.swig.Graph.ops_json();
+    }
+
+    /** JSON: what a run of this config would need in memory, FLOPs and traffic. Runs nothing. */
+    public static String plan(Object config) {
+        return io.dsrt.swig.Engine.plan(Callbacks.json(config));
+    }
+
+    /** Sends messages of level and above to the listener; null: back to stderr, warnings and errors only. */
+    public static void setLog(LogListener listener, Level level) {
+        io.dsrt.swig.dsrt.set_log_sink(listener == null ? null : new Callbacks.Sink(listener), level.ordinal());
+    }
+}

@@ -1,0 +1,257 @@
+package io.dsrt;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.function.Supplier;
+
+/** A model, its optimizer and its schedule, trained with DeepSpeed's semantics. One call at a time (code BUSY), but for metric(). */
+public final class Engine extends Handle {
+    final io.dsrt.swig.Engine n;
+    final List<Callbacks.Thrown> thrown = new CopyOnWriteArrayList<>();
+
+    /** What a step came to: UPDATED, SKIPPED (an fp16 gradient overflowed), PENDING (more micro-batches are needed). */
+    public enum Outcome { UPDATED, SKIPPED, PENDING }
+
+    /** What of a parameter. */
+    public enum What { WEIGHT, GRAD, FIRST_MOMENT, SECOND_MOMENT }
+
+    /** One step of trainBatch. */
+    public static final class Step {
+        public final long number;
+        public final float loss;
+        public final Outcome outcome;
+
+        private Step(long number, float loss, Outcome outcome) {
+            this.number = number;
+            this.loss = loss;
+            this.outcome = outcome;
+        }
+    }
+
+    /** A parameter, by its name in model.safetensors. */
+    public static final class Param {
+        public final String name;
+        public final long[] shape;
+        public final boolean trainable;
+
+        private Param(String name, long[] shape, boolean trainable) {
+            this.name = name;
+            this.shape = shape;
+            this.trainable = trainable;
+        }
+    }
+
+    /** Parts that the host supplies beside the config. */
+    public static final class Options {
+        private Graph graph;
+        private Cancel cancel;
+        private Optimizer optimizer;
+        private Integer mpi;
+
+        public Options graph(Graph g) {
+            graph = g;
+            return this;
+        }
+
+        public Options cancel(Cancel c) {
+            cancel = c;
+            return this;
+        }
+
+        public Options optimizer(Optimizer o) {
+            optimizer = o;
+            return this;
+        }
+
+        /** The communicator of the job, as MPI_Comm_c2f gives it. */
+        public Options mpi(int fortranComm) {
+            mpi = fortranComm;
+            return this;
+        }
+    }
+
+    /** config: a map, JSON text, the path of a JSON file, or null for what DSRT_CONFIG or DEEPSPEED_CONFIG holds. */
+    public Engine(Object config) {
+        this(config, null);
+    }
+
+    public Engine(Object config, Options options) {
+        io.dsrt.swig.Options o = options == null ? null : new io.dsrt.swig.Options();
+        try {
+            if (options != null) {
+                if (options.graph != null) o.set_graph(options.graph.n);
+                if (options.cancel != null) o.set_cancel(options.cancel.n);
+                if (options.mpi != null) o.set_mpi(options.mpi);
+                if (options.optimizer != null) {
+                    Callbacks.Updater updater = new Callbacks.Updater(options.optimizer);
+                    thrown.add(updater.thrown);
+                    o.set_updater(options.optimizer.statePerElement(), updater);
+                }
+            }
+            n = new io.dsrt.swig.Engine(Callbacks.json(config), o);
+        } finally {
+            if (o != null) o.delete();
+            alive((Object) null, options);
+        }
+        owns(n::delete);
+    }
+
+    /** A call of the engine; what a callback threw comes first. */
+    private <T> T call(Supplier<T> call, Object... during) {
+        try {
+            return alive(call.get(), this, during);
+        } catch (DsrtException e) {
+            for (Callbacks.Thrown t : thrown) {
+                RuntimeException cause = t.cause(e);
+                if (cause != e) throw cause;
+            }
+            throw e;
+        }
+    }
+
+    private void run(Runnable call, Object... during) {
+        call(() -> {
+            call.run();
+            return null;
+        }, during);
+    }
+
+    /** Runs one micro-batch in training mode; the mean loss over unignored labels. */
+    public float forward(Batch b) {
+        return call(() -> n.forward(b.n), b);
+    }
+
+    /** The same without waiting for a loss; labels are not needed. */
+    public void forwardOnly(Batch b) {
+        run(() -> n.forward_only(b.n), b);
+    }
+
+    public void backward() {
+        run(n::backward);
+    }
+
+    /** The gradient of a loss of the host's own, by output name. */
+    public void backward(Batch gradients) {
+        run(() -> n.backward_from(gradients.n), gradients);
+    }
+
+    public Outcome step() {
+        return Outcome.values()[call(n::update)];
+    }
+
+    public void zeroGrad() {
+        run(n::zero_grad);
+    }
+
+    /** Forward, backward and step over one global batch; null at the end of an epoch, and nothing was done. */
+    public Step trainBatch(Data data) {
+        io.dsrt.swig.Trained t = call(() -> n.train(data.n), data);
+        int outcome = t.getOutcome();
+        float loss = t.getLoss();
+        t.delete();
+        return outcome == 3 ? null : new Step((long) metric("global_steps"), loss, Outcome.values()[outcome]);
+    }
+
+    /** The loss without dropout; a pending forward and gradients stay. */
+    public float eval(Batch b) {
+        return call(() -> n.eval(b.n), b);
+    }
+
+    /** An output without dropout, labels or loss: "logits" ... */
+    public Tensor predict(Batch b, String output) {
+        run(() -> n.eval_only(b.n), b);
+        return output(output);
+    }
+
+    /** An output of the later of the last forward and the last eval, a snapshot. */
+    public Tensor output(String name) {
+        return call(() -> new Tensor(n.output_of(name)));
+    }
+
+    /** loss, lr, grad_norm, global_steps, tokens_per_second ... at any time, from any thread. */
+    public double metric(String name) {
+        return alive(n.metric(name), this);
+    }
+
+    /** Changes at run time what can be: "optimizer.params.lr", "gradient_clipping" ... */
+    public void set(String key, Object value) {
+        run(() -> n.set_json(key, Json.write(value)));
+    }
+
+    /** The effective value of a key, as JSON; "" is the whole effective config. */
+    public String get(String key) {
+        return call(() -> n.get_json(key));
+    }
+
+    public List<Param> params() {
+        io.dsrt.swig.Params list = call(n::parameters_list);
+        List<Param> all = new ArrayList<>();
+        for (long i = 0; i < list.count(); i++) all.add(new Param(list.name(i), Tensor.longs(list.dims(i)), list.trainable(i)));
+        list.delete();
+        return all;
+    }
+
+    /** A whole parameter, or its gradient or moment, in float32. */
+    public Tensor param(String name, What what) {
+        return call(() -> new Tensor(n.parameter(name, what.ordinal())));
+    }
+
+    public void setParam(String name, What what, Tensor t) {
+        run(() -> n.put_param(name, what.ordinal(), t.n), t);
+    }
+
+    /** Writes a checkpoint, named after the step. */
+    public void save(String dir) {
+        save(dir, null, null);
+    }
+
+    /** tag and options may be null; options as Map.of("client_state", 3, "async", true). */
+    public void save(String dir, String tag, Map<String, ?> options) {
+        run(() -> n.save(dir, tag, Callbacks.json(options)));
+    }
+
+    /** Loads the latest checkpoint. */
+    public void load(String dir) {
+        load(dir, null);
+    }
+
+    public void load(String dir, String tag) {
+        run(() -> n.load(dir, tag, null));
+    }
+
+    /** Writes a Hugging Face folder. */
+    public void export(String dir) {
+        run(() -> n.export_folder(dir, null));
+    }
+
+    /** Writes a self-contained report.html: curves, memory plan, timeline. */
+    public void report(String path) {
+        run(() -> n.report(path, null));
+    }
+
+    /** Continues a prompt; the new ids. options may be null: Map.of("max_new_tokens", 20, "temperature", 0). */
+    public int[] generate(int[] prompt, Object options) {
+        return generate(prompt, options, null);
+    }
+
+    /** The same; the listener (may be null) hears of ids as they come, and stops by false. */
+    public int[] generate(int[] prompt, Object options, TokenListener listener) {
+        Callbacks.Tokens sink = listener == null ? null : new Callbacks.Tokens(listener);
+        try {
+            io.dsrt.swig.Ids made = call(() -> n.generated(Tensor.ints(prompt), Callbacks.json(options), sink));
+            int[] ids = Tensor.ints(made.memory());
+            made.delete();
+            return ids;
+        } catch (DsrtException e) {
+            throw sink == null ? e : sink.thrown.cause(e);
+        }
+    }
+
+    /** Frees threads, memory and files, and cancels a call that runs on another thread; later calls throw. */
+    @Override
+    public void close() {
+        alive(n::close, this);
+    }
+}

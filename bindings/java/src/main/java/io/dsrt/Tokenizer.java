@@ -1,0 +1,63 @@
+package io.dsrt;
+
+import java.io.ByteArrayOutputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Map;
+
+/** Text to ids and back, equal to Hugging Face's on the same files. Any number of threads may use it. */
+public final class Tokenizer extends Handle {
+    private final io.dsrt.swig.Tokenizer n;
+
+    /** Reads a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder that holds one. */
+    public Tokenizer(String path) {
+        n = new io.dsrt.swig.Tokenizer(path);
+        owns(n::delete);
+    }
+
+    /** One tokenised text. offsets holds begin and end of each token, in code points. */
+    public static final class Encoding {
+        public final int[] ids, typeIds;
+        public final long[] offsets;
+
+        private Encoding(io.dsrt.swig.Encoding e) {
+            ids = Tensor.ints(e.id_memory());
+            typeIds = Tensor.ints(e.type_memory());
+            offsets = Tensor.longs(e.offset_memory());
+            e.delete();
+        }
+    }
+
+    public Encoding encode(String text) {
+        return encode(text, null, true);
+    }
+
+    /** pair null: none. */
+    public Encoding encode(String text, String pair, boolean specialTokens) {
+        return alive(new Encoding(n.encode_text(text, pair, specialTokens)), this);
+    }
+
+    private static ByteBuffer joined(List<String> texts) {
+        ByteArrayOutputStream all = new ByteArrayOutputStream();
+        if (texts != null) for (String t : texts) {
+            all.writeBytes(t.getBytes(StandardCharsets.UTF_8));
+            all.write(0);
+        }
+        return Tensor.direct(all.size()).put(all.toByteArray());
+    }
+
+    /** input_ids, attention_mask and, with pairs, token_type_ids. pairs and options may be null; options as in transformers (max_length ...). */
+    public Batch encode(List<String> texts, List<String> pairs, Map<String, ?> options) {
+        return alive(new Batch(n.encode_texts(joined(texts), joined(pairs), Callbacks.json(options)), true), this);
+    }
+
+    public String decode(int[] ids, boolean skipSpecial) {
+        return alive(n.text_of(Tensor.ints(ids), skipSpecial), this);
+    }
+
+    @Override
+    public void close() {
+        alive(n::close, this);
+    }
+}

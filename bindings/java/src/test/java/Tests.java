@@ -1,0 +1,304 @@
+import io.dsrt.*;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Method;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/** The binding's tests: every method whose name begins with "it" is one. A plain program, since a test library may not be there. */
+public class Tests {
+    static final Map<String, Object> MODEL = Map.of("architectures", List.of("GPT2LMHeadModel"), "model_type", "gpt2", "vocab_size", 11, "n_positions", 16,
+        "n_embd", 8, "n_layer", 1, "n_head", 2, "resid_pdrop", 0, "attn_pdrop", 0);
+    static final long[] IDS = {1, 2, 3, 4, 5, 6, 7, 8};
+
+    static Map<String, Object> config() {
+        Map<String, Object> model = new HashMap<>(MODEL);
+        model.put("embd_pdrop", 0);
+        return new HashMap<>(Map.of("model", model, "threads", 1, "train_micro_batch_size_per_gpu", 2,
+            "optimizer", Map.of("type", "SGD", "params", Map.of("lr", 0.1, "momentum", 0.9))));
+    }
+
+    static Batch batch() {
+        return fill(new Batch());
+    }
+
+    static Batch fill(Batch b) {
+        return b.set("input_ids", IDS, 2, 4).set("labels", IDS, 2, 4);
+    }
+
+    static void check(boolean right, Object... shown) {
+        if (!right) throw new AssertionError(Arrays.deepToString(shown));
+    }
+
+    interface Code {
+        void run() throws Exception;
+    }
+
+    static <T extends Throwable> T thrown(Class<T> type, Code code) {
+        try {
+            code.run();
+        } catch (Throwable t) {
+            if (type.isInstance(t)) return type.cast(t);
+            throw new AssertionError("not a " + type, t);
+        }
+        throw new AssertionError("nothing was thrown");
+    }
+
+    static DsrtException.Code code(Code code) {
+        return thrown(DsrtException.class, code).code();
+    }
+
+    static void itKeepsTensorsAsTheyWere() {
+        try (Tensor t = Tensor.of(new float[] {1.5f, -2, 3, 4}, 2, 2)) {
+            check(t.type() == DType.FLOAT32 && Arrays.equals(t.shape(), new long[] {2, 2}) && t.count() == 4);
+            check(Arrays.equals(t.toInts(), new int[] {1, -2, 3, 4}), t.toInts());
+            check(Arrays.equals(t.toLongs(), new long[] {1, -2, 3, 4}));
+        }
+        check(code(() -> Tensor.of(new long[] {1, 2}, 3)) == DsrtException.Code.INVALID_ARGUMENT);
+        ByteBuffer direct = ByteBuffer.allocateDirect(8).order(ByteOrder.nativeOrder());
+        direct.putDouble(0, 2.5);
+        check(Tensor.of(DType.FLOAT64, direct, 1).toFloats()[0] == 2.5f);
+        check(code(() -> Tensor.of(DType.FLOAT64, ByteBuffer.allocate(8), 1)) == DsrtException.Code.INVALID_ARGUMENT);
+        check(Tensor.zeros(DType.BFLOAT16, 0, 3).count() == 0);
+    }
+
+    static void itLendsMemoryWithoutACopy() {
+        Tensor t = Tensor.of(new float[] {1, 2, 3}, 3);
+        try (Tensor.View view = t.view()) {
+            FloatBuffer numbers = view.buffer().asFloatBuffer();
+            numbers.put(1, 9);
+            check(t.toFloats()[1] == 9);
+            t.close();
+            check(numbers.get(1) == 9);
+            check(code(t::toFloats) == DsrtException.Code.INVALID_ARGUMENT);
+        }
+    }
+
+    static class Rows implements DataSource.WithCursor {
+        int at, failAt;
+        String restored;
+
+        @Override
+        public boolean next(Batch b) throws Exception {
+            if (++at == failAt) throw new java.io.IOException("row " + at);
+            if (at % 4 == 0) return false;
+            fill(b);
+            return true;
+        }
+
+        @Override
+        public String save() {
+            return "{\"at\": " + at + "}";
+        }
+
+        @Override
+        public void restore(String cursor) {
+            restored = cursor;
+        }
+    }
+
+    static void itFeedsTrainingFromASourceAndKeepsItsPlace() throws Exception {
+        try (Engine engine = new Engine(config())) {
+            Rows rows = new Rows();
+            Data data = Data.from(rows, engine);
+            int steps = 0;
+            while (engine.trainBatch(data) != null) ++steps;
+            check(steps == 3, steps);
+            Path dir = Files.createTempDirectory("dsrt");
+            engine.save(dir.toString(), "here", Map.of("client_state", "é😀"));
+            engine.load(dir.toString(), "here");
+            check(engine.get("client_state").equals("\"é😀\""), engine.get("client_state"));
+            check(rows.restored != null && rows.restored.contains("\"at\""), rows.restored);
+            int batches = 0;
+            for (Batch b : data) batches += b.get("labels").count() == 8 ? 1 : 0;
+            check(batches == 3, batches);
+        }
+    }
+
+    static void itThrowsWhatACallbackThrew() {
+        try (Engine engine = new Engine(config())) {
+            Rows rows = new Rows();
+            rows.failAt = 2;
+            Data data = Data.from(rows, engine);
+            engine.trainBatch(data);
+            java.io.IOException e = thrown(java.io.IOException.class, () -> engine.trainBatch(data));
+            check(e.getMessage().equals("row 2") && e.getStackTrace()[0].getMethodName().equals("next"));
+            engine.forward(batch());
+            check(thrown(StackOverflowError.class, () -> engine.generate(new int[] {1}, null, ids -> { throw new StackOverflowError(); })) != null);
+        }
+    }
+
+    static class Momentum implements Optimizer {
+        final boolean fail;
+
+        Momentum(boolean fail) {
+            this.fail = fail;
+        }
+
+        @Override
+        public int statePerElement() {
+            return 1;
+        }
+
+        @Override
+        public void update(String parameter, long step, double lr, FloatBuffer weight, FloatBuffer gradient, FloatBuffer state) {
+            if (fail) throw new IllegalStateException("no rule for " + parameter);
+            for (int i = 0; i < weight.capacity(); ++i) {
+                state.put(i, 0.9f * state.get(i) + gradient.get(i));
+                weight.put(i, weight.get(i) - (float) lr * state.get(i));
+            }
+        }
+    }
+
+    static float[] losses(Engine engine) {
+        float[] all = new float[5];
+        for (int i = 0; i < 5; ++i) {
+            all[i] = engine.forward(batch());
+            engine.backward();
+            check(engine.step() == Engine.Outcome.UPDATED);
+        }
+        return all;
+    }
+
+    static void itTrainsWithAnOptimizerOfOnesOwn() {
+        float[] own = losses(new Engine(config(), new Engine.Options().optimizer(new Momentum(false))));
+        float[] builtIn = losses(new Engine(config()));
+        for (int i = 0; i < 5; ++i) check(Math.abs(own[i] - builtIn[i]) < 1e-5, own, builtIn);
+        check(own[4] < own[0]);
+        Engine engine = new Engine(config(), new Engine.Options().optimizer(new Momentum(true)));
+        engine.forward(batch());
+        engine.backward();
+        check(thrown(IllegalStateException.class, engine::step).getMessage().startsWith("no rule for "));
+    }
+
+    static void itStreamsTokens() {
+        try (Engine engine = new Engine(config())) {
+            List<Integer> heard = new ArrayList<>();
+            int[] made = engine.generate(new int[] {1, 2}, Map.of("max_new_tokens", 5), ids -> {
+                for (int id : ids) heard.add(id);
+                return true;
+            });
+            check(made.length == 5 && Arrays.stream(made).boxed().toArray().length == heard.size() && heard.get(4) == made[4]);
+            check(engine.generate(new int[] {1, 2}, null, ids -> false).length == 1);
+        }
+    }
+
+    static void itTellsErrors() {
+        DsrtException e = thrown(DsrtException.class, () -> new Engine(Map.of("optimiser", 1)));
+        check(e.code() == DsrtException.Code.CONFIG && e.getMessage().contains("did you mean optimizer"));
+        check(DsrtException.Code.INTERNAL.cName().equals("DS_E_INTERNAL") && DsrtException.Code.values().length == 15);
+        check(thrown(DsrtException.class, () -> new Tokenizer("no/such/é😀")).getMessage().contains("no/such/é😀"));
+        Engine engine = new Engine(config());
+        engine.close();
+        engine.close();
+        check(code(() -> engine.forward(batch())) == DsrtException.Code.INVALID_ARGUMENT);
+    }
+
+    static void itIsCancelledFromAnotherThread() throws Exception {
+        Cancel cancel = new Cancel();
+        Engine engine = new Engine(config(), new Engine.Options().cancel(cancel));
+        CompletableFuture<DsrtException.Code> run = CompletableFuture.supplyAsync(() -> code(() -> {
+            while (true) losses(engine);
+        }));
+        Thread.sleep(50);
+        cancel.set(true);
+        check(run.get() == DsrtException.Code.CANCELLED);
+    }
+
+    static void itBuildsGraphs() {
+        Graph g = new Graph();
+        int x = g.input("x", DType.FLOAT32, -1, 3), w = g.param("w", Map.of("type", "ones"), 3, 1), y = g.op("matmul", null, x, w);
+        g.output("y", y);
+        g.loss(g.op("mean", null, g.op("mul", null, y, y)));
+        Engine engine = new Engine("{\"optimizer\": {\"type\": \"SGD\", \"params\": {\"lr\": 0.1}}, \"train_micro_batch_size_per_gpu\": 1, \"threads\": 1}",
+            new Engine.Options().graph(g));
+        Batch b = new Batch().set("x", new float[] {1, 2, 3}, 1, 3);
+        check(engine.forward(b) == 36);
+        engine.backward();
+        check(Arrays.equals(engine.param("w", Engine.What.GRAD).toFloats(), new float[] {12, 24, 36}));
+        check(engine.params().size() == 1 && engine.params().get(0).name.equals("w") && engine.params().get(0).trainable);
+        check(engine.predict(b, "y").toFloats()[0] == 6);
+    }
+
+    static void itTokenizes() throws Exception {
+        Path dir = Files.createTempDirectory("dsrt");
+        Files.write(dir.resolve("vocab.txt"), List.of("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film", "##s", "😀"));
+        Tokenizer t = new Tokenizer(dir.toString());
+        Tokenizer.Encoding e = t.encode("good 😀 films");
+        check(Arrays.equals(e.ids, new int[] {2, 5, 8, 6, 7, 3}), e.ids);
+        check(e.offsets[4] == 5 && e.offsets[5] == 6, e.offsets);
+        check(t.decode(e.ids, true).equals("good 😀 films"));
+        check(Arrays.equals(t.encode(List.of("good", "films"), null, Map.of("max_length", 4)).get("input_ids").toLongs(), new long[] {2, 5, 3, 0, 2, 6, 7, 3}));
+    }
+
+    static void itLogs() {
+        AtomicInteger lines = new AtomicInteger();
+        Dsrt.setLog((level, component, message) -> {
+            lines.incrementAndGet();
+            throw new IllegalStateException("nobody hears this");
+        }, Dsrt.Level.TRACE);
+        Thread.setDefaultUncaughtExceptionHandler((t, e) -> {});
+        new Engine(config()).close();
+        Dsrt.setLog(null, Dsrt.Level.WARN);
+        Thread.setDefaultUncaughtExceptionHandler(null);
+        check(lines.get() > 0 && Dsrt.version().equals("0.1.0") && Dsrt.plan(config()).contains("memory"));
+    }
+
+    static long resident() throws Exception {
+        return Long.parseLong(Files.readString(Path.of("/proc/self/statm")).split(" ")[1]) * 4096;
+    }
+
+    static void round(Engine engine, int n) throws Exception {
+        for (int i = 0; i < n; ++i) {
+            try (Batch b = batch(); Graph g = new Graph(); Cancel c = new Cancel(); Tensor t = engine.param("transformer.ln_f.bias", Engine.What.WEIGHT);
+                 Data d = Data.from(new Rows(), null)) {
+                g.input("x", DType.FLOAT32, -1);
+            }
+            new Graph().input("x", DType.FLOAT32, -1);
+            batch();
+        }
+        for (int i = 0; i < 3; ++i) {
+            System.gc();
+            Thread.sleep(20);
+        }
+    }
+
+    static void itLeavesNothingBehind() throws Exception {
+        try (Engine engine = new Engine(config())) {
+            round(engine, 2_000);
+            long before = resident();
+            round(engine, 10_000);
+            check(resident() - before < 32 << 20, (resident() - before) >> 20, "MiB");
+        }
+        for (int i = 0; i < 50; ++i) new Engine(config()).close();
+        long before = resident();
+        for (int i = 0; i < 200; ++i) new Engine(config()).close();
+        check(resident() - before < 32 << 20, (resident() - before) >> 20, "MiB");
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        int passed = 0, failed = 0;
+        for (Method m : Tests.class.getDeclaredMethods()) {
+            if (!m.getName().startsWith("it")) continue;
+            try {
+                m.invoke(null);
+                ++passed;
+            } catch (InvocationTargetException e) {
+                System.out.println("FAILED " + m.getName());
+                e.getCause().printStackTrace(System.out);
+                ++failed;
+            }
+        }
+        System.out.println(passed + " passed, " + failed + " failed");
+        System.exit(failed == 0 ? 0 : 1);
+    }
+}

@@ -1,0 +1,25 @@
+#!/bin/sh
+# java.sh BUILD: the jar by CMake, its tests, and the trainer.
+. "$(dirname "$0")/common.sh"
+command -v javac >/dev/null || skip "there is no javac"
+command -v swig >/dev/null || skip "there is no swig"
+if command -v ccache >/dev/null; then launcher=-DCMAKE_CXX_COMPILER_LAUNCHER=ccache; else launcher=; fi
+case_of "cmake -S bindings/java" cmake -S "$source/bindings/java" -B "$work/build" $launcher || finish
+case_of "cmake --build" cmake --build "$work/build" || finish
+jar=$work/build/dsrt.jar
+rm -rf "$work/classes"
+mkdir -p "$work/classes"
+case_of "tests and example compile" javac -cp "$jar" -d "$work/classes" "$source"/bindings/java/src/test/java/*.java "$source/examples/java/Train.java" || finish
+# One collector thread and small heaps: many of these start at once.
+java="java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp $jar:$work/classes"
+# shellcheck disable=SC2086
+counted $java Tests
+program train "$java Train"
+program mistakes "$java Mistakes"
+if command -v python3 >/dev/null; then
+    case_of "pom.xml is well-formed and names this version" python3 -c "
+import sys, xml.etree.ElementTree as E
+root = E.parse(sys.argv[1]).getroot()
+assert root.find('{*}artifactId').text == 'dsrt' and root.find('{*}version').text == '0.1.0'" "$source/bindings/java/pom.xml"
+fi
+finish
