@@ -10,10 +10,10 @@ jar=$work/build/dsrt.jar
 rm -rf "$work/classes"
 mkdir -p "$work/classes"
 case_of "tests and example compile" javac -cp "$jar" -d "$work/classes" "$source"/bindings/java/src/test/java/*.java "$source/examples/java/Train.java" || finish
-# One collector thread and small heaps: many of these start at once.
-java="java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp $jar:$work/classes"
+java="java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp $jar:$work/classes"  # small and quick to start
+# The heap is touched before: what grows then is the library's.
 # shellcheck disable=SC2086
-counted $java Tests
+counted $java -Xms128m -XX:+AlwaysPreTouch Tests
 program train "$java Train"
 program mistakes "$java Mistakes"
 if command -v python3 >/dev/null; then

@@ -231,7 +231,7 @@ static class Tests {
             Round(engine, 2000);
             long before = Resident();
             Round(engine, 10000);
-            Check(Resident() - before < 32 << 20, (Resident() - before) >> 20, "MiB");
+            Check(Resident() - before < 8 << 20, (Resident() - before) >> 20, "MiB");
         }
         for (int i = 0; i < 50; ++i) new Engine(Config()).Dispose();
         long start = Resident();
