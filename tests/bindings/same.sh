@@ -18,8 +18,10 @@ for l in $languages; do
     "$made/bin/train-$l" "$work/whole-$l" $whole 2>"$work/err" | losses >"$work/whole-$l.txt"
     [ "$(wc -l <"$work/whole-$l.txt")" = $((whole + 1)) ] || { failed=$((failed + 1)); tail -n 5 "$work/err"; echo "FAILED bindings/same: train-$l printed $(wc -l <"$work/whole-$l.txt") lines, not $((whole + 1))"; }
     same "$l trains as C does" "$work/whole-$l.txt" "$work/whole-c.txt"
-    "$made/bin/mistakes-$l" >"$work/mistakes-$l.txt" 2>"$work/err" || tail -n 5 "$work/err"
-    same "$l hears the same of its mistakes as C does" "$work/mistakes-$l.txt" "$work/mistakes-c.txt"
+    if [ -x "$made/bin/mistakes-$l" ]; then
+        "$made/bin/mistakes-$l" >"$work/mistakes-$l.txt" 2>"$work/err" || tail -n 5 "$work/err"
+        same "$l hears the same of its mistakes as C does" "$work/mistakes-$l.txt" "$work/mistakes-c.txt"
+    fi
     "$made/bin/train-$l" "$work/half-$l" $half >"$work/log" 2>&1 || tail -n 5 "$work/log"
 done
 [ "$(grep -c ': DS_E_' "$work/mistakes-c.txt")" -ge 24 ] || { failed=$((failed + 1)); echo "FAILED bindings/same: too few mistakes"; }

@@ -1,0 +1,62 @@
+using DSRT, Test
+
+const config = """{"model": {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 11, "n_positions": 16, "n_embd": 8, "n_layer": 1,
+    "n_head": 2, "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}, "threads": 1, "train_micro_batch_size_per_gpu": 2,
+    "optimizer": {"type": "SGD", "params": {"lr": 0.1, "momentum": 0.9}}}"""
+const ids = Int64[1 5; 2 6; 3 7; 4 8]  # length x rows
+
+@testset "tensors" begin
+    t = Tensor(Float32[1 2 3; 4 5 6])
+    @test size(t) == (2, 3) && eltype(t) == Float32 && Array(t) == [1 2 3; 4 5 6]
+    view = array(t)
+    view[2, 1] = 9
+    close(t)
+    @test view[2, 1] == 9
+    @test_throws ArgumentError Tensor([1 + 2im])
+end
+
+@testset "training, callbacks, errors" begin
+    engine = Engine(config)
+    at = Ref(0)
+    data = Data(() -> (at[] += 1) % 4 == 0 ? nothing : ["input_ids" => ids, "labels" => ids], engine)
+    losses = [step.loss for step in epoch(engine, data)]
+    @test length(losses) == 3 && losses[3] < losses[1]
+    broken = Data(() -> throw(DomainError(2, "row")), engine)
+    @test_throws DomainError train_batch!(engine, broken)
+    @test forward!(engine, Batch("input_ids" => ids, "labels" => ids)) > 0
+    @test length(generate(engine, [1, 2]; options = """{"max_new_tokens": 5}""")) == 5
+    @test length(generate(engine, [1, 2]; on_tokens = _ -> false)) == 1
+    error = try Engine("""{"optimiser": {}}""") catch e; e end
+    @test error isa DSRTError && error.status == DSRT.DS_E_CONFIG && occursin("did you mean optimizer", sprint(showerror, error))
+    close(engine)
+    @test_throws DSRTError step!(engine)
+end
+
+@testset "an optimizer of one's own" begin
+    momentum = Optimizer(1) do parameter, step, lr, weight, gradient, state
+        state[1, :] .= 0.9f0 .* state[1, :] .+ gradient
+        weight .-= Float32(lr) .* state[1, :]
+    end
+    run(engine) = map(1:5) do _
+        loss = forward!(engine, Batch("input_ids" => ids, "labels" => ids))
+        backward!(engine)
+        step!(engine)
+        loss
+    end
+    @test run(Engine(config; optimizer = momentum)) ≈ run(Engine(config)) atol = 1e-5
+end
+
+@testset "nothing is left behind" begin
+    for _ in 1:10_000
+        Batch("input_ids" => ids)
+        Graph()
+    end
+    GC.gc()
+    before = parse(Int, split(read("/proc/self/statm", String))[2])
+    for _ in 1:10_000
+        Batch("input_ids" => ids)
+        Graph()
+    end
+    GC.gc()
+    @test parse(Int, split(read("/proc/self/statm", String))[2]) - before < 8 << 8
+end
