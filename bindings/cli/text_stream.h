@@ -25,6 +25,7 @@ class TextModel {
 public:
     // folder: a Hugging Face folder. Weights are used in bf16 where the processor multiplies it.
     explicit TextModel(const std::string& folder);
+    const Tokenizer& tokenizer() const { return tokenizer_; }
     std::string continue_text(const std::string& prompt, bool special_tokens, const Sampling& sampling, const TextSink& sink);
 
 private:

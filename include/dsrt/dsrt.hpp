@@ -303,6 +303,11 @@ public:
                                                 detail::or_null(options_json), batch.get()));
         return batch;
     }
+    std::string apply_chat_template(const std::string& messages_json, const std::optional<std::string>& options_json = {}) const {
+        char* text = nullptr;
+        detail::check(ds_tokenizer_apply_chat_template(get(), messages_json.c_str(), detail::or_null(options_json), &text));
+        return detail::take(text);
+    }
     std::string decode(Span<int32_t> ids, bool skip_special = true) const {
         char* text = nullptr;
         size_t bytes = 0;

@@ -5,6 +5,7 @@
 
 #include "api/host.h"
 #include "api/objects.h"
+#include "data/chat.h"
 #include "data/data.h"
 
 namespace ds::api {
@@ -121,6 +122,23 @@ ds_status ds_tokenizer_decode(const ds_tokenizer* t, const int32_t* ids, size_t 
         DS_TRY(const std::string decoded, tokenizer->decode({ids, n}, skip_special != 0));
         DS_TRY(*text, handed_out(decoded));
         if (bytes) *bytes = decoded.size();
+        return ok();
+    });
+}
+
+ds_status ds_tokenizer_apply_chat_template(const ds_tokenizer* t, const char* messages_json, const char* options_json, char** text) {
+    return guard([&]() -> Status {
+        DS_NOT_NULL(text);
+        *text = nullptr;
+        DS_USE(const auto tokenizer, t);
+        DS_NOT_NULL(messages_json);
+        // Checked first; read a second time in the order of the text, which templates show.
+        DS_CHECK(json_argument(messages_json, "messages_json").status());
+        DS_CHECK(json_argument(options_json, "options_json").status());
+        const OrderedJson messages = OrderedJson::parse(messages_json, nullptr, false, true);
+        const OrderedJson options = options_json ? OrderedJson::parse(options_json, nullptr, false, true) : OrderedJson::object();
+        DS_TRY(const std::string made, apply_chat_template(*tokenizer, messages, options));
+        DS_TRY(*text, handed_out(made));
         return ok();
     });
 }

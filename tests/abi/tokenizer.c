@@ -165,6 +165,22 @@ static void rows_are_padded_and_cut_on_either_side(void **state) {
     ds_tokenizer_destroy(t);
 }
 
+static void conversations_become_text(void **state) {
+    static const char messages[] = "[{\"role\": \"user\", \"content\": \"Hi\"}]";
+    ds_tokenizer *t = load();
+    char *text = NULL;
+    (void)state;
+    assert_ok(ds_tokenizer_apply_chat_template(t, messages, "{\"add_generation_prompt\": true, \"template\": \"{{ messages[0].content }}{% if add_generation_prompt %}>{% endif %}\"}", &text));
+    assert_string_equal(text, "Hi>");
+    ds_free(text);
+    assert_fails(DS_E_NOT_FOUND, "has no chat template", ds_tokenizer_apply_chat_template(t, messages, NULL, &text));
+    assert_null(text);
+    assert_fails(DS_E_INVALID_ARGUMENT, "no roles here", ds_tokenizer_apply_chat_template(t, messages, "{\"template\": \"{{ raise_exception('no roles here') }}\"}", &text));
+    assert_fails(DS_E_INVALID_ARGUMENT, "messages", ds_tokenizer_apply_chat_template(t, "[]", NULL, &text));
+    assert_fails(DS_E_INVALID_ARGUMENT, "messages_json", ds_tokenizer_apply_chat_template(t, NULL, NULL, &text));
+    ds_tokenizer_destroy(t);
+}
+
 static void missing_files_are_named(void **state) {
     ds_tokenizer *t = (ds_tokenizer *)state;
     assert_fails(DS_E_NOT_FOUND, "no/such/tokenizer.json", ds_tokenizer_load("no/such/tokenizer.json", &t));
@@ -190,6 +206,7 @@ int main(void) {
                                        TEST(ids_become_text),
                                        TEST(many_texts_become_a_batch),
                                        TEST(rows_are_padded_and_cut_on_either_side),
+                                       TEST(conversations_become_text),
                                        TEST(missing_files_are_named),
                                        TEST(misuse_is_refused)};
     return RUN(tests);

@@ -45,6 +45,7 @@ is tokens_decode 0 'hello' "$dsrt" tokenize "$tokenizer" --decode "$ids"
 is not_an_id 1 'not a token id' "$dsrt" tokenize "$tokenizer" --decode 1x
 is topology 0 'hwloc' "$dsrt" topology
 is generate_needs_a_tokenizer 1 'tokenizer' "$dsrt" generate "$model" 'hello'
+is chat_needs_a_tokenizer 1 'tokenizer' "$dsrt" chat "$model"
 is train_help 0 '--eval-every' "$dsrt" train --help-options
 is train_wants_a_config 1 'nowhere' "$dsrt" train "$work/nowhere.json"
 for shell in bash zsh fish man; do is "completion_$shell" 0 'tokenize' "$dsrt" completion "$shell"; done

@@ -389,6 +389,28 @@ Rates rates(const Json& options) {
 
 }  // namespace
 
+TEST_CASE("chat/only_what_the_assistant_says_is_learned") {
+    const Folder folder;
+    const std::string path = folder.write("talk.jsonl", R"({"messages": [{"role": "user", "content": "who"}, {"role": "assistant", "content": "the film"}, {"role": "user", "content": "?"}, {"role": "assistant", "content": "good"}]})"
+                                                        "\n");
+    const std::string chat = "{% for m in messages %}{{ '?' if m.role == 'user' else '.' }} {{ m.content }} {% endfor %}{% if add_generation_prompt %}. {% endif %}";
+    const Json options{{"files", path}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}};
+    const auto rows = batches(options, context("causal"));
+    REQUIRE(rows.size() == 1);
+    // "? who . the film ? ? . good": the speaker's mark belongs to the prompt.
+    const int64_t dot = 62, question = 63, the = 60, film = 59, good = 57, who = 65;
+    CHECK(ints(rows[0], "input_ids") == std::vector<int64_t>{question, who, dot, the, film, question, question, dot, good});
+    CHECK(ints(rows[0], "labels") == std::vector<int64_t>{-100, -100, -100, the, film, -100, -100, -100, good});
+
+    CHECK_SAYS(failure({{"files", path}, {"columns", {{"messages", "messages"}}}}, context("causal")), "has no chat template");
+    CHECK_SAYS(failure({{"files", path}, {"columns", {{"messages", "messages"}}}, {"chat_template", "{% if %}"}}, context("causal")), "data: chat_template: chat template: line 1");
+    const std::string silent = folder.write("silent.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"who\"}]}\n");
+    CHECK_SAYS(failure({{"files", silent}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")), "silent.jsonl: line 1");
+    CHECK_SAYS(failure({{"files", silent}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")), "the assistant says nothing");
+    const std::string odd = folder.write("odd.jsonl", "{\"messages\": [{\"content\": \"who\"}]}\n");
+    CHECK_SAYS(failure({{"files", odd}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")), "messages[0]: must be an object with \"role\"");
+}
+
 TEST_CASE("mlm/fifteen_percent_are_labels_of_which_80_10_10_are_mask_random_and_kept") {
     Folder folder;
     const Json options = {{"files", long_rows(folder)}, {"columns", {{"text", "t"}}}, {"task", "mlm"}, {"batch_size", 16}};

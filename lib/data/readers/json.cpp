@@ -23,7 +23,7 @@ Cell to_value(dom::element e) {
     case dom::element_type::DOUBLE: return {Cell::Kind::number, fmt::format("{}", e.get_double().value_unsafe()), {}};
     case dom::element_type::BOOL: return {Cell::Kind::boolean, e.get_bool().value_unsafe() ? "true" : "false", {}};
     case dom::element_type::NULL_VALUE: return {};
-    case dom::element_type::OBJECT: return {Cell::Kind::object, {}, {}};
+    case dom::element_type::OBJECT: return {Cell::Kind::object, simdjson::minify(e), {}};
     case dom::element_type::ARRAY: break;
     }
     Cell list{Cell::Kind::list, {}, {}};

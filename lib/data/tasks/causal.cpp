@@ -5,6 +5,9 @@
 
 #include <algorithm>
 
+#include "data/chat.h"
+#include "data/tokenizer/unicode.h"
+
 namespace ds {
 namespace {
 
@@ -123,6 +126,54 @@ private:
     int64_t max_length_;
 };
 
+// Conversations, written out by a chat template. Tokens count where they begin in what the assistant says.
+class CausalChat : public DataTask {
+public:
+    CausalChat(const TaskSetup& setup, ChatTemplate chat)
+        : tokenizer_(setup.tokenizer), chat_(std::move(chat)), messages_(*setup.columns.find("messages")), max_length_(setup.max_length) {}
+    Target target() const override { return Target::tokens; }
+    Status check(const Record& record) const override { return conversation(record).status(); }
+
+    Result<Sample> sample(const Record& record, int64_t) const override {
+        DS_TRY(const ChatTemplate::Conversation all, conversation(record));
+        DS_TRY(const Encoding encoding, tokenizer_->encode(all.text, std::nullopt, {.add_special_tokens = false, .max_length = max_length_}));
+        Sample out;
+        out.ids = encoding.ids;
+        out.types.assign(out.ids.size(), 0);
+        out.labels.assign(out.ids.size(), kIgnored);
+        size_t i = 0;
+        for (const auto& [begin, end] : all.said) {
+            const auto first = code_points(all.text, begin), last = code_points(all.text, end);
+            for (; i < encoding.size() && encoding.offsets[i].first < first; ++i) {}
+            for (; i < encoding.size() && encoding.offsets[i].first < last; ++i) out.labels[i] = out.ids[i];
+        }
+        return out;
+    }
+
+private:
+    static int64_t code_points(const std::string& text, size_t bytes) {
+        return static_cast<int64_t>(tokenizer::count_code_points(std::string_view(text).substr(0, bytes)));
+    }
+    Result<ChatTemplate::Conversation> conversation(const Record& record) const {
+        const Cell& value = record[messages_];
+        OrderedJson messages = OrderedJson::array();
+        if (value.kind == Cell::Kind::text) messages = OrderedJson::parse(value.text, nullptr, false);  // a field of CSV holds JSON
+        else {
+            for (const Cell& item : value.items) messages.push_back(item.kind == Cell::Kind::object ? OrderedJson::parse(item.text, nullptr, false) : OrderedJson(item.text));
+        }
+        if (messages.is_discarded()) return fail(Code::E_CORRUPT, "column messages: found {}, a list of messages is accepted", describe(value));
+        auto made = chat_.conversation(messages);
+        if (!made.ok()) return std::move(std::move(made).status()).within("column messages");
+        if (made->said.empty()) return fail(Code::E_CORRUPT, "column messages: the assistant says nothing in this conversation, so nothing can be learned from it");
+        return made;
+    }
+
+    std::shared_ptr<const Tokenizer> tokenizer_;
+    ChatTemplate chat_;
+    size_t messages_;
+    int64_t max_length_;
+};
+
 Result<std::string> prompt_template(const TaskSetup& setup) {
     const Columns& columns = setup.columns;
     std::string text = setup.options.prompt_template;
@@ -158,6 +209,14 @@ Result<std::unique_ptr<DataTask>> make_causal(TaskSetup setup) {
     }
     for (const char* role : kPlaceholders)
         if (setup.columns.has(role)) return fail(Code::E_CONFIG, "data: columns: {}: needs a column for response", role);
+    if (setup.columns.has("messages")) {
+        if (setup.options.block_length > 0) return fail(Code::E_CONFIG, "data: block_length: has no effect with columns.messages; a row is a conversation");
+        if (!setup.options.prompt_template.empty()) return fail(Code::E_CONFIG, "data: prompt_template: has no effect with columns.messages; chat_template has");
+        auto chat = ChatTemplate::load(*setup.tokenizer, setup.options.chat_template);
+        if (!chat.ok()) return std::move(std::move(chat).status()).within("data: chat_template");
+        return std::unique_ptr<DataTask>(std::make_unique<CausalChat>(setup, std::move(chat).value()));
+    }
+    if (!setup.options.chat_template.empty()) return fail(Code::E_CONFIG, "data: chat_template: has no effect without columns.messages");
     if (!setup.options.prompt_template.empty())
         return fail(Code::E_CONFIG, "data: prompt_template: has no effect without columns.response");
     return std::unique_ptr<DataTask>(std::make_unique<CausalText>(setup, std::move(around), std::move(end)));

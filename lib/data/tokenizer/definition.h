@@ -29,6 +29,8 @@ Result<Definition> read_vocab_txt(std::string text, const Json& config, std::str
 // GPT-2's vocab.json and merges.txt.
 Result<Definition> read_vocab_and_merges(const std::string& vocab, std::string merges, const Json& config, std::string_view place);
 
+// tokenizer_config.json of a folder, with special_tokens_map.json for what it leaves out; an empty object where there is neither.
+Result<Json> folder_config(const std::filesystem::path& folder);
 // The content of a token in tokenizer_config.json: a string, or an object that holds it.
 std::optional<std::string> config_token(const Json& config, const char* role);
 

@@ -32,17 +32,6 @@ Result<Json> read_config(const fs::path& folder, const char* name) {
     return parse_json(text, path.string());
 }
 
-// tokenizer_config.json, with special_tokens_map.json for what it leaves out.
-Result<Json> folder_config(const fs::path& folder) {
-    DS_TRY(Json config, read_config(folder, "tokenizer_config.json"));
-    DS_TRY(const Json map, read_config(folder, "special_tokens_map.json"));
-    if (!config.is_object() || !map.is_object()) return fail(Code::E_CORRUPT, "{}: tokenizer_config.json and special_tokens_map.json must hold objects", folder.string());
-    for (const auto& [key, value] : map.items()) {
-        if (!config.contains(key)) config[key] = value;
-    }
-    return config;
-}
-
 Result<Definition> read_any(const fs::path& path, const Json& config) {
     const std::string place = path.string(), name = path.filename().string();
     DS_TRY(std::string text, read_file(path));
@@ -65,6 +54,16 @@ Json roberta_processor(const ModelSpec& model, bool prefix) {
 }
 
 }  // namespace
+
+Result<Json> folder_config(const fs::path& folder) {
+    DS_TRY(Json config, read_config(folder, "tokenizer_config.json"));
+    DS_TRY(const Json map, read_config(folder, "special_tokens_map.json"));
+    if (!config.is_object() || !map.is_object()) return fail(Code::E_CORRUPT, "{}: tokenizer_config.json and special_tokens_map.json must hold objects", folder.string());
+    for (const auto& [key, value] : map.items()) {
+        if (!config.contains(key)) config[key] = value;
+    }
+    return config;
+}
 
 Result<Definition> read_vocab_txt(std::string text, const Json& config, std::string_view place) {
     auto storage = std::make_shared<std::string>(std::move(text));
