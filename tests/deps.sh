@@ -2,7 +2,7 @@
 # Installs the Debian packages that the library, its tests and its examples need and that are missing, and those named as arguments.
 set -u
 packages="g++ cmake ninja-build pkg-config ccache libhwy-dev libhwloc-dev nlohmann-json3-dev libsimdjson-dev libutf8proc-dev
-    libpcre2-dev libcli11-dev libfmt-dev libcmocka-dev libxxhash-dev doctest-dev
+    libpcre2-dev libcli11-dev libcpp-httplib-dev dpkg-dev python3 libfmt-dev libcmocka-dev libxxhash-dev doctest-dev
     libgloo-dev libuv1-dev nettle-dev libopenmpi-dev openmpi-bin iproute2 $*"
 missing=
 for package in $packages; do

@@ -46,6 +46,10 @@ is not_an_id 1 'not a token id' "$dsrt" tokenize "$tokenizer" --decode 1x
 is topology 0 'hwloc' "$dsrt" topology
 is generate_needs_a_tokenizer 1 'tokenizer' "$dsrt" generate "$model" 'hello'
 is chat_needs_a_tokenizer 1 'tokenizer' "$dsrt" chat "$model"
+is config_part 0 'zero_optimization.stage' "$dsrt" config zero_optimization
+is config_unknown 1 'no key contains' "$dsrt" config no_such_key
+"$dsrt" config --markdown >"$work/config.md"
+is the_guide_lists_the_keys_of_today 0 '^same$' sh -c "diff -q '$work/config.md' '$data/../../examples/guide/config.md' && echo same"
 is train_help 0 '--eval-every' "$dsrt" train --help-options
 is train_wants_a_config 1 'nowhere' "$dsrt" train "$work/nowhere.json"
 for shell in bash zsh fish man; do is "completion_$shell" 0 'tokenize' "$dsrt" completion "$shell"; done
