@@ -39,7 +39,8 @@ if(TARGET dsrt_command)
   list(APPEND CPACK_COMPONENTS_ALL command)
   package(command dsrt utils "command for training and running language models"
           "dsrt plans, checks, trains, tokenizes, generates and exports, from one\nconfiguration file.")
-  set(CPACK_DEBIAN_COMMAND_PACKAGE_DEPENDS "libdsrt0 (= ${PROJECT_VERSION})")
+  set(CPACK_DEBIAN_COMMAND_PACKAGE_SHLIBDEPS OFF)  # dpkg-shlibdeps can't tell whose a library is that is not installed yet
+  set(CPACK_DEBIAN_COMMAND_PACKAGE_DEPENDS "libdsrt0 (= ${PROJECT_VERSION}), libc6, libgcc-s1, libstdc++6")
 endif()
 if(TARGET dsrt_cuda)
   list(APPEND CPACK_COMPONENTS_ALL cuda)

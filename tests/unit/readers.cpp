@@ -227,7 +227,7 @@ TEST_CASE("options/unknown_keys_types_and_choices_are_told") {
     CHECK(says({{"files", "a.txt"}, {"quoting", false}}) ==
           "data: quoting: has no effect with format \"text\"; it belongs to format csv tsv");
     CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}, {"label", 1}}}}) ==
-          "data: columns: label: task causal has no use for it; its columns are prompt, instruction, input, text, input_ids, response");
+          "data: columns: label: task causal has no use for it; its columns are prompt, instruction, input, text, input_ids, response, messages");
     CHECK(says({{"files", "a.csv"}, {"columns", {{"text", {{"column", 0}, {"greater_than", 1}}}}}}) ==
           "data: columns: text: greater_than has no effect on this column");
     CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}}}, {"task", "causl"}})

@@ -28,8 +28,9 @@ void config(CommandLine& line) {
     sub->add_option("part", *part, "only keys that contain this text");
     sub->add_flag("--markdown", *markdown, "a page in Markdown");
     line.on(sub, [&line, part, markdown] {
+        const Json all = Json::parse(config_describe());
         Json keys = Json::object();
-        for (const auto& [key, row] : Json::parse(config_describe()).items())
+        for (const auto& [key, row] : all.items())
             if (key.find(*part) != std::string::npos) keys[key] = row;
         if (keys.empty()) throw std::runtime_error("config: no key contains \"" + *part + "\"");
         if (line.json) print(keys);
