@@ -42,7 +42,7 @@ struct AttentionShape {
     int64_t row_units(int64_t rows) const { return tiles->units(rows); }
 };
 
-struct Sequence { int64_t q0, q1, k0, k1; };
+struct Sequence { int64_t q0, q1, k0, k1, index; };
 
 // One call's operands besides the matrices.
 struct AttentionCall {
@@ -50,11 +50,13 @@ struct AttentionCall {
     const Attention& attrs;
     const int32_t *segments, *tokens;
     const uint8_t* key_mask;
+    const int32_t *key_segments, *key_tokens, *first_tokens;  // where keys are not the queries' own tokens
     const Runtime* runtime;
 
-    AttentionCall(const Call& call, const Tensor* segments_tokens_mask);
+    AttentionCall(const Call& call, const Tensor* from_segments);
     Sequence sequence(int64_t i) const;
     int64_t covered() const;  // rows from here on belong to no sequence
+    int64_t covered_keys() const;
     bool looks_at_pairs() const { return attrs.causal || attrs.window || key_mask || attrs.dropout > 0; }
     int32_t token(int64_t row) const { return tokens ? tokens[row] : static_cast<int32_t>(row); }
 };

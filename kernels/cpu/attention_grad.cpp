@@ -180,7 +180,7 @@ void backward(const Call& call, Team team) {
     const int64_t covered = b.operands().covered();
     for (int i = 0; i < 3; ++i) {
         const Tensor& t = call.out[i];
-        const int64_t all = t.rank == 4 ? covered * (i ? s.kv_heads : s.heads) : covered;
+        const int64_t rows = i ? b.operands().covered_keys() : covered, all = t.rank == 4 ? rows * (i ? s.kv_heads : s.heads) : rows;
         if (call.in[6].present) zero_rows(t, all, team);  // without segments every row is in a sequence
     }
 }

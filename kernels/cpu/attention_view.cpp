@@ -27,28 +27,40 @@ AttentionCall::AttentionCall(const Call& call, const Tensor* rest)
       segments(rest[0].present ? rest[0].as<int32_t>() : nullptr),
       tokens(rest[1].present ? rest[1].as<int32_t>() : nullptr),
       key_mask(rest[2].present ? rest[2].as<uint8_t>() : nullptr),
+      key_segments(rest[3].present ? rest[3].as<int32_t>() : nullptr),
+      key_tokens(rest[4].present ? rest[4].as<int32_t>() : nullptr),
+      first_tokens(rest[5].present ? rest[5].as<int32_t>() : nullptr),
       runtime(call.runtime) {}
 
 Sequence AttentionCall::sequence(int64_t i) const {
     if (!segments)
-        return {i * shape.longest_queries, (i + 1) * shape.longest_queries, i * shape.longest_keys, (i + 1) * shape.longest_keys};
-    const int64_t first = std::clamp<int64_t>(segments[i], 0, shape.query_rows),
-                  last = std::clamp<int64_t>(segments[i + 1], first, shape.query_rows);
-    return {first, last, first, last};
+        return {i * shape.longest_queries, (i + 1) * shape.longest_queries, i * shape.longest_keys, (i + 1) * shape.longest_keys, i};
+    const auto range = [i](const int32_t* ends, int64_t rows) {
+        const int64_t first = std::clamp<int64_t>(ends[i], 0, rows);
+        return std::pair(first, std::clamp<int64_t>(ends[i + 1], first, rows));
+    };
+    const auto [q0, q1] = range(segments, shape.query_rows);
+    const auto [k0, k1] = range(key_segments ? key_segments : segments, shape.key_rows);
+    return {q0, q1, k0, k1, i};
 }
 
 int64_t AttentionCall::covered() const {
     return segments ? std::clamp<int64_t>(segments[shape.sequences], 0, shape.query_rows) : shape.query_rows;
 }
 
+int64_t AttentionCall::covered_keys() const {
+    return key_segments ? std::clamp<int64_t>(key_segments[shape.sequences], 0, shape.key_rows) : covered();
+}
+
 void KeyInfo::load(const AttentionCall& a, const Sequence& s) {
     const int64_t n = s.k1 - s.k0;
     for (int64_t tile = 0; tile * kTileKeys < n; ++tile) seen[tile] = static_cast<int32_t>(std::min(kTileKeys, n - tile * kTileKeys));
     if (n == 0 || !a.looks_at_pairs()) return;
-    for (int64_t j = 0; j < n; ++j) place[j] = static_cast<int32_t>(s.k0 + j);
-    if (a.tokens) std::copy_n(a.tokens + s.k0, n, token);
+    for (int64_t j = 0; j < n; ++j) place[j] = a.key_tokens ? a.key_tokens[s.k0 + j] : static_cast<int32_t>(s.k0 + j);
+    if (a.tokens && !a.key_segments) std::copy_n(a.tokens + s.k0, n, token);
     else std::copy_n(place, n, token);
-    for (int64_t j = 0; j < n; ++j) offset[j] = static_cast<uint32_t>(token[j]) - static_cast<uint32_t>(token[0]);
+    const auto first = static_cast<uint32_t>(a.first_tokens ? a.first_tokens[s.index] : token[0]);
+    for (int64_t j = 0; j < n; ++j) offset[j] = static_cast<uint32_t>(token[j]) - first;
     if (a.key_mask)
         for (int64_t j = 0; j < n; ++j)
             if (!a.key_mask[s.k0 + j]) place[j] = INT32_MAX, --seen[j / kTileKeys];
@@ -66,8 +78,8 @@ void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_qu
     if (!a.looks_at_pairs()) return;
     for (int64_t i = 0; i < score_pad(count); ++i) {
         const int64_t row = s.q0 + first + std::min(i, count - 1);
-        limit[i] = a.attrs.causal ? static_cast<int32_t>(row) + 1 : INT32_MAX;
         token[i] = a.token(row);
+        limit[i] = !a.attrs.causal ? INT32_MAX : a.key_tokens ? token[i] + 1 : static_cast<int32_t>(row) + 1;
         const auto draw = static_cast<uint64_t>(token[i] * (a.attrs.all_heads ? a.attrs.all_heads : a.shape.heads) + a.attrs.first_head + head) << 20;
         low[i] = static_cast<uint32_t>(draw), high[i] = static_cast<uint32_t>(draw >> 32);
     }
@@ -77,17 +89,21 @@ void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_qu
 
 int64_t key_end(const AttentionCall& a, const Sequence& s, int64_t last) {
     const int64_t n = s.k1 - s.k0;
-    return a.attrs.causal ? std::clamp<int64_t>(s.q0 + last + 1 - s.k0, 0, n) : n;
+    if (!a.attrs.causal) return n;
+    if (!a.key_tokens) return std::clamp<int64_t>(s.q0 + last + 1 - s.k0, 0, n);
+    return std::upper_bound(a.key_tokens + s.k0, a.key_tokens + s.k1, a.token(s.q0 + last)) - (a.key_tokens + s.k0);
 }
 
 KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys, const QueryInfo& queries, int64_t first) {
     const int64_t tile = first / kTileKeys, end = key_end(a, s, queries.first + queries.count - 1), window = a.attrs.window;
     KeyTile t{first, std::min(kTileKeys, end - first), false, {}, {}};
+    if (t.count <= 0) return t;
     if (keys.seen[tile] == 0 || (window && int64_t{queries.least} - keys.most[tile] >= window)) {
         t.count = 0;
         return t;
     }
-    const bool diagonal = a.attrs.causal && s.k0 + first + t.count > s.q0 + queries.first + 1;
+    const int64_t last = s.k0 + first + t.count - 1, query = s.q0 + queries.first;
+    const bool diagonal = a.attrs.causal && (a.key_tokens ? a.key_tokens[last] > a.token(query) : last > query);
     t.masked = diagonal || keys.seen[tile] < std::min(kTileKeys, s.k1 - s.k0 - first) ||
                (window && int64_t{queries.most} - keys.least[tile] >= window);
     t.visible = {keys.place + first, keys.token + first, queries.limit, queries.token,

@@ -147,7 +147,8 @@ void join_tiles(const Call& call, Team team) {
         Running all;
         for (int64_t i = 0; i < across; ++i) all.see(joined.running[row * across + i]);
         call.out[1].as<float>()[row] = all.log();
-        joined.losses[row] = labels.ignored(row) ? 0 : all.loss(joined.label_logits[row]);
+        const bool elsewhere = labels.data[row] < 0;  // a word of another rank's
+        joined.losses[row] = labels.ignored(row) ? 0 : elsewhere ? all.log() : all.loss(joined.label_logits[row]);
     }
 }
 

@@ -9,15 +9,15 @@ namespace ds::ref {
 namespace {
 
 struct View {
-    const Tensor &q, &k, &segments, &tokens, &key_mask;
+    const Tensor &q, &k, &segments, &tokens, &key_mask, &key_segments, &key_tokens, &first_tokens;
     const Attention& attrs;
     const Runtime* runtime;
     int64_t heads, group, size;  // group: query heads that share a key head
     double scale;
 
-    // `inputs`: q, k, v and, from `rest` on, segments?, tokens?, key_mask?.
+    // `inputs`: q, k, v and, from `rest` on, what else attention takes.
     View(const Call& call, const Tensor* inputs, const Tensor* rest)
-        : q(inputs[0]), k(inputs[1]), segments(rest[0]), tokens(rest[1]), key_mask(rest[2]), attrs(call.attr<Attention>()), runtime(call.runtime) {
+        : q(inputs[0]), k(inputs[1]), segments(rest[0]), tokens(rest[1]), key_mask(rest[2]), key_segments(rest[3]), key_tokens(rest[4]), first_tokens(rest[5]), attrs(call.attr<Attention>()), runtime(call.runtime) {
         heads = q.rank == 4 ? q.dims[2] : attrs.heads;  // rank 4 says so itself
         group = k.rank == 4 ? heads / k.dims[2] : attrs.kv_heads ? heads / attrs.kv_heads : 1;
         size = q.rank == 4 ? q.columns() : q.columns() / heads;
@@ -25,18 +25,22 @@ struct View {
     }
     int64_t kv_heads() const { return heads / group; }
     int64_t sequences() const { return segments.present ? segments.count() - 1 : q.dims[0]; }
-    int64_t begin(const Tensor& t, int64_t s) const { return segments.present ? static_cast<int64_t>(get(segments, s)) : s * t.dims[1]; }
+    int64_t begin(const Tensor& t, int64_t s) const {
+        const Tensor& ends = &t == &k && key_segments.present ? key_segments : segments;
+        return ends.present ? static_cast<int64_t>(get(ends, s)) : s * t.dims[1];
+    }
     int64_t token(int64_t row) const { return tokens.present ? static_cast<int64_t>(get(tokens, row)) : row; }
+    int64_t key_token(int64_t row) const { return !key_segments.present ? token(row) : key_tokens.present ? static_cast<int64_t>(get(key_tokens, row)) : row; }
 
     bool sees(int64_t i, int64_t j) const {
         if (key_mask.present && get(key_mask, j) == 0) return false;
-        if (attrs.causal && j > i) return false;
-        return attrs.window == 0 || token(i) - token(j) < attrs.window;
+        if (attrs.causal && (key_tokens.present ? key_token(j) > token(i) : j > i)) return false;
+        return attrs.window == 0 || token(i) - key_token(j) < attrs.window;
     }
-    // What dropout multiplies the probability by.
-    double kept(int64_t i, int64_t h, int64_t j, int64_t first) const {
+    // What dropout multiplies the probability by. s: the sequence, whose keys here begin with `first`.
+    double kept(int64_t s, int64_t i, int64_t h, int64_t j, int64_t first) const {
         if (attrs.dropout == 0) return 1;
-        const auto index = static_cast<uint64_t>((token(i) * (attrs.all_heads ? attrs.all_heads : heads) + attrs.first_head + h) << 20) + static_cast<uint64_t>(token(j) - token(first));
+        const auto index = static_cast<uint64_t>((token(i) * (attrs.all_heads ? attrs.all_heads : heads) + attrs.first_head + h) << 20) + static_cast<uint64_t>(key_token(j) - (first_tokens.present ? static_cast<int64_t>(get(first_tokens, s)) : key_token(first)));
         return static_cast<double>(uniform_draw(*runtime, static_cast<uint64_t>(attrs.salt), index)) >= attrs.dropout ? 1 / (1 - attrs.dropout) : 0;
     }
     int64_t at_q(int64_t row, int64_t h, int64_t c) const { return (row * heads + h) * size + c; }
@@ -54,19 +58,19 @@ struct View {
         }
         if (most == -INFINITY) {
             p.assign(p.size(), 0);
-            return 0;
+            return first_tokens.present ? -INFINITY : 0;
         }
         for (double& x : p) total += x = std::exp(x - most);
         for (double& x : p) x /= total;
         return most + std::log(total);
     }
 
-    // f(query row, its head, first and last key row of its sequence)
+    // f(sequence, query row, its head, first and last key row of its sequence)
     template <class F>
     void each_query(const F& f) const {
         for (int64_t s = 0; s < sequences(); ++s)
             for (int64_t i = begin(q, s); i < begin(q, s + 1); ++i)
-                for (int64_t h = 0; h < heads; ++h) f(i, h, begin(k, s), begin(k, s + 1));
+                for (int64_t h = 0; h < heads; ++h) f(s, i, h, begin(k, s), begin(k, s + 1));
     }
 };
 
@@ -78,14 +82,14 @@ void forward(const Call& call) {
     const View a(call, call.in, call.in + 3);
     const Tensor &v = call.in[2], &y = call.out[0], &lse = call.out[1];
     zero(y);
-    zero(lse);
+    for (int64_t i = 0; i < lse.count(); ++i) set(lse, i, a.first_tokens.present ? -INFINITY : 0);
     std::vector<double> p;
-    a.each_query([&](int64_t i, int64_t h, int64_t first, int64_t last) {
+    a.each_query([&](int64_t s, int64_t i, int64_t h, int64_t first, int64_t last) {
         set(lse, i * a.heads + h, a.probabilities(i, h, first, last, p));
         for (int64_t c = 0; c < a.size; ++c) {
             double sum = 0;
             for (int64_t j = first; j < last; ++j)
-                if (p[static_cast<size_t>(j - first)] != 0) sum += p[static_cast<size_t>(j - first)] * a.kept(i, h, j, first) * get(v, a.at_kv(j, h, c));
+                if (p[static_cast<size_t>(j - first)] != 0) sum += p[static_cast<size_t>(j - first)] * a.kept(s, i, h, j, first) * get(v, a.at_kv(j, h, c));
             set(y, a.at_q(i, h, c), sum);
         }
     });
@@ -94,21 +98,26 @@ void forward(const Call& call) {
 // ds_ij = p_ij (dp_ij - sum_j p_ij dp_ij),  dp_ij = kept_ij dy_i . v_j.
 void backward(const Call& call) {
     const View a(call, call.in + 1, call.in + 6);
-    const Tensor &dy = call.in[0], &q = call.in[1], &k = call.in[2], &v = call.in[3];
+    const Tensor &dy = call.in[0], &q = call.in[1], &k = call.in[2], &v = call.in[3], &y = call.in[4], &lse = call.in[5];
     std::vector<double> dq(static_cast<size_t>(q.count())), dk(static_cast<size_t>(k.count())), dv(dk.size()), p, dp;
-    a.each_query([&](int64_t i, int64_t h, int64_t first, int64_t last) {
-        a.probabilities(i, h, first, last, p);
+    a.each_query([&](int64_t s, int64_t i, int64_t h, int64_t first, int64_t last) {
+        const double seen = a.probabilities(i, h, first, last, p);
+        // Of a part of the keys: y and lse are those of all.
+        const bool part = a.first_tokens.present;
+        if (part)
+            for (double& x : p) x *= seen == -INFINITY ? 0 : std::exp(seen - get(lse, i * a.heads + h));
         dp.assign(p.size(), 0);
         double delta = 0;
+        for (int64_t c = 0; part && c < a.size; ++c) delta += get(dy, a.at_q(i, h, c)) * get(y, a.at_q(i, h, c));
         for (int64_t j = first; j < last; ++j) {
             const auto at = static_cast<size_t>(j - first);
             if (p[at] == 0) continue;
-            const double kept = a.kept(i, h, j, first);
+            const double kept = a.kept(s, i, h, j, first);
             for (int64_t c = 0; c < a.size; ++c) {
                 dp[at] += kept * get(dy, a.at_q(i, h, c)) * get(v, a.at_kv(j, h, c));
                 dv[static_cast<size_t>(a.at_kv(j, h, c))] += p[at] * kept * get(dy, a.at_q(i, h, c));
             }
-            delta += p[at] * dp[at];
+            if (!part) delta += p[at] * dp[at];
         }
         for (int64_t j = first; j < last; ++j) {
             const auto at = static_cast<size_t>(j - first);

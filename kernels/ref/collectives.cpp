@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/stripes.h"
 #include "comm/communicator.h"
 #include "kernels/ref/ref.h"
 #include "ops/attrs.h"
@@ -15,9 +16,8 @@ std::vector<int64_t> shape_of(const Tensor& t) { return {t.dims, t.dims + t.rank
 
 // Copies between a dense whole tensor and the dense share of `rank`.
 void move_share(const Tensor& whole, std::byte* share, const Share& s, int64_t rank, bool to_share) {
-    const CutCopy copy(shape_of(whole), Cut{static_cast<int>(s.dim), s.period, s.units}, static_cast<int>(rank), static_cast<int>(s.ranks));
     const int64_t size = size_of(whole.dtype);
-    copy.runs([&](int64_t at, int64_t part, int64_t n) {
+    each_run(shape_of(whole), Cut{static_cast<int>(s.dim), s.period, s.units}, static_cast<int>(rank), static_cast<int>(s.ranks), [&](int64_t at, int64_t part, int64_t n) {
         std::byte *a = whole.as<std::byte>() + at * size, *b = share + part * size;
         if (to_share) std::memcpy(b, a, static_cast<size_t>(n * size));
         else std::memcpy(a, b, static_cast<size_t>(n * size));
@@ -29,7 +29,7 @@ std::vector<Block> blocks_of(std::byte* base, const Tensor& whole, const Share& 
     std::vector<Block> blocks;
     const Cut cut{static_cast<int>(s.dim), s.period, s.units};
     for (int r = 0; r < s.ranks; ++r) {
-        const int64_t bytes = whole.count() / s.full * cut.local(s.full, r, static_cast<int>(s.ranks)) * size_of(whole.dtype);
+        const int64_t bytes = whole.count() / s.full * held(cut, s.full, r, static_cast<int>(s.ranks)) * size_of(whole.dtype);
         blocks.push_back({base, bytes});
         base += bytes;
     }

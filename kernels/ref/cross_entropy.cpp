@@ -34,19 +34,19 @@ void losses(const Call& call, const Tensor& labels, const F& logits_of) {
         const double lse = log_sum_exp(logits);
         set(call.out[1], i, lse);
         const int64_t label = label_of(labels, i);
-        if (label != call.attr<CrossEntropy>().ignore) sum += lse - logits[static_cast<size_t>(label)];
+        if (label != call.attr<CrossEntropy>().ignore) sum += lse - (label < 0 ? 0 : logits[static_cast<size_t>(label)]);
     }
     const double n = labelled(call, labels);
     set(call.out[0], 0, n > 0 ? sum / n : 0);
 }
 
-// Turns logits into their gradient; false where the row is ignored.
-bool gradient(const Call& call, const Tensor& labels, double scale, int64_t row, std::vector<double>& logits) {
+// Turns logits into their gradient; false where the row is ignored. A label below 0 is a word of another rank's.
+bool gradient(const Call& call, const Tensor& labels, const Tensor& lse_of, double scale, int64_t row, std::vector<double>& logits) {
     const int64_t label = label_of(labels, row);
     if (label == call.attr<CrossEntropy>().ignore) return false;
-    const double lse = log_sum_exp(logits);
+    const double lse = get(lse_of, row);
     for (double& x : logits) x = std::exp(x - lse) * scale;
-    logits[static_cast<size_t>(label)] -= scale;
+    if (label >= 0) logits[static_cast<size_t>(label)] -= scale;
     return true;
 }
 
@@ -83,7 +83,7 @@ void backward(const Call& call) {
     std::vector<double> row;
     for (int64_t i = 0; i < labels.count(); ++i) {
         fill(i, row);
-        if (!gradient(call, labels, scale, i, row)) row.assign(row.size(), 0);
+        if (!gradient(call, labels, call.in[3], scale, i, row)) row.assign(row.size(), 0);
         for (int64_t j = 0; j < logits.columns(); ++j) set(call.out[0], i * logits.columns() + j, row[static_cast<size_t>(j)]);
     }
 }
@@ -99,7 +99,7 @@ void linear_backward(const Call& call) {
         dbias(static_cast<size_t>(vocabulary));
     for (int64_t i = 0; i < labels.count(); ++i) {
         fill(i, row);
-        if (!gradient(call, labels, scale, i, row)) continue;
+        if (!gradient(call, labels, call.in[5], scale, i, row)) continue;
         for (int64_t j = 0; j < vocabulary; ++j) {
             const double g = row[static_cast<size_t>(j)];
             dbias[static_cast<size_t>(j)] += g;

@@ -53,6 +53,8 @@ struct Config {
     BatchSizes batch;
     bool batch_is_given = true;  // false: nothing is said, and without an optimizer a micro-batch is one row
     MeshSizes mesh;
+    std::string sequence_attention = "auto";  // or "ulysses", "ring"
+    std::string sequence_regions = "auto";    // or "on", "off"
     int64_t zero_stage = 0;
     std::string distributed = "auto";  // or "none"
 

@@ -92,6 +92,8 @@ Status fill_sizes(const Reader& read, Config& config) {
     const MeshSizes degrees{read.integer("parallel.tensor"),   read.integer("parallel.pipeline"), 1,
                             read.integer("parallel.sequence"), read.integer("parallel.expert"),   1};
     DS_TRY(config.mesh, resolve_mesh(degrees, read.optional_integer("parallel.data"), read.optional_integer("parallel.local_ranks")));
+    config.sequence_attention = read.text("parallel.sequence_attention");
+    config.sequence_regions = read.text("parallel.sequence_regions");
     const auto train = read.optional_integer("train_batch_size"), accumulation = read.optional_integer("gradient_accumulation_steps");
     auto micro = read.optional_integer("train_micro_batch_size_per_gpu");
     // An engine that evaluates or generates takes rows as they come; DeepSpeed's sizes are about updates, of which it makes none.

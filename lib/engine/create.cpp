@@ -118,6 +118,13 @@ Status Engine::make_ranks() {
     DS_CHECK(open_devices());
     for (const auto& rank : *ranks_) {
         DS_TRY(Graph graph, graph_of(*rank, smallest_key()));
+        if (mesh.size(MeshAxis::sequence) > 1) {  // what the heads don't allow is told now
+            Graph piece = graph;
+            const SequenceLayout layout = sequence_layout(*rank, smallest_key().shape);
+            PassOptions options;
+            options.sequence = &layout;
+            DS_CHECK(find_pass("shard_sequence")->run(piece, options));
+        }
         if (mesh.size(MeshAxis::tensor) > 1) {
             TensorLayout layout{rank->at(MeshAxis::tensor), mesh.size(MeshAxis::tensor), nullptr};
             PassOptions options;
@@ -298,7 +305,8 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     Packed packed;
     packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length, .labels = labels};
     Rank& rank = (*engine->ranks_)[0];
-    DS_TRY(const Plan* plan, engine->plan_for(rank, engine->key_of(packed, labels, true)));
+    const PlanKey key = engine->key_of(packed, labels, true);
+    DS_TRY(const Plan* plan, engine->plan_for(rank, key));
     int64_t trained = 0, state = 0, low = 0;
     for (const Param& p : rank.params->all()) {
         if (p.trainable) trained += p.count;
@@ -319,6 +327,7 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     report["traffic_bytes_per_step"] = 0;
     report["ranks"] = engine->ranks_->size();
     report["timetable"] = {{"micro_batches", config.batch.accumulation}, {"stages", 1}};
+    report["choices"] = rank.choices[key];  // between ways to split work over ranks, with what each costs
     report["kernels"] = plan->describe();
     return report.dump(1);
 }

@@ -65,8 +65,14 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     options.accumulate = key.accumulate;
     options.seeds.assign(key.seeds.begin(), key.seeds.end());
     options.recompute = std::max(config_.recompute, 0);
-    const TensorLayout tensor{rank.at(MeshAxis::tensor), ranks_->extent(MeshAxis::tensor), &rank.cuts};
+    using Regions = TensorLayout::Regions;
+    const Regions regions = config_.sequence_regions == "on" ? Regions::on : config_.sequence_regions == "off" ? Regions::off : Regions::cheapest;
+    const TensorLayout tensor{rank.at(MeshAxis::tensor), ranks_->extent(MeshAxis::tensor), &rank.cuts, regions};
     options.tensor = &tensor;
+    const SequenceLayout sequence = sequence_layout(rank, key.shape);
+    options.sequence = &sequence;
+    std::string choices;
+    options.choices = &choices;
     if (!dump_dir_.empty()) {
         options.dump = dump_dir_;
         if (ranks_->size() > 1) graph.name += fmt::format(".rank{}", rank.index);
@@ -76,7 +82,8 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     DS_CHECK(run_passes(graph, options));
     const auto passed = std::chrono::steady_clock::now();
     DS_TRY(auto plan, Plan::compile(std::move(graph), rank.device ? Backend::device : backend_, rank.workers, rank.device.get()));
-    if (!dump_dir_.empty()) dump(*plan);
+    if (!dump_dir_.empty()) dump(*plan, choices);
+    rank.choices[key] = std::move(choices);
     const auto milliseconds = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
     log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms", plan->graph().name, key.shape.tokens, key.shape.rows,
         plan->graph().nodes.size(), plan->arena_bytes(), milliseconds(began, passed), milliseconds(passed, std::chrono::steady_clock::now()));
@@ -85,9 +92,15 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     return raw;
 }
 
-void Engine::dump(const Plan& plan) {
+SequenceLayout Engine::sequence_layout(const Rank& rank, const StreamShape& shape) const {
+    using Way = SequenceLayout::Attention;
+    const Way way = config_.sequence_attention == "ulysses" ? Way::ulysses : config_.sequence_attention == "ring" ? Way::ring : Way::cheapest;
+    return {rank.at(MeshAxis::sequence), ranks_->extent(MeshAxis::sequence), model_ ? shape.tokens : 0, way, ranks_->extent(MeshAxis::tensor)};
+}
+
+void Engine::dump(const Plan& plan, const std::string& choices) {
     const std::filesystem::path base = std::filesystem::path(dump_dir_) / plan.graph().name;
-    for (const auto& [suffix, text] : {std::pair<std::string, std::string>{".memory.txt", memory_table(plan.graph(), plan.memory())}, {".kernels.txt", plan.describe()}})
+    for (const auto& [suffix, text] : {std::pair<std::string, std::string>{".memory.txt", memory_table(plan.graph(), plan.memory())}, {".kernels.txt", plan.describe()}, {".choices.txt", choices}})
         if (const Status status = write_file_atomically(base.string() + suffix, text); !status.ok()) log(Level::warn, "dump", "{}", status.message());
 }
 

@@ -123,7 +123,8 @@ private:
     Status devices_ok() const;
     Status open_devices();
     Status update_through_host(Rank& rank, Param& p, const Hyper& hyper);
-    void dump(const Plan& plan);
+    void dump(const Plan& plan, const std::string& choices);
+    SequenceLayout sequence_layout(const Rank& rank, const StreamShape& shape) const;
 
     double final_factor() const;         // what accumulated gradients are multiplied with: unscaling and normalisation
     Status normalise_gradients();

@@ -37,6 +37,7 @@ struct Rank {
     std::unique_ptr<ParamStore> params;
     std::map<std::string, Cut, std::less<>> cuts;  // of its parameters
     std::map<PlanKey, std::unique_ptr<Plan>> plans;
+    std::map<PlanKey, std::string> choices;      // of ways to split work, with their costs
     Arena train_arena, other_arena;  // a pending forward survives evaluation
     int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
 

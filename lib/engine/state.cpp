@@ -111,7 +111,7 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
     else if (what == kGrad) {
         if (micro_in_step_ == 0 || !p->trainable) return out;
         const auto factor = static_cast<float>(final_factor());
-        whole_->read(*p, {Field::grad}, out.as<float>().data(), reduced_ || ranks_->extent(MeshAxis::data) == 1, updates_are_dealt_out());
+        whole_->read(*p, {Field::grad}, out.as<float>().data(), reduced_ || ranks_->extent(MeshAxis::data) * ranks_->extent(MeshAxis::sequence) == 1, updates_are_dealt_out());
         for (float& x : out.as<float>()) x *= factor;
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));

@@ -62,7 +62,7 @@ Status Engine::normalise_gradients() {
 }
 
 Status Engine::reduce_gradients() {
-    if (reduced_ || ranks_->extent(MeshAxis::data) == 1) return ok();
+    if (reduced_ || ranks_->extent(MeshAxis::data) * ranks_->extent(MeshAxis::sequence) == 1) return ok();
     DS_CHECK(ranks_->each([&](Rank& rank) { return reduce_gradients(rank); }));
     reduced_ = true;
     return ok();
@@ -73,6 +73,10 @@ Status Engine::reduce_gradients(Rank& rank) {
     ParamStore& params = *rank.params;
     DS_CHECK(params.need_grads());
     if (rank.backwards == 0) std::fill_n(params.grads(), params.total_elements(), 0.0f);
+    // Ranks with pieces of the same rows each have a summand.
+    if (Communicator* pieces = rank.links[static_cast<int64_t>(MeshAxis::sequence)])
+        DS_CHECK(rank.run([&](Team team) { return pieces->all_reduce({params.grads(), params.total_elements() * 4}, DType::f32, team); }));
+    if (ranks_->extent(MeshAxis::data) == 1) return ok();
     Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
     if (!updates_are_dealt_out())
         return rank.run([&](Team team) { return data.all_reduce({params.grads(), params.total_elements() * 4}, DType::f32, team); });

@@ -58,7 +58,7 @@ void WholeParams::read(const Param& definition, Field field, float* out, bool gr
     const bool dealt_out = field.kind == Field::state || (field.kind == Field::grad && grads_are_dealt_out);
     if (sums) std::fill_n(out, count(definition, field), 0.0f);
     holders(definition, [&](Rank& rank, Param& p) {
-        if (rank.at(MeshAxis::sequence) != 0) return;
+        if (!sums && rank.at(MeshAxis::sequence) != 0) return;
         if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) return;  // the others hold the same
         if (!sums && !dealt_out && rank.at(MeshAxis::data) != 0) return;
         Piece piece = piece_of(rank, p, field, dealt_out && !sums);

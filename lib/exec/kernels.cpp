@@ -5,11 +5,16 @@
 
 namespace ds {
 
+#define DS_KERNEL(device, op) namespace device { extern const KernelList op; }
+#include "kernels/exchanges.def"
+#undef DS_KERNEL
+
 const KernelList* kernels_of(std::string_view op, Backend backend) {
     struct Row { std::string_view device, op; const KernelList* list; };
     static constexpr Row rows[] = {
 #define DS_KERNEL(device, op) {#device, #op, &device::op},
 #include "kernels/kernels.def"
+#include "kernels/exchanges.def"
 #undef DS_KERNEL
     };
     static const std::map<std::pair<std::string_view, std::string_view>, const KernelList*> table = [] {

@@ -1,10 +1,17 @@
 // Scaled dot-product attention over packed sequences:  y = dropout(softmax(mask(scale * q k^T))) v.
 // Vaswani et al. 2017 (arXiv 1706.03762); computed without materialised scores (Dao et al. 2022, arXiv 2205.14135), lse kept for the gradient.
-// Rows of q, k, v are tokens; `segments` cuts them into sequences (kernels/README.md says exactly which key a query sees).
+// Rows of q, k, v are tokens; `segments` cuts them into sequences (kernels/README.md says exactly which key a query sees). With `key_segments` the
+// keys are other tokens than the queries: those of another stream, or, with `first_tokens`, a part of the queries' own. Results of a part are f32, and the
+// lse of a query that sees none of it is -inf, so that parts can be merged.
 #include "ops/rules.h"
 
 namespace ds::ops {
 namespace {
+
+Status one_a_token(const Type& t, std::string_view name, int64_t rows, DType dtype) {
+    DS_REQUIRE(elements(t.shape) == rows && t.dtype == dtype, "{} must have one {} a token ({}), but is {}", name, name_of(dtype), rows, to_string(t));
+    return ok();
+}
 
 Result<Types> infer_attention(const Attrs& attrs, In in) {
     const auto& a = attrs.as<Attention>();
@@ -20,32 +27,37 @@ Result<Types> infer_attention(const Attrs& attrs, In in) {
     const int64_t columns = q.size() == 4 ? heads * q[3] : q.back(), kv_columns = q.size() == 4 ? groups * k[3] : k.back();
     DS_REQUIRE(columns % heads == 0 && kv_columns % groups == 0 && columns / heads == kv_columns / groups,
                "q {} and k {} do not divide into {} and {} heads of one size", dims_to_string(q), dims_to_string(k), heads, groups);
-    const int64_t rows = q.size() == 2 ? q[0] : q[0] * q[1];
-    DS_REQUIRE(rows == (k.size() == 2 ? k[0] : k[0] * k[1]), "q {} and k {} differ in tokens", dims_to_string(q), dims_to_string(k));
+    const int64_t rows = q.size() == 2 ? q[0] : q[0] * q[1], keys = k.size() == 2 ? k[0] : k[0] * k[1];
+    DS_REQUIRE(rows == keys || in[6].present, "q {} and k {} differ in tokens, and there are no key_segments", dims_to_string(q), dims_to_string(k));
     if (in[3].present) DS_CHECK(require_ids(in[3], "segments"));
     DS_REQUIRE(!in[3].present || (in[3].shape.size() == 1 && in[3].shape[0] >= 2), "segments must be the ends of at least one sequence, 0 first, but are {}", dims_to_string(in[3].shape));
     DS_REQUIRE(a.dropout >= 0 && a.dropout < 1, "dropout {} is outside [0, 1)", a.dropout);
-    for (size_t i = 4; i < 6; ++i)
-        if (in[i].present) DS_REQUIRE(elements(in[i].shape) == rows && in[i].dtype == (i == 4 ? DType::i32 : DType::u8), "{} must have one {} a token ({}), but is {}", i == 4 ? "tokens" : "key_mask", i == 4 ? "i32" : "u8",
-                                      rows, to_string(in[i]));
-    return Types{{in[0].dtype, q}, {DType::f32, {rows, heads}}};
+    if (in[4].present) DS_CHECK(one_a_token(in[4], "tokens", rows, DType::i32));
+    if (in[5].present) DS_CHECK(one_a_token(in[5], "key_mask", keys, DType::u8));
+    if (in[7].present) DS_CHECK(one_a_token(in[7], "key_tokens", keys, DType::i32));
+    DS_REQUIRE(!in[7].present || in[6].present, "key_tokens needs key_segments");
+    if (in[6].present) DS_REQUIRE(in[3].present && in[6] == in[3], "key_segments must be as many as segments {}, but are {}", dims_to_string(in[3].shape), dims_to_string(in[6].shape));
+    if (in[6].present) DS_REQUIRE((!a.causal && a.window == 0) || (in[4].present && in[7].present), "causal or windowed attention with key_segments needs tokens and key_tokens");
+    if (in[8].present) DS_REQUIRE(in[6].present && in[8].dtype == DType::i32 && elements(in[8].shape) + 1 == elements(in[3].shape), "first_tokens must be one i32 a sequence, beside key_segments");
+    return Types{{in[8].present ? DType::f32 : in[0].dtype, q}, {DType::f32, {rows, heads}}};
 }
 
 }  // namespace
 
 const OpDef& attention() {
     static const OpDef op = {
-        .name = "attention", .meaning = "softmax(scale * q k^T) v within sequences", .inputs = {"q", "k", "v", "segments?", "tokens?", "key_mask?"}, .outputs = {"y", "lse"},
+        .name = "attention", .meaning = "softmax(scale * q k^T) v within sequences", .inputs = {"q", "k", "v", "segments?", "tokens?", "key_mask?", "key_segments?", "key_tokens?", "first_tokens?"},
+        .outputs = {"y", "lse"},
         .attrs = attrs_type<Attention>(), .infer = infer_attention,
         .gradient = [](GradContext& c) {
-            auto g = c.b.call_all("attention_grad", {c.dy[0], c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.in(3), c.in(4), c.in(5)}, c.node.attrs);
+            auto g = c.b.call_all("attention_grad", {c.dy[0], c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.in(3), c.in(4), c.in(5), c.in(6), c.in(7), c.in(8)}, c.node.attrs);
             g.resize(3);
             return g;
         },
         .shard = [](const Graph& g, const Node& n) {
             // Heads are independent; with rank 2 or 3 they lie in the last dimension.
             const int d = g.type(n.in[0]).shape.size() == 4 ? 2 : static_cast<int>(g.type(n.in[0]).shape.size()) - 1;
-            return std::vector<ShardWay>{{{d, d, d, kWhole, kWhole, kWhole}, {d, 1}}};
+            return std::vector<ShardWay>{{{d, d, d, kWhole, kWhole, kWhole, kWhole, kWhole, kWhole}, {d, 1}}};
         },
         .cost = [](const Attrs&, In in, In) {
             // Without run-time data every token is taken to see the whole of an average sequence.
@@ -59,15 +71,18 @@ const OpDef& attention() {
 
 const OpDef& attention_grad() {
     static const OpDef op = {
-        .name = "attention_grad", .meaning = "gradients of attention", .inputs = {"dy", "q", "k", "v", "y", "lse", "segments?", "tokens?", "key_mask?"},
+        .name = "attention_grad", .meaning = "gradients of attention", .inputs = {"dy", "q", "k", "v", "y", "lse", "segments?", "tokens?", "key_mask?", "key_segments?", "key_tokens?", "first_tokens?"},
         .outputs = {"dq", "dk", "dv"}, .attrs = attrs_type<Attention>(),
         .infer = [](const Attrs& attrs, In in) -> Result<Types> {
-            const Type forward[] = {in[1], in[2], in[3], in[6], in[7], in[8]};
+            const Type forward[] = {in[1], in[2], in[3], in[6], in[7], in[8], in[9], in[10], in[11]};
             DS_TRY(const Types out, infer_attention(attrs, forward));
             DS_CHECK(require_shape(in[0], "dy", out[0].shape));
             DS_CHECK(require_shape(in[4], "y", out[0].shape));
             DS_CHECK(require_shape(in[5], "lse", out[1].shape));
-            return Types{in[1], in[2], in[3]};
+            Types gradients{in[1], in[2], in[3]};
+            if (in[11].present)
+                for (Type& g : gradients) g.dtype = DType::f32;
+            return gradients;
         },
         .cost = [](const Attrs&, In in, In) { return Cost{.flops = 10 * static_cast<double>(elements(in[1].shape)) * static_cast<double>(last(all_but_last(in[1].shape)))}; },
         .strided = true};

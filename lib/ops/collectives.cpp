@@ -2,7 +2,7 @@
 // whole values are whole, of cut ones cut, of partial ones whole. These ops convert, and their gradients convert back:
 // replicate hands a whole value to nodes that each rank runs for its share only, so its gradient is summed (Megatron's f; Shoeybi et al. 2019,
 // arXiv 1909.08053), all_reduce sums summands (Megatron's g).
-#include "base/mesh.h"
+#include "base/stripes.h"
 #include "ops/rules.h"
 
 namespace ds::ops {
@@ -13,11 +13,12 @@ Cut cut_of(const Share& s) { return {static_cast<int>(s.dim), s.period, s.units}
 Status check_share(const Share& s, const Shape& shape) {
     DS_REQUIRE(s.ranks > 0 && s.rank >= 0 && s.rank < s.ranks, "rank {} is not one of {}", s.rank, s.ranks);
     DS_REQUIRE(s.dim >= 0 && s.dim < static_cast<int64_t>(shape.size()), "dim {} is outside rank {}", s.dim, shape.size());
-    DS_REQUIRE(s.units > 0 && s.period > 0 && s.period % s.units == 0 && s.full % s.period == 0, "{} does not divide into periods of {} and those into {} units", s.full, s.period, s.units);
+    DS_REQUIRE(s.units > 0 && s.period > 0 && s.period <= s.full && s.period % s.units == 0 && s.full % (s.period / s.units) == 0,
+               "{} does not divide into periods of {} and those into {} units", s.full, s.period, s.units);
     return ok();
 }
 
-int64_t local_size(const Share& s) { return cut_of(s).local(s.full, static_cast<int>(s.rank), static_cast<int>(s.ranks)); }
+int64_t local_size(const Share& s) { return held(cut_of(s), s.full, static_cast<int>(s.rank), static_cast<int>(s.ranks)); }
 
 Result<Types> to_share(const Attrs& attrs, In in) {
     const auto& s = attrs.as<Share>();
@@ -65,7 +66,27 @@ const OpDef& all_reduce() {
 
 const OpDef& take_share() {
     static const OpDef op = {.name = "take_share", .meaning = "this rank's share of x", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Share>(), .infer = to_share,
-                             .gradient = gathered, .cheap = true};
+                             .gradient = [](GradContext& c) {
+                                 const bool sums = c.node.attrs.as<Share>().sum_gradient;
+                                 return sums ? Grads{c.b.call("pad_share", {c.dy[0]}, c.node.attrs)} : gathered(c);
+                             },
+                             .cheap = true};
+    return op;
+}
+
+const OpDef& pad_share() {
+    static const OpDef op = {.name = "pad_share", .meaning = "x as this rank's share of zeros", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Share>(), .infer = from_share,
+                             .gradient = [](GradContext& c) { return Grads{c.b.call("take_share", {c.dy[0]}, c.node.attrs)}; }};
+    return op;
+}
+
+const OpDef& share_gradient() {
+    static const OpDef op = {.name = "share_gradient", .meaning = "x itself, which all ranks computed alike; each goes on with an equal part of its gradient", .inputs = {"x"},
+                             .outputs = {"y"}, .attrs = attrs_type<Share>(), .infer = [](const Attrs& attrs, In in) -> Result<Types> {
+                                 DS_REQUIRE(attrs.as<Share>().ranks > 0, "ranks is {}", attrs.as<Share>().ranks);
+                                 return Types{in[0]};
+                             },
+                             .gradient = [](GradContext& c) { return Grads{c.b.scale(c.dy[0], 1.0 / static_cast<double>(c.node.attrs.as<Share>().ranks))}; }, .cheap = true, .view = true};
     return op;
 }
 

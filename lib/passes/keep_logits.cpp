@@ -15,7 +15,8 @@ public:
         for (size_t i = 0; i < graph_.nodes.size(); ++i) {
             const Node& gradient = graph_.nodes[i];
             if (gradient.op->name != "linear_cross_entropy_grad" || gradient.recomputed || given(gradient, 6) || given(gradient, 8)) continue;
-            const int maker = made_[at(gradient.in[5])];
+            int maker = made_[at(gradient.in[5])];
+            if (maker >= 0 && graph_.nodes[at(maker)].op->name == "vocabulary_merge") maker = made_[at(graph_.nodes[at(maker)].in[1])];  // of its own words' lse
             if (maker >= 0 && !graph_.nodes[at(maker)].recomputed && owns_its_gradient(gradient.out[1])) keep(at(maker), i);
         }
     }

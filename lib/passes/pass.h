@@ -16,6 +16,17 @@ namespace ds {
 struct TensorLayout {
     int rank = 0, ranks = 1;
     const std::map<std::string, Cut, std::less<>>* known = nullptr;  // how parameters are cut already; null: the pass decides
+    enum class Regions { cheapest, on, off };
+    Regions regions = Regions::cheapest;  // tokens are dealt out between matrix products, instead of every rank having all (Korthikanti et al. 2022)
+};
+
+// One rank among those that compute pieces of one stream of tokens.
+struct SequenceLayout {
+    enum class Attention { cheapest, ulysses, ring };
+    int rank = 0, ranks = 1;
+    int64_t tokens = 0;     // of the stream; 0: the graph has none, and every rank computes all of it
+    Attention attention = Attention::cheapest;
+    int tensor_ranks = 1;   // which deal out heads before
 };
 
 // One stage of a pipeline.
@@ -35,6 +46,8 @@ struct PassOptions {
     const TensorLayout* tensor = nullptr;      // null: one rank has the whole graph
     const StageLayout* stage = nullptr;        // null: there is one stage
     bool split_weights = false;                // gradients of weights come last, in a part of the backward pass of their own
+    const SequenceLayout* sequence = nullptr;  // likewise
+    std::string* choices = nullptr;            // what was chosen by cost is appended here, a line each
     std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
 };
 

@@ -42,7 +42,7 @@ private:
 
     DType type_for(const Node& node) const {
         for (const PrecisionRule& rule : options_.precision_rules) {
-            if (glob_match(rule.pattern, node.op->name)) return rule.dtype;
+            if (glob_match(rule.pattern, node.op->name == "sequence_attention" ? "attention" : node.op->name)) return rule.dtype;
             for (const ValueId id : node.in)
                 if (id != kNone && graph_.value(id).kind == Kind::param && glob_match(rule.pattern, graph_.value(id).name)) return rule.dtype;
         }

@@ -3,12 +3,15 @@
 //
 // Walks the nodes in order and knows of each value whether it is whole, cut or partial (a summand). A product by a weight is cut by columns where
 // everything that reads it can work on columns up to the next product, which is then cut by rows; the unit in which columns are dealt out is what
-// attention needs, whole heads. Cross-entropy over a vocabulary is cut by rows of its input. What can't be cut is computed by every rank alike.
+// attention needs, whole heads. Words of a vocabulary are dealt out where a table is looked up and where it gives logits. What can't be cut is computed by
+// every rank alike.
 #include <map>
 #include <optional>
 #include <set>
 
 #include "ir/builder.h"
+#include "ops/attrs_parallel.h"
+#include "passes/cost.h"
 #include "passes/pass.h"
 
 namespace ds::passes {
@@ -24,7 +27,7 @@ struct Units { int64_t period, units; };  // of a value's last dimension
 
 class Sharder {
 public:
-    Sharder(Graph& graph, const TensorLayout& layout) : graph_(graph), layout_(layout), b_(graph) {}
+    Sharder(Graph& graph, const TensorLayout& layout, std::string* choices) : graph_(graph), layout_(layout), choices_(choices), b_(graph) {}
 
     Status run() {
         full_.reserve(graph_.values.size());
@@ -38,6 +41,7 @@ public:
                 if (node.in[i] != kNone) readers_[index(node.in[i])].push_back({&node, i});
         for (auto& [name, id] : graph_.outputs) result_.insert(id);
         for (const ValueId id : graph_.inputs) place_param(id);
+        if (!layout_.known) place_vocabularies();
         for (const Node& node : original_) DS_CHECK(rewrite(node));
         for (auto& [name, id] : graph_.outputs) id = whole(id);
         if (graph_.loss != kNone) graph_.loss = whole(graph_.loss);
@@ -62,6 +66,29 @@ private:
         const auto found = layout_.known->find(graph_.value(id).name);
         if (found != layout_.known->end()) hold(id, found->second);
     }
+    // Words are dealt out where a table is looked up and where it gives logits: what ranks exchange then is as large as the tokens, not as the table.
+    void place_vocabularies() {
+        for (const ValueId id : graph_.inputs) {
+            if (!is_param(id) || full(id).size() != 2 || readers_[index(id)].empty()) continue;
+            bool fits = true, head = false;
+            for (const auto& [node, operand] : readers_[index(id)]) {
+                const bool gives_logits = gives_only_logits(*node, operand);
+                head |= gives_logits;
+                fits &= gives_logits || (node->op->name == "embedding" && operand == 0);
+            }
+            const int64_t words = full(id)[0];
+            if (fits && words >= (head ? kWords : kLookedUpWords) && words >= n()) hold(id, {0, words, words});
+        }
+    }
+    bool gives_only_logits(const Node& node, size_t operand) const {
+        if (operand != 1) return false;
+        if (node.op->name == "linear_cross_entropy") return true;
+        if (node.op->name != "matmul" || node.in.size() > 3 || !node.attrs.as<Matmul>().transpose_b || node.attrs.as<Matmul>().transpose_a || full(node.in[0]).size() != 2) return false;
+        bool only = result_.contains(node.out[0]) || !readers_[index(node.out[0])].empty();
+        for (const auto& [reader, at] : readers_[index(node.out[0])]) only &= at == 0 && (reader->op->name == "cross_entropy" || reader->op->name == "embedding");
+        return only;
+    }
+
     void hold(ValueId id, const Cut& c) {
         decided_.insert(id);
         if (c.whole()) return;
@@ -137,10 +164,11 @@ private:
         const std::string_view op = node.op->name;
         if (op == "matmul") return matmul(node);
         if (op == "linear_cross_entropy") return loss(node);
+        if (op == "embedding" && is_param(node.in[0]) && cut(node.in[0]) && place(node.in[0]).cut.dim == 0) return words_of_ids(node);
         bool any = false;
         for (const ValueId id : node.in) any |= cut(id);
         if (!any) return alike(node);
-        if (op == "attention") return attention(node);
+        if (is_attention(node)) return attention(node);
         if (op == "split") return split(node);
         if (op == "reshape") return reshape(node);
         return by_rule(node);
@@ -157,6 +185,7 @@ private:
 
     Status by_rule(const Node& node) {
         if (!node.op->shard) return alike(node);
+        if (node.op->name == "dropout" && (node.in.size() < 2 || node.in[1] == kNone)) return alike(node);  // random numbers belong to rows of the whole
         for (const ShardWay& way : ways_of(node)) {
             std::optional<Cut> first;
             bool fits = true;
@@ -198,15 +227,56 @@ private:
         const ValueId a = node.in[0], w = node.in[1], bias = node.in.size() > 2 ? node.in[2] : kNone;
         const bool weight = is_param(w) && full(w).size() == 2 && !m.transpose_a && node.in.size() <= 3;
         if (weight && cut(a) && place(a).cut.dim == last_dim(a)) return by_rows(node, a, w, bias);
-        if (weight && !cut(a)) {
-            if (const auto columns = column_units(node, w)) {
-                const int dim = m.transpose_b ? 0 : 1;
-                std::vector<ValueId> in{whole_for_shares(whole(a)), in_cut(w, {dim, columns->period, columns->units})};
-                if (bias != kNone) in.push_back(in_cut(bias, {0, columns->period, columns->units}));
-                return emit(node, in, {{Cut{last_dim(node.out[0]), columns->period, columns->units}, false}});
+        if (weight && (!cut(a) || by_token(a))) {
+            through_attention_ = false;
+            const auto columns = column_units(node, w);
+            switch (cheapest_product(node, columns.has_value())) {
+            case ProductWay::alike: return alike(node);
+            case ProductWay::tokens: return by_tokens(node, a, w, bias);
+            case ProductWay::columns: break;
             }
+            const int dim = m.transpose_b ? 0 : 1;
+            std::vector<ValueId> in{for_shares(a), in_cut(w, {dim, columns->period, columns->units})};
+            if (bias != kNone) in.push_back(in_cut(bias, {0, columns->period, columns->units}));
+            return emit(node, in, {{Cut{last_dim(node.out[0]), columns->period, columns->units}, false}});
         }
         return by_rule_or_alike(node);
+    }
+
+    // Each rank multiplies its rows of `a` by the whole weight.
+    Status by_tokens(const Node& node, ValueId a, ValueId w, ValueId bias) {
+        const Cut c = by_token(a) ? place(a).cut : token_cut(full(a));
+        std::vector<ValueId> in{in_cut(a, c), whole_for_shares(w)};
+        if (bias != kNone) in.push_back(whole_for_shares(bias));
+        return emit(node, in, {{c, false}});
+    }
+
+    // The first dimension that ranks can share, all but the last: rows of a batch, or tokens.
+    Cut token_cut(const Shape& shape) const {
+        for (size_t d = 0; d + 1 < shape.size(); ++d)
+            if (shape[d] >= n()) return {static_cast<int>(d), shape[d], shape[d]};
+        return {};
+    }
+    bool by_token(ValueId id) { return cut(id) && place(id).cut.dim < last_dim(id); }
+    ValueId for_shares(ValueId id) { return whole_for_shares(cut(id) ? id : whole(id)); }
+
+    enum class ProductWay { columns, tokens, alike };
+    // Dealt out by columns, inputs are gathered (or their gradients summed) here and results summed after the next product; dealt out by tokens, weights are
+    // gathered (or their gradients summed). The next product is taken to be as large as this one.
+    ProductWay cheapest_product(const Node& node, bool has_columns) {
+        const ValueId a = node.in[0], w = node.in[1];
+        const bool dealt = by_token(a), may = layout_.known && layout_.regions != TensorLayout::Regions::off && !token_cut(full(a)).whole() && !(has_columns && through_attention_);
+        if (!may) return has_columns ? ProductWay::columns : ProductWay::alike;
+        const auto rows = static_cast<double>(elements(full(a)) / full(a).back()), x = 4.0 * static_cast<double>(elements(full(a)));
+        const double weights = 4.0 * static_cast<double>(elements(full(w))), y = 4.0 * static_cast<double>(elements(full(node.out[0]))), others = (n() - 1.0) / n();
+        const double flops = 6.0 / 4.0 * rows * weights;
+        const std::string what = fmt::format("product of {} rows, {} by {}", static_cast<int64_t>(rows), full(a).back(), full(node.out[0]).back());
+        if (has_columns) {
+            const double columns = seconds(flops / n(), 4 * x * others, 4), tokens = seconds(flops / n(), 4 * weights * others + (dealt ? 0 : 2 * x * others), dealt ? 4 : 6);
+            return tell(what, {{"columns", columns}, {"tokens", tokens}}) == 0 ? ProductWay::columns : ProductWay::tokens;
+        }
+        const double alike = seconds(flops, (dealt ? x * others : 0) + (cut(w) ? weights * others : 0), dealt + cut(w)), tokens = seconds(flops / n(), 2 * weights * others + (dealt ? 0 : x * others) + 2 * y * others, dealt ? 4 : 5);
+        return tell(what, {{"alike", alike}, {"tokens", tokens}}) == 0 ? ProductWay::alike : ProductWay::tokens;
     }
     Status by_rule_or_alike(const Node& node) {
         bool any = false;
@@ -219,24 +289,41 @@ private:
         const Cut c = place(a).cut;
         const int dim = node.attrs.as<Matmul>().transpose_b ? 1 : 0;
         Node product = node;
-        if (bias != kNone) {
-            product.out = {part_of(node.out[0])};
-        }
+        const bool dealt = deals_out(node.out[0]);
+        if (bias != kNone || dealt) product.out = {part_of(node.out[0])};
         DS_CHECK(emit(product, {a, in_cut(w, {dim, c.period, c.units})}, {{Cut{}, true}}));
-        if (bias == kNone) return ok();
+        if (bias == kNone) return dealt ? deal_out(product.out[0], node.out[0]) : ok();
         decided_.insert(bias);
-        return emit(Node{.op = find_op("add"), .out = node.out}, {whole(product.out[0]), whole(bias)}, {});
+        if (!dealt) return emit(Node{.op = find_op("add"), .out = node.out}, {whole(product.out[0]), whole(bias)}, {});
+        const Cut tokens = token_cut(full(node.out[0]));
+        const ValueId mine = made(node.out[0], b_.call("reduce_scatter", {product.out[0]}, share_of(node.out[0], tokens)), {tokens, false});
+        return emit(Node{.op = find_op("add"), .out = node.out}, {mine, whole_for_shares(bias)}, {{tokens, false}});
+    }
+
+    // Each rank gets its tokens of a sum, instead of all of it.
+    Status deal_out(ValueId part, ValueId to) {
+        const Cut tokens = token_cut(full(to));
+        return emit(Node{.op = find_op("reduce_scatter"), .attrs = share_of(to, tokens), .out = {to}}, {part}, {{tokens, false}});
+    }
+
+    // Norms, dropout and sums between products are dealt out where that saves more than the exchanges it adds: of the norms' gradients.
+    bool deals_out(ValueId sum) {
+        if (layout_.regions == TensorLayout::Regions::off || result_.contains(sum) || token_cut(full(sum)).whole()) return false;
+        if (layout_.regions == TensorLayout::Regions::on) return true;
+        constexpr double kPasses = 10, kMemoryBytesASecond = 10e9;
+        const double each = kPasses * 4.0 * static_cast<double>(elements(full(sum))) / kMemoryBytesASecond;
+        return tell(fmt::format("norms and sums of {}", dims_to_string(full(sum))), {{"alike", each}, {"tokens", seconds(0, 0, 4) + each / n()}}) == 1;
     }
 
     // In which units a product's columns can be dealt out, if at all.
     std::optional<Units> column_units(const Node& node, ValueId w) {
         const int dim = node.attrs.as<Matmul>().transpose_b ? 0 : 1;
+        const auto units = units_of(node.out[0], last_dim(node.out[0]), full(node.out[0]).back());
         if (cut(w)) {
             const Cut& c = place(w).cut;
             return c.dim == dim ? std::optional(Units{c.period, c.units}) : std::nullopt;
         }
         if (decided_.contains(w) || readers_[index(w)].size() != 1) return {};
-        const auto units = units_of(node.out[0], last_dim(node.out[0]), full(node.out[0]).back());
         return units && units->units >= n() ? units : std::nullopt;
     }
 
@@ -256,7 +343,7 @@ private:
         const std::string_view op = node.op->name;
         const Shape& shape = full(id);
         const bool columns = dim == static_cast<int>(shape.size()) - 1;
-        if (op == "attention") return columns && operand < 3 ? head_units(node, operand, period) : std::nullopt;
+        if (is_attention(node)) return columns && operand < 3 ? head_units(node, operand, period) : std::nullopt;
         if (op == "matmul") {
             if (!columns || operand != 0 || node.attrs.as<Matmul>().transpose_a || !is_param(node.in[1]) || full(node.in[1]).size() != 2) return {};
             return Units{period, period % kGrain == 0 && period / kGrain >= n() ? period / kGrain : period};
@@ -290,6 +377,18 @@ private:
         return {};
     }
 
+    static bool is_attention(const Node& node) { return node.op->name == "attention" || node.op->name == "sequence_attention"; }
+    // The attributes of attention, where they may belong to a sequence_attention.
+    static void set_attention(Node& node, const Attention& attrs) {
+        if (node.op->name == "attention") {
+            node.attrs = attrs;
+            return;
+        }
+        auto piece = node.attrs.as<SequenceAttention>();
+        piece.of = attrs;
+        node.attrs = piece;
+    }
+
     struct Heads { int64_t query, key; };
     Heads heads_of(const Node& attention) {
         const auto& a = attention.attrs.as<Attention>();
@@ -300,6 +399,7 @@ private:
     // Key-value heads are dealt out with their queries; where there are fewer than ranks, every rank has them all.
     std::optional<Units> head_units(const Node& node, size_t operand, int64_t period) {
         const Heads heads = heads_of(node);
+        through_attention_ = true;
         if (heads.key >= n()) return Units{period, heads.key};
         return operand == 0 && heads.query >= n() ? std::optional(Units{period, heads.query}) : std::nullopt;
     }
@@ -325,7 +425,7 @@ private:
         }
         for (size_t i = 3; i < in.size(); ++i) in[i] = whole_for_shares(node.in[i]);
         Node local = node;
-        local.attrs = attrs;
+        set_attention(local, attrs);
         return emit(local, in, {{q, false}, {Cut{1, heads.query, q.units}, false}});
     }
 
@@ -383,31 +483,81 @@ private:
         return emit(part, node.in, {{to, false}});
     }
 
+    // Each rank looks up its own words; the others are zero.
+    Status words_of_ids(const Node& node) {
+        const ValueId mine = b_.call("local_rows", {whole(node.in[1])}, share_of(node.in[0], place(node.in[0]).cut));
+        made(node.in[1], mine, {});
+        Node part = node;
+        part.attrs = Embedding{};
+        if (!deals_out(node.out[0])) return emit(part, {node.in[0], mine}, {{Cut{}, true}});
+        part.out = {part_of(node.out[0])};
+        DS_CHECK(emit(part, {node.in[0], mine}, {{Cut{}, true}}));
+        return deal_out(part.out[0], node.out[0]);
+    }
+
+    // Each rank has the logits of its words.
+    Status loss_by_words(const Node& node) {
+        const ValueId w = node.in[1], bias = node.in[2];
+        const Cut& c = place(w).cut;
+        const ShardedCrossEntropy attrs{node.attrs.as<CrossEntropy>(), share_of(w, c)};
+        Node part = node;
+        part.op = find_op("sharded_cross_entropy");
+        part.attrs = attrs;
+        return emit(part, {for_shares(node.in[0]), w, in_cut(bias, {0, c.period, c.units}), whole(node.in[3])}, {});
+    }
+
     // Each rank takes some rows; the mean over all of them is the sum of theirs, weighted by their labels.
     Status loss(const Node& node) {
         const int64_t rows = full(node.in[0])[0];
+        if (cut(node.in[1]) && place(node.in[1]).cut.dim == 0 && cheapest_loss(node) == LossWay::words) return loss_by_words(node);
         if (rows < n() * kGrain) return alike(node);
         const Cut by_row{0, rows, rows};
         const ValueId labels = in_cut(node.in[3], by_row);
         Node part = node;
         part.out[0] = part_of(node.out[0]);
-        DS_CHECK(emit(part, {in_cut(whole(node.in[0]), by_row), whole_for_shares(node.in[1]), whole_for_shares(node.in[2]), labels}, {{}, {by_row, false}}));
+        DS_CHECK(emit(part, {in_cut(node.in[0], by_row), whole_for_shares(node.in[1]), whole_for_shares(node.in[2]), labels}, {{}, {by_row, false}}));
         const ValueId weight = b_.call("label_share", {labels, whole(node.in[3])}, node.attrs);
         made(node.out[0], weight, {});
         return emit(Node{.op = find_op("mul"), .out = {node.out[0]}}, {part.out[0], weight}, {{Cut{}, true}});
     }
 
+    enum class LossWay { words, rows };
+    // Both halve the work. Dealt out by words, x's gradient is summed; by rows, the table is gathered and its gradient summed.
+    LossWay cheapest_loss(const Node& node) {
+        const Shape &x = full(node.in[0]), &w = full(node.in[1]);
+        const double flops = 6.0 * static_cast<double>(x[0] * x[1]) * static_cast<double>(w[0]) / n(), others = (n() - 1.0) / n();
+        const double by_words = seconds(flops, 8.0 * static_cast<double>(x[0] * x[1]) * others + 8.0 * static_cast<double>(x[0] * n()), 4);
+        const double by_rows = x[0] < n() * kGrain ? by_words + flops : seconds(flops, 8.0 * static_cast<double>(w[0] * w[1]) * others, 6);
+        return tell(fmt::format("loss of {} rows by {} words", x[0], w[0]), {{"words", by_words}, {"rows", by_rows}}) == 0 ? LossWay::words : LossWay::rows;
+    }
+
+    // Which of some ways costs least; the choice is told.
+    size_t tell(const std::string& what, const std::vector<std::pair<const char*, double>>& ways) {
+        size_t best = 0;
+        for (size_t i = 1; i < ways.size(); ++i)
+            if (ways[i].second < ways[best].second) best = i;
+        if (!choices_) return best;
+        std::string costs;
+        for (const auto& [name, cost] : ways) costs += fmt::format("{}{} {:.1f} us", costs.empty() ? "" : ", ", name, cost * 1e6);
+        const std::string line = fmt::format("{} over {} tensor ranks: {}; chosen: {}\n", what, n(), costs, ways[best].first);
+        if (choices_->find(line) == std::string::npos) *choices_ += line;  // once for all layers
+        return best;
+    }
+
+    static constexpr int64_t kWords = 512, kLookedUpWords = 8192;  // of a table: fewer are not worth an exchange
     static constexpr Exchange kGroup{static_cast<int64_t>(MeshAxis::tensor)};
     static constexpr int64_t kGrain = 16;  // columns or rows: fewer are not worth an exchange
 
     Graph& graph_;
     const TensorLayout& layout_;
+    std::string* choices_;
     Builder b_;
     std::vector<Node> original_;
     std::vector<Type> full_;
     std::vector<Place> place_;
     std::vector<std::vector<std::pair<const Node*, size_t>>> readers_;
     std::set<ValueId> result_, decided_;
+    bool through_attention_ = false;  // the columns last looked at are heads'
     std::map<ValueId, ValueId> whole_, replicated_;
 };
 
@@ -415,7 +565,7 @@ private:
 
 Status shard(Graph& graph, const PassOptions& options) {
     if (!options.tensor || options.tensor->ranks == 1) return ok();
-    return Sharder(graph, *options.tensor).run();
+    return Sharder(graph, *options.tensor, options.choices).run();
 }
 
 }  // namespace ds::passes

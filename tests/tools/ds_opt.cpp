@@ -15,7 +15,8 @@
 //   gradient   results' gradients by every param, from the gradient rules on the reference kernels, against central differences: "ok"
 //   same       outputs, and their gradients by every param, after the passes named behind it as without them: "ok"
 //   kernels    every result of the cpu kernels against the reference kernels', by 1 and by 3 threads: "ok"
-// key: tensor=R/N (rank R of N tensor ranks) stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
+// key: tensor=R/N (rank R of N tensor ranks) regions=on known=none (no parameter is cut at rest) sequence=R/N tokens=N attention=ring (likewise, of a stream of N tokens)
+//      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
 #include <cstdio>
@@ -101,7 +102,8 @@ private:
         o.precision = *type;
         if (const auto rule = split_text(key("rule"), ':'); rule.size() == 2) o.precision_rules.push_back({rule[0], *dtype_named(rule[1])});
         if (const auto place = split_text(key("tensor"), '/'); place.size() == 2) {
-            tensor_ = {std::stoi(place[0]), std::stoi(place[1]), nullptr};
+            tensor_ = {std::stoi(place[0]), std::stoi(place[1]), case_.keys.count("known") ? &known_ : nullptr};
+            if (key("regions") == "on") tensor_.regions = TensorLayout::Regions::on;
             o.tensor = &tensor_;
         }
         if (const auto place = split_text(key("stage"), '/'); place.size() == 2) {
@@ -110,6 +112,13 @@ private:
             o.stage = &stage_;
         }
         o.split_weights = key("split") == "1";
+        if (const auto place = split_text(key("sequence"), '/'); place.size() == 2) {
+            using Way = SequenceLayout::Attention;
+            const std::string way = key("attention", "auto");
+            sequence_ = {std::stoi(place[0]), std::stoi(place[1]), std::stoll(key("tokens", "0")), way == "ring" ? Way::ring : way == "ulysses" ? Way::ulysses : Way::cheapest,
+                         case_.keys.count("tensor") ? tensor_.ranks : 1};
+            o.sequence = &sequence_;
+        }
         if (case_.keys.count("seeds")) o.seeds = split_text(key("seeds"), ',');
         return o;
     }
@@ -143,7 +152,7 @@ private:
         DS_CHECK(verify(graph));
         std::string text = print(graph);
         DS_TRY(const Graph again, parse_graph(text));
-        DS_REQUIRE(print(again) == text, "printed and parsed, the graph prints otherwise:\n{}", print(again));
+        DS_REQUIRE(print(again) == text, "the graph prints as\n{}and, parsed again, as\n{}", text, print(again));
         return text;
     }
 
@@ -292,6 +301,8 @@ private:
     std::mt19937_64 rng_;
     TensorLayout tensor_;
     StageLayout stage_;
+    const std::map<std::string, Cut, std::less<>> known_;  // all parameters are whole at rest
+    SequenceLayout sequence_;
 };
 
 int check_coverage(const Coverage& c) {

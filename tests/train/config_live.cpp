@@ -86,6 +86,8 @@ const Row kRows[] = {
     {"parallel.pipeline", "{}", R"({"parallel": {"pipeline": 2}})"},
     {"parallel.data", "{}", R"({"parallel": {"data": 2}})"},
     {"parallel.sequence", "{}", R"({"parallel": {"sequence": 2}})"},
+    {"parallel.sequence_attention", R"({"parallel": {"sequence": 2}})", R"({"parallel": {"sequence_attention": "ring"}})"},
+    {"parallel.sequence_regions", R"({"parallel": {"tensor": 2, "sequence_regions": "off"}})", R"({"parallel": {"sequence_regions": "on"}})"},
     {"parallel.expert", "{}", R"({"parallel": {"expert": 2}})"},
     {"parallel.local_ranks", "{}", R"({"parallel": {"local_ranks": 2}})"},
     {"sequence_parallel_size", "{}", R"({"sequence_parallel_size": 2})"},

@@ -97,6 +97,8 @@ struct Layout {
         Json mesh = {{"data", data}};
         for (const char* axis : {"tensor", "pipeline", "sequence", "expert"})
             if (of(axis) > 1) mesh[axis] = of(axis);
+        if (of("ring", 0)) mesh["sequence_attention"] = "ring";
+        if (of("regions", 0)) mesh["sequence_regions"] = "on";
         config["parallel"] = mesh;
         config["train_micro_batch_size_per_gpu"] = (rows + data - 1) / data;
         config["gradient_accumulation_steps"] = of("accumulate");

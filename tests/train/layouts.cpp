@@ -43,6 +43,8 @@ Json merged(Json config, const std::string& layout) {
         const std::string key = layout.substr(at, equals - at);
         const int64_t value = std::stoll(layout.substr(equals + 1, end - equals - 1));
         if (key == "zero") config["zero_optimization"] = {{"stage", value}};
+        else if (key == "ring") mesh["sequence_attention"] = "ring";
+        else if (key == "regions") mesh["sequence_regions"] = "on";
         else mesh[key] = value;
         at = end + 1;
     }
