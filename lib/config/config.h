@@ -26,6 +26,12 @@ struct MeshSizes {
     int64_t local_ranks = 1;
 };
 
+struct PipelineConfig {
+    std::string schedule = "1f1b", partition = "best";
+    int64_t chunks = 2;  // stages a rank, of the interleaved schedule
+    int64_t active = 0;  // most micro-batches in flight; 0 = as many as the schedule wants
+};
+
 struct TypeAndParams {
     std::string type;  // "" = none
     Json params = Json::object();
@@ -55,6 +61,7 @@ struct Config {
     MeshSizes mesh;
     std::string sequence_attention = "auto";  // or "ulysses", "ring"
     std::string sequence_regions = "auto";    // or "on", "off"
+    PipelineConfig pipeline;
     int64_t zero_stage = 0;
     std::string distributed = "auto";  // or "none"
 

@@ -107,7 +107,7 @@ Status check_mesh_support(const View& view) {
     const struct {
         const char* path;
         int64_t degree;
-    } axes[] = {{"parallel.pipeline", mesh.pipeline}, {"parallel.expert", mesh.expert}};
+    } axes[] = {{"parallel.expert", mesh.expert}};
     for (const auto& axis : axes)
         if (axis.degree > 1) return view.lack(axis.path, "{} is not supported, only 1", axis.degree);
     const int64_t ranks = mesh.tensor * mesh.pipeline * mesh.sequence * mesh.data;

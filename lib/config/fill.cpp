@@ -71,6 +71,8 @@ void fill_run(const Reader& read, Config& config) {
     config.scheduler = read.typed("scheduler");
     config.param_groups = param_groups(read.json("param_groups"));
     config.clipping = parse_clipping(read.json("gradient_clipping")).value_or(Clipping{});
+    config.pipeline = {read.text("pipeline.schedule"), read.text("pipeline.partition"), read.integer("pipeline.chunks"),
+                       read.json("pipeline.active_stages").is_number() ? read.json("pipeline.active_stages").get<int64_t>() : 0};
     config.loss_normalization = read.text("loss_normalization");
     config.zero_stage = read.integer("zero_optimization.stage");
     config.distributed = read.text("distributed");

@@ -28,6 +28,10 @@ constexpr KeyRule patterns{"a glob or an array of globs",
                            [](const Json& x) { return x.is_string() || (x.is_array() && !x.empty() && only_texts(x)); }};
 constexpr KeyRule clip_form{"a number of at least 0, {\"norm\": x} or {\"value\": x}",
                             [](const Json& x) { return parse_clipping(x).has_value(); }};
+constexpr KeyRule partition_form{"best, cost, uniform, parameters or type:REGEX", [](const Json& x) {
+    const std::string method = x.get<std::string>();
+    return method == "best" || method == "cost" || method == "uniform" || method == "parameters" || (method.starts_with("type:") && method.size() > 5);
+}};
 constexpr KeyRule recompute_form{"0, 1, 2 or \"auto\"", [](const Json& x) { return parse_recompute(x).has_value(); }};
 constexpr KeyRule precision_form{"an object {glob: dtype} or an array of {\"match\": glob, \"dtype\": \"f32\", \"bf16\" or \"f16\"}",
                                  [](const Json& x) { return parse_precision(x).has_value(); }};

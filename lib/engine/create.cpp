@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "ckpt/weight_folder.h"
-#include "engine/engine.h"
+#include "engine/pipeline.h"
 #include "engine/hf_folder.h"
 #include "exec/workers.h"
 #include "kernels/cpu/level.h"
@@ -116,6 +116,7 @@ Status Engine::make_ranks() {
     ranks_ = std::make_unique<Ranks>(mesh, static_cast<int>(std::min<int64_t>(threads, 1024)));
     whole_ = std::make_unique<WholeParams>(*ranks_);
     DS_CHECK(open_devices());
+    DS_CHECK(make_pipeline());
     for (const auto& rank : *ranks_) {
         DS_TRY(Graph graph, graph_of(*rank, smallest_key()));
         if (mesh.size(MeshAxis::sequence) > 1) {  // what the heads don't allow is told now
@@ -131,10 +132,13 @@ Status Engine::make_ranks() {
             options.tensor = &layout;
             DS_CHECK(find_pass("shard")->run(graph, options));
         }
+        for (const ValueId id : graph.inputs)
+            if (const Value& v = graph.value(id); v.kind == Kind::param) rank->cuts[v.name] = v.cut;
+        keep_own_params(*rank, graph);
         rank->params = params_->local(graph);
         rank->params->lie_on(rank->device.get());
+        mark_counted(*rank);
         DS_CHECK(check_cuts(*rank->params));
-        for (const Param& p : rank->params->all()) rank->cuts[p.name] = p.cut;
         if (updates_are_dealt_out()) rank->params->own(rank->params->partition(mesh.size(MeshAxis::data))[static_cast<size_t>(rank->at(MeshAxis::data))]);
     }
     return ok();
@@ -326,8 +330,13 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     report["flops_per_micro_batch"] = plan->flops();
     report["traffic_bytes_per_step"] = 0;
     report["ranks"] = engine->ranks_->size();
-    report["timetable"] = {{"micro_batches", config.batch.accumulation}, {"stages", 1}};
     report["choices"] = rank.choices[key];  // between ways to split work over ranks, with what each costs
+    report["timetable"] = engine->timetable_report();
+    if (engine->pipeline_) {
+        DS_TRY(report["stages"], engine->stages_report(engine->key_of(packed, labels, true)));
+        for (const auto& stage : report["stages"])  // the rank that needs most
+            if (stage["memory_bytes"]["total"] > report["memory_bytes"]["total"] || stage["rank"] == 0) report["memory_bytes"] = stage["memory_bytes"];
+    }
     report["kernels"] = plan->describe();
     return report.dump(1);
 }

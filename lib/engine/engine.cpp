@@ -6,7 +6,9 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "engine/pipeline.h"
 #include "ir/text.h"
+#include "parallel/partition.h"
 
 namespace ds {
 namespace {
@@ -51,6 +53,7 @@ Result<Graph> Engine::graph_of(const Rank&, const PlanKey& key) const {
         Value& v = graph.value(id);
         if (v.kind == Kind::param) v.trainable = params_->find(v.name)->trainable;
     }
+    if (pipeline_) number_boundaries(graph, pipeline_->stages());
     return graph;
 }
 
@@ -73,6 +76,13 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     options.sequence = &sequence;
     std::string choices;
     options.choices = &choices;
+    StageLayout stage{key.stage, {}, nullptr};
+    if (pipeline_) {
+        stage.ends = pipeline_->ends;
+        stage.holders = &pipeline_->holders;
+        options.stage = &stage;
+        options.split_weights = pipeline_->splits;
+    }
     if (!dump_dir_.empty()) {
         options.dump = dump_dir_;
         if (ranks_->size() > 1) graph.name += fmt::format(".rank{}", rank.index);
@@ -170,6 +180,8 @@ void Engine::set_keys(Pass& pass, const std::function<PlanKey(const Packed&, con
 Status Engine::run_forward(Pass& pass) {
     const bool keeps = pass.key().train && !pass.key().seeds.empty();
     if (keeps) pending_.reset();
+    if (pipeline_ && keeps) return hold(pass), ok();
+    if (pipeline_) return run_through(pass);
     pass.plans.assign(static_cast<size_t>(ranks_->size()), nullptr);
     return ranks_->each([&](Rank& rank) { return run_forward(rank, pass); });
 }
@@ -185,17 +197,22 @@ Status Engine::run_forward(Rank& rank, Pass& pass) {
     Arena& arena = keeps ? rank.train_arena : rank.other_arena;
     if (keeps) DS_CHECK(rank.params->need_grads());
     DS_CHECK(arena.reserve(static_cast<size_t>(plan->arena_bytes())));
-    ParamStore& params = *rank.params;
-    const Graph& graph = plan->graph();
-    for (const ValueId id : graph.inputs)
-        if (graph.value(id).kind == Kind::shadow) DS_CHECK(params.need_low(*params.find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
-    plan->place(arena.data(), [&](Kind kind, ValueId id) -> void* {
-        const Param& p = *params.find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
-        return kind == Kind::param ? static_cast<void*>(params.weight(p)) : kind == Kind::shadow ? params.low(p) : params.grad(p);
-    });
+    DS_CHECK(place_plan(rank, *plan, arena.data()));
     DS_CHECK(fill_inputs(rank.device.get(), packed, *plan));
     pass.plans[static_cast<size_t>(rank.index)] = plan;
     return run_part(rank, *plan, Plan::Part::forward, pass.draw, pass.train);
+}
+
+Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena) {
+    ParamStore& params = *rank.params;
+    const Graph& graph = plan.graph();
+    for (const ValueId id : graph.inputs)
+        if (graph.value(id).kind == Kind::shadow) DS_CHECK(params.need_low(*params.find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
+    plan.place(arena, [&](Kind kind, ValueId id) -> void* {
+        const Param& p = *params.find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
+        return kind == Kind::param ? static_cast<void*>(params.weight(p)) : kind == Kind::shadow ? params.low(p) : params.grad(p);
+    });
+    return ok();
 }
 
 Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train) {
@@ -209,16 +226,18 @@ Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, 
     if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";
     for (const Span& span : timeline) text += fmt::format("{} {} {:.1f} {:.1f}\n", span.thread, span.name, span.start_us, span.end_us);
-    return write_file_atomically(std::filesystem::path(dump_dir_) / (plan.graph().name + (part == Plan::Part::forward ? ".forward" : ".backward") + ".timeline.txt"), text);
+    return write_file_atomically(std::filesystem::path(dump_dir_) / (plan.graph().name + (part == Plan::Part::forward ? ".forward" : part == Plan::Part::backward ? ".backward" : ".weights") + ".timeline.txt"), text);
 }
 
-// The rank of a data rank whose plan has what is asked for: the last stage has the loss.
-const Rank* Engine::rank_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const {
+// The plan of a data rank that has what is asked for: the last stage has the loss.
+Engine::Found Engine::plan_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const {
+    const size_t chunks = pass.plans.size() / static_cast<size_t>(ranks_->size());
     for (const auto& rank : *ranks_) {
-        const Plan* plan = pass.plans[static_cast<size_t>(rank->index)];
-        if (plan && rank->at(MeshAxis::data) == data_rank && rank->at(MeshAxis::tensor) == 0 && rank->at(MeshAxis::sequence) == 0 && has(plan->graph())) return rank.get();
+        if (rank->at(MeshAxis::data) != data_rank || rank->at(MeshAxis::tensor) != 0 || rank->at(MeshAxis::sequence) != 0) continue;
+        for (size_t chunk = 0; chunk < chunks; ++chunk)
+            if (const Plan* plan = pass.plans[static_cast<size_t>(rank->index) * chunks + chunk]; plan && has(plan->graph())) return {rank.get(), plan};
     }
-    return nullptr;
+    return {};
 }
 
 // Of the loss of the whole batch, what the loss of one data rank's rows weighs.
@@ -252,10 +271,9 @@ Result<float> Engine::loss_of(const Pass& pass) const {
     double sum = 0;
     bool any = false;
     for (int d = 0; d < static_cast<int>(pass.packed.size()); ++d) {
-        const Rank* rank = rank_with(pass, d, [](const Graph& graph) { return graph.loss != kNone; });
-        if (!rank) continue;
-        const Plan& plan = *pass.plans[static_cast<size_t>(rank->index)];
-        DS_TRY(const HostTensor loss, read_value(*rank, plan, plan.graph().loss));
+        const auto [rank, plan] = plan_with(pass, d, [](const Graph& graph) { return graph.loss != kNone; });
+        if (!plan) continue;
+        DS_TRY(const HostTensor loss, read_value(*rank, *plan, plan->graph().loss));
         sum += share_of(pass, d) * loss.as<float>()[0];
         any = true;
     }
@@ -269,10 +287,12 @@ Status Engine::forward(const Batch& batch, float* loss) {
     if (loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: the batch has no labels, so there is no loss; pass NULL for it or add labels");
     pass.draw = draws_;
     DS_CHECK(run_forward(pass));
+    const bool enqueued = pipeline_ && pass.key().train && !pass.key().seeds.empty();
+    if (enqueued && loss) DS_CHECK(catch_up());
     ++draws_;
     backward_done_ = false;
-    if (pass.labelled && pass.key().seeds.count("loss")) {
-        DS_TRY(const float value, loss_of(pass));
+    if (pass.labelled && pass.key().seeds.count("loss") && (loss || !enqueued)) {
+        DS_TRY(const float value, enqueued ? Result<float>(static_cast<float>(loss_of(*pipeline_->pending))) : loss_of(pass));
         put_metric("loss", value);
         if (loss) *loss = value;
     }
@@ -301,28 +321,51 @@ double Engine::seed_value(const Pass& pass) const {
     return scale * (first > 0 ? static_cast<double>(pass.labels) / first : static_cast<double>(pass.labels));
 }
 
-Status Engine::run_backward(int64_t weight, const std::function<Result<HostTensor>(const Plan&, int, const std::string&)>& seed) {
-    const Pass& pass = *pending_;
-    for (const auto& rank : *ranks_)
-        for (const std::string& name : pass.key().seeds) {
-            const Plan* plan = pass.plans[static_cast<size_t>(rank->index)];
-            const ValueId id = plan ? plan->graph().find(name + ".grad") : kNone;
-            if (id == kNone) continue;  // another stage's
-            DS_TRY(const HostTensor value, seed(*plan, rank->at(MeshAxis::data), name));
-            if (void* to = plan->address(id)) DS_CHECK(to_device(rank->device.get(), to, value.data, static_cast<size_t>(value.bytes())));
+// The operand that holds the gradient of an output, or of the loss; kNone where the graph, of another stage, has neither.
+ValueId Engine::seed_of(const Graph& graph, const std::string& name) {
+    bool has = name == "loss" && graph.loss != kNone;
+    for (const auto& [output, id] : graph.outputs) has |= output == name;
+    return has ? graph.find(name + ".grad") : kNone;
+}
+
+Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
+    if (pipeline_) {
+        DS_CHECK(enqueue_backward(weight, seed));
+    } else {
+        const Pass& pass = *pending_;
+        for (const auto& rank : *ranks_)
+            for (const std::string& name : pass.key().seeds) {
+                const Plan* plan = pass.plans[static_cast<size_t>(rank->index)];
+                const ValueId id = plan ? seed_of(plan->graph(), name) : kNone;
+                if (id == kNone) continue;
+                DS_TRY(const HostTensor value, seed(plan->graph().type(id).shape, rank->at(MeshAxis::data), name));
+                if (void* to = plan->address(id)) DS_CHECK(to_device(rank->device.get(), to, value.data, static_cast<size_t>(value.bytes())));
+            }
+        Status status = ranks_->each([&](Rank& rank) -> Status {
+            Plan* plan = pass.plans[static_cast<size_t>(rank.index)];
+            if (!plan) return ok();
+            DS_CHECK(run_part(rank, *plan, Plan::Part::backward, pass.draw, true));
+            ++rank.backwards;
+            return ok();
+        });
+        if (!status.ok()) {
+            clear_gradients();  // some of them were added to, others not
+            pending_.reset();
+            return status;
         }
-    Status status = ranks_->each([&](Rank& rank) -> Status {
-        Plan* plan = pass.plans[static_cast<size_t>(rank.index)];
-        if (!plan) return ok();
-        DS_CHECK(run_part(rank, *plan, Plan::Part::backward, pass.draw, true));
-        ++rank.backwards;
-        return ok();
-    });
-    if (!status.ok()) {
-        clear_gradients();  // some of them were added to, others not
-        pending_.reset();
-        return status;
+        count_backward(pass, weight);
+        if (pass.labelled && pass.key().seeds.count("loss")) {
+            DS_TRY(const float loss, loss_of(pass));
+            count_loss(pass, weight, loss);
+        }
     }
+    backward_done_ = true;
+    pending_.reset();
+    if (last_ && last_->train) last_.reset();  // its memory was reused
+    return ok();
+}
+
+void Engine::count_backward(const Pass& pass, int64_t weight) {
     if (micro_in_step_ == 0) first_labels_ = weight;
     labels_in_step_ += weight;
     ++micro_in_step_;
@@ -332,18 +375,15 @@ Status Engine::run_backward(int64_t weight, const std::function<Result<HostTenso
         tokens_in_step_ += part.tokens;
         total_tokens_ += part.tokens;
     }
-    if (pass.labelled && pass.key().seeds.count("loss")) {
-        DS_TRY(const float loss, loss_of(pass));
-        const double loss_weight = config_.loss_normalization == "batch" ? static_cast<double>(weight) : 1;
-        step_loss_sum_ += loss * loss_weight;
-        step_loss_weight_ += loss_weight;
-    }
     put_metric("micro_steps", static_cast<double>(micro_steps_));
     put_metric("tokens", static_cast<double>(total_tokens_));
-    backward_done_ = true;
-    pending_.reset();
-    if (last_ && last_->train) last_.reset();  // its memory was reused
-    return ok();
+}
+
+void Engine::count_loss(const Pass& pass, int64_t weight, float loss) {
+    if (!pass.labelled || !pass.key().seeds.count("loss")) return;
+    const double loss_weight = config_.loss_normalization == "batch" ? static_cast<double>(weight) : 1;
+    step_loss_sum_ += loss * loss_weight;
+    step_loss_weight_ += loss_weight;
 }
 
 Status Engine::backward() {
@@ -361,7 +401,7 @@ Status Engine::backward() {
         pending_ = std::move(again);
     }
     const double seed = seed_value(*pending_);
-    return run_backward(pending_->labels, [&](const Plan&, int data_rank, const std::string&) -> Result<HostTensor> {
+    return run_backward(pending_->labels, [&](const Shape&, int data_rank, const std::string&) -> Result<HostTensor> {
         const auto mine = static_cast<float>(seed * share_of(*pending_, data_rank));
         return HostTensor::of<float>(DType::f32, {}, std::span(&mine, 1));
     });
@@ -393,7 +433,7 @@ Status Engine::backward_from(const Batch& gradients) {
     }
     const double scale = scaler_ ? scaler_->scale() : 1;
     // A loss of the host's own counts like any other micro-batch of the step.
-    return run_backward(std::max<int64_t>(micro_in_step_ ? first_labels_ : 1, 1), [&](const Plan& plan, int data_rank, const std::string& name) -> Result<HostTensor> {
+    return run_backward(std::max<int64_t>(micro_in_step_ ? first_labels_ : 1, 1), [&](const Shape& shape, int data_rank, const std::string& name) -> Result<HostTensor> {
         const HostTensor& given = gradients.at(name);
         HostTensor seed;
         double factor = scale;
@@ -403,7 +443,7 @@ Status Engine::backward_from(const Batch& gradients) {
             factor *= share_of(*pending_, data_rank);
         } else {
             DS_TRY(const HostTensor mine, rows_of(*pending_, data_rank, name, given));
-            auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, plan.graph().type(plan.graph().find(name + ".grad")).shape);
+            auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, shape);
             if (!packed.ok()) return std::move(std::move(packed).status()).within("ds_backward_from");
             seed = packed->clone();
         }
@@ -435,8 +475,9 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
         return kNone;
     };
     const auto has_it = [&](const Graph& graph) { return find(graph) != kNone; };
+    if (pipeline_ && last_->train && last_->key().outputs.count(name)) DS_CHECK(bring_up(*last_));
     // A pass that did not compute this output runs once more, with the same random numbers; the next one will compute it at once.
-    if (!rank_with(*last_, first_part(*last_), has_it)) {
+    if (!plan_with(*last_, first_part(*last_), has_it).plan) {
         (last_->train ? train_outputs_ : eval_outputs_).insert(name);
         Pass again = *last_;
         set_keys(again, [&](const Packed&, PlanKey key) {
@@ -449,11 +490,9 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
     }
     std::vector<HostTensor> parts;
     for (int d = 0; d < static_cast<int>(last_->packed.size()); ++d) {
-        const Rank* rank = rank_with(*last_, d, has_it);
-        if (!rank) continue;
-        const Plan& plan = *last_->plans[static_cast<size_t>(rank->index)];
-        const ValueId id = find(plan.graph());
-        DS_TRY(HostTensor value, read_value(*rank, plan, id));
+        const auto [rank, plan] = plan_with(*last_, d, has_it);
+        if (!plan) continue;
+        DS_TRY(HostTensor value, read_value(*rank, *plan, find(plan->graph())));
         parts.push_back(program_->unpack(name, last_->packed[static_cast<size_t>(d)], std::move(value)));
     }
     const int dim = program_->row_dimension_of_output(name);

@@ -22,6 +22,7 @@
 #include "engine/whole_params.h"
 #include "lr/loss_scale.h"
 #include "lr/schedule.h"
+#include "parallel/timetable.h"
 #include "passes/pass.h"
 #include "telemetry/report.h"
 
@@ -83,7 +84,7 @@ private:
     struct Pass {
         std::vector<Packed> packed;  // of each data rank; one without rows runs nothing
         std::vector<PlanKey> keys;   // likewise
-        std::vector<Plan*> plans;    // of each rank; null where nothing runs
+        std::vector<Plan*> plans;    // of each rank (and chunk of it, in a pipeline); null where nothing runs
         int64_t rows = 0, labels = 0;
         bool labelled = false;
         uint64_t draw = 0;           // Runtime::step of its random numbers
@@ -113,10 +114,19 @@ private:
     Json save_curve() const;
     void restore_curve(const Json& saved);
     std::vector<MemoryBlock> memory_blocks(const Plan& plan) const;
-    // seed: the gradient of each output that a data rank starts from.
-    Status run_backward(int64_t weight, const std::function<Result<HostTensor>(const Plan&, int data_rank, const std::string& name)>& seed);
+    // The gradient, of this shape, that a data rank starts from at an output.
+    using SeedOf = std::function<Result<HostTensor>(const Shape&, int data_rank, const std::string& name)>;
+    Status run_backward(int64_t weight, const SeedOf& seed);
+    static ValueId seed_of(const Graph& graph, const std::string& name);
+    void count_backward(const Pass& pass, int64_t weight);
+    void count_loss(const Pass& pass, int64_t weight, float loss);
     Result<float> loss_of(const Pass& pass) const;
-    const Rank* rank_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const;
+    struct Found {
+        const Rank* rank = nullptr;
+        const Plan* plan = nullptr;
+    };
+    Found plan_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const;
+    Status place_plan(Rank& rank, Plan& plan, std::byte* arena);
     PlanKey key_of(const Packed& packed, bool labelled, bool train) const;
     static Status fill_inputs(Device* device, const Packed& packed, const Plan& plan);
     static Result<HostTensor> read_value(const Rank& rank, const Plan& plan, ValueId id);
@@ -125,6 +135,37 @@ private:
     Status update_through_host(Rank& rank, Param& p, const Hyper& hyper);
     void dump(const Plan& plan, const std::string& choices);
     SequenceLayout sequence_layout(const Rank& rank, const StreamShape& shape) const;
+
+    // pipeline.cpp
+    struct Micro;
+    struct Pipeline;
+    struct Walker;
+    Status make_pipeline();
+    void keep_own_params(const Rank& rank, Graph& graph) const;
+    void mark_counted(Rank& rank) const;
+    const Timetable& timetable(int micros);
+    void hold(const Pass& pass);
+    void forget(std::shared_ptr<Micro>& micro);
+    void drop_enqueued();
+    Status begin_stage(Rank& rank, Micro& micro, int stage, bool keeps);
+    Status run_turn(Rank& rank, Micro& micro, const Turn& turn, Plan& plan);
+    void end_turn(Rank& rank, Micro& micro, const Turn& turn);
+    Status fly(const std::vector<std::shared_ptr<Micro>>& micros, bool backward, bool keeps);
+    Status clear_shared_gradients(Rank& rank);
+    double loss_of(const Micro& micro) const;
+    Status catch_up();
+    Status run_through(Pass& pass);
+    Status bring_up(Pass& pass);
+    Status enqueue_backward(int64_t weight, const SeedOf& seed);
+    Status settle();  // runs what ds_backward enqueued; without a pipeline nothing is
+    Status sum_tied(Rank& rank);
+    void copy_tied_weights();
+    bool gradients_have_parts() const;  // that reduce_gradients adds up
+    void begin_record(int64_t first_micro);
+    void record_turn(const Rank& rank, const Turn& turn, std::chrono::steady_clock::time_point begin);
+    OrderedJson timetable_report();
+    Result<OrderedJson> stages_report(const PlanKey& key);
+    void add_timetables(ReportData& report);
 
     double final_factor() const;         // what accumulated gradients are multiplied with: unscaling and normalisation
     Status normalise_gradients();
@@ -166,6 +207,7 @@ private:
     std::vector<ParamInfo> infos_;
     std::unique_ptr<Ranks> ranks_;
     std::unique_ptr<WholeParams> whole_;
+    std::shared_ptr<Pipeline> pipeline_;   // null: one stage
     BackgroundSave background_save_;
     Backend backend_ = Backend::cpu;
     std::unique_ptr<Schedule> schedule_;

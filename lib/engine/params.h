@@ -35,6 +35,7 @@ struct Param {
     Shape shape;                        // whole
     Cut cut;                            // what of it this rank holds, along the tensor axis
     bool trainable = true;
+    bool counted = true;                // false: an earlier stage of the pipeline has it too, and counts it
     Init init;
     size_t group = 0;
     int64_t count = 0, offset = 0;      // elements held here; in weights and gradients

@@ -23,6 +23,7 @@ struct PlanKey {
     StreamShape shape;
     bool train = false, accumulate = false;
     std::set<std::string> outputs, seeds;
+    int stage = 0;  // of a pipeline
     auto operator<=>(const PlanKey&) const = default;
 };
 

@@ -62,7 +62,7 @@ Status read_given(std::string_view text, ReportData& report) {
 bool Engine::records_this_step() const { return steps_here_ > 0 && std::has_single_bit(static_cast<uint64_t>(steps_here_ + 1)); }
 
 void Engine::record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us) {
-    if (micro_in_step_ == 0 && recorded_step_ != steps_here_) {
+    if (recorded_step_ != steps_here_) {
         timeline_.clear();
         recorded_step_ = steps_here_;
         recorded_plan_ = &plan;
@@ -112,6 +112,7 @@ Status Engine::report(std::string_view path, std::string_view contents_json) {
         if (key.train && !recorded_plan_ && (!plan || candidate->arena_bytes() > plan->arena_bytes())) plan = candidate.get();
     if (plan) report.memory = memory_blocks(*plan);
     for (const Span& span : timeline_) report.timeline.push_back({span.thread, span.name, span.start_us, span.end_us, ""});
+    add_timetables(report);
     return write_report(std::filesystem::path(path), report);
 }
 

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "engine/engine.h"
+#include "engine/pipeline.h"
 #include "lr/clip.h"
 
 namespace ds {
@@ -25,6 +25,7 @@ void Engine::publish() {
         }
         peak += static_cast<int64_t>(rank->train_arena.size() + rank->other_arena.size());
     }
+    if (pipeline_) peak += pipeline_->bytes();
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
              {"lr", lr}, {"momentum", momentum}, {"loss_scale", scaler_ ? scaler_->scale() : 1}, {"grad_norm", last_norm_},
              {"global_steps", static_cast<double>(global_steps_)}, {"global_samples", static_cast<double>(global_samples_)},
@@ -110,8 +111,10 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
     if (what == kWeight) whole_->read(*p, {Field::weight}, out.as<float>().data());
     else if (what == kGrad) {
         if (micro_in_step_ == 0 || !p->trainable) return out;
+        DS_CHECK(settle());
+        if (micro_in_step_ == 0) return out;
         const auto factor = static_cast<float>(final_factor());
-        whole_->read(*p, {Field::grad}, out.as<float>().data(), reduced_ || ranks_->extent(MeshAxis::data) * ranks_->extent(MeshAxis::sequence) == 1, updates_are_dealt_out());
+        whole_->read(*p, {Field::grad}, out.as<float>().data(), reduced_ || !gradients_have_parts(), updates_are_dealt_out());
         for (float& x : out.as<float>()) x *= factor;
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));
@@ -128,6 +131,8 @@ Status Engine::param_set(std::string_view name, int what, const HostTensor& valu
     if (!is_float(value.dtype)) return fail(Code::E_INVALID_ARGUMENT, "parameter {}: the tensor must hold floats, not {}", name, name_of(value.dtype));
     const HostTensor f32 = value.to(DType::f32);
     const float* from = f32.as<float>().data();
+    DS_CHECK(settle());
+    if (pipeline_ && pending_ && what == kWeight) DS_CHECK(catch_up());  // it saw the weight as it was
     if (what == kWeight) whole_->write(*p, {Field::weight}, from);
     else if (what == kGrad) {
         if (!p->trainable) return fail(Code::E_STATE, "parameter {} is not trained, so it has no gradient", name);

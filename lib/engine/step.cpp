@@ -54,6 +54,7 @@ double Engine::final_factor() const {
 }
 
 Status Engine::normalise_gradients() {
+    DS_CHECK(settle());
     DS_CHECK(reduce_gradients());
     const auto factor = static_cast<float>(final_factor());
     DS_CHECK(ranks_->each([&](Rank& rank) { return scale_gradients(rank, factor); }));
@@ -62,7 +63,7 @@ Status Engine::normalise_gradients() {
 }
 
 Status Engine::reduce_gradients() {
-    if (reduced_ || ranks_->extent(MeshAxis::data) * ranks_->extent(MeshAxis::sequence) == 1) return ok();
+    if (reduced_ || !gradients_have_parts()) return ok();
     DS_CHECK(ranks_->each([&](Rank& rank) { return reduce_gradients(rank); }));
     reduced_ = true;
     return ok();
@@ -76,6 +77,7 @@ Status Engine::reduce_gradients(Rank& rank) {
     // Ranks with pieces of the same rows each have a summand.
     if (Communicator* pieces = rank.links[static_cast<int64_t>(MeshAxis::sequence)])
         DS_CHECK(rank.run([&](Team team) { return pieces->all_reduce({params.grads(), params.total_elements() * 4}, DType::f32, team); }));
+    DS_CHECK(sum_tied(rank));
     if (ranks_->extent(MeshAxis::data) == 1) return ok();
     Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
     if (!updates_are_dealt_out())
@@ -84,7 +86,7 @@ Status Engine::reduce_gradients(Rank& rank) {
     return rank.run([&](Team team) { return data.reduce_scatter(blocks, blocks[static_cast<size_t>(data.rank())], DType::f32, team); });
 }
 
-// All gradients lie in one piece, with zeros between them. Every element is counted once: tensor ranks hold copies of what isn't cut.
+// All gradients lie in one piece, with zeros between them. Every element is counted once: tensor ranks hold copies of what isn't cut, stages of tied weights.
 Result<double> Engine::gradient_norm(double factor) {
     std::vector<double> sums(static_cast<size_t>(ranks_->size()), 0.0);
     const Status status = ranks_->each([&](Rank& rank) -> Status {
@@ -93,7 +95,7 @@ Result<double> Engine::gradient_norm(double factor) {
         const Interval share = params.partition(ranks_->extent(MeshAxis::data))[static_cast<size_t>(rank.at(MeshAxis::data))];
         std::vector<Interval> pieces;
         for (const Param& p : params.all()) {
-            if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) continue;
+            if (!p.counted || (p.cut.whole() && rank.at(MeshAxis::tensor) != 0)) continue;
             const Interval piece{std::max(p.offset, share.begin), std::min(p.offset + p.count, share.end)};
             if (piece.size() <= 0) continue;
             if (!pieces.empty() && piece.begin - pieces.back().end < kAlignElements) pieces.back().end = piece.end;
@@ -127,6 +129,7 @@ Status Engine::update(double factor, double clip_value) {
     if (last_ && !last_->train) last_.reset();  // its outputs may lie where optimizers work
     if (options_.optimizer)
         for (const auto& rank : *ranks_) DS_CHECK(update_by_host(*rank, factor, clip_value));
+    if (options_.optimizer) copy_tied_weights();
     return ranks_->each([&](Rank& rank) -> Status {
         if (!options_.optimizer) DS_CHECK(update(rank, factor, clip_value));
         return updates_are_dealt_out() ? gather_weights(rank) : ok();
@@ -243,7 +246,7 @@ Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
         return copy.data();
     };
     for (Param& p : params.all()) {
-        if (!p.trainable || p.own.size() == 0) continue;
+        if (!p.trainable || !p.counted || p.own.size() == 0) continue;
         float* state_home = p.state.empty() ? nullptr : p.state[0];
         DS_TRY(float* weight, host(weights, params.weight(p), p.count));
         DS_TRY(float* gradient, host(gradients, params.grad(p), p.count));
@@ -267,6 +270,7 @@ Status Engine::step() {
     if (!schedule_) return fail(Code::E_STATE, "ds_step: the config has no optimizer, so there is nothing to update with");
     if (micro_in_step_ == 0) return fail(Code::E_STATE, "ds_step: no backward was counted since the last update; call ds_forward and ds_backward first");
     if (micro_in_step_ < config_.batch.accumulation && !partial_) return Status(Code::PENDING);
+    DS_CHECK(settle());
     if (pending_) pending_.reset();
     if (last_ && last_->train) last_.reset();
     DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
@@ -311,6 +315,7 @@ void Engine::clear_gradients() {
     micro_in_step_ = labels_in_step_ = first_labels_ = samples_in_step_ = tokens_in_step_ = partial_ = 0;
     step_loss_sum_ = step_loss_weight_ = 0;
     for (const auto& rank : *ranks_) rank->backwards = 0;
+    if (pipeline_) drop_enqueued();
     reduced_ = normalised_ = false;  // the buffers themselves are overwritten by the next backward
 }
 
@@ -344,8 +349,9 @@ Status Engine::train_batch(DataSource& data, float* loss) {
         }
         if (Status status = forward(batch, nullptr); !status.ok()) return undo(std::move(status));
         if (Status status = backward(); !status.ok()) return undo(std::move(status));
-        value = step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : 0;
     }
+    if (Status status = settle(); !status.ok()) return undo(std::move(status));
+    value = step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : 0;
     if (loss) *loss = static_cast<float>(value);
     return step();
 }

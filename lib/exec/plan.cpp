@@ -42,12 +42,16 @@ Tensor Plan::tensor_of(ValueId id) const {
 
 Status Plan::choose_kernels(Backend backend, int threads) {
     steps_.reserve(graph_.nodes.size());
-    bool in_backward = false;
+    bool in_backward = false, in_weights = false;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
         const Node& node = graph_.nodes[i];
         if (node.backward && !in_backward) {
             in_backward = true;
             first_backward_ = steps_.size();
+        }
+        if (node.weights && !in_weights) {
+            in_weights = true;
+            first_weights_ = steps_.size();
         }
         if (node.op->cost) {
             const auto in = graph_.types(node.in), out = graph_.types(node.out);
@@ -66,6 +70,7 @@ Status Plan::choose_kernels(Backend backend, int threads) {
         steps_.push_back(std::move(step));
     }
     if (!in_backward) first_backward_ = steps_.size();
+    if (!in_weights) first_weights_ = steps_.size();
     return ok();
 }
 
@@ -108,6 +113,19 @@ void Plan::place(std::byte* arena, const std::function<void*(Kind, ValueId)>& bu
     }
     if (!moved && bases_ == before) return;
     forget_recordings();
+    place_steps();
+}
+
+void Plan::move_to(std::byte* arena) {
+    if (arena == arena_) return;
+    arena_ = arena;
+    forget_recordings();
+    for (size_t i = 0; i < memory_.groups.size(); ++i)
+        if (const Group& g = memory_.groups[i]; in_arena(g)) bases_[i] = arena + g.arena_offset;
+    place_steps();
+}
+
+void Plan::place_steps() {
     for (Step& step : steps_) {
         for (size_t i = 0; i < step.node->in.size(); ++i) step.in[i].data = step.node->in[i] == kNone ? nullptr : address(step.node->in[i]);
         for (size_t i = 0; i < step.node->out.size(); ++i) step.out[i].data = address(step.node->out[i]);

@@ -43,7 +43,10 @@ public:
     // Memory of a graph operand or result, after place. Dense.
     void* address(ValueId id) const;
 
-    enum class Part { forward, backward };
+    // From one arena to another of its size, after place: so that one plan serves several passes that are under way.
+    void move_to(std::byte* arena);
+
+    enum class Part { forward, backward, weights };  // weights: the backward pass's second part (Node::weights), where there is one
     // Runs one part; DS_E_CANCELLED when the flag was raised meanwhile (null: can't be cancelled).
     Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr);
 
@@ -62,10 +65,11 @@ private:
     Status choose_kernels(Backend backend, int threads);
     Status choose_kernel(Step& step, Backend backend, int threads);
     const KernelList* kernels(std::string_view op, Backend backend) const;
-    size_t first_of(Part part) const { return part == Part::forward ? 0 : first_backward_; }
-    size_t end_of(Part part) const { return part == Part::forward ? first_backward_ : steps_.size(); }
+    size_t first_of(Part part) const { return part == Part::forward ? 0 : part == Part::backward ? first_backward_ : first_weights_; }
+    size_t end_of(Part part) const { return part == Part::forward ? first_backward_ : part == Part::backward ? first_weights_ : steps_.size(); }
     Call call_of(const Step& step, const Runtime& runtime) const;
     Tensor tensor_of(ValueId id) const;
+    void place_steps();
     void work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline);
 
     // plan_device.cpp
@@ -81,9 +85,9 @@ private:
     MemoryPlan memory_;
     Device* device_ = nullptr;
     bool records_ = true;             // kernels only queue work, so a part can be recorded
-    Recording recordings_[2];         // of the parts
+    Recording recordings_[3];         // of the parts
     std::vector<Step> steps_;
-    size_t first_backward_ = 0;
+    size_t first_backward_ = 0, first_weights_ = 0;
     std::byte* arena_ = nullptr;
     std::vector<void*> bases_;  // by group
     std::unique_ptr<std::atomic<int64_t>[]> tickets_;

@@ -27,7 +27,7 @@ Status Plan::run_on_device(Part part, const Runtime& given, const CancelFlag* ca
     Runtime runtime = given;
     runtime.queue = device_->queue();
     DS_CHECK(device_->begin(runtime.seed, runtime.step));
-    Recording& recording = recordings_[part == Part::forward ? 0 : 1];
+    Recording& recording = recordings_[static_cast<size_t>(part)];
     if (timeline || !records_) return queue_steps(part, runtime, cancel, timeline);
     if (!recording.graph) {
         if (recording.runs++ == 0) return queue_steps(part, runtime, cancel, nullptr);  // a shape that comes once isn't worth it

@@ -9,6 +9,7 @@ namespace ds {
 
 std::string chart_figure(const Chart& chart);
 std::string memory_figure(const std::vector<MemoryBlock>& blocks);
+std::string timetable_figure(const TimetableChart& chart);
 std::string timeline_figure(const std::vector<TimelineSpan>& spans);
 
 inline constexpr size_t kColours = 9;  // classes c0..c8 of the style sheet, and "rest" for whatever comes after

@@ -87,6 +87,8 @@ std::string html_report(const ReportData& data) {
     out += summary_rows(data) + "<div class=\"figures\">\n";
     for (const Chart& chart : data.charts) out += chart_figure(chart);
     if (!data.memory.empty()) out += memory_figure(data.memory);
+    for (const TimetableChart& chart : data.timetables)
+        if (!chart.turns.empty()) out += timetable_figure(chart);
     if (!data.timeline.empty()) out += timeline_figure(data.timeline);
     return out + "</div>\n</main></body></html>\n";
 }

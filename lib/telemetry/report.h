@@ -44,12 +44,29 @@ struct TimelineSpan {
     std::string detail;
 };
 
+// What a rank of a pipeline does, or did, for one micro-batch.
+struct TimetableTurn {
+    int rank = 0;
+    size_t kind = 0;     // index into TimetableChart::kinds; boxes are coloured by it
+    std::string label;   // "F3", drawn where it fits
+    std::string detail;  // on hovering
+    double begin = 0, end = 0;
+};
+
+struct TimetableChart {
+    std::string title, note;         // note: "4 ranks, 8 micro-batches: 27 % idle"
+    std::vector<std::string> kinds;  // "forward", "backward" ...
+    std::vector<TimetableTurn> turns;
+    bool microseconds = false;       // of times; otherwise they are units
+};
+
 struct ReportData {
     std::string title;                                         // "Sentiment, MiniLM-L6"
     std::vector<std::pair<std::string, std::string>> summary;  // {"Start", "2025-03-01 12:00:05"}
     std::vector<Chart> charts;
     std::vector<MemoryBlock> memory;
     std::vector<TimelineSpan> timeline;
+    std::vector<TimetableChart> timetables;
 };
 
 std::string html_report(const ReportData& data);

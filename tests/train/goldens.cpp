@@ -82,12 +82,15 @@ struct Errors { double out = 0, loss = 0, grad = 0, param = 0; };  // the worst 
 
 struct Layout {
     std::string name;
+    std::string schedule;                  // of a pipeline
     std::map<std::string, int64_t> sizes;  // of the mesh's axes; zero: the stage; accumulate: micro-batches a step, all alike
 
     explicit Layout(const std::string& text) : name(text) {
         for (size_t at = 0; at < text.size();) {
             const size_t equals = text.find('=', at), end = std::min(text.find(',', at), text.size());
-            sizes[text.substr(at, equals - at)] = std::stoll(text.substr(equals + 1, end - equals - 1));
+            const std::string key = text.substr(at, equals - at), value = text.substr(equals + 1, end - equals - 1);
+            if (key == "schedule") schedule = value;
+            else sizes[key] = std::stoll(value);
             at = end + 1;
         }
     }
@@ -102,6 +105,7 @@ struct Layout {
         config["parallel"] = mesh;
         config["train_micro_batch_size_per_gpu"] = (rows + data - 1) / data;
         config["gradient_accumulation_steps"] = of("accumulate");
+        if (!schedule.empty()) config["pipeline"]["schedule"] = schedule;
         if (of("zero", 0)) config["zero_optimization"] = {{"stage", of("zero", 0)}};
     }
 };

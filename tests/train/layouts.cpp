@@ -1,5 +1,6 @@
 // Any layout, same numbers: training with dropout, clipping and accumulation under each layout against one rank; the same layout twice, bit for bit;
-// a checkpoint of each layout loaded under every other. Usage: train_layouts LAYOUT ..., a layout being like tensor=2,data=2,zero=1
+// a checkpoint of each layout loaded under every other. Usage: train_layouts LAYOUT ..., a layout being like tensor=2,data=2,zero=1 or
+// pipeline=2,schedule=zb-h1
 #include <dsrt/dsrt.h>
 
 #include <cmath>
@@ -41,10 +42,13 @@ Json merged(Json config, const std::string& layout) {
     for (size_t at = 0; at < layout.size();) {
         const size_t equals = layout.find('=', at), end = std::min(layout.find(',', at), layout.size());
         const std::string key = layout.substr(at, equals - at);
-        const int64_t value = std::stoll(layout.substr(equals + 1, end - equals - 1));
-        if (key == "zero") config["zero_optimization"] = {{"stage", value}};
+        const std::string text = layout.substr(equals + 1, end - equals - 1);
+        const int64_t value = std::strtoll(text.c_str(), nullptr, 10);
+        if (key == "schedule" || key == "partition") config["pipeline"][key] = text;
+        else if (key == "active_stages" || key == "chunks") config["pipeline"][key] = value;
         else if (key == "ring") mesh["sequence_attention"] = "ring";
         else if (key == "regions") mesh["sequence_regions"] = "on";
+        else if (key == "zero") config["zero_optimization"] = {{"stage", value}};
         else mesh[key] = value;
         at = end + 1;
     }

@@ -411,8 +411,16 @@ TEST_CASE("mesh/arithmetic_comes_before_support") {
     CHECK(bad(R"("parallel": {"sequence": 2, "data": 3, "expert": 2})") == "parallel: expert 2 must divide data 3");
     CHECK(refused(R"({"train_batch_size": 3, "parallel": {"data": 2}})").find("data-parallel ranks 2, which is 2") != std::string::npos);
     CHECK(with(R"("parallel": {"tensor": 2})").mesh.tensor == 2);
-    CHECK(lacks(R"("pipeline": {"stages": 2, "active_stages": 2})") ==
-          "config: pipeline.stages: 2 is not supported, only 1");
+    const Config pipeline = with(R"("pipeline": {"stages": 2, "active_stages": 3, "schedule": "ZB-H1", "partition_method": "type:block"})");
+    CHECK(pipeline.mesh.pipeline == 2);
+    CHECK(pipeline.mesh.local_ranks == 2);
+    CHECK(pipeline.pipeline.active == 3);
+    CHECK(pipeline.pipeline.schedule == "zb-h1");
+    CHECK(pipeline.pipeline.partition == "type:block");
+    CHECK(with(R"("pipeline": {"stages": "auto", "active_stages": "auto"})").pipeline.active == 0);
+    CHECK(bad(R"("pipeline": {"schedule": "2f2b"})").find("1f1b") != std::string::npos);
+    CHECK(bad(R"("pipeline": {"active_stages": 0})").find("above 0") != std::string::npos);
+    CHECK(bad(R"("pipeline": {"partition": "type:"})").find("best, cost, uniform, parameters or type:REGEX") != std::string::npos);
     CHECK(with(R"("parallel": {"local_ranks": 4})").mesh.data == 4);
     CHECK(lacks(R"("sequence_parallel_size": 2)").starts_with("config: sequence_parallel_size: 2"));
     CHECK(bad(R"("zero_optimization": {"stage": 2}, "parallel": {"pipeline": 2})") ==
