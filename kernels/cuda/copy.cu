@@ -15,14 +15,6 @@ __global__ void move_kernel(Walk w, Span<T> y, Span<const T> x) {
     }
 }
 
-__global__ void convert_kernel(Walk w, Any y, Any x) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < w.count; i += step) {
-        const Offsets o = offsets(w, i);
-        y.put(o.at[0], x.get(o.at[1]));
-    }
-}
-
 template <class T>
 void move(Queue& q, const Walk& w, const Tensor& y, const Tensor& x) {
     launch(q, blocks_of(w), kThreads, 0, move_kernel<T>, w, Span<T>{y.as<T>(), extent(y)}, Span<const T>{x.as<const T>(), extent(x)});
@@ -31,7 +23,7 @@ void move(Queue& q, const Walk& w, const Tensor& y, const Tensor& x) {
 // w: operand 0 is y, operand 1 is x.
 void run(Queue& q, const Walk& w, const Tensor& y, const Tensor& x) {
     if (w.count == 0) return;
-    if (y.dtype != x.dtype) return launch(q, blocks_of(w), kThreads, 0, convert_kernel, w, any(y), any(x));
+    if (y.dtype != x.dtype) return convert(q, w, y, x);
     switch (size_of(y.dtype)) {
     case 1: return move<uint8_t>(q, w, y, x);
     case 2: return move<uint16_t>(q, w, y, x);
@@ -57,7 +49,7 @@ void copy_all(const Call& c, Queue& q) { run(q, walk(c.out[0], {&c.in[0]}), c.ou
 // Reshaped copies: the same elements in row-major order, where rows lie apart on either side and have different lengths.
 bool same_shape(const Tensor& a, const Tensor& b) { return a.rank == b.rank && std::equal(a.dims, a.dims + a.rank, b.dims); }
 
-__global__ void relayout_kernel(Any y, Any x, int64_t count, int64_t y_columns, int64_t y_stride, int64_t x_columns, int64_t x_stride) {
+__global__ void relayout_kernel(Exact y, Exact x, int64_t count, int64_t y_columns, int64_t y_stride, int64_t x_columns, int64_t x_stride) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step)
         y.put(i / y_columns * y_stride + i % y_columns, x.get(i / x_columns * x_stride + i % x_columns));
@@ -71,7 +63,7 @@ void copy_any(const Call& c, Queue& q) {
         for (Tensor* t : {&from, &to}) t->dims[0] = t->row_stride = y.count(), t->rank = 1;
         return run(q, walk(to, {&from}), to, from);
     }
-    if (y.count() > 0) launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, relayout_kernel, any(y), any(x), y.count(), y.columns(), y.row_stride, x.columns(), x.row_stride);
+    if (y.count() > 0) launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, relayout_kernel, Exact{y.data, extent(y), y.dtype}, Exact{x.data, extent(x), x.dtype}, y.count(), y.columns(), y.row_stride, x.columns(), x.row_stride);
 }
 
 void permute(const Call& c, Queue& q) {
@@ -124,18 +116,15 @@ void join(const Call& c, Queue& q) {
 }
 Result<Prepared> prepare_join(const Request& request) { return Prepared{{queued<join>}, std::make_shared<int>(static_cast<int>(request.in.size())), 0}; }
 
-__global__ void fill_kernel(Rows y, float value, bool index) {
+__global__ void fill_kernel(Exact y, int64_t count, int64_t columns, int64_t stride, double value, bool index) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.rows * y.columns; i += step) y.put(i / y.columns, i % y.columns, index ? static_cast<float>(i % y.columns) : value);
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) y.put(i / columns * stride + i % columns, index ? static_cast<double>(i % columns) : value);
 }
-void fill_all(const Call& c, Queue& q) {
-    const int64_t n = c.out[0].count();
-    if (n > 0) launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, fill_kernel, rows_of(c.out[0]), static_cast<float>(c.attr<Fill>().value), false);
+void fill_with(const Tensor& y, Queue& q, double value, bool index) {
+    if (y.count() > 0) launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, fill_kernel, Exact{y.data, extent(y), y.dtype}, y.count(), y.columns(), y.row_stride, value, index);
 }
-void count_up(const Call& c, Queue& q) {
-    const int64_t n = c.out[0].count();
-    if (n > 0) launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, fill_kernel, rows_of(c.out[0]), 0.0f, true);
-}
+void fill_all(const Call& c, Queue& q) { fill_with(c.out[0], q, c.attr<Fill>().value, false); }
+void count_up(const Call& c, Queue& q) { fill_with(c.out[0], q, 0, true); }
 
 __global__ void inverse_kernel(Span<int32_t> y, Span<const int32_t> ids) {
     DS_SHARED(float, places, 32);
@@ -154,7 +143,7 @@ const char* exact_places(const Request& r) { return r.in[0].count() >= (1 << 24)
 const char* movable(const Request& r) {
     for (const Tensor& x : r.in)
         for (const Tensor& y : r.out)
-            if (x.present && y.present && x.dtype != y.dtype) return accepts_floats(r);
+            if (x.present && y.present && x.dtype != y.dtype) return has_float8(r);
     return nullptr;
 }
 
@@ -163,7 +152,7 @@ constexpr KernelImpl moves() { return {"cuda", movable, simple<queued<f>>}; }
 
 constexpr KernelImpl kCopy[] = {moves<copy_any>()}, kTranspose[] = {moves<permute>()}, kSlice[] = {moves<cut>()}, kSplit[] = {moves<divide>()}, kBroadcast[] = {moves<copy_all>()};
 constexpr KernelImpl kConcat[] = {{"cuda", movable, prepare_join}};
-constexpr KernelImpl kFill[] = {plain<fill_all>()}, kIota[] = {plain<count_up>()}, kInverse[] = {{"cuda", exact_places, simple<queued<inverse>>}};
+constexpr KernelImpl kFill[] = {{"cuda", has_float8, simple<queued<fill_all>>}}, kIota[] = {{"cuda", has_float8, simple<queued<count_up>>}}, kInverse[] = {{"cuda", exact_places, simple<queued<inverse>>}};
 
 }  // namespace
 

@@ -39,7 +39,6 @@ struct Exp { static DS_DEVICE float of(float x, float, float) { return expf(x); 
 struct Log { static DS_DEVICE float of(float x, float, float) { return logf(x); } };
 struct Sqrt { static DS_DEVICE float of(float x, float, float) { return sqrtf(x); } };
 struct Times { static DS_DEVICE float of(float x, float, float factor) { return x * factor; } };
-struct Same { static DS_DEVICE float of(float x, float, float) { return x; } };
 
 template <class F, bool kTwo>
 __global__ void map_kernel(Walk w, Any y, Any a, Any b, float constant) {
@@ -64,12 +63,13 @@ template <class F> void unary(const Call& c, Queue& q) { one<F>(c, q); }
 
 void gelu_either(const Call& c, Queue& q) { c.attr<Gelu>().tanh ? one<GeluTanh>(c, q) : one<GeluErf>(c, q); }
 void gelu_grad_either(const Call& c, Queue& q) { c.attr<Gelu>().tanh ? two<GeluTanhGrad>(c, q) : two<GeluErfGrad>(c, q); }
+void casted(const Call& c, Queue& q) { convert(q, walk(c.out[0], {&c.in[0]}), c.out[0], c.in[0]); }
 void scaled(const Call& c, Queue& q) { one<Times>(c, q, static_cast<float>(c.attr<Scale>().factor)); }
 
 constexpr KernelImpl kAdd[] = {plain<two<Add>>()}, kSub[] = {plain<two<Sub>>()}, kMul[] = {plain<two<Mul>>()}, kDiv[] = {plain<two<Div>>()};
 constexpr KernelImpl kRelu[] = {plain<unary<Relu>>()}, kTanh[] = {plain<unary<Tanh>>()}, kSilu[] = {plain<unary<Silu>>()}, kGelu[] = {plain<gelu_either>()};
 constexpr KernelImpl kReluGrad[] = {plain<two<ReluGrad>>()}, kTanhGrad[] = {plain<two<TanhGrad>>()}, kSiluGrad[] = {plain<two<SiluGrad>>()}, kGeluGrad[] = {plain<gelu_grad_either>()};
-constexpr KernelImpl kExp[] = {plain<unary<Exp>>()}, kLog[] = {plain<unary<Log>>()}, kSqrt[] = {plain<unary<Sqrt>>()}, kScale[] = {plain<scaled>()}, kCast[] = {plain<unary<Same>>()};
+constexpr KernelImpl kExp[] = {plain<unary<Exp>>()}, kLog[] = {plain<unary<Log>>()}, kSqrt[] = {plain<unary<Sqrt>>()}, kScale[] = {plain<scaled>()}, kCast[] = {{"cuda", has_float8, simple<queued<casted>>}};
 
 }  // namespace
 

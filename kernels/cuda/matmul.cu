@@ -6,17 +6,7 @@
 namespace ds::cuda {
 namespace {
 
-__global__ void convert_kernel(Walk w, Any y, Any x) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < w.count; i += step) {
-        const Offsets o = offsets(w, i);
-        y.put(o.at[0], x.get(o.at[1]));
-    }
-}
-void convert(Queue& q, const Tensor& y, const Tensor& x) {
-    const Walk w = walk(y, {&x});
-    if (w.count > 0) launch(q, blocks_of(w), kThreads, 0, convert_kernel, w, any(y), any(x));
-}
+void convert(Queue& q, const Tensor& y, const Tensor& x) { convert(q, walk(y, {&x}), y, x); }
 
 // An operand as the product takes it: itself, or a dense copy of another type in scratch.
 struct Taken {

@@ -77,4 +77,56 @@ DS_DEVICE Offsets offsets(const Walk& w, int64_t i) {
 inline constexpr int kThreads = 256;
 inline unsigned blocks_of(const Walk& w) { return blocks_for(w.count, kThreads, 1 << 16); }
 
+// Elements of any type there is, as f64: what the host's convert does where f32 would not do.
+struct Exact {
+    void* data;
+    int64_t n;
+    DType type;
+
+    template <class T> DS_DEVICE Span<T> as() const { return {static_cast<T*>(data), n}; }
+    DS_DEVICE double get(int64_t i) const {
+        switch (type) {
+        case DType::f64: return as<double>().get(i);
+        case DType::i64: return static_cast<double>(as<int64_t>().get(i));
+        case DType::i32: return as<int32_t>().get(i);
+        case DType::i8: return as<int8_t>().get(i);
+        default: return Any{data, n, type}.get(i);
+        }
+    }
+    DS_DEVICE void put(int64_t i, double x) const {
+        switch (type) {
+        case DType::f64: return as<double>().put(i, x);
+        case DType::i64: return as<int64_t>().put(i, static_cast<int64_t>(x));
+        case DType::i32: return as<int32_t>().put(i, static_cast<int32_t>(x));
+        case DType::i8: return as<int8_t>().put(i, static_cast<int8_t>(x));
+        default: return Any{data, n, type}.put(i, static_cast<float>(x));
+        }
+    }
+};
+
+template <class Memory>
+__global__ void convert_kernel(Walk w, Memory y, Memory x) {
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < w.count; i += step) {
+        const Offsets o = offsets(w, i);
+        y.put(o.at[0], x.get(o.at[1]));
+    }
+}
+
+inline bool is_plain(DType t) { return is_number(t) || t == DType::u8 || t == DType::boolean; }
+
+// w: operand 0 is y, operand 1 is x; elements are converted.
+inline void convert(Queue& q, const Walk& w, const Tensor& y, const Tensor& x) {
+    if (w.count == 0) return;
+    if (is_plain(y.dtype) && is_plain(x.dtype)) return launch(q, blocks_of(w), kThreads, 0, convert_kernel<Any>, w, any(y), any(x));
+    launch(q, blocks_of(w), kThreads, 0, convert_kernel<Exact>, w, Exact{y.data, extent(y), y.dtype}, Exact{x.data, extent(x), x.dtype});
+}
+
+inline const char* has_float8(const Request& r) {
+    for (const auto& list : {r.in, r.out})
+        for (const Tensor& t : list)
+            if (t.present && (t.dtype == DType::f8e4m3 || t.dtype == DType::f8e5m2)) return "an operand is an 8-bit float";
+    return nullptr;
+}
+
 }  // namespace ds::cuda

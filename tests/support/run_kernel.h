@@ -14,6 +14,9 @@
 #include <vector>
 
 #include "kernels/kernel.h"
+#ifdef DS_TEST_DEVICE
+#include "tests/cuda/run_on_device.h"
+#endif
 
 namespace ds::test {
 
@@ -113,7 +116,11 @@ inline void run_kernel(const KernelList& list, std::vector<const Array*> in, std
     for (Tensor& t : blank_in) t.data = nullptr;
     for (Tensor& t : blank_out) t.data = nullptr;
 
-    const Request request{blank_in, blank_out, attrs, run.threads};
+    Request request{blank_in, blank_out, attrs, run.threads};
+#ifdef DS_TEST_DEVICE
+    const bool on_device = is_of_device(list);
+    if (on_device) request.queue = device().queue();
+#endif
     const KernelImpl* impl = nullptr;
     std::string reasons;
     for (const KernelImpl& entry : list) {
@@ -128,6 +135,13 @@ inline void run_kernel(const KernelList& list, std::vector<const Array*> in, std
     REQUIRE_MESSAGE(impl, "no kernel serves: " << reasons);
     auto prepared = impl->prepare(request);
     REQUIRE_MESSAGE(prepared.ok(), prepared.status().message());
+#ifdef DS_TEST_DEVICE
+    if (on_device) {
+        const Status status = run_on_device(*prepared, ins, outs, attrs, run.runtime);
+        REQUIRE_MESSAGE(status.ok(), impl->name << ": " << status.message());
+        return;
+    }
+#endif
 
     std::vector<std::byte> storage(static_cast<size_t>(prepared->scratch_bytes + 192),
                                    std::byte{0xFF});  // NaN wherever it is read as a number

@@ -1,6 +1,6 @@
 // ds_opt: runs text cases of graphs, passes, memory plans, kernels and gradients. An internal tool, linked with the library's own folders.
 //
-//   ds_opt [--bless] [--coverage] FILE.ir...
+//   ds_opt [--bless] [--coverage] [--device=cuda] FILE.ir...
 //
 // A file holds cases, each
 //   # run: WHAT[, WHAT...] key=value...
@@ -18,6 +18,7 @@
 // key: tensor=R/N (rank R of N tensor ranks) regions=on known=none (no parameter is cut at rest) sequence=R/N tokens=N attention=ring (likewise, of a stream of N tokens)
 //      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
+// --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same bits.
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
 #include <cstdio>
 #include <random>
@@ -77,7 +78,7 @@ std::vector<Case> read_cases(const std::string& text) {
 
 class CaseRunner {
 public:
-    CaseRunner(const Case& c, Workers& one, Workers& three, Coverage& coverage) : case_(c), one_(one), three_(three), coverage_(coverage), rng_(5) {}
+    CaseRunner(const Case& c, Workers& one, Workers& three, Coverage& coverage, Device* device) : case_(c), one_(one), three_(three), coverage_(coverage), device_(device), rng_(5) {}
 
     std::string run() {
         auto text = steps();
@@ -278,6 +279,7 @@ private:
         for (const ValueId id : graph.inputs) exact->set(id, operands[id] = draw(graph, id));
         DS_CHECK(exact->run());
         const double bound = std::stod(key("tolerance", "1e-5"));
+        if (device_) return on_device(graph, *exact, operands, bound);
         std::string text;
         std::map<ValueId, std::vector<double>> by_one;
         for (Workers* workers : {&one_, &three_}) {
@@ -295,9 +297,28 @@ private:
         return text.empty() ? "ok\n" : text;
     }
 
+    Result<std::string> on_device(const Graph& graph, const GraphRunner& exact, const std::map<ValueId, std::vector<double>>& operands, double bound) {
+        DS_TRY(auto runner, GraphRunner::make(graph, Backend::device, one_, device_));
+        std::string text;
+        std::map<ValueId, std::vector<double>> before;
+        for (int round = 0; round < 3; ++round) {
+            for (const auto& [id, values] : operands) runner->set(id, values);
+            DS_CHECK(runner->run());
+            for (const auto& [name, id] : graph.outputs) {
+                const auto found = runner->get(id), wanted = exact.get(id);
+                const double error = test::distance(found, wanted) / std::max(test::norm(wanted), 1e-30);
+                if (!(error <= bound)) text += fmt::format("{} on the device: {:.3g} off (norm {:.3g})\n", name, error, test::norm(wanted));
+                if (round > 0 && before[id] != found) text += fmt::format("{}: run {} gives other numbers than the first\n", name, round + 1);
+                before[id] = found;
+            }
+        }
+        return text.empty() ? "ok\n" : text;
+    }
+
     const Case& case_;
     Workers &one_, &three_;
     Coverage& coverage_;
+    Device* device_;
     std::mt19937_64 rng_;
     TensorLayout tensor_;
     StageLayout stage_;
@@ -328,11 +349,19 @@ int main(int argc, char** argv) {
     int passed = 0, failed = 0;
     Workers one(1), three(3);
     Coverage coverage;
+    std::unique_ptr<Device> device;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
         if (arg == "--bless") bless = true;
         else if (arg == "--coverage") coverage_wanted = true;
-        else {
+        else if (arg.starts_with("--device=")) {
+            auto opened = Device::open(arg.substr(9), 0);
+            if (!opened.ok()) {
+                std::printf("FAILED %s\n0 passed, 1 failed\n", opened.status().message().c_str());
+                return 1;
+            }
+            device = std::move(*opened);
+        } else {
             auto text = read_file(arg);
             if (!text.ok()) {
                 std::printf("FAILED %s\n", text.status().message().c_str());
@@ -341,7 +370,8 @@ int main(int argc, char** argv) {
             }
             std::string blessed;
             for (const Case& c : read_cases(*text)) {
-                const std::string found = CaseRunner(c, one, three, coverage).run();
+                if (device && (c.steps.empty() || c.steps.back() != "kernels")) continue;
+                const std::string found = CaseRunner(c, one, three, coverage, device.get()).run();
                 blessed += (blessed.empty() ? "" : "\n") + c.header + c.graph + "# expect\n" + found;
                 if (found == c.expected) ++passed;
                 else if (!bless) ++failed, std::printf("FAILED %s: %s--- expected\n%s--- found\n%s", arg.c_str(), c.header.c_str(), c.expected.c_str(), found.c_str());

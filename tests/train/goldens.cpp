@@ -221,7 +221,8 @@ double rms(const std::vector<double>& x) { return x.empty() ? 0 : norm(x) / std:
 
 int main(int argc, char** argv) {
     const std::string precision = argc > 1 ? argv[1] : "f32";
-    const std::string models = std::string(DSRT_TEST_DATA) + "/models";
+    const char* elsewhere = std::getenv("DSRT_TEST_DATA");
+    const std::string models = std::string(elsewhere ? elsewhere : DSRT_TEST_DATA) + "/models";
     const Json torch = *ds::parse_json(*ds::read_file(models + "/torch_errors.json"), "torch_errors.json");
     std::map<std::string, std::vector<double>> ours, theirs;
     std::vector<std::filesystem::path> folders;

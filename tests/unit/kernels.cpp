@@ -1,8 +1,10 @@
 // kernels/cpu against kernels/ref: random shapes, types, row strides and team sizes; gradients of ref against finite differences.
-// CTest runs this program once for each level of DSRT_CPU.
+// CTest runs this program once for each level of DSRT_CPU. With DS_TEST_DEVICE (tests/cuda), ds::cpu's kernels are a device's.
 #include <functional>
 
+#ifndef DS_TEST_DEVICE
 #include "kernels/cpu/level.h"
+#endif
 #include "ops/attrs.h"
 #include "tests/support/run_kernel.h"
 
@@ -371,6 +373,7 @@ TEST_CASE("sum/any_axes_equal_the_oracle_in_one_order_for_every_team") {
     }
 }
 
+#ifndef DS_TEST_DEVICE
 TEST_CASE("sum/scattered_axes_are_left_to_the_oracle") {
     Rng rng(12);
     const Reduce attrs{{0, 2}, false};
@@ -378,6 +381,7 @@ TEST_CASE("sum/scattered_axes_are_left_to_the_oracle") {
     std::vector<Tensor> in = {x.tensor(), none.tensor()}, out = {y.tensor()};
     CHECK(std::string(cpu::sum.begin()->declines(Request{in, out, &attrs, 1})) == "the reduced axes are not adjacent");
 }
+#endif
 
 TEST_CASE("moves/transpose_slice_split_concat_broadcast_copy_equal_the_oracle") {
     Rng rng(13);
@@ -512,9 +516,11 @@ TEST_CASE("dropout/draws_are_those_of_uniform_draw_bit_for_bit") {
     CHECK(sum / 3000000 == doctest::Approx(1).epsilon(0.003));
 }
 
+#ifndef DS_TEST_DEVICE
 TEST_CASE("level/obeys_the_environment") {
     if (const char* forced = std::getenv("DSRT_CPU"))
         CHECK(cpu::level() <= (std::string(forced) == "sse2"   ? cpu::Level::sse2
                                : std::string(forced) == "avx2" ? cpu::Level::avx2
                                                                : cpu::Level::avx512_bf16));
 }
+#endif

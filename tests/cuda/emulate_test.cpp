@@ -1,0 +1,218 @@
+// The double itself: kernels with one mistake each, which it must find, and the same kernels without the mistake, which it must let pass.
+#include <doctest/doctest.h>
+
+#include <vector>
+
+#include "kernels/cuda/device.cuh"
+#include "tests/cuda/emulate/control.h"
+
+using namespace ds::cuda;
+
+namespace {
+
+struct Bench {
+    Queue queue;
+    std::vector<void*> memory;
+
+    Bench() {
+        emu_forget_faults();
+        emu_fail_at(0);
+        REQUIRE(cudaStreamCreateWithFlags(&queue.stream, cudaStreamNonBlocking) == cudaSuccess);
+    }
+    ~Bench() {
+        for (void* m : memory) cudaFree(m);
+        cudaStreamDestroy(queue.stream);
+    }
+    template <class T>
+    Span<T> floats(int64_t n, bool written = true) {
+        void* p = nullptr;
+        REQUIRE(cudaMalloc(&p, static_cast<size_t>(n) * sizeof(T)) == cudaSuccess);
+        memory.push_back(p);
+        if (written) cudaMemsetAsync(p, 0, static_cast<size_t>(n) * sizeof(T), queue.stream);
+        return {static_cast<T*>(p), n};
+    }
+    std::string fault() {
+        cudaStreamSynchronize(queue.stream);
+        return emu_first_fault();
+    }
+    bool finds(const char* what) {
+        const std::string found = fault();
+        INFO(found);
+        return found.find(what) != std::string::npos;
+    }
+};
+
+void past_the_end(Span<float> x, int over) { x.put(int64_t{blockIdx.x} * blockDim.x + threadIdx.x + over, 1.0f); }
+void copy(Span<float> from, Span<float> to) { to.put(threadIdx.x, from.get(threadIdx.x)); }
+void neighbours(Span<float> out, bool waits) {
+    DS_SHARED(float, memory, 64);
+    memory.put(threadIdx.x, static_cast<float>(threadIdx.x));
+    if (waits) barrier();
+    out.put(threadIdx.x, memory.get((threadIdx.x + 33) % 64));
+}
+void reuse(Span<float> out, bool waits) {  // the second write may come before another thread's read
+    DS_SHARED(float, memory, 64);
+    float sum = 0;
+    for (int round = 0; round < 2; ++round) {
+        memory.put(threadIdx.x, 1.0f);
+        barrier();
+        sum += memory.get((threadIdx.x + 1) % 64);
+        if (waits) barrier();
+    }
+    out.put(threadIdx.x, sum);
+}
+void shared_unwritten(Span<float> out) {
+    DS_SHARED(float, memory, 64);
+    if (threadIdx.x < 32) memory.put(threadIdx.x, 1.0f);
+    barrier();
+    out.put(threadIdx.x, memory.get(threadIdx.x));
+}
+void shared_past_the_end(Span<float> out, int size) {
+    DS_SHARED(float, memory, 64);
+    memory.put(threadIdx.x + size, 1.0f);
+    out.put(threadIdx.x, 0.0f);
+}
+void same_place(Span<float> out, bool apart) { out.put(apart ? int64_t{blockIdx.x} : 0, 1.0f); }
+void other_block(Span<float> x, Span<float> out) {  // block 1 reads what block 0 writes
+    if (threadIdx.x != 0) return;
+    if (blockIdx.x == 0) x.put(0, 1.0f);
+    else out.put(0, x.get(0));
+}
+void half_waits(Span<float> out, bool all) {
+    if (all || threadIdx.x < 32) barrier();
+    out.put(threadIdx.x, 0.0f);
+}
+void two_barriers(Span<float> out) {
+    if (threadIdx.x < 32) barrier();
+    else
+        barrier();
+    out.put(threadIdx.x, 0.0f);
+}
+void some_lanes(Span<float> out, bool all) {
+    float x = 1;
+    if (all || threadIdx.x % 32 < 16) x = shuffle_xor(x, 1);
+    out.put(threadIdx.x, x);
+}
+void sums(Span<float> out) {
+    DS_SHARED(float, memory, 32);
+    out.put(threadIdx.x, sum_of_block(static_cast<float>(threadIdx.x), memory));
+}
+void dynamic(Span<float> out, int count) {
+    const Shared<float> memory = dynamic_shared<float>(0, count);
+    memory.put(threadIdx.x, 2.0f);
+    out.put(threadIdx.x, memory.get(threadIdx.x));
+}
+
+}  // namespace
+
+TEST_CASE("emulate/finds_access_out_of_bounds") {
+    Bench good, bad;
+    launch(good.queue, 2, 64, 0, past_the_end, good.floats<float>(128), 0);
+    CHECK(good.fault().empty());
+    launch(bad.queue, 2, 64, 0, past_the_end, bad.floats<float>(128), 1);
+    CHECK(bad.finds("element 128 of 128 of global memory"));
+    Bench shared;
+    launch(shared.queue, 1, 64, 0, shared_past_the_end, shared.floats<float>(64), 1);
+    CHECK(shared.finds("element 64 of 64 of shared memory"));
+}
+
+TEST_CASE("emulate/finds_reads_of_what_was_never_written") {
+    Bench good, bad, shared;
+    launch(good.queue, 1, 64, 0, copy, good.floats<float>(64), good.floats<float>(64, false));
+    CHECK(good.fault().empty());
+    launch(bad.queue, 1, 64, 0, copy, bad.floats<float>(64, false), bad.floats<float>(64));
+    CHECK(bad.finds("never written"));
+    emu_forget_faults();
+    launch(shared.queue, 1, 64, 0, shared_unwritten, shared.floats<float>(64));
+    CHECK(shared.finds("reads element 32 of shared memory, which was never written"));
+}
+
+TEST_CASE("emulate/finds_races") {
+    for (const bool waits : {true, false}) {
+        Bench exchange, again;
+        launch(exchange.queue, 1, 64, 0, neighbours, exchange.floats<float>(64), waits);
+        CHECK(exchange.fault().empty() == waits);
+        emu_forget_faults();
+        launch(again.queue, 1, 64, 0, reuse, again.floats<float>(64), waits);
+        CHECK(again.fault().empty() == waits);
+        Bench blocks;
+        launch(blocks.queue, 2, 32, 0, same_place, blocks.floats<float>(2), waits);
+        CHECK(blocks.finds("with no barrier between"));  // threads of one block, even where blocks are apart
+    }
+    Bench other;
+    launch(other.queue, 2, 32, 0, other_block, other.floats<float>(1), other.floats<float>(1));
+    CHECK(other.finds("of another block wrote"));
+}
+
+TEST_CASE("emulate/finds_barriers_that_not_all_threads_reach") {
+    for (const bool all : {true, false}) {
+        Bench block, warp;
+        launch(block.queue, 1, 64, 0, half_waits, block.floats<float>(64), all);
+        CHECK(block.fault().empty() == all);
+        emu_forget_faults();
+        launch(warp.queue, 1, 64, 0, some_lanes, warp.floats<float>(64), all);
+        CHECK(warp.fault().empty() == all);
+    }
+    Bench two;
+    launch(two.queue, 1, 64, 0, two_barriers, two.floats<float>(64));
+    CHECK(two.finds("not all threads of the block reach"));
+}
+
+TEST_CASE("emulate/sums_over_a_block_reach_every_thread") {
+    Bench b;
+    const Span<float> out = b.floats<float>(256);
+    launch(b.queue, 1, 256, 0, sums, out);
+    CHECK(b.fault().empty());
+    std::vector<float> found(256);
+    cudaMemcpyAsync(found.data(), out.data, 1024, cudaMemcpyDeviceToHost, b.queue.stream);
+    CHECK(found[0] == 0);  // nothing ran yet: nobody has waited
+    cudaStreamSynchronize(b.queue.stream);
+    for (const float x : found) CHECK(x == 255.0f * 128);
+}
+
+TEST_CASE("emulate/holds_dynamic_shared_memory_to_what_was_asked_for") {
+    Bench good, bad, large;
+    launch(good.queue, 1, 64, 256, dynamic, good.floats<float>(64), 64);
+    CHECK(good.fault().empty());
+    launch(bad.queue, 1, 64, 252, dynamic, bad.floats<float>(64), 64);
+    CHECK(bad.finds("more dynamic shared memory than the launch gave"));
+    emu_forget_faults();
+    launch(large.queue, 1, 64, 64 << 10, dynamic, large.floats<float>(64), 64);
+    CHECK(large.finds("than cudaFuncSetAttribute allowed"));
+}
+
+TEST_CASE("emulate/memory_that_was_freed_or_is_the_hosts_is_found") {
+    Bench freed;
+    const Span<float> x = freed.floats<float>(64);
+    cudaStreamSynchronize(freed.queue.stream);
+    cudaFree(std::exchange(freed.memory[0], nullptr));
+    launch(freed.queue, 1, 64, 0, copy, x, freed.floats<float>(64));
+    CHECK(freed.finds("not allocated, or was freed"));
+    Bench host;
+    std::vector<float> mine(64);
+    launch(host.queue, 1, 64, 0, copy, Span<float>{mine.data(), 64}, host.floats<float>(64));
+    CHECK(host.finds("is not device memory"));
+    emu_forget_faults();
+    Bench direction;
+    cudaMemcpyAsync(mine.data(), mine.data() + 1, 4, cudaMemcpyDeviceToHost, direction.queue.stream);
+    CHECK(direction.finds("the direction does not fit"));
+    const size_t before = emu_live_allocations();
+    void* leak = nullptr;
+    cudaMalloc(&leak, 1);
+    CHECK(emu_live_allocations() == before + 1);
+    cudaFree(leak);
+    emu_forget_faults();
+}
+
+TEST_CASE("emulate/any_call_can_be_made_to_fail") {
+    emu_fail_at(2);
+    void* a = nullptr;
+    void* b = nullptr;
+    CHECK(cudaMalloc(&a, 64) == cudaSuccess);
+    CHECK(cudaMalloc(&b, 64) == cudaErrorMemoryAllocation);
+    CHECK(std::string(emu_failed_call()) == "cudaMalloc");
+    CHECK(cudaMalloc(&b, 64) == cudaSuccess);
+    cudaFree(a);
+    cudaFree(b);
+    emu_fail_at(0);
+}
