@@ -80,7 +80,7 @@ void run(const Call& c, Queue& queue) {
 
 const char* declines(const Request& r) { return accepts_heads(r.attr<Attention>(), r.in[0], r); }
 
-constexpr KernelImpl kAttention[] = {{"flash_f32", declines, simple<queued<run>>}};
+constexpr KernelImpl kAttention[] = {{"flash_mma", mma::forward_declines, mma::prepare_forward}, {"flash_f32", declines, simple<queued<run>>}};
 
 }  // namespace
 

@@ -165,6 +165,13 @@ void with_width(int size, F&& f) {
     else f(std::integral_constant<int, 256>());
 }
 
+namespace mma {  // attention_mma.cu, attention_grad_mma.cu: what the lists of attention.cu and attention_grad.cu begin with
+const char* forward_declines(const Request& r);
+Result<Prepared> prepare_forward(const Request& r);
+const char* backward_declines(const Request& r);
+Result<Prepared> prepare_backward(const Request& r);
+}  // namespace mma
+
 template <class K>
 void allow_shared(Queue& q, K kernel, size_t bytes) {
     if (bytes > (size_t{48} << 10)) q.note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "asking for shared memory");

@@ -154,7 +154,7 @@ Result<Prepared> prepare(const Request& r) {
 
 const char* declines(const Request& r) { return accepts_heads(r.attr<Attention>(), r.in[1], r); }
 
-constexpr KernelImpl kAttentionGrad[] = {{"flash_f32", declines, prepare}};
+constexpr KernelImpl kAttentionGrad[] = {{"flash_mma", mma::backward_declines, mma::prepare_backward}, {"flash_f32", declines, prepare}};
 
 }  // namespace
 

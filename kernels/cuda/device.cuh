@@ -15,6 +15,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#include <mma.h>
 #endif
 
 #include "kernels/cuda/queue.h"
@@ -52,6 +53,31 @@ DS_DEVICE Shared<T> dynamic_shared(int64_t offset, int) { return {reinterpret_ca
 #define DS_SHARED(type, name, count)    \
     __shared__ type name##_memory[count]; \
     const ::ds::cuda::Shared<type> name { name##_memory }
+
+// Products of 16 x 16 matrices by a warp on tensor cores, f32 sums. The operands lie in shared memory at multiples of 32 bytes, rows a multiple of 16 bytes apart;
+// a block's barrier stands between writing there and reading here.
+template <class T> struct LeftMatrix {        // row-major
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, T, nvcuda::wmma::row_major> f;
+    DS_DEVICE void load(Shared<T> m, int at, int stride) { nvcuda::wmma::load_matrix_sync(f, m.data + at, stride); }
+};
+template <class T> struct RightMatrix {       // row-major
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, T, nvcuda::wmma::row_major> f;
+    DS_DEVICE void load(Shared<T> m, int at, int stride) { nvcuda::wmma::load_matrix_sync(f, m.data + at, stride); }
+};
+template <class T> struct TransposedMatrix {  // a right operand that lies as its transpose
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, T, nvcuda::wmma::col_major> f;
+    DS_DEVICE void load(Shared<T> m, int at, int stride) { nvcuda::wmma::load_matrix_sync(f, m.data + at, stride); }
+};
+struct SumMatrix {
+    nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 16, 16, 16, float> f;
+    DS_DEVICE void clear() { nvcuda::wmma::fill_fragment(f, 0.0f); }
+    DS_DEVICE void load(Shared<float> m, int at, int stride) { nvcuda::wmma::load_matrix_sync(f, m.data + at, stride, nvcuda::wmma::mem_row_major); }
+    DS_DEVICE void store(Shared<float> m, int at, int stride) const { nvcuda::wmma::store_matrix_sync(m.data + at, f, stride, nvcuda::wmma::mem_row_major); }
+    template <class A, class B> DS_DEVICE void add_product(const A& a, const B& b) { nvcuda::wmma::mma_sync(f, a.f, b.f, f); }
+};
+
+// Eight neighbours at once; both sides lie at multiples of 16 bytes.
+template <class T> DS_DEVICE void copy8(Shared<T> to, int at, Span<T> from, int64_t i) { *reinterpret_cast<uint4*>(to.data + at) = *reinterpret_cast<const uint4*>(from.data + i); }
 
 DS_DEVICE void barrier() { __syncthreads(); }
 template <class T> DS_DEVICE T shuffle_xor(T x, int distance) { return __shfl_xor_sync(0xffffffffu, x, distance); }

@@ -3,6 +3,7 @@
 // at all), barriers that not all threads reach.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -148,6 +149,54 @@ T shuffle_xor(T x, int distance, const Place& place = Place::current()) {
     const uint64_t* all = emu::warp_exchange(bits, place);
     std::memcpy(&x, &all[(threadIdx.x % 32) ^ static_cast<unsigned>(distance)], sizeof x);
     return x;
+}
+
+// A warp's matrices: its first lane does the work, all lanes come.
+struct WarpMatrix {
+    float m[256];
+    template <class M> void read(const M& memory, int at, int stride, bool transposed, const Place& place) {
+        together(place);
+        if (threadIdx.x % 32 != 0) return;
+        check_layout(memory, at, stride, place);
+        for (int r = 0; r < 16; ++r)
+            for (int c = 0; c < 16; ++c) m[r * 16 + c] = to_f32(memory.get(transposed ? at + c * stride + r : at + r * stride + c, place));
+    }
+    template <class M> static void check_layout(const M& memory, int at, int stride, const Place& place) {
+        constexpr int element = sizeof(*memory.data);
+        if (at * element % 32 != 0 || stride * element % 16 != 0) emu::fault("a matrix for tensor cores at element " + std::to_string(at) + " with rows of " + std::to_string(stride), place);
+    }
+    static void together(const Place& place) { emu::warp_exchange(0, place); }
+};
+template <class T> struct LeftMatrix : WarpMatrix {
+    void load(Shared<T> memory, int at, int stride, const Place& place = Place::current()) { read(memory, at, stride, false, place); }
+};
+template <class T> struct RightMatrix : LeftMatrix<T> {};
+template <class T> struct TransposedMatrix : WarpMatrix {
+    void load(Shared<T> memory, int at, int stride, const Place& place = Place::current()) { read(memory, at, stride, true, place); }
+};
+struct SumMatrix : WarpMatrix {
+    void clear() { std::fill_n(m, 256, 0.0f); }
+    void load(Shared<float> memory, int at, int stride, const Place& place = Place::current()) { read(memory, at, stride, false, place); }
+    void store(Shared<float> memory, int at, int stride, const Place& place = Place::current()) const {
+        together(place);
+        if (threadIdx.x % 32 != 0) return;
+        check_layout(memory, at, stride, place);
+        for (int r = 0; r < 16; ++r)
+            for (int c = 0; c < 16; ++c) memory.put(at + r * stride + c, m[r * 16 + c], place);
+    }
+    void add_product(const WarpMatrix& a, const WarpMatrix& b, const Place& place = Place::current()) {
+        together(place);
+        if (threadIdx.x % 32 != 0) return;
+        for (int r = 0; r < 16; ++r)
+            for (int l = 0; l < 16; ++l)
+                for (int c = 0; c < 16; ++c) m[r * 16 + c] += a.m[r * 16 + l] * b.m[l * 16 + c];
+    }
+};
+
+template <class T>
+void copy8(Shared<T> to, int at, Span<T> from, int64_t i, const Place& place = Place::current()) {
+    if (reinterpret_cast<uintptr_t>(from.data + i) % 16 != 0 || at * sizeof(T) % 16 != 0) emu::fault("a copy of 16 bytes that are not aligned", place);
+    for (int k = 0; k < 8; ++k) to.put(at + k, from.get(i + k, place), place);
 }
 
 // Runs when the stream gets there. Arguments are copied now.
