@@ -224,6 +224,8 @@ private:
         const bool other_keys = node.in.size() > 6 && node.in[6] != kNone;
         if (segments == kNone || !cut(q) || !(place(q).cut == tokens_.cut) || place(q).full != tokens_.full || full(q).size() != 2) return alike(node);
         if (other_keys) return attention_of_others(node);
+        for (size_t i = 6; i < node.in.size(); ++i)
+            if (node.in[i] != kNone) return alike(node);  // what belongs to pairs of places
         std::vector<ValueId> in;
         for (size_t i = 0; i < 3; ++i) in.push_back(in_cut(node.in[i], tokens_));
         const auto& attrs = node.attrs.as<Attention>();
