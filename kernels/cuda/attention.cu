@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(Sight s, Hea
     }
     load_tile<kD>(query, q, first_query, s.q_rows, head, s.size);
     barrier();
-    const Range all = cover(begins, ends);
+    const Range all = cover<kTile>(begins, ends);
 
     float most = -INFINITY, total = 0, sums[kD / kAcross];
 #pragma unroll

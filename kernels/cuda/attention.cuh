@@ -109,9 +109,10 @@ inline constexpr int kTileFloats = kTile * (kD + 1);
 inline constexpr int kWeightFloats = kTile * (kTile + 1);
 
 // The smallest range that holds all rows' ranges; empty ones don't count. begins and ends: one for each row of the tile.
+template <int kCount>
 DS_DEVICE Range cover(Shared<int64_t> begins, Shared<int64_t> ends) {
     Range all{INT64_MAX, 0};
-    for (int r = 0; r < kTile; ++r) {
+    for (int r = 0; r < kCount; ++r) {
         const int64_t begin = begins.get(r), end = ends.get(r);
         if (begin >= end) continue;
         if (begin < all.begin) all.begin = begin;

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kAttentionThreads) query_kernel(Sight s, Heads
     load_tile<kD>(query, q, first_query, s.q_rows, head, s.size);
     load_tile<kD>(up, dy, first_query, s.q_rows, head, s.size);
     barrier();
-    const Range all = cover(begins, ends);
+    const Range all = cover<kTile>(begins, ends);
     const float normaliser = i < s.q_rows ? lse.get(i * s.heads + head) : 0.0f, own = i < s.q_rows ? delta.get(i * s.heads + head) : 0.0f;
 
     float sums[kD / kAcross];
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kAttentionThreads) key_kernel(Sight s, Heads d
     load_tile<kD>(key, k, first_key, s.k_rows, kv_head, s.size);
     load_tile<kD>(value, v, first_key, s.k_rows, kv_head, s.size);
     barrier();
-    const Range all = cover(begins, ends);
+    const Range all = cover<kTile>(begins, ends);
 
     float dkey[kD / kAcross], dvalue[kD / kAcross];
 #pragma unroll

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads) query_kernel(Sight s, Part<T> dy, Pa
     load_tile<kD>(m.own, q, first_query, s.q_rows, head, s.size);
     load_tile<kD>(m.own_other, dy, first_query, s.q_rows, head, s.size);
     barrier();
-    const Range all = cover(begins, ends);
+    const Range all = cover<kTile>(begins, ends);
     const float normaliser = i < s.q_rows ? lse.get(i * s.heads + head) : 0.0f, own = i < s.q_rows ? delta.get(i * s.heads + head) : 0.0f;
     SumMatrix sums[kD / 16];
 #pragma unroll
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kThreads) key_kernel(Sight s, Part<T> dy, Part
     load_tile<kD>(m.own, k, first_key, s.k_rows, kv_head, s.size);
     load_tile<kD>(m.own_other, v, first_key, s.k_rows, kv_head, s.size);
     barrier();
-    const Range all = cover(begins, ends);
+    const Range all = cover<kTile>(begins, ends);
     SumMatrix dkey[kD / 16], dvalue[kD / 16];
 #pragma unroll
     for (int n = 0; n < kD / 16; ++n) dkey[n].clear(), dvalue[n].clear();

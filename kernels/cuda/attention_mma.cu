@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sight s, Part<T> q, P
     for (int c = half; c < kD; c += 2) sums.put(r * kSumStride<kD> + c, 0.0f);
     load_tile<kD>(query, q, first_query, s.q_rows, head, s.size);
     barrier();
-    const Range all = cover(begins, ends);
+    const Range all = cover<kTile>(begins, ends);
 
     float most = -INFINITY, total = 0;
     for (int64_t first_key = all.begin; first_key < all.end; first_key += kTile) {

@@ -79,18 +79,6 @@ DS_DEVICE void add_weighted(SumMatrix* sums, Shared<T> weights, Shared<T> b) {
     }
 }
 
-// The smallest range that holds all rows' ranges; empty ones don't count.
-DS_DEVICE Range cover(Shared<int64_t> begins, Shared<int64_t> ends) {
-    Range all{INT64_MAX, 0};
-    for (int r = 0; r < kTile; ++r) {
-        const int64_t begin = begins.get(r), end = ends.get(r);
-        if (begin >= end) continue;
-        if (begin < all.begin) all.begin = begin;
-        if (end > all.end) all.end = end;
-    }
-    return all;
-}
-
 // The operands' one type, or why it doesn't serve.
 inline const char* declines(const Attention& a, const Tensor& q, std::span<const Tensor* const> alike, const Request& r) {
     for (const Tensor* t : alike)

@@ -185,7 +185,7 @@ void backward(const Call& c, Queue& q) {
         q.note(p.logits->run(q, o.x, words, 0, c.scratch + s.logits, c.scratch + s.logits, nullptr));
         launch(q, blocks_for(s.cut.rows, 1), kThreads, 0, gradient_kernel, logits, bias.present ? any(bias) : Any{}, span<const int32_t>(labels), block * s.cut.block, span<const float>(c.in[5]), ignore,
                Span<const float>{factor.data, 1}, low);
-        const void* g = low.present() ? low.memory.data : logits.memory.data;
+        const void* g = low.memory.data ? low.memory.data : logits.memory.data;
         q.note(p.dx->run(q, g, words, block == 0 ? 0.0f : 1.0f, sum, sum, nullptr));
         float* to = dweight.as<float>() + block * s.cut.block * dweight.row_stride;
         q.note(p.dweight->run(q, g, o.x, dweight_into.present ? 1.0f : 0.0f, to, to, nullptr));

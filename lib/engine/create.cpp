@@ -101,6 +101,7 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     DS_CHECK(engine->make_ranks());
     for (const auto& rank : *engine->ranks_) DS_CHECK(rank->params->need_weights());
     DS_CHECK(engine->load_weights());
+    DS_CHECK(engine->devices_ok());
     DS_CHECK(engine->make_optimizer_parts());
     if (engine->config_.dump_state) log(Level::info, "config", "{}", engine->config_.effective.dump());
     engine->publish();

@@ -120,6 +120,7 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
         DS_TRY(const size_t index, moment_index(*p, what));
         whole_->read(*p, {Field::state, index}, out.as<float>().data());
     } else return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
+    DS_CHECK(devices_ok());
     return out;
 }
 
@@ -145,7 +146,7 @@ Status Engine::param_set(std::string_view name, int what, const HostTensor& valu
         DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
         whole_->write(*p, {Field::state, index}, from);
     } else return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
-    return ok();
+    return devices_ok();
 }
 
 }  // namespace ds

@@ -26,8 +26,16 @@ KernelList list_of(const char* op) {
 
 }  // namespace
 
+// Every row of the list for the CPU, but for iota, which lies in kernels/ref's folder and so is here already.
+#define IS_iota ~, 1
+#define SECOND(a, b, ...) b
+#define IS_HERE(mark) SECOND(mark, 0, )
+#define DEFINE_0(op) const KernelList cpu::op = list_of(#op);
+#define DEFINE_1(op)
+#define PASTE(a, b) a##b
+#define DEFINE(is_here, op) PASTE(DEFINE_, is_here)(op)
 #define ref_LIST(op)
-#define cpu_LIST(op) const KernelList cpu::op = list_of(#op);
+#define cpu_LIST(op) DEFINE(IS_HERE(IS_##op), op)
 #define DS_KERNEL(device, op) device##_LIST(op)
 #include "kernels/kernels.def"
 #undef DS_KERNEL

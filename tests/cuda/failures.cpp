@@ -4,20 +4,22 @@
 #include <dsrt/dsrt.h>
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 namespace {
 
 template <class F>
 F* control(const char* name) {
     void* library = dlopen((std::string(std::getenv("DSRT_BACKEND_PATH")) + "/libdsrt_cuda.so").c_str(), RTLD_NOW | RTLD_NOLOAD);
-    REQUIRE(library);
+    REQUIRE(library != nullptr);
     auto* f = reinterpret_cast<F*>(dlsym(library, name));
-    REQUIRE(f);
+    REQUIRE((f != nullptr));
     return f;
 }
 
@@ -83,9 +85,9 @@ struct Folder {
 TEST_CASE("cuda/a_plug_in_that_can_not_be_used_is_told_and_auto_goes_on") {
     {
         Folder none;
-        const std::string missing = train(config("cuda"));
-        INFO(missing);
-        if (!std::filesystem::exists(DSRT_LIBRARY_FOLDER "/libdsrt_cuda.so")) {
+        if (!std::filesystem::exists(DSRT_LIBRARY_FOLDER "/libdsrt_cuda.so")) {  // else the real one, beside libdsrt, would be found and stay
+            const std::string missing = train(config("cuda"));
+            INFO(missing);
             CHECK(missing.find("DS_E_UNSUPPORTED: device: cuda: libdsrt_cuda.so is not in ") == 0);
             CHECK(missing.find(none.path.string()) != std::string::npos);
         }
@@ -132,7 +134,7 @@ TEST_CASE("cuda/every_call_that_fails_is_told") {
     REQUIRE(train(config("cuda")) == "");
     const int64_t all = calls();
     const bool every = std::getenv("DSRT_FULL") && std::string(std::getenv("DSRT_FULL")) == "1";
-    MESSAGE(all << " calls; " << (every ? "each fails once" : "the first 64 and every 11th fail once (DSRT_FULL=1: each)"));
+    MESSAGE(all << " calls; " << std::string(every ? "each fails once" : "the first 64 and every 11th fail once (DSRT_FULL=1: each)"));
     for (int64_t n = 1; n <= all; n += every || n < 64 ? 1 : 11) {
         fail_at(n);
         const std::string failure = train(config("cuda"));
@@ -143,7 +145,7 @@ TEST_CASE("cuda/every_call_that_fails_is_told") {
         const bool ends = n > all - 8;
         CHECK((!failure.empty() || ends));
         if (!failure.empty()) {
-            const bool coded = failure.find("DS_E_DEVICE: cuda: ") == 0 || failure.find("DS_E_OUT_OF_MEMORY: cuda: ") == 0;
+            const bool coded = (failure.find("DS_E_DEVICE: ") == 0 || failure.find("DS_E_OUT_OF_MEMORY: ") == 0) && failure.find("cuda: ") != std::string::npos;
             CHECK(coded);
         }
         CHECK(live() == 0);

@@ -20,6 +20,12 @@
 
 namespace ds::test {
 
+#ifdef DS_TEST_DEVICE
+inline constexpr int kTeams = 1;  // a device has none
+#else
+inline constexpr int kTeams = 3;
+#endif
+
 inline double load(const void* data, DType type, int64_t i) {
     double x;
     convert(static_cast<const char*>(data) + i * size_of(type), type, &x, DType::f64, 1);

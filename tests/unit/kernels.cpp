@@ -46,7 +46,7 @@ void check(Kernels kernels, const std::vector<const Array*>& in, const std::vect
         return p;
     };
     test::run_kernel(kernels.ref, in, pointers(expected), attrs, {1, runtime, nullptr});
-    for (int threads = 1; threads <= 3; ++threads) {
+    for (int threads = 1; threads <= test::kTeams; ++threads) {
         std::vector<Array> actual = out;
         for (Array& a : actual) a.fill(77);
         test::run_kernel(kernels.cpu, in, pointers(actual), attrs, {threads, runtime, nullptr});

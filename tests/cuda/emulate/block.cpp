@@ -37,7 +37,7 @@ emu_switch:
 
 namespace emu {
 
-thread_local Now now;
+Now now;
 
 namespace {
 
@@ -74,7 +74,7 @@ struct Grid {
     std::string failure;
     size_t shared_bytes = 0;
 };
-thread_local Grid* grid = nullptr;
+Grid* grid = nullptr;
 
 void run_fiber() {
     (*grid->body)();

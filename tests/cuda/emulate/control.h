@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#pragma GCC visibility push(default)
 extern "C" {
 // The call-th call of the API from now on fails, and only that (0: none fails). Kernels and copies count when they are queued.
 void emu_fail_at(int64_t call);
@@ -16,6 +17,7 @@ int64_t emu_launches();           // kernels and products that ran
 const char* emu_first_fault();    // what a check found; "" if nothing yet
 void emu_forget_faults();
 }
+#pragma GCC visibility pop
 
 namespace emu {
 void told(const std::string& fault);  // prints it, and keeps the first

@@ -34,7 +34,7 @@ struct Now {
     uint32_t launch = 0, id = 0, block_threads = 0;  // id: in the grid, + 1
     uint16_t epoch = 0;                              // barriers that its block has passed
 };
-extern thread_local Now now;
+extern Now now;  // one grid runs at a time
 
 using Place = std::source_location;
 [[noreturn]] void fault(std::string what, const Place& place);  // ends the launch

@@ -27,10 +27,8 @@ std::map<size_t, size_t>& sizes() {  // of what is live, by offset
 
 }  // namespace
 
-Memory& Memory::get() {
-    static Memory& memory = *new Memory;
-    return memory;
-}
+Memory* Memory::only_ = nullptr;
+Memory* Memory::make() { return new Memory; }
 
 Memory::Memory() {
     const int file = memfd_create("device", 0);

@@ -21,7 +21,7 @@ inline constexpr size_t kDeviceBytes = size_t{16} << 30;
 
 class Memory {
 public:
-    static Memory& get();
+    static Memory& get() { return *(only_ ? only_ : only_ = make()); }
     void* allocate(size_t bytes);         // null: no room. Never an address that was used before
     bool release(void* at);               // false: nothing that is allocated begins there
     size_t live() const { return live_; }
@@ -37,6 +37,8 @@ public:
 
 private:
     Memory();
+    static Memory* make();
+    static Memory* only_;
     char *seen_ = nullptr, *inner_ = nullptr;
     ByteState* state_ = nullptr;
     Touch* touch_ = nullptr;
