@@ -78,7 +78,7 @@ void run(const Call& c, Queue& queue) {
     });
 }
 
-const char* declines(const Request& r) { return accepts_heads(r.attr<Attention>(), r.in[0], r); }
+const char* declines(const Request& r) { return accepts_heads(r.attr<Attention>(), r.in[0], r, 3); }
 
 constexpr KernelImpl kAttention[] = {{"flash_mma", mma::forward_declines, mma::prepare_forward}, {"flash_f32", declines, simple<queued<run>>}};
 

@@ -150,7 +150,10 @@ inline Heads heads_of(const Tensor& t, int64_t heads) {
     return {any(t), t.row_stride, t.columns() / heads};
 }
 
-inline const char* accepts_heads(const Attention& a, const Tensor& q, const Request& r) {
+// rest: which operand segments are.
+inline const char* accepts_heads(const Attention& a, const Tensor& q, const Request& r, size_t rest) {
+    for (size_t i = rest + 3; i < r.in.size(); ++i)
+        if (r.in[i].present) return "keys of other ranks' tokens (key_segments, key_tokens, first_tokens) are not built on the device";
     const int64_t heads = q.rank == 4 ? q.dims[2] : a.heads, size = q.rank == 4 ? q.columns() : q.columns() / std::max<int64_t>(heads, 1);
     if (size > 256) return "a head is larger than 256";
     if (heads > 65535) return "more than 65535 heads";

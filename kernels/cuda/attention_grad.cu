@@ -152,7 +152,7 @@ Result<Prepared> prepare(const Request& r) {
     return Prepared{{queued<run>}, nullptr, q.rows() * heads * 4};
 }
 
-const char* declines(const Request& r) { return accepts_heads(r.attr<Attention>(), r.in[1], r); }
+const char* declines(const Request& r) { return accepts_heads(r.attr<Attention>(), r.in[1], r, 6); }
 
 constexpr KernelImpl kAttentionGrad[] = {{"flash_mma", mma::backward_declines, mma::prepare_backward}, {"flash_f32", declines, prepare}};
 

@@ -166,7 +166,7 @@ void run(const Call& c, Queue& queue) {
 
 const char* backward_declines(const Request& r) {
     const Tensor* alike[] = {&r.in[0], &r.in[2], &r.in[3], &r.in[4], &r.out[0], &r.out[1], &r.out[2]};
-    return declines(r.attr<Attention>(), r.in[1], alike, r);
+    return declines(r.attr<Attention>(), r.in[1], alike, r, 6);
 }
 Result<Prepared> prepare_backward(const Request& r) {
     const Tensor& q = r.in[1];

@@ -87,7 +87,7 @@ void run(const Call& c, Queue& queue) {
 
 const char* forward_declines(const Request& r) {
     const Tensor* alike[] = {&r.in[1], &r.in[2], &r.out[0]};
-    return declines(r.attr<Attention>(), r.in[0], alike, r);
+    return declines(r.attr<Attention>(), r.in[0], alike, r, 3);
 }
 Result<Prepared> prepare_forward(const Request& r) { return simple<queued<run>>(r); }
 

@@ -80,13 +80,13 @@ DS_DEVICE void add_weighted(SumMatrix* sums, Shared<T> weights, Shared<T> b) {
 }
 
 // The operands' one type, or why it doesn't serve.
-inline const char* declines(const Attention& a, const Tensor& q, std::span<const Tensor* const> alike, const Request& r) {
+inline const char* declines(const Attention& a, const Tensor& q, std::span<const Tensor* const> alike, const Request& r, size_t rest) {
     for (const Tensor* t : alike)
         if (t->dtype != q.dtype) return "its operands have several types";
     if (q.dtype != DType::bf16 && q.dtype != DType::f16) return "tensor cores take bf16 and f16";
     const int64_t heads = q.rank == 4 ? q.dims[2] : a.heads, size = q.rank == 4 ? q.columns() : q.columns() / std::max<int64_t>(heads, 1);
     if (size > 128) return "a head is larger than 128";
-    return accepts_heads(a, q, r);
+    return accepts_heads(a, q, r, rest);
 }
 
 // Calls f with the element type and the tile width.
