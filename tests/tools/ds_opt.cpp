@@ -375,7 +375,7 @@ int main(int argc, char** argv) {
                 if (device && (c.steps.empty() || c.steps.back() != "kernels")) continue;
                 const std::string found = CaseRunner(c, one, three, coverage, device.get()).run();
                 if (found.starts_with("skipped: ")) {
-                    std::printf("%s: %s%s", arg.c_str(), c.header.c_str(), found.c_str());
+                    std::printf("SKIPPED %s: %.*s: %s", arg.c_str(), static_cast<int>(c.header.size()) - 1, c.header.c_str(), found.c_str() + 9);
                     continue;
                 }
                 blessed += (blessed.empty() ? "" : "\n") + c.header + c.graph + "# expect\n" + found;
