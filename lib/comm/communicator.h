@@ -35,7 +35,7 @@ public:
     // data = the sum over ranks, in place, everywhere.
     virtual Status all_reduce(Block data, DType dtype, Team team) = 0;
     // receive[i] is rank i's `send`. receive[rank()] may be `send` itself.
-    Status all_gather(Block send, std::span<const Block> receive, Team team);
+    virtual Status all_gather(Block send, std::span<const Block> receive, Team team);
 
     // Messages of one (sender, tag) arrive in order; sending does not wait for the receiver.
     virtual Status send(int to, int64_t tag, Block data) = 0;
@@ -51,10 +51,18 @@ private:
     const int rank_, size_;
 };
 
+// Where a plan's `fetch` nodes get weights that lie on disk: slots in the order in which the plan has them.
+class WeightSource {
+public:
+    virtual ~WeightSource() = default;
+    virtual Status fetch(int64_t slot, void* to, int64_t bytes) = 0;  // by one thread
+};
+
 // A rank's ends of its groups along every axis, as kernels reach them through Runtime. The first failure is kept.
 class Links {
 public:
     std::array<std::unique_ptr<Communicator>, kAxes> axis;  // null: a group of one
+    WeightSource* source = nullptr;                         // null: all weights lie in memory
 
     Communicator* operator[](int64_t i) const { return axis[static_cast<size_t>(i)].get(); }
     void note(const Status& status);           // any thread

@@ -44,6 +44,23 @@ struct ParamGroupConfig {
     Json settings = Json::object();  // lr, weight_decay ...: over the optimizer's params
 };
 
+// Where state or weights lie.
+struct OffloadConfig {
+    std::string device = "none", path;  // path: of nvme, a folder
+    int64_t buffers = 4;
+    int64_t buffer_elements = 100000000, in_memory = 1000000000;  // of weights: elements of a buffer; that stay in host memory
+    bool on_disk() const { return device == "nvme"; }
+};
+
+// zero_optimization, beside its stage. Sizes are elements.
+struct ZeroConfig {
+    int64_t reduce_bucket = 500000000, allgather_bucket = 500000000;
+    int64_t persistence_threshold = 100000, model_persistence_threshold = INT64_MAX;
+    int64_t max_live = 1000000000, max_reuse = 1000000000, prefetch = 50000000;
+    OffloadConfig offload_optimizer, offload_param;
+    int64_t disk_threads = 1, disk_block = 1 << 20;  // aio
+};
+
 enum class PrecisionMode { f32, bf16, f16 };
 
 struct Fp16Config {
@@ -63,6 +80,10 @@ struct Config {
     std::string sequence_regions = "auto";    // or "on", "off"
     PipelineConfig pipeline;
     int64_t zero_stage = 0;
+    ZeroConfig zero;
+    DType communication = DType::f32;  // of gradients on their way
+    bool sparse_gradients = false;     // of embeddings, between data ranks
+    bool sum_over_ranks = false;       // gradients of data ranks are added up, not averaged
     std::string distributed = "auto";  // or "none"
 
     Json model;  // a path (string), an inline config.json (object), or null

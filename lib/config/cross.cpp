@@ -74,6 +74,12 @@ Status check_zero(const View& view) {
     }
     if (view.json("zero_optimization.offload_param.device") != "none" && stage != 3)
         return view.refuse("zero_optimization.offload_param.device", "needs zero_optimization.stage 3, which is {}", stage);
+    if (view.config.sparse_gradients && stage >= 2)
+        return view.refuse("sparse_gradients", "excludes zero_optimization.stage {}, which sums gradients in buckets as they come; stages 0 and 1 can send rows", stage);
+    for (const char* section : {"zero_optimization.offload_optimizer", "zero_optimization.offload_param"}) {
+        const std::string device = std::string(section) + ".device", path = std::string(section) + ".nvme_path";
+        if (view.json(device.c_str()) == "nvme" && !view.json(path.c_str()).is_string()) return view.refuse(path.c_str(), "needed where {} is nvme: a folder on a fast disk", device);
+    }
     if (view.json("zero_optimization.offload_optimizer.ratio") < 1 && stage != 3)
         return view.refuse("zero_optimization.offload_optimizer.ratio", "below 1 needs zero_optimization.stage 3, which is {}", stage);
     if (view.config.mesh.pipeline > 1 && stage >= 2)
@@ -112,7 +118,6 @@ Status check_mesh_support(const View& view) {
         if (axis.degree > 1) return view.lack(axis.path, "{} is not supported, only 1", axis.degree);
     const int64_t ranks = mesh.tensor * mesh.pipeline * mesh.sequence * mesh.data;
     if (mesh.local_ranks != ranks) return view.lack("parallel.local_ranks", "{} of {} ranks are this process's: only all of them are supported, as threads of one process", mesh.local_ranks, ranks);
-    if (mesh.data > 1 && view.config.zero_stage > 1) return view.lack("zero_optimization.stage", "{} is not supported, only 0 and 1", view.config.zero_stage);
     return ok();
 }
 
@@ -131,8 +136,8 @@ Status check_support(const Config& config, const WrittenAs& names, std::vector<s
     if (config.distributed != "auto" && config.distributed != "none")
         return view.lack("distributed", "{} is not supported, only auto and none", config.distributed);
     if (config.grad_accum_dtype != DType::f32) return view.lack("data_types.grad_accum_dtype", "{} is not supported, only fp32: gradients accumulate in f32", short_dump(view.json("data_types.grad_accum_dtype")));
-    for (const char* path : {"zero_optimization.offload_param.device", "zero_optimization.offload_optimizer.device"})
-        if (view.json(path) == "nvme") return view.lack(path, "nvme is not supported, only none and cpu");
+    if (config.mesh.data == 1 && config.zero_stage > 0)
+        notes.push_back(fmt::format("config: {}: with one data rank, nothing is shared", written(names, "zero_optimization.stage")));
     for (const Key& key : config_keys()) {
         if (key.in_list()) continue;
         if (std::string_view(key.path) == "sparse_attention" && view.json("sparse_attention.mode") == "dense") continue;

@@ -66,6 +66,22 @@ void fill_model(const Reader& read, Config& config) {
     config.steps_per_epoch = read.optional_integer("steps_per_epoch");
 }
 
+void fill_zero(const Reader& read, Config& config) {
+    const auto size = [&](const char* key) { return read.integer((std::string("zero_optimization.") + key).c_str()); };
+    config.zero = {.reduce_bucket = size("reduce_bucket_size"), .allgather_bucket = size("allgather_bucket_size"),
+                   .persistence_threshold = size("param_persistence_threshold"), .model_persistence_threshold = size("model_persistence_threshold"),
+                   .max_live = size("max_live_parameters"), .max_reuse = size("max_reuse_distance"), .prefetch = size("prefetch_bucket_size")};
+    const auto text = [&](const std::string& key) { return read.text(("zero_optimization." + key).c_str()); };
+    config.zero.offload_optimizer = {.device = text("offload_optimizer.device"), .path = text("offload_optimizer.nvme_path"), .buffers = size("offload_optimizer.buffer_count")};
+    config.zero.offload_param = {.device = text("offload_param.device"), .path = text("offload_param.nvme_path"), .buffers = size("offload_param.buffer_count"),
+                                 .buffer_elements = size("offload_param.buffer_size"), .in_memory = size("offload_param.max_in_cpu")};
+    config.zero.disk_threads = read.integer("aio.intra_op_parallelism");
+    config.zero.disk_block = read.integer("aio.block_size");
+    config.communication = parse_float_dtype(read.json("communication_data_type")).value_or(DType::f32);
+    config.sparse_gradients = read.flag("sparse_gradients");
+    config.sum_over_ranks = read.text("gradient_allreduce_op") == "sum";
+}
+
 void fill_run(const Reader& read, Config& config) {
     config.optimizer = read.typed("optimizer");
     config.scheduler = read.typed("scheduler");
@@ -75,6 +91,7 @@ void fill_run(const Reader& read, Config& config) {
                        read.json("pipeline.active_stages").is_number() ? read.json("pipeline.active_stages").get<int64_t>() : 0};
     config.loss_normalization = read.text("loss_normalization");
     config.zero_stage = read.integer("zero_optimization.stage");
+    fill_zero(read, config);
     config.distributed = read.text("distributed");
     config.device = read.text("device");
     config.threads = read.integer("threads");

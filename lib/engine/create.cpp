@@ -99,7 +99,12 @@ Status Engine::make_the_program() {
 Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> text, const HostOptions& options) {
     DS_TRY(auto engine, prepare(text, options));
     DS_CHECK(engine->make_ranks());
-    for (const auto& rank : *engine->ranks_) DS_CHECK(rank->params->need_weights());
+    for (const auto& rank : *engine->ranks_) {
+        DS_CHECK(rank->params->need_weights());
+        rank->disk_weights = engine->disk_weights(*rank);
+        rank->links.source = rank->disk_weights.get();
+        for (const auto& [name, type] : rank->low_types) DS_CHECK(rank->params->need_low(*rank->params->find(name), type));
+    }
     DS_CHECK(engine->load_weights());
     DS_CHECK(engine->devices_ok());
     DS_CHECK(engine->make_optimizer_parts());
@@ -140,15 +145,22 @@ Status Engine::make_ranks() {
         rank->params->lie_on(rank->device.get());
         mark_counted(*rank);
         DS_CHECK(check_cuts(*rank->params));
-        if (updates_are_dealt_out()) rank->params->own(rank->params->partition(mesh.size(MeshAxis::data))[static_cast<size_t>(rank->at(MeshAxis::data))]);
+        if (options_.optimizer && (config_.zero.offload_optimizer.on_disk() || weights_leave_memory()))
+            return fail(Code::E_UNSUPPORTED, "zero_optimization.{}.device: nvme is not built for an optimizer of the host's own", weights_leave_memory() ? "offload_param" : "offload_optimizer");
+        if (config_.zero.offload_optimizer.on_disk()) rank->params->keep_state_on(disk_place(*rank, "offload_optimizer", config_.zero.offload_optimizer));
+        if (weights_leave_memory()) rank->params->keep_weights_on(disk_place(*rank, "offload_param", config_.zero.offload_param));
     }
-    return ok();
+    return deal_out();
 }
 
 // A device a rank, where the config wants one. "auto" takes what there is and says so.
 Status Engine::open_devices() {
     if (config_.device == "cpu" || backend_ == Backend::ref) return ok();
     const bool must = config_.device == "cuda";
+    if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory()) {
+        if (must) return fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda");
+        return ok();
+    }
     if (ranks_->size() > 1) {
         if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: {} ranks in one process need collectives between devices, which are not built; one rank trains on a device", ranks_->size());
         return ok();
@@ -184,7 +196,7 @@ PlanKey Engine::smallest_key() const {
 
 Status Engine::load_weights() {
     if (weights_come_from_a_folder()) return load_folder(model_folder_, "", model_->base_prefix);
-    for (const Param& p : params_->all()) initialise(p);
+    for (const Param& p : params_->all()) DS_CHECK(initialise(p));
     if (options_.graph) {
         for (const HostGraph::Embedded& part : options_.graph->models())
             if (!part.random) DS_CHECK(load_folder(part.folder, part.prefix, part.base_prefix));
@@ -193,7 +205,7 @@ Status Engine::load_weights() {
 }
 
 // Straight into the memory of the one rank, or through a copy to all that hold some of it.
-void Engine::fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill) {
+Status Engine::fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill) {
     constexpr int64_t chunk = 1 << 16;
     const int64_t n = elements(p.shape);
     std::vector<float> all;
@@ -206,11 +218,11 @@ void Engine::fill_param(const Param& p, const std::function<void(float* to, int6
     (*ranks_)[0].workers.run([&](Team) {
         for (int64_t at = next.fetch_add(chunk); at < n; at = next.fetch_add(chunk)) fill(to + at, at, std::min(at + chunk, n));
     });
-    if (!all.empty()) whole_->write(p, {Field::weight}, to);
+    return all.empty() ? ok() : whole_->write(p, {Field::weight}, to);
 }
 
-void Engine::initialise(const Param& p) {
-    fill_param(p, [&](float* to, int64_t begin, int64_t end) { ds::initialise(p, static_cast<uint64_t>(config_.seed), begin, end, to); });
+Status Engine::initialise(const Param& p) {
+    return fill_param(p, [&](float* to, int64_t begin, int64_t end) { ds::initialise(p, static_cast<uint64_t>(config_.seed), begin, end, to); });
 }
 
 bool Engine::weights_come_from_a_folder() const { return !options_.graph && !model_folder_.empty() && !config_.random_init; }
@@ -229,7 +241,7 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
         const TensorView* view = folder.find(name);
         if (!view) {
             missing.push_back(p.name);
-            initialise(p);
+            DS_CHECK(initialise(p));
             continue;
         }
         if (view->shape != p.shape) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but config.json makes it {}", path, name, view->shape, p.shape);
@@ -238,9 +250,9 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
         copies.push_back({&p, *view});
     }
     for (const auto& [param, view] : copies)
-        fill_param(*param, [&view = view](float* to, int64_t begin, int64_t end) {
+        DS_CHECK(fill_param(*param, [&view = view](float* to, int64_t begin, int64_t end) {
             convert(view.data.data() + begin * size_of(view.dtype), view.dtype, to, DType::f32, end - begin);
-        });
+        }));
     std::vector<std::string> unexpected;
     for (const std::string_view name : folder.names())
         if (!used.count(std::string(name)) && !is_buffer(name)) unexpected.emplace_back(name);
@@ -312,24 +324,31 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     Rank& rank = (*engine->ranks_)[0];
     const PlanKey key = engine->key_of(packed, labels, true);
     DS_TRY(const Plan* plan, engine->plan_for(rank, key));
-    int64_t trained = 0, state = 0, low = 0;
+    int64_t trained = 0, state = 0, low = 0, gradients = 0;
     for (const Param& p : rank.params->all()) {
-        if (p.trainable) trained += p.count;
+        if (p.trainable) trained += p.count, gradients += p.grad.elements.size() * 4;
         for (size_t i = 0; i < p.state_defs.size(); ++i) state += rank.params->state_count(p, i) * 4;
     }
     for (const Value& v : plan->graph().values)
         if (v.kind == Kind::shadow) low += bytes(v.type);
-    const int64_t weights = rank.params->total_elements() * 4;
+    const int64_t weights = rank.params->weight_elements() * 4, state_on_disk = rank.params->keeps_state_on_disk() ? std::exchange(state, 0) : 0;
     OrderedJson report;
     report["rows"] = rows;
     report["length"] = length;
     report["parameters"] = engine->params_->total_elements();
     report["trained_parameters"] = trained;
-    report["memory_bytes"] = {{"weights", weights}, {"gradients", trained * 4}, {"optimizer_state", state}, {"low_precision_weights", low}, {"working", plan->arena_bytes()},
-                              {"total", weights + trained * 4 + state + low + plan->arena_bytes()}};
+    report["memory_bytes"] = {{"weights", weights}, {"gradients", gradients}, {"optimizer_state", state}, {"low_precision_weights", low}, {"working", plan->arena_bytes()},
+                              {"total", weights + gradients + state + low + plan->arena_bytes()}};
+    OrderedJson offload = OrderedJson::object();
+    for (const auto& [what, where, bytes] : {std::tuple<const char*, const OffloadConfig&, int64_t>{"optimizer_state", config.zero.offload_optimizer, state_on_disk},
+                                             {"weights", config.zero.offload_param, rank.params->bytes_on_disk()}})
+        if (where.device == "cpu") offload[what] = "in host memory, where the cpu backend keeps it anyway";
+        else if (where.on_disk()) offload[what] = {{"bytes_on_disk", bytes}};
+    if (!offload.empty()) report["offload"] = offload;
     report["working_lower_bound_bytes"] = plan->memory().lower_bound_bytes;
     report["flops_per_micro_batch"] = plan->flops();
-    report["traffic_bytes_per_step"] = 0;
+    report["traffic"] = engine->planned_traffic(rank, *plan);
+    report["traffic_bytes_per_step"] = report["traffic"]["bytes"];
     report["ranks"] = engine->ranks_->size();
     report["choices"] = rank.choices[key];  // between ways to split work over ranks, with what each costs
     report["timetable"] = engine->timetable_report();

@@ -57,10 +57,7 @@ Result<Graph> Engine::graph_of(const Rank&, const PlanKey& key) const {
     return graph;
 }
 
-Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
-    if (const auto known = rank.plans.find(key); known != rank.plans.end()) return known->second.get();
-    const auto began = std::chrono::steady_clock::now();
-    DS_TRY(Graph graph, graph_of(rank, key));
+PassOptions Engine::pass_options(const Rank& rank, const PlanKey& key) const {
     PassOptions options;
     options.precision = low_type(config_.precision);
     options.precision_rules = config_.precision_rules;
@@ -68,6 +65,15 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     options.accumulate = key.accumulate;
     options.seeds.assign(key.seeds.begin(), key.seeds.end());
     options.recompute = std::max(config_.recompute, 0);
+    options.zero = rank.zero ? &*rank.zero : nullptr;
+    return options;
+}
+
+Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
+    if (const auto known = rank.plans.find(key); known != rank.plans.end()) return known->second.get();
+    const auto began = std::chrono::steady_clock::now();
+    DS_TRY(Graph graph, graph_of(rank, key));
+    PassOptions options = pass_options(rank, key);
     using Regions = TensorLayout::Regions;
     const Regions regions = config_.sequence_regions == "on" ? Regions::on : config_.sequence_regions == "off" ? Regions::off : Regions::cheapest;
     const TensorLayout tensor{rank.at(MeshAxis::tensor), ranks_->extent(MeshAxis::tensor), &rank.cuts, regions};
@@ -168,6 +174,7 @@ Result<Engine::Pass> Engine::pass_of(const Batch& batch, bool train) const {
         pass.labelled |= part.labels;
     }
     if (!model_) pass.labels = 1;
+    let_all_ranks_run(pass);
     set_keys(pass, [&](const Packed& part, const PlanKey&) { return key_of(part, pass.labelled, train); });
     return pass;
 }
@@ -216,7 +223,8 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena) {
 }
 
 Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train) {
-    const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->size() > 1 ? &rank.links : nullptr};
+    DS_CHECK(begin_fetching(rank, plan, part));
+    const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->size() > 1 || rank.links.source ? &rank.links : nullptr};
     const bool records = train && rank.index == 0 && records_this_step();
     if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, options_.cancel.get());
     std::vector<Span> timeline;
@@ -233,7 +241,7 @@ Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, 
 Engine::Found Engine::plan_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const {
     const size_t chunks = pass.plans.size() / static_cast<size_t>(ranks_->size());
     for (const auto& rank : *ranks_) {
-        if (rank->at(MeshAxis::data) != data_rank || rank->at(MeshAxis::tensor) != 0 || rank->at(MeshAxis::sequence) != 0) continue;
+        if (rank->at(MeshAxis::data) != data_rank || rank->at(MeshAxis::tensor) != 0 || rank->at(MeshAxis::sequence) != 0 || pass.packed[static_cast<size_t>(data_rank)].stand_in) continue;
         for (size_t chunk = 0; chunk < chunks; ++chunk)
             if (const Plan* plan = pass.plans[static_cast<size_t>(rank->index) * chunks + chunk]; plan && has(plan->graph())) return {rank.get(), plan};
     }
@@ -244,11 +252,12 @@ Engine::Found Engine::plan_with(const Pass& pass, int data_rank, const std::func
 double Engine::share_of(const Pass& pass, int data_rank) const {
     int64_t all = 0, parts = 0;
     for (const Packed& part : pass.packed) {
+        if (part.shape.rows == 0 || part.stand_in) continue;
         all += part.part_weight;
-        parts += part.shape.rows > 0;
+        ++parts;
     }
     const Packed& mine = pass.packed[static_cast<size_t>(data_rank)];
-    if (mine.shape.rows == 0) return 0;
+    if (mine.shape.rows == 0 || mine.stand_in) return 0;
     if (config_.loss_normalization == "ranks" || all == 0) return 1 / static_cast<double>(parts);
     return static_cast<double>(mine.part_weight) / static_cast<double>(all);
 }
@@ -372,6 +381,7 @@ void Engine::count_backward(const Pass& pass, int64_t weight) {
     ++micro_steps_;
     samples_in_step_ += pass.rows;
     for (const Packed& part : pass.packed) {
+        if (part.stand_in) continue;
         tokens_in_step_ += part.tokens;
         total_tokens_ += part.tokens;
     }
@@ -441,6 +451,8 @@ Status Engine::backward_from(const Batch& gradients) {
             if (given.count() != 1) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the weight of \"loss\" must be one number, but is {}", given.shape);
             seed = given.to(DType::f32).clone();
             factor *= share_of(*pending_, data_rank);
+        } else if (pending_->packed[static_cast<size_t>(data_rank)].stand_in) {
+            seed = HostTensor::zeros(DType::f32, shape);
         } else {
             DS_TRY(const HostTensor mine, rows_of(*pending_, data_rank, name, given));
             auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, shape);
@@ -502,7 +514,7 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
 
 int Engine::first_part(const Pass& pass) {
     for (size_t d = 0; d < pass.packed.size(); ++d)
-        if (pass.packed[d].shape.rows > 0) return static_cast<int>(d);
+        if (pass.packed[d].shape.rows > 0 && !pass.packed[d].stand_in) return static_cast<int>(d);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 // One call at a time (the ABI sees to that); `metric` may be called by any thread.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -27,6 +28,8 @@
 #include "telemetry/report.h"
 
 namespace ds {
+
+struct UpdateChunk;  // update.cpp
 
 struct HostOptions {
     std::shared_ptr<HostGraph> graph;
@@ -98,7 +101,9 @@ private:
     Status load_weights();
     Status make_optimizer_parts();
 
+    Status begin_fetching(Rank& rank, const Plan& plan, Plan::Part part) const;
     Result<Plan*> plan_for(Rank& rank, const PlanKey& key);
+    PassOptions pass_options(const Rank& rank, const PlanKey& key) const;
     Result<Graph> graph_of(const Rank& rank, const PlanKey& key) const;
     Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs) const;
     Status usable() const;
@@ -173,7 +178,9 @@ private:
     Status reduce_gradients(Rank& rank);
     Result<double> gradient_norm(double factor);
     Status update(double factor, double clip_value);
-    Status update(Rank& rank, double factor, double clip_value);
+    Status update(Rank& rank, double factor, double clip_value);  // update.cpp
+    Status update_on_device(Rank& rank, const std::vector<Hyper>& hypers);
+    Status update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const UpdateChunk& chunk, std::byte* memory);
     Status update_by_host(Rank& rank, double factor, double clip_value);
     Status gather_weights(Rank& rank);
     void finish_step(bool skipped);
@@ -185,12 +192,39 @@ private:
     Result<HostTensor> rows_of(const Pass& pass, int data_rank, const std::string& output, const HostTensor& whole) const;
     static int first_part(const Pass& pass);  // the first data rank that has rows
     double share_of(const Pass& pass, int data_rank) const;
-    bool updates_are_dealt_out() const { return config_.zero_stage > 0 && ranks_->extent(MeshAxis::data) > 1; }
+    // zero.cpp: what data ranks share
+    bool dealt_out(int64_t stage) const { return config_.zero_stage >= stage && ranks_->extent(MeshAxis::data) > 1; }
+    bool updates_are_dealt_out() const { return dealt_out(1); }
+    bool gradients_are_dealt_out() const { return dealt_out(2); }
+    bool weights_leave_memory() const { return config_.zero.offload_param.on_disk(); }
+    std::unique_ptr<DiskWeights> disk_weights(const Rank& rank) const;
+    struct ReadAs {  // by plans
+        bool wide = false;  // in f32
+        std::optional<DType> low;
+        bool table = false;  // of an embedding
+    };
+    Result<bool> reduce_rows(Rank& rank, const Param& p);  // sparse.cpp
+    struct Gathering {  // of updated weights, or of their low copies
+        const ParamBucket* bucket;
+        Interval elements;
+        bool low;
+        int64_t shift;  // from an element's place among all to its place in memory
+    };
+    std::vector<Gathering> gatherings(const Rank& rank) const;
+    OrderedJson planned_traffic(const Rank& rank, const Plan& plan) const;
+    Result<std::map<std::string, ReadAs>> reads_of(Rank& rank);
+    Status deal_out();
+    void deal_out(Rank& rank, const std::map<std::string, ReadAs>& reads);
+    ZeroLayout zero_layout(const Rank& rank) const;
+    int64_t bucket_elements(const ParamStore& params) const;
+    DiskPlace disk_place(const Rank& rank, const char* section, const OffloadConfig& offload) const;
+    void let_all_ranks_run(Pass& pass) const;
+    void publish_traffic();
     Status make_ranks();
     Status check_cuts(const ParamStore& params) const;
     PlanKey smallest_key() const;
-    void initialise(const Param& p);
-    void fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill);
+    Status initialise(const Param& p);
+    Status fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill);
     bool weights_come_from_a_folder() const;
     Status load_folder(const std::string& folder, const std::string& prefix, const std::string& base_prefix);
     void write_label_names(Json& config) const;
@@ -234,6 +268,7 @@ private:
     double last_norm_ = 0;
     double step_loss_sum_ = 0, step_loss_weight_ = 0;
     int64_t tokens_in_step_ = 0, total_tokens_ = 0;
+    std::array<int64_t, kTraffics> sent_before_{};  // by all ranks, up to the last update
     std::chrono::steady_clock::time_point step_began_ = std::chrono::steady_clock::now();
     struct CurvePoint { int64_t step; double loss, lr; };
     std::vector<CurvePoint> curve_;        // for the report

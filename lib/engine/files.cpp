@@ -45,7 +45,7 @@ NamedTensor tensor_of(const WholeParams& whole, const Param& p, Field field, std
     if (!tensor.data)
         tensor.source = [&whole, &p, field](const ChunkWriter& write) {
             std::vector<float> all(static_cast<size_t>(WholeParams::count(p, field)));
-            whole.read(p, field, all.data());
+            DS_CHECK(whole.read(p, field, all.data()));
             return write(std::as_bytes(std::span(all)));
         };
     return tensor;
@@ -58,7 +58,7 @@ Status write_as(const WholeParams& whole, const Param& p, DType dtype, const Chu
     const float* weight = whole.in_place(p, {Field::weight});
     if (!weight) {
         gathered.resize(static_cast<size_t>(n));
-        whole.read(p, {Field::weight}, gathered.data());
+        DS_CHECK(whole.read(p, {Field::weight}, gathered.data()));
         weight = gathered.data();
     }
     std::vector<std::byte> buffer(static_cast<size_t>(chunk * size_of(dtype)));
@@ -139,14 +139,14 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
     for (const Param& p : params_->all()) {
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
-        whole_->write(p, {Field::weight}, f32_of(*view).as<float>().data());
+        DS_CHECK(whole_->write(p, {Field::weight}, f32_of(*view).as<float>().data()));
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
             if (moments) {
                 DS_TRY(const TensorView* moment, checkpoint.tensor(kOptimizer, state_name(p, p.state_defs[i])));
-                whole_->write(p, {Field::state, i}, f32_of(*moment).as<float>().data());
+                DS_CHECK(whole_->write(p, {Field::state, i}, f32_of(*moment).as<float>().data()));
             } else if (fresh) {
                 const std::vector<float> initial(static_cast<size_t>(WholeParams::count(p, {Field::state, i})), p.state_defs[i].initial);
-                whole_->write(p, {Field::state, i}, initial.data());
+                DS_CHECK(whole_->write(p, {Field::state, i}, initial.data()));
             }
         }
     }

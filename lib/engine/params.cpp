@@ -90,39 +90,59 @@ void ParamStore::append(Param p, const Shape& held) {
     p.own = {0, p.count};
     p.offset = total_;
     total_ += align_up(p.count);
+    if (p.trainable) trained_ = total_;
     index_[p.name] = params_.size();
     params_.push_back(std::move(p));
 }
 
 std::unique_ptr<ParamStore> ParamStore::local(const Graph& graph) const {
     auto store = std::make_unique<ParamStore>();
-    for (const ValueId id : graph.inputs) {
-        const Value& v = graph.value(id);
-        if (v.kind != Kind::param) continue;
-        Param p = params_[index_.find(v.name)->second];
-        p.cut = v.cut;
-        store->append(std::move(p), v.type.shape);
-    }
+    for (const bool trainable : {true, false})
+        for (const ValueId id : graph.inputs) {
+            const Value& v = graph.value(id);
+            if (v.kind != Kind::param) continue;
+            Param p = params_[index_.find(v.name)->second];
+            if (p.trainable != trainable) continue;
+            p.cut = v.cut;
+            store->append(std::move(p), v.type.shape);
+        }
+    store->deal_out({});
     return store;
 }
 
-std::vector<Interval> ParamStore::partition(int ranks) const {
-    std::vector<int64_t> ends;
-    for (int r = 1; r <= ranks; ++r) {
-        int64_t end = r == ranks ? total_ : total_ * r / ranks / kAlignElements * kAlignElements;
-        for (const Param& p : params_)
-            if (!p.elementwise && p.offset < end && end < p.offset + p.count) end = end - p.offset < p.count / 2 ? p.offset : p.offset + align_up(p.count);
-        ends.push_back(std::max(end, ends.empty() ? 0 : ends.back()));
-    }
+// Near-even parts; where an update needs a whole tensor, it stays in one of them.
+std::vector<Interval> ParamStore::parts_of(Interval all, int ranks) const {
     std::vector<Interval> parts;
-    for (size_t r = 0; r < ends.size(); ++r) parts.push_back({r ? ends[r - 1] : 0, ends[r]});
+    for (int r = 1; r <= ranks; ++r) {
+        int64_t end = r == ranks ? all.end : all.begin + all.size() * r / ranks / kAlignElements * kAlignElements;
+        for (const Param& p : params_)
+            if (p.trainable && !p.elementwise && p.offset < end && end < p.offset + p.count) end = end - p.offset < p.count / 2 ? p.offset : p.offset + align_up(p.count);
+        const int64_t begin = parts.empty() ? all.begin : parts.back().end;
+        parts.push_back({begin, std::max(end, begin)});
+    }
     return parts;
 }
 
-void ParamStore::own(Interval elements) {
-    for (Param& p : params_) {
-        p.own.begin = std::clamp<int64_t>(elements.begin - p.offset, 0, p.count);
-        p.own.end = std::clamp<int64_t>(elements.end - p.offset, p.own.begin, p.count);
+// Each bucket is dealt out near-evenly, so that all ranks send alike; where updates need whole tensors, only all buckets together are.
+void ParamStore::make_buckets(const Dealing& dealing) {
+    bool elementwise = true;
+    for (const Param& p : params_) elementwise &= p.elementwise || !p.trainable;
+    const std::vector<Interval> whole = elementwise ? std::vector<Interval>() : parts_of({0, trained_}, dealing.ranks);
+    buckets_.clear();
+    for (size_t i = 0; i < params_.size(); ++i) {
+        const Param& p = params_[i];
+        const Interval here{p.offset, p.offset + align_up(p.count)};
+        const bool apart = p.by_rows || (i > 0 && params_[i - 1].by_rows);
+        if (!buckets_.empty() && !apart && buckets_.back().trainable == p.trainable && here.end - buckets_.back().elements.begin <= dealing.bucket) {
+            buckets_.back().last = i + 1;
+            buckets_.back().elements.end = here.end;
+        } else buckets_.push_back({i, i + 1, here, {}, p.trainable});
+    }
+    for (ParamBucket& bucket : buckets_) {
+        if (elementwise || !bucket.trainable) bucket.parts = parts_of(bucket.elements, dealing.ranks);
+        else
+            for (const Interval& part : whole)
+                bucket.parts.push_back({std::clamp(part.begin, bucket.elements.begin, bucket.elements.end), std::clamp(part.end, bucket.elements.begin, bucket.elements.end)});
     }
 }
 
@@ -138,20 +158,52 @@ Status ParamStore::reserve(Arena& arena, int64_t bytes) {
     return device_ && fresh ? device_->zero(arena.data(), arena.size()) : ok();
 }
 
-Status ParamStore::need_weights() { return reserve(weights_, total_ * 4); }
+void ParamStore::deal_out(const Dealing& dealing) {
+    make_buckets(dealing);
+    weight_elements_ = grad_elements_ = low_elements_ = disk_weights_ = disk_lows_ = 0;
+    int64_t in_memory = 0;
+    const auto hold = [](Held& held, const Param& p, bool in_parts, bool on_disk, int64_t& memory, int64_t& disk) {
+        int64_t& total = on_disk ? disk : memory;
+        held = {in_parts ? p.share : Interval{0, p.count}, total, in_parts, on_disk};
+        total += align_up(held.elements.size());
+    };
+    for (const ParamBucket& bucket : buckets_)
+        for (size_t i = bucket.first; i < bucket.last; ++i) {
+            Param& p = params_[i];
+            const Interval all{0, p.count}, part = bucket.parts[static_cast<size_t>(dealing.rank)];
+            p.share.begin = std::clamp<int64_t>(part.begin - p.offset, 0, p.count);
+            p.share.end = std::clamp<int64_t>(part.end - p.offset, p.share.begin, p.count);
+            p.own = dealing.stage >= 1 ? p.share : all;
+            const bool weight_in_parts = dealing.stage >= 1 && !dealing.whole_weight(p), low_in_parts = dealing.stage >= 1 && !dealing.whole_low(p);
+            const bool may_leave = weight_place_ && weight_in_parts, leaves = may_leave && in_memory + p.share.size() > dealing.weights_in_memory;
+            if (may_leave && !leaves) in_memory += p.share.size();
+            hold(p.weight, p, weight_in_parts, leaves, weight_elements_, disk_weights_);
+            hold(p.low, p, low_in_parts, leaves && low_in_parts, low_elements_, disk_lows_);
+            int64_t none = 0;
+            if (p.trainable) hold(p.grad, p, dealing.stage >= 2, false, grad_elements_, none);
+        }
+}
+
+Status ParamStore::need_weights() {
+    if (weight_place_ && disk_weights_ > 0 && !weight_file_) {
+        DS_TRY(weight_file_, DiskFile::create(weight_place_->folder, weight_place_->name, bytes_on_disk(), weight_place_->options, weight_place_->key));
+    }
+    return reserve(weights_, weight_elements_ * 4);
+}
 
 Param* ParamStore::find(std::string_view name) {
     const auto found = index_.find(name);
     return found == index_.end() ? nullptr : &params_[found->second];
 }
 
-Status ParamStore::need_grads() { return reserve(grads_, total_ * 4); }
+Status ParamStore::need_grads() { return reserve(grads_, grad_elements_ * 4); }
 
 Status ParamStore::need_state() {
     if (has_state()) return ok();
     int64_t floats = 0;
     for (const Param& p : params_)
         for (size_t i = 0; i < p.state_defs.size(); ++i) floats += align_up(state_count(p, i));
+    if (state_place_) return make_state_file(floats * 4);
     DS_CHECK(reserve(states_, floats * 4 + 64));
     auto* at = reinterpret_cast<float*>(states_.data());
     for (Param& p : params_)
@@ -169,18 +221,45 @@ Status ParamStore::need_state() {
     return ok();
 }
 
+Status ParamStore::make_state_file(int64_t bytes) {
+    DS_TRY(auto file, DiskFile::create(state_place_->folder, state_place_->name, bytes, state_place_->options, state_place_->key));
+    int64_t at = 0;
+    for (Param& p : params_) {
+        p.state_offsets.clear();
+        for (size_t i = 0; i < p.state_defs.size(); ++i) {
+            const int64_t n = state_count(p, i);
+            p.state_offsets.push_back(at);
+            if (p.state_defs[i].initial != 0) {
+                const std::vector<float> initial(static_cast<size_t>(n), p.state_defs[i].initial);
+                DS_CHECK(file->write_now(at, initial.data(), n * 4));
+            }
+            at += align_up(n) * 4;
+        }
+    }
+    state_file_ = std::move(file);
+    return ok();
+}
+
 Status ParamStore::need_low(Param& p, DType type) {
     if (p.low_type == type) return ok();
     if (p.low_type) return fail(Code::E_UNSUPPORTED, "precision: parameter {} is used in {} and in {}; one low type a parameter is built", p.name, name_of(*p.low_type), name_of(type));
-    DS_CHECK(reserve(lows_, total_ * 2));
+    DS_CHECK(reserve(lows_, low_elements_ * 2));
     p.low_type = type;
     return refresh_low(p);
 }
 
+int64_t ParamStore::bytes_of_lows() const {
+    int64_t bytes = 0;
+    for (const Param& p : params_)
+        if (p.low_type && !p.low.on_disk) bytes += p.low.elements.size() * 2;
+    return bytes;
+}
+
 Status ParamStore::refresh_low(const Param& p) {
-    if (!p.low_type) return ok();
-    if (device_) return device_->convert(low(p), *p.low_type, weight(p), DType::f32, p.count);
-    convert(weight(p), DType::f32, low(p), *p.low_type, p.count);
+    const int64_t begin = std::max(p.weight.elements.begin, p.low.elements.begin), end = std::min(p.weight.elements.end, p.low.elements.end);
+    if (!p.low_type || end <= begin || p.weight.on_disk) return ok();
+    if (device_) return device_->convert(low(p, begin), *p.low_type, weight(p, begin), DType::f32, end - begin);
+    convert(weight(p, begin), DType::f32, low(p, begin), *p.low_type, end - begin);
     return ok();
 }
 

@@ -2,6 +2,7 @@
 // memory. The engine's own store holds definitions only; each rank's has the parts of those parameters that its plans use.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "ckpt/safetensors.h"
 #include "config/config.h"
 #include "engine/arena.h"
+#include "engine/disk_file.h"
 #include "exec/workers.h"
 #include "ir/graph.h"
 #include "optim/optimizer.h"
@@ -30,21 +32,58 @@ struct ParamGroup {
     Defaults defaults;
 };
 
+// What of a parameter's elements one kind of memory holds here, and at which of its elements they begin.
+struct Held {
+    Interval elements;
+    int64_t offset = 0;
+    bool in_parts = false;  // no data rank holds them all
+    bool on_disk = false;   // offset counts in the file then
+    int64_t at(int64_t element) const { return offset + element - elements.begin; }
+};
+
 struct Param {
     std::string name;
     Shape shape;                        // whole
-    Cut cut;                            // what of it this rank holds, along the tensor axis
+    Cut cut;                            // what of it this rank has, along the tensor axis
     bool trainable = true;
     bool counted = true;                // false: an earlier stage of the pipeline has it too, and counts it
     Init init;
     size_t group = 0;
-    int64_t count = 0, offset = 0;      // elements held here; in weights and gradients
-    Interval own;                       // of these elements, those that this rank updates
+    int64_t count = 0, offset = 0;      // elements of the cut; their place among all parameters' (trained ones come first)
+    Interval share;                     // of these elements, those that fall to this data rank
+    Interval own;                       // those that it updates: its share, or all
+    Held weight, grad, low;             // those that it holds
     bool elementwise = true;            // each element's update depends on that element alone, so it may be dealt out
     ParamTraits traits;
     std::vector<StateDef> state_defs;   // of the whole parameter
-    std::vector<float*> state;
+    std::vector<float*> state;          // in memory, or
+    std::vector<int64_t> state_offsets; // bytes in the file of states
+    bool by_rows = false;               // an embedding's table, whose gradient may travel as rows
     std::optional<DType> low_type;      // a plan reads this copy; the optimizer refreshes it
+};
+
+// Consecutive parameters whose gradients are exchanged together, and what of their elements falls to each data rank.
+struct ParamBucket {
+    size_t first = 0, last = 0;         // parameters [first, last)
+    Interval elements;                  // counted as Param::offset
+    std::vector<Interval> parts;
+    bool trainable = true;
+};
+
+// How data ranks share parameters: ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054). Stage 1 deals out updates and their state, 2 gradients, 3 weights.
+struct Dealing {
+    int rank = 0, ranks = 1;
+    int64_t stage = 0;
+    int64_t bucket = INT64_MAX;         // elements of a bucket; a larger parameter is one by itself
+    std::function<bool(const Param&)> whole_weight, whole_low;  // from stage 1 on: what every rank has whole all the same
+    int64_t weights_in_memory = INT64_MAX;  // so many elements of those that are in parts; more lie on disk
+};
+
+// A file for what need not lie in memory.
+struct DiskPlace {
+    std::filesystem::path folder;
+    std::string name, key;  // key: of the configuration, for messages
+    DiskOptions options;
 };
 
 class ParamStore {
@@ -58,9 +97,9 @@ public:
     Device* device() const { return device_; }
     Status need_weights();
 
-    // Cuts all elements into parts for so many ranks to update; where an update needs a whole tensor, it stays in one part.
-    std::vector<Interval> partition(int ranks) const;
-    void own(Interval elements);
+    // Decides what falls to this rank and what it holds; before any memory is there.
+    void deal_out(const Dealing& dealing);
+    const std::vector<ParamBucket>& buckets() const { return buckets_; }
     // Floats of state i that lie here.
     int64_t state_count(const Param& p, size_t i) const { return p.elementwise ? p.own.size() : p.own.size() == p.count ? elements(p.state_defs[i].shape) : 0; }
 
@@ -76,26 +115,52 @@ public:
     float* weights() const { return reinterpret_cast<float*>(weights_.data()); }
     float* grads() const { return reinterpret_cast<float*>(grads_.data()); }
     std::byte* lows() const { return lows_.data(); }
-    float* weight(const Param& p) const { return weights() + p.offset; }
-    float* grad(const Param& p) const { return grads() + p.offset; }
-    void* low(const Param& p) const { return lows_.data() ? lows_.data() + 2 * p.offset : nullptr; }
+    // The first element that is held here.
+    float* weight(const Param& p) const { return weights() + p.weight.offset; }
+    float* grad(const Param& p) const { return grads() + p.grad.offset; }
+    void* low(const Param& p) const { return lows_.data() ? lows_.data() + 2 * p.low.offset : nullptr; }
+    // Element i of the cut, which must be held.
+    float* weight(const Param& p, int64_t i) const { return weights() + p.weight.at(i); }
+    float* grad(const Param& p, int64_t i) const { return grads() + p.grad.at(i); }
+    void* low(const Param& p, int64_t i) const { return lows_.data() + 2 * p.low.at(i); }
     Status need_grads();                                   // before the first backward
     Status need_state();                                   // before the first update, or to load one
     Status need_low(Param& p, DType type);
     Status refresh_low(const Param& p);                    // after the weight changed other than by the optimizer
-    int64_t total_elements() const { return total_; }
-    bool has_state() const { return states_.data() != nullptr; }
+    int64_t total_elements() const { return total_; }      // of the cuts
+    int64_t weight_elements() const { return weight_elements_; }  // held here, with what lies between them
+    int64_t grad_elements() const { return grad_elements_; }
+    int64_t bytes_of_lows() const;                         // that plans read so far
+    bool has_state() const { return states_.data() != nullptr || state_file_; }
+
+    // What lies on disk; before any memory is there.
+    void keep_state_on(DiskPlace place) { state_place_ = std::move(place); }
+    void keep_weights_on(DiskPlace place) { weight_place_ = std::move(place); }
+    DiskFile* state_file() const { return state_file_.get(); }    // null: in memory
+    DiskFile* weight_file() const { return weight_file_.get(); }
+    int64_t weight_byte(const Param& p, int64_t i) const { return 4 * p.weight.at(i); }  // in that file
+    int64_t low_byte(const Param& p, int64_t i) const { return 4 * disk_weights_ + 2 * p.low.at(i); }
+    int64_t bytes_on_disk() const { return 4 * disk_weights_ + 2 * disk_lows_; }         // of weights
+    bool keeps_state_on_disk() const { return state_place_.has_value(); }
+    Arena& disk_buffers() { return disk_buffers_; }
 
 private:
     void append(Param p, const Shape& held);
     Status reserve(Arena& arena, int64_t bytes);
+    Status make_state_file(int64_t bytes);
+    std::vector<Interval> parts_of(Interval elements, int ranks) const;
+    void make_buckets(const Dealing& dealing);
 
     std::vector<Param> params_;
     std::map<std::string, size_t, std::less<>> index_;
     std::vector<ParamGroup> groups_;
     Device* device_ = nullptr;
-    Arena weights_, grads_, states_, lows_;
-    int64_t total_ = 0;
+    std::vector<ParamBucket> buckets_;
+    Arena weights_, grads_, states_, lows_, disk_buffers_;
+    std::optional<DiskPlace> state_place_, weight_place_;
+    std::unique_ptr<DiskFile> state_file_, weight_file_;
+    int64_t disk_weights_ = 0, disk_lows_ = 0;
+    int64_t total_ = 0, trained_ = 0, weight_elements_ = 0, grad_elements_ = 0, low_elements_ = 0;
 };
 
 // Elements [begin, end) of a fresh, whole parameter; begin is a multiple of 4. What they become does not depend on how the work is cut.

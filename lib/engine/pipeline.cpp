@@ -249,7 +249,7 @@ Status Engine::clear_shared_gradients(Rank& rank) {
         if (!pipeline_->shares[static_cast<size_t>(stage)]) continue;
         DS_CHECK(rank.params->need_grads());
         for (const Param& p : rank.params->all())
-            if (const auto& of = pipeline_->holders.at(p.name); std::count(of.begin(), of.end(), stage)) std::fill_n(rank.params->grad(p), p.count, 0.0f);
+            if (const auto& of = pipeline_->holders.at(p.name); p.trainable && std::count(of.begin(), of.end(), stage)) std::fill_n(rank.params->grad(p), p.count, 0.0f);
     }
     return ok();
 }
@@ -353,6 +353,7 @@ Status Engine::sum_tied(Rank& rank) {
         if (std::find(holders.begin(), holders.end(), me) == holders.end()) continue;
         Communicator& line = *rank.links.axis[static_cast<size_t>(MeshAxis::pipeline)];
         const Param& p = *rank.params->find(name);
+        if (!p.trainable) continue;
         const Block mine{rank.params->grad(p), p.count * 4};
         if (me != holders.front()) {
             DS_CHECK(line.send(holders.front(), tag, mine));

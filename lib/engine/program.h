@@ -23,6 +23,7 @@ struct Packed {
     int64_t part_weight = 0;                   // of this part's loss in the loss of the whole batch
     bool labels = false;
     int64_t tokens = 0;                        // real ones, for throughput
+    bool stand_in = false;                     // another data rank's rows, for one that has none but must take part
 };
 
 class Program {

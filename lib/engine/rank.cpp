@@ -37,13 +37,17 @@ void Ranks::connect() {
             if (rank->at(axis) != 0) continue;
             const std::vector<int> members = mesh_.group(rank->index, axis);
             auto ends = local_group(static_cast<int>(members.size()), threads_, kDeadline);
-            for (size_t i = 0; i < members.size(); ++i) (*this)[members[i]].links.axis[static_cast<size_t>(a)] = std::move(ends[i]);
+            for (size_t i = 0; i < members.size(); ++i) (*this)[members[i]].links.axis[static_cast<size_t>(a)] = counted(std::move(ends[i]), (*this)[members[i]].sent);
         }
     }
 }
 
 Status Ranks::each(const std::function<Status(Rank&)>& part) {
-    if (size() == 1) return part(*list_.front());
+    if (size() == 1) {
+        Status status = part(*list_.front());
+        if (!status.ok()) list_.front()->links.clear();
+        return status;
+    }
     std::mutex mutex;
     Status first;
     drivers_->run([&](Team team) {

@@ -6,15 +6,18 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "comm/communicator.h"
+#include "comm/counted.h"
 #include "device/device.h"
+#include "engine/disk_weights.h"
 #include "engine/params.h"
 #include "exec/plan.h"
 #include "models/model.h"
+#include "passes/pass.h"
 #include "base/mesh.h"
 
 namespace ds {
@@ -33,10 +36,14 @@ struct Rank {
     const int index;
     const Coordinates place;
     std::unique_ptr<Device> device;  // null: the rank computes on its threads
+    Sent sent;  // by its exchanges, so far
     Links links;
     Workers workers;
     std::unique_ptr<ParamStore> params;
+    std::unique_ptr<DiskWeights> disk_weights;  // of params; null: none lies on disk
     std::map<std::string, Cut, std::less<>> cuts;  // of its parameters
+    std::map<std::string, DType, std::less<>> low_types;  // of its parameters' low copies that it needs before the first plan
+    std::optional<ZeroLayout> zero;                // what its plans hold in parts only; nothing: they have all they use
     std::map<PlanKey, std::unique_ptr<Plan>> plans;
     std::map<PlanKey, std::string> choices;      // of ways to split work, with their costs
     Arena train_arena, other_arena;  // a pending forward survives evaluation

@@ -125,9 +125,9 @@ std::vector<MemoryBlock> Engine::memory_blocks(const Plan& plan) const {
         if (plan.graph().nodes[static_cast<size_t>(i)].backward) first_backward = i;
     const ParamStore& params = *(*ranks_)[0].params;
     for (const Param& p : params.all()) {
-        weights += p.count * 4;
-        gradients += p.trainable ? p.count * 4 : 0;
-        low += p.low_type ? p.count * 2 : 0;
+        weights += p.weight.elements.size() * 4;
+        gradients += p.grad.elements.size() * 4;
+        low += p.low_type ? p.low.elements.size() * 2 : 0;
         for (size_t i = 0; i < p.state_defs.size(); ++i) state += params.state_count(p, i) * 4;
     }
     for (const auto& [name, bytes] : {std::pair<const char*, int64_t>{"weights", weights}, {"gradients", gradients}, {"optimizer state", state}, {"low-precision weights", low}})

@@ -19,11 +19,11 @@ void Engine::publish() {
     for (const auto& rank : *ranks_) {
         plans += rank->plans.size();
         for (const auto& [key, plan] : rank->plans) plan_bytes = std::max(plan_bytes, plan->arena_bytes());
+        peak += rank->params->weight_elements() * 4 + (rank->params->grads() ? rank->params->grad_elements() * 4 : 0) + rank->params->bytes_of_lows();
         for (const Param& p : rank->params->all()) {
-            peak += p.count * (4 + (p.trainable && rank->train_arena.size() ? 4 : 0) + (p.low_type ? 2 : 0));
-            for (size_t i = 0; i < p.state_defs.size() && rank->params->has_state(); ++i) peak += rank->params->state_count(p, i) * 4;
+            for (size_t i = 0; i < p.state_defs.size() && rank->params->has_state() && !rank->params->state_file(); ++i) peak += rank->params->state_count(p, i) * 4;
         }
-        peak += static_cast<int64_t>(rank->train_arena.size() + rank->other_arena.size());
+        peak += static_cast<int64_t>(rank->train_arena.size() + rank->other_arena.size() + rank->params->disk_buffers().size()) + (rank->disk_weights ? rank->disk_weights->bytes() : 0);
     }
     if (pipeline_) peak += pipeline_->bytes();
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
@@ -35,6 +35,7 @@ void Engine::publish() {
              {"parameters", static_cast<double>(params_->total_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->size())}})
         put_metric(name, value);
     std::lock_guard lock(metrics_mutex_);
+    for (int kind = 0; kind < kTraffics; ++kind) metrics_.try_emplace(std::string("bytes_") + name_of(static_cast<Traffic>(kind)), 0.0);
     for (const char* name : {"loss", "tokens_per_second", "step_seconds", "data_wait_seconds", "steps_per_epoch"}) metrics_.try_emplace(name, 0.0);
     if (const auto data = data_.lock()) metrics_["data_wait_seconds"] = data->wait_seconds();
 }
@@ -108,17 +109,18 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
     const Param* p = params_->find(name);
     if (!p) return no_such_param(name);
     HostTensor out = HostTensor::zeros(DType::f32, p->shape);
-    if (what == kWeight) whole_->read(*p, {Field::weight}, out.as<float>().data());
-    else if (what == kGrad) {
+    if (what == kWeight) {
+        DS_CHECK(whole_->read(*p, {Field::weight}, out.as<float>().data()));
+    } else if (what == kGrad) {
         if (micro_in_step_ == 0 || !p->trainable) return out;
         DS_CHECK(settle());
         if (micro_in_step_ == 0) return out;
         const auto factor = static_cast<float>(final_factor());
-        whole_->read(*p, {Field::grad}, out.as<float>().data(), reduced_ || !gradients_have_parts(), updates_are_dealt_out());
+        DS_CHECK(whole_->read(*p, {Field::grad}, out.as<float>().data(), reduced_ || !gradients_have_parts(), updates_are_dealt_out()));
         for (float& x : out.as<float>()) x *= factor;
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));
-        whole_->read(*p, {Field::state, index}, out.as<float>().data());
+        DS_CHECK(whole_->read(*p, {Field::state, index}, out.as<float>().data()));
     } else return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
     DS_CHECK(devices_ok());
     return out;
@@ -134,17 +136,18 @@ Status Engine::param_set(std::string_view name, int what, const HostTensor& valu
     const float* from = f32.as<float>().data();
     DS_CHECK(settle());
     if (pipeline_ && pending_ && what == kWeight) DS_CHECK(catch_up());  // it saw the weight as it was
-    if (what == kWeight) whole_->write(*p, {Field::weight}, from);
-    else if (what == kGrad) {
+    if (what == kWeight) {
+        DS_CHECK(whole_->write(*p, {Field::weight}, from));
+    } else if (what == kGrad) {
         if (!p->trainable) return fail(Code::E_STATE, "parameter {} is not trained, so it has no gradient", name);
         if (micro_in_step_ < config_.batch.accumulation)
             return fail(Code::E_STATE, "a gradient can be set between the boundary's backward and its step only: {} of {} micro-batches were accumulated", micro_in_step_, config_.batch.accumulation);
         if (!normalised_) DS_CHECK(normalise_gradients());
-        whole_->write(*p, {Field::grad}, from);
+        DS_CHECK(whole_->write(*p, {Field::grad}, from));
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));
         DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
-        whole_->write(*p, {Field::state, index}, from);
+        DS_CHECK(whole_->write(*p, {Field::state, index}, from));
     } else return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
     return devices_ok();
 }

@@ -12,20 +12,12 @@ namespace ds {
 namespace {
 
 constexpr int64_t kAlignElements = 32;  // parameters lie at least this close
-constexpr int64_t kChunk = 1 << 16;  // elements a thread takes at a time: large enough for the prefetcher, small enough to balance
-
-// Where each data rank's own elements lie in a buffer of all of them.
-std::vector<Block> blocks_of(const ParamStore& params, int ranks, void* base, int64_t element_bytes) {
-    std::vector<Block> blocks;
-    for (const Interval& part : params.partition(ranks)) blocks.push_back({static_cast<std::byte*>(base) + part.begin * element_bytes, part.size() * element_bytes});
-    return blocks;
-}
 
 Status scale_gradients(Rank& rank, float factor) {
     ParamStore& params = *rank.params;
-    if (rank.device) return rank.device->scale(params.grads(), params.total_elements(), factor);
+    if (rank.device) return rank.device->scale(params.grads(), params.grad_elements(), factor);
     return rank.run([&](Team team) {
-        cpu::scale_in_place(params.grads(), params.total_elements(), factor, team);
+        cpu::scale_in_place(params.grads(), params.grad_elements(), factor, team);
         return ok();
     });
 }
@@ -47,7 +39,7 @@ Result<double> squares_of(Rank& rank, const float* x, int64_t n) {
 
 double Engine::final_factor() const {
     if (normalised_) return 1;
-    const double scale = scaler_ ? scaler_->scale() : 1;
+    const double scale = (scaler_ ? scaler_->scale() : 1) / (config_.sum_over_ranks ? ranks_->extent(MeshAxis::data) : 1);
     if (config_.loss_normalization != "batch") return 1 / (scale * static_cast<double>(partial_ ? partial_ : config_.batch.accumulation));
     const auto first = static_cast<double>(std::max<int64_t>(first_labels_, 1)), all = static_cast<double>(std::max<int64_t>(labels_in_step_, 1));
     return first / (scale * all);
@@ -62,43 +54,17 @@ Status Engine::normalise_gradients() {
     return ok();
 }
 
-Status Engine::reduce_gradients() {
-    if (reduced_ || !gradients_have_parts()) return ok();
-    DS_CHECK(ranks_->each([&](Rank& rank) { return reduce_gradients(rank); }));
-    reduced_ = true;
-    return ok();
-}
-
-// Where updates are dealt out, each data rank needs the sums of its own elements only.
-Status Engine::reduce_gradients(Rank& rank) {
-    ParamStore& params = *rank.params;
-    DS_CHECK(params.need_grads());
-    if (rank.backwards == 0) std::fill_n(params.grads(), params.total_elements(), 0.0f);
-    // Ranks with pieces of the same rows each have a summand.
-    if (Communicator* pieces = rank.links[static_cast<int64_t>(MeshAxis::sequence)])
-        DS_CHECK(rank.run([&](Team team) { return pieces->all_reduce({params.grads(), params.total_elements() * 4}, DType::f32, team); }));
-    DS_CHECK(sum_tied(rank));
-    if (ranks_->extent(MeshAxis::data) == 1) return ok();
-    Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
-    if (!updates_are_dealt_out())
-        return rank.run([&](Team team) { return data.all_reduce({params.grads(), params.total_elements() * 4}, DType::f32, team); });
-    const std::vector<Block> blocks = blocks_of(params, data.size(), params.grads(), 4);
-    return rank.run([&](Team team) { return data.reduce_scatter(blocks, blocks[static_cast<size_t>(data.rank())], DType::f32, team); });
-}
-
 // All gradients lie in one piece, with zeros between them. Every element is counted once: tensor ranks hold copies of what isn't cut, stages of tied weights.
 Result<double> Engine::gradient_norm(double factor) {
     std::vector<double> sums(static_cast<size_t>(ranks_->size()), 0.0);
     const Status status = ranks_->each([&](Rank& rank) -> Status {
         if (rank.at(MeshAxis::sequence) != 0) return ok();
         const ParamStore& params = *rank.params;
-        const Interval share = params.partition(ranks_->extent(MeshAxis::data))[static_cast<size_t>(rank.at(MeshAxis::data))];
-        std::vector<Interval> pieces;
+        std::vector<Interval> pieces;  // of the memory of gradients
         for (const Param& p : params.all()) {
-            if (!p.counted || (p.cut.whole() && rank.at(MeshAxis::tensor) != 0)) continue;
-            const Interval piece{std::max(p.offset, share.begin), std::min(p.offset + p.count, share.end)};
-            if (piece.size() <= 0) continue;
-            if (!pieces.empty() && piece.begin - pieces.back().end < kAlignElements) pieces.back().end = piece.end;
+            if (!p.trainable || !p.counted || p.share.size() == 0 || (p.cut.whole() && rank.at(MeshAxis::tensor) != 0)) continue;
+            const Interval piece{p.grad.at(p.share.begin), p.grad.at(p.share.end)};
+            if (!pieces.empty() && piece.begin >= pieces.back().end && piece.begin - pieces.back().end < kAlignElements) pieces.back().end = piece.end;
             else pieces.push_back(piece);
         }
         for (const Interval& piece : pieces) {
@@ -130,114 +96,19 @@ Status Engine::update(double factor, double clip_value) {
     if (options_.optimizer)
         for (const auto& rank : *ranks_) DS_CHECK(update_by_host(*rank, factor, clip_value));
     if (options_.optimizer) copy_tied_weights();
-    return ranks_->each([&](Rank& rank) -> Status {
+    Status status = ranks_->each([&](Rank& rank) -> Status {
         if (!options_.optimizer) DS_CHECK(update(rank, factor, clip_value));
         return updates_are_dealt_out() ? gather_weights(rank) : ok();
     });
-}
-
-Status Engine::update(Rank& rank, double factor, double clip_value) {
-    ParamStore& params = *rank.params;
-    std::vector<Hyper> hypers;
-    for (size_t g = 0; g < params_->groups().size(); ++g) hypers.push_back(hyper_of(g, factor, clip_value));
-    const auto optimizer_of = [&](const Param& p) -> const Optimizer& { return *params_->groups()[p.group].optimizer; };
-    struct Piece { const Param* param; int64_t begin, end; };
-    std::vector<Piece> pieces;
-    std::vector<const Param*> whole;
-    size_t scratch_bytes = 0;
-    for (const Param& p : params.all()) {
-        if (!p.trainable || p.own.size() == 0) continue;
-        if (p.elementwise)
-            for (int64_t at = p.own.begin; at < p.own.end; at += kChunk) pieces.push_back({&p, at, std::min(at + kChunk, p.own.end)});
-        else whole.push_back(&p), scratch_bytes = std::max(scratch_bytes, static_cast<size_t>(optimizer_of(p).scratch_bytes(p.traits, rank.workers.size())));
-    }
-    Status swept;  // by a device
-    const std::function<void(const BackendSweep&)> sweep_there = [&](const BackendSweep& call) {
-        if (Status status = rank.device->sweep(call); swept.ok()) swept = std::move(status);
-    };
-    const auto view_of = [&](const Param& p, int64_t begin, int64_t end, std::vector<float*>& state) {
-        state.clear();
-        for (float* s : p.state) state.push_back(s + begin - p.own.begin);
-        ParamView view{params.weight(p) + begin, params.grad(p) + begin, state.data(), end - begin};
-        if (p.low_type) view.low = static_cast<char*>(params.low(p)) + 2 * begin, view.low_type = *p.low_type;
-        if (rank.device) view.device = &sweep_there;
-        return view;
-    };
-    if (rank.device) {
-        std::vector<float*> state;
-        for (Param& p : params.all()) {
-            if (!p.trainable || p.own.size() == 0) continue;
-            if (p.elementwise) optimizer_of(p).update(0, p.traits, view_of(p, p.own.begin, p.own.end, state), hypers[p.group], nullptr, Team{0, 1});
-            else DS_CHECK(update_through_host(rank, p, hypers[p.group]));
-        }
-        return swept;
-    }
-    DS_CHECK(rank.other_arena.reserve(scratch_bytes));
-    std::atomic<size_t> next{0};
-    return rank.run([&](Team team) {
-        std::vector<float*> state;
-        for (size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1)) {
-            const Piece& piece = pieces[i];
-            optimizer_of(*piece.param).update(0, piece.param->traits, view_of(*piece.param, piece.begin, piece.end, state), hypers[piece.param->group], nullptr, Team{0, 1});
-        }
-        for (const Param* p : whole) {
-            const Optimizer& optimizer = optimizer_of(*p);
-            for (int phase = 0; phase < optimizer.phases(p->traits); ++phase) {
-                optimizer.update(phase, p->traits, view_of(*p, 0, p->count, state), hypers[p->group], rank.other_arena.data(), team);
-                rank.workers.barrier().arrive_and_wait();
-            }
-        }
-        return ok();
-    });
-}
-
-// An optimizer that sees whole parameters computes on the host, whatever holds them.
-Status Engine::update_through_host(Rank& rank, Param& p, const Hyper& hyper) {
-    const Optimizer& optimizer = *params_->groups()[p.group].optimizer;
-    ParamStore& params = *rank.params;
-    Device& device = *rank.device;
-    std::vector<float> weight(static_cast<size_t>(p.count)), gradient(weight.size());
-    DS_CHECK(device.download(weight.data(), params.weight(p), weight.size() * 4));
-    DS_CHECK(device.download(gradient.data(), params.grad(p), gradient.size() * 4));
-    std::vector<std::vector<float>> states;
-    std::vector<float*> state;
-    for (size_t i = 0; i < p.state.size(); ++i) {
-        states.emplace_back(static_cast<size_t>(params.state_count(p, i)));
-        DS_CHECK(device.download(states.back().data(), p.state[i], states.back().size() * 4));
-    }
-    for (auto& s : states) state.push_back(s.data());
-    const ParamView view{weight.data(), gradient.data(), state.data(), p.count};
-    Arena scratch;
-    DS_CHECK(scratch.reserve(static_cast<size_t>(optimizer.scratch_bytes(p.traits, rank.workers.size()))));
-    DS_CHECK(rank.run([&](Team team) {
-        for (int phase = 0; phase < optimizer.phases(p.traits); ++phase) {
-            optimizer.update(phase, p.traits, view, hyper, scratch.data(), team);
-            rank.workers.barrier().arrive_and_wait();
-        }
-        return ok();
-    }));
-    DS_CHECK(device.upload(params.weight(p), weight.data(), weight.size() * 4));
-    for (size_t i = 0; i < states.size(); ++i) DS_CHECK(device.upload(p.state[i], states[i].data(), states[i].size() * 4));
-    return params.refresh_low(p);
-}
-
-// Each data rank has updated its own elements; the others get them.
-Status Engine::gather_weights(Rank& rank) {
-    ParamStore& params = *rank.params;
-    Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
-    const auto gather = [&](void* base, int64_t element_bytes) {
-        const std::vector<Block> blocks = blocks_of(params, data.size(), base, element_bytes);
-        return rank.run([&](Team team) { return data.all_gather(blocks[static_cast<size_t>(data.rank())], blocks, team); });
-    };
-    DS_CHECK(gather(params.weights(), 4));
-    return params.lows() ? gather(params.lows(), 2) : ok();
+    broken_ |= !status.ok();  // some elements are new, others not
+    return status;
 }
 
 // A callback sees final gradients and runs on the calling thread.
 Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
     ParamStore& params = *rank.params;
     DS_CHECK(scale_gradients(rank, static_cast<float>(factor)));
-    if (clip_value > 0 && !rank.device) clip_values({params.grads(), static_cast<size_t>(params.total_elements())}, static_cast<float>(clip_value));
+    if (clip_value > 0 && !rank.device) clip_values({params.grads(), static_cast<size_t>(params.grad_elements())}, static_cast<float>(clip_value));
     std::vector<float> weights, gradients, states;  // of one parameter, where it lies on a device
     const auto host = [&](std::vector<float>& copy, float* home, int64_t n) -> Result<float*> {
         if (!rank.device || !home) return home;
@@ -309,6 +180,7 @@ void Engine::finish_step(bool skipped) {
             schedule_->lr(params_->groups().size() - 1), skipped_steps_);
     clear_gradients();
     publish();
+    publish_traffic();
 }
 
 void Engine::clear_gradients() {

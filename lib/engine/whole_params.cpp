@@ -6,34 +6,50 @@
 namespace ds {
 namespace {
 
-// Floats [begin, end) of a rank's part that `data` holds. Where that is a device's memory, `fetch` and `put_back` move them through a copy.
+// Floats [begin, end) of a rank's part that `data` holds. Where they lie on disk or in a device's memory, `fetch` and `put_back` move them through a copy.
 struct Piece {
     float* data = nullptr;
     Interval elements;
     Device* device = nullptr;
+    DiskFile* file = nullptr;
+    int64_t offset = 0;  // in the file
     float* home = nullptr;
     std::vector<float> copy;
 
-    Status fetch() {
-        if (!device || !data) return ok();
+    bool exists() const { return data || file; }
+    void make_copy() {
         copy.resize(static_cast<size_t>(elements.size()));
         home = std::exchange(data, copy.data());
-        return device->download(copy.data(), home, copy.size() * 4);
     }
-    Status put_back() { return home ? device->upload(home, copy.data(), copy.size() * 4) : ok(); }
+    Status fetch() {
+        if (!device && !file) return ok();
+        make_copy();
+        if (copy.empty()) return ok();
+        return file ? file->read_now(offset, data, elements.size() * 4) : device->download(data, home, copy.size() * 4);
+    }
+    Status put_back() {
+        if (copy.empty()) return ok();
+        return file ? file->write_now(offset, data, elements.size() * 4) : device->upload(home, data, copy.size() * 4);
+    }
 };
 
 Piece piece_of(Rank& rank, Param& p, Field field, bool dealt_out) {
-    const Interval all{0, p.count}, held = dealt_out ? p.own : all;
+    const ParamStore& params = *rank.params;
     Device* device = rank.device.get();
     switch (field.kind) {
-    case Field::weight: return {rank.params->weight(p), all, device};
-    case Field::grad: return {rank.params->grads() ? rank.params->grad(p) + held.begin : nullptr, held, device};
+    case Field::weight:
+        if (p.weight.on_disk) return {nullptr, p.weight.elements, nullptr, params.weight_file(), params.weight_byte(p, p.weight.elements.begin)};
+        return {params.weight(p), p.weight.elements, device};
+    case Field::grad: {
+        const Interval held = dealt_out ? p.own : p.grad.elements;
+        return {params.grads() ? params.grad(p, held.begin) : nullptr, held, device};
+    }
     case Field::state: break;
     }
-    if (!rank.params->has_state()) return {};
-    const int64_t n = rank.params->state_count(p, field.index);
-    return {p.state[field.index], p.elementwise ? p.own : Interval{0, n}, device};
+    if (!params.has_state()) return {};
+    const Interval held = p.elementwise ? p.own : Interval{0, params.state_count(p, field.index)};
+    if (params.state_file()) return {nullptr, held, nullptr, params.state_file(), p.state_offsets[field.index]};
+    return {p.state[field.index], held, device};
 }
 
 // Whether the field has the parameter's shape, and so is cut as it is.
@@ -43,9 +59,10 @@ bool is_cut(const Param& p, Field field) { return field.kind != Field::state || 
 
 int64_t WholeParams::count(const Param& p, Field field) { return elements(field.kind == Field::state ? p.state_defs[field.index].shape : p.shape); }
 
-void WholeParams::holders(const Param& definition, const std::function<void(Rank&, Param&)>& f) const {
+Status WholeParams::holders(const Param& definition, const std::function<Status(Rank&, Param&)>& f) const {
     for (const auto& rank : ranks_)
-        if (Param* p = rank->params->find(definition.name)) f(*rank, *p);
+        if (Param* p = rank->params->find(definition.name)) DS_CHECK(f(*rank, *p));
+    return ok();
 }
 
 const float* WholeParams::in_place(const Param& definition, Field field) const {
@@ -53,21 +70,21 @@ const float* WholeParams::in_place(const Param& definition, Field field) const {
     return piece_of(ranks_[0], *ranks_[0].params->find(definition.name), field, false).data;
 }
 
-void WholeParams::read(const Param& definition, Field field, float* out, bool grads_are_summed, bool grads_are_dealt_out) const {
+Status WholeParams::read(const Param& definition, Field field, float* out, bool grads_are_summed, bool grads_are_dealt_out) const {
     const bool sums = field.kind == Field::grad && !grads_are_summed;
-    const bool dealt_out = field.kind == Field::state || (field.kind == Field::grad && grads_are_dealt_out);
+    const bool dealt_out = field.kind == Field::state || (field.kind == Field::grad && grads_are_dealt_out) || (field.kind == Field::weight && in_parts(definition));
     if (sums) std::fill_n(out, count(definition, field), 0.0f);
-    holders(definition, [&](Rank& rank, Param& p) {
-        if (!sums && rank.at(MeshAxis::sequence) != 0) return;
-        if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) return;  // the others hold the same
-        if (!sums && !dealt_out && rank.at(MeshAxis::data) != 0) return;
+    return holders(definition, [&](Rank& rank, Param& p) -> Status {
+        if (!sums && rank.at(MeshAxis::sequence) != 0) return ok();
+        if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) return ok();  // the others hold the same
+        if (!sums && !dealt_out && rank.at(MeshAxis::data) != 0) return ok();
         Piece piece = piece_of(rank, p, field, dealt_out && !sums);
-        if (!piece.data || (sums && rank.backwards == 0)) return;
-        rank.note(piece.fetch());
+        if (!piece.exists() || (sums && rank.backwards == 0)) return ok();
+        DS_CHECK(piece.fetch());
         const CutCopy copy(definition.shape, is_cut(p, field) ? p.cut : Cut{}, rank.at(MeshAxis::tensor), ranks_.extent(MeshAxis::tensor));
         if (!is_cut(p, field)) {
             std::copy_n(piece.data, piece.elements.size(), out);
-            return;
+            return ok();
         }
         copy.runs([&](int64_t whole, int64_t part, int64_t n) {
             const int64_t begin = std::max(part, piece.elements.begin), end = std::min(part + n, piece.elements.end);
@@ -76,14 +93,35 @@ void WholeParams::read(const Param& definition, Field field, float* out, bool gr
                 to = piece.data[i - piece.elements.begin] + (sums ? to : 0.0f);
             }
         });
+        return ok();
     });
 }
 
-void WholeParams::write(const Param& definition, Field field, const float* from) {
-    holders(definition, [&](Rank& rank, Param& p) {
+bool WholeParams::in_parts(const Param& definition) const {
+    bool parts = false;
+    static_cast<void>(holders(definition, [&](Rank&, Param& p) { return parts |= p.weight.in_parts, ok(); }));
+    return parts;
+}
+
+// A rank may hold more of the low copy than of the weight.
+Status WholeParams::write_low(Rank& rank, const Param& p, const Param& definition, const float* from) const {
+    if (!p.low_type || p.low.elements.size() == 0) return ok();
+    if (rank.device) return rank.params->refresh_low(p);
+    const CutCopy copy(definition.shape, p.cut, rank.at(MeshAxis::tensor), ranks_.extent(MeshAxis::tensor));
+    std::vector<std::byte> held(p.low.on_disk ? static_cast<size_t>(p.low.elements.size() * 2) : 0);
+    std::byte* to = p.low.on_disk ? held.data() : static_cast<std::byte*>(rank.params->low(p));
+    copy.runs([&](int64_t whole, int64_t part, int64_t n) {
+        const int64_t begin = std::max(part, p.low.elements.begin), end = std::min(part + n, p.low.elements.end);
+        if (end > begin) convert(from + whole + begin - part, DType::f32, to + 2 * (begin - p.low.elements.begin), *p.low_type, end - begin);
+    });
+    return p.low.on_disk ? rank.params->weight_file()->write_now(rank.params->low_byte(p, p.low.elements.begin), to, p.low.elements.size() * 2) : ok();
+}
+
+Status WholeParams::write(const Param& definition, Field field, const float* from) {
+    return holders(definition, [&](Rank& rank, Param& p) -> Status {
         Piece piece = piece_of(rank, p, field, false);
-        if (!piece.data) return;
-        rank.note(piece.fetch());
+        if (!piece.exists()) return ok();
+        if (piece.device || piece.file) piece.make_copy();
         if (!is_cut(p, field)) {
             std::copy_n(from, piece.elements.size(), piece.data);
         } else {
@@ -93,8 +131,8 @@ void WholeParams::write(const Param& definition, Field field, const float* from)
                 if (end > begin) std::copy_n(from + whole + begin - part, end - begin, piece.data + begin - piece.elements.begin);
             });
         }
-        rank.note(piece.put_back());
-        if (field.kind == Field::weight) rank.note(rank.params->refresh_low(p));
+        DS_CHECK(piece.put_back());
+        return field.kind == Field::weight ? write_low(rank, p, definition, from) : ok();
     });
 }
 

@@ -19,14 +19,16 @@ public:
     // The elements of a field of a parameter's definition.
     static int64_t count(const Param& definition, Field field);
     // grads_are_summed: over data ranks; else they are summed here.
-    void read(const Param& definition, Field field, float* out, bool grads_are_summed = true, bool grads_are_dealt_out = false) const;
-    void write(const Param& definition, Field field, const float* from);
+    Status read(const Param& definition, Field field, float* out, bool grads_are_summed = true, bool grads_are_dealt_out = false) const;
+    Status write(const Param& definition, Field field, const float* from);
     // The memory of a field that one rank holds whole, so that it need not be copied; else null.
     const float* in_place(const Param& definition, Field field) const;
 
 private:
     // Calls f for each rank that holds some of the parameter, with that rank's own definition of it.
-    void holders(const Param& definition, const std::function<void(Rank&, Param&)>& f) const;
+    Status holders(const Param& definition, const std::function<Status(Rank&, Param&)>& f) const;
+    bool in_parts(const Param& definition) const;  // the weight
+    Status write_low(Rank& rank, const Param& p, const Param& definition, const float* from) const;
     const Ranks& ranks_;
 };
 

@@ -1,4 +1,4 @@
-// The table of kernels.def, by op and backend.
+// The table of kernels.def and zero.def, by op and backend.
 #include <map>
 
 #include "exec/plan.h"
@@ -7,6 +7,7 @@ namespace ds {
 
 #define DS_KERNEL(device, op) namespace device { extern const KernelList op; }
 #include "kernels/exchanges.def"
+#include "kernels/zero.def"
 #undef DS_KERNEL
 
 const KernelList* kernels_of(std::string_view op, Backend backend) {
@@ -15,6 +16,7 @@ const KernelList* kernels_of(std::string_view op, Backend backend) {
 #define DS_KERNEL(device, op) {#device, #op, &device::op},
 #include "kernels/kernels.def"
 #include "kernels/exchanges.def"
+#include "kernels/zero.def"
 #undef DS_KERNEL
     };
     static const std::map<std::pair<std::string_view, std::string_view>, const KernelList*> table = [] {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "ir/op.h"
+#include "ops/attrs_zero.h"
 
 namespace ds {
 namespace {
@@ -35,7 +36,7 @@ public:
             group(id).kind = v.kind;
             group(id).of = v.kind == Kind::grad ? v.of : id;
         }
-        for (size_t i = 0; i < graph_.nodes.size(); ++i) find_concat(static_cast<int>(i));
+        for (size_t i = 0; i < graph_.nodes.size(); ++i) find_concat(static_cast<int>(i)), find_bucket(static_cast<int>(i));
         for (size_t i = 0; i < graph_.nodes.size(); ++i) visit(static_cast<int>(i));
         for (const auto& [param, grad] : graph_.grads) {
             group(grad).kind = Kind::grad;
@@ -45,7 +46,7 @@ public:
     }
 
 private:
-    struct Part { ValueId whole = kNone; int64_t column = 0; };  // this value is written straight into columns of a concat's result
+    struct Part { ValueId whole = kNone; int64_t bytes = 0, row_stride = 0; };  // this value is written straight into a concat's or bucket's result
 
     Group& group(ValueId id) { return plan_.groups[static_cast<size_t>(plan_.of[static_cast<size_t>(id)].group)]; }
     int last_use(ValueId id) const { return last_use_[static_cast<size_t>(id)]; }
@@ -74,7 +75,7 @@ private:
         if (!made) return;
         int64_t column = 0;
         for (const ValueId id : node.in) {
-            part_of_[static_cast<size_t>(id)] = {node.out[0], column};
+            part_of_[static_cast<size_t>(id)] = {node.out[0], column * size_of(y.dtype), columns(y)};
             column += columns(graph_.type(id));
         }
         plan_.skipped[static_cast<size_t>(index)] = true;
@@ -92,6 +93,31 @@ private:
             if (!strided) return false;
         }
         return true;
+    }
+
+    // What a bucket holds is written there from the start, where nothing else decides where it lies.
+    void find_bucket(int index) {
+        const Node& node = graph_.nodes[static_cast<size_t>(index)];
+        if (node.op->name != "bucket") return;
+        const auto& starts = node.attrs.as<Bucket>().starts;
+        for (size_t i = 0; i < node.in.size(); ++i) into_bucket(node.in[i], node.out[0], starts[i] * size_of(DType::f32), index);
+    }
+
+    void into_bucket(ValueId id, ValueId whole, int64_t bytes, int before) {
+        const Value& v = graph_.value(id);
+        if (v.kind != Kind::computed || uses_[static_cast<size_t>(id)] != 1 || part_of_[static_cast<size_t>(id)].whole != kNone) return;
+        part_of_[static_cast<size_t>(id)] = {whole, bytes, columns(v.type)};
+        int maker = before - 1;
+        const auto makes = [&](const Node& node) { return std::count(node.out.begin(), node.out.end(), id) > 0; };
+        while (maker >= 0 && !makes(graph_.nodes[static_cast<size_t>(maker)])) --maker;
+        if (maker < 0) return;
+        const Node& node = graph_.nodes[static_cast<size_t>(maker)];
+        if (node.op->view) return into_bucket(node.in[0], whole, bytes, maker);
+        for (const auto* pairs : {&node.op->into, &node.op->replaces})  // and what it is added to or written over
+            for (const auto& [out, in] : *pairs)
+                if (static_cast<size_t>(in) < node.in.size() && node.in[static_cast<size_t>(in)] != kNone && node.out[static_cast<size_t>(out)] == id &&
+                    graph_.type(node.in[static_cast<size_t>(in)]) == v.type)
+                    return into_bucket(node.in[static_cast<size_t>(in)], whole, bytes, maker);
     }
 
     void visit(int index) {
@@ -119,7 +145,7 @@ private:
         if (placed(out)) return;  // a concat whose parts are in place
         if (const Part part = part_of_[static_cast<size_t>(out)]; part.whole != kNone) {
             if (!placed(part.whole)) open(part.whole, index);
-            join(out, part.whole, part.column * size_of(graph_.type(out).dtype), columns(graph_.type(part.whole)));
+            join(out, part.whole, part.bytes, part.row_stride);
             return;
         }
         for (const auto* pairs : {&node.op->into, &node.op->replaces})

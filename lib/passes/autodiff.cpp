@@ -16,7 +16,7 @@ public:
     Status run() {
         mark_needed();
         b_.mark_backward(true);
-        if (options_.accumulate)
+        if (options_.accumulate && !(options_.zero && !options_.zero->buckets.empty()))  // there the sums over ranks accumulate
             for (const ValueId param : params())
                 gradient_[param] = graph_.add_value({.name = graph_.value(param).name + ".grad", .type = graph_.type(param), .kind = Kind::grad, .of = param});
         DS_CHECK(seed());

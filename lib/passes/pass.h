@@ -36,6 +36,25 @@ struct StageLayout {
     const std::map<std::string, std::vector<int>>* holders = nullptr;  // the stages that have each parameter; null: those that use it
 };
 
+// What data ranks share of the parameters (ZeRO), for the pass `zero`. All numbers are elements.
+struct ZeroLayout {
+    struct Bucket {  // parameters whose gradients are summed together
+        std::vector<std::string> params;
+        std::vector<int64_t> starts;  // of each in the bucket
+        std::vector<int64_t> ends;    // of each rank's part of the bucket
+    };
+    struct Shared {                // a parameter
+        std::vector<int64_t> ends;  // of each rank's part
+        bool weight = false, low = false;  // which of its copies ranks hold in parts only
+        int64_t slot = -1;                 // of a weight that lies on disk; its low copy has the next one
+    };
+    int rank = 0;
+    std::vector<Bucket> buckets;  // empty: gradients stay whole on every rank
+    std::map<std::string, Shared, std::less<>> params;
+    DType wire = DType::f32;      // of gradients on their way
+    int64_t max_live = INT64_MAX, max_reuse = INT64_MAX;  // gathered at once; kept where they are used again within so many
+};
+
 struct PassOptions {
     DType precision = DType::f32;              // of matrix products and what feeds them: f32, bf16 or f16
     std::vector<PrecisionRule> precision_rules;  // first match wins over `precision`
@@ -48,6 +67,7 @@ struct PassOptions {
     bool split_weights = false;                // gradients of weights come last, in a part of the backward pass of their own
     const SequenceLayout* sequence = nullptr;  // likewise
     std::string* choices = nullptr;            // what was chosen by cost is appended here, a line each
+    const ZeroLayout* zero = nullptr;          // null: every rank has all parameters and gradients
     std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
 };
 

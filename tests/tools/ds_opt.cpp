@@ -16,7 +16,9 @@
 //   same       outputs, and their gradients by every param, after the passes named behind it as without them: "ok"
 //   kernels    every result of the cpu kernels against the reference kernels', by 1 and by 3 threads: "ok"
 // key: tensor=R/N (rank R of N tensor ranks) regions=on known=none (no parameter is cut at rest) sequence=R/N tokens=N attention=ring (likewise, of a stream of N tokens)
-//      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
+//      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1
+//      zero=R/N (of N data ranks, which share gradients in buckets of bucket=N elements, and weights with weights=1;
+//      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
 // --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same bits.
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
@@ -96,7 +98,31 @@ private:
         return found == case_.keys.end() ? fallback : found->second;
     }
 
-    Result<PassOptions> options() {
+    // As an engine deals parameters out, without gaps for alignment.
+    void share(const Graph& graph, int rank, int ranks) {
+        zero_ = {.rank = rank, .max_live = std::stoll(key("live", "1000000")), .max_reuse = std::stoll(key("reuse", "0"))};
+        const auto ends = [&](int64_t n) {
+            std::vector<int64_t> list;
+            for (int r = 0; r < ranks; ++r) list.push_back(near_even(n, r, ranks).end);
+            return list;
+        };
+        const int64_t limit = std::stoll(key("bucket", "1000000"));
+        std::vector<int64_t> sizes;
+        for (const ValueId id : graph.inputs) {
+            const Value& v = graph.value(id);
+            if (v.kind != Kind::param) continue;
+            const int64_t n = elements(v.type.shape);
+            if (key("weights") == "1") zero_.params[v.name] = {ends(n), true, true};
+            if (!v.trainable) continue;
+            if (zero_.buckets.empty() || sizes.back() + n > limit) zero_.buckets.emplace_back(), sizes.push_back(0);
+            zero_.buckets.back().params.push_back(v.name);
+            zero_.buckets.back().starts.push_back(sizes.back());
+            sizes.back() += n;
+        }
+        for (size_t i = 0; i < sizes.size(); ++i) zero_.buckets[i].ends = ends(sizes[i]);
+    }
+
+    Result<PassOptions> options(const Graph& graph) {
         PassOptions o{.train = key("train") == "1", .accumulate = key("accumulate") == "1", .recompute = std::stoi(key("recompute", "0"))};
         const auto type = dtype_named(key("precision", "f32"));
         DS_REQUIRE(type, "precision={} is no element type", key("precision"));
@@ -120,6 +146,10 @@ private:
                          case_.keys.count("tensor") ? tensor_.ranks : 1};
             o.sequence = &sequence_;
         }
+        if (const auto place = split_text(key("zero"), '/'); place.size() == 2) {
+            share(graph, std::stoi(place[0]), std::stoi(place[1]));
+            o.zero = &zero_;
+        }
         if (case_.keys.count("seeds")) o.seeds = split_text(key("seeds"), ',');
         return o;
     }
@@ -127,7 +157,7 @@ private:
     Result<std::string> steps() {
         DS_TRY(Graph graph, parse_graph(case_.graph));
         for (const Node& node : graph.nodes) coverage_.inferred.insert(node.op->name);
-        DS_TRY(const PassOptions o, options());
+        DS_TRY(const PassOptions o, options(graph));
         int32_t boundaries = 0;
         for (const std::string& name : split_text(key("boundary"), ',')) {
             DS_REQUIRE(graph.find(name) != kNone, "boundary={} is no value", name);
@@ -326,6 +356,7 @@ private:
     StageLayout stage_;
     const std::map<std::string, Cut, std::less<>> known_;  // all parameters are whole at rest
     SequenceLayout sequence_;
+    ZeroLayout zero_;
 };
 
 int check_coverage(const Coverage& c) {

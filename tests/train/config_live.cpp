@@ -26,6 +26,9 @@ struct Row {
 const char* const kAdam = R"({"optimizer": {"type": "AdamW", "params": {"lr": 0.01}}})";
 const char* const kTrace = R"({"logger": {"default_verbosity": "TRACE"}})";  // levels are the process's: they outlive an engine
 const char* const kSgd = R"({"optimizer": {"type": "SGD", "params": {"lr": 0.01, "momentum": 0.9}}})";
+const char* const kTwo = R"({"parallel": {"data": 2}})";
+#define ZERO(stage, settings) R"({"parallel": {"data": 2}, "zero_optimization": {"stage": )" #stage settings "}}"
+#define DISK(settings) R"({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 10, "offload_param": {"device": "nvme", "nvme_path": "/tmp", "max_in_cpu": 0)" settings "}}}"
 #define GROUP(settings) "{\"param_groups\": [{\"match\": [\"*\"]" settings "}]}"
 #define FP16(settings) "{\"fp16\": {\"enabled\": true, \"initial_scale_power\": 4, \"hysteresis\": 1" settings "}}"
 
@@ -96,7 +99,31 @@ const Row kRows[] = {
     {"pipeline.chunks", R"({"parallel": {"pipeline": 2}, "pipeline": {"schedule": "interleaved"}})", R"({"pipeline": {"chunks": 1}})"},
     {"pipeline.partition", R"({"parallel": {"pipeline": 2}})", R"({"pipeline": {"partition": "type:classifier"}})"},
     {"pipeline.stages", "{}", R"({"pipeline": {"stages": 2}})"},
-    {"zero_optimization.stage", "{}", R"({"zero_optimization": {"stage": 1}})"},
+    {"communication_data_type", kTwo, R"({"communication_data_type": "bf16"})"},
+    {"gradient_allreduce_op", R"({"parallel": {"data": 2}, "optimizer": {"type": "SGD", "params": {"lr": 0.01}}, "gradient_clipping": 0})", R"({"gradient_allreduce_op": "sum"})"},
+    {"sparse_gradients", kTwo, R"({"sparse_gradients": true})"},
+    {"zero_optimization.prefetch_bucket_size", DISK(""), R"({"zero_optimization": {"prefetch_bucket_size": 7}})"},
+    {"zero_optimization.stage3_prefetch_bucket_size", DISK(""), R"({"zero_optimization": {"stage3_prefetch_bucket_size": 7}})"},
+    {"zero_optimization.offload_param.device", ZERO(3, ""), R"({"zero_optimization": {"offload_param": {"device": "nvme", "nvme_path": "/tmp", "max_in_cpu": 0}}})"},
+    {"zero_optimization.offload_param.nvme_path", DISK(""), R"({"zero_optimization": {"offload_param": {"nvme_path": "/dev/null/nvme_path"}}})"},
+    {"zero_optimization.offload_param.buffer_count", DISK(""), R"({"zero_optimization": {"offload_param": {"buffer_count": 2}}})"},
+    {"zero_optimization.offload_param.buffer_size", DISK(""), R"({"zero_optimization": {"offload_param": {"buffer_size": 9}}})"},
+    {"zero_optimization.offload_param.max_in_cpu", DISK(""), R"({"zero_optimization": {"offload_param": {"max_in_cpu": 10000}}})"},
+    {"zero_optimization.offload_optimizer.device", kTwo, R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/tmp"}}})"},
+    {"zero_optimization.offload_optimizer.nvme_path", kTwo, R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/dev/null/nvme_path"}}})"},
+    {"aio.block_size", DISK(""), R"({"aio": {"block_size": 4096}})"},
+    {"aio.intra_op_parallelism", DISK(""), R"({"aio": {"intra_op_parallelism": 2}})"},
+    {"zero_optimization.stage", kTwo, R"({"zero_optimization": {"stage": 1}})"},
+    {"zero_optimization.reduce_bucket_size", ZERO(2, ""), R"({"zero_optimization": {"reduce_bucket_size": 2000}})"},
+    {"zero_optimization.allgather_bucket_size", ZERO(2, ""), R"({"zero_optimization": {"allgather_bucket_size": 2000}})"},
+    {"zero_optimization.param_persistence_threshold", ZERO(3, ""), R"({"zero_optimization": {"param_persistence_threshold": 10}})"},
+    {"zero_optimization.stage3_param_persistence_threshold", ZERO(3, ""), R"({"zero_optimization": {"stage3_param_persistence_threshold": 10}})"},
+    {"zero_optimization.model_persistence_threshold", ZERO(3, ""), R"({"zero_optimization": {"model_persistence_threshold": 1000}})"},
+    {"zero_optimization.stage3_model_persistence_threshold", ZERO(3, ""), R"({"zero_optimization": {"stage3_model_persistence_threshold": 1000}})"},
+    {"zero_optimization.max_live_parameters", ZERO(3, R"(, "stage3_param_persistence_threshold": 10)"), R"({"zero_optimization": {"max_live_parameters": 100}})"},
+    {"zero_optimization.stage3_max_live_parameters", ZERO(3, R"(, "stage3_param_persistence_threshold": 10)"), R"({"zero_optimization": {"stage3_max_live_parameters": 100}})"},
+    {"zero_optimization.max_reuse_distance", ZERO(3, R"(, "stage3_param_persistence_threshold": 10)"), R"({"zero_optimization": {"max_reuse_distance": 0}})"},
+    {"zero_optimization.stage3_max_reuse_distance", ZERO(3, R"(, "stage3_param_persistence_threshold": 10)"), R"({"zero_optimization": {"stage3_max_reuse_distance": 0}})"},
     {"zero_optimization.legacy_stage1", "{}", R"({"zero_optimization": {"legacy_stage1": true}})"},
     {"zero_optimization.offload_param", "{}", R"({"zero_optimization": {"offload_param": {"device": "cpu"}}})"},
     {"zero_optimization.offload_optimizer", "{}", R"({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}})"},

@@ -106,7 +106,8 @@ struct Layout {
         config["train_micro_batch_size_per_gpu"] = (rows + data - 1) / data;
         config["gradient_accumulation_steps"] = of("accumulate");
         if (!schedule.empty()) config["pipeline"]["schedule"] = schedule;
-        if (of("zero", 0)) config["zero_optimization"] = {{"stage", of("zero", 0)}};
+        if (of("zero", 0))  // small models too have several buckets, and weights that are gathered
+            config["zero_optimization"] = {{"stage", of("zero", 0)}, {"reduce_bucket_size", 20000}, {"stage3_param_persistence_threshold", 100}, {"stage3_max_reuse_distance", 0}};
     }
 };
 

@@ -48,7 +48,8 @@ Json merged(Json config, const std::string& layout) {
         else if (key == "active_stages" || key == "chunks") config["pipeline"][key] = value;
         else if (key == "ring") mesh["sequence_attention"] = "ring";
         else if (key == "regions") mesh["sequence_regions"] = "on";
-        else if (key == "zero") config["zero_optimization"] = {{"stage", value}};
+        else if (key == "zero")  // small models too have several buckets, and weights that are gathered
+            config["zero_optimization"] = {{"stage", value}, {"reduce_bucket_size", 20000}, {"stage3_param_persistence_threshold", 100}, {"stage3_max_reuse_distance", 0}};
         else mesh[key] = value;
         at = end + 1;
     }
