@@ -349,14 +349,14 @@ func TestHandlesLeaveNothingBehind(t *testing.T) {
 	if grown := resident() - before; grown > 16<<20 {
 		t.Fatalf("%d MiB more", grown>>20)
 	}
-	for i := 0; i < 50; i++ {
+	for i := 0; i < 20; i++ {
 		must(NewEngine(config)).Close()
 	}
 	before = resident()
-	for i := 0; i < 200; i++ {
+	for i := 0; i < 100; i++ {
 		must(NewEngine(config)).Close()
 	}
 	if grown := resident() - before; grown > 16<<20 {
-		t.Fatalf("%d MiB more after 200 engines", grown>>20)
+		t.Fatalf("%d MiB more after 100 engines", grown>>20)
 	}
 }

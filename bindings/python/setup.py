@@ -55,5 +55,5 @@ class Build(build_ext):
                 shutil.copy2(Path(path).resolve(), folder / name)
 
 
-setup(ext_modules=[Extension("dsrt._native", sources=[], language="c++", extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-w"])],
+setup(ext_modules=[Extension("dsrt._native", sources=[], language="c++", extra_compile_args=["-std=c++17", "-g0", "-fvisibility=hidden", "-w"])],
       cmdclass={"build_ext": Build})

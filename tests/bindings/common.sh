@@ -8,6 +8,7 @@ made=$build/languages
 work=$made/$language
 prefix=$made/prefix
 passed=0 failed=0
+wrapper_flags=-O0  # what SWIG writes is long, and compiled by every language: half the time goes to optimising it
 PKG_CONFIG_PATH=$(cat "$made/pkgconfig" 2>/dev/null)
 LD_LIBRARY_PATH=$(cat "$made/libdir" 2>/dev/null)
 export PKG_CONFIG_PATH LD_LIBRARY_PATH

@@ -5,7 +5,7 @@ command -v mcs >/dev/null || skip "there is no mcs (Mono)"
 command -v mono >/dev/null || skip "there is no mono"
 command -v swig >/dev/null || skip "there is no swig"
 if command -v ccache >/dev/null; then launcher=-DCMAKE_CXX_COMPILER_LAUNCHER=ccache; else launcher=; fi
-case_of "cmake -S bindings/csharp" cmake -S "$source/bindings/csharp" -B "$work/build" $launcher || finish
+case_of "cmake -S bindings/csharp" cmake -S "$source/bindings/csharp" -B "$work/build" -DCMAKE_CXX_FLAGS_RELEASE="$wrapper_flags" $launcher || finish
 case_of "cmake --build" cmake --build "$work/build" || finish
 for program in "$source/bindings/csharp/tests/Tests" "$source/bindings/csharp/tests/Mistakes" "$source/examples/csharp/Train"; do
     name=$(basename "$program")

@@ -3,8 +3,8 @@
 . "$(dirname "$0")/common.sh"
 command -v go >/dev/null || skip "there is no go"
 GOFLAGS=-mod=mod GOPROXY=off GOSUMDB=off GOTOOLCHAIN=local GOCACHE=$work/cache CGO_ENABLED=1
-CGO_LDFLAGS=-Wl,-rpath,$LD_LIBRARY_PATH
-export GOFLAGS GOPROXY GOSUMDB GOTOOLCHAIN GOCACHE CGO_ENABLED CGO_LDFLAGS
+CGO_LDFLAGS=-Wl,-rpath,$LD_LIBRARY_PATH CGO_CXXFLAGS=$wrapper_flags
+export GOFLAGS GOPROXY GOSUMDB GOTOOLCHAIN GOCACHE CGO_ENABLED CGO_LDFLAGS CGO_CXXFLAGS
 if command -v ccache >/dev/null; then CC="ccache gcc" CXX="ccache g++"; export CC CXX; fi
 cd "$source/bindings/go" || exit 1
 

@@ -4,7 +4,7 @@
 command -v javac >/dev/null || skip "there is no javac"
 command -v swig >/dev/null || skip "there is no swig"
 if command -v ccache >/dev/null; then launcher=-DCMAKE_CXX_COMPILER_LAUNCHER=ccache; else launcher=; fi
-case_of "cmake -S bindings/java" cmake -S "$source/bindings/java" -B "$work/build" $launcher || finish
+case_of "cmake -S bindings/java" cmake -S "$source/bindings/java" -B "$work/build" -DCMAKE_CXX_FLAGS_RELEASE="$wrapper_flags" $launcher || finish
 case_of "cmake --build" cmake --build "$work/build" || finish
 jar=$work/build/dsrt.jar
 rm -rf "$work/classes"

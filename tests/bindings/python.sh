@@ -13,6 +13,8 @@ mkdir -p "$work/copy"
 cp -r "$source/bindings/python" "$source/bindings/swig" "$work/copy"
 pip_install() { "$python" -m pip install --quiet --no-build-isolation --no-deps --no-index --target "$1" "$work/copy/python"; }
 if command -v ccache >/dev/null; then CC="ccache gcc"; export CC; fi
+CFLAGS=$wrapper_flags  # beside those that Python itself uses
+export CFLAGS
 case_of "pip install ./bindings/python" pip_install "$work/site" || finish
 
 PYTHONPATH=$work/site PYTHONDONTWRITEBYTECODE=1

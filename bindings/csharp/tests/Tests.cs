@@ -233,9 +233,9 @@ static class Tests {
             Round(engine, 10000);
             Check(Resident() - before < 8 << 20, (Resident() - before) >> 20, "MiB");
         }
-        for (int i = 0; i < 50; ++i) new Engine(Config()).Dispose();
+        for (int i = 0; i < 20; ++i) new Engine(Config()).Dispose();
         long start = Resident();
-        for (int i = 0; i < 200; ++i) new Engine(Config()).Dispose();
+        for (int i = 0; i < 100; ++i) new Engine(Config()).Dispose();
         Check(Resident() - start < 32 << 20, (Resident() - start) >> 20, "MiB");
     }
 

@@ -342,7 +342,7 @@ class Memory(unittest.TestCase):
 
         all_kinds(1000)
         with dsrt.Engine(config()) as engine:
-            for _ in range(50):
+            for _ in range(20):
                 dsrt.Engine(config())
             before = used()
             all_kinds(10_000)
@@ -350,7 +350,7 @@ class Memory(unittest.TestCase):
                 engine.parameters["transformer.ln_f.bias"]
             self.assertLess(used() - before, 8 << 20)
             before = used()
-            for _ in range(200):
+            for _ in range(100):
                 dsrt.Engine(config())
             self.assertLess(used() - before, 8 << 20)
 

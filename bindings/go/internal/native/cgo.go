@@ -2,5 +2,5 @@
 package native
 
 // #cgo pkg-config: dsrt
-// #cgo CXXFLAGS: -std=c++17 -O2 -g0 -w
+// #cgo CXXFLAGS: -std=c++17 -g0 -w
 import "C"

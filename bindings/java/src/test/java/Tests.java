@@ -280,9 +280,9 @@ public class Tests {
             System.out.println("10,000 of each handle: " + ((resident() - before) >> 10) + " KiB more");
             check(resident() - before < 8 << 20, (resident() - before) >> 20, "MiB");
         }
-        for (int i = 0; i < 50; ++i) new Engine(config()).close();
+        for (int i = 0; i < 20; ++i) new Engine(config()).close();
         long before = resident();
-        for (int i = 0; i < 200; ++i) new Engine(config()).close();
+        for (int i = 0; i < 100; ++i) new Engine(config()).close();
         check(resident() - before < 32 << 20, (resident() - before) >> 20, "MiB");
     }
 
