@@ -55,7 +55,20 @@ private:
     }
     bool cut(ValueId id) { return id != kNone && !place(id).cut.whole(); }
     bool partial(ValueId id) { return id != kNone && place(id).partial; }
-    bool of_tokens(int64_t size) const { return size == layout_.tokens && size >= n(); }
+    // A stream of tokens (an encoder's and a decoder's are two), told by its length.
+    struct Stream {
+        Place place;
+        bool ring = true;
+    };
+    const Stream* stream_of(int64_t size) const {
+        const auto found = streams_.find(size);
+        return found == streams_.end() ? nullptr : &found->second;
+    }
+    bool of_tokens(int64_t size) const { return stream_of(size) != nullptr; }
+    bool of_stream(ValueId id) {
+        const Stream* stream = full(id).empty() ? nullptr : stream_of(full(id)[0]);
+        return stream && place(id).cut == stream->place.cut;
+    }
     Share share_of(const Place& p) const {
         return {.group = static_cast<int64_t>(MeshAxis::sequence), .rank = layout_.rank, .ranks = n(), .dim = p.cut.dim, .full = p.full, .period = p.cut.period, .units = p.cut.units};
     }
@@ -66,20 +79,25 @@ private:
         return to;
     }
 
-    // One way of attention for the stream decides how its tokens are dealt out.
+    // One way of attention for a stream decides how its tokens are dealt out. Fewer tokens than ranks are not.
     Status choose() {
-        const int64_t t = layout_.tokens;
-        tokens_ = {{0, t, t}, t, false};
-        const Node* attention = nullptr;
+        if (layout_.tokens == 0) return ok();
+        std::map<int64_t, const Node*> attentions{{layout_.tokens, nullptr}};
         for (const Node& node : original_)
-            if (node.op->name == "attention" && node.in.size() > 3 && node.in[3] != kNone && full(node.in[0]).size() == 2 && full(node.in[0])[0] == t) attention = &node;
-        if (!attention) return ok();
-        DS_TRY(const SequenceWay way, cheapest_sequence_attention(attention->attrs.as<Attention>(), full_[index(attention->in[0])], full_[index(attention->in[1])],
-                                                     elements(full(attention->in[3])) - 1, layout_, report_));
-        ring_ = way.ring;
-        if (way.stripes && of_tokens(t)) tokens_.cut = {0, n(), n()};
+            if (node.op->name == "attention" && given(node, 3) && !given(node, 6) && full(node.in[0]).size() == 2) attentions[full(node.in[0])[0]] = &node;
+        for (const auto& [tokens, node] : attentions) {
+            Stream stream{rows(tokens), true};
+            if (node) {
+                DS_TRY(const SequenceWay way, cheapest_sequence_attention(node->attrs.as<Attention>(), full_[index(node->in[0])], full_[index(node->in[1])],
+                                                                          elements(full(node->in[3])) - 1, layout_, report_));
+                stream.ring = way.ring;
+                if (way.stripes) stream.place.cut = {0, n(), n()};
+            }
+            if (tokens >= n()) streams_[tokens] = stream;
+        }
         return ok();
     }
+    static bool given(const Node& node, size_t operand) { return operand < node.in.size() && node.in[operand] != kNone; }
 
     ValueId whole(ValueId id) {
         if (id == kNone || place(id).whole()) return id;
@@ -176,7 +194,9 @@ private:
         std::optional<Place> first;
         for (const ValueId id : node.in)
             if (cut(id) && !first) first = place(id);
-        if (!first) first = tokens_;
+        for (const ValueId id : node.in)
+            if (!first && known(id) && !full(id).empty() && of_tokens(full(id)[0])) first = stream_of(full(id)[0])->place;
+        if (!first) return alike(node);
         for (const ShardWay& way : ways_of(node)) {
             bool fits = true, any = false;
             for (size_t i = 0; i < node.in.size() && fits; ++i) {
@@ -203,13 +223,13 @@ private:
         const ValueId table = node.in[0], ids = node.in[1];
         if (!cut(table)) {
             if (full(ids).empty() || (!cut(ids) && !of_tokens(full(ids)[0]))) return alike(node);
-            const Place p = cut(ids) ? place(ids) : tokens_;
+            const Place p = cut(ids) ? place(ids) : stream_of(full(ids)[0])->place;
             return p.cut.dim == 0 ? emit(node, {whole(table), in_cut(ids, p)}, {p}) : alike(node);
         }
         const Place from = place(table);
         if (from.cut.dim != 0 || full(ids).size() != 1) return full(ids).size() == 1 && from.cut.dim == 1 ? by_rule(node) : alike(node);
         // A permutation of many rows, such as putting back what was taken: each rank asks for its own.
-        if (of_tokens(full(ids)[0]) && full(ids)[0] > from.full) return emit(node, {whole(table), in_cut(ids, tokens_)}, {tokens_});
+        if (const Stream* stream = stream_of(full(ids)[0]); stream && full(ids)[0] > from.full) return emit(node, {whole(table), in_cut(ids, stream->place)}, {stream->place});
         const int64_t asked = full(ids)[0];
         const ValueId mine = b_.call("local_rows", {whole(ids)}, share_of(from)), part = b_.call("embedding", {table, mine});
         if (asked < n()) {
@@ -220,38 +240,42 @@ private:
     }
 
     Status attention(const Node& node) {
-        const ValueId q = node.in[0], segments = node.in.size() > 3 ? node.in[3] : kNone;
-        const bool other_keys = node.in.size() > 6 && node.in[6] != kNone;
-        if (segments == kNone || !cut(q) || !(place(q).cut == tokens_.cut) || place(q).full != tokens_.full || full(q).size() != 2) return alike(node);
-        if (other_keys) return attention_of_others(node);
+        const ValueId q = node.in[0];
+        if (!given(node, 3) || !cut(q) || !of_stream(q) || full(q).size() != 2) return alike(node);
+        if (given(node, 6)) return attention_of_others(node);
         for (size_t i = 6; i < node.in.size(); ++i)
-            if (node.in[i] != kNone) return alike(node);  // what belongs to pairs of places
+            if (given(node, i)) return alike(node);  // what belongs to pairs of places
+        const Stream& stream = *stream_of(full(q)[0]);
+        const Place& tokens = stream.place;
+        const ValueId segments = node.in[3];
         std::vector<ValueId> in;
-        for (size_t i = 0; i < 3; ++i) in.push_back(in_cut(node.in[i], tokens_));
+        for (size_t i = 0; i < 3; ++i) in.push_back(in_cut(node.in[i], tokens));
         const auto& attrs = node.attrs.as<Attention>();
         ValueId names = node.in.size() > 4 ? whole(node.in[4]) : kNone;
-        if (names == kNone) names = stream_places();
+        if (names == kNone) names = stream_places(tokens.full);
         in.insert(in.end(), {whole(segments), names});
         if (node.in.size() > 5 && node.in[5] != kNone) in.push_back(whole(node.in[5]));
-        return emit(Node{.op = find_op("sequence_attention"), .attrs = SequenceAttention{attrs, share_of(tokens_), ring_}, .out = node.out}, in, {tokens_, tokens_});
+        return emit(Node{.op = find_op("sequence_attention"), .attrs = SequenceAttention{attrs, share_of(tokens), stream.ring}, .out = node.out}, in, {tokens, tokens});
     }
 
     // Keys of another stream: every rank has them all, and its own queries.
     Status attention_of_others(const Node& node) {
+        const Place tokens = place(node.in[0]);
         std::vector<ValueId> in{node.in[0]};
-        for (size_t i = 1; i < node.in.size(); ++i) in.push_back(i == 4 ? in_cut(node.in[4], tokens_) : whole(node.in[i]));
-        in[3] = made(node.in[3], b_.call("local_segments", {whole(node.in[3])}, share_of(tokens_)), {});
-        return emit(node, in, {tokens_, tokens_});
+        for (size_t i = 1; i < node.in.size(); ++i) in.push_back(i == 4 ? in_cut(node.in[4], tokens) : whole(node.in[i]));
+        in[3] = made(node.in[3], b_.call("local_segments", {whole(node.in[3])}, share_of(tokens)), {});
+        return emit(node, in, {tokens, tokens});
     }
 
     // Names tokens by their places in the stream, where nothing else does.
-    ValueId stream_places() {
-        if (places_ == kNone) {
-            places_ = b_.call("iota", {}, Fill{.shape = {layout_.tokens}});
-            place(places_) = {};
-            full_[index(places_)] = graph_.type(places_);
+    ValueId stream_places(int64_t tokens) {
+        const auto [found, fresh] = places_.emplace(tokens, kNone);
+        if (fresh) {
+            found->second = b_.call("iota", {}, Fill{.shape = {tokens}});
+            place(found->second) = {};
+            full_[index(found->second)] = graph_.type(found->second);
         }
-        return places_;
+        return found->second;
     }
 
     // Random numbers belong to rows of the whole.
@@ -317,9 +341,8 @@ private:
     const SequenceLayout& layout_;
     std::string* report_;
     Builder b_;
-    Place tokens_;
-    bool ring_ = true;
-    ValueId places_ = kNone;
+    std::map<int64_t, Stream> streams_;   // by length
+    std::map<int64_t, ValueId> places_;
     std::vector<Node> original_;
     std::vector<Type> full_;
     std::vector<Place> place_;
