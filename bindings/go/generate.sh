@@ -6,4 +6,5 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/internal/native}
 include=${DSRT_INCLUDE:-$here/../../include}
 cp "$here/../swig/host.hpp" "$out/host.hpp"
-swig -c++ -go -cgo -intgosize 64 -DSWIGWORDSIZE64 -I"$include" -I"$here/../swig" -outdir "$out" -o "$out/native_wrap.cxx" "$here/../swig/dsrt.i"
+cd "$here/.."  # the path of the interface stands in the result
+swig -c++ -go -cgo -intgosize 64 -DSWIGWORDSIZE64 -I"$include" -Iswig -outdir "$out" -o "$out/native_wrap.cxx" swig/dsrt.i

@@ -181,6 +181,10 @@ function ds_tokenizer_decode(t, ids, n, skip_special, text, bytes)
     ccall((:ds_tokenizer_decode, libdsrt), Int32, (Ptr{ds_tokenizer}, Ptr{Int32}, Csize_t, Int32, Ptr{Ptr{UInt8}}, Ptr{Csize_t}), t, ids, n, skip_special, text, bytes)
 end
 
+function ds_tokenizer_apply_chat_template(t, messages_json, options_json, text)
+    ccall((:ds_tokenizer_apply_chat_template, libdsrt), Int32, (Ptr{ds_tokenizer}, Cstring, Cstring, Ptr{Ptr{UInt8}}), t, messages_json, options_json, text)
+end
+
 function ds_tokenizer_destroy(t)
     ccall((:ds_tokenizer_destroy, libdsrt), Cvoid, (Ptr{ds_tokenizer},), t)
 end

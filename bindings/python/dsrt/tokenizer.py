@@ -39,6 +39,10 @@ class Tokenizer:
         texts = [texts] if isinstance(texts, str) else list(texts)
         return Batch._of(self._native.encode_batch(texts, list(pairs or ()), json_text(options or None)))
 
+    def apply_chat_template(self, messages: Any, **options: Any) -> str:
+        """The text of a conversation, [{"role": "user", "content": ...}, ...], as the tokenizer's own template writes it."""
+        return self._native.apply_chat_template(json_text(messages), json_text(options or None))
+
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return self._native.text([int(i) for i in ids], skip_special_tokens)
 

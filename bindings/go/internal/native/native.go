@@ -6,7 +6,7 @@
  * the SWIG interface file instead.
  * ----------------------------------------------------------------------------- */
 
-// source: /work/wt/bindings/bindings/go/../swig/dsrt.i
+// source: swig/dsrt.i
 
 package native
 
@@ -46,29 +46,29 @@ typedef _goslice_ swig_type_16;
 typedef _gostring_ swig_type_17;
 typedef _gostring_ swig_type_18;
 typedef _gostring_ swig_type_19;
-typedef _goslice_ swig_type_20;
-typedef _goslice_ swig_type_21;
+typedef _gostring_ swig_type_20;
+typedef _gostring_ swig_type_21;
 typedef _gostring_ swig_type_22;
 typedef _gostring_ swig_type_23;
-typedef _goslice_ swig_type_24;
-typedef _gostring_ swig_type_25;
-typedef _gostring_ swig_type_26;
+typedef _gostring_ swig_type_24;
+typedef _goslice_ swig_type_25;
+typedef _goslice_ swig_type_26;
 typedef _gostring_ swig_type_27;
-typedef _goslice_ swig_type_28;
-typedef _gostring_ swig_type_29;
-typedef _goslice_ swig_type_30;
+typedef _gostring_ swig_type_28;
+typedef _goslice_ swig_type_29;
+typedef _gostring_ swig_type_30;
 typedef _gostring_ swig_type_31;
 typedef _gostring_ swig_type_32;
 typedef _goslice_ swig_type_33;
 typedef _gostring_ swig_type_34;
 typedef _goslice_ swig_type_35;
 typedef _gostring_ swig_type_36;
-typedef _goslice_ swig_type_37;
-typedef _gostring_ swig_type_38;
+typedef _gostring_ swig_type_37;
+typedef _goslice_ swig_type_38;
 typedef _gostring_ swig_type_39;
-typedef _gostring_ swig_type_40;
+typedef _goslice_ swig_type_40;
 typedef _gostring_ swig_type_41;
-typedef _gostring_ swig_type_42;
+typedef _goslice_ swig_type_42;
 typedef _gostring_ swig_type_43;
 typedef _gostring_ swig_type_44;
 typedef _gostring_ swig_type_45;
@@ -99,35 +99,40 @@ typedef _gostring_ swig_type_69;
 typedef _gostring_ swig_type_70;
 typedef _gostring_ swig_type_71;
 typedef _gostring_ swig_type_72;
-typedef _goslice_ swig_type_73;
+typedef _gostring_ swig_type_73;
 typedef _gostring_ swig_type_74;
 typedef _gostring_ swig_type_75;
-typedef _goslice_ swig_type_76;
-typedef long long swig_type_77;
-typedef long long swig_type_78;
-typedef long long swig_type_79;
+typedef _gostring_ swig_type_76;
+typedef _gostring_ swig_type_77;
+typedef _goslice_ swig_type_78;
+typedef _gostring_ swig_type_79;
 typedef _gostring_ swig_type_80;
-typedef long long swig_type_81;
+typedef _goslice_ swig_type_81;
 typedef long long swig_type_82;
-typedef _goslice_ swig_type_83;
+typedef long long swig_type_83;
 typedef long long swig_type_84;
 typedef _gostring_ swig_type_85;
-typedef _gostring_ swig_type_86;
+typedef long long swig_type_86;
 typedef long long swig_type_87;
-typedef long long swig_type_88;
-typedef _gostring_ swig_type_89;
-typedef long long swig_type_90;
-typedef long long swig_type_91;
+typedef _goslice_ swig_type_88;
+typedef long long swig_type_89;
+typedef _gostring_ swig_type_90;
+typedef _gostring_ swig_type_91;
 typedef long long swig_type_92;
 typedef long long swig_type_93;
-typedef long long swig_type_94;
-typedef _gostring_ swig_type_95;
-typedef _gostring_ swig_type_96;
-typedef _gostring_ swig_type_97;
-typedef _goslice_ swig_type_98;
+typedef _gostring_ swig_type_94;
+typedef long long swig_type_95;
+typedef long long swig_type_96;
+typedef long long swig_type_97;
+typedef long long swig_type_98;
 typedef long long swig_type_99;
-typedef long long swig_type_100;
-typedef _goslice_ swig_type_101;
+typedef _gostring_ swig_type_100;
+typedef _gostring_ swig_type_101;
+typedef _gostring_ swig_type_102;
+typedef _goslice_ swig_type_103;
+typedef long long swig_type_104;
+typedef long long swig_type_105;
+typedef _goslice_ swig_type_106;
 extern void _wrap_Swig_free_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_native_e0db8acd8712f916(swig_intgo arg1);
 extern swig_intgo _wrap_failed_code_native_e0db8acd8712f916(void);
@@ -156,10 +161,12 @@ extern swig_type_16 _wrap_Encoding_offset_memory_native_e0db8acd8712f916(uintptr
 extern uintptr_t _wrap_new_Encoding_native_e0db8acd8712f916(void);
 extern void _wrap_delete_Encoding_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Tokenizer_native_e0db8acd8712f916(swig_type_17 arg1);
+extern swig_type_18 _wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_19 arg2, swig_type_20 arg3);
+extern swig_type_21 _wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_22 arg2);
 extern void _wrap_Tokenizer_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Tokenizer_encode_text_native_e0db8acd8712f916(uintptr_t arg1, swig_type_18 arg2, swig_type_19 arg3, _Bool arg4);
-extern uintptr_t _wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(uintptr_t arg1, swig_type_20 arg2, swig_type_21 arg3, swig_type_22 arg4);
-extern swig_type_23 _wrap_Tokenizer_text_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_24 arg2, _Bool arg3);
+extern uintptr_t _wrap_Tokenizer_encode_text_native_e0db8acd8712f916(uintptr_t arg1, swig_type_23 arg2, swig_type_24 arg3, _Bool arg4);
+extern uintptr_t _wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(uintptr_t arg1, swig_type_25 arg2, swig_type_26 arg3, swig_type_27 arg4);
+extern swig_type_28 _wrap_Tokenizer_text_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_29 arg2, _Bool arg3);
 extern void _wrap_delete_Tokenizer_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Cancel_native_e0db8acd8712f916(void);
 extern void _wrap_Cancel_set__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, _Bool arg2);
@@ -167,14 +174,14 @@ extern void _wrap_Cancel_set__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Cancel_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Cancel_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Graph_native_e0db8acd8712f916(void);
-extern swig_type_25 _wrap_Graph_ops_json_native_e0db8acd8712f916(void);
-extern void _wrap_Graph_output_native_e0db8acd8712f916(uintptr_t arg1, swig_type_26 arg2, swig_intgo arg3);
+extern swig_type_30 _wrap_Graph_ops_json_native_e0db8acd8712f916(void);
+extern void _wrap_Graph_output_native_e0db8acd8712f916(uintptr_t arg1, swig_type_31 arg2, swig_intgo arg3);
 extern void _wrap_Graph_loss_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern void _wrap_Graph_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Graph_new_input_native_e0db8acd8712f916(uintptr_t arg1, swig_type_27 arg2, swig_intgo arg3, swig_type_28 arg4);
-extern swig_intgo _wrap_Graph_new_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_29 arg2, swig_intgo arg3, swig_type_30 arg4, swig_type_31 arg5);
-extern void _wrap_Graph_call_native_e0db8acd8712f916(uintptr_t arg1, swig_type_32 arg2, swig_type_33 arg3, swig_type_34 arg4, swig_type_35 arg5);
-extern swig_intgo _wrap_Graph_embed_native_e0db8acd8712f916(uintptr_t arg1, swig_type_36 arg2, swig_type_37 arg3, swig_type_38 arg4, swig_type_39 arg5);
+extern swig_intgo _wrap_Graph_new_input_native_e0db8acd8712f916(uintptr_t arg1, swig_type_32 arg2, swig_intgo arg3, swig_type_33 arg4);
+extern swig_intgo _wrap_Graph_new_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_34 arg2, swig_intgo arg3, swig_type_35 arg4, swig_type_36 arg5);
+extern void _wrap_Graph_call_native_e0db8acd8712f916(uintptr_t arg1, swig_type_37 arg2, swig_type_38 arg3, swig_type_39 arg4, swig_type_40 arg5);
+extern swig_intgo _wrap_Graph_embed_native_e0db8acd8712f916(uintptr_t arg1, swig_type_41 arg2, swig_type_42 arg3, swig_type_43 arg4, swig_type_44 arg5);
 extern void _wrap_delete_Graph_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Options_native_e0db8acd8712f916(void);
 extern void _wrap_Options_close_native_e0db8acd8712f916(uintptr_t arg1);
@@ -183,16 +190,16 @@ extern void _wrap_Options_set_graph_native_e0db8acd8712f916(uintptr_t arg1, uint
 extern void _wrap_Options_set_cancel_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Options_set_mpi_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern void _wrap_delete_Options_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Data__SWIG_0_native_e0db8acd8712f916(swig_type_40 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Data__SWIG_1_native_e0db8acd8712f916(swig_type_41 arg1);
+extern uintptr_t _wrap_new_Data__SWIG_0_native_e0db8acd8712f916(swig_type_45 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Data__SWIG_1_native_e0db8acd8712f916(swig_type_46 arg1);
 extern uintptr_t _wrap_new_Data__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1);
 extern _Bool _wrap_Data_next_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Data_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Data_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(swig_type_42 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(swig_type_43 arg1);
-extern swig_type_44 _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(swig_type_45 arg1, uintptr_t arg2);
-extern swig_type_46 _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(swig_type_47 arg1);
+extern uintptr_t _wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(swig_type_47 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(swig_type_48 arg1);
+extern swig_type_49 _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(swig_type_50 arg1, uintptr_t arg2);
+extern swig_type_51 _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(swig_type_52 arg1);
 extern float _wrap_Engine_forward_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_forward_only_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_backward_native_e0db8acd8712f916(uintptr_t arg1);
@@ -200,33 +207,33 @@ extern void _wrap_Engine_backward_from_native_e0db8acd8712f916(uintptr_t arg1, u
 extern void _wrap_Engine_zero_grad_native_e0db8acd8712f916(uintptr_t arg1);
 extern float _wrap_Engine_eval_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_eval_only_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_set_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_48 arg2, swig_type_49 arg3);
-extern swig_type_50 _wrap_Engine_get_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_51 arg2);
-extern double _wrap_Engine_metric_native_e0db8acd8712f916(uintptr_t arg1, swig_type_52 arg2);
-extern void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_53 arg2, swig_type_54 arg3, swig_type_55 arg4);
-extern void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_56 arg2, swig_type_57 arg3);
-extern void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_58 arg2);
-extern void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_59 arg2, swig_type_60 arg3, swig_type_61 arg4);
-extern void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_62 arg2, swig_type_63 arg3);
-extern void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_64 arg2);
-extern void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_65 arg2, swig_type_66 arg3);
-extern void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_67 arg2);
-extern void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_68 arg2, swig_type_69 arg3);
-extern void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_70 arg2);
+extern void _wrap_Engine_set_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_53 arg2, swig_type_54 arg3);
+extern swig_type_55 _wrap_Engine_get_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_56 arg2);
+extern double _wrap_Engine_metric_native_e0db8acd8712f916(uintptr_t arg1, swig_type_57 arg2);
+extern void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_58 arg2, swig_type_59 arg3, swig_type_60 arg4);
+extern void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_61 arg2, swig_type_62 arg3);
+extern void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_63 arg2);
+extern void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_64 arg2, swig_type_65 arg3, swig_type_66 arg4);
+extern void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_67 arg2, swig_type_68 arg3);
+extern void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_69 arg2);
+extern void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_70 arg2, swig_type_71 arg3);
+extern void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_72 arg2);
+extern void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_73 arg2, swig_type_74 arg3);
+extern void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_75 arg2);
 extern void _wrap_Engine_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_output_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_71 arg2);
-extern uintptr_t _wrap_Engine_parameter_native_e0db8acd8712f916(uintptr_t arg1, swig_type_72 arg2, swig_intgo arg3);
+extern uintptr_t _wrap_Engine_output_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_76 arg2);
+extern uintptr_t _wrap_Engine_parameter_native_e0db8acd8712f916(uintptr_t arg1, swig_type_77 arg2, swig_intgo arg3);
 extern uintptr_t _wrap_Engine_parameters_list_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_generated_native_e0db8acd8712f916(uintptr_t arg1, swig_type_73 arg2, swig_type_74 arg3, uintptr_t arg4);
+extern uintptr_t _wrap_Engine_generated_native_e0db8acd8712f916(uintptr_t arg1, swig_type_78 arg2, swig_type_79 arg3, uintptr_t arg4);
 extern swig_intgo _wrap_Engine_update_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_Engine_train_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_put_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_75 arg2, swig_intgo arg3, uintptr_t arg4);
+extern void _wrap_Engine_put_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_80 arg2, swig_intgo arg3, uintptr_t arg4);
 extern void _wrap_delete_Engine_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_View_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_View_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_76 _wrap_View_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_77 _wrap_View_address_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_78 _wrap_View_bytes_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_81 _wrap_View_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_82 _wrap_View_address_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_83 _wrap_View_bytes_native_e0db8acd8712f916(uintptr_t arg1);
 extern _Bool _wrap_View_read_only_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_View_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Trained_outcome_set_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
@@ -235,29 +242,29 @@ extern void _wrap_Trained_loss_set_native_e0db8acd8712f916(uintptr_t arg1, float
 extern float _wrap_Trained_loss_get_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Trained_native_e0db8acd8712f916(void);
 extern void _wrap_delete_Trained_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_79 _wrap_Params_count_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_80 _wrap_Params_name_native_e0db8acd8712f916(uintptr_t arg1, swig_type_81 arg2);
-extern _Bool _wrap_Params_trainable_native_e0db8acd8712f916(uintptr_t arg1, swig_type_82 arg2);
-extern swig_type_83 _wrap_Params_dims_native_e0db8acd8712f916(uintptr_t arg1, swig_type_84 arg2);
+extern swig_type_84 _wrap_Params_count_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_85 _wrap_Params_name_native_e0db8acd8712f916(uintptr_t arg1, swig_type_86 arg2);
+extern _Bool _wrap_Params_trainable_native_e0db8acd8712f916(uintptr_t arg1, swig_type_87 arg2);
+extern swig_type_88 _wrap_Params_dims_native_e0db8acd8712f916(uintptr_t arg1, swig_type_89 arg2);
 extern void _wrap_delete_Params_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Callback_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Callback_released_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap__swig_NewDirectorLogSinkLogSink_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorLogSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_LogSink_log_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_85 arg3, swig_type_86 arg4);
+extern void _wrap_LogSink_log_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_90 arg3, swig_type_91 arg4);
 extern void _wrap_delete_LogSink_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_LogSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorTokenSinkTokenSink_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_87 arg2, swig_type_88 arg3);
+extern swig_intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_92 arg2, swig_type_93 arg3);
 extern void _wrap_delete_TokenSink_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_TokenSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorUpdaterUpdater_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorUpdater_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Updater_update_native_e0db8acd8712f916(uintptr_t arg1, swig_type_89 arg2, swig_type_90 arg3, double arg4, swig_type_91 arg5, swig_type_92 arg6, swig_type_93 arg7, swig_type_94 arg8);
+extern swig_intgo _wrap_Updater_update_native_e0db8acd8712f916(uintptr_t arg1, swig_type_94 arg2, swig_type_95 arg3, double arg4, swig_type_96 arg5, swig_type_97 arg6, swig_type_98 arg7, swig_type_99 arg8);
 extern void _wrap_delete_Updater_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Updater_released_native_e0db8acd8712f916(uintptr_t _swig_base);
-extern void _wrap_Text_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_95 arg2);
+extern void _wrap_Text_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_100 arg2);
 extern uintptr_t _wrap_new_Text_native_e0db8acd8712f916(void);
 extern void _wrap_delete_Text_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap__swig_NewDirectorBatchSourceBatchSource_native_e0db8acd8712f916(int);
@@ -265,14 +272,14 @@ extern void _wrap_DeleteDirectorBatchSource_native_e0db8acd8712f916(uintptr_t ar
 extern swig_intgo _wrap_BatchSource_next_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern _Bool _wrap_BatchSource_keeps_cursor_native_e0db8acd8712f916(uintptr_t arg1);
 extern swig_intgo _wrap_BatchSource_save_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(uintptr_t arg1, swig_type_96 arg2);
+extern swig_intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(uintptr_t arg1, swig_type_101 arg2);
 extern void _wrap_delete_BatchSource_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_BatchSource_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern void _wrap_set_log_sink_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern uintptr_t _wrap_open_source_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_parse_graph_native_e0db8acd8712f916(swig_type_97 arg1);
-extern swig_type_98 _wrap_memory_at_native_e0db8acd8712f916(swig_type_99 arg1, swig_type_100 arg2);
-extern swig_type_101 _wrap_Ids_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern uintptr_t _wrap_parse_graph_native_e0db8acd8712f916(swig_type_102 arg1);
+extern swig_type_103 _wrap_memory_at_native_e0db8acd8712f916(swig_type_104 arg1, swig_type_105 arg2);
+extern swig_type_106 _wrap_Ids_memory_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Ids_native_e0db8acd8712f916(uintptr_t arg1);
 #undef intgo
 */
@@ -597,6 +604,49 @@ func NewTokenizer(arg1 string) (_swig_ret Tokenizer) {
 	return swig_r
 }
 
+func (arg1 SwigcptrTokenizer) Apply_chat_template__SWIG_0(arg2 string, arg3 string) (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_2)))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func (arg1 SwigcptrTokenizer) Apply_chat_template__SWIG_1(arg2 string) (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_22)(unsafe.Pointer(&_swig_i_1)))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func (p SwigcptrTokenizer) Apply_chat_template(a ...interface{}) string {
+	argc := len(a)
+	if argc == 1 {
+		return p.Apply_chat_template__SWIG_1(a[0].(string))
+	}
+	if argc == 2 {
+		return p.Apply_chat_template__SWIG_0(a[0].(string), a[1].(string))
+	}
+	panic("No match for overloaded function call")
+}
+
 func (arg1 SwigcptrTokenizer) Close() {
 	_swig_i_0 := arg1
 	C._wrap_Tokenizer_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
@@ -608,7 +658,7 @@ func (arg1 SwigcptrTokenizer) Encode_text(arg2 string, arg3 string, arg4 bool) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_Tokenizer_encode_text_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_18)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_2)), C._Bool(_swig_i_3))))
+	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_Tokenizer_encode_text_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_23)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_2)), C._Bool(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -624,7 +674,7 @@ func (arg1 SwigcptrTokenizer) Encode_texts(arg2 []byte, arg3 []byte, arg4 string
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Batch)(SwigcptrBatch(C._wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_21)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_22)(unsafe.Pointer(&_swig_i_3)))))
+	swig_r = (Batch)(SwigcptrBatch(C._wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_25)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_26)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_3)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -642,7 +692,7 @@ func (arg1 SwigcptrTokenizer) Text_of(arg2 []byte, arg3 bool) (_swig_ret string)
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Tokenizer_text_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_1)), C._Bool(_swig_i_2))
+	swig_r_p := C._wrap_Tokenizer_text_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_1)), C._Bool(_swig_i_2))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -660,6 +710,7 @@ func DeleteTokenizer(arg1 Tokenizer) {
 type Tokenizer interface {
 	Swigcptr() uintptr
 	SwigIsTokenizer()
+	Apply_chat_template(a ...interface{}) string
 	Close()
 	Encode_text(arg2 string, arg3 string, arg4 bool) (_swig_ret Encoding)
 	Encode_texts(arg2 []byte, arg3 []byte, arg4 string) (_swig_ret Batch)
@@ -750,7 +801,7 @@ func (arg1 SwigcptrGraph) Output(arg2 string, arg3 int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Graph_output_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_26)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
+	C._wrap_Graph_output_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -773,7 +824,7 @@ func (arg1 SwigcptrGraph) New_input(arg2 string, arg3 int, arg4 []byte) (_swig_r
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_Graph_new_input_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_3))))
+	swig_r = (int)(C._wrap_Graph_new_input_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -790,7 +841,7 @@ func (arg1 SwigcptrGraph) New_param(arg2 string, arg3 int, arg4 []byte, arg5 str
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_new_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_new_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_34)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -809,7 +860,7 @@ func (arg1 SwigcptrGraph) Call(arg2 string, arg3 []byte, arg4 string, arg5 []byt
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	C._wrap_Graph_call_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_34)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_4)))
+	C._wrap_Graph_call_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -831,7 +882,7 @@ func (arg1 SwigcptrGraph) Embed(arg2 string, arg3 []byte, arg4 string, arg5 stri
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_embed_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_embed_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -937,7 +988,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_40)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_45)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -947,7 +998,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 func NewData__SWIG_1(arg1 string) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_41)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_46)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1017,7 +1068,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_42)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_47)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1027,7 +1078,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 func NewEngine__SWIG_1(arg1 string) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_43)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_48)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1049,7 +1100,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_45)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
+	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_50)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1062,7 +1113,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 func EnginePlan__SWIG_1(arg1 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_47)(unsafe.Pointer(&_swig_i_0)))
+	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_52)(unsafe.Pointer(&_swig_i_0)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1131,7 +1182,7 @@ func (arg1 SwigcptrEngine) Set_json(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_set_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_48)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_49)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_set_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_53)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1144,7 +1195,7 @@ func (arg1 SwigcptrEngine) Get_json(arg2 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Engine_get_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_51)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Engine_get_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1158,7 +1209,7 @@ func (arg1 SwigcptrEngine) Metric(arg2 string) (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (float64)(C._wrap_Engine_metric_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (float64)(C._wrap_Engine_metric_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1170,7 +1221,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_53)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_55)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_58)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1186,7 +1237,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1198,7 +1249,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Save__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_58)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1226,7 +1277,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1242,7 +1293,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1254,7 +1305,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Load__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1281,7 +1332,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1293,7 +1344,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Export_folder__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1316,7 +1367,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1328,7 +1379,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Report__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1356,7 +1407,7 @@ func (arg1 SwigcptrEngine) Output_of(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1368,7 +1419,7 @@ func (arg1 SwigcptrEngine) Parameter(arg2 string, arg3 int) (_swig_ret Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1388,7 +1439,7 @@ func (arg1 SwigcptrEngine) Generated(arg2 []byte, arg3 string, arg4 TokenSink) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1418,7 +1469,7 @@ func (arg1 SwigcptrEngine) Put_param(arg2 string, arg3 int, arg4 Tensor) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	C._wrap_Engine_put_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
+	C._wrap_Engine_put_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1596,7 +1647,7 @@ func (arg1 SwigcptrParams) Name(arg2 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_name_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_81(_swig_i_1))
+	swig_r_p := C._wrap_Params_name_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_86(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1607,7 +1658,7 @@ func (arg1 SwigcptrParams) Trainable(arg2 int64) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (bool)(C._wrap_Params_trainable_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_82(_swig_i_1)))
+	swig_r = (bool)(C._wrap_Params_trainable_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1)))
 	return swig_r
 }
 
@@ -1615,7 +1666,7 @@ func (arg1 SwigcptrParams) Dims(arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_dims_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_84(_swig_i_1))
+	swig_r_p := C._wrap_Params_dims_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_89(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -1750,7 +1801,7 @@ func (arg1 SwigcptrLogSink) Log(arg2 int, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_LogSink_log_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_LogSink_log_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -1873,7 +1924,7 @@ func (arg1 SwigcptrTokenSink) Tokens(arg2 int64, arg3 int64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_TokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1), C.swig_type_88(_swig_i_2)))
+	swig_r = (int)(C._wrap_TokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_92(_swig_i_1), C.swig_type_93(_swig_i_2)))
 	return swig_r
 }
 
@@ -1998,7 +2049,7 @@ func (arg1 SwigcptrUpdater) Update(arg2 string, arg3 int64, arg4 float64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
-	swig_r = (int)(C._wrap_Updater_update_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)), C.swig_type_90(_swig_i_2), C.double(_swig_i_3), C.swig_type_91(_swig_i_4), C.swig_type_92(_swig_i_5), C.swig_type_93(_swig_i_6), C.swig_type_94(_swig_i_7)))
+	swig_r = (int)(C._wrap_Updater_update_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_1)), C.swig_type_95(_swig_i_2), C.double(_swig_i_3), C.swig_type_96(_swig_i_4), C.swig_type_97(_swig_i_5), C.swig_type_98(_swig_i_6), C.swig_type_99(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2043,7 +2094,7 @@ func (p SwigcptrText) SwigIsText() {
 func (arg1 SwigcptrText) Put(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Text_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_95)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Text_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_100)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2235,7 +2286,7 @@ func (arg1 SwigcptrBatchSource) Restore(arg2 string) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_BatchSource_restore_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (int)(C._wrap_BatchSource_restore_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_101)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2288,7 +2339,7 @@ func Open_source(arg1 BatchSource, arg2 Engine) (_swig_ret Data) {
 func Parse_graph(arg1 string) (_swig_ret Graph) {
 	var swig_r Graph
 	_swig_i_0 := arg1
-	swig_r = (Graph)(SwigcptrGraph(C._wrap_parse_graph_native_e0db8acd8712f916(*(*C.swig_type_97)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Graph)(SwigcptrGraph(C._wrap_parse_graph_native_e0db8acd8712f916(*(*C.swig_type_102)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2299,7 +2350,7 @@ func Memory_at(arg1 int64, arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_memory_at_native_e0db8acd8712f916(C.swig_type_99(_swig_i_0), C.swig_type_100(_swig_i_1))
+	swig_r_p := C._wrap_memory_at_native_e0db8acd8712f916(C.swig_type_104(_swig_i_0), C.swig_type_105(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }

@@ -6,7 +6,7 @@
  * the SWIG interface file instead.
  * ----------------------------------------------------------------------------- */
 
-// source: /work/wt/bindings/bindings/go/../swig/dsrt.i
+// source: swig/dsrt.i
 
 
 
@@ -1225,6 +1225,68 @@ dsrt::Tokenizer *_wrap_new_Tokenizer_native_e0db8acd8712f916(_gostring_ _swig_go
     }
   }
   *(dsrt::Tokenizer **)&_swig_go_result = (dsrt::Tokenizer *)result; 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+  dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
+  std::string *arg2 = 0 ;
+  std::optional< std::string > *arg3 = 0 ;
+  std::optional< std::string > text3 ;
+  std::string result;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(dsrt::Tokenizer **)&_swig_go_0; 
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  
+  if (_swig_go_2.n) text3.emplace(_swig_go_2.p, _swig_go_2.n);
+  arg3 = &text3;
+  
+  
+  {
+    try {
+      result = ((dsrt::Tokenizer const *)arg1)->apply_chat_template((std::string const &)*arg2,(std::optional< std::string > const &)*arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = Swig_AllocateString((&result)->data(), (&result)->length()); 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, _gostring_ _swig_go_1) {
+  dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
+  std::string *arg2 = 0 ;
+  std::string result;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(dsrt::Tokenizer **)&_swig_go_0; 
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  
+  {
+    try {
+      result = ((dsrt::Tokenizer const *)arg1)->apply_chat_template((std::string const &)*arg2);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = Swig_AllocateString((&result)->data(), (&result)->length()); 
   return _swig_go_result;
 }
 

@@ -6,7 +6,7 @@
  * the SWIG interface file instead.
  * ----------------------------------------------------------------------------- */
 
-// source: /work/wt/bindings/bindings/go/../swig/dsrt.i
+// source: swig/dsrt.i
 
 #ifndef SWIG_native_WRAP_H_
 #define SWIG_native_WRAP_H_

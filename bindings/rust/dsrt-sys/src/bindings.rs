@@ -162,6 +162,7 @@ extern "C" {
     pub fn ds_encoding_destroy(e: *mut ds_encoding);
     pub fn ds_tokenizer_encode_batch(t: *const ds_tokenizer, texts: *const *const c_char, pairs: *const *const c_char, n: usize, options_json: *const c_char, out: *mut ds_batch) -> ds_status;
     pub fn ds_tokenizer_decode(t: *const ds_tokenizer, ids: *const i32, n: usize, skip_special: i32, text: *mut *mut c_char, bytes: *mut usize) -> ds_status;
+    pub fn ds_tokenizer_apply_chat_template(t: *const ds_tokenizer, messages_json: *const c_char, options_json: *const c_char, text: *mut *mut c_char) -> ds_status;
     pub fn ds_tokenizer_destroy(t: *mut ds_tokenizer);
     pub fn ds_data_open(options_json: *const c_char, e: *mut ds_engine, out: *mut *mut ds_data) -> ds_status;
     pub fn ds_data_create(source: *const ds_data_source, e: *mut ds_engine, out: *mut *mut ds_data) -> ds_status;
