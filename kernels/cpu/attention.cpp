@@ -14,13 +14,15 @@ namespace {
 struct Buffers {
     KeyInfo keys;
     QueryInfo queries;
+    Adjuster adjuster;
     float *k, *v;             // packed keys and values of a sequence
     float *q, *scores, *rounded, *packed, *sums, *most, *total, *rescale;
 
-    int64_t carve(float* base, const AttentionShape& s) {
+    int64_t carve(float* base, const AttentionShape& s, const Attention& attrs) {
         Arena arena{base};
         keys.carve(arena, s.longest_keys);
         queries.carve(arena);
+        adjuster.carve(arena, s, attrs);
         arena.take(k, (s.longest_keys + kTileKeys) * s.units);
         arena.take(v, s.row_units(s.longest_keys + 1) * s.wide);
         arena.take(q, kTileQueries * s.units);
@@ -44,7 +46,7 @@ public:
           v_(call.in[2], s_.kv_heads),
           y_(call.out[0], s_.heads),
           lse_(call.out[1].as<float>()) {
-        b_.carve(reinterpret_cast<float*>(call.scratch) + team.rank * s_.own, s_);
+        b_.carve(reinterpret_cast<float*>(call.scratch) + team.rank * s_.own, s_, a_.attrs);
     }
     const AttentionCall& operands() const { return a_; }
 
@@ -54,8 +56,10 @@ public:
         b_.keys.load(a_, s);
         t_.pack(k_.type, k_.at(s.k0, kv_head), k_.token, false, s_.size, keys, b_.k, kTileKeys, kTileKeys * s_.units);
         t_.pack(v_.type, v_.at(s.k0, kv_head), v_.token, true, keys, s_.size, b_.v, s_.wide, 0);
-        for (int64_t head = kv_head * s_.group; head < (kv_head + 1) * s_.group; ++head)
+        for (int64_t head = kv_head * s_.group; head < (kv_head + 1) * s_.group; ++head) {
+            b_.adjuster.load(a_, head);
             for (int64_t first = begin; first < end; first += kTileQueries) queries(s, head, first, std::min(kTileQueries, end - first));
+        }
     }
 
 private:
@@ -82,6 +86,7 @@ private:
     void add(const KeyTile& tile, int64_t count, int64_t width, bool continues) {
         tile_block(t_, tile.count, count, s_.units, b_.k + tile.first / kTileKeys * kTileKeys * s_.units, kTileKeys, b_.q, width, b_.scores,
                    width, false);
+        if (a_.adjusts()) b_.adjuster.add(a_, tile, b_.keys, b_.queries, b_.scores, width, false);
         softmax_tile(b_.scores, width, tile.count, count, static_cast<float>(s_.scale), tile.masked ? &tile.visible : nullptr,
                      a_.attrs.dropout > 0 ? &tile.draws : nullptr, b_.most, b_.total, b_.rescale);
         if (continues) scale_rows(b_.sums, s_.wide, count, s_.wide, b_.rescale);
@@ -124,13 +129,14 @@ void forward(const Call& call, Team team) {
 
 const char* declines(const Request& r) {
     if (!r.out[1].dense()) return "rows of lse lie apart";
+    if (r.in[9].present && !r.in[9].dense()) return "rows of the bias lie apart";
     return attention_declines({&r.in[0], &r.in[1], &r.in[2], &r.out[0]}, r.attr<Attention>());
 }
 
 Result<Prepared> prepare(const Request& r) {
     const bool bf16 = r.in[0].dtype == DType::bf16 && r.in[1].dtype == DType::bf16 && r.in[2].dtype == DType::bf16;
-    auto shape = std::make_shared<AttentionShape>(r.attr<Attention>(), r.in[0], r.in[1], r.in[3], bf16);
-    shape->own = Buffers{}.carve(nullptr, *shape);
+    auto shape = std::make_shared<AttentionShape>(r.attr<Attention>(), r.in[0], r.in[1], &r.in[3], bf16);
+    shape->own = Buffers{}.carve(nullptr, *shape, r.attr<Attention>());
     const int64_t scratch = shape->own * 4 * r.threads;
     return Prepared{{forward}, std::move(shape), scratch};
 }

@@ -37,8 +37,9 @@ struct AttentionShape {
     const TileSet* tiles;
     int64_t units;        // of the head size
     int64_t own = 0;      // floats of scratch of a thread
+    int64_t buckets = 0, slots = 0;  // of the bias; places where the gradient collects sums for it, each [heads, buckets] floats
 
-    AttentionShape(const Attention& attrs, const Tensor& q, const Tensor& k, const Tensor& segments, bool bf16);
+    AttentionShape(const Attention& attrs, const Tensor& q, const Tensor& k, const Tensor* optional, bool bf16);
     int64_t row_units(int64_t rows) const { return tiles->units(rows); }
 };
 
@@ -49,16 +50,20 @@ struct AttentionCall {
     const AttentionShape& shape;
     const Attention& attrs;
     const int32_t *segments, *tokens;
-    const uint8_t* key_mask;
+    const uint8_t *key_mask, *layout;
     const int32_t *key_segments, *key_tokens, *first_tokens;  // where keys are not the queries' own tokens
+    const float* bias;
+    int64_t layout_heads, layout_blocks;
     const Runtime* runtime;
 
     AttentionCall(const Call& call, const Tensor* from_segments);
     Sequence sequence(int64_t i) const;
     int64_t covered() const;  // rows from here on belong to no sequence
     int64_t covered_keys() const;
-    bool looks_at_pairs() const { return attrs.causal || attrs.window || key_mask || attrs.dropout > 0; }
+    bool looks_at_pairs() const { return attrs.causal || attrs.window || key_mask || attrs.dropout > 0 || bias || layout; }
+    bool adjusts() const { return bias || layout; }
     int32_t token(int64_t row) const { return tokens ? tokens[row] : static_cast<int32_t>(row); }
+    int32_t key_token(int64_t row) const { return !key_segments ? token(row) : key_tokens ? key_tokens[row] : static_cast<int32_t>(row); }
 };
 
 // The keys of a sequence: what decides who sees them. Arrays are the thread's, filled by `load`.
@@ -66,10 +71,11 @@ struct KeyInfo {
     int32_t *place, *token;
     uint32_t* offset;
     int32_t *least, *most, *seen;  // of each tile of keys: its tokens' range, and how many keys are not masked
+    int32_t* block;                // of the layout
 
     template <class Arena> void carve(Arena& arena, int64_t longest) {
         const int64_t n = longest + kTileKeys, tiles = longest / kTileKeys + 1;
-        arena.take(place, n), arena.take(token, n), arena.take(offset, n);
+        arena.take(place, n), arena.take(token, n), arena.take(offset, n), arena.take(block, n);
         arena.take(least, tiles), arena.take(most, tiles), arena.take(seen, tiles);
     }
     void load(const AttentionCall& a, const Sequence& s);
@@ -77,13 +83,14 @@ struct KeyInfo {
 
 // A block of at most kTileQueries queries of one head.
 struct QueryInfo {
-    int32_t *limit, *token;
+    int32_t *limit, *token, *block;
     uint32_t *low, *high;
     int64_t first, count;  // rows within the sequence
     int32_t least, most;   // of its tokens
+    int64_t head;
 
     template <class Arena> void carve(Arena& arena) {
-        arena.take(limit, kTileQueries), arena.take(token, kTileQueries), arena.take(low, kTileQueries), arena.take(high, kTileQueries);
+        arena.take(limit, kTileQueries), arena.take(token, kTileQueries), arena.take(block, kTileQueries), arena.take(low, kTileQueries), arena.take(high, kTileQueries);
     }
     void load(const AttentionCall& a, const Sequence& s, int64_t first_query, int64_t queries, int64_t head);
 };
@@ -98,6 +105,30 @@ struct KeyTile {
 KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys, const QueryInfo& queries, int64_t first);
 // The end of the keys that queries up to `last` may see, within the sequence.
 int64_t key_end(const AttentionCall& a, const Sequence& s, int64_t last);
+
+// What is added to a tile's scores before they are scaled: the bias of each pair's distance, minus infinity where the layout hides a pair.
+class Adjuster {
+public:
+    template <class A> void carve(A& arena, const AttentionShape& s, const Attention& attrs) {
+        reach_ = attrs.max_distance;  // farther pairs share the last bucket
+        arena.take(near_, s.buckets ? 2 * reach_ + 1 : 0);
+        arena.take(bucket_, s.buckets ? 2 * reach_ + 1 : 0);
+        arena.take(line_, s.buckets ? kTileQueries + kTileKeys : 0);
+    }
+    void load(const AttentionCall& a, int64_t head);
+    // s[key][query], or s[query][key] where by_query; rows are `stride` apart.
+    void add(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, float* s, int64_t stride, bool by_query) const;
+    // Adds the gradient of a tile's scores, ds[query][key] / factor, to the sums of their buckets.
+    void collect(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, const float* ds, int64_t stride, float* sums) const;
+
+private:
+    int64_t at(int32_t key_token, int32_t query_token) const { return std::clamp<int64_t>(int64_t{key_token} - query_token, -reach_, reach_) + reach_; }
+    // Whether tokens of the tile follow each other, so that a pair's distance follows from its place in the tile.
+    static bool in_line(const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries);
+    int64_t reach_ = 0;
+    float *near_ = nullptr, *line_ = nullptr;  // by distance: the head's bias over the scale of scores
+    int32_t* bucket_ = nullptr;
+};
 
 // Carves arrays out of a thread's scratch, or counts them.
 struct Arena {

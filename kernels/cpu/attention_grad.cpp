@@ -2,7 +2,8 @@
 //   dv = p^T dy,  ds = p (dy v^T - delta) scale,  dq = ds k,  dk = ds^T q,  delta_i = dy_i . y_i    (Dao 2023, arXiv 2307.08691).
 // A work item is a sequence and a head of keys, drawn by ticket: it alone writes dk and dv of that head and dq of the heads that share it.
 // Where those are fewer than threads, items are chunks of keys (for dk and dv) and chunks of queries (for dq) instead, which costs scores
-// twice. In both ways each sum runs over tiles in the same order, so the result does not depend on the team.
+// twice. In both ways each sum runs over tiles in the same order, so the result does not depend on the team. The gradient of the bias collects in a slot
+// for each chunk of queries, where those give dq; the slots are added at the end.
 #include "kernels/cpu/attention.h"
 
 namespace ds::cpu {
@@ -11,18 +12,20 @@ namespace {
 struct Buffers {
     KeyInfo keys;
     QueryInfo queries;
+    Adjuster adjuster;
     float *k_columns, *v_columns, *k_rows;        // packed, of a sequence
     float *dk, *dv;                               // sums, of a sequence
     float *q_columns, *q_rows, *dy_columns, *dy_rows, *dq;
     float *p, *ds, *rounded, *p_rows, *ds_rows, *ds_columns;  // of a tile: f32, rounded, packed
     float *lse, *delta;
 
-    int64_t carve(float* base, const AttentionShape& s) {
+    int64_t carve(float* base, const AttentionShape& s, const Attention& attrs) {
         Arena arena{base};
         const int64_t tile = kTileQueries * kTileKeys, padded = s.longest_keys + kTileKeys;
         const bool packs = s.tiles->step == 2;
         keys.carve(arena, s.longest_keys);
         queries.carve(arena);
+        adjuster.carve(arena, s, attrs);
         arena.take(k_columns, padded * s.units), arena.take(v_columns, padded * s.units), arena.take(k_rows, s.row_units(padded) * s.wide);
         arena.take(dk, s.longest_keys * s.wide), arena.take(dv, s.longest_keys * s.wide);
         for (float** columns : {&q_columns, &dy_columns}) arena.take(*columns, kTileQueries * s.units);
@@ -53,11 +56,15 @@ public:
           dk_(call.out[1], s_.kv_heads),
           dv_(call.out[2], s_.kv_heads),
           lse_(call.in[5].as<float>()) {
-        b_.carve(reinterpret_cast<float*>(call.scratch) + team.rank * s_.own, s_);
+        b_.carve(reinterpret_cast<float*>(call.scratch) + team.rank * s_.own, s_, a_.attrs);
+        slots_ = slots_of(call, s_, team.size);
     }
     const AttentionCall& operands() const { return a_; }
+    // Behind the threads' own scratch.
+    static float* slots_of(const Call& call, const AttentionShape& s, int team) { return reinterpret_cast<float*>(call.scratch) + team * s.own; }
 
-    void run(const Sequence& s, int64_t kv_head, const Item& item) {
+    // number: of the sequence.
+    void run(const Sequence& s, int64_t number, int64_t kv_head, const Item& item) {
         const int64_t keys = s.k1 - s.k0, queries_of = s.q1 - s.q0, first = item.key_begin, count = item.key_end - first;
         const bool wants_keys = count > 0;
         b_.keys.load(a_, s);
@@ -66,10 +73,13 @@ public:
             std::fill_n(b_.dk + first * s_.wide, count * s_.wide, 0.0f);
             std::fill_n(b_.dv + first * s_.wide, count * s_.wide, 0.0f);
         }
-        for (int64_t head = kv_head * s_.group; head < (kv_head + 1) * s_.group; ++head)
+        for (int64_t head = kv_head * s_.group; head < (kv_head + 1) * s_.group; ++head) {
+            b_.adjuster.load(a_, head);
+            first_slot_ = slots_ + ((s.q0 / kChunk + number) * s_.heads + head) * s_.buckets;
             for (int64_t i = 0; i < queries_of; i += kTileQueries)
                 if (const bool wants_dq = i >= item.query_begin && i < item.query_end; wants_dq || wants_keys)
                     queries(s, head, i, std::min(kTileQueries, queries_of - i), item, wants_dq);
+        }
         if (!wants_keys) return;
         store_rows(b_.dk + first * s_.wide, s_.wide, count, s_.size, dk_.type, dk_.at(s.k0 + first, kv_head), dk_.token);
         store_rows(b_.dv + first * s_.wide, s_.wide, count, s_.size, dv_.type, dv_.at(s.k0 + first, kv_head), dv_.token);
@@ -100,6 +110,7 @@ private:
             scores(tile, count, width);
             if (wants_keys) add_to_keys(tile, count);
             if (wants_dq) add_to_queries(tile, count, width, any);
+            if (wants_dq && a_.bias) b_.adjuster.collect(a_, tile, b_.keys, b_.queries, b_.ds, kTileKeys, first_slot_ + first / kChunk * s_.heads * s_.buckets);
             any = true;
         }
         if (!wants_dq) return;
@@ -112,6 +123,7 @@ private:
         const int64_t at = tile.first * s_.units;
         tile_block(t_, count, tile.count, s_.units, b_.q_columns, width, b_.k_columns + at, kTileKeys, b_.p, kTileKeys, false);
         tile_block(t_, count, tile.count, s_.units, b_.dy_columns, width, b_.v_columns + at, kTileKeys, b_.ds, kTileKeys, false);
+        if (a_.adjusts()) b_.adjuster.add(a_, tile, b_.keys, b_.queries, b_.p, kTileKeys, true);
         softmax_grad_tile(b_.p, b_.ds, kTileKeys, count, tile.count, static_cast<float>(s_.scale), b_.lse, b_.delta,
                           tile.masked ? &tile.visible : nullptr, a_.attrs.dropout > 0 ? &tile.draws : nullptr);
     }
@@ -146,6 +158,7 @@ private:
     const TileSet& t_;
     HeadRows dy_, q_, k_, v_, y_, dq_, dk_, dv_;
     const float* lse_;
+    float *slots_ = nullptr, *first_slot_ = nullptr;
     Buffers b_;
 };
 
@@ -154,7 +167,7 @@ void whole_heads(const Call& call, Backward& b) {
     const int64_t heads = a.shape.kv_heads, items = a.shape.sequences * heads;
     for (int64_t i = call.ticket->fetch_add(1); i < items; i = call.ticket->fetch_add(1)) {
         const Sequence s = a.sequence(i / heads);
-        if (s.q0 < s.q1 || s.k0 < s.k1) b.run(s, i % heads, {0, s.q1 - s.q0, 0, s.k1 - s.k0});
+        if (s.q0 < s.q1 || s.k0 < s.k1) b.run(s, i / heads, i % heads, {0, s.q1 - s.q0, 0, s.k1 - s.k0});
     }
 }
 
@@ -166,9 +179,9 @@ void chunks_of_heads(const Call& call, Backward& b) {
     for (int64_t i = call.ticket->fetch_add(1); i < items; i = call.ticket->fetch_add(1)) {
         const Sequence s = a.sequence(i / chunks / heads);
         const int64_t chunk = i % chunks, head = i / chunks % heads, queries = s.q1 - s.q0, keys = s.k1 - s.k0;
-        if (chunk < of_keys && chunk * kChunk < keys) b.run(s, head, {0, 0, chunk * kChunk, std::min(keys, (chunk + 1) * kChunk)});
+        if (chunk < of_keys && chunk * kChunk < keys) b.run(s, i / chunks / heads, head, {0, 0, chunk * kChunk, std::min(keys, (chunk + 1) * kChunk)});
         const int64_t first = (chunk - of_keys) * kChunk;
-        if (chunk >= of_keys && first < queries) b.run(s, head, {first, std::min(queries, first + kChunk), 0, 0});
+        if (chunk >= of_keys && first < queries) b.run(s, i / chunks / heads, head, {first, std::min(queries, first + kChunk), 0, 0});
     }
 }
 
@@ -177,26 +190,46 @@ void backward(const Call& call, Team team) {
     const AttentionShape& s = b.operands().shape;
     if (s.sequences * s.kv_heads < team.size) chunks_of_heads(call, b);
     else whole_heads(call, b);
-    const int64_t covered = b.operands().covered();
     for (int i = 0; i < 3; ++i) {
         const Tensor& t = call.out[i];
-        const int64_t rows = i ? b.operands().covered_keys() : covered, all = t.rank == 4 ? rows * (i ? s.kv_heads : s.heads) : rows;
+        const int64_t covered = i ? b.operands().covered_keys() : b.operands().covered();
+        const int64_t all = t.rank == 4 ? covered * (i ? s.kv_heads : s.heads) : covered;
         if (call.in[6].present) zero_rows(t, all, team);  // without segments every row is in a sequence
+    }
+}
+
+void clear_slots(const Call& call, Team team) {
+    const auto& s = *static_cast<const AttentionShape*>(call.state);
+    const auto [begin, end] = team.part(s.slots * s.heads * s.buckets);
+    std::fill(Backward::slots_of(call, s, team.size) + begin, Backward::slots_of(call, s, team.size) + end, 0.0f);
+}
+
+void add_slots(const Call& call, Team team) {
+    const auto& s = *static_cast<const AttentionShape*>(call.state);
+    const float* slots = Backward::slots_of(call, s, team.size);
+    const auto [begin, end] = team.part(s.heads * s.buckets);
+    for (int64_t i = begin; i < end; ++i) {
+        double sum = 0;
+        for (int64_t slot = 0; slot < s.slots; ++slot) sum += static_cast<double>(slots[slot * s.heads * s.buckets + i]);
+        call.out[3].as<float>()[i % s.buckets * s.heads + i / s.buckets] = static_cast<float>(sum);
     }
 }
 
 const char* declines(const Request& r) {
     if (!r.in[5].dense()) return "rows of lse lie apart";
+    if (r.in[12].present && !(r.in[12].dense() && r.out[3].dense())) return "rows of the bias lie apart";
     return attention_declines({&r.in[0], &r.in[1], &r.in[2], &r.in[3], &r.in[4], &r.out[0], &r.out[1], &r.out[2]}, r.attr<Attention>());
 }
 
 Result<Prepared> prepare(const Request& r) {
     bool bf16 = true;
     for (int i = 0; i < 4; ++i) bf16 = bf16 && r.in[static_cast<size_t>(i)].dtype == DType::bf16;
-    auto shape = std::make_shared<AttentionShape>(r.attr<Attention>(), r.in[1], r.in[2], r.in[6], bf16);
-    shape->own = Buffers{}.carve(nullptr, *shape);
-    const int64_t scratch = shape->own * 4 * r.threads;
-    return Prepared{{backward}, std::move(shape), scratch};
+    auto shape = std::make_shared<AttentionShape>(r.attr<Attention>(), r.in[1], r.in[2], &r.in[6], bf16);
+    shape->own = Buffers{}.carve(nullptr, *shape, r.attr<Attention>());
+    int64_t scratch = shape->own * 4 * r.threads;
+    if (shape->buckets == 0) return Prepared{{backward}, std::move(shape), scratch};
+    scratch += shape->slots * shape->heads * shape->buckets * 4;
+    return Prepared{{clear_slots, backward, add_slots}, std::move(shape), scratch};
 }
 
 constexpr KernelImpl kAttentionGrad[] = {{"flash", declines, prepare}};

@@ -2,10 +2,12 @@
 #include <cstring>
 
 #include "kernels/cpu/attention.h"
+#include "kernels/relative.h"
 
 namespace ds::cpu {
 
-AttentionShape::AttentionShape(const Attention& attrs, const Tensor& q, const Tensor& k, const Tensor& segments, bool bf16) {
+AttentionShape::AttentionShape(const Attention& attrs, const Tensor& q, const Tensor& k, const Tensor* optional, bool bf16) {
+    const Tensor &segments = optional[0], &bias = optional[6];
     heads = q.rank == 4 ? q.dims[2] : attrs.heads;  // rank 4 says so itself
     kv_heads = k.rank == 4 ? k.dims[2] : attrs.kv_heads ? attrs.kv_heads : heads;
     group = heads / kv_heads;
@@ -19,6 +21,8 @@ AttentionShape::AttentionShape(const Attention& attrs, const Tensor& q, const Te
     scale = attrs.scale != 0 ? attrs.scale : 1 / std::sqrt(static_cast<double>(size));
     tiles = &cpu::tiles(bf16);
     units = tiles->units(size);
+    buckets = bias.present ? bias.dims[0] : 0;
+    slots = query_rows / kChunk + sequences + 1;
 }
 
 AttentionCall::AttentionCall(const Call& call, const Tensor* rest)
@@ -27,9 +31,13 @@ AttentionCall::AttentionCall(const Call& call, const Tensor* rest)
       segments(rest[0].present ? rest[0].as<int32_t>() : nullptr),
       tokens(rest[1].present ? rest[1].as<int32_t>() : nullptr),
       key_mask(rest[2].present ? rest[2].as<uint8_t>() : nullptr),
+      layout(rest[7].present ? rest[7].as<uint8_t>() : nullptr),
       key_segments(rest[3].present ? rest[3].as<int32_t>() : nullptr),
       key_tokens(rest[4].present ? rest[4].as<int32_t>() : nullptr),
       first_tokens(rest[5].present ? rest[5].as<int32_t>() : nullptr),
+      bias(rest[6].present ? rest[6].as<float>() : nullptr),
+      layout_heads(rest[7].present ? rest[7].dims[0] : 0),
+      layout_blocks(rest[7].present ? rest[7].dims[1] : 0),
       runtime(call.runtime) {}
 
 Sequence AttentionCall::sequence(int64_t i) const {
@@ -47,7 +55,6 @@ Sequence AttentionCall::sequence(int64_t i) const {
 int64_t AttentionCall::covered() const {
     return segments ? std::clamp<int64_t>(segments[shape.sequences], 0, shape.query_rows) : shape.query_rows;
 }
-
 int64_t AttentionCall::covered_keys() const {
     return key_segments ? std::clamp<int64_t>(key_segments[shape.sequences], 0, shape.key_rows) : covered();
 }
@@ -65,6 +72,8 @@ void KeyInfo::load(const AttentionCall& a, const Sequence& s) {
         for (int64_t j = 0; j < n; ++j)
             if (!a.key_mask[s.k0 + j]) place[j] = INT32_MAX, --seen[j / kTileKeys];
     for (int64_t j = n; j < score_pad(n); ++j) place[j] = INT32_MAX, token[j] = 0, offset[j] = 0;
+    if (a.layout)
+        for (int64_t j = 0; j < n; ++j) block[j] = static_cast<int32_t>(offset[j] / static_cast<uint32_t>(a.attrs.block));
     if (!a.attrs.window) return;
     for (int64_t tile = 0; tile * kTileKeys < n; ++tile) {
         const int64_t begin = tile * kTileKeys, end = std::min(n, begin + kTileKeys);
@@ -73,14 +82,15 @@ void KeyInfo::load(const AttentionCall& a, const Sequence& s) {
     }
 }
 
-void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_query, int64_t queries, int64_t head) {
-    first = first_query, count = queries;
+void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_query, int64_t queries, int64_t head_of_all) {
+    first = first_query, count = queries, this->head = head_of_all;
     if (!a.looks_at_pairs()) return;
     for (int64_t i = 0; i < score_pad(count); ++i) {
         const int64_t row = s.q0 + first + std::min(i, count - 1);
         token[i] = a.token(row);
         limit[i] = !a.attrs.causal ? INT32_MAX : a.key_tokens ? token[i] + 1 : static_cast<int32_t>(row) + 1;
         const auto draw = static_cast<uint64_t>(token[i] * (a.attrs.all_heads ? a.attrs.all_heads : a.shape.heads) + a.attrs.first_head + head) << 20;
+        if (a.layout) block[i] = static_cast<int32_t>((token[i] - a.key_token(s.k0)) / a.attrs.block);
         low[i] = static_cast<uint32_t>(draw), high[i] = static_cast<uint32_t>(draw >> 32);
     }
     least = *std::min_element(token, token + count);
@@ -94,11 +104,85 @@ int64_t key_end(const AttentionCall& a, const Sequence& s, int64_t last) {
     return std::upper_bound(a.key_tokens + s.k0, a.key_tokens + s.k1, a.token(s.q0 + last)) - (a.key_tokens + s.k0);
 }
 
+// Calls f for each pair of runs of queries and keys that lie in one block: whether they see each other, and where they begin and end in the tile.
+template <class F>
+static void block_pairs(const AttentionCall& a, const KeyInfo& keys, const QueryInfo& queries, int64_t first, int64_t count, const F& f) {
+    const uint8_t* layout = a.layout + (a.layout_heads > 1 ? queries.head : 0) * a.layout_blocks * a.layout_blocks;
+    for (int64_t i = 0, i_end; i < queries.count; i = i_end) {
+        for (i_end = i + 1; i_end < queries.count && queries.block[i_end] == queries.block[i];) ++i_end;
+        for (int64_t j = 0, j_end; j < count; j = j_end) {
+            const int32_t row = queries.block[i], column = keys.block[first + j];
+            for (j_end = j + 1; j_end < count && keys.block[first + j_end] == column;) ++j_end;
+            f(row < a.layout_blocks && column < a.layout_blocks && layout[row * a.layout_blocks + column] != 0, i, i_end, j, j_end);
+        }
+    }
+}
+
+static bool any_block(const AttentionCall& a, const KeyInfo& keys, const QueryInfo& queries, int64_t first, int64_t count) {
+    bool any = false;
+    block_pairs(a, keys, queries, first, count, [&](bool seen, int64_t, int64_t, int64_t, int64_t) { any |= seen; });
+    return any;
+}
+
+void Adjuster::load(const AttentionCall& a, int64_t head) {
+    if (!a.bias) return;
+    for (int64_t d = -reach_; d <= reach_; ++d) {
+        bucket_[d + reach_] = static_cast<int32_t>(relative_bucket(d, a.shape.buckets, a.attrs.max_distance, a.attrs.both_ways));
+        near_[d + reach_] = a.bias[bucket_[d + reach_] * a.shape.heads + head] / static_cast<float>(a.shape.scale);
+    }
+}
+
+bool Adjuster::in_line(const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries) {
+    for (int64_t j = 1; j < tile.count; ++j)
+        if (keys.token[tile.first + j] != keys.token[tile.first] + j) return false;
+    for (int64_t i = 1; i < queries.count; ++i)
+        if (queries.token[i] != queries.token[0] + i) return false;
+    return true;
+}
+
+void Adjuster::add(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, float* s, int64_t stride, bool by_query) const {
+    const int64_t rows = by_query ? queries.count : tile.count, columns = by_query ? tile.count : queries.count;
+    if (a.bias && in_line(tile, keys, queries)) {
+        // Along a row distances go up (keys) or down (queries) by one: the row is a piece of one line, shifted by one from row to row.
+        const int32_t start = by_query ? keys.token[tile.first] - queries.token[rows - 1] : keys.token[tile.first + rows - 1] - queries.token[0], step = by_query ? 1 : -1;
+        for (int64_t x = 0; x < rows + columns - 1; ++x) line_[x] = near_[at(start + step * static_cast<int32_t>(x), 0)];
+        for (int64_t i = 0; i < rows; ++i) {
+            const float* piece = line_ + (rows - 1 - i);
+            for (int64_t j = 0; j < columns; ++j) s[i * stride + j] += piece[j];
+        }
+    } else if (a.bias) {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j) s[i * stride + j] += near_[at(keys.token[tile.first + (by_query ? j : i)], queries.token[by_query ? i : j])];
+    }
+    if (!a.layout) return;
+    block_pairs(a, keys, queries, tile.first, tile.count, [&](bool seen, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+        if (seen) return;
+        if (!by_query) std::swap(i0, j0), std::swap(i1, j1);
+        for (int64_t i = i0; i < i1; ++i) std::fill(s + i * stride + j0, s + i * stride + j1, -INFINITY);
+    });
+}
+
+void Adjuster::collect(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, const float* ds, int64_t stride, float* sums) const {
+    const auto back = static_cast<float>(1 / a.shape.scale);
+    if (in_line(tile, keys, queries)) {
+        std::fill_n(line_, queries.count + tile.count - 1, 0.0f);
+        for (int64_t i = 0; i < queries.count; ++i) {
+            float* piece = line_ + (queries.count - 1 - i);
+            for (int64_t j = 0; j < tile.count; ++j) piece[j] += ds[i * stride + j];
+        }
+        const int32_t start = keys.token[tile.first] - queries.token[queries.count - 1];
+        for (int64_t x = 0; x < queries.count + tile.count - 1; ++x) sums[bucket_[at(start + static_cast<int32_t>(x), 0)]] += line_[x] * back;
+        return;
+    }
+    for (int64_t i = 0; i < queries.count; ++i)
+        for (int64_t j = 0; j < tile.count; ++j) sums[bucket_[at(keys.token[tile.first + j], queries.token[i])]] += ds[i * stride + j] * back;
+}
+
 KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys, const QueryInfo& queries, int64_t first) {
     const int64_t tile = first / kTileKeys, end = key_end(a, s, queries.first + queries.count - 1), window = a.attrs.window;
     KeyTile t{first, std::min(kTileKeys, end - first), false, {}, {}};
     if (t.count <= 0) return t;
-    if (keys.seen[tile] == 0 || (window && int64_t{queries.least} - keys.most[tile] >= window)) {
+    if (keys.seen[tile] == 0 || (window && int64_t{queries.least} - keys.most[tile] >= window) || (a.layout && !any_block(a, keys, queries, first, t.count))) {
         t.count = 0;
         return t;
     }

@@ -71,12 +71,12 @@ void start(const Call& call, Team team) {
 void scatter(const Call& call, Team team) {
     const Tensor &dy = call.in[0], &y = call.out[0];
     const int32_t* ids = call.in[1].as<int32_t>();
-    const int64_t rows = dy.rows(), table_rows = y.rows();
+    const int64_t rows = dy.rows(), table_rows = y.rows(), padding = call.attr<Rows>().padding;
     const auto [begin, end] = team.part(y.columns(), 16);
     for (int64_t first = begin; first < end; first += kBlock) {
         const int64_t n = std::min(kBlock, end - first);
         for (int64_t row = 0; row < rows; ++row) {
-            if (ids[row] < 0 || ids[row] >= table_rows) continue;
+            if (ids[row] < 0 || ids[row] >= table_rows || ids[row] == padding) continue;
             alignas(64) float buffer[kBlock];
             HWY_DYNAMIC_DISPATCH(add_to)(read(dy, row, first, n, buffer), y.as<float>() + ids[row] * y.row_stride + first, n);
         }

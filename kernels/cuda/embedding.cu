@@ -26,12 +26,12 @@ __global__ void begin_kernel(Rows into, Rows y) {
 constexpr int kChunk = 1024;  // ids that a block looks through at a time
 
 // Block x: token x; block y: a run of columns.
-__global__ void gradient_kernel(Rows dy, Span<const int32_t> ids, Rows y) {
+__global__ void gradient_kernel(Rows dy, Span<const int32_t> ids, Rows y, int64_t padding) {
     DS_SHARED(int, same, kChunk);
     DS_SHARED(float, counts, 32);
     const int64_t token = blockIdx.x;
     const int id = ids.get(token);
-    if (id < 0 || id >= y.rows) return;
+    if (id < 0 || id >= y.rows || id == padding) return;
     float before = 0;
     for (int64_t i = threadIdx.x; i < token && before == 0; i += blockDim.x) before = ids.get(i) == id ? 1.0f : 0.0f;
     if (max_of_block(before, counts) > 0) return;  // an earlier token's block does it
@@ -54,7 +54,7 @@ void backward(const Call& c, Queue& q) {
     const Tensor &dy = c.in[0], &ids = c.in[1], &into = c.in[2], &y = c.out[0];
     if (y.count() == 0) return;
     if (!into.present || into.data != y.data) launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, begin_kernel, rows_of(into), rows_of(y));
-    if (dy.count() > 0) launch(q, dim3(static_cast<unsigned>(ids.count()), blocks_for(y.columns(), kThreads)), kThreads, 0, gradient_kernel, rows_of(dy), span<const int32_t>(ids), rows_of(y));
+    if (dy.count() > 0) launch(q, dim3(static_cast<unsigned>(ids.count()), blocks_for(y.columns(), kThreads)), kThreads, 0, gradient_kernel, rows_of(dy), span<const int32_t>(ids), rows_of(y), c.attr<ds::Rows>().padding);
 }
 
 // i32 tables are indices: they move as they are, and f32 holds what any index is.

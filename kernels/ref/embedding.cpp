@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernels/ref/ref.h"
+#include "ops/attrs.h"
 
 namespace ds::ref {
 namespace {
@@ -22,7 +23,7 @@ void backward(const Call& c) {
     std::vector<double> sums(static_cast<size_t>(y.count()));
     for (int64_t i = 0; i < y.count(); ++i) sums[static_cast<size_t>(i)] = get_if(c.in[2], i);
     for (int64_t i = 0; i < dy.count(); ++i)
-        if (inside(ids[i / n], y)) sums[static_cast<size_t>(ids[i / n] * n + i % n)] += get(dy, i);
+        if (inside(ids[i / n], y) && ids[i / n] != c.attr<Rows>().padding) sums[static_cast<size_t>(ids[i / n] * n + i % n)] += get(dy, i);
     for (int64_t i = 0; i < y.count(); ++i) set(y, i, sums[static_cast<size_t>(i)]);
 }
 

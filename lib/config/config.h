@@ -21,6 +21,20 @@ struct BatchSizes {
     int64_t ranks = 1;  // data-parallel
 };
 
+struct MoeConfig {
+    bool drop_tokens = false;
+    double capacity_factor = 1, eval_capacity_factor = 1;
+    int64_t min_capacity = 4;
+};
+
+// DeepSpeed's block-sparse attention; lists as its layouts take them.
+struct SparseAttentionConfig {
+    std::string mode = "dense", attention = "bidirectional";
+    int64_t block = 16, num_local_blocks = 4, num_global_blocks = 1, num_different_global_patterns = 1, num_random_blocks = 0, num_sliding_window_blocks = 3;
+    bool different_layout_per_head = false, horizontal_global_attention = false;
+    std::vector<int64_t> local_window_blocks{4}, global_block_indices{0}, global_block_end_indices;
+};
+
 struct MeshSizes {
     int64_t tensor = 1, pipeline = 1, data = 1, sequence = 1, expert = 1;
     int64_t local_ranks = 1;
@@ -104,6 +118,9 @@ struct Config {
     bool skip_on_overflow = false;  // fp16 always; bf16 as bf16.check_grad_overflow says
     std::vector<PrecisionRule> precision_rules;
     DType grad_accum_dtype = DType::f32;
+
+    MoeConfig moe;
+    SparseAttentionConfig sparse_attention;
 
     std::string device = "auto";
     int64_t threads = 0;  // 0 = one a core

@@ -1,5 +1,6 @@
 // Keys against each other, and what libdsrt lacks.
 #include "config/keys.h"
+#include "config/sparse_layout.h"
 #include "config/stages.h"
 
 namespace ds {
@@ -110,12 +111,6 @@ Status check_key_support(const View& view, const Key& key, std::vector<std::stri
 
 Status check_mesh_support(const View& view) {
     const MeshSizes& mesh = view.config.mesh;
-    const struct {
-        const char* path;
-        int64_t degree;
-    } axes[] = {{"parallel.expert", mesh.expert}};
-    for (const auto& axis : axes)
-        if (axis.degree > 1) return view.lack(axis.path, "{} is not supported, only 1", axis.degree);
     const int64_t ranks = mesh.tensor * mesh.pipeline * mesh.sequence * mesh.data;
     if (mesh.local_ranks != ranks) return view.lack("parallel.local_ranks", "{} of {} ranks are this process's: only all of them are supported, as threads of one process", mesh.local_ranks, ranks);
     return ok();
@@ -127,6 +122,7 @@ Status check_combinations(const Config& config, const WrittenAs& names) {
     const View view{config, names};
     DS_CHECK(check_optimizer(view));
     DS_CHECK(check_precision(view));
+    DS_CHECK(check_sparse_layout(config.sparse_attention));
     return check_zero(view);
 }
 
@@ -140,8 +136,6 @@ Status check_support(const Config& config, const WrittenAs& names, std::vector<s
         notes.push_back(fmt::format("config: {}: with one data rank, nothing is shared", written(names, "zero_optimization.stage")));
     for (const Key& key : config_keys()) {
         if (key.in_list()) continue;
-        if (std::string_view(key.path) == "sparse_attention" && view.json("sparse_attention.mode") == "dense") continue;
-        if (std::string_view(key.path).starts_with("sparse_attention.") && view.json("sparse_attention.mode") == "dense") continue;
         DS_CHECK(check_key_support(view, key, notes));
     }
     return ok();

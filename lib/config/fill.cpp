@@ -44,6 +44,23 @@ std::vector<ParamGroupConfig> param_groups(const Json& list) {
     return groups;
 }
 
+std::vector<int64_t> integers(const Json& list) {
+    std::vector<int64_t> values;
+    for (const Json& item : list) values.push_back(item.is_number_integer() ? item.get<int64_t>() : -1);  // -1: told by who checks the list
+    return values;
+}
+
+SparseAttentionConfig sparse_attention_of(const Reader& read) {
+    if (!read.json("sparse_attention").is_object()) return {};
+    const auto at = [](const char* key) { return std::string("sparse_attention.") + key; };
+    const auto number = [&](const char* key) { return read.integer(at(key).c_str()); };
+    return {.mode = read.text(at("mode").c_str()), .attention = read.text(at("attention").c_str()), .block = number("block"), .num_local_blocks = number("num_local_blocks"),
+            .num_global_blocks = number("num_global_blocks"), .num_different_global_patterns = number("num_different_global_patterns"), .num_random_blocks = number("num_random_blocks"),
+            .num_sliding_window_blocks = number("num_sliding_window_blocks"), .different_layout_per_head = read.flag(at("different_layout_per_head").c_str()),
+            .horizontal_global_attention = read.flag(at("horizontal_global_attention").c_str()), .local_window_blocks = integers(read.json(at("local_window_blocks").c_str())),
+            .global_block_indices = integers(read.json(at("global_block_indices").c_str())), .global_block_end_indices = integers(read.json(at("global_block_end_indices").c_str()))};
+}
+
 void fill_precision(const Reader& read, Config& config) {
     const bool f16 = read.flag("fp16.enabled"), bf16 = read.flag("bf16.enabled");
     config.precision = f16 ? PrecisionMode::f16 : bf16 ? PrecisionMode::bf16 : PrecisionMode::f32;
@@ -98,6 +115,8 @@ void fill_run(const Reader& read, Config& config) {
     config.seed = read.integer("seed");
     config.deterministic = read.flag("deterministic");
     config.recompute = parse_recompute(read.json("recompute")).value_or(0);
+    config.moe = {read.flag("moe.drop_tokens"), read.number("moe.capacity_factor"), read.number("moe.eval_capacity_factor"), read.integer("moe.min_capacity")};
+    config.sparse_attention = sparse_attention_of(read);
     config.steps_per_print = read.optional_integer("steps_per_print");
     config.dump_state = read.flag("dump_state");
     const Json levels = read.map("logger");

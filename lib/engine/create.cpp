@@ -92,7 +92,10 @@ Status Engine::make_the_program() {
         if (std::find(known.begin(), known.end(), name) == known.end())
             return fail(Code::E_CONFIG, "config: outputs: there is no output {}; there are {}", name, fmt::join(known, ", "));
     DS_TRY(params_, ParamStore::create(graph, config_, options_.optimizer ? &*options_.optimizer : nullptr));
-    for (const Param& p : params_->all()) infos_.push_back({p.name, p.shape, p.trainable});
+    for (const Param& p : params_->all()) {
+        const bool buffer = model_ && !graph.value(graph.find(p.name)).trainable;  // saved with the weights, but none of the parameters
+        if (!buffer) infos_.push_back({p.name, p.shape, p.trainable});
+    }
     return ok();
 }
 
@@ -189,7 +192,7 @@ Status Engine::check_cuts(const ParamStore& params) const {
 // A smallest stream, with loss and every output, declares every parameter.
 PlanKey Engine::smallest_key() const {
     const auto names = program_->outputs();
-    PlanKey key{.shape = {.tokens = 8, .rows = 1, .length = 8, .labelled = 8, .labels = !model_ || model_->task != Task::none}};
+    PlanKey key{.shape = {.tokens = 8, .rows = 1, .length = 8, .labelled = 8, .labels = !model_ || model_->task != Task::none, .source_tokens = model_ && model_->encoder_decoder ? 8 : 0}};
     key.outputs = {names.begin(), names.end()};
     return key;
 }
@@ -320,7 +323,8 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     if (engine->model_ && engine->model_->max_positions) length = std::min(length, engine->model_->max_positions);
     const bool labels = engine->model_ ? engine->model_->task != Task::none : engine->options_.graph->graph().loss != kNone;
     Packed packed;
-    packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length, .labels = labels};
+    packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length, .labels = labels,
+                    .source_tokens = engine->model_ && engine->model_->encoder_decoder ? rows * length : 0};
     Rank& rank = (*engine->ranks_)[0];
     const PlanKey key = engine->key_of(packed, labels, true);
     DS_TRY(const Plan* plan, engine->plan_for(rank, key));

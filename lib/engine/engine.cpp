@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "config/sparse_layout.h"
 #include "engine/pipeline.h"
 #include "ir/text.h"
 #include "parallel/partition.h"
@@ -89,6 +90,13 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
         options.stage = &stage;
         options.split_weights = pipeline_->splits;
     }
+    const MoeConfig& moe = config_.moe;
+    const ExpertLayout experts{rank.at(MeshAxis::data), config_.mesh.expert, std::max(key.shape.peer_tokens, key.shape.tokens),
+                               moe.drop_tokens ? key.train ? moe.capacity_factor : moe.eval_capacity_factor : 0, moe.min_capacity};
+    options.experts = &experts;
+    const SparseBlocks sparse{config_.sparse_attention.block, key.shape.sparse_blocks, config_.sparse_attention.different_layout_per_head};
+    options.sparse = &sparse;
+    options.data_ranks = ranks_->extent(MeshAxis::data);
     if (!dump_dir_.empty()) {
         options.dump = dump_dir_;
         if (ranks_->size() > 1) graph.name += fmt::format(".rank{}", rank.index);
@@ -111,7 +119,7 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
 SequenceLayout Engine::sequence_layout(const Rank& rank, const StreamShape& shape) const {
     using Way = SequenceLayout::Attention;
     const Way way = config_.sequence_attention == "ulysses" ? Way::ulysses : config_.sequence_attention == "ring" ? Way::ring : Way::cheapest;
-    return {rank.at(MeshAxis::sequence), ranks_->extent(MeshAxis::sequence), model_ ? shape.tokens : 0, way, ranks_->extent(MeshAxis::tensor)};
+    return {rank.at(MeshAxis::sequence), ranks_->extent(MeshAxis::sequence), model_ && !model_->one_piece && shape.sparse_blocks == 0 ? shape.tokens : 0, way, ranks_->extent(MeshAxis::tensor)};
 }
 
 void Engine::dump(const Plan& plan, const std::string& choices) {
@@ -120,12 +128,16 @@ void Engine::dump(const Plan& plan, const std::string& choices) {
         if (const Status status = write_file_atomically(base.string() + suffix, text); !status.ok()) log(Level::warn, "dump", "{}", status.message());
 }
 
-Status Engine::fill_inputs(Device* device, const Packed& packed, const Plan& plan) {
+Status Engine::fill_inputs(Device* device, const Packed& packed, const Plan& plan) const {
     const Graph& graph = plan.graph();
     for (const ValueId id : graph.inputs) {
         const Value& v = graph.value(id);
         void* to = v.kind == Kind::input ? plan.address(id) : nullptr;
         const auto found = packed.inputs.find(v.name);
+        if (to && v.name == "sparse_layout") {
+            const auto layout = sparse_layout(config_.sparse_attention, v.type.shape[0], v.type.shape[1], static_cast<uint64_t>(config_.seed));
+            DS_CHECK(to_device(device, to, layout.data(), layout.size()));
+        }
         if (to && found != packed.inputs.end()) DS_CHECK(to_device(device, to, found->second.data, static_cast<size_t>(found->second.bytes())));
     }
     return ok();
@@ -175,6 +187,16 @@ Result<Engine::Pass> Engine::pass_of(const Batch& batch, bool train) const {
     }
     if (!model_) pass.labels = 1;
     let_all_ranks_run(pass);
+    if (config_.sparse_attention.mode != "dense") {
+        const int64_t block = config_.sparse_attention.block;
+        for (Packed& part : pass.packed)
+            part.shape.sparse_blocks = ((part.grid.size() > 1 ? part.grid[1] : part.shape.length) + block - 1) / block;
+    }
+    if (config_.mesh.expert > 1) {
+        int64_t most = 0;
+        for (const Packed& part : pass.packed) most = std::max(most, part.shape.tokens);
+        for (Packed& part : pass.packed) part.shape.peer_tokens = most;
+    }
     set_keys(pass, [&](const Packed& part, const PlanKey&) { return key_of(part, pass.labelled, train); });
     return pass;
 }

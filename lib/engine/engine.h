@@ -133,7 +133,7 @@ private:
     Found plan_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const;
     Status place_plan(Rank& rank, Plan& plan, std::byte* arena);
     PlanKey key_of(const Packed& packed, bool labelled, bool train) const;
-    static Status fill_inputs(Device* device, const Packed& packed, const Plan& plan);
+    Status fill_inputs(Device* device, const Packed& packed, const Plan& plan) const;
     static Result<HostTensor> read_value(const Rank& rank, const Plan& plan, ValueId id);
     Status devices_ok() const;
     Status open_devices();

@@ -116,6 +116,7 @@ Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view opt
     // The body: the family without a head.
     source.config["architectures"] = Json::array({"Model"});
     DS_TRY(const auto model, make_model(source.config));
+    if (model->encoder_decoder) return fail(Code::E_UNSUPPORTED, "graph: model: {} is an encoder-decoder; only families with one stream of tokens can be part of a graph", model->family);
     if (inputs.empty() || inputs.size() > 3) return fail(Code::E_INVALID_ARGUMENT, "graph: model: takes input_ids, attention_mask and token_type_ids, not {} inputs", inputs.size());
     for (const int32_t id : inputs)
         if (id != kNone) DS_CHECK(check(id, "model"));

@@ -12,14 +12,21 @@ constexpr int64_t kIgnore = -100;
 // One batch on its way into a stream.
 class Packer {
 public:
-    Packer(const Model& model, const Batch& batch, const std::set<std::string>& outputs, bool whole, int64_t first_row)
-        : model_(model), batch_(batch), outputs_(outputs), whole_(whole || model.task == Task::question_answering), first_row_(first_row) {}
+    Packer(const Model& model, const Batch& batch, const std::set<std::string>& outputs, WholeOutputs whole, int64_t first_row)
+        : model_(model), batch_(batch), outputs_(outputs), whole_(whole), first_row_(first_row) {
+        whole_.tokens |= model.task == Task::question_answering;
+        if (model.reads_ends) whole_.tokens = false;  // masked tokens never enter a sequence
+    }
 
     Result<Packed> run() {
         DS_CHECK(read());
+        if (model_.encoder_decoder) {
+            pack_source();
+            DS_CHECK(read_decoder());
+        }
         DS_CHECK(read_labels());
         choose();
-        stream();
+        stream("", out_.places, out_.shape.tokens);
         label_rows();
         out_.part_weight = out_.label_count;
         return std::move(out_);
@@ -30,7 +37,7 @@ private:
     Result<std::vector<int32_t>> integers(const char* name, const Shape& shape, int64_t least, int64_t most, bool ignore_allowed = false) {
         const HostTensor& t = batch_.at(name);
         if (is_float(t.dtype)) return fail(Code::E_INVALID_ARGUMENT, "{}: must hold integers, not {}", name, name_of(t.dtype));
-        if (t.shape != shape) return fail(Code::E_INVALID_ARGUMENT, "{}: must be {} as input_ids demands, but is {}", name, shape, t.shape);
+        if (t.shape != shape) return fail(Code::E_INVALID_ARGUMENT, "{}: must be {} as {} demands, but is {}", name, shape, model_.encoder_decoder && std::string_view(name) == "labels" ? "decoder_input_ids" : "input_ids", t.shape);
         const HostTensor wide = t.to(DType::i64);
         std::vector<int32_t> values(static_cast<size_t>(wide.count()));
         const auto source = wide.as<int64_t>();
@@ -47,11 +54,13 @@ private:
     }
 
     Status read() {
-        static constexpr std::string_view known[] = {"input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "start_positions", "end_positions"};
+        const std::vector<std::string_view> known =
+            model_.encoder_decoder ? std::vector<std::string_view>{"input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "labels"}
+                                   : std::vector<std::string_view>{"input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "start_positions", "end_positions"};
         for (const auto& [name, tensor] : batch_)
-            if (std::find(std::begin(known), std::end(known), name) == std::end(known))
-                return fail(Code::E_INVALID_ARGUMENT, "batch: {} is not an input of {}; it takes input_ids, attention_mask, token_type_ids, position_ids, labels, start_positions and end_positions",
-                            name, model_.family);
+            if (std::find(known.begin(), known.end(), name) == known.end())
+                return fail(Code::E_INVALID_ARGUMENT, "batch: {} is not an input of {}; it takes {} and {}", name, model_.family,
+                            fmt::join(known.begin(), known.end() - 1, ", "), known.back());
         if (!batch_.count("input_ids")) return fail(Code::E_INVALID_ARGUMENT, "batch: input_ids is missing");
         const Shape& shape = batch_.at("input_ids").shape;
         if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) return fail(Code::E_INVALID_ARGUMENT, "input_ids: must be [rows, length] with at least one of each, but is {}", shape);
@@ -59,31 +68,84 @@ private:
         length_ = shape[1];
         grid_ = shape;
         const size_t n = static_cast<size_t>(rows_ * length_);
-        DS_TRY(ids_, integers("input_ids", grid_, 0, model_.vocabulary - 1));
-        mask_.assign(n, 1);
-        if (batch_.count("attention_mask")) {
-            const HostTensor& t = batch_.at("attention_mask");
-            if (t.shape != grid_) return fail(Code::E_INVALID_ARGUMENT, "attention_mask: must be {} as input_ids demands, but is {}", grid_, t.shape);
-            const HostTensor wide = t.to(DType::f32);
-            for (size_t i = 0; i < n; ++i) mask_[i] = wide.as<float>()[i] != 0;
-        }
+        DS_TRY(ids_, integers("input_ids", grid_, 0, (model_.encoder_decoder ? model_.source_vocabulary : model_.vocabulary) - 1));
+        DS_CHECK(read_mask("attention_mask", "input_ids"));
         types_.assign(n, 0);
         if (batch_.count("token_type_ids")) {
             DS_TRY(types_, integers("token_type_ids", grid_, 0, (model_.token_types ? model_.token_types : model_.vocabulary) - 1));
             out_.shape.types = true;
         }
-        return positions();
+        return positions("input_ids");
     }
 
-    Status positions() {
+    Status read_mask(const char* name, const char* ids_name) {
+        mask_.assign(static_cast<size_t>(rows_ * length_), 1);
+        if (!batch_.count(name)) return ok();
+        const HostTensor& t = batch_.at(name);
+        if (t.shape != grid_) return fail(Code::E_INVALID_ARGUMENT, "{}: must be {} as {} demands, but is {}", name, grid_, ids_name, t.shape);
+        const HostTensor wide = t.to(DType::f32);
+        for (size_t i = 0; i < mask_.size(); ++i) mask_[i] = wide.as<float>()[i] != 0;
+        return ok();
+    }
+
+    // The encoder's stream. What is read next is the decoder's.
+    void pack_source() {
+        for (size_t i = 0; i < ids_.size(); ++i) {
+            out_.tokens += mask_[i];
+            if (!mask_[i] && !whole_.source) continue;
+            out_.shape.source_masked |= !mask_[i];
+            out_.source_places.push_back(static_cast<int32_t>(i));
+        }
+        const auto count = static_cast<int64_t>(out_.source_places.size());
+        out_.shape.source_tokens = count == rows_ * length_ ? count : bucket(std::max<int64_t>(count, 1));
+        out_.source_grid = grid_;
+        stream("source.", out_.source_places, out_.shape.source_tokens);
+    }
+
+    // The decoder's tokens: those given, or the labels shifted right with a pad in place of ignored ones.
+    Status read_decoder() {
+        const bool given = batch_.count("decoder_input_ids"), labelled = batch_.count("labels"), repeats = !given && !labelled && model_.decodes_its_input;
+        if (!given && !labelled && !repeats) return fail(Code::E_INVALID_ARGUMENT, "batch: decoder_input_ids is missing: {} decodes them, or labels shifted right", model_.family);
+        const char* name = given ? "decoder_input_ids" : labelled ? "labels" : "input_ids";
+        const Shape& shape = batch_.at(name).shape;
+        if (shape.size() != 2 || shape[0] != rows_ || shape[1] < 1) return fail(Code::E_INVALID_ARGUMENT, "{}: must be [{} rows as input_ids has, length of at least 1], but is {}", name, rows_, shape);
+        grid_ = shape;
+        length_ = shape[1];
+        DS_TRY(ids_, integers(name, grid_, 0, model_.vocabulary - 1, labelled && !given));
+        DS_CHECK(read_mask("decoder_attention_mask", name));
+        types_.assign(ids_.size(), 0);
+        if (!given) DS_CHECK(shift_right(name));
+        return positions(name);
+    }
+
+    Status shift_right(const char* name) {
+        if (!model_.decoder_start_id) return fail(Code::E_CONFIG, "config.json: decoder_start_token_id is missing, with which {} shifted right begin; give decoder_input_ids", name);
+        const std::vector<int32_t> labels = ids_;
+        if (!model_.pad_id && std::count(labels.begin(), labels.end(), static_cast<int32_t>(kIgnore)))
+            return fail(Code::E_CONFIG, "config.json: pad_token_id is missing, which stands for ignored labels in the decoder; give decoder_input_ids");
+        for (size_t i = 0; i < ids_.size(); ++i) {
+            const bool first = static_cast<int64_t>(i) % length_ == 0;
+            const int64_t id = first ? *model_.decoder_start_id : labels[i - 1];
+            if (first && id >= model_.vocabulary) return fail(Code::E_CONFIG, "config.json: decoder_start_token_id {} is outside the decoder's vocabulary of {}", id, model_.vocabulary);
+            ids_[i] = static_cast<int32_t>(id == kIgnore ? *model_.pad_id : id);
+        }
+        // What stands behind a row's last label is seen by nothing that counts.
+        if (batch_.count("decoder_attention_mask")) return ok();
+        unseen_.assign(ids_.size(), 0);
+        for (int64_t row = 0; row < rows_; ++row)
+            for (int64_t t = length_; t-- > 1 && labels[static_cast<size_t>(row * length_ + t)] == kIgnore;) unseen_[static_cast<size_t>(row * length_ + t)] = 1;
+        return ok();
+    }
+
+    Status positions(const char* ids_name) {
         if (batch_.count("position_ids")) {
             DS_TRY(positions_, integers("position_ids", grid_, 0, (model_.max_positions ? model_.max_positions : int64_t{1} << 30) - 1));
             return ok();
         }
         if (model_.max_positions && length_ > model_.max_positions)
-            return fail(Code::E_INVALID_ARGUMENT, "input_ids: {} tokens a row, but {} has {} positions", length_, model_.family, model_.max_positions);
+            return fail(Code::E_INVALID_ARGUMENT, "{}: {} tokens a row, but {} has {} positions", ids_name, length_, model_.family, model_.max_positions);
         positions_.resize(ids_.size());
-        for (size_t i = 0; i < ids_.size(); ++i) positions_[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length_);
+        for (size_t i = 0; i < ids_.size(); ++i) positions_[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length_ + model_.position_offset);
         return ok();
     }
 
@@ -138,33 +200,41 @@ private:
         out_.inputs[name] = HostTensor::of<int32_t>(DType::i32, std::move(shape), values);
     }
 
-    bool needs_first() const { return model_.task == Task::sequence_classification || (model_.task == Task::none && model_.token_types > 0); }
+    bool needs_first() const { return !model_.reads_ends && (model_.task == Task::sequence_classification || (model_.task == Task::none && model_.token_types > 0)); }
+
+    // A row without any token that a model reads the ends of keeps its first.
+    bool alone(size_t i) const {
+        if (!model_.reads_ends || static_cast<int64_t>(i) % length_) return false;
+        return std::none_of(mask_.begin() + static_cast<std::ptrdiff_t>(i), mask_.begin() + static_cast<std::ptrdiff_t>(i) + length_, [](uint8_t m) { return m != 0; });
+    }
 
     void choose() {
         for (size_t i = 0; i < ids_.size(); ++i) {
-            const bool needed = whole_ || targets_[i] != kIgnore || (needs_first() && static_cast<int64_t>(i) % length_ == 0);
+            const bool needed = alone(i) || whole_.tokens || targets_[i] != kIgnore || (needs_first() && static_cast<int64_t>(i) % length_ == 0);
             out_.tokens += mask_[i];
-            if (!mask_[i] && !needed) continue;
+            if (!needed && (!mask_[i] || (!unseen_.empty() && unseen_[i]))) continue;
             out_.shape.masked |= !mask_[i];
             out_.places.push_back(static_cast<int32_t>(i));
         }
         const auto count = static_cast<int64_t>(out_.places.size());
         out_.shape.rows = rows_;
         out_.shape.length = length_;
-        out_.shape.tokens = count == rows_ * length_ ? count : bucket(count);
+        out_.shape.tokens = count == rows_ * length_ ? count : bucket(model_.encoder_decoder ? std::max<int64_t>(count, 1) : count);
         out_.shape.labels = out_.labels;
         out_.grid = grid_;
         // Only a softmax over positions depends on the length; other plans serve all lengths.
         if (model_.task != Task::question_answering) out_.shape.length = 0;
     }
 
-    void stream() {
-        const auto n = static_cast<size_t>(out_.shape.tokens);
+    // Puts the operands of a stream of these places, filled up to `tokens`.
+    void stream(const std::string& prefix, const std::vector<int32_t>& chosen, int64_t tokens) {
+        const auto n = static_cast<size_t>(tokens);
         std::vector<int32_t> ids(n, 0), places(n, 0), positions(n, 0), types(n, 0), segments(1, 0), first;
         std::vector<uint8_t> key_mask(n, 0);
+        std::vector<float> real(n, 0);
         int64_t row = 0;
-        for (size_t i = 0; i < out_.places.size(); ++i) {
-            const auto at = static_cast<size_t>(out_.places[i]);
+        for (size_t i = 0; i < chosen.size(); ++i) {
+            const auto at = static_cast<size_t>(chosen[i]);
             for (; static_cast<int64_t>(at) / length_ > row; ++row) segments.push_back(static_cast<int32_t>(i));
             if (static_cast<int64_t>(at) % length_ == 0) first.push_back(static_cast<int32_t>(i));
             ids[i] = ids_[at];
@@ -172,18 +242,27 @@ private:
             positions[i] = positions_[at];
             types[i] = types_[at];
             key_mask[i] = mask_[at];
+            real[i] = mask_[at] ? 1.0f : 0.0f;
         }
-        while (static_cast<int64_t>(segments.size()) <= rows_) segments.push_back(static_cast<int32_t>(out_.places.size()));
-        put("ids", ids, {out_.shape.tokens});
-        put("places", places, {out_.shape.tokens});
-        put("positions", positions, {out_.shape.tokens});
-        put("types", types, {out_.shape.tokens});
-        put("segments", segments, {rows_ + 1});
+        while (static_cast<int64_t>(segments.size()) <= rows_) segments.push_back(static_cast<int32_t>(chosen.size()));
+        put(prefix + "ids", ids, {tokens});
+        put(prefix + "places", places, {tokens});
+        put(prefix + "positions", positions, {tokens});
+        put(prefix + "types", types, {tokens});
+        put(prefix + "segments", segments, {rows_ + 1});
+        out_.inputs[prefix + "real"] = HostTensor::of<float>(DType::f32, {tokens}, real);
+        out_.inputs[prefix + "key_mask"] = HostTensor::of<uint8_t>(DType::u8, {tokens}, key_mask);
+        if (!prefix.empty()) return;
         std::vector<int32_t> row_places(static_cast<size_t>(rows_));
         std::iota(row_places.begin(), row_places.end(), static_cast<int32_t>(first_row_));
         put("row_places", row_places, {rows_});
-        if (needs_first()) put("first", first, {rows_});
-        out_.inputs["key_mask"] = HostTensor::of<uint8_t>(DType::u8, {out_.shape.tokens}, key_mask);
+        if (model_.reads_ends) {
+            first.assign(segments.begin(), segments.end() - 1);
+            std::vector<int32_t> last(segments.begin() + 1, segments.end());
+            for (int32_t& end : last) --end;
+            put("last", last, {rows_});
+        }
+        if (needs_first() || model_.reads_ends) put("first", first, {rows_});
     }
 
     // Where few tokens have labels, only their rows go through the head.
@@ -216,12 +295,12 @@ private:
     const Model& model_;
     const Batch& batch_;
     const std::set<std::string>& outputs_;
-    const bool whole_;
+    WholeOutputs whole_;
     const int64_t first_row_;
     int64_t rows_ = 0, length_ = 0;
     Shape grid_;
     std::vector<int32_t> ids_, types_, positions_, targets_;
-    std::vector<uint8_t> mask_;
+    std::vector<uint8_t> mask_, unseen_;
     Packed out_;
 };
 
@@ -232,7 +311,7 @@ int64_t bucket(int64_t tokens) {
     return (tokens + grain - 1) / grain * grain;
 }
 
-Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, bool whole, int64_t first_row) {
+Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, WholeOutputs whole, int64_t first_row) {
     return Packer(model, batch, outputs, whole, first_row).run();
 }
 

@@ -8,6 +8,9 @@ namespace ds {
 // The tokens of a stream are rounded up to a bucket, so that few plans serve all lengths; at most about one token in 24 is filler.
 int64_t bucket(int64_t tokens);
 
-Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, bool whole, int64_t first_row = 0);
+// Whether outputs were asked for in which masked positions count too: of the stream, of an encoder's.
+struct WholeOutputs { bool tokens = false, source = false; };
+
+Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, WholeOutputs whole, int64_t first_row = 0);
 
 }  // namespace ds

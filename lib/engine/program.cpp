@@ -11,7 +11,8 @@ namespace {
 class ModelProgram : public Program {
 public:
     ModelProgram(std::shared_ptr<const Model> model, std::set<std::string> whole) : model_(std::move(model)) {
-        for (const std::string& name : model_->token_outputs) whole_ |= whole.count(name) > 0;
+        for (const std::string& name : model_->token_outputs) whole_.tokens |= whole.count(name) > 0;
+        for (const std::string& name : model_->source_outputs) whole_.source |= whole.count(name) > 0;
     }
 
     Result<Packed> pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row) const override {
@@ -32,28 +33,31 @@ public:
 
     HostTensor unpack(const std::string& output, const Packed& packed, HostTensor value) const override {
         if (!by_token(output)) return value;
-        Shape shape = packed.grid;
+        const std::vector<int32_t>& places = of_source(output) ? packed.source_places : packed.places;
+        Shape shape = of_source(output) ? packed.source_grid : packed.grid;
         shape.insert(shape.end(), value.shape.begin() + 1, value.shape.end());
         HostTensor padded = HostTensor::zeros(value.dtype, shape);
         const auto row_bytes = static_cast<size_t>(value.bytes() / std::max<int64_t>(value.shape[0], 1));
-        for (size_t i = 0; i < packed.places.size(); ++i)
-            std::memcpy(static_cast<char*>(padded.data) + static_cast<size_t>(packed.places[i]) * row_bytes, static_cast<const char*>(value.data) + i * row_bytes, row_bytes);
+        for (size_t i = 0; i < places.size(); ++i)
+            std::memcpy(static_cast<char*>(padded.data) + static_cast<size_t>(places[i]) * row_bytes, static_cast<const char*>(value.data) + i * row_bytes, row_bytes);
         return padded;
     }
 
     Result<HostTensor> pack_gradient(const std::string& output, const Packed& packed, const HostTensor& gradient, const Shape& graph_shape) const override {
+        const std::vector<int32_t>& places = of_source(output) ? packed.source_places : packed.places;
+        const Shape& grid = of_source(output) ? packed.source_grid : packed.grid;
         Shape expected = graph_shape;
         if (by_token(output)) {
             expected.erase(expected.begin());
-            expected.insert(expected.begin(), packed.grid.begin(), packed.grid.end());
+            expected.insert(expected.begin(), grid.begin(), grid.end());
         }
         if (gradient.shape != expected) return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have the output's shape {}, but is {}", output, expected, gradient.shape);
         const HostTensor f32 = gradient.to(DType::f32);
         if (!by_token(output)) return f32;
         HostTensor stream = HostTensor::zeros(DType::f32, graph_shape);
         const auto row_bytes = static_cast<size_t>(stream.bytes() / std::max<int64_t>(graph_shape[0], 1));
-        for (size_t i = 0; i < packed.places.size(); ++i)
-            std::memcpy(static_cast<char*>(stream.data) + i * row_bytes, static_cast<const char*>(f32.data) + static_cast<size_t>(packed.places[i]) * row_bytes, row_bytes);
+        for (size_t i = 0; i < places.size(); ++i)
+            std::memcpy(static_cast<char*>(stream.data) + i * row_bytes, static_cast<const char*>(f32.data) + static_cast<size_t>(places[i]) * row_bytes, row_bytes);
         return stream;
     }
 
@@ -61,10 +65,11 @@ public:
     const Model* model() const override { return model_.get(); }
 
 private:
-    bool by_token(const std::string& output) const { return std::count(model_->token_outputs.begin(), model_->token_outputs.end(), output) > 0; }
+    bool of_source(const std::string& output) const { return std::count(model_->source_outputs.begin(), model_->source_outputs.end(), output) > 0; }
+    bool by_token(const std::string& output) const { return of_source(output) || std::count(model_->token_outputs.begin(), model_->token_outputs.end(), output) > 0; }
 
     std::shared_ptr<const Model> model_;
-    bool whole_ = false;
+    WholeOutputs whole_;
 };
 
 class GraphProgram : public Program {

@@ -19,6 +19,8 @@ struct Packed {
     std::map<std::string, HostTensor> inputs;  // by the graph operand's name, in the operand's type
     std::vector<int32_t> places;               // of a model: the place in the padded batch of each packed token
     Shape grid;                                // [rows, length] of the batch
+    std::vector<int32_t> source_places;        // likewise of an encoder's tokens
+    Shape source_grid;
     int64_t label_count = 0;                   // unignored labels: the weight of this micro-batch
     int64_t part_weight = 0;                   // of this part's loss in the loss of the whole batch
     bool labels = false;

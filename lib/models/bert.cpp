@@ -17,7 +17,7 @@ struct Bert : Model {
         Blocks m(b, range);
         const Scope root{task == Task::none ? "" : "bert"}, e = root("embeddings");
         const ValueId words = m.weight(e("word_embeddings"), "weight", {vocabulary, width});
-        ValueId x = b.add(b.call("embedding", {words, s.ids()}), m.embedding(s.types(), e("token_type_embeddings"), token_types, width));
+        ValueId x = b.add(m.words(words, s.ids(), pad_id), m.embedding(s.types(), e("token_type_embeddings"), token_types, width));
         x = b.add(x, m.embedding(s.positions(), e("position_embeddings"), max_positions, width));
         x = m.boundary(s.dropout(m.layernorm(x, e("LayerNorm"), eps), dropout));
         for (int64_t i = 0; i < layers; ++i) x = m.boundary(layer(m, s, x, root("encoder.layer")(std::to_string(i))));
@@ -93,6 +93,8 @@ Result<std::unique_ptr<Model>> bert(const Json& config, Task task) {
     m->attention_dropout = f.number("attention_probs_dropout_prob", 0.1);
     m->classifier_dropout = f.number("classifier_dropout", m->dropout);
     m->range = f.number("initializer_range", 0.02);
+    if (!config.contains("pad_token_id")) m->pad_id = 0;
+    read_padding(*m, f);
     m->tied = f.boolean("tie_word_embeddings", true);
     m->labels = f.integer("num_labels", f.has("id2label") ? static_cast<int64_t>(config["id2label"].size()) : 2);
     DS_TRY(m->activation, activation_named(f.text("hidden_act", "gelu"), "hidden_act"));

@@ -39,6 +39,8 @@ public:
     }
     // Logits over a vocabulary whose rows are `table`'s.
     ValueId head(ValueId x, ValueId table, ValueId bias = kNone) { return b.call("matmul", {x, table, bias}, Matmul{.transpose_b = true}, "logits"); }
+    // A vocabulary's rows. padding: the row that torch keeps as it was (nn.Embedding's padding_idx).
+    ValueId words(ValueId table, ValueId ids, std::optional<int64_t> padding) { return b.call("embedding", {table, ids}, Embedding{.padding = padding.value_or(-1)}); }
     ValueId boundary(ValueId x) {
         if (x != kNone) b.graph().value(x).boundary = 1;
         return x;
@@ -70,6 +72,10 @@ inline Status only_causal(Fields& f, Task task) {
     if (task == Task::none || task == Task::causal_lm) return ok();
     return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForCausalLM and *Model", f.text("model_type", ""), name_of(task));
 }
+inline void read_padding(Model& m, Fields& f) {  // some folders have a negative id for none
+    const Json id = f.json().value("pad_token_id", Json());
+    if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < m.vocabulary) m.pad_id = id.get<int64_t>();
+}
 inline Status check_heads(int64_t width, int64_t heads, const char* width_key, const char* heads_key) {
     return heads > 0 && width % heads == 0 ? ok() : fail(Code::E_CONFIG, "config.json: {} {} is not a multiple of {} {}", width_key, width, heads_key, heads);
 }
@@ -77,6 +83,28 @@ inline Status check_heads(int64_t width, int64_t heads, const char* width_key, c
 inline void decoder_outputs(Model& m, Task task) {
     m.outputs = task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
     m.token_outputs = m.outputs;
+}
+
+// Likewise of encoder-decoders.
+inline Status only_seq2seq(Fields& f, const Json& config, Task task) {
+    const std::string type = f.text("model_type", "");
+    const Json name = config.value("architectures", Json::array());
+    if (name.is_array() && !name.empty() && name[0].is_string() && name[0].get<std::string>().ends_with("EncoderModel"))
+        return fail(Code::E_UNSUPPORTED, "config.json: architectures: {}: an encoder alone is not built; there are *ForConditionalGeneration and *Model", name[0].get<std::string>());
+    if (task == Task::none || task == Task::seq2seq_lm) return ok();
+    return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForConditionalGeneration and *Model", type, name_of(task));
+}
+inline void read_special_ids(Model& m, Fields& f) {
+    if (f.has("pad_token_id")) m.pad_id = f.integer("pad_token_id");
+    if (f.has("decoder_start_token_id")) m.decoder_start_id = f.integer("decoder_start_token_id");
+}
+inline void seq2seq_outputs(Model& m, Task task) {
+    m.encoder_decoder = m.one_piece = true;
+    m.token_outputs = {"last_hidden_state"};
+    if (task == Task::seq2seq_lm) m.token_outputs.insert(m.token_outputs.begin(), "logits");
+    m.source_outputs = {"encoder_last_hidden_state"};
+    m.outputs = m.token_outputs;
+    m.outputs.push_back("encoder_last_hidden_state");
 }
 
 }  // namespace ds::models

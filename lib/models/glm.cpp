@@ -20,7 +20,7 @@ struct Glm : Model {
         const Scope root{task == Task::none && !chat ? "" : chat ? "transformer" : "model"};
         const Scope body = chat ? root("encoder") : root;
         const ValueId table = m.weight(root(chat ? "embedding.word_embeddings" : "embed_tokens"), "weight", {vocabulary, width});
-        ValueId x = m.boundary(b.call("embedding", {table, s.ids()}));
+        ValueId x = m.boundary(m.words(table, s.ids(), pad_id));
         const ValueId turns = b.call("rope_angles", {s.positions()}, angles);
         for (int64_t i = 0; i < layers; ++i) x = m.boundary(block(m, s, x, turns, body("layers")(std::to_string(i))));
         x = m.rmsnorm(x, body(chat ? "final_layernorm" : "norm"), eps);
@@ -94,6 +94,7 @@ Status read(Glm& m, Fields& f, const Json& config, const std::string& type) {
     m.range = f.number("initializer_range", 0.02);
     m.qkv_bias = f.boolean("attention_bias", type == "glm");
     m.tied = f.boolean("tie_word_embeddings", false);
+    read_padding(m, f);
     DS_TRY(m.activation, activation_named(f.text("hidden_act", "silu"), "hidden_act"));
     const int64_t positions = f.integer("max_position_embeddings", 131072);
     DS_CHECK(f.status());

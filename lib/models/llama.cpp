@@ -18,7 +18,7 @@ struct Llama : Model {
         Blocks m(b, range);
         const Scope root{task == Task::none ? "" : "model"};
         const ValueId table = m.weight(root("embed_tokens"), "weight", {vocabulary, width});
-        ValueId x = m.boundary(b.call("embedding", {table, s.ids()}));
+        ValueId x = m.boundary(m.words(table, s.ids(), pad_id));
         const ValueId turns = b.call("rope_angles", {s.positions()}, angles);
         for (int64_t i = 0; i < layers; ++i) x = m.boundary(block(m, s, x, turns, root("layers")(std::to_string(i)), windows[static_cast<size_t>(i)]));
         x = m.rmsnorm(x, root("norm"), eps);
@@ -91,6 +91,7 @@ Result<std::unique_ptr<Model>> llama(const Json& config, Task task) {
     m->mlp_bias = f.boolean("mlp_bias", false);
     m->head_norms = type == "qwen3";
     m->tied = f.boolean("tie_word_embeddings", false);
+    read_padding(*m, f);
     DS_TRY(m->windows, windows_of(f, type, m->layers));
     DS_TRY(m->activation, activation_named(f.text("hidden_act", "silu"), "hidden_act"));
     DS_CHECK(f.status());

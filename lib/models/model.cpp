@@ -61,12 +61,31 @@ ValueId TokenStream::first_of_rows(ValueId x) {
     return b_.reshape(b_.call("slice", {rows}, Slice{1, 0, 1}), {shape_.rows, width});
 }
 
-ValueId TokenStream::attention(ValueId q, ValueId k, ValueId v, Attention attrs) {
+ValueId TokenStream::last_of_rows(ValueId x) { return b_.call("embedding", {x, input("last", {shape_.rows})}, Embedding{.inside = true}, "last"); }
+
+ValueId TokenStream::attention(ValueId q, ValueId k, ValueId v, Attention attrs, ValueId bias) {
     if (attrs.dropout > 0) attrs.salt = next_salt();
-    if (!shape_.embedded) return b_.call("attention", {q, k, v, segments(), attrs.window > 0 || attrs.dropout > 0 ? places() : kNone, key_mask()}, attrs);
+    if (!shape_.embedded) {
+        const bool by_place = attrs.window > 0 || attrs.dropout > 0 || bias != kNone;
+        return b_.call("attention", {q, k, v, segments(), by_place ? places() : kNone, key_mask(), kNone, kNone, kNone, bias}, attrs);
+    }
     const auto by_rows = [&](ValueId x) { return x == kNone ? kNone : b_.reshape(x, {shape_.rows, shape_.length, b_.type(x).shape.back()}); };
-    const ValueId y = b_.call("attention", {by_rows(q), by_rows(k), by_rows(v), kNone, kNone, key_mask()}, attrs);
+    const ValueId y = b_.call("attention", {by_rows(q), by_rows(k), by_rows(v), kNone, kNone, key_mask(), kNone, kNone, kNone, bias}, attrs);
     return y == kNone ? y : b_.reshape(y, {shape_.tokens, b_.type(y).shape.back()});
+}
+
+TokenStream& TokenStream::source() {
+    if (!source_) {
+        source_ = std::make_unique<TokenStream>(b_, StreamShape{.tokens = shape_.source_tokens, .rows = shape_.rows, .masked = shape_.source_masked}, outputs_);
+        source_->of_ = this;
+    }
+    return *source_;
+}
+
+ValueId TokenStream::cross_attention(ValueId q, ValueId k, ValueId v, Attention attrs) {
+    if (attrs.dropout > 0) attrs.salt = next_salt();
+    const bool by_place = attrs.dropout > 0;
+    return b_.call("attention", {q, k, v, segments(), by_place ? places() : kNone, source().key_mask(), source().segments(), by_place ? source().places() : kNone}, attrs);
 }
 
 int64_t Fields::integer(const char* key, std::optional<int64_t> otherwise) {

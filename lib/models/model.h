@@ -27,6 +27,10 @@ struct StreamShape {
     bool embedded = false;  // part of a host's graph: rows * length tokens, nothing packed
     bool labels = false;   // a loss is wanted
     bool types = false;    // the batch has token_type_ids
+    int64_t sparse_blocks = 0;   // of block-sparse attention: those of the longest row
+    int64_t peer_tokens = 0;     // the most that a data rank has, where they exchange tokens
+    int64_t source_tokens = 0;   // of an encoder's stream; then the other fields are the decoder's
+    bool source_masked = false;  // likewise of its keys
     auto operator<=>(const StreamShape&) const = default;
 };
 
@@ -43,9 +47,15 @@ public:
     ValueId types() { return input("types", {shape_.tokens}); }
     ValueId segments() { return input("segments", {shape_.rows + 1}); }  // first token of each row, then the end of the last
     ValueId key_mask() { return shape_.masked ? input("key_mask", {shape_.tokens}, DType::u8) : kNone; }
+    ValueId real() { return shape_.embedded ? kNone : input("real", {shape_.tokens}, DType::f32); }  // 1 for tokens, 0 for masked ones and filler
+    ValueId last_of_rows(ValueId x);                                     // of a model that reads_ends
     ValueId first_of_rows(ValueId x);                                    // x of each row's first token ([CLS])
-    // Attention within rows.
-    ValueId attention(ValueId q, ValueId k, ValueId v, Attention attrs);
+    // Attention within rows. bias: a table by distance.
+    ValueId attention(ValueId q, ValueId k, ValueId v, Attention attrs, ValueId bias = kNone);
+    // Of an encoder-decoder: the encoder's tokens, a stream of their own.
+    TokenStream& source();
+    // Queries of this stream, keys and values of the source's.
+    ValueId cross_attention(ValueId q, ValueId k, ValueId v, Attention attrs);
     // Operands that exist already, for a model inside another graph.
     void provide(std::string name, ValueId id) { provided_[std::move(name)] = id; }
     ValueId labels() { return input("labels", {shape_.labelled}); }
@@ -58,12 +68,13 @@ public:
     void output(std::string name, ValueId id) { if (wants(name)) b_.graph().outputs.emplace_back(std::move(name), id); }
     // Given labels, `logits_of(x)` of all rows when they are an output, else of the labelled rows only; sets the loss.
     void classify_tokens(ValueId hidden, const std::function<ValueId(ValueId)>& logits_of);
-    int64_t next_salt() { return ++salt_; }
+    int64_t next_salt() { return of_ ? of_->next_salt() : ++salt_; }
     // x has one row a token, or (in a head) fewer: one a row of the batch or one a label.
     ValueId dropout(ValueId x, double p);
 
 private:
     ValueId input(std::string name, Shape shape, DType dtype = DType::i32) {
+        if (of_) name = "source." + name;
         if (const auto found = provided_.find(name); found != provided_.end()) return found->second;
         const ValueId known = b_.graph().find(name);
         return known != kNone ? known : b_.input(std::move(name), dtype, std::move(shape));
@@ -72,6 +83,8 @@ private:
     StreamShape shape_;
     std::set<std::string> outputs_;
     std::map<std::string, ValueId> provided_;
+    std::unique_ptr<TokenStream> source_;
+    TokenStream* of_ = nullptr;  // whose source this is
     int64_t salt_ = 0;
 };
 
@@ -81,7 +94,7 @@ public:
     // Appends the forward pass: declares parameters, sets outputs that the stream wants, and the loss when there are labels.
     virtual void build(Builder& b, TokenStream& stream) const = 0;
 
-    bool token_labels() const { return task == Task::causal_lm || task == Task::masked_lm || task == Task::token_classification; }
+    bool token_labels() const { return task == Task::causal_lm || task == Task::masked_lm || task == Task::token_classification || task == Task::seq2seq_lm; }
 
     Task task = Task::none;
     bool always_causal = false;           // a language model whatever the architecture's name says
@@ -89,8 +102,20 @@ public:
     Json config;                          // config.json, overrides merged
     std::string base_prefix;              // "bert.": may be absent or additional in a folder's tensor names
     int64_t vocabulary = 0, max_positions = 0, token_types = 0, labels = 0;
+    std::optional<int64_t> pad_id;
+    bool reads_ends = false;              // of each row the first and last unmasked token
+    bool one_piece = false;               // its tokens can't be dealt out over sequence ranks: each of those computes them all
+    bool couples_rows = false;            // data ranks exchange within a pass, as for the load of experts: each needs rows
+    int64_t position_offset = 0;          // the first position's row in the table of positions
     std::vector<std::string> outputs;     // names that ds_output knows
     std::vector<std::string> token_outputs;  // those with one row a token
+
+    // Of an encoder-decoder: input_ids are the encoder's; the decoder's are decoder_input_ids, or the labels shifted right.
+    bool encoder_decoder = false;
+    bool decodes_its_input = false;       // without either, the decoder's are input_ids shifted right
+    int64_t source_vocabulary = 0;
+    std::optional<int64_t> decoder_start_id;
+    std::vector<std::string> source_outputs;  // those with one row a token of the encoder
 };
 
 // config: config.json's object. The family follows from model_type, the head from architectures.

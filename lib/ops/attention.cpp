@@ -1,8 +1,9 @@
-// Scaled dot-product attention over packed sequences:  y = dropout(softmax(mask(scale * q k^T))) v.
+// Scaled dot-product attention over packed sequences:  y = dropout(softmax(mask(scale * q k^T + bias))) v.
 // Vaswani et al. 2017 (arXiv 1706.03762); computed without materialised scores (Dao et al. 2022, arXiv 2205.14135), lse kept for the gradient.
 // Rows of q, k, v are tokens; `segments` cuts them into sequences (kernels/README.md says exactly which key a query sees). With `key_segments` the
 // keys are other tokens than the queries: those of another stream, or, with `first_tokens`, a part of the queries' own. Results of a part are f32, and the
-// lse of a query that sees none of it is -inf, so that parts can be merged.
+// lse of a query that sees none of it is -inf, so that parts can be merged. `bias` is T5's, a number a head for each bucket of distances (Raffel et al.
+// 2019, arXiv 1910.10683), looked up in the kernel; `layout` says which blocks of places see each other (Child et al. 2019, arXiv 1904.10509).
 #include "ops/rules.h"
 
 namespace ds::ops {
@@ -39,6 +40,19 @@ Result<Types> infer_attention(const Attrs& attrs, In in) {
     if (in[6].present) DS_REQUIRE(in[3].present && in[6] == in[3], "key_segments must be as many as segments {}, but are {}", dims_to_string(in[3].shape), dims_to_string(in[6].shape));
     if (in[6].present) DS_REQUIRE((!a.causal && a.window == 0) || (in[4].present && in[7].present), "causal or windowed attention with key_segments needs tokens and key_tokens");
     if (in[8].present) DS_REQUIRE(in[6].present && in[8].dtype == DType::i32 && elements(in[8].shape) + 1 == elements(in[3].shape), "first_tokens must be one i32 a sequence, beside key_segments");
+    if (in[9].present) {
+        const Shape& table = in[9].shape;
+        const int64_t buckets = table.size() == 2 ? table[0] / (a.both_ways ? 2 : 1) : 0;
+        DS_REQUIRE(in[9].dtype == DType::f32 && table.size() == 2 && table[1] == heads, "bias must be f32 [buckets, {} heads], but is {}", heads, to_string(in[9]));
+        DS_REQUIRE(buckets >= 2 && table[0] % (a.both_ways ? 2 : 1) == 0 && a.max_distance > buckets / 2, "{} buckets{} do not reach max_distance {}", table[0],
+                   a.both_ways ? " for both ways" : "", a.max_distance);
+    }
+    if (in[10].present) {
+        const Shape& blocks = in[10].shape;
+        DS_REQUIRE(in[10].dtype == DType::u8 && blocks.size() == 3 && (blocks[0] == heads || blocks[0] == 1), "layout must be u8 [{} heads or 1, blocks, blocks], but is {}", heads, to_string(in[10]));
+        DS_REQUIRE(a.block > 0 && !in[6].present, "a layout needs a positive block, not {}, and one stream of tokens", a.block);
+    }
+    DS_REQUIRE(!in[8].present || !in[9].present, "a bias by distance has no parts");
     return Types{{in[8].present ? DType::f32 : in[0].dtype, q}, {DType::f32, {rows, heads}}};
 }
 
@@ -46,18 +60,25 @@ Result<Types> infer_attention(const Attrs& attrs, In in) {
 
 const OpDef& attention() {
     static const OpDef op = {
-        .name = "attention", .meaning = "softmax(scale * q k^T) v within sequences", .inputs = {"q", "k", "v", "segments?", "tokens?", "key_mask?", "key_segments?", "key_tokens?", "first_tokens?"},
+        .name = "attention", .meaning = "softmax(scale * q k^T) v within sequences", .inputs = {"q", "k", "v", "segments?", "tokens?", "key_mask?", "key_segments?", "key_tokens?", "first_tokens?", "bias?", "layout?"},
         .outputs = {"y", "lse"},
         .attrs = attrs_type<Attention>(), .infer = infer_attention,
         .gradient = [](GradContext& c) {
-            auto g = c.b.call_all("attention_grad", {c.dy[0], c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.in(3), c.in(4), c.in(5), c.in(6), c.in(7), c.in(8)}, c.node.attrs);
-            g.resize(3);
+            std::vector<ValueId> in{c.dy[0], c.in(0), c.in(1), c.in(2), c.out(0), c.out(1)};
+            for (size_t i = 3; i < 11; ++i) in.push_back(c.in(i));
+            const auto made = c.b.call_all("attention_grad", std::move(in), c.node.attrs);
+            Grads g(11, kNone);
+            std::copy_n(made.begin(), 3, g.begin());
+            if (c.in(9) != kNone) g[9] = made[3];
             return g;
         },
         .shard = [](const Graph& g, const Node& n) {
             // Heads are independent; with rank 2 or 3 they lie in the last dimension.
             const int d = g.type(n.in[0]).shape.size() == 4 ? 2 : static_cast<int>(g.type(n.in[0]).shape.size()) - 1;
-            return std::vector<ShardWay>{{{d, d, d, kWhole, kWhole, kWhole, kWhole, kWhole, kWhole}, {d, 1}}};
+            const bool a_layout_each = n.in.size() > 10 && n.in[10] != kNone && g.type(n.in[10]).shape[0] > 1;
+            ShardWay heads{{d, d, d, kWhole, kWhole, kWhole, kWhole, kWhole, kWhole, 1, a_layout_each ? 0 : kWhole}, {d, 1}};
+            heads.in.resize(std::max<size_t>(n.in.size(), 9));
+            return std::vector<ShardWay>{heads};
         },
         .cost = [](const Attrs&, In in, In) {
             // Without run-time data every token is taken to see the whole of an average sequence.
@@ -71,10 +92,10 @@ const OpDef& attention() {
 
 const OpDef& attention_grad() {
     static const OpDef op = {
-        .name = "attention_grad", .meaning = "gradients of attention", .inputs = {"dy", "q", "k", "v", "y", "lse", "segments?", "tokens?", "key_mask?", "key_segments?", "key_tokens?", "first_tokens?"},
-        .outputs = {"dq", "dk", "dv"}, .attrs = attrs_type<Attention>(),
+        .name = "attention_grad", .meaning = "gradients of attention", .inputs = {"dy", "q", "k", "v", "y", "lse", "segments?", "tokens?", "key_mask?", "key_segments?", "key_tokens?", "first_tokens?", "bias?", "layout?"},
+        .outputs = {"dq", "dk", "dv", "dbias"}, .attrs = attrs_type<Attention>(),
         .infer = [](const Attrs& attrs, In in) -> Result<Types> {
-            const Type forward[] = {in[1], in[2], in[3], in[6], in[7], in[8], in[9], in[10], in[11]};
+            const Type forward[] = {in[1], in[2], in[3], in[6], in[7], in[8], in[9], in[10], in[11], in[12], in[13]};
             DS_TRY(const Types out, infer_attention(attrs, forward));
             DS_CHECK(require_shape(in[0], "dy", out[0].shape));
             DS_CHECK(require_shape(in[4], "y", out[0].shape));
@@ -82,6 +103,7 @@ const OpDef& attention_grad() {
             Types gradients{in[1], in[2], in[3]};
             if (in[11].present)
                 for (Type& g : gradients) g.dtype = DType::f32;
+            if (in[12].present) gradients.push_back(in[12]);
             return gradients;
         },
         .cost = [](const Attrs&, In in, In) { return Cost{.flops = 10 * static_cast<double>(elements(in[1].shape)) * static_cast<double>(last(all_but_last(in[1].shape)))}; },

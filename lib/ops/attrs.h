@@ -76,14 +76,17 @@ struct Norm {
 };
 
 struct Rows {
-    int64_t rows = 0;  // of the table whose gradient this is
-    template <class V> void fields(V& v) { v("rows", rows); }
+    int64_t rows = 0;       // of the table whose gradient this is
+    int64_t padding = -1;   // as Embedding's
+    template <class V> void fields(V& v) { v("rows", rows); v("padding", padding); }
 };
 
 // inside: no id is negative; a promise of who built the graph, by which a pass may look up rows before they are computed.
+// padding: a row that receives no gradient, as torch's padding_idx; -1: none.
 struct Embedding {
     bool inside = false;
-    template <class V> void fields(V& v) { v("inside", inside); }
+    int64_t padding = -1;
+    template <class V> void fields(V& v) { v("inside", inside); v("padding", padding); }
 };
 
 // Angles are position * inv_freq[j]; cos and sin are multiplied by `scale` (the attention factor of scaled rope).
@@ -124,10 +127,20 @@ struct TopK {
     template <class V> void fields(V& v) { v("k", k); }
 };
 
-// Of mixture-of-experts routing. capacity: rows an expert takes at most, those of earlier tokens first; 0: as many as come.
+// Of mixture-of-experts routing. An expert takes at most max(min_capacity, ceil(capacity_factor * k * tokens / experts)) rows, those of earlier tokens
+// first; factor 0: as many as come.
 struct Routing {
-    int64_t experts = 1, capacity = 0;
-    template <class V> void fields(V& v) { v("experts", experts); v("capacity", capacity); }
+    int64_t experts = 1;
+    double capacity_factor = 0;
+    int64_t min_capacity = 4;
+    template <class V> void fields(V& v) { v("experts", experts); v("capacity_factor", capacity_factor); v("min_capacity", min_capacity); }
+};
+
+// How expert_send and expert_return exchange rows: `ranks` neighbours on the axis `group`, from `base` on, hold near-even parts of the experts.
+struct ExpertGroup {
+    int64_t group = 0, base = 0, rank = 0, ranks = 1, experts = 1;
+    int64_t rows = 0;  // that a rank makes room for
+    template <class V> void fields(V& v) { v("group", group); v("base", base); v("rank", rank); v("ranks", ranks); v("experts", experts); v("rows", rows); }
 };
 
 struct Lstm {
@@ -157,7 +170,8 @@ struct Fill {
 // Collectives: `group` is a MeshAxis. A share is what rank `rank` of `ranks` holds of dimension `dim`, cut as base/mesh.h's Cut says.
 struct Exchange {
     int64_t group = 0;
-    template <class V> void fields(V& v) { v("group", group); }
+    bool sum_gradient = false;  // of all_reduce: each rank's gradient is a summand
+    template <class V> void fields(V& v) { v("group", group); v("sum_gradient", sum_gradient); }
 };
 
 struct Share {

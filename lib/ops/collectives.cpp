@@ -60,7 +60,19 @@ const OpDef& replicate() {
 
 const OpDef& all_reduce() {
     static const OpDef op = {.name = "all_reduce", .meaning = "the sum of x over ranks", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Exchange>(),
-                             .infer = same, .gradient = [](GradContext& c) { return Grads{c.dy[0]}; }, .in_place = true};
+                             .infer = same,
+                             .gradient = [](GradContext& c) {
+                                 const bool sums = c.node.attrs.as<Exchange>().sum_gradient;
+                                 return Grads{sums ? c.b.call("all_reduce", {c.dy[0]}, c.node.attrs) : c.dy[0]};
+                             },
+                             .in_place = true};
+    return op;
+}
+
+const OpDef& batch_sum() {
+    static const OpDef op = {.name = "batch_sum", .meaning = "x, a sum over tokens, as the sum over those of all ranks that hold rows of the batch (pass batch_sums)", .inputs = {"x"}, .outputs = {"y"},
+                             .attrs = attrs_type<NoAttrs>(), .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[0]}; },
+                             .gradient = [](GradContext& c) { return Grads{c.dy[0]}; }, .cheap = true, .view = true};
     return op;
 }
 

@@ -1,4 +1,4 @@
-// Rows of a table by id:  y[i] = table[ids[i]]. A negative id gives a row of zeros and receives no gradient. The inverse of such ids puts rows back
+// Rows of a table by id:  y[i] = table[ids[i]]. A negative id gives a row of zeros and receives no gradient; row `padding` receives none either. The inverse of such ids puts rows back
 // where they were taken from: embedding(embedding(x, ids), inverse_rows(ids)) is x with the other rows zero.
 #include "ops/rules.h"
 
@@ -17,7 +17,7 @@ const OpDef& embedding() {
         },
         .gradient = [](GradContext& c) {
             const Type table = c.b.type(c.in(0));
-            const ValueId g = c.b.call("embedding_grad", {c.dy[0], c.in(1)}, Rows{table.shape[0]});
+            const ValueId g = c.b.call("embedding_grad", {c.dy[0], c.in(1)}, Rows{table.shape[0], c.node.attrs.as<Embedding>().padding});
             return Grads{c.b.cast(g, c.b.grad_dtype(c.in(0))), kNone};
         },
         .shard = [](const Graph& g, const Node& n) {

@@ -55,6 +55,20 @@ struct ZeroLayout {
     int64_t max_live = INT64_MAX, max_reuse = INT64_MAX;  // gathered at once; kept where they are used again within so many
 };
 
+// One data rank among those whose groups of neighbours deal out experts, and how experts take tokens.
+struct ExpertLayout {
+    int64_t data_rank = 0, ranks = 1;
+    int64_t most_tokens = 0;     // of a rank of the group
+    double capacity_factor = 0;  // 0: an expert takes all that come
+    int64_t min_capacity = 4;
+};
+
+// Of block-sparse attention: tokens of a block, blocks of the longest row, whether each head has a layout of its own.
+struct SparseBlocks {
+    int64_t block = 16, blocks = 0;
+    bool per_head = false;
+};
+
 struct PassOptions {
     DType precision = DType::f32;              // of matrix products and what feeds them: f32, bf16 or f16
     std::vector<PrecisionRule> precision_rules;  // first match wins over `precision`
@@ -68,6 +82,9 @@ struct PassOptions {
     const SequenceLayout* sequence = nullptr;  // likewise
     std::string* choices = nullptr;            // what was chosen by cost is appended here, a line each
     const ZeroLayout* zero = nullptr;          // null: every rank has all parameters and gradients
+    const SparseBlocks* sparse = nullptr;      // null: attention is dense
+    const ExpertLayout* experts = nullptr;     // null: every rank has all experts to itself
+    int data_ranks = 1;                        // that hold other rows of the batch
     std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
 };
 

@@ -163,6 +163,9 @@ private:
     Status rewrite(const Node& node) {
         const std::string_view op = node.op->name;
         if (op == "matmul") return matmul(node);
+        if (op == "grouped_matmul") return grouped(node);
+        if (op == "combine" && place(node.in[0]).partial)  // a sum of rows: each rank adds up its summands
+            return emit(node, {node.in[0], whole_for_shares(node.in[1]), whole(node.in[2])}, {{Cut{}, true}});
         if (op == "linear_cross_entropy") return loss(node);
         if (op == "embedding" && is_param(node.in[0]) && cut(node.in[0]) && place(node.in[0]).cut.dim == 0) return words_of_ids(node);
         bool any = false;
@@ -242,6 +245,28 @@ private:
         }
         return by_rule_or_alike(node);
     }
+    // As a product by one weight; each group's is cut alike.
+    Status grouped(const Node& node) {
+        const ValueId a = node.in[0];
+        const int dim = node.attrs.as<Matmul>().transpose_b ? 0 : 1;
+        bool weights = true;
+        for (size_t i = 2; i < node.in.size(); ++i) weights &= is_param(node.in[i]) && place(node.in[i]).cut == place(node.in[2]).cut;
+        const auto in_cuts = [&](ValueId first, const Cut& c) {
+            std::vector<ValueId> in{first, whole(node.in[1])};
+            for (size_t i = 2; i < node.in.size(); ++i) in.push_back(in_cut(node.in[i], c));
+            return in;
+        };
+        if (weights && cut(a) && place(a).cut.dim == 1) {
+            const Cut c = place(a).cut;
+            return emit(node, in_cuts(a, {1 - dim, c.period, c.units}), {{Cut{}, true}});
+        }
+        if (weights && !cut(a)) {
+            if (const auto columns = column_units(node, node.in[2]))
+                return emit(node, in_cuts(whole_for_shares(whole(a)), {dim, columns->period, columns->units}), {{Cut{1, columns->period, columns->units}, false}});
+        }
+        return by_rule_or_alike(node);
+    }
+
 
     // Each rank multiplies its rows of `a` by the whole weight.
     Status by_tokens(const Node& node, ValueId a, ValueId w, ValueId bias) {
@@ -344,6 +369,7 @@ private:
         const Shape& shape = full(id);
         const bool columns = dim == static_cast<int>(shape.size()) - 1;
         if (is_attention(node)) return columns && operand < 3 ? head_units(node, operand, period) : std::nullopt;
+        if (op == "grouped_matmul") return columns && operand == 0 && is_param(node.in[2]) ? std::optional(Units{period, period % kGrain == 0 && period / kGrain >= n() ? period / kGrain : period}) : std::nullopt;
         if (op == "matmul") {
             if (!columns || operand != 0 || node.attrs.as<Matmul>().transpose_a || !is_param(node.in[1]) || full(node.in[1]).size() != 2) return {};
             return Units{period, period % kGrain == 0 && period / kGrain >= n() ? period / kGrain : period};
@@ -423,7 +449,11 @@ private:
                 DS_TRY(in[i], keys_for(node.in[i], mine, heads, attrs.kv_heads));
             }
         }
-        for (size_t i = 3; i < in.size(); ++i) in[i] = whole_for_shares(node.in[i]);
+        const bool plain = node.op->name == "attention";  // its inputs 9 and 10 are a bias and a layout
+        for (size_t i = 3; i < in.size(); ++i)
+            if (!plain || i != 9) in[i] = whole_for_shares(node.in[i]);
+        if (plain && in.size() > 9 && in[9] != kNone) in[9] = in_cut(node.in[9], {1, heads.query, q.units});  // a bias a head
+        if (plain && in.size() > 10 && in[10] != kNone && full(node.in[10])[0] > 1) in[10] = made(node.in[10], b_.call("slice", {in[10]}, Slice{0, mine.begin, mine.end}), {});
         Node local = node;
         set_attention(local, attrs);
         return emit(local, in, {{q, false}, {Cut{1, heads.query, q.units}, false}});

@@ -141,10 +141,10 @@ void attention(int threads, Peaks peaks) {
             const Tensor none;
             const Attention attrs{.heads = r.heads, .kv_heads = r.kv_heads, .causal = r.causal, .dropout = r.dropout};
             const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16, product = 2e-9 * pairs * static_cast<double>(r.heads * r.size);
-            const double f = time_kernel(cpu::attention, {q.tensor, k.tensor, v.tensor, bounds.tensor, none, none, none, none, none}, {y.tensor, lse.tensor},
+            const double f = time_kernel(cpu::attention, {q.tensor, k.tensor, v.tensor, bounds.tensor, none, none, none, none, none, none, none}, {y.tensor, lse.tensor},
                                          &attrs, threads, 40);
             const double b =
-                time_kernel(cpu::attention_grad, {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, bounds.tensor, none, none, none, none, none},
+                time_kernel(cpu::attention_grad, {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, bounds.tensor, none, none, none, none, none, none, none},
                             {dq.tensor, dk.tensor, dv.tensor}, &attrs, threads, 40);
             std::printf("%-6s %-30s %7.2f ms %5.1f %% %7.2f ms %5.1f %%\n", std::string(name_of(type)).c_str(), r.name, 1e3 * f,
                         200 * product / f / peak, 1e3 * b, 500 * product / b / peak);

@@ -16,7 +16,7 @@
 //   same       outputs, and their gradients by every param, after the passes named behind it as without them: "ok"
 //   kernels    every result of the cpu kernels against the reference kernels', by 1 and by 3 threads: "ok"
 // key: tensor=R/N (rank R of N tensor ranks) regions=on known=none (no parameter is cut at rest) sequence=R/N tokens=N attention=ring (likewise, of a stream of N tokens)
-//      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1
+//      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 data=N
 //      zero=R/N (of N data ranks, which share gradients in buckets of bucket=N elements, and weights with weights=1;
 //      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
@@ -150,6 +150,7 @@ private:
             share(graph, std::stoi(place[0]), std::stoi(place[1]));
             o.zero = &zero_;
         }
+        o.data_ranks = std::stoi(key("data", "1"));
         if (case_.keys.count("seeds")) o.seeds = split_text(key("seeds"), ',');
         return o;
     }

@@ -30,6 +30,7 @@ const char* const kTwo = R"({"parallel": {"data": 2}})";
 #define ZERO(stage, settings) R"({"parallel": {"data": 2}, "zero_optimization": {"stage": )" #stage settings "}}"
 #define DISK(settings) R"({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 10, "offload_param": {"device": "nvme", "nvme_path": "/tmp", "max_in_cpu": 0)" settings "}}}"
 #define GROUP(settings) "{\"param_groups\": [{\"match\": [\"*\"]" settings "}]}"
+#define SPARSE(settings) "{\"sparse_attention\": {\"block\": 2, \"num_local_blocks\": 2" settings "}}"
 #define FP16(settings) "{\"fp16\": {\"enabled\": true, \"initial_scale_power\": 4, \"hysteresis\": 1" settings "}}"
 
 const Row kRows[] = {
@@ -92,6 +93,23 @@ const Row kRows[] = {
     {"parallel.sequence_attention", R"({"parallel": {"sequence": 2}})", R"({"parallel": {"sequence_attention": "ring"}})"},
     {"parallel.sequence_regions", R"({"parallel": {"tensor": 2, "sequence_regions": "off"}})", R"({"parallel": {"sequence_regions": "on"}})"},
     {"parallel.expert", "{}", R"({"parallel": {"expert": 2}})"},
+    {"moe.drop_tokens", R"({"model": "MODELS/mixtral"})", R"({"moe": {"drop_tokens": true, "min_capacity": 1, "capacity_factor": 0.5}})"},
+    {"moe.capacity_factor", R"({"model": "MODELS/mixtral", "moe": {"drop_tokens": true, "min_capacity": 1}})", R"({"moe": {"capacity_factor": 0.3}})"},
+    {"moe.eval_capacity_factor", R"({"model": "MODELS/mixtral", "moe": {"drop_tokens": true, "min_capacity": 1}})", R"({"moe": {"eval_capacity_factor": 0.3}})"},
+    {"moe.min_capacity", R"({"model": "MODELS/mixtral", "moe": {"drop_tokens": true, "min_capacity": 1, "capacity_factor": 0.3}})", R"({"moe": {"min_capacity": 9}})"},
+    {"sparse_attention.mode", SPARSE(""), R"({"sparse_attention": {"mode": "dense"}})"},
+    {"sparse_attention.block", SPARSE(""), R"({"sparse_attention": {"block": 4}})"},
+    {"sparse_attention.different_layout_per_head", SPARSE(", \"mode\": \"bigbird\", \"num_random_blocks\": 1"), R"({"sparse_attention": {"different_layout_per_head": true}})"},
+    {"sparse_attention.num_local_blocks", SPARSE(""), R"({"sparse_attention": {"num_local_blocks": 3}})"},
+    {"sparse_attention.num_global_blocks", SPARSE(""), R"({"sparse_attention": {"num_global_blocks": 2}})"},
+    {"sparse_attention.attention", SPARSE(""), R"({"sparse_attention": {"attention": "unidirectional"}})"},
+    {"sparse_attention.horizontal_global_attention", SPARSE(""), R"({"sparse_attention": {"horizontal_global_attention": true}})"},
+    {"sparse_attention.num_different_global_patterns", SPARSE(", \"different_layout_per_head\": true"), R"({"sparse_attention": {"num_different_global_patterns": 2}})"},
+    {"sparse_attention.num_random_blocks", SPARSE(", \"mode\": \"bigbird\""), R"({"sparse_attention": {"num_random_blocks": 2}})"},
+    {"sparse_attention.local_window_blocks", SPARSE(", \"mode\": \"variable\""), R"({"sparse_attention": {"local_window_blocks": [1, 2]}})"},
+    {"sparse_attention.global_block_indices", SPARSE(", \"mode\": \"variable\", \"local_window_blocks\": [1]"), R"({"sparse_attention": {"global_block_indices": [1]}})"},
+    {"sparse_attention.global_block_end_indices", SPARSE(", \"mode\": \"variable\", \"local_window_blocks\": [1]"), R"({"sparse_attention": {"global_block_end_indices": [2]}})"},
+    {"sparse_attention.num_sliding_window_blocks", SPARSE(", \"mode\": \"bslongformer\""), R"({"sparse_attention": {"num_sliding_window_blocks": 5}})"},
     {"parallel.local_ranks", "{}", R"({"parallel": {"local_ranks": 2}})"},
     {"sequence_parallel_size", "{}", R"({"sequence_parallel_size": 2})"},
     {"pipeline.active_stages", R"({"parallel": {"pipeline": 2}})", R"({"pipeline": {"active_stages": 1}})"},
@@ -195,6 +213,11 @@ std::string run(Json config) {
         }
         text += "loss " + std::to_string(loss) + " step " + std::to_string(ds_step(e)) + "\n";
     }
+    ds_batch* last = batch_of(tokens_labelled, 8);
+    float last_loss = 0;
+    if (ds_eval(e, last, &last_loss) < 0) text += std::string("eval: ") + ds_last_error();
+    text += "eval " + std::to_string(last_loss) + "\n";
+    ds_batch_destroy(last);
     size_t n = 0;
     ds_param_count(e, &n);
     for (size_t i = 0; i < n; ++i) {

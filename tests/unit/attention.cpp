@@ -94,10 +94,11 @@ Results run(const KernelList& forward, const KernelList& backward, const Data& x
     Results r{Array(type, x.q_dims, gap), Array(DType::f32, x.lse_dims), Array(type, x.q_dims, gap), Array(type, x.kv_dims, gap),
               Array(type, x.kv_dims, gap)};
     for (Array* a : {&r.y, &r.lse, &r.dq, &r.dk, &r.dv}) a->fill(NAN);
-    run_kernel(forward, {&x.q, &x.k, &x.v, &x.segments, &x.tokens, &x.key_mask, &x.key_segments, &x.key_tokens, &x.first_tokens}, {&r.y, &r.lse}, &x.attrs, how);
+    const Array no;  // bias and layout have cases in tests/ops/attention.ir
+    run_kernel(forward, {&x.q, &x.k, &x.v, &x.segments, &x.tokens, &x.key_mask, &x.key_segments, &x.key_tokens, &x.first_tokens, &no, &no}, {&r.y, &r.lse}, &x.attrs, how);
     for (int64_t i = 0; i < r.lse.count(); ++i)  // a part's queries that see nothing: as in the merged result
         if (r.lse.get(i) == -INFINITY) r.lse.set(i, 0);
-    run_kernel(backward, {&x.dy, &x.q, &x.k, &x.v, &r.y, &r.lse, &x.segments, &x.tokens, &x.key_mask, &x.key_segments, &x.key_tokens, &x.first_tokens},
+    run_kernel(backward, {&x.dy, &x.q, &x.k, &x.v, &r.y, &r.lse, &x.segments, &x.tokens, &x.key_mask, &x.key_segments, &x.key_tokens, &x.first_tokens, &no, &no},
                {&r.dq, &r.dk, &r.dv}, &x.attrs, how);
     return r;
 }

@@ -210,8 +210,8 @@ TEST_CASE("keys/none_is_silently_ignored") {
 TEST_CASE("keys/a_key_under_a_switch_that_is_on_is_refused") {
     CHECK(lacks(R"("flops_profiler": {"enabled": true})") == "config: flops_profiler.enabled: true is not supported, only false (profile)");
     CHECK(with(R"("flops_profiler": {"enabled": false, "profile_step": 5})").effective["flops_profiler"]["profile_step"] == 5);
-    lacks(R"("sparse_attention": {"mode": "fixed"})");
-    lacks(R"("sparse_attention": {})");
+    CHECK(with(R"("sparse_attention": {})").sparse_attention.mode == "fixed");
+    CHECK(with(R"("seed": 1)").sparse_attention.mode == "dense");
     CHECK(with(R"("sparse_attention": {"mode": "dense", "block": 32})").effective["sparse_attention"]["block"] == 32);
     lacks(R"("zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "disk"}})");
     CHECK(lacks(R"("distributed": "gloo")") == "config: distributed: gloo is not supported, only auto and none");
