@@ -97,9 +97,9 @@ Result<std::unique_ptr<Model>> t5(const Json& config, Task task) {
     m->eps = f.number("layer_norm_epsilon", 1e-6);
     m->dropout = f.number("dropout_rate", 0.1);
     m->factor = f.number("initializer_factor", 1.0);
-    // Folders of transformers 4 scale where they tie; those of 5 always tie and say whether they scale.
+    // Folders of transformers 4 scale where they tie; those of 5 always tie and say whether they scale. mT5 never does.
     m->tied = f.boolean("tie_word_embeddings", !mt5);
-    m->scaled = f.boolean("scale_decoder_outputs", m->tied);
+    m->scaled = !mt5 && f.boolean("scale_decoder_outputs", m->tied);
     DS_CHECK(read_feed_forward(*m, f, mt5 ? "gated-gelu" : "relu"));
     m->pad_id = 0;
     read_special_ids(*m, f);

@@ -2,7 +2,8 @@
 // them, against transformers computed in f64. Usage: train_goldens f32|bf16|fp16 [LAYOUT ...], a layout being like data=2,zero=1,accumulate=4
 // DSRT_GOLDENS_DEVICE names the device; without it, the CPU.
 //
-// f32: relative errors in norm, outputs and losses 1e-5, gradients 5e-5, parameters 1e-3. Gradients whose exact value is zero (largest element under
+// f32: relative errors in norm, outputs and losses 1e-5 (after updates 10 times torch's own f32 error, where that is more: AdamW magnifies the rounding of
+// gradients below its eps, of which t5-gated has some), gradients 5e-5, parameters 1e-3. Gradients whose exact value is zero (largest element under
 // 1e-7) are held to 1e-6 absolutely, and their parameters to 3 learning rates. bf16 and fp16: the root mean square of the errors over the models
 // stays within 1.5 of torch autocast's own (torch_errors.json).
 #include <dsrt/dsrt.h>
@@ -116,6 +117,7 @@ struct Case {
     Layout layout;
     Json meta;
     Errors worst;
+    double later_losses = 1e-5;  // the bound of losses after updates
 
     bool low() const { return precision != "f32"; }
 
@@ -195,7 +197,8 @@ struct Case {
             MUST(ds_step(e));
             const double exact = values(*expected.find("step" + std::to_string(k) + ".loss"))[0], error = std::fabs(loss - exact) / exact;
             worst.loss = std::max(worst.loss, error);
-            if (!low()) check(error <= 1e-5, name + " loss of step " + std::to_string(k), error, 1e-5);
+            const double bound = k == 1 ? 1e-5 : later_losses;
+            if (!low()) check(error <= bound, name + " loss of step " + std::to_string(k), error, bound);
         }
         for (const TensorView& t : expected.tensors()) {
             if (!t.name.starts_with("param.")) continue;
@@ -236,6 +239,7 @@ int main(int argc, char** argv) {
     for (const Layout& layout : layouts) {
         for (const auto& folder : folders) {
             Case one{folder.string(), precision, layout, {}, {}};
+            one.later_losses = std::max(1e-5, 10 * torch[folder.filename().string()]["f32"]["loss"].get<double>());
             one.run();
             for (const auto& [kind, error] : {std::pair<const char*, double>{"out", one.worst.out}, {"loss", one.worst.loss}, {"grad", one.worst.grad}}) {
                 ours[kind].push_back(error);

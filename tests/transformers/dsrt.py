@@ -76,6 +76,10 @@ class Engine(Handle):
         super().__init__()
         call("ds_engine_create", text(config), None, C.byref(self.p))
 
+    def set_param(self, name, array):
+        t = Tensor(array)
+        call("ds_param_set", self.p, text(name), 0, t.p)
+
     def eval(self, batch, loss=True):
         value = C.c_float()
         call("ds_eval", self.p, batch.p, C.byref(value) if loss else None)

@@ -78,6 +78,10 @@ std::string fingerprint(const Config& c) {
                 c.log_levels,
                 c.dump_state,
                 c.warnings};
+    const SparseAttentionConfig& a = c.sparse_attention;
+    all.push_back({a.mode, a.attention, a.block, a.num_local_blocks, a.num_global_blocks, a.num_different_global_patterns, a.num_random_blocks, a.num_sliding_window_blocks,
+                   a.different_layout_per_head, a.horizontal_global_attention, a.local_window_blocks, a.global_block_indices, a.global_block_end_indices});
+    all.push_back({c.moe.drop_tokens, c.moe.capacity_factor, c.moe.eval_capacity_factor, c.moe.min_capacity});
     for (const auto& rule : c.precision_rules) all.push_back({rule.pattern, name_of(rule.dtype)});
     for (const auto& group : c.param_groups) all.push_back({group.name, group.match, group.frozen, group.settings});
     return all.dump();
