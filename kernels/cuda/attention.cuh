@@ -153,12 +153,10 @@ inline Heads heads_of(const Tensor& t, int64_t heads) {
 // rest: which operand segments are.
 inline const char* accepts_heads(const Attention& a, const Tensor& q, const Request& r, size_t rest) {
     for (size_t i = rest + 3; i < r.in.size(); ++i)
-        if (r.in[i].present) return "keys of other ranks' tokens (key_segments, key_tokens, first_tokens) are not built on the device";
+        if (r.in[i].present) return "keys of another stream (key_segments, key_tokens, first_tokens), a bias and a layout are not built on the device";
     const int64_t heads = q.rank == 4 ? q.dims[2] : a.heads, size = q.rank == 4 ? q.columns() : q.columns() / std::max<int64_t>(heads, 1);
     if (size > 256) return "a head is larger than 256";
     if (heads > 65535) return "more than 65535 heads";
-    for (size_t i = r.in.size() - 5; i < r.in.size(); ++i)  // the last inputs of attention and of its gradient
-        if (r.in[i].present) return "keys of another stream, a bias by distance or a layout of blocks";
     return accepts_floats(r);
 }
 
