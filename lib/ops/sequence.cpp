@@ -113,10 +113,11 @@ Result<Types> infer_sequence_attention(const Attrs& attrs, In in) {
         DS_REQUIRE(in[i].shape.size() == 2 && in[i].shape[0] == size_at(a.share, a.share.rank), "q, k and v must be [{}, heads * size], this rank's tokens of {}, but one is {}",
                    size_at(a.share, a.share.rank), a.share.full, dims_to_string(in[i].shape));
     // As attention over all tokens would have it.
+    const OpDef& whole = *find_op("attention");
     std::vector<Type> all(in.begin(), in.begin() + 6);
-    all.resize(9, Type{.present = false});
+    all.resize(whole.inputs.size(), Type{.present = false});
     for (size_t i = 0; i < 3; ++i) all[i].shape[0] = a.share.full;
-    DS_TRY(Types types, find_op("attention")->infer(Attrs(a.of), all));
+    DS_TRY(Types types, whole.infer(Attrs(a.of), all));
     for (Type& t : types) t.shape[0] = in[0].shape[0];
     return types;
 }

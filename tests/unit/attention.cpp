@@ -204,6 +204,7 @@ TEST_CASE("attention/looks_at_keys_of_other_tokens") {
 
 TEST_CASE("attention/merges_from_parts_of_the_keys") {
     std::mt19937 rng(19);
+    const Array no;
     for (const bool cpu_kernels : {false, true}) {
         const Case c{.lengths = {40, 3, 71}, .spare = 2, .causal = true, .tokens = true, .dropout = 0.2};
         const Data x = make(c, rng);
@@ -225,8 +226,8 @@ TEST_CASE("attention/merges_from_parts_of_the_keys") {
             }
             const Run how{.runtime = {.seed = 42, .step = 3}};
             Array part_y(DType::f32, x.q_dims), part_lse(DType::f32, x.lse_dims), part_dq(DType::f32, x.q_dims), part_dk(DType::f32, p.kv_dims), part_dv(DType::f32, p.kv_dims);
-            run_kernel(forward, {&p.q, &p.k, &p.v, &p.segments, &p.tokens, &p.key_mask, &p.key_segments, &p.key_tokens, &p.first_tokens}, {&part_y, &part_lse}, &p.attrs, how);
-            run_kernel(backward, {&p.dy, &p.q, &p.k, &p.v, &whole.y, &whole.lse, &p.segments, &p.tokens, &p.key_mask, &p.key_segments, &p.key_tokens, &p.first_tokens},
+            run_kernel(forward, {&p.q, &p.k, &p.v, &p.segments, &p.tokens, &p.key_mask, &p.key_segments, &p.key_tokens, &p.first_tokens, &no, &no}, {&part_y, &part_lse}, &p.attrs, how);
+            run_kernel(backward, {&p.dy, &p.q, &p.k, &p.v, &whole.y, &whole.lse, &p.segments, &p.tokens, &p.key_mask, &p.key_segments, &p.key_tokens, &p.first_tokens, &no, &no},
                        {&part_dq, &part_dk, &part_dv}, &p.attrs, how);
             for (int64_t i = 0; i < part_y.count(); ++i) {
                 const int64_t row = i / x.q.tensor().columns(), head = i % x.q.tensor().columns() / c.size;
