@@ -518,7 +518,11 @@ private:
         const ValueId mine = b_.call("local_rows", {whole(node.in[1])}, share_of(node.in[0], place(node.in[0]).cut));
         made(node.in[1], mine, {});
         Node part = node;
-        part.attrs = Embedding{};
+        auto attrs = node.attrs.as<Embedding>();
+        attrs.inside = false;
+        if (const Interval words = place(node.in[0]).cut.part(layout_.rank, n()); attrs.padding >= 0)
+            attrs.padding = attrs.padding >= words.begin && attrs.padding < words.end ? attrs.padding - words.begin : -1;
+        part.attrs = attrs;
         if (!deals_out(node.out[0])) return emit(part, {node.in[0], mine}, {{Cut{}, true}});
         part.out = {part_of(node.out[0])};
         DS_CHECK(emit(part, {node.in[0], mine}, {{Cut{}, true}}));
