@@ -9,7 +9,7 @@ import headers  # noqa: E402
 
 OUT = Path(__file__).resolve().parent / "dsrt-sys/src/bindings.rs"
 BASE = {"void": "c_void", "char": "c_char", "int32_t": "i32", "int64_t": "i64", "uint32_t": "u32", "size_t": "usize", "float": "f32", "double": "f64",
-        "ds_log_fn": "ds_log_fn", "ds_token_fn": "ds_token_fn", "ds_status": "ds_status"}
+        "ds_log_fn": "ds_log_fn", "ds_token_fn": "ds_token_fn", "ds_row_tokens_fn": "ds_row_tokens_fn", "ds_status": "ds_status"}
 KEYWORDS = {"fn", "type", "in", "ref"}
 
 HEAD = """// Generated from <dsrt/dsrt.h> by bindings/rust/generate.py. Do not edit.
@@ -19,6 +19,7 @@ use std::os::raw::c_char;
 pub type ds_status = i32;
 pub type ds_log_fn = Option<unsafe extern "C" fn(level: i32, component: *const c_char, message: *const c_char, user: *mut c_void)>;
 pub type ds_token_fn = Option<unsafe extern "C" fn(ids: *const i32, n: usize, user: *mut c_void) -> i32>;
+pub type ds_row_tokens_fn = Option<unsafe extern "C" fn(row: usize, ids: *const i32, n: usize, user: *mut c_void) -> i32>;
 
 #[repr(C)]
 #[derive(Clone, Copy)]

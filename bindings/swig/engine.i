@@ -6,6 +6,7 @@
 %ignore dsrt::Engine::params;
 %ignore dsrt::ParamInfo;
 %ignore dsrt::Engine::generate;
+%ignore dsrt::Engine::generate_batch;
 %rename(get_json) dsrt::Engine::get(const std::string&) const;
 %rename(set_json) dsrt::Engine::set;
 %extend dsrt::Engine {

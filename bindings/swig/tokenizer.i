@@ -1,4 +1,5 @@
 %ignore dsrt::Tokenizer::get;
+%ignore dsrt::TextStream;
 %ignore dsrt::Tokenizer::decode;
 %ignore dsrt::Encoding::ids;
 %ignore dsrt::Encoding::type_ids;

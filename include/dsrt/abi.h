@@ -41,6 +41,7 @@ typedef struct ds_options ds_options;     /* parts that the host supplies to an 
 typedef struct ds_cancel ds_cancel;       /* a switch that ends running calls */
 typedef struct ds_tokenizer ds_tokenizer; /* text to ids and back */
 typedef struct ds_encoding ds_encoding;   /* one tokenised text */
+typedef struct ds_text_stream ds_text_stream; /* ids on their way to text */
 typedef struct ds_data ds_data;           /* a source of batches */
 typedef struct ds_graph ds_graph;         /* a computation that the host describes */
 

@@ -327,6 +327,30 @@ private:
     detail::Handle<ds_tokenizer, ds_tokenizer_destroy> handle_;
 };
 
+// Text from ids that come a few at a time; every piece is whole UTF-8.
+class TextStream {
+public:
+    explicit TextStream(const Tokenizer& tokenizer, bool skip_special = true) : handle_(make(tokenizer, skip_special)) {}
+    std::string put(Span<int32_t> ids) { return ids.size() ? piece(ids.data(), ids.size()) : std::string(); }
+    std::string end() { return piece(nullptr, 0); }
+    ds_text_stream* get() const noexcept { return handle_.get(); }
+
+private:
+    static ds_text_stream* make(const Tokenizer& tokenizer, bool skip_special) {
+        ds_text_stream* s = nullptr;
+        detail::check(ds_text_stream_create(tokenizer.get(), skip_special, &s));
+        return s;
+    }
+    std::string piece(const int32_t* ids, size_t n) {
+        char* text = nullptr;
+        size_t bytes = 0;
+        detail::check(ds_text_stream_put(get(), ids, n, &text, &bytes));
+        std::unique_ptr<char, void (*)(void*)> owned(text, ds_free);
+        return std::string(text, bytes);
+    }
+    detail::Handle<ds_text_stream, ds_text_stream_destroy> handle_;
+};
+
 class Cancel {
 public:
     Cancel() : handle_(make()) {}
@@ -477,6 +501,7 @@ struct ParamInfo {
 };
 
 using TokenFunction = std::function<bool(Span<int32_t> ids)>;  // false stops
+using RowTokensFunction = std::function<bool(size_t row, Span<int32_t> ids)>;
 
 class Engine {
 public:
@@ -568,6 +593,29 @@ public:
                                   &ids, &n));
         std::unique_ptr<int32_t, void (*)(void*)> owned(ids, ds_free);
         return std::vector<int32_t>(ids, ids + n);
+    }
+    // Of several prompts at once, the new ids of each. on_tokens: false ends that row.
+    std::vector<std::vector<int32_t>> generate_batch(const std::vector<std::vector<int32_t>>& prompts, const std::optional<std::string>& options_json = {},
+                                                     RowTokensFunction on_tokens = {}) {
+        const ds_row_tokens_fn fn = [](size_t row, const int32_t* ids, size_t n, void* user) -> int32_t {
+            return detail::call([&] { return (*static_cast<RowTokensFunction*>(user))(row, Span<int32_t>(ids, n)) ? 0 : 1; });
+        };
+        std::vector<int32_t> all;
+        std::vector<size_t> lengths;
+        for (const auto& prompt : prompts) {
+            all.insert(all.end(), prompt.begin(), prompt.end());
+            lengths.push_back(prompt.size());
+        }
+        all.push_back(0);  // so that there is memory even without any id
+        int32_t* ids = nullptr;
+        size_t* counts = nullptr;
+        detail::check(ds_generate_batch(get(), all.data(), lengths.data(), lengths.size(), detail::or_null(options_json), on_tokens ? fn : nullptr,
+                                        &on_tokens, &ids, &counts));
+        const std::unique_ptr<int32_t, void (*)(void*)> owned(ids, ds_free);
+        const std::unique_ptr<size_t, void (*)(void*)> owned_counts(counts, ds_free);
+        std::vector<std::vector<int32_t>> rows;
+        for (size_t r = 0; r < prompts.size(); ids += counts[r++]) rows.emplace_back(ids, ids + counts[r]);
+        return rows;
     }
     ds_engine* get() const noexcept { return handle_.get(); }
     void close() noexcept { handle_.close(); }

@@ -91,7 +91,9 @@ DS_API ds_status ds_param_set(ds_engine *e, const char *name, int32_t what, cons
 DS_API ds_status ds_save(ds_engine *e, const char *dir, const char *tag, const char *options_json);
 /* Loads one, written under any parallel layout. tag NULL: latest. DS_E_NOT_FOUND, DS_E_CORRUPT name file and tensor. Collective. */
 DS_API ds_status ds_load(ds_engine *e, const char *dir, const char *tag, const char *options_json);
-/* Writes a Hugging Face folder: config.json, model.safetensors, tokenizer files. Collective. */
+/* Writes a Hugging Face folder: config.json, model.safetensors, tokenizer files. options_json, or NULL: {"dtype": "f32", "bf16" or "f16",
+   "max_shard_bytes", "adapter"}. An engine with "lora" merges its active adapter into the weights; "adapter": true writes the adapter
+   alone, as PEFT loads it: adapter_config.json and adapter_model.safetensors. Collective. */
 DS_API ds_status ds_export(ds_engine *e, const char *dir, const char *options_json);
 
 /* Writes a self-contained report.html: loss and learning-rate curves (resumed runs continue them), the memory plan and the timeline of a
@@ -102,10 +104,33 @@ DS_API ds_status ds_report(ds_engine *e, const char *path, const char *contents_
 /* Hears of generated ids as they come. Non-zero stops generation; negative comes back as DS_E_USER. */
 typedef int32_t (*ds_token_fn)(const int32_t *ids, size_t n, void *user);
 
-/* Continues a prompt of n ids. options_json: {"max_new_tokens", "temperature" (0: greedy), "top_k", "top_p", "seed", "eos_id"} or NULL.
-   on_token (may be NULL) runs on this thread. *ids: the new ids, n_ids of them; ds_free. Collective. */
+/* Continues a prompt of n ids by a causal language model. options_json, or NULL; names and meanings are transformers':
+     "max_new_tokens"      default 32; or "max_length": the prompt counted too. A model with so many positions stops when they are used up;
+                           a longer prompt is DS_E_INVALID_ARGUMENT
+     "min_new_tokens"      no end before so many
+     "eos_token_id"        (or "eos_id") an id or a list; -1: none. Default: generation_config.json's, else config.json's. It is the last id made
+     "stop_strings"        a text or a list; the id that completes one is the last made. Needs a tokenizer
+     "temperature"         0 (default): greedy; else ids are drawn, after "top_k" (0: all), "top_p" and "min_p" have cut the candidates, in this order
+     "do_sample"           false: greedy in any case; true: draws, with temperature 1 where none is given
+     "seed"                of the draws; the same seed, prompt and row give the same ids
+     "repetition_penalty"  of ids that are there already, the prompt's included
+     "num_beams"           above 1: beam search, with "length_penalty" and "early_stopping" (true, false, "never"); no drawing then
+     "use_cache"           false: no keys and values are kept and every token costs the whole sequence (as it does on a device, and with tensor, pipeline or sequence ranks and
+                           ZeRO 3)
+   on_token (may be NULL) runs on this thread for each new id, with num_beams above 1 once at the end. *ids: the new ids, n_ids of them;
+   ds_free. Gradients, counters and a forward whose backward is to come are left as they are; ds_output reads no earlier eval afterwards.
+   The cache (2 numbers of the products' type a layer, key-value head column and token) is memory of this call only. Collective. */
 DS_API ds_status ds_generate(ds_engine *e, const int32_t *prompt, size_t n, const char *options_json, ds_token_fn on_token, void *user,
                              int32_t **ids, size_t *n_ids);
+
+/* Hears of new ids of one row, counted from 0. Positive ends that row; negative ends all and comes back as DS_E_USER. */
+typedef int32_t (*ds_row_tokens_fn)(size_t row, const int32_t *ids, size_t n, void *user);
+
+/* The same for several prompts at once, of any lengths: one after another in `prompts`, lengths[0], lengths[1] ... ids each. Weights are read
+   once for all rows, so this is much faster than one by one; each row's ids are those it would get alone (drawn ids are another row's
+   draws: row 0's are ds_generate's). *ids: the new ids of all rows, one after another; *n_ids: how many each row has. Both: ds_free. */
+DS_API ds_status ds_generate_batch(ds_engine *e, const int32_t *prompts, const size_t *lengths, size_t rows, const char *options_json,
+                                   ds_row_tokens_fn on_tokens, void *user, int32_t **ids, size_t **n_ids);
 
 /* Frees threads, memory, files and communicators. What still refers to the engine then answers DS_E_STATE. */
 DS_API void ds_engine_destroy(ds_engine *e);

@@ -1,6 +1,7 @@
 // matmul: y = op(a) @ op(b) (+ bias) (+ into), also in batches. gemm.h does the work; here operands become its shapes.
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/matvec.h"
 #include "ops/attrs.h"
 
 namespace ds::cpu {
@@ -68,7 +69,12 @@ Result<Prepared> prepare(const Request& request) {
     return Prepared{{multiply}, std::move(state), scratch};
 }
 
-constexpr KernelImpl kMatmul[] = {{"packed", declines, prepare}};
+const char* few_rows_declines(const Request& request) {
+    const char* why = declines(request);
+    return why ? why : matvec_declines(request);
+}
+
+constexpr KernelImpl kMatmul[] = {{"few_rows", few_rows_declines, prepare_matvec}, {"packed", declines, prepare}};
 
 }  // namespace
 

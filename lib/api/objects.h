@@ -8,6 +8,7 @@
 
 namespace ds {
 class Tokenizer;
+class TextStream;
 struct Encoding;
 }  // namespace ds
 
@@ -38,6 +39,7 @@ Result<HostTensor> tensor_of(const ds_tensor* t);  // its snapshot, under a leas
 DS_HANDLE_TYPE(ds_tensor, TensorObject);
 DS_HANDLE_TYPE(ds_batch, BatchObject);
 DS_HANDLE_TYPE(ds_tokenizer, const Tokenizer);
+DS_HANDLE_TYPE(ds_text_stream, TextStream);
 DS_HANDLE_TYPE(ds_encoding, struct EncodingObject);
 DS_HANDLE_TYPE(ds_options, struct OptionsObject);
 DS_HANDLE_TYPE(ds_graph, struct GraphObject);

@@ -75,6 +75,18 @@ struct ZeroConfig {
     int64_t disk_threads = 1, disk_block = 1 << 20;  // aio
 };
 
+// Low-rank adapters, in PEFT's terms.
+struct LoraConfig {
+    bool enabled = false;
+    int64_t r = 8;
+    double alpha = 8, dropout = 0;
+    std::vector<std::string> target_modules, modules_to_save;
+    std::string bias = "none";
+    bool use_rslora = false;
+    std::map<std::string, std::string> adapters;  // folders by name; "" = a fresh one
+    std::string adapter;                          // the active one; "" = the first
+};
+
 enum class PrecisionMode { f32, bf16, f16 };
 
 struct Fp16Config {
@@ -110,6 +122,7 @@ struct Config {
 
     TypeAndParams optimizer, scheduler;
     std::vector<ParamGroupConfig> param_groups;
+    LoraConfig lora;
     Clipping clipping;
     std::string loss_normalization = "batch";
 

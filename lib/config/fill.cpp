@@ -99,6 +99,24 @@ void fill_zero(const Reader& read, Config& config) {
     config.sum_over_ranks = read.text("gradient_allreduce_op") == "sum";
 }
 
+void fill_lora(const Reader& read, Config& config) {
+    LoraConfig& lora = config.lora;
+    lora.enabled = read.json("lora").is_object();
+    if (!lora.enabled) return;
+    lora.r = read.integer("lora.r");
+    lora.alpha = read.number("lora.alpha");
+    lora.dropout = read.number("lora.dropout");
+    const Json& targets = read.json("lora.target_modules");
+    if (targets.is_string()) lora.target_modules = {targets.get<std::string>()};
+    else if (targets.is_array()) lora.target_modules = targets.get<std::vector<std::string>>();
+    lora.modules_to_save = read.json("lora.modules_to_save").get<std::vector<std::string>>();
+    lora.bias = read.text("lora.bias");
+    lora.use_rslora = read.flag("lora.use_rslora");
+    const Json adapters = read.map("lora.adapters");
+    for (const auto& [name, folder] : adapters.items()) lora.adapters[name] = folder.is_string() ? folder.get<std::string>() : "";
+    lora.adapter = read.text("lora.adapter");
+}
+
 void fill_run(const Reader& read, Config& config) {
     config.optimizer = read.typed("optimizer");
     config.scheduler = read.typed("scheduler");
@@ -173,6 +191,7 @@ Status fill(Config& config) {
     const Reader read{config.effective};
     fill_model(read, config);
     fill_run(read, config);
+    fill_lora(read, config);
     fill_precision(read, config);
     DS_CHECK(fill_sizes(read, config));
     show_derived(config);

@@ -12,13 +12,15 @@ namespace {
 bool above_zero(const Json& x) { return x.get<double>() > 0; }
 bool from_zero(const Json& x) { return x.get<double>() >= 0; }
 bool from_zero_to_one(const Json& x) { return x.get<double>() >= 0 && x.get<double>() <= 1; }
+bool from_zero_below_one(const Json& x) { return x.get<double>() >= 0 && x.get<double>() < 1; }
 bool is_even(const Json& x) { return x.get<int64_t>() >= 0 && x.get<int64_t>() % 2 == 0; }
 bool stage_exists(const Json& x) { return x.get<int64_t>() >= 0 && x.get<int64_t>() <= 3; }
 bool a_power_of_f32(const Json& x) { return x.get<int64_t>() >= 0 && x.get<int64_t>() <= 100; }
 bool only_texts(const Json& x) { return std::all_of(x.begin(), x.end(), [](const Json& item) { return item.is_string(); }); }
 
 constexpr KeyRule any{""}, strict{""}, loose{""};
-constexpr KeyRule positive{" above 0", above_zero}, not_negative{" of at least 0", from_zero}, fraction{" from 0 to 1", from_zero_to_one};
+constexpr KeyRule positive{" above 0", above_zero}, not_negative{" of at least 0", from_zero}, fraction{" from 0 to 1", from_zero_to_one},
+    below_one{" of at least 0 and below 1", from_zero_below_one};
 constexpr KeyRule even{" that is even and not negative", is_even}, zero_stage{" from 0 to 3", stage_exists},
     scale_power{" from 0 to 100", a_power_of_f32};
 constexpr KeyRule is_false{"false (DeepSpeed withdrew it)", [](const Json& x) { return x == false; }};

@@ -86,7 +86,14 @@ Status Engine::make_the_program() {
         program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()});
         const PlanKey smallest = smallest_key();
         DS_TRY(graph, program_->build(smallest.shape, smallest.outputs));
+        if (config_.lora.enabled) {
+            DS_TRY(Adapters adapters, Adapters::open(config_.lora, graph, model_folder_));
+            adapters_ = std::make_unique<Adapters>(std::move(adapters));
+            program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()}, &adapters_->spec());
+            DS_TRY(graph, program_->build(smallest.shape, smallest.outputs));
+        }
     }
+    if (config_.lora.enabled && !adapters_) return fail(Code::E_UNSUPPORTED, "config: lora: adapters are added to model families, not to a host's own graph");
     const auto known = program_->outputs();
     for (const std::string& name : config_.outputs)
         if (std::find(known.begin(), known.end(), name) == known.end())
@@ -198,6 +205,18 @@ PlanKey Engine::smallest_key() const {
 }
 
 Status Engine::load_weights() {
+    DS_CHECK(load_base_weights());
+    if (!adapters_) return ok();
+    for (const Param& p : params_->all()) {
+        if (!p.trainable || is_adapter_tensor(p.name)) continue;
+        std::vector<float>& kept = trained_base_[p.name];
+        kept.resize(static_cast<size_t>(elements(p.shape)));
+        whole_->read(p, {Field::weight}, kept.data());
+    }
+    return load_adapter(adapters_->active());
+}
+
+Status Engine::load_base_weights() {
     if (weights_come_from_a_folder()) return load_folder(model_folder_, "", model_->base_prefix);
     for (const Param& p : params_->all()) DS_CHECK(initialise(p));
     if (options_.graph) {
@@ -239,7 +258,7 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
     struct Copy { const Param* param; TensorView view; };
     std::vector<Copy> copies;
     for (const Param& p : params_->all()) {
-        if (!p.name.starts_with(prefix)) continue;
+        if (!p.name.starts_with(prefix) || is_adapter_tensor(p.name)) continue;
         const std::string name = folder_name(folder, p.name.substr(prefix.size()), base_prefix);
         const TensorView* view = folder.find(name);
         if (!view) {

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "config/sparse_layout.h"
 #include "engine/pipeline.h"
+#include "ir/builder.h"
 #include "ir/text.h"
 #include "parallel/partition.h"
 
@@ -55,6 +56,13 @@ Result<Graph> Engine::graph_of(const Rank&, const PlanKey& key) const {
         if (v.kind == Kind::param) v.trainable = params_->find(v.name)->trainable;
     }
     if (pipeline_) number_boundaries(graph, pipeline_->stages());
+    if (key.cache.pool) DS_CHECK(add_cache(graph, key.cache, config_.precision == PrecisionMode::bf16 ? DType::bf16 : DType::f32));
+    if (key.cache.fresh) {  // of a prompt only the last token's output counts; pass trim_rows drops the rest
+        Builder b(graph);
+        ValueId& output = graph.outputs.front().second;
+        output = b.call("embedding", {output, b.input("last_rows", DType::i32, {key.shape.rows})}, Embedding{.inside = true}, "last");
+        DS_CHECK(b.status());
+    }
     return graph;
 }
 
@@ -232,12 +240,13 @@ Status Engine::run_forward(Rank& rank, Pass& pass) {
     return run_part(rank, *plan, Plan::Part::forward, pass.draw, pass.train);
 }
 
-Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena) {
+Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::function<void*(ValueId)>& cache_of) {
     ParamStore& params = *rank.params;
     const Graph& graph = plan.graph();
     for (const ValueId id : graph.inputs)
-        if (graph.value(id).kind == Kind::shadow) DS_CHECK(params.need_low(*params.find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
+        if (graph.value(id).kind == Kind::shadow && !is_cache(graph.value(id))) DS_CHECK(params.need_low(*params.find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
     plan.place(arena, [&](Kind kind, ValueId id) -> void* {
+        if (is_cache(graph.value(id))) return cache_of(id);
         const Param& p = *params.find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
         return kind == Kind::param ? static_cast<void*>(params.weight(p)) : kind == Kind::shadow ? params.low(p) : params.grad(p);
     });

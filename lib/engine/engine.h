@@ -16,6 +16,7 @@
 #include "base/cancel.h"
 #include "config/config.h"
 #include "data/data.h"
+#include "engine/adapters.h"
 #include "engine/background_save.h"
 #include "engine/params.h"
 #include "engine/program.h"
@@ -37,6 +38,9 @@ struct HostOptions {
     std::optional<OptimizerCallbacks> optimizer;
     std::optional<int32_t> mpi;
 };
+
+// Hears of new ids of a row of ds_generate. Positive ends that row, negative all.
+using TokenListener = std::function<int(size_t row, std::span<const int32_t> ids)>;
 
 class Engine {
 public:
@@ -73,14 +77,17 @@ public:
     Status export_folder(std::string_view dir, std::string_view options_json);
     // report.cpp: report.html; contents_json: what the host adds, as ds_report takes it
     Status report(std::string_view path, std::string_view contents_json);
-    // generate.cpp
-    Result<std::vector<int32_t>> generate(std::span<const int32_t> prompt, std::string_view options_json, const std::function<int(std::span<const int32_t>)>& on_token);
+    // generate/generate.cpp: the new ids of each prompt
+    Result<std::vector<std::vector<int32_t>>> generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener);
 
     DataContext data_context() const;
     void attach_data(std::weak_ptr<DataSource> data);  // its cursor is saved with the engine from now on
     const Json& client_state() const { return client_state_; }  // of the checkpoint that was loaded
 
 private:
+    friend class Generation;
+    friend class CachedDecoder;
+    friend class PlainDecoder;
     friend Result<std::string> plan_report(std::optional<std::string_view> config, const HostOptions& options);
 
     // The last pass over a batch: what outputs are read from, and what a backward belongs to.
@@ -99,6 +106,12 @@ private:
     static Result<std::shared_ptr<Engine>> prepare(std::optional<std::string_view> config, const HostOptions& options);  // all but weights
     Status make_the_program();
     Status load_weights();
+    Status load_base_weights();
+    // adapter_weights.cpp
+    Status load_adapter(const std::string& name);
+    Status activate_adapter(const std::string& name);
+    Status export_adapter(const std::filesystem::path& dir, DType dtype);
+    HostTensor merged_weight(const Param& weight);
     Status make_optimizer_parts();
 
     Status begin_fetching(Rank& rank, const Plan& plan, Plan::Part part) const;
@@ -112,6 +125,9 @@ private:
     void set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key_of) const;
     Status run_forward(Pass& pass);
     Status run_forward(Rank& rank, Pass& pass);
+    Status run_cached(Rank& rank, const PlanKey& key, const Packed& packed);
+    bool caches() const;
+    Json end_ids() const;
     Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train);
     bool records_this_step() const;
     void record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us);
@@ -131,7 +147,8 @@ private:
         const Plan* plan = nullptr;
     };
     Found plan_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const;
-    Status place_plan(Rank& rank, Plan& plan, std::byte* arena);
+    // Gives a plan its memory: the arena, the rank's parameters, and for generation what cache_of says.
+    Status place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::function<void*(ValueId)>& cache_of = {});
     PlanKey key_of(const Packed& packed, bool labelled, bool train) const;
     Status fill_inputs(Device* device, const Packed& packed, const Plan& plan) const;
     static Result<HostTensor> read_value(const Rank& rank, const Plan& plan, ValueId id);
@@ -235,6 +252,8 @@ private:
     HostOptions options_;
     Json model_config_;
     std::string model_folder_;
+    std::unique_ptr<Adapters> adapters_;   // null: none
+    std::map<std::string, std::vector<float>> trained_base_;  // with adapters: the base's own values of what is trained whole
     std::unique_ptr<Program> program_;
     std::shared_ptr<const Model> model_;
     std::unique_ptr<ParamStore> params_;   // definitions; memory is the ranks'

@@ -185,7 +185,9 @@ void Engine::attach_data(std::weak_ptr<DataSource> data) {
 }
 
 Status Engine::export_folder(std::string_view dir_view, std::string_view options_json) {
-    DS_TRY(const Json options, options_of(options_json, "ds_export", {"dtype", "max_shard_bytes"}));
+    DS_TRY(const Json options, options_of(options_json, "ds_export", {"dtype", "max_shard_bytes", "adapter"}));
+    DS_TRY(const bool adapter_only, flag_of(options, "ds_export", "adapter"));
+    if (adapter_only && !adapters_) return fail(Code::E_STATE, "ds_export: option adapter: this engine has no adapters; the config's \"lora\" makes some");
     if (!model_) return fail(Code::E_UNSUPPORTED, "ds_export: a host's own graph has no Hugging Face form; ds_save keeps its weights");
     DType dtype = DType::f32;
     if (options.contains("dtype")) {
@@ -200,10 +202,19 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
     std::error_code error;
     std::filesystem::create_directories(dir, error);
     if (error) return fail(Code::E_IO, "ds_export: {}: cannot create the folder: {}", dir.string(), error.message());
+    if (adapter_only) return export_adapter(dir, dtype);
     std::vector<NamedTensor> tensors;
     for (const Param& p : params_->all()) {
+        if (is_adapter_tensor(p.name)) continue;  // merged into what they change
         NamedTensor tensor = tensor_of(*whole_, p, {Field::weight}, p.name, p.shape);
-        if (dtype != DType::f32) {
+        if (params_->find(adapter_tensor(std::string(p.name.substr(0, p.name.rfind('.'))), 'A')) && p.name.ends_with(".weight")) {
+            tensor.dtype = dtype;
+            tensor.data = nullptr;
+            tensor.source = [this, &p, dtype](const ChunkWriter& write) {
+                const HostTensor merged = merged_weight(p).to(dtype);
+                return write({static_cast<const std::byte*>(merged.data), static_cast<size_t>(merged.bytes())});
+            };
+        } else if (dtype != DType::f32) {
             tensor.dtype = dtype;
             tensor.data = nullptr;
             tensor.source = [this, &p, dtype](const ChunkWriter& write) { return write_as(*whole_, p, dtype, write); };

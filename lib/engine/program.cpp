@@ -10,7 +10,7 @@ namespace {
 
 class ModelProgram : public Program {
 public:
-    ModelProgram(std::shared_ptr<const Model> model, std::set<std::string> whole) : model_(std::move(model)) {
+    ModelProgram(std::shared_ptr<const Model> model, std::set<std::string> whole, const AdapterSpec* adapters) : model_(std::move(model)), adapters_(adapters) {
         for (const std::string& name : model_->token_outputs) whole_.tokens |= whole.count(name) > 0;
         for (const std::string& name : model_->source_outputs) whole_.source |= whole.count(name) > 0;
     }
@@ -28,6 +28,7 @@ public:
         TokenStream stream(b, shape, outputs);
         model_->build(b, stream);
         DS_CHECK(b.status());
+        if (adapters_) DS_CHECK(add_adapters(graph, *adapters_));
         return graph;
     }
 
@@ -69,6 +70,7 @@ private:
     bool by_token(const std::string& output) const { return of_source(output) || std::count(model_->token_outputs.begin(), model_->token_outputs.end(), output) > 0; }
 
     std::shared_ptr<const Model> model_;
+    const AdapterSpec* adapters_;
     WholeOutputs whole_;
 };
 
@@ -223,8 +225,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Program> make_program(std::shared_ptr<const Model> model, std::set<std::string> whole) {
-    return std::make_unique<ModelProgram>(std::move(model), std::move(whole));
+std::unique_ptr<Program> make_program(std::shared_ptr<const Model> model, std::set<std::string> whole, const AdapterSpec* adapters) {
+    return std::make_unique<ModelProgram>(std::move(model), std::move(whole), adapters);
 }
 
 std::unique_ptr<Program> make_program(std::shared_ptr<const HostGraph> graph) { return std::make_unique<GraphProgram>(std::move(graph)); }

@@ -10,6 +10,7 @@
 #include "data/batch.h"
 #include "engine/host_graph.h"
 #include "models/model.h"
+#include "passes/adapters.h"
 
 namespace ds {
 
@@ -47,7 +48,8 @@ public:
 };
 
 // whole: outputs of the config, in which masked positions count too.
-std::unique_ptr<Program> make_program(std::shared_ptr<const Model> model, std::set<std::string> whole);
+// adapters: what is added to the model's products, or null; outlives the program.
+std::unique_ptr<Program> make_program(std::shared_ptr<const Model> model, std::set<std::string> whole, const AdapterSpec* adapters = nullptr);
 std::unique_ptr<Program> make_program(std::shared_ptr<const HostGraph> graph);
 
 }  // namespace ds

@@ -17,6 +17,7 @@
 #include "engine/params.h"
 #include "exec/plan.h"
 #include "models/model.h"
+#include "passes/cache.h"
 #include "passes/pass.h"
 #include "base/mesh.h"
 
@@ -24,6 +25,7 @@ namespace ds {
 
 struct PlanKey {
     StreamShape shape;
+    CacheShape cache = {};
     bool train = false, accumulate = false;
     std::set<std::string> outputs, seeds;
     int stage = 0;  // of a pipeline
@@ -47,6 +49,7 @@ struct Rank {
     std::map<PlanKey, std::unique_ptr<Plan>> plans;
     std::map<PlanKey, std::string> choices;      // of ways to split work, with their costs
     Arena train_arena, other_arena;  // a pending forward survives evaluation
+    Arena cache;                     // keys and values while ds_generate runs
     int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
 
     void use(std::unique_ptr<Device> its);  // before anything is allocated

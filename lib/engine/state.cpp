@@ -52,6 +52,7 @@ Status Engine::set(std::string_view key, std::string_view json) {
     DS_TRY(const Json value, parse_json(json, fmt::format("ds_engine_set: {}", key)));
     Config changed = config_;
     DS_CHECK(ds::set(changed, key, value));
+    if (key == "lora.adapter") DS_CHECK(activate_adapter(value.is_string() ? value.get<std::string>() : ""));
     if (!schedule_) {
         config_ = std::move(changed);
         return ok();
@@ -77,6 +78,7 @@ Status Engine::set(std::string_view key, std::string_view json) {
 
 Result<std::string> Engine::get(std::string_view key) {
     if (key == "optimizer.params.lr" && schedule_) return Json(schedule_->lr(params_->groups().size() - 1)).dump();
+    if (key == "lora.adapter" && adapters_) return Json(adapters_->active()).dump();
     if (key == "client_state") return client_state_.dump();
     if (key == "model_config") return model_config_.dump();
     DS_TRY(const Json value, ds::get(config_, key));

@@ -1,4 +1,4 @@
-// The table of kernels.def and zero.def, by op and backend.
+// The table of kernels.def and the lists beside it, by op and backend.
 #include <map>
 
 #include "exec/plan.h"
@@ -8,6 +8,7 @@ namespace ds {
 #define DS_KERNEL(device, op) namespace device { extern const KernelList op; }
 #include "kernels/exchanges.def"
 #include "kernels/zero.def"
+#include "kernels/generation.def"
 #undef DS_KERNEL
 
 const KernelList* kernels_of(std::string_view op, Backend backend) {
@@ -17,6 +18,7 @@ const KernelList* kernels_of(std::string_view op, Backend backend) {
 #include "kernels/kernels.def"
 #include "kernels/exchanges.def"
 #include "kernels/zero.def"
+#include "kernels/generation.def"
 #undef DS_KERNEL
     };
     static const std::map<std::pair<std::string_view, std::string_view>, const KernelList*> table = [] {

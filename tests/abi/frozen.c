@@ -85,6 +85,11 @@ ds_status ds_tensor_to_dlpack_legacy(ds_tensor *t, struct DLManagedTensor **out)
 ds_status ds_tokenizer_encode_batch(const ds_tokenizer *t, const char *const *texts, const char *const *pairs, size_t n,
     const char *options_json, ds_batch *out);
 ds_status ds_report(ds_engine *e, const char *path, const char *contents_json);
+ds_status ds_generate_batch(ds_engine *e, const int32_t *prompts, const size_t *lengths, size_t rows, const char *options_json,
+    ds_row_tokens_fn on_tokens, void *user, int32_t **ids, size_t **n_ids);
+ds_status ds_text_stream_create(const ds_tokenizer *t, int32_t skip_special, ds_text_stream **out);
+ds_status ds_text_stream_put(ds_text_stream *s, const int32_t *ids, size_t n, char **text, size_t *bytes);
+void ds_text_stream_destroy(ds_text_stream *s);
 
 typedef void (*first_log_fn)(int32_t level, const char *component, const char *message, void *user);
 typedef int32_t (*first_token_fn)(const int32_t *ids, size_t n, void *user);

@@ -10,6 +10,7 @@
 // WHAT is a pass of passes.def, or
 //   parse      nothing: the graph as printed, or "error: " and the message (what every other WHAT prints too when it fails)
 //   passes     all passes in order
+//   cache      attention over a cache instead
 //   bind       rows and length replaced by rows=N length=N
 //   memory     the memory plan instead of the graph
 //   gradient   results' gradients by every param, from the gradient rules on the reference kernels, against central differences: "ok"
@@ -18,7 +19,7 @@
 // key: tensor=R/N (rank R of N tensor ranks) regions=on known=none (no parameter is cut at rest) sequence=R/N tokens=N attention=ring (likewise, of a stream of N tokens)
 //      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 data=N
 //      zero=R/N (of N data ranks, which share gradients in buckets of bucket=N elements, and weights with weights=1;
-//      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 seeds=loss,y boundary=h (values that blocks begin with)
+//      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 cache=POOL/CAPACITY[/fresh] seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
 // --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same bits.
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
@@ -28,6 +29,7 @@
 
 #include "base/file.h"
 #include "ir/text.h"
+#include "passes/cache.h"
 #include "passes/pass.h"
 #include "support/memory_check.h"
 #include "support/run_graph.h"
@@ -173,6 +175,12 @@ private:
             if (step == "gradient") return gradient(graph);
             if (step == "kernels") return kernels(graph);
             if (step == "same") return same(graph, o);
+            if (step == "cache") {
+                const auto shape = split_text(key("cache"), '/');
+                DS_REQUIRE(shape.size() >= 2, "cache=POOL/CAPACITY is missing");
+                DS_CHECK(add_cache(graph, {std::stoll(shape[0]), std::stoll(shape[1]), shape.back() == "fresh"}, o.precision));
+                continue;
+            }
             if (step == "passes") {
                 DS_CHECK(run_passes(graph, o));
                 continue;

@@ -31,6 +31,7 @@ const char* const kTwo = R"({"parallel": {"data": 2}})";
 #define DISK(settings) R"({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 10, "offload_param": {"device": "nvme", "nvme_path": "/tmp", "max_in_cpu": 0)" settings "}}}"
 #define GROUP(settings) "{\"param_groups\": [{\"match\": [\"*\"]" settings "}]}"
 #define SPARSE(settings) "{\"sparse_attention\": {\"block\": 2, \"num_local_blocks\": 2" settings "}}"
+#define LORA(settings) "{\"lora\": {\"target_modules\": [\"query\"]" settings "}}"
 #define FP16(settings) "{\"fp16\": {\"enabled\": true, \"initial_scale_power\": 4, \"hysteresis\": 1" settings "}}"
 
 const Row kRows[] = {
@@ -63,6 +64,17 @@ const Row kRows[] = {
     {"param_groups[].dampening", kSgd, GROUP(", \"dampening\": 0.5")},
     {"param_groups[].alpha", R"({"optimizer": {"type": "RMSprop", "params": {"lr": 0.01}}})", GROUP(", \"alpha\": 0.5")},
     {"param_groups[].use_muon", R"({"optimizer": {"type": "Muon", "params": {"lr": 0.01}}})", GROUP(", \"use_muon\": false")},
+    {"lora.r", LORA(""), LORA(", \"r\": 3")},
+    {"lora.alpha", LORA(", \"bias\": \"all\""), R"({"lora": {"alpha": 64}})"},
+    {"lora.lora_alpha", LORA(", \"bias\": \"all\""), R"({"lora": {"lora_alpha": 64}})"},
+    {"lora.dropout", LORA(""), LORA(", \"dropout\": 0.5")},
+    {"lora.lora_dropout", LORA(""), LORA(", \"lora_dropout\": 0.5")},
+    {"lora.target_modules", LORA(""), LORA(", \"target_modules\": [\"dense\"]")},
+    {"lora.modules_to_save", LORA(""), LORA(", \"modules_to_save\": [\"classifier\"]")},
+    {"lora.bias", LORA(""), LORA(", \"bias\": \"all\"")},
+    {"lora.use_rslora", LORA(", \"alpha\": 64"), LORA(", \"use_rslora\": true")},
+    {"lora.adapters", LORA(""), LORA(", \"adapters\": {\"x\": \"/nowhere\"}")},
+    {"lora.adapter", LORA(""), LORA(", \"adapter\": \"nobody\"")},
     {"scheduler.type", R"({"scheduler": {"type": "ExponentialLR", "params": {"gamma": 0.5}}})", R"({"scheduler": {"type": "StepLR", "params": {"step_size": 3}}})"},
     {"scheduler.params", R"({"scheduler": {"type": "ExponentialLR", "params": {"gamma": 0.5}}})", R"({"scheduler": {"params": {"gamma": 0.9}}})"},
     {"gradient_clipping", kSgd, R"({"gradient_clipping": 0.01})"},

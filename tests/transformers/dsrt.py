@@ -95,6 +95,20 @@ class Engine(Handle):
         call("ds_output", self.p, text(name), C.byref(t.p))
         return t.numpy()
 
+    def generate(self, prompts, options):
+        """The new ids of each prompt."""
+        flat = [i for prompt in prompts for i in prompt]
+        lengths = (C.c_size_t * len(prompts))(*[len(p) for p in prompts])
+        ids, counts = C.POINTER(C.c_int32)(), C.POINTER(C.c_size_t)()
+        call("ds_generate_batch", self.p, (C.c_int32 * len(flat))(*flat), lengths, C.c_size_t(len(prompts)), text(options), None, None, C.byref(ids), C.byref(counts))
+        try:
+            sizes = counts[:len(prompts)]
+            made = iter(ids[:sum(sizes)])
+            return [[next(made) for _ in range(n)] for n in sizes]
+        finally:
+            _lib.ds_free(ids)
+            _lib.ds_free(counts)
+
     def export(self, folder, options):
         call("ds_export", self.p, text(str(folder)), text(options))
 

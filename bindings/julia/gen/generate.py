@@ -9,7 +9,8 @@ import headers  # noqa: E402
 
 OUT = Path(__file__).resolve().parent.parent / "src/capi.jl"
 BASE = {"void": "Cvoid", "char": "UInt8", "int32_t": "Int32", "int64_t": "Int64", "uint32_t": "UInt32", "size_t": "Csize_t", "float": "Float32",
-        "double": "Float64", "ds_status": "Int32", "ds_log_fn": "Ptr{Cvoid}", "ds_token_fn": "Ptr{Cvoid}"}
+        "double": "Float64", "ds_status": "Int32", "ds_log_fn": "Ptr{Cvoid}", "ds_token_fn": "Ptr{Cvoid}",
+        "ds_row_tokens_fn": "Ptr{Cvoid}"}
 KEYWORDS = {"end", "begin", "in", "function"}
 
 HEAD = """# Generated from <dsrt/dsrt.h> by bindings/julia/gen/generate.py. Do not edit.

@@ -27,6 +27,7 @@ struct ds_options end
 struct ds_cancel end
 struct ds_tokenizer end
 struct ds_encoding end
+struct ds_text_stream end
 struct ds_data end
 struct ds_graph end
 struct DLManagedTensor end
@@ -183,6 +184,18 @@ end
 
 function ds_tokenizer_apply_chat_template(t, messages_json, options_json, text)
     ccall((:ds_tokenizer_apply_chat_template, libdsrt), Int32, (Ptr{ds_tokenizer}, Cstring, Cstring, Ptr{Ptr{UInt8}}), t, messages_json, options_json, text)
+end
+
+function ds_text_stream_create(t, skip_special, out)
+    ccall((:ds_text_stream_create, libdsrt), Int32, (Ptr{ds_tokenizer}, Int32, Ptr{Ptr{ds_text_stream}}), t, skip_special, out)
+end
+
+function ds_text_stream_put(s, ids, n, text, bytes)
+    ccall((:ds_text_stream_put, libdsrt), Int32, (Ptr{ds_text_stream}, Ptr{Int32}, Csize_t, Ptr{Ptr{UInt8}}, Ptr{Csize_t}), s, ids, n, text, bytes)
+end
+
+function ds_text_stream_destroy(s)
+    ccall((:ds_text_stream_destroy, libdsrt), Cvoid, (Ptr{ds_text_stream},), s)
 end
 
 function ds_tokenizer_destroy(t)
@@ -375,6 +388,10 @@ end
 
 function ds_generate(e, prompt, n, options_json, on_token, user, ids, n_ids)
     ccall((:ds_generate, libdsrt), Int32, (Ptr{ds_engine}, Ptr{Int32}, Csize_t, Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Ptr{Int32}}, Ptr{Csize_t}), e, prompt, n, options_json, on_token, user, ids, n_ids)
+end
+
+function ds_generate_batch(e, prompts, lengths, rows, options_json, on_tokens, user, ids, n_ids)
+    ccall((:ds_generate_batch, libdsrt), Int32, (Ptr{ds_engine}, Ptr{Int32}, Ptr{Csize_t}, Csize_t, Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Ptr{Int32}}, Ptr{Ptr{Csize_t}}), e, prompts, lengths, rows, options_json, on_tokens, user, ids, n_ids)
 end
 
 function ds_engine_destroy(e)

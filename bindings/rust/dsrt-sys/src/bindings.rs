@@ -5,6 +5,7 @@ use std::os::raw::c_char;
 pub type ds_status = i32;
 pub type ds_log_fn = Option<unsafe extern "C" fn(level: i32, component: *const c_char, message: *const c_char, user: *mut c_void)>;
 pub type ds_token_fn = Option<unsafe extern "C" fn(ids: *const i32, n: usize, user: *mut c_void) -> i32>;
+pub type ds_row_tokens_fn = Option<unsafe extern "C" fn(row: usize, ids: *const i32, n: usize, user: *mut c_void) -> i32>;
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -70,6 +71,11 @@ pub struct ds_tokenizer {
 
 #[repr(C)]
 pub struct ds_encoding {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+pub struct ds_text_stream {
     _opaque: [u8; 0],
 }
 
@@ -163,6 +169,9 @@ extern "C" {
     pub fn ds_tokenizer_encode_batch(t: *const ds_tokenizer, texts: *const *const c_char, pairs: *const *const c_char, n: usize, options_json: *const c_char, out: *mut ds_batch) -> ds_status;
     pub fn ds_tokenizer_decode(t: *const ds_tokenizer, ids: *const i32, n: usize, skip_special: i32, text: *mut *mut c_char, bytes: *mut usize) -> ds_status;
     pub fn ds_tokenizer_apply_chat_template(t: *const ds_tokenizer, messages_json: *const c_char, options_json: *const c_char, text: *mut *mut c_char) -> ds_status;
+    pub fn ds_text_stream_create(t: *const ds_tokenizer, skip_special: i32, out: *mut *mut ds_text_stream) -> ds_status;
+    pub fn ds_text_stream_put(s: *mut ds_text_stream, ids: *const i32, n: usize, text: *mut *mut c_char, bytes: *mut usize) -> ds_status;
+    pub fn ds_text_stream_destroy(s: *mut ds_text_stream);
     pub fn ds_tokenizer_destroy(t: *mut ds_tokenizer);
     pub fn ds_data_open(options_json: *const c_char, e: *mut ds_engine, out: *mut *mut ds_data) -> ds_status;
     pub fn ds_data_create(source: *const ds_data_source, e: *mut ds_engine, out: *mut *mut ds_data) -> ds_status;
@@ -211,5 +220,6 @@ extern "C" {
     pub fn ds_export(e: *mut ds_engine, dir: *const c_char, options_json: *const c_char) -> ds_status;
     pub fn ds_report(e: *mut ds_engine, path: *const c_char, contents_json: *const c_char) -> ds_status;
     pub fn ds_generate(e: *mut ds_engine, prompt: *const i32, n: usize, options_json: *const c_char, on_token: ds_token_fn, user: *mut c_void, ids: *mut *mut i32, n_ids: *mut usize) -> ds_status;
+    pub fn ds_generate_batch(e: *mut ds_engine, prompts: *const i32, lengths: *const usize, rows: usize, options_json: *const c_char, on_tokens: ds_row_tokens_fn, user: *mut c_void, ids: *mut *mut i32, n_ids: *mut *mut usize) -> ds_status;
     pub fn ds_engine_destroy(e: *mut ds_engine);
 }

@@ -1,0 +1,214 @@
+// attention_cached: keys and values of new tokens go into the cache, then each query attends over its sequence's.
+//
+// A generation step has one query a sequence and reads each cached key and value once, so this is bound by memory: an item is a sequence and a
+// head of keys, whose queries share what is loaded. Where nothing was cached before (a prompt), attention itself computes y from k and v.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention_cached.cpp"
+#include <hwy/foreach_target.h>
+
+#include "kernels/cpu/vec-inl.h"
+
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/level.h"
+#include "ops/attrs.h"
+
+namespace ds::cpu {
+#ifndef DS_CPU_ATTENTION_CACHED
+#define DS_CPU_ATTENTION_CACHED
+// Some queries, a row of q and of y each, over the tokens of one sequence and head: token j lies at place table[j] of keys and values.
+struct CachedHead {
+    const void *keys, *values;
+    DType type;
+    const int32_t* table;
+    int64_t first, last;  // tokens
+    int64_t size, queries;
+    const float* q;       // scaled already
+    float *y, *scores, *row;
+    int64_t row_length;   // floats from one query's scores to the next
+};
+#endif
+}  // namespace ds::cpu
+
+HWY_BEFORE_NAMESPACE();
+namespace ds::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+using D16 = hn::Rebind<uint16_t, D>;
+using DU = hn::RebindToUnsigned<D>;
+
+// A row of `size` elements as f32: in place, or converted into `row`.
+template <class T>
+HWY_INLINE const float* row_of(const void* base, int64_t place, int64_t size, float* row) {
+    const T* p = static_cast<const T*>(base) + place * size;
+    if constexpr (sizeof(T) == 4) {
+        (void)row;
+        return p;
+    } else {
+        const D16 d16;
+        const DU du;
+        int64_t i = 0;
+        for (const int64_t step = lanes(); i + step <= size; i += step)
+            hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, p + i)))), d, row + i);
+        for (; i < size; ++i) row[i] = to_f32(BF16{p[i]});
+        return row;
+    }
+}
+
+HWY_INLINE void soften(float* scores, int64_t n) {
+    V most = hn::Set(d, scores[0]);
+    each(n, [&](auto at) HWY_ATTR { most = hn::Max(most, at.fill(at.load(scores), most)); });
+    const V top = hn::MaxOfLanes(d, most);
+    const float sum = sum_each(n, [=](auto at) HWY_ATTR {
+        const V e = exp_below_88(hn::Sub(at.load(scores), top));
+        at.store(e, scores);
+        return at.fill(e, hn::Zero(d));
+    });
+    const V scale = hn::Set(d, 1.0f / sum);
+    each(n, [=](auto at) HWY_ATTR { at.store(hn::Mul(at.load(scores), scale), scores); });
+}
+
+template <class T>
+void attend_typed(const CachedHead& h) {
+    const int64_t n = h.last - h.first;
+    for (int64_t j = 0; j < n; ++j) {
+        const float* key = row_of<T>(h.keys, h.table[h.first + j], h.size, h.row);
+        for (int64_t i = 0; i < h.queries; ++i) {
+            const float* q = h.q + i * h.size;
+            h.scores[i * h.row_length + j] = sum_each(h.size, [=](auto at) HWY_ATTR { return hn::Mul(at.load(q), at.load(key)); });
+        }
+    }
+    for (int64_t i = 0; i < h.queries; ++i) soften(h.scores + i * h.row_length, n);
+    for (int64_t i = 0; i < h.queries * h.size; ++i) h.y[i] = 0;
+    for (int64_t j = 0; j < n; ++j) {
+        const float* value = row_of<T>(h.values, h.table[h.first + j], h.size, h.row);
+        for (int64_t i = 0; i < h.queries; ++i) {
+            const V p = hn::Set(d, h.scores[i * h.row_length + j]);
+            float* y = h.y + i * h.size;
+            each(h.size, [=](auto at) HWY_ATTR { at.store(hn::MulAdd(p, at.load(value), at.load(y)), y); });
+        }
+    }
+}
+
+}  // namespace
+
+void attend_cached(const CachedHead& h) {
+    if (h.type == DType::f32) attend_typed<float>(h);
+    else attend_typed<uint16_t>(h);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace ds::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <cmath>
+
+namespace ds::cpu {
+namespace {
+HWY_EXPORT(attend_cached);
+
+enum In { kQ, kK, kV, kKeys, kValues, kTable, kLengths, kSegments };
+
+struct State {
+    int64_t own = 0;     // floats of scratch of a thread
+    Prepared whole;      // of a prompt: attention over k and v alone
+    Tensor lse;          // which that writes too
+};
+
+// A thread appends some tokens, whole; what reads them waits for the barrier behind this phase.
+void append(const Call& call, Team team) {
+    const Tensor &table = call.in[kTable], &keys = call.in[kKeys];
+    const int64_t kv_heads = keys.dims[0], pool = keys.dims[1], size = keys.dims[2], sequences = call.in[kSegments].count() - 1;
+    const auto *segments = call.in[kSegments].as<int32_t>(), *lengths = call.in[kLengths].as<int32_t>();  // null: nothing was there before
+    float* row = reinterpret_cast<float*>(call.scratch) + team.rank * static_cast<State*>(call.state)->own;
+    for (int64_t s = 0; s < sequences; ++s) {
+        const int64_t begin = segments[s], end = segments[s + 1], before = lengths ? lengths[s] - (end - begin) : 0;
+        const auto mine = team.part(end - begin);
+        for (int64_t i = mine.begin; i < mine.end; ++i)
+            for (int part = 0; part < 2; ++part) {
+                const Tensor &from = call.in[kK + part], &to = call.in[kKeys + part];
+                const int64_t place = table.as<int32_t>()[s * table.row_stride + before + i];
+                for (int64_t h = 0; h < kv_heads; ++h) {
+                    const int64_t at = (h * pool + place) * size;
+                    std::byte* there = to.as<std::byte>() + at * float_size(to.dtype);
+                    if (from.dtype == to.dtype) std::memcpy(there, address(from, begin + i, h * size), static_cast<size_t>(size * float_size(to.dtype)));
+                    else from_f32(read(from, begin + i, h * size, size, row), size, to.dtype, there);
+                }
+            }
+    }
+}
+
+void attend(const Call& call, Team team) {
+    const auto& attrs = call.attr<Attention>();
+    const Tensor &q = call.in[kQ], &keys = call.in[kKeys], &table = call.in[kTable], &y = call.out[0];
+    const int64_t kv_heads = keys.dims[0], pool = keys.dims[1], size = keys.dims[2], group = attrs.heads / kv_heads, sequences = call.in[kSegments].count() - 1,
+                  capacity = table.dims[1];
+    const auto *segments = call.in[kSegments].as<int32_t>(), *lengths = call.in[kLengths].as<int32_t>();
+    const auto run = HWY_DYNAMIC_DISPATCH(attend_cached);
+    const float scale = static_cast<float>(attrs.scale != 0 ? attrs.scale : 1 / std::sqrt(static_cast<double>(size)));
+    float* own = reinterpret_cast<float*>(call.scratch) + team.rank * static_cast<State*>(call.state)->own;
+    float *queries = own, *sums = queries + padded(group * size), *row = sums + padded(group * size), *scores = row + padded(size);
+    for (int64_t item = call.ticket->fetch_add(1); item < sequences * kv_heads; item = call.ticket->fetch_add(1)) {
+        const int64_t s = item / kv_heads, h = item % kv_heads, begin = segments[s], end = segments[s + 1], length = lengths[s];
+        CachedHead head{keys.as<std::byte>() + h * pool * size * float_size(keys.dtype), call.in[kValues].as<std::byte>() + h * pool * size * float_size(keys.dtype),
+                        keys.dtype, table.as<int32_t>() + s * table.row_stride, 0, 0, size, group, queries, sums, scores, row, padded(capacity)};
+        for (int64_t i = begin; i < end; ++i) {
+            head.last = attrs.causal ? length - end + i + 1 : length;
+            head.first = attrs.window ? std::max<int64_t>(head.last - attrs.window, 0) : 0;
+            to_f32(address(q, i, h * group * size), q.dtype, group * size, queries);
+            for (int64_t c = 0; c < group * size; ++c) queries[c] *= scale;
+            if (head.first < head.last) run(head);
+            else std::fill_n(sums, group * size, 0.0f);
+            from_f32(sums, group * size, y.dtype, address(y, i, h * group * size));
+        }
+    }
+    for (int64_t i = std::max<int64_t>(segments[sequences], 0) + team.rank; i < y.rows(); i += team.size)  // rows of no sequence
+        std::memset(address(y, i), 0, static_cast<size_t>(y.columns() * float_size(y.dtype)));
+}
+
+// A prompt's own attention: q, k, v and segments as attention takes them.
+void attend_prompt(const Call& call, Team team) {
+    const auto& state = *static_cast<const State*>(call.state);
+    Tensor in[6] = {call.in[kQ], call.in[kK], call.in[kV], call.in[kSegments], {}, {}}, out[2] = {call.out[0], state.lse};
+    out[1].data = call.scratch + state.whole.scratch_bytes;
+    Call inner = call;
+    inner.in = in, inner.out = out, inner.state = state.whole.state.get();
+    state.whole.phases[0](inner, team);
+}
+
+const char* declines(const Request& r) {
+    for (const int i : {kQ, kK, kV})
+        if (r.in[static_cast<size_t>(i)].present && !is_simd_float(r.in[static_cast<size_t>(i)].dtype)) return "an operand is not f32, bf16 or f16";
+    const DType type = r.in[kKeys].dtype;
+    return type != DType::f32 && type != DType::bf16 ? "the cache is neither f32 nor bf16" : nullptr;
+}
+
+Result<Prepared> prepare(const Request& r) {
+    level();
+    const auto& attrs = r.attr<Attention>();
+    const int64_t size = r.in[kKeys].dims[2], group = attrs.heads / r.in[kKeys].dims[0], capacity = r.in[kTable].dims[1];
+    auto state = std::make_shared<State>();
+    state->own = 2 * padded(group * size) + padded(size) + group * padded(capacity);
+    Prepared prepared{{append, attend}, state, state->own * 4 * r.threads};
+    if (!r.in[kK].present) prepared.phases.erase(prepared.phases.begin());
+    if (r.in[kLengths].present) return prepared;
+    // A window without places in the batch counts rows of the stream, which within a sequence is the same.
+    state->lse.dtype = DType::f32, state->lse.rank = 2, state->lse.present = true;
+    state->lse.dims[0] = r.out[0].rows(), state->lse.dims[1] = state->lse.row_stride = attrs.heads;
+    const std::vector<Tensor> in = {r.in[kQ], r.in[kK], r.in[kV], r.in[kSegments], {}, {}}, out = {r.out[0], state->lse};
+    DS_TRY(state->whole, attention.begin()->prepare(Request{in, out, r.attrs, r.threads}));
+    prepared.phases[1] = attend_prompt;
+    prepared.scratch_bytes = std::max(prepared.scratch_bytes, state->whole.scratch_bytes + (state->lse.count() * 4 + 63) / 64 * 64);
+    return prepared;
+}
+
+constexpr KernelImpl kAttentionCached[] = {{"cached", declines, prepare}};
+
+}  // namespace
+
+extern const KernelList attention_cached;
+const KernelList attention_cached{kAttentionCached};
+
+}  // namespace ds::cpu
+#endif

@@ -1,0 +1,191 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/matvec.cpp"
+#include <hwy/foreach_target.h>
+
+#include "kernels/cpu/vec-inl.h"
+
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/level.h"
+#include "kernels/cpu/matvec.h"
+#include "ops/attrs.h"
+
+namespace ds::cpu {
+#ifndef DS_CPU_MATVEC
+#define DS_CPU_MATVEC
+struct FewRows {
+    const float* a;  // m rows of k
+    int64_t m, k, lda;
+    const void* b;   // as it lies, from the first column (or row) of this part on
+    DType type;
+    int64_t ldb, n;
+    float* y;        // m rows of n sums, ldy apart
+    int64_t ldy;
+};
+#endif
+}  // namespace ds::cpu
+
+HWY_BEFORE_NAMESPACE();
+namespace ds::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+using D16 = hn::Rebind<uint16_t, D>;
+using DU = hn::RebindToUnsigned<D>;
+
+HWY_INLINE V wide(const float* p) { return hn::LoadU(d, p); }
+HWY_INLINE V wide(const uint16_t* p) { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(DU(), hn::LoadU(D16(), p)))); }
+HWY_INLINE float wide_one(float x) { return x; }
+HWY_INLINE float wide_one(uint16_t x) { return ds::to_f32(BF16{x}); }
+
+// b lies as [k, n]: y[i] += a[i][u] * b[u] for kDepth rows u of b at a time, over a part of the columns that stays in the first cache.
+constexpr int64_t kDepth = 4;
+template <int M, class T>
+HWY_INLINE void add_rows(const FewRows& p, const T* b, const float* a, float* y, int64_t n, int64_t depth) {
+    float weight[M][kDepth];
+    const T* row[kDepth];
+    for (int64_t u = 0; u < kDepth; ++u) {
+        row[u] = b + (u < depth ? u : 0) * p.ldb;
+        for (int i = 0; i < M; ++i) weight[i][u] = u < depth ? a[i * p.lda + u] : 0;
+    }
+    int64_t j = 0;
+    for (const int64_t step = lanes(); j + step <= n; j += step) {
+        const V b0 = wide(row[0] + j), b1 = wide(row[1] + j), b2 = wide(row[2] + j), b3 = wide(row[3] + j);
+        for (int i = 0; i < M; ++i) {
+            float* to = y + i * p.ldy + j;
+            V s = hn::MulAdd(hn::Set(d, weight[i][0]), b0, hn::LoadU(d, to));
+            s = hn::MulAdd(hn::Set(d, weight[i][1]), b1, s);
+            s = hn::MulAdd(hn::Set(d, weight[i][2]), b2, s);
+            hn::StoreU(hn::MulAdd(hn::Set(d, weight[i][3]), b3, s), d, to);
+        }
+    }
+    for (; j < n; ++j)
+        for (int i = 0; i < M; ++i)
+            for (int64_t u = 0; u < depth; ++u) y[i * p.ldy + j] += weight[i][u] * wide_one(row[u][j]);
+}
+
+template <class T>
+void by_columns(const FewRows& p) {
+    const T* b = static_cast<const T*>(p.b);
+    for (int64_t u = 0; u < p.k; u += kDepth) {
+        const int64_t depth = p.k - u < kDepth ? p.k - u : kDepth;
+        const T* rows = b + u * p.ldb;
+        for (int64_t i = 0; i < p.m;) {
+            const float* a = p.a + i * p.lda + u;
+            float* y = p.y + i * p.ldy;
+            if (p.m - i >= 4) add_rows<4>(p, rows, a, y, p.n, depth), i += 4;
+            else if (p.m - i >= 2) add_rows<2>(p, rows, a, y, p.n, depth), i += 2;
+            else add_rows<1>(p, rows, a, y, p.n, depth), i += 1;
+        }
+    }
+}
+
+// b lies as [n, k]: dot products of M rows of a with N rows of b.
+template <int M, int N, class T>
+HWY_INLINE void dots(const FewRows& p, const T* b, const float* a, float* y) {
+    V sum[M][N];
+    for (int i = 0; i < M; ++i)
+        for (int j = 0; j < N; ++j) sum[i][j] = hn::Zero(d);
+    int64_t u = 0;
+    for (const int64_t step = lanes(); u + step <= p.k; u += step)
+        for (int j = 0; j < N; ++j) {
+            const V column = wide(b + j * p.ldb + u);
+            for (int i = 0; i < M; ++i) sum[i][j] = hn::MulAdd(hn::LoadU(d, a + i * p.lda + u), column, sum[i][j]);
+        }
+    for (int i = 0; i < M; ++i)
+        for (int j = 0; j < N; ++j) {
+            float s = total(sum[i][j]);
+            for (int64_t at = u; at < p.k; ++at) s += a[i * p.lda + at] * wide_one(b[j * p.ldb + at]);
+            y[i * p.ldy + j] += s;
+        }
+}
+
+template <int M, class T>
+HWY_INLINE void rows_of(const FewRows& p, const T* b, const float* a, float* y, int64_t n) {
+    constexpr int N = M == 1 ? 4 : 8 / M;
+    int64_t j = 0;
+    for (; j + N <= n; j += N) dots<M, N>(p, b + j * p.ldb, a, y + j);
+    for (; j < n; ++j) dots<M, 1>(p, b + j * p.ldb, a, y + j);
+}
+
+template <class T>
+void by_rows(const FewRows& p) {
+    constexpr int64_t block = 4;  // rows of b, read from memory once for all rows of a
+    const T* b = static_cast<const T*>(p.b);
+    for (int64_t j = 0; j < p.n; j += block) {
+        const int64_t n = p.n - j < block ? p.n - j : block;
+        for (int64_t i = 0; i < p.m;) {
+            const float* a = p.a + i * p.lda;
+            float* y = p.y + i * p.ldy + j;
+            if (p.m - i >= 4) rows_of<4>(p, b + j * p.ldb, a, y, n), i += 4;
+            else if (p.m - i >= 2) rows_of<2>(p, b + j * p.ldb, a, y, n), i += 2;
+            else rows_of<1>(p, b + j * p.ldb, a, y, n), i += 1;
+        }
+    }
+}
+
+}  // namespace
+
+void few_rows(const FewRows& p, bool transposed) {
+    if (p.type == DType::f32) transposed ? by_rows<float>(p) : by_columns<float>(p);
+    else transposed ? by_rows<uint16_t>(p) : by_columns<uint16_t>(p);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace ds::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include <cstring>
+
+namespace ds::cpu {
+namespace {
+HWY_EXPORT(few_rows);
+
+constexpr int64_t kColumns = 1024;  // of y that a part has: its sums stay in the first cache
+
+struct State {
+    int64_t m, n, k, own;  // own: floats of scratch of a thread
+};
+
+void multiply(const Call& call, Team team) {
+    const State& s = *static_cast<const State*>(call.state);
+    const Tensor &a = call.in[0], &b = call.in[1], &bias = call.in[2], &into = call.in[3], &y = call.out[0];
+    const bool transposed = call.attr<Matmul>().transpose_b;
+    const auto run = HWY_DYNAMIC_DISPATCH(few_rows);
+    float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.own, *sums = rows + s.m * padded(s.k);
+    for (int64_t i = 0; i < s.m; ++i) to_f32(address(a, i), a.dtype, s.k, rows + i * padded(s.k));
+    const auto mine = team.part(s.n, 64);
+    for (int64_t first = mine.begin; first < mine.end; first += kColumns) {
+        const int64_t n = std::min(kColumns, mine.end - first);
+        std::memset(sums, 0, static_cast<size_t>(s.m * kColumns) * 4);
+        run({rows, s.m, s.k, padded(s.k), transposed ? address(b, first) : address(b, 0, first), b.dtype, b.row_stride, n, sums, kColumns}, transposed);
+        float extra[kColumns];
+        for (const Tensor* add : {&bias, &into})
+            for (int64_t i = 0; add->present && i < s.m; ++i) {
+                if (add == &into || i == 0) to_f32(address(*add, add == &into ? i : 0, first), add->dtype, n, extra);
+                for (int64_t j = 0; j < n; ++j) sums[i * kColumns + j] += extra[j];
+            }
+        for (int64_t i = 0; i < s.m; ++i) from_f32(sums + i * kColumns, n, y.dtype, address(y, i, first));
+    }
+}
+
+}  // namespace
+
+const char* matvec_declines(const Request& r) {
+    if (r.attr<Matmul>().transpose_a || r.in[1].rank != 2) return "a is transposed, or b differs from row to row";
+    if (r.out[0].rows() > kMatvecRows) return "too many rows";
+    if (r.in[1].dtype == DType::f16) return "b is f16";
+    return nullptr;
+}
+
+Result<Prepared> prepare_matvec(const Request& r) {
+    level();
+    auto state = std::make_shared<State>();
+    state->m = r.out[0].rows(), state->n = r.out[0].columns(), state->k = r.in[0].columns();
+    state->own = state->m * (padded(state->k) + kColumns);
+    const int64_t scratch = state->own * 4 * r.threads;
+    return Prepared{{multiply}, std::move(state), scratch};
+}
+
+}  // namespace ds::cpu
+#endif

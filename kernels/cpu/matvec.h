@@ -1,0 +1,14 @@
+// y = a @ op(b) (+ bias) (+ into) for a few rows of a: b is read once, from where it lies, and nothing is packed. Generation is bound by how fast
+// weights come from memory, and packing them (gemm.h) would cost more than multiplying.
+#pragma once
+
+#include "kernels/kernel.h"
+
+namespace ds::cpu {
+
+inline constexpr int64_t kMatvecRows = 8;  // from here on packing pays
+
+const char* matvec_declines(const Request& request);
+Result<Prepared> prepare_matvec(const Request& request);
+
+}  // namespace ds::cpu

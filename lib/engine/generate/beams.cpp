@@ -1,0 +1,89 @@
+#include "engine/generate/beams.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/generate/next_token.h"
+
+namespace ds {
+
+Beams::Beams(const GenerateOptions& options, std::vector<int32_t> prompt, int64_t most_new) : o_(options), prompt_(std::move(prompt)), most_new_(most_new) {}
+
+void Beams::process(std::vector<std::vector<float>>& scores) const {
+    for (size_t b = 0; b < scores.size(); ++b) {
+        std::vector<float>& row = scores[b];
+        const double most = *std::max_element(row.begin(), row.end());
+        double sum = 0;
+        for (const float x : row) sum += std::exp(x - most);
+        const double lse = most + std::log(sum);
+        for (float& x : row) x = static_cast<float>(x - lse);
+        std::vector<int32_t> ids = prompt_;
+        ids.insert(ids.end(), running_[b].ids.begin(), running_[b].ids.end());
+        process_scores(o_, row, ids, made_);
+    }
+}
+
+std::vector<Beams::Candidate> Beams::best_of(const std::vector<std::vector<float>>& scores, size_t count) const {
+    const auto better = [](const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.from != b.from ? a.from < b.from : a.id < b.id; };
+    std::vector<Candidate> heap;  // the worst of the best in front
+    for (size_t b = 0; b < scores.size(); ++b)
+        for (size_t i = 0; i < scores[b].size(); ++i) {
+            const Candidate c{running_[b].score + static_cast<double>(scores[b][i]), static_cast<int>(b), static_cast<int32_t>(i)};
+            if (heap.size() == count && !better(c, heap.front())) continue;
+            if (heap.size() == count) {
+                std::pop_heap(heap.begin(), heap.end(), better);
+                heap.pop_back();
+            }
+            heap.push_back(c);
+            std::push_heap(heap.begin(), heap.end(), better);
+        }
+    std::sort(heap.begin(), heap.end(), better);
+    return heap;
+}
+
+void Beams::keep(Beam beam) {
+    beam.score /= std::pow(static_cast<double>(beam.ids.size()), o_.length_penalty);
+    const auto at = std::upper_bound(ended_.begin(), ended_.end(), beam, [](const Beam& a, const Beam& b) { return a.score > b.score; });
+    ended_.insert(at, std::move(beam));
+    if (ended_.size() > static_cast<size_t>(o_.num_beams)) ended_.pop_back();
+}
+
+// The best that a running beam could reach is judged at its present length, or with "never" at the greatest one where length is rewarded.
+bool Beams::goes_on(bool all_stop) {
+    using E = GenerateOptions::EarlyStopping;
+    const bool full = ended_.size() == static_cast<size_t>(o_.num_beams);
+    if (full) {
+        const auto length = static_cast<double>(o_.early_stopping == E::never && o_.length_penalty > 0 ? most_new_ : made_);
+        hopeful_ = hopeful_ && !running_.empty() && running_.front().score / std::pow(length, o_.length_penalty) > ended_.back().score;
+    }
+    return hopeful_ && !all_stop && !(full && o_.early_stopping == E::yes);
+}
+
+std::vector<Beams::Choice> Beams::advance(std::vector<std::vector<float>> logits, const std::function<bool(std::span<const int32_t>)>& stops) {
+    process(logits);
+    const auto beams = static_cast<size_t>(o_.num_beams);
+    const std::vector<Candidate> list = best_of(logits, std::max<size_t>(2, 1 + o_.eos.size()) * beams);  // enough that num_beams run on
+    ++made_;
+    std::vector<Beam> next;
+    std::vector<Choice> choices;
+    bool all_stop = true;
+    for (size_t i = 0; i < list.size(); ++i) {
+        const Candidate& c = list[i];
+        Beam beam{running_[static_cast<size_t>(c.from)].ids, c.score};
+        beam.ids.push_back(c.id);
+        const bool ends = made_ >= most_new_ || std::find(o_.eos.begin(), o_.eos.end(), c.id) != o_.eos.end() || (stops && stops(beam.ids));
+        all_stop &= ends;
+        if (ends && i < beams) keep(std::move(beam));  // an ending among the others is lost
+        else if (!ends && next.size() < beams) {
+            next.push_back(std::move(beam));
+            choices.push_back({c.from, c.id});
+        }
+    }
+    running_ = std::move(next);
+    if (!goes_on(all_stop)) choices.clear();
+    return choices;
+}
+
+const std::vector<int32_t>& Beams::best() const { return ended_.empty() ? running_.front().ids : ended_.front().ids; }
+
+}  // namespace ds

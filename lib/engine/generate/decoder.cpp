@@ -1,0 +1,157 @@
+#include "engine/generate/decoder.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+#include "engine/engine.h"
+#include "engine/pack.h"
+
+namespace ds {
+
+// Token places of the cache, counted by how many sequences hold them: beams share what they have in common.
+class PlacePool {
+public:
+    explicit PlacePool(int64_t places) : holders_(static_cast<size_t>(places), 0) {
+        for (int64_t i = places; i-- > 0;) free_.push_back(static_cast<int32_t>(i));
+    }
+    int32_t take() {
+        const int32_t place = free_.back();
+        free_.pop_back();
+        hold(place);
+        return place;
+    }
+    void hold(int32_t place) { ++holders_[static_cast<size_t>(place)]; }
+    void release(int32_t place) {
+        if (--holders_[static_cast<size_t>(place)] == 0) free_.push_back(place);
+    }
+
+private:
+    std::vector<int32_t> holders_, free_;
+};
+
+class CachedDecoder : public Decoder {
+public:
+    CachedDecoder(Engine& engine, const DecoderSize& size)
+        : engine_(engine), shape_{bucket(size.tokens), static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(size.capacity, 64)))), false}, pool_(shape_.pool) {
+        width_ = static_cast<size_t>(engine.model_->vocabulary);
+    }
+
+    Status start(std::span<const std::vector<int32_t>> prompts) override {
+        std::vector<int32_t> ids;
+        std::vector<int64_t> counts;
+        for (const auto& prompt : prompts) {
+            ids.insert(ids.end(), prompt.begin(), prompt.end());
+            counts.push_back(static_cast<int64_t>(prompt.size()));
+            tables_.emplace_back();
+            for (size_t i = 0; i < prompt.size(); ++i) tables_.back().push_back(pool_.take());
+        }
+        return run(ids, counts, true);
+    }
+
+    Status advance(std::span<const int> from, std::span<const int32_t> ids) override {
+        std::vector<std::vector<int32_t>> before = std::exchange(tables_, {});
+        for (const int i : from) {
+            tables_.push_back(before[static_cast<size_t>(i)]);
+            for (const int32_t place : tables_.back()) pool_.hold(place);
+        }
+        for (const auto& table : before)
+            for (const int32_t place : table) pool_.release(place);
+        for (auto& table : tables_) table.push_back(pool_.take());
+        return run({ids.begin(), ids.end()}, std::vector<int64_t>(ids.size(), 1), false);
+    }
+
+private:
+    // ids: the new tokens of the sequences, counts[i] of each.
+    Status run(const std::vector<int32_t>& ids, const std::vector<int64_t>& counts, bool fresh) {
+        const auto sequences = static_cast<int64_t>(counts.size());
+        const int64_t rows = sequences <= 4 ? sequences : bucket(sequences), tokens = fresh ? bucket(static_cast<int64_t>(ids.size())) : rows;
+        PlanKey key{.shape = {.tokens = tokens, .rows = rows, .length = 1, .labelled = tokens}, .cache = shape_, .outputs = {"logits"}};
+        key.cache.fresh = fresh;
+        Packed packed;
+        packed.shape = key.shape;
+        const auto input = [&](const char* name, Shape shape) {
+            packed.inputs[name] = HostTensor::zeros(DType::i32, std::move(shape));
+            return packed.inputs[name].as<int32_t>();
+        };
+        const auto all_ids = input("ids", {tokens}), places = input("places", {tokens}), positions = input("positions", {tokens}), segments = input("segments", {rows + 1}),
+                   last = input("last_rows", {rows}), lengths = input("lengths", {rows}), table = input("table", {rows, shape_.capacity});
+        std::copy(ids.begin(), ids.end(), all_ids.begin());
+        HostTensor& real = packed.inputs["real"] = HostTensor::zeros(DType::f32, {tokens});  // what experts may see
+        std::fill_n(real.as<float>().begin(), ids.size(), 1.0f);
+        size_t at = 0;
+        for (size_t s = 0; s < static_cast<size_t>(rows); ++s) {
+            if (s < counts.size()) {
+                const auto length = static_cast<int32_t>(tables_[s].size()), count = static_cast<int32_t>(counts[s]);
+                for (int32_t i = length - count; i < length; ++i, ++at) positions[at] = places[at] = i;
+                lengths[s] = length;
+                last[s] = static_cast<int32_t>(at) - 1;
+                std::copy(tables_[s].begin(), tables_[s].end(), table.begin() + static_cast<int64_t>(s) * shape_.capacity);
+            }
+            segments[s + 1] = static_cast<int32_t>(at);
+        }
+        DS_CHECK(engine_.ranks_->each([&](Rank& rank) { return rank.at(MeshAxis::data) == 0 ? engine_.run_cached(rank, key, packed) : ok(); }));
+        return read_logits(key, counts.size());
+    }
+
+    Status read_logits(const PlanKey& key, size_t sequences) {
+        const Plan& plan = *(*engine_.ranks_)[0].plans.at(key);
+        const ValueId id = plan.graph().outputs.front().second;
+        logits_.resize(sequences * width_);
+        convert(plan.address(id), plan.graph().type(id).dtype, logits_.data(), DType::f32, static_cast<int64_t>(logits_.size()));
+        return ok();
+    }
+
+    Engine& engine_;
+    CacheShape shape_;
+    PlacePool pool_;
+    std::vector<std::vector<int32_t>> tables_;  // of each sequence, where its tokens lie
+};
+
+class PlainDecoder : public Decoder {
+public:
+    explicit PlainDecoder(Engine& engine) : engine_(engine) { width_ = static_cast<size_t>(engine.model_->vocabulary); }
+
+    Status start(std::span<const std::vector<int32_t>> prompts) override {
+        sequences_.assign(prompts.begin(), prompts.end());
+        return run();
+    }
+    Status advance(std::span<const int> from, std::span<const int32_t> ids) override {
+        std::vector<std::vector<int32_t>> next;
+        for (size_t i = 0; i < from.size(); ++i) {
+            next.push_back(sequences_[static_cast<size_t>(from[i])]);
+            next.back().push_back(ids[i]);
+        }
+        sequences_ = std::move(next);
+        return run();
+    }
+
+private:
+    Status run() {
+        size_t longest = 0;
+        for (const auto& s : sequences_) longest = std::max(longest, s.size());
+        const Shape shape{static_cast<int64_t>(sequences_.size()), static_cast<int64_t>(longest)};
+        HostTensor ids = HostTensor::zeros(DType::i32, shape), mask = HostTensor::zeros(DType::u8, shape);
+        for (size_t r = 0; r < sequences_.size(); ++r) {
+            std::copy(sequences_[r].begin(), sequences_[r].end(), ids.as<int32_t>().begin() + static_cast<int64_t>(r * longest));
+            std::fill_n(mask.as<uint8_t>().begin() + static_cast<int64_t>(r * longest), sequences_[r].size(), uint8_t{1});
+        }
+        const auto saved = std::exchange(engine_.eval_outputs_, {"logits"});
+        Status status = engine_.eval({{"input_ids", ids}, {"attention_mask", mask}}, nullptr);
+        Result<HostTensor> logits = status.ok() ? engine_.output("logits") : Result<HostTensor>(std::move(status));
+        engine_.eval_outputs_ = saved;
+        DS_CHECK(logits.status());
+        logits_.resize(sequences_.size() * width_);
+        for (size_t r = 0; r < sequences_.size(); ++r)
+            std::copy_n(logits->as<float>().data() + (r * longest + sequences_[r].size() - 1) * width_, width_, logits_.data() + r * width_);
+        return ok();
+    }
+
+    Engine& engine_;
+    std::vector<std::vector<int32_t>> sequences_;
+};
+
+std::unique_ptr<Decoder> make_cached_decoder(Engine& engine, const DecoderSize& size) { return std::make_unique<CachedDecoder>(engine, size); }
+std::unique_ptr<Decoder> make_plain_decoder(Engine& engine) { return std::make_unique<PlainDecoder>(engine); }
+
+}  // namespace ds

@@ -1,0 +1,235 @@
+// Generation: prompts go through the model once, then token by token: greedy, by drawing, or by beam search.
+#include <algorithm>
+#include <numeric>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "data/text_stream.h"
+#include "engine/engine.h"
+#include "engine/generate/beams.h"
+#include "engine/generate/decoder.h"
+#include "engine/generate/next_token.h"
+
+namespace ds {
+namespace {
+
+// Whether the text of a row's new ids holds one of the stop strings. The id that completes one is the row's last, as in transformers.
+class StopWatch {
+public:
+    StopWatch(const GenerateOptions& o, const std::shared_ptr<const Tokenizer>& tokenizer) : o_(&o), stream_(tokenizer, false) {
+        for (const std::string& s : o.stop_strings) longest_ = std::max(longest_, s.size());
+    }
+    Result<bool> hears(int32_t id) {
+        if (longest_ == 0) return false;
+        DS_TRY(const std::string text, stream_.put(std::span(&id, 1)));
+        text_ += text;
+        for (const std::string& s : o_->stop_strings)
+            if (text_.find(s) != text_.npos) return true;
+        if (text_.size() > longest_) text_.erase(0, text_.size() - longest_);  // an earlier end would have been heard before
+        return false;
+    }
+
+private:
+    const GenerateOptions* o_;
+    TextStream stream_;
+    std::string text_;
+    size_t longest_ = 0;
+};
+
+}  // namespace
+
+// One call of ds_generate or ds_generate_batch.
+class Generation {
+public:
+    Generation(Engine& engine, const std::vector<std::vector<int32_t>>& prompts, GenerateOptions options, const TokenListener& listener)
+        : engine_(engine), prompts_(prompts), o_(std::move(options)), listener_(listener), made_(prompts.size()) {
+        for (const auto& prompt : prompts_) most_new_.push_back(o_.most_new(static_cast<int64_t>(prompt.size()), engine.model_->max_positions));
+    }
+
+    Result<std::vector<std::vector<int32_t>>> run() {
+        std::vector<std::vector<int32_t>> prompts;
+        for (size_t r = 0; r < prompts_.size(); ++r)
+            if (most_new_[r] > 0) {
+                rows_.push_back(r);
+                prompts.push_back(prompts_[r]);
+            }
+        if (rows_.empty()) return std::move(made_);
+        if (!o_.stop_strings.empty() && !engine_.data_context().tokenizer)
+            return fail(Code::E_INVALID_ARGUMENT, "{}: stop_strings needs a tokenizer: name one by the config's \"tokenizer\" or keep it in the model's folder", kCall);
+        decoder_ = make_decoder();
+        Status status = decoder_->start(prompts);
+        if (status.code() == Code::E_UNSUPPORTED) {  // attention of a kind that a cache is not built for
+            decoder_ = make_plain_decoder(engine_);
+            status = decoder_->start(prompts);
+        }
+        if (status.ok()) status = o_.num_beams > 1 ? search() : sample();
+        decoder_.reset();
+        DS_CHECK(status);
+        return std::move(made_);
+    }
+
+private:
+    static constexpr const char* kCall = "ds_generate";
+
+    std::unique_ptr<Decoder> make_decoder() const {
+        if (!o_.use_cache || !engine_.caches()) return make_plain_decoder(engine_);
+        DecoderSize size{0, 0};
+        for (const size_t r : rows_) {
+            const auto prompt = static_cast<int64_t>(prompts_[r].size());
+            size.capacity = std::max(size.capacity, prompt + most_new_[r]);
+            size.tokens += prompt + o_.num_beams * most_new_[r];
+        }
+        return make_cached_decoder(engine_, size);
+    }
+
+    // The listener's answer to new ids: positive ends the row.
+    Result<bool> tell(size_t row, std::span<const int32_t> ids) {
+        const int answer = listener_ ? listener_(row, ids) : 0;
+        if (answer < 0) return fail(Code::E_USER, "{}: the token callback answered {}", kCall, answer);
+        return answer != 0;
+    }
+
+    bool is_end(int32_t id) const { return std::find(o_.eos.begin(), o_.eos.end(), id) != o_.eos.end(); }
+
+    Status sample() {
+        std::vector<StopWatch> watches(prompts_.size(), StopWatch(o_, engine_.data_context().tokenizer));
+        std::vector<std::vector<int32_t>> all = prompts_;
+        while (true) {
+            std::vector<int> from;
+            std::vector<int32_t> ids;
+            std::vector<size_t> going;
+            for (size_t i = 0; i < rows_.size(); ++i) {
+                const size_t r = rows_[i];
+                const auto given = decoder_->logits(i);
+                std::vector<float> scores(given.begin(), given.end());
+                process_scores(o_, scores, all[r], static_cast<int64_t>(made_[r].size()));
+                const int32_t id = next_token(o_, scores, static_cast<int64_t>(r), static_cast<int64_t>(all[r].size()));
+                all[r].push_back(id);
+                made_[r].push_back(id);
+                DS_TRY(const bool stopped, tell(r, std::span(&id, 1)));
+                DS_TRY(const bool heard, watches[r].hears(id));
+                if (stopped || heard || is_end(id) || static_cast<int64_t>(made_[r].size()) >= most_new_[r]) continue;
+                going.push_back(r);
+                from.push_back(static_cast<int>(i));
+                ids.push_back(id);
+            }
+            rows_ = std::move(going);
+            if (rows_.empty()) return ok();
+            DS_CHECK(decoder_->advance(from, ids));
+        }
+    }
+
+    Status search() {
+        struct Row { size_t row; Beams beams; int first, count; };  // its running beams among the decoder's sequences
+        std::vector<Row> searches;
+        for (size_t i = 0; i < rows_.size(); ++i) searches.push_back({rows_[i], Beams(o_, prompts_[rows_[i]], most_new_[rows_[i]]), static_cast<int>(i), 1});
+        Status failed;
+        const auto tokenizer = engine_.data_context().tokenizer;
+        std::function<bool(std::span<const int32_t>)> stops;
+        if (!o_.stop_strings.empty()) stops = [&](std::span<const int32_t> ids) {
+            StopWatch watch(o_, tokenizer);
+            bool heard = false;
+            for (const int32_t id : ids) {
+                auto now = watch.hears(id);
+                if (!now.ok()) failed = now.status();
+                heard |= now.ok() && *now;
+            }
+            return heard;
+        };
+        while (!searches.empty()) {
+            std::vector<int> from;
+            std::vector<int32_t> ids;
+            std::vector<Row> going;
+            for (Row& row : searches) {
+                std::vector<std::vector<float>> logits;
+                for (int b = 0; b < row.count; ++b) {
+                    const auto one = decoder_->logits(static_cast<size_t>(row.first + b));
+                    logits.emplace_back(one.begin(), one.end());
+                }
+                const auto choices = row.beams.advance(std::move(logits), stops);
+                DS_CHECK(failed);
+                if (choices.empty()) {
+                    made_[row.row] = row.beams.best();
+                    DS_CHECK(tell(row.row, made_[row.row]).status());
+                    continue;
+                }
+                const auto first = static_cast<int>(from.size());
+                for (const auto& choice : choices) {
+                    from.push_back(row.first + choice.from);
+                    ids.push_back(choice.id);
+                }
+                row.first = first;
+                row.count = static_cast<int>(choices.size());
+                going.push_back(std::move(row));
+            }
+            searches = std::move(going);
+            if (!searches.empty()) DS_CHECK(decoder_->advance(from, ids));
+        }
+        return ok();
+    }
+
+    Engine& engine_;
+    const std::vector<std::vector<int32_t>>& prompts_;
+    const GenerateOptions o_;
+    const TokenListener& listener_;
+    std::vector<std::vector<int32_t>> made_;
+    std::vector<int64_t> most_new_;
+    std::vector<size_t> rows_;  // that go on, in the decoder's order
+    std::unique_ptr<Decoder> decoder_;
+};
+
+Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener) {
+    DS_CHECK(usable());
+    if (!model_ || model_->task != Task::causal_lm) return fail(Code::E_UNSUPPORTED, "ds_generate: needs a causal language model");
+    DS_TRY(GenerateOptions options, generate_options(options_json, end_ids(), model_->vocabulary, "ds_generate"));
+    for (size_t r = 0; r < prompts.size(); ++r) {
+        const auto length = static_cast<int64_t>(prompts[r].size());
+        const std::string which = prompts.size() > 1 ? fmt::format("prompt {}", r) : "the prompt";
+        if (length == 0) return fail(Code::E_INVALID_ARGUMENT, "ds_generate: {} is empty; give at least one id", which);
+        if (model_->max_positions && length > model_->max_positions)
+            return fail(Code::E_INVALID_ARGUMENT, "ds_generate: {} has {} ids, but {} has {} positions", which, length, model_->family, model_->max_positions);
+        for (size_t i = 0; i < prompts[r].size(); ++i)
+            if (prompts[r][i] < 0 || prompts[r][i] >= model_->vocabulary)
+                return fail(Code::E_INVALID_ARGUMENT, "ds_generate: id {} of {} is {}, outside the vocabulary 0..{}", i, which, prompts[r][i], model_->vocabulary - 1);
+    }
+    auto made = Generation(*this, prompts, std::move(options), listener).run();
+    for (const auto& rank : *ranks_) rank->cache.release();
+    // Its memory was used; that of a pending forward was not.
+    if (last_ && !(last_->train && !last_->key().seeds.empty())) last_.reset();
+    return made;
+}
+
+// What ends a row: generation_config.json has the last word, as in transformers.
+Json Engine::end_ids() const {
+    Json ids = model_config_.value("eos_token_id", Json());
+    if (model_folder_.empty()) return ids;
+    const auto path = std::filesystem::path(model_folder_) / "generation_config.json";
+    if (!std::filesystem::exists(path)) return ids;
+    const auto text = read_file(path, size_t{1} << 20);
+    const auto parsed = text.ok() ? parse_json(*text, path.string()) : Result<Json>(text.status());
+    return parsed.ok() && parsed->is_object() ? parsed->value("eos_token_id", ids) : ids;
+}
+
+// Whether these ranks can keep keys and values; other layouts, and devices, run whole sequences again.
+bool Engine::caches() const {
+    return !(*ranks_)[0].device && config_.zero_stage < 3 && ranks_->extent(MeshAxis::tensor) == 1 && ranks_->extent(MeshAxis::pipeline) == 1 && ranks_->extent(MeshAxis::sequence) == 1;
+}
+
+Status Engine::run_cached(Rank& rank, const PlanKey& key, const Packed& packed) {
+    DS_TRY(Plan* plan, plan_for(rank, key));
+    const Graph& graph = plan->graph();
+    int64_t bytes_needed = 0;
+    std::map<ValueId, int64_t> offsets;
+    for (const ValueId id : graph.inputs)
+        if (is_cache(graph.value(id))) {
+            offsets[id] = bytes_needed;
+            bytes_needed += (bytes(graph.type(id)) + 63) / 64 * 64;
+        }
+    DS_CHECK(rank.cache.reserve(static_cast<size_t>(bytes_needed)));
+    DS_CHECK(rank.other_arena.reserve(static_cast<size_t>(plan->arena_bytes())));
+    DS_CHECK(place_plan(rank, *plan, rank.other_arena.data(), [&](ValueId id) { return rank.cache.data() + offsets.at(id); }));
+    DS_CHECK(fill_inputs(rank.device.get(), packed, *plan));
+    return run_part(rank, *plan, Plan::Part::forward, 0, false);
+}
+
+}  // namespace ds

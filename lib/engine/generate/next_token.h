@@ -1,0 +1,18 @@
+// From the logits of one row to its next id: transformers' logits processors, then the largest or a draw.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "engine/generate/options.h"
+
+namespace ds {
+
+// What greedy, sampling and beam search share: the repetition penalty (Keskar et al. 2019, arXiv 1909.05858) over all ids so far, and no end before
+// min_new_tokens. scores: logits, or their log-probabilities.
+void process_scores(const GenerateOptions& o, std::span<float> scores, std::span<const int32_t> ids, int64_t made);
+
+// row and place name the draw: the same row of any batch draws the same.
+int32_t next_token(const GenerateOptions& o, std::span<const float> scores, int64_t row, int64_t place);
+
+}  // namespace ds

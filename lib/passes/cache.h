@@ -1,0 +1,25 @@
+// Generation with a cache, as a rewriting of a model's graph: attention becomes attention_cached, whose keys and values of earlier tokens lie in memory that
+// outlives the run. The graph then computes new tokens only; which places they take and how long each sequence is are run-time data (`table`, `lengths`).
+//
+// The memory is a shadow of no parameter: kept by the engine as weights' shadows are, written by the op itself. Whoever builds the graph asks for it, before
+// the passes; it is no row of passes.def.
+#pragma once
+
+#include <compare>
+
+#include "ir/graph.h"
+
+namespace ds {
+
+struct CacheShape {
+    int64_t pool = 0;      // token places; 0: no cache
+    int64_t capacity = 0;  // tokens that a sequence may have
+    bool fresh = false;    // the graph runs prompts: nothing was cached before
+    auto operator<=>(const CacheShape&) const = default;
+};
+
+// dtype: of what is kept. E_UNSUPPORTED where attention looks at more than what came before.
+Status add_cache(Graph& graph, const CacheShape& shape, DType dtype);
+inline bool is_cache(const Value& v) { return v.kind == Kind::shadow && v.of == kNone; }
+
+}  // namespace ds

@@ -1,0 +1,312 @@
+// LoRA against PEFT: adapters that PEFT wrote, on the golden models, give PEFT's loss, logits, gradients, and parameters after three AdamW steps
+// (tests/data/lora/make.py, in f64); what is trained and what is not; files in both directions; merging; several adapters on one base.
+#include <dsrt/dsrt.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "ckpt/safetensors.h"
+
+namespace {
+
+using ds::Json;
+using Numbers = std::vector<double>;
+
+int passed = 0, failed = 0;
+
+void check(bool good, const std::string& what) {
+    if (good) ++passed;
+    else ++failed, std::printf("FAILED %s\n", what.c_str());
+}
+void must(ds_status status, const std::string& what) { check(status >= 0, what + ": " + (status < 0 ? ds_last_error() : "")); }
+
+const std::string kData = DSRT_TEST_DATA;
+
+Numbers numbers(const ds::TensorView& view) {
+    Numbers out(static_cast<size_t>(ds::elements(view.shape)));
+    ds::convert(view.data.data(), view.dtype, out.data(), ds::DType::f64, static_cast<int64_t>(out.size()));
+    return out;
+}
+Numbers numbers(ds_tensor* t) {
+    int32_t ndim = 0;
+    const int64_t* shape = nullptr;
+    if (!t) return {};
+    must(ds_tensor_info(t, nullptr, &ndim, &shape), "info");
+    int64_t n = 1;
+    for (int i = 0; i < ndim; ++i) n *= shape[i];
+    Numbers out(static_cast<size_t>(n));
+    must(ds_tensor_read(t, DS_F64, out.data(), out.size() * 8), "read");
+    ds_tensor_destroy(t);
+    return out;
+}
+double distance(const Numbers& a, const Numbers& b) {
+    double sum = 0, norm = 0;
+    if (a.size() != b.size()) return INFINITY;
+    for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
+    return std::sqrt(sum) / std::max(std::sqrt(norm), 1e-7);
+}
+void close(const Numbers& found, const Numbers& exact, double bound, const std::string& what) {
+    double d = distance(found, exact);
+    double most = 0;
+    for (const double x : exact) most = std::max(most, std::fabs(x));
+    if (most < 1e-7 && found.size() == exact.size()) {  // zero in exact arithmetic (key biases)
+        d = 0;
+        for (const double x : found) d = std::max(d, std::fabs(x));
+        bound = std::max(bound, 1e-6);
+    }
+    check(d <= bound, what + ": " + std::to_string(d * 1e6) + "e-6 off, bound " + std::to_string(bound));
+}
+
+struct Folder {
+    std::filesystem::path path;
+    Folder() {
+        char name[] = "/tmp/dsrt-lora-XXXXXX";
+        path = ::mkdtemp(name);
+    }
+    ~Folder() { std::filesystem::remove_all(path); }
+};
+
+struct Engine {
+    ds_engine* e = nullptr;
+    explicit Engine(const Json& config) { must(ds_engine_create(config.dump().c_str(), nullptr, &e), config.dump()); }
+    ~Engine() { ds_engine_destroy(e); }
+    Numbers param(const std::string& name, int what = DS_WEIGHT) const {
+        ds_tensor* t = nullptr;
+        must(ds_param_get(e, name.c_str(), what, &t), name);
+        return numbers(t);
+    }
+    Numbers output(const char* name) const {
+        ds_tensor* t = nullptr;
+        must(ds_output(e, name, &t), name);
+        return numbers(t);
+    }
+    double eval(ds_batch* b) const {
+        float loss = 0;
+        must(ds_eval(e, b, &loss), "eval");
+        return loss;
+    }
+    double step(ds_batch* b) const {
+        float loss = 0;
+        must(ds_forward(e, b, &loss), "forward");
+        must(ds_backward(e), "backward");
+        must(ds_step(e), "step");
+        return loss;
+    }
+    std::vector<std::string> trained() const {
+        std::vector<std::string> names;
+        size_t n = 0;
+        must(ds_param_count(e, &n), "count");
+        for (size_t i = 0; i < n; ++i) {
+            const char* name = nullptr;
+            int32_t trainable = 0;
+            must(ds_param_name(e, i, &name), "name");
+            must(ds_param_info(e, name, nullptr, nullptr, &trainable), name);
+            if (trainable) names.emplace_back(name);
+        }
+        std::sort(names.begin(), names.end());
+        return names;
+    }
+    std::string get(const char* key) const {
+        char* json = nullptr;
+        must(ds_engine_get(e, key, &json), key);
+        const std::string text = json ? json : "";
+        ds_free(json);
+        return text;
+    }
+};
+
+struct Batch {
+    ds_batch* b = nullptr;
+    explicit Batch(const std::string& model) {
+        must(ds_batch_create(&b), "batch");
+        const auto file = ds::SafetensorsFile::open(kData + "/models/" + model + "/inputs.safetensors");
+        for (const ds::TensorView& view : file->tensors()) {
+            ds_tensor* t = nullptr;
+            must(ds_tensor_create(static_cast<int32_t>(view.dtype), static_cast<int32_t>(view.shape.size()), view.shape.data(), view.data.data(), view.data.size(), &t), view.name);
+            must(ds_batch_set(b, view.name.c_str(), t), view.name);
+            ds_tensor_destroy(t);
+        }
+    }
+    ~Batch() { ds_batch_destroy(b); }
+};
+
+Json config_of(const std::string& model, Json lora, Json more = Json::object()) {
+    Json config = {{"model", kData + "/models/" + model}, {"train_micro_batch_size_per_gpu", 2}, {"gradient_clipping", 0},
+                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}, {"eps", 1e-5}, {"weight_decay", 0}}}}}, {"lora", lora}};
+    config.update(more);
+    return config;
+}
+std::string adapter(const std::string& name) { return kData + "/lora/" + name; }
+
+// PEFT's name of a trained parameter, from ours.
+std::string peft_name(const std::string& ours) { return ours.starts_with("base_model.") ? ours : "base_model.model." + ours; }
+
+void equals_peft(const std::string& name, const std::string& model, const Json& layout) {
+    const auto file = ds::SafetensorsFile::open(adapter(name) + "/expected.safetensors");
+    const auto expected = [&](const std::string& key) { return file->find(key) ? numbers(*file->find(key)) : Numbers{}; };
+    Json more = {{"outputs", {"logits"}}};  // whole, masked positions too
+    if (!layout.empty()) more["parallel"] = layout;
+    const Engine engine(config_of(model, {{"adapters", {{"tuned", adapter(name)}}}}, more));
+    const Batch batch(model);
+    const std::vector<std::string> trained = engine.trained();
+    std::vector<std::string> wanted;
+    for (const ds::TensorView& view : file->tensors())
+        if (view.name.starts_with("grad.")) wanted.push_back(view.name.substr(5));
+    std::vector<std::string> found;
+    for (const std::string& p : trained) found.push_back(peft_name(p));
+    std::sort(wanted.begin(), wanted.end());
+    std::sort(found.begin(), found.end());
+    check(found == wanted, name + ": trained are " + Json(found).dump() + ", PEFT trains " + Json(wanted).dump());
+    close({engine.eval(batch.b)}, expected("loss"), 1e-5, name + " loss");
+    close(engine.output("logits"), expected("logits"), 1e-5, name + " logits");
+    float loss = 0;
+    must(ds_forward(engine.e, batch.b, &loss), "forward");
+    must(ds_backward(engine.e), "backward");
+    for (const std::string& p : trained) close(engine.param(p, DS_GRAD), expected("grad." + peft_name(p)), 5e-5, name + " gradient of " + p);
+    must(ds_step(engine.e), "step");
+    for (int k = 2; k <= 3; ++k) close({engine.step(batch.b)}, expected("step" + std::to_string(k) + ".loss"), 2e-5, name + " step " + std::to_string(k));
+    for (const std::string& p : trained) close(engine.param(p), expected("param." + peft_name(p)), 1e-3, name + " parameter " + p);
+}
+
+void files_and_merging(const std::string& name, const std::string& model) {
+    const Batch batch(model);
+    Folder folder;
+    const std::string merged = folder.path / "merged", alone = folder.path / "adapter";
+    double loss = 0;
+    Numbers logits;
+    {
+        const Engine engine(config_of(model, {{"adapters", {{"a", adapter(name)}}}}));
+        (void)engine.step(batch.b);
+        loss = engine.eval(batch.b);
+        logits = engine.output("logits");
+        must(ds_export(engine.e, merged.c_str(), nullptr), "merged export");
+        must(ds_export(engine.e, alone.c_str(), "{\"adapter\": true}"), "adapter export");
+    }
+    const Engine plain(Json{{"model", merged}});
+    close({plain.eval(batch.b)}, {loss}, 1e-5, name + ": merged loss");
+    close(plain.output("logits"), logits, 1e-5, name + ": merged logits");
+    for (const std::string& p : plain.trained()) check(p.find("lora_") == p.npos, name + ": a merged folder has no adapters, but " + p);
+    const Engine again(config_of(model, {{"adapters", {{"a", alone}}}}));
+    close({again.eval(batch.b)}, {loss}, 1e-6, name + ": the exported adapter's loss");
+    const auto theirs = ds::SafetensorsFile::open(adapter(name) + "/adapter_model.safetensors"), ours = ds::SafetensorsFile::open(alone + "/adapter_model.safetensors");
+    check(ours.ok(), "the exported file reads");
+    for (const ds::TensorView& view : theirs->tensors())
+        if (view.name.find("original_module") == view.name.npos && view.name.find("modules_to_save") == view.name.npos)
+            check(ours->find(view.name) && ours->find(view.name)->shape == view.shape, name + ": the exported adapter has " + view.name);
+    check(std::filesystem::file_size(alone + "/adapter_model.safetensors") < std::filesystem::file_size(kData + "/models/" + model + "/model.safetensors"), "an adapter's file is small");
+}
+
+void several_adapters() {
+    const Batch batch("gpt2");
+    const auto alone = [&](const std::string& name) { return Engine(config_of("gpt2", {{"adapters", {{"x", adapter(name)}}}})).eval(batch.b); };
+    const double plain = Engine(Json{{"model", kData + "/models/gpt2"}}).eval(batch.b), all = alone("gpt2-all"), b = alone("gpt2-b");
+    // Ranks 4 and 2, scales 2 and 4, modules of which one has more: on one base.
+    const Engine engine(config_of("gpt2", {{"adapters", {{"all", adapter("gpt2-all")}, {"b", adapter("gpt2-b")}, {"fresh", nullptr}}}, {"adapter", "all"}, {"target_modules", {"c_attn"}}, {"r", 3}}));
+    check(engine.get("lora.adapter") == "\"all\"", "the active adapter: " + engine.get("lora.adapter"));
+    close({engine.eval(batch.b)}, {all}, 1e-6, "the first adapter");
+    must(ds_engine_set(engine.e, "lora.adapter", "\"b\""), "switch");
+    close({engine.eval(batch.b)}, {b}, 1e-6, "the second adapter");
+    must(ds_engine_set(engine.e, "lora.adapter", "\"fresh\""), "switch");
+    close({engine.eval(batch.b)}, {plain}, 1e-6, "a fresh adapter changes nothing");
+    const double trained = (engine.step(batch.b), engine.step(batch.b), engine.eval(batch.b));
+    check(trained < plain - 1e-3, "a fresh adapter learns");
+    must(ds_engine_set(engine.e, "lora.adapter", "\"all\""), "switch");
+    close({engine.eval(batch.b)}, {all}, 1e-6, "the first adapter is as it was");
+    must(ds_engine_set(engine.e, "lora.adapter", "\"fresh\""), "switch");
+    close({engine.eval(batch.b)}, {trained}, 1e-6, "and the trained one too");
+    must(ds_engine_set(engine.e, "lora.adapter", "\"b\""), "switch");
+    Folder folder;
+    must(ds_export(engine.e, folder.path.c_str(), "{\"adapter\": true}"), "export");
+    close({Engine(config_of("gpt2", {{"adapters", {{"x", folder.path.string()}}}})).eval(batch.b)}, {b}, 1e-6, "an adapter of smaller rank leaves with its own rank and scale");
+    check(ds_engine_set(engine.e, "lora.adapter", "\"c\"") == DS_E_CONFIG && std::strstr(ds_last_error(), "there is no adapter c; there are all, b, fresh"), std::string("no such adapter: ") + ds_last_error());
+    must(ds_forward(engine.e, batch.b, nullptr), "forward");
+    must(ds_backward(engine.e), "backward");
+    Engine two(config_of("gpt2", {{"adapters", {{"p", nullptr}, {"q", nullptr}}}}, {{"gradient_accumulation_steps", 2}}));
+    must(ds_forward(two.e, batch.b, nullptr), "forward");
+    must(ds_backward(two.e), "backward");
+    check(ds_engine_set(two.e, "lora.adapter", "\"q\"") == DS_E_STATE && std::strstr(ds_last_error(), "call ds_step or ds_zero_grad first"), "no switch within a step");
+}
+
+void frozen_is_frozen() {
+    const Batch batch("llama");
+    const Engine engine(config_of("llama", {{"r", 4}, {"dropout", 0.3}, {"target_modules", "all-linear"}}));
+    const Numbers before = engine.param("model.layers.0.mlp.up_proj.weight");
+    const double first = engine.eval(batch.b);
+    for (int i = 0; i < 10; ++i) (void)engine.step(batch.b);
+    check(engine.eval(batch.b) < first - 0.05, "a fresh adapter on every linear module learns");
+    check(engine.param("model.layers.0.mlp.up_proj.weight") == before, "the base stays");
+    ds_tensor* t = nullptr;
+    check(ds_param_get(engine.e, "model.layers.0.mlp.up_proj.weight", DS_FIRST_MOMENT, &t) == DS_E_UNSUPPORTED, "the base has no moments");
+    char* report = nullptr;
+    must(ds_plan(config_of("llama", {{"r", 4}}).dump().c_str(), nullptr, &report), "plan");
+    const Json plan = Json::parse(report ? report : "{}");
+    ds_free(report);
+    check(plan["trained_parameters"] == 2 * (4 * 32 + 32 * 4 + 4 * 32 + 16 * 4) && plan["memory_bytes"]["gradients"] == 4 * plan["trained_parameters"].get<int64_t>(),
+          "gradients and states of adapters only: " + plan["trained_parameters"].dump());
+    // Dropout and bf16 work, and an evaluation has no dropout.
+    const Engine low(config_of("llama", {{"r", 4}, {"dropout", 0.3}}, {{"bf16", {{"enabled", true}}}}));
+    const double low_first = low.eval(batch.b);
+    check(low.eval(batch.b) == low_first, "evaluation draws nothing");
+    for (int i = 0; i < 10; ++i) (void)low.step(batch.b);
+    check(low.eval(batch.b) < low_first - 0.05, "bf16 learns");
+}
+
+void errors() {
+    const auto refused = [](Json config, ds_status code, const std::string& words) {
+        ds_engine* e = nullptr;
+        const ds_status status = ds_engine_create(config.dump().c_str(), nullptr, &e);
+        check(status == code && std::strstr(ds_last_error(), words.c_str()), "refusal: " + words + ": found " + std::to_string(status) + " " + (status < 0 ? ds_last_error() : ""));
+        ds_engine_destroy(e);
+    };
+    refused(config_of("llama", {{"target_modules", {"q_proj", "c_attn"}}}), DS_E_CONFIG, "lora.target_modules: no linear module of the model is called c_attn; they are like");
+    refused(config_of("llama", {{"r", 0}}), DS_E_CONFIG, "lora.r: must be an integer above 0");
+    refused(config_of("llama", {{"dropout", 1.0}}), DS_E_CONFIG, "lora.dropout");
+    refused(config_of("llama", {{"bias", "some"}}), DS_E_CONFIG, "lora.bias");
+    refused(config_of("llama", {{"rank", 4}}), DS_E_CONFIG, "lora.rank: unknown key");
+    refused(config_of("llama", {{"adapters", {{"x", "/nowhere"}}}}), DS_E_NOT_FOUND, "/nowhere/adapter_config.json");
+    refused(config_of("llama", {{"adapters", {{"x", adapter("gpt2-b")}}}}), DS_E_CONFIG, "an adapter changes transformer.h.0.attn.c_attn, which is no linear module of this model");
+    refused(config_of("llama", {{"adapters", {{"x", adapter("llama-qv")}}}, {"adapter", "y"}}), DS_E_CONFIG, "there is no adapter y; there are x");
+    Folder folder;
+    const auto changed = [&](const char* key, const Json& value) {
+        std::filesystem::copy(adapter("llama-qv"), folder.path, std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
+        const auto text = ds::read_file(folder.path / "adapter_config.json", 1 << 20);
+        Json settings = Json::parse(text.value());
+        settings[key] = value;
+        (void)ds::write_file_atomically(folder.path / "adapter_config.json", settings.dump());
+        return config_of("llama", {{"adapters", {{"x", folder.path.string()}}}});
+    };
+    refused(changed("use_dora", true), DS_E_UNSUPPORTED, "adapter_config.json: use_dora is not built");
+    refused(changed("peft_type", "IA3"), DS_E_UNSUPPORTED, "peft_type \"IA3\" is not built");
+    refused(changed("rank_pattern", {{"q_proj", 4}}), DS_E_UNSUPPORTED, "rank_pattern is not built");
+    refused(changed("r", 4), DS_E_CORRUPT, "but adapter_config.json says r 4");
+    refused(changed("r", "x"), DS_E_CORRUPT, "r must be a positive integer, not \"x\"");
+    (void)ds::write_file_atomically(folder.path / "adapter_model.safetensors", "no safetensors");
+    refused(config_of("llama", {{"adapters", {{"x", folder.path.string()}}}}), DS_E_CORRUPT, "adapter_");
+    const Engine plain(Json{{"model", kData + "/models/llama"}});
+    check(ds_export(plain.e, folder.path.c_str(), "{\"adapter\": true}") == DS_E_STATE, "no adapter to export");
+    check(ds_engine_set(plain.e, "lora.adapter", "\"x\"") == DS_E_STATE, "no adapter to switch to");
+}
+
+}  // namespace
+
+int main() {
+    for (const auto& [name, model] : std::vector<std::pair<std::string, std::string>>{{"gpt2-all", "gpt2"}, {"gpt2-b", "gpt2"}, {"llama-qv", "llama"}, {"llama-rs", "llama"}, {"bert-ner", "bert-ner"}}) {
+        equals_peft(name, model, {});
+        files_and_merging(name, model);
+    }
+    equals_peft("llama-qv", "llama", {{"tensor", 2}, {"local_ranks", 2}});
+    equals_peft("gpt2-all", "gpt2", {{"tensor", 2}, {"local_ranks", 2}});
+    several_adapters();
+    frozen_is_frozen();
+    errors();
+    std::printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}
