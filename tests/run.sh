@@ -4,18 +4,19 @@
 #   tests/run.sh --deps    only installs
 #   tests/run.sh --quick   only the release build
 #   tests/run.sh --asan    only the sanitizers' build
-#   tests/run.sh --full    the slow sweeps too: 100,000 random graphs, ThreadSanitizer, and checks against transformers and tokenizers themselves
+#   tests/run.sh --full    the slow sweeps too: 100,000 random graphs, ThreadSanitizer, kernels for every GPU architecture, and checks against transformers and tokenizers themselves
 #                          (in a Python environment that is made in build/peers; DSRT_PEERS names another)
 # DSRT_JOBS: how many programs are compiled or run at a time (default: one a processor).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 presets="release asan-ubsan"
+gpus=90
 for arg in "$@"; do
     case $arg in
         --deps) exec sh tests/deps.sh $(sh tests/bindings/packages.sh) ;;
         --quick) presets="release" ;;
         --asan) presets="asan-ubsan" ;;
-        --full) presets="release asan-ubsan tsan"; DSRT_FULL=1; export DSRT_FULL ;;
+        --full) presets="release asan-ubsan tsan"; DSRT_FULL=1; export DSRT_FULL; gpus="80;90;100;ptx" ;;
         *) echo "tests/run.sh: unknown argument $arg; known are --deps, --quick, --asan and --full" >&2; exit 2 ;;
     esac
 done
@@ -36,7 +37,7 @@ for preset in $presets; do
     begin=$(date +%s)
     log=build/$preset/tests.log
     mkdir -p "build/$preset"
-    if ! cmake --preset "$preset" >"$log" 2>&1 || ! cmake --build --preset "$preset" -j "$jobs" >>"$log" 2>&1; then
+    if ! cmake --preset "$preset" -DDSRT_CUDA_ARCHITECTURES="$gpus" >"$log" 2>&1 || ! cmake --build --preset "$preset" -j "$jobs" >>"$log" 2>&1; then
         tail -n 40 "$log"
         echo "FAILED build of $preset"
         failed=$((failed + 1))
