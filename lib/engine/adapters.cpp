@@ -80,7 +80,9 @@ Result<Adapters> Adapters::open(const LoraConfig& config, const Graph& model, st
             any_fresh = true;
             continue;
         }
-        DS_TRY(adapters.all_[name], describe(folder));
+        auto info = describe(folder);
+        if (!info.ok()) return std::move(std::move(info).status()).within(fmt::format("config: lora.adapters: {}", name));
+        adapters.all_[name] = std::move(info).value();
     }
     if (config.adapters.empty()) adapters.all_["default"] = fresh;
     adapters.active_ = config.adapter.empty() ? adapters.all_.begin()->first : config.adapter;
