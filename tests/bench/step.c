@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
              strcmp(dtype, "bf16") == 0 ? "true" : "false", argc > 7 ? "," : "", argc > 7 ? argv[7] : "");
     ds_engine *e;
     ds_batch *b;
-    double *times = malloc(sizeof *times * (size_t)steps), create = now();
+    double *times = malloc(sizeof *times * (size_t)steps), update = 1e9, create = now();
     must(ds_engine_create(config, NULL, &e), "engine");
     create = now() - create;
     must(ds_batch_create(&b), "batch");
@@ -72,8 +72,10 @@ int main(int argc, char **argv) {
         const double begin = now();
         must(ds_forward(e, b, &loss), "forward");
         must(ds_backward(e), "backward");
+        const double before = now();
         must(ds_step(e), "step");
         times[i] = now() - begin;
+        if (now() - before < update) update = now() - before;
         losses[i] = loss;
     }
     const double first_step = times[0];
@@ -82,11 +84,23 @@ int main(int argc, char **argv) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     const double median = times[warm + (steps - warm) / 2];
-    double plan = 0;
+    double plan = 0, parameters = 0;
     ds_metric(e, "plan_bytes", &plan);
-    printf("{\"peer\": \"dsrt %s\", \"model\": \"%s\", \"B\": %lld, \"T\": %lld, \"dtype\": \"%s\", \"threads\": %d, \"median_s\": %.4f, \"min_s\": %.4f, \"first_s\": %.4f, \"create_s\": %.4f,"
+    size_t tensors = 0;
+    must(ds_param_count(e, &tensors), "parameters");
+    for (size_t i = 0; i < tensors; ++i) {
+        const char *name;
+        const int64_t *shape;
+        int32_t ndim;
+        double n = 1;
+        must(ds_param_name(e, i, &name), "parameters");
+        must(ds_param_info(e, name, &ndim, &shape, NULL), name);
+        for (int32_t d = 0; d < ndim; ++d) n *= (double)shape[d];
+        parameters += n;
+    }
+    printf("{\"peer\": \"dsrt %s\", \"model\": \"%s\", \"B\": %lld, \"T\": %lld, \"dtype\": \"%s\", \"threads\": %d, \"median_s\": %.4f, \"min_s\": %.4f, \"first_s\": %.4f, \"create_s\": %.4f, \"update_s\": %.4f, \"parameters\": %.0f,"
            " \"tokens_per_s\": %.1f, \"peak_rss_mib\": %ld, \"plan_mib\": %.0f, \"losses\": [",
-           ds_version(), model, (long long)rows, (long long)length, dtype, threads, median, times[warm], first_step, create, (double)(rows * length) / median, usage.ru_maxrss / 1024,
+           ds_version(), model, (long long)rows, (long long)length, dtype, threads, median, times[warm], first_step, create, update, parameters, (double)(rows * length) / median, usage.ru_maxrss / 1024,
            plan / 1048576);
     for (int i = 0; i < steps; ++i) printf("%s%.9g", i ? ", " : "", (double)losses[i]);
     printf("]}\n");
