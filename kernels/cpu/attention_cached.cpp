@@ -109,6 +109,7 @@ namespace {
 HWY_EXPORT(attend_cached);
 
 enum In { kQ, kK, kV, kKeys, kValues, kTable, kLengths, kSegments };
+constexpr size_t kAttentionInputs = 11;  // of the op attention; all from segments on may be absent
 
 struct State {
     int64_t own = 0;     // floats of scratch of a thread
@@ -170,7 +171,7 @@ void attend(const Call& call, Team team) {
 // A prompt's own attention: q, k, v and segments as attention takes them.
 void attend_prompt(const Call& call, Team team) {
     const auto& state = *static_cast<const State*>(call.state);
-    Tensor in[6] = {call.in[kQ], call.in[kK], call.in[kV], call.in[kSegments], {}, {}}, out[2] = {call.out[0], state.lse};
+    Tensor in[kAttentionInputs] = {call.in[kQ], call.in[kK], call.in[kV], call.in[kSegments]}, out[2] = {call.out[0], state.lse};
     out[1].data = call.scratch + state.whole.scratch_bytes;
     Call inner = call;
     inner.in = in, inner.out = out, inner.state = state.whole.state.get();
@@ -196,7 +197,8 @@ Result<Prepared> prepare(const Request& r) {
     // A window without places in the batch counts rows of the stream, which within a sequence is the same.
     state->lse.dtype = DType::f32, state->lse.rank = 2, state->lse.present = true;
     state->lse.dims[0] = r.out[0].rows(), state->lse.dims[1] = state->lse.row_stride = attrs.heads;
-    const std::vector<Tensor> in = {r.in[kQ], r.in[kK], r.in[kV], r.in[kSegments], {}, {}}, out = {r.out[0], state->lse};
+    std::vector<Tensor> in = {r.in[kQ], r.in[kK], r.in[kV], r.in[kSegments]}, out = {r.out[0], state->lse};
+    in.resize(kAttentionInputs);
     DS_TRY(state->whole, attention.begin()->prepare(Request{in, out, r.attrs, r.threads}));
     prepared.phases[1] = attend_prompt;
     prepared.scratch_bytes = std::max(prepared.scratch_bytes, state->whole.scratch_bytes + (state->lse.count() * 4 + 63) / 64 * 64);

@@ -73,6 +73,7 @@ Status Engine::make_the_program() {
         DS_TRY(options_.graph, HostGraph::parse(text, path));
     }
     Graph graph;
+    std::set<std::string> buffers;  // of a family: saved with the weights, but none of the parameters
     if (options_.graph) {
         program_ = make_program(std::shared_ptr<const HostGraph>(options_.graph));
         graph = options_.graph->graph();
@@ -86,6 +87,8 @@ Status Engine::make_the_program() {
         program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()});
         const PlanKey smallest = smallest_key();
         DS_TRY(graph, program_->build(smallest.shape, smallest.outputs));
+        for (const ValueId id : graph.inputs)
+            if (graph.value(id).kind == Kind::param && !graph.value(id).trainable) buffers.insert(graph.value(id).name);
         if (config_.lora.enabled) {
             DS_TRY(Adapters adapters, Adapters::open(config_.lora, graph, model_folder_));
             adapters_ = std::make_unique<Adapters>(std::move(adapters));
@@ -99,10 +102,8 @@ Status Engine::make_the_program() {
         if (std::find(known.begin(), known.end(), name) == known.end())
             return fail(Code::E_CONFIG, "config: outputs: there is no output {}; there are {}", name, fmt::join(known, ", "));
     DS_TRY(params_, ParamStore::create(graph, config_, options_.optimizer ? &*options_.optimizer : nullptr));
-    for (const Param& p : params_->all()) {
-        const bool buffer = model_ && !graph.value(graph.find(p.name)).trainable;  // saved with the weights, but none of the parameters
-        if (!buffer) infos_.push_back({p.name, p.shape, p.trainable});
-    }
+    for (const Param& p : params_->all())
+        if (!buffers.contains(p.name)) infos_.push_back({p.name, p.shape, p.trainable});
     return ok();
 }
 

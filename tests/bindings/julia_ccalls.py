@@ -18,7 +18,7 @@ passed, problems = 0, []
 
 def fits(julia, c):
     """Whether a Julia type may stand for a C type."""
-    if c.function or c.base in ("ds_log_fn", "ds_token_fn") and not c.pointers:
+    if c.function or c.base in ("ds_log_fn", "ds_token_fn", "ds_row_tokens_fn") and not c.pointers:
         return julia == "Ptr{Cvoid}"
     depth, inner = 0, julia
     while inner.startswith("Ptr{"):

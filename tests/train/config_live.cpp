@@ -128,6 +128,7 @@ const Row kRows[] = {
     {"pipeline.schedule", R"({"parallel": {"pipeline": 2}})", R"({"pipeline": {"schedule": "gpipe"}})"},
     {"pipeline.chunks", R"({"parallel": {"pipeline": 2}, "pipeline": {"schedule": "interleaved"}})", R"({"pipeline": {"chunks": 1}})"},
     {"pipeline.partition", R"({"parallel": {"pipeline": 2}})", R"({"pipeline": {"partition": "type:classifier"}})"},
+    {"pipeline.partition_method", R"({"parallel": {"pipeline": 2}})", R"({"pipeline": {"partition_method": "type:classifier"}})"},
     {"pipeline.stages", "{}", R"({"pipeline": {"stages": 2}})"},
     {"communication_data_type", kTwo, R"({"communication_data_type": "bf16"})"},
     {"gradient_allreduce_op", R"({"parallel": {"data": 2}, "optimizer": {"type": "SGD", "params": {"lr": 0.01}}, "gradient_clipping": 0})", R"({"gradient_allreduce_op": "sum"})"},

@@ -193,9 +193,11 @@ void check_linear(const Linear& c, std::mt19937& rng) {
         }
         run_kernel(cpu::linear_cross_entropy_grad, {&dloss, &x, &weight, &bias, &labels, &lse2, into, bias_into},
                    {&dx2, &dweight2, &dbias2}, &attrs, {.threads = threads});
-        CHECK(error(dx2, dx, 1e-6) < (c.x == DType::f32 && !low ? 5e-6 : 1e-2));
-        CHECK(error(dweight2, dweight, 1e-6) < (low ? 1e-2 : 5e-6));
-        if (c.bias) CHECK(error(dbias2, dbias, 1e-6) < (low ? 1e-2 : 5e-6));
+        // Of one word the exact gradient is 0, and what remains is the rounding of lse, beside gradients of about 1.
+        const double least = c.vocabulary == 1 ? 1 : 1e-6;
+        CHECK(error(dx2, dx, least) < (c.x == DType::f32 && !low ? 5e-6 : 1e-2));
+        CHECK(error(dweight2, dweight, least) < (low ? 1e-2 : 5e-6));
+        if (c.bias) CHECK(error(dbias2, dbias, least) < (low ? 1e-2 : 5e-6));
         const Array results[] = {loss2, lse2, dx2, dweight2};
         for (int i = 0; i < 4; ++i)
             if (threads == 1) first[i] = results[i];
