@@ -41,7 +41,5 @@ std::string size_text(double bytes);                               // "1.5 GiB"
 std::string count_text(double count);                              // "124.4 M"
 void print(const Json& document);                                  // for --json
 void print_table(const std::vector<std::vector<std::string>>& rows, size_t right_from = 1);  // columns from right_from on are flush right
-// A prefix of text that ends with a whole UTF-8 sequence.
-size_t whole_utf8(const std::string& text);
 
 }  // namespace dsrt::cli

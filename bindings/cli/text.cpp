@@ -56,16 +56,4 @@ void print_table(const std::vector<std::vector<std::string>>& rows, size_t right
     }
 }
 
-size_t whole_utf8(const std::string& text) {
-    size_t end = text.size();
-    for (size_t back = 1; back <= 4 && back <= text.size(); ++back) {
-        const auto byte = static_cast<unsigned char>(text[text.size() - back]);
-        if ((byte & 0xC0) == 0x80) continue;  // the sequence began earlier
-        const size_t length = byte < 0x80 ? 1 : byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-        if (length > back) end = text.size() - back;
-        break;
-    }
-    return end;
-}
-
 }  // namespace dsrt::cli

@@ -36,21 +36,17 @@ TextModel::TextModel(const std::string& folder) : tokenizer_(folder), engine_(en
 
 std::string TextModel::continue_text(const std::string& prompt, bool special_tokens, const Sampling& sampling, const TextSink& sink) {
     const std::vector<int32_t> ids = tokenizer_.encode(prompt, {}, special_tokens).ids;
-    std::vector<int32_t> made;
-    std::string text, shown;
-    // Decoding from the start each time: a token's text may depend on those before it (spaces of sentencepiece, bytes of one character).
-    const auto show = [&](bool all) {
-        text = tokenizer_.decode(made);
-        const size_t end = all ? text.size() : whole_utf8(text);
-        if (sink && end > shown.size()) sink(text.substr(shown.size(), end - shown.size()));
-        if (end > shown.size()) shown = text.substr(0, end);
+    TextStream stream(tokenizer_);
+    std::string text;
+    const auto show = [&](const std::string& piece) {
+        text += piece;
+        if (sink && !piece.empty()) sink(piece);
     };
     engine_.generate(ids, sampling.json(), [&](Span<int32_t> some) {
-        made.insert(made.end(), some.begin(), some.end());
-        show(false);
+        show(stream.put(some));
         return true;
     });
-    show(true);
+    show(stream.end());
     return text;
 }
 
