@@ -5,7 +5,7 @@ namespace {
 
 Json engine_config(const std::string& folder) {
     const Json cpu = Json::parse(build_info()).value("cpu", Json::object());
-    return {{"model", folder}, {"bf16", {{"enabled", cpu.value("in_use", "") == "avx512_bf16"}}}};
+    return {{"model", folder}, {"bf16", {{"enabled", cpu.value("in_use", "").ends_with("_bf16")}}}};
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ struct Buffers {
     QueryInfo queries;
     Adjuster adjuster;
     float *k, *v;             // packed keys and values of a sequence
-    float *q, *scores, *rounded, *packed, *sums, *most, *total, *rescale;
+    float *q, *scores, *packed, *sums, *most, *total, *rescale;
 
     int64_t carve(float* base, const AttentionShape& s, const Attention& attrs) {
         Arena arena{base};
@@ -27,7 +27,6 @@ struct Buffers {
         arena.take(v, s.row_units(s.longest_keys + 1) * s.wide);
         arena.take(q, kTileQueries * s.units);
         arena.take(scores, kTileQueries * kTileKeys);
-        arena.take(rounded, s.tiles->step == 2 ? kTileQueries * kTileKeys / 2 : 0);
         arena.take(packed, s.tiles->step == 2 ? kTileQueries * kTileKeys / 2 : 0);
         arena.take(sums, kTileQueries * s.wide);
         arena.take(most, kTileQueries), arena.take(total, kTileQueries), arena.take(rescale, kTileQueries);
@@ -52,10 +51,11 @@ public:
 
     // Queries [begin, end) of all heads that share a head of keys.
     void item(const Sequence& s, int64_t kv_head, int64_t begin, int64_t end) {
+        const TileUse use(t_);
         const int64_t keys = key_end(a_, s, end - 1);
         b_.keys.load(a_, s);
-        t_.pack(k_.type, k_.at(s.k0, kv_head), k_.token, false, s_.size, keys, b_.k, kTileKeys, kTileKeys * s_.units);
-        t_.pack(v_.type, v_.at(s.k0, kv_head), v_.token, true, keys, s_.size, b_.v, s_.wide, 0);
+        t_.pack_a(k_.type, k_.at(s.k0, kv_head), k_.token, false, s_.size, keys, b_.k, kTileKeys, kTileKeys * s_.units);
+        t_.pack_b(v_.type, v_.at(s.k0, kv_head), v_.token, true, keys, s_.size, b_.v, s_.wide, 0);
         for (int64_t head = kv_head * s_.group; head < (kv_head + 1) * s_.group; ++head) {
             b_.adjuster.load(a_, head);
             for (int64_t first = begin; first < end; first += kTileQueries) queries(s, head, first, std::min(kTileQueries, end - first));
@@ -66,7 +66,7 @@ private:
     void queries(const Sequence& s, int64_t head, int64_t first, int64_t count) {
         const int64_t width = score_pad(count), row = s.q0 + first;
         b_.queries.load(a_, s, first, count, head);
-        t_.pack(q_.type, q_.at(row, head), q_.token, false, s_.size, count, b_.q, width, 0);
+        t_.pack_b(q_.type, q_.at(row, head), q_.token, false, s_.size, count, b_.q, width, 0);
         std::fill_n(b_.most, width, -INFINITY);
         std::fill_n(b_.total, width, 0.0f);
         bool any = false;
@@ -92,8 +92,7 @@ private:
         if (continues) scale_rows(b_.sums, s_.wide, count, s_.wide, b_.rescale);
         const float* weights = b_.scores;
         if (t_.step == 2) {
-            store_rows(b_.scores, width, tile.count, width, DType::bf16, b_.rounded, width);
-            t_.pack(DType::bf16, b_.rounded, width, true, tile.count, width, b_.packed, width, 0);
+            t_.pack_a(DType::f32, b_.scores, width, true, tile.count, width, b_.packed, width, 0);
             weights = b_.packed;
         }
         tile_block(t_, count, s_.size, t_.units(tile.count), weights, width, b_.v + tile.first / t_.step * s_.wide, s_.wide, b_.sums,

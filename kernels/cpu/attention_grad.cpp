@@ -16,7 +16,7 @@ struct Buffers {
     float *k_columns, *v_columns, *k_rows;        // packed, of a sequence
     float *dk, *dv;                               // sums, of a sequence
     float *q_columns, *q_rows, *dy_columns, *dy_rows, *dq;
-    float *p, *ds, *rounded, *p_rows, *ds_rows, *ds_columns;  // of a tile: f32, rounded, packed
+    float *p, *ds, *p_rows, *ds_rows, *ds_columns;  // of a tile: f32, packed
     float *lse, *delta;
 
     int64_t carve(float* base, const AttentionShape& s, const Attention& attrs) {
@@ -32,7 +32,7 @@ struct Buffers {
         for (float** rows : {&q_rows, &dy_rows}) arena.take(*rows, s.row_units(kTileQueries) * s.wide);
         arena.take(dq, kTileQueries * s.wide);
         arena.take(p, tile), arena.take(ds, tile), arena.take(ds_columns, tile);
-        for (float** half : {&rounded, &p_rows, &ds_rows}) arena.take(*half, packs ? tile / 2 : 0);
+        for (float** half : {&p_rows, &ds_rows}) arena.take(*half, packs ? tile / 2 : 0);
         arena.take(lse, kTileQueries), arena.take(delta, kTileQueries);
         return arena.used;
     }
@@ -67,6 +67,7 @@ public:
     void run(const Sequence& s, int64_t number, int64_t kv_head, const Item& item) {
         const int64_t keys = s.k1 - s.k0, queries_of = s.q1 - s.q0, first = item.key_begin, count = item.key_end - first;
         const bool wants_keys = count > 0;
+        const TileUse use(t_);
         b_.keys.load(a_, s);
         pack_keys(s, kv_head, keys);
         if (wants_keys) {
@@ -87,18 +88,18 @@ public:
 
 private:
     void pack_keys(const Sequence& s, int64_t kv_head, int64_t n) {
-        t_.pack(k_.type, k_.at(s.k0, kv_head), k_.token, false, s_.size, n, b_.k_columns, kTileKeys, kTileKeys * s_.units);
-        t_.pack(v_.type, v_.at(s.k0, kv_head), v_.token, false, s_.size, n, b_.v_columns, kTileKeys, kTileKeys * s_.units);
-        t_.pack(k_.type, k_.at(s.k0, kv_head), k_.token, true, n, s_.size, b_.k_rows, s_.wide, 0);
+        t_.pack_b(k_.type, k_.at(s.k0, kv_head), k_.token, false, s_.size, n, b_.k_columns, kTileKeys, kTileKeys * s_.units);
+        t_.pack_b(v_.type, v_.at(s.k0, kv_head), v_.token, false, s_.size, n, b_.v_columns, kTileKeys, kTileKeys * s_.units);
+        t_.pack_b(k_.type, k_.at(s.k0, kv_head), k_.token, true, n, s_.size, b_.k_rows, s_.wide, 0);
     }
 
     void queries(const Sequence& s, int64_t head, int64_t first, int64_t count, const Item& item, bool wants_dq) {
         const int64_t row = s.q0 + first, width = score_pad(count);
         b_.queries.load(a_, s, first, count, head);
-        t_.pack(q_.type, q_.at(row, head), q_.token, false, s_.size, count, b_.q_columns, width, 0);
-        t_.pack(q_.type, q_.at(row, head), q_.token, true, count, s_.size, b_.q_rows, s_.wide, 0);
-        t_.pack(dy_.type, dy_.at(row, head), dy_.token, false, s_.size, count, b_.dy_columns, width, 0);
-        t_.pack(dy_.type, dy_.at(row, head), dy_.token, true, count, s_.size, b_.dy_rows, s_.wide, 0);
+        t_.pack_a(q_.type, q_.at(row, head), q_.token, false, s_.size, count, b_.q_columns, width, 0);
+        t_.pack_b(q_.type, q_.at(row, head), q_.token, true, count, s_.size, b_.q_rows, s_.wide, 0);
+        t_.pack_a(dy_.type, dy_.at(row, head), dy_.token, false, s_.size, count, b_.dy_columns, width, 0);
+        t_.pack_b(dy_.type, dy_.at(row, head), dy_.token, true, count, s_.size, b_.dy_rows, s_.wide, 0);
         row_dots(dy_.type, dy_.at(row, head), dy_.token, y_.type, y_.at(row, head), y_.token, count, s_.size, b_.delta);
         for (int64_t i = 0; i < count; ++i) b_.lse[i] = lse_[(row + i) * s_.heads + head];
         bool any = false;
@@ -132,10 +133,8 @@ private:
         const float *p = b_.p, *ds = b_.ds;
         const int64_t padded = score_pad(tile.count), at = tile.first * s_.wide;
         if (t_.step == 2) {
-            store_rows(b_.p, kTileKeys, count, padded, DType::bf16, b_.rounded, kTileKeys);
-            t_.pack(DType::bf16, b_.rounded, kTileKeys, true, count, padded, b_.p_rows, kTileKeys, 0);
-            store_rows(b_.ds, kTileKeys, count, padded, DType::bf16, b_.rounded, kTileKeys);
-            t_.pack(DType::bf16, b_.rounded, kTileKeys, true, count, padded, b_.ds_rows, kTileKeys, 0);
+            t_.pack_a(DType::f32, b_.p, kTileKeys, true, count, padded, b_.p_rows, kTileKeys, 0);
+            t_.pack_a(DType::f32, b_.ds, kTileKeys, true, count, padded, b_.ds_rows, kTileKeys, 0);
             p = b_.p_rows, ds = b_.ds_rows;
         }
         tile_block(t_, tile.count, s_.size, t_.units(count), p, kTileKeys, b_.dy_rows, s_.wide, b_.dv + at, s_.wide, true);
@@ -143,12 +142,7 @@ private:
     }
 
     void add_to_queries(const KeyTile& tile, int64_t count, int64_t width, bool continues) {
-        if (t_.step == 2) {
-            store_rows(b_.ds, kTileKeys, count, score_pad(tile.count), DType::bf16, b_.rounded, kTileKeys);
-            t_.pack(DType::bf16, b_.rounded, kTileKeys, false, tile.count, count, b_.ds_columns, width, 0);
-        } else {
-            t_.pack(DType::f32, b_.ds, kTileKeys, false, tile.count, count, b_.ds_columns, width, 0);
-        }
+        t_.pack_a(DType::f32, b_.ds, kTileKeys, false, tile.count, count, b_.ds_columns, width, 0);
         tile_block(t_, count, s_.size, t_.units(tile.count), b_.ds_columns, width, b_.k_rows + tile.first / t_.step * s_.wide, s_.wide,
                    b_.dq, s_.wide, continues);
     }

@@ -15,6 +15,8 @@ namespace ds::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
+constexpr float kLog2e = 1.44269504f;
+
 HWY_INLINE VI ints(const int32_t* p) { return hn::LoadU(di, p); }
 HWY_INLINE VI ints(int32_t x) { return hn::Set(di, x); }
 
@@ -73,15 +75,16 @@ HWY_NOINLINE void draw_row(const Draws& of, int64_t query, int64_t keys, float* 
 template <bool masked>
 void softmax_columns(float* s, int64_t stride, int64_t keys, int64_t q, float factor, const Visible* visible, const Draws* draws_of,
                      float* most, float* total_of, float* rescale) {
-    const V f = hn::Set(d, factor), none = hn::Neg(hn::Inf(d)), before = hn::LoadU(d, most + q);
+    const V f = hn::Set(d, factor), none = hn::Neg(hn::Inf(d)), before = hn::LoadU(d, most + q), log2e = hn::Set(d, kLog2e);
     V a = before, b = none;
     if constexpr (masked) {
         const VI limit = ints(visible->limit + q), token = ints(visible->query_token + q), window = ints(visible->window);
+        const V hidden = hn::CopySign(none, hn::Neg(f));  // minus infinity when multiplied
         for (int64_t j = 0; j < keys; ++j) {
             const auto mask = sees(ints(visible->place[j]), ints(visible->key_token[j]), limit, token, window);
-            const V x = hn::IfThenElse(mask, hn::Mul(hn::LoadU(d, s + j * stride + q), f), none);
+            const V x = hn::IfThenElse(mask, hn::LoadU(d, s + j * stride + q), hidden);
             hn::StoreU(x, d, s + j * stride + q);
-            a = hn::Max(a, x);
+            a = hn::Max(a, hn::Mul(x, f));
         }
     } else {
         int64_t j = 0;
@@ -92,11 +95,11 @@ void softmax_columns(float* s, int64_t stride, int64_t keys, int64_t q, float fa
         if (j < keys) a = hn::Max(a, hn::Mul(hn::LoadU(d, s + j * stride + q), f));
     }
     const V now = hn::Max(a, b), safe = hn::IfThenElse(hn::Eq(now, none), hn::Zero(d), now);
-    const V change = exp_below_88(hn::Sub(before, safe));
+    const V change = exp2_below_127(hn::Mul(hn::Sub(before, safe), log2e));
+    const V factor2 = hn::Mul(f, log2e), most2 = hn::Mul(safe, log2e);
     V sum_of = hn::Zero(d);
     for (int64_t j = 0; j < keys; ++j) {
-        const V x = hn::LoadU(d, s + j * stride + q);
-        const V p = exp_below_88(masked ? hn::Sub(x, safe) : hn::Sub(hn::Mul(x, f), safe));
+        const V p = exp2_below_127(hn::MulSub(hn::LoadU(d, s + j * stride + q), factor2, most2));
         sum_of = hn::Add(sum_of, p);
         hn::StoreU(p, d, s + j * stride + q);
     }
@@ -115,11 +118,11 @@ void softmax_tile_impl(float* s, int64_t stride, int64_t keys, int64_t queries, 
 template <bool masked, bool dropped>
 void grad_row(float* s, float* dp, int64_t keys, int64_t i, float factor, float lse, float delta, const Visible* visible,
               const Draws* draws_of) {
-    const V f = hn::Set(d, factor), l = hn::Set(d, lse), e = hn::Set(d, delta);
+    const V f = hn::Set(d, factor), f2 = hn::Mul(f, hn::Set(d, kLog2e)), l = hn::Mul(hn::Set(d, lse), hn::Set(d, kLog2e)), e = hn::Set(d, delta);
     [[maybe_unused]] HWY_ALIGN float drawn[kMostKeys + 4 * HWY_LANES(float)];
     if constexpr (dropped) draw_row(*draws_of, i, keys, drawn);
     for (int64_t j = 0; j < keys; j += lanes()) {
-        V p = exp_below_88(hn::Sub(hn::Mul(hn::LoadU(d, s + j), f), l)), g = hn::LoadU(d, dp + j);
+        V p = exp2_below_127(hn::MulSub(hn::LoadU(d, s + j), f2, l)), g = hn::LoadU(d, dp + j);
         if constexpr (masked)
             p = hn::IfThenElseZero(sees(ints(visible->place + j), ints(visible->key_token + j), ints(visible->limit[i]),
                                         ints(visible->query_token[i]), ints(visible->window)),

@@ -7,10 +7,11 @@
 namespace ds::cpu {
 namespace {
 
-constexpr int64_t kUnitsInB = 400;          // one panel of a (12 x 400 units) stays in the first cache,
+constexpr int64_t kUnitsInB = 400;          // one panel of a (12 x 400 units; AMX 32 x 256) stays in the first cache,
 constexpr int64_t kBlockOfB = 64 * 1024;    // a block of b (units) in the second,
 constexpr int64_t kBlockOfA = 1536 * 1024;  // and a block of a in the third
-constexpr int64_t kMostUnitsInA = 12 * kUnitsInB;
+constexpr int64_t kUnitsOfAmx = 256;
+constexpr int64_t kBlocksInA = 12;          // at most, of the units that b has
 constexpr int64_t kSkew = 16;               // keeps panels from falling on the same cache sets
 
 int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -30,8 +31,9 @@ std::byte* place(void* p, DType type, int64_t index) { return static_cast<std::b
 Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
     tiles_ = &tiles(shape.a_type == DType::bf16 && shape.b_type == DType::bf16);
     units_ = tiles_->units(shape.k);
-    kb_ = even_part(units_, kMostUnitsInA);
-    kc_ = even_part(kb_, kUnitsInB);
+    const int64_t in_b = tiles_->grain > 1 ? kUnitsOfAmx : kUnitsInB;
+    kb_ = even_part(units_, kBlocksInA * in_b);
+    kc_ = up(even_part(kb_, in_b), tiles_->grain);
     kb_ = up(kb_, kc_);
     mb_ = std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;
     nc_ = std::clamp<int64_t>(kBlockOfB / kc_ / tiles_->columns(), 1, 64) * tiles_->columns();
@@ -55,6 +57,7 @@ public:
     }
 
     void run(const GemmArgs& args, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float* scratch) {
+        const TileUse use(t_);
         args_ = args;
         scratch_ = scratch;
         for (int64_t row = m0; row < m1; row += mb_) {
@@ -62,7 +65,7 @@ public:
             int64_t unit = 0;
             do {  // at least once: where k is 0 bias and into remain
                 const int64_t units = std::min(g_.kb_, g_.units_ - unit), k0 = unit * t_.step;
-                t_.pack(shape_.a_type, place(args.a, shape_.a_type, shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0),
+                t_.pack_a(shape_.a_type, place(args.a, shape_.a_type, shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0),
                         shape_.lda, shape_.transpose_a, std::min(units * t_.step, shape_.k - k0), rows, scratch, t_.rows, a_panel_);
                 for (int64_t column = n0; column < n1; column += nc_)
                     columns(row, rows, column, std::min(nc_, n1 - column), n0, n1, unit, units);
@@ -93,7 +96,7 @@ private:
         for (int64_t done = 0; done < units || done == 0; done += g_.kc_) {
             const int64_t now = std::min(g_.kc_, units - done), k0 = (unit + done) * t_.step;
             float* b = scratch_ + b_;
-            t_.pack(shape_.b_type, source(column, k0), shape_.ldb, !shape_.transpose_b, std::min(now * t_.step, shape_.k - k0), count, b,
+            t_.pack_b(shape_.b_type, source(column, k0), shape_.ldb, !shape_.transpose_b, std::min(now * t_.step, shape_.k - k0), count, b,
                     t_.columns(), b_panel_);
             Fetch fetch = done + now < units ? next(column, count, k0 + now * t_.step, rows)
                                              : next(column + count, std::min(nc_, n1 - column - count), unit * t_.step, rows);
@@ -139,7 +142,7 @@ private:
         bool accumulate = true;
         if (first) accumulate = start(to, stride, row, rows, column, columns, bias);
         else if (f32 && !whole) copy(to, stride, c, DType::f32, shape_.ldc, rows, columns);
-        t_.tile[narrow ? 0 : 1][rows - 1](units, a, t_.rows, b, t_.columns(), to, stride, accumulate);
+        t_.tile[narrow ? 0 : 1][rows - 1](rows, units, a, t_.rows, b, t_.columns(), to, stride, accumulate);
         if (f32 ? !whole : last) store_rows(to, stride, rows, columns, shape_.c_type, c, shape_.ldc);
     }
 

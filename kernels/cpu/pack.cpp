@@ -1,5 +1,5 @@
-// Packing for tile.h. It works in 128-bit vectors of SSE2 at every level: packing is bound by stores and cache misses, and 4 divides every
-// width.
+// Packing for tile.h into units of f32, in 128-bit vectors of SSE2 for every level and type: packing is bound by stores and cache misses, and 4
+// divides every width. With AVX-512 pack512.cpp does most of it.
 #include <emmintrin.h>
 
 #include <cstring>
@@ -21,54 +21,19 @@ __m128i four(const float* p) { return load128(p); }
 __m128i four(const BF16* p) { return _mm_unpacklo_epi16(_mm_setzero_si128(), load64(p)); }
 __m128i four(const F16* p) { return bits_of(_mm_setr_ps(to_f32(p[0]), to_f32(p[1]), to_f32(p[2]), to_f32(p[3]))); }
 
-// 4 f32 as bf16 in the low halves of 4 words, rounded to nearest even.
-__m128i rounded(const float* p) {
-    const __m128i u = load128(p), high = _mm_srli_epi32(u, 16);
-    const __m128i even = _mm_add_epi32(_mm_set1_epi32(0x7fff), _mm_and_si128(high, _mm_set1_epi32(1)));
-    const __m128i nan = bits_of(_mm_cmpunord_ps(_mm_castsi128_ps(u), _mm_castsi128_ps(u)));
-    return _mm_or_si128(_mm_andnot_si128(nan, _mm_srli_epi32(_mm_add_epi32(u, even), 16)),
-                        _mm_and_si128(nan, _mm_or_si128(high, _mm_set1_epi32(0x40))));
-}
-// 8 f32 as 8 bf16.
-__m128i rounded8(const float* p) {
-    const auto sign_extend = [](__m128i v) {
-        return _mm_srai_epi32(_mm_slli_epi32(v, 16), 16);
-    };  // so that the saturating pack keeps all bits
-    return _mm_packs_epi32(sign_extend(rounded(p)), sign_extend(rounded(p + 4)));
-}
-
-template <int step, class T>
-Units along_k(const T* p) {
-    if constexpr (step == 1) return four(p);
-    else if constexpr (sizeof(T) == 2) return load128(p);
-    else return rounded8(p);
-}
-
-// From one row (step 1), or two of neighbouring k.
-template <int step, class T>
-Units along_n(const T* p, const T* next) {
-    if constexpr (step == 1) return four(p);
-    else if constexpr (sizeof(T) == 2) return _mm_unpacklo_epi16(load64(p), load64(next));
-    else return _mm_or_si128(rounded(p), _mm_slli_epi32(rounded(next), 16));
-}
-
-template <int step, class T>
+template <class T>
 void pack_panels(const T* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
-    for (int64_t row = 0; row < k; row += step, dst += width) {
+    for (int64_t row = 0; row < k; ++row, dst += width) {
         const T* p = src + row * stride;
-        const bool pair = step == 1 || row + 1 < k;
         float* panel = dst;
         for (int64_t first = 0; first < n; first += width, panel += panel_stride) {
             const int64_t valid = n - first < width ? n - first : width;
             int64_t i = 0;
-            if (pair)
-                for (; i + 4 <= valid; i += 4) store128(along_n<step>(p + first + i, p + first + i + stride), panel + i);
+            for (; i + 4 <= valid; i += 4) store128(four(p + first + i), panel + i);
             for (; i < valid; i += 4) {
-                T a[4] = {}, b[4] = {};
-                const size_t bytes = static_cast<size_t>(valid - i < 4 ? valid - i : 4) * sizeof(T);
-                std::memcpy(a, p + first + i, bytes);
-                if (step == 2 && pair) std::memcpy(b, p + first + i + stride, bytes);
-                store128(along_n<step>(a, b), panel + i);
+                T a[4] = {};
+                std::memcpy(a, p + first + i, static_cast<size_t>(valid - i < 4 ? valid - i : 4) * sizeof(T));
+                store128(four(a), panel + i);
             }
             for (; i < width; i += 4) store128(_mm_setzero_si128(), panel + i);
         }
@@ -76,11 +41,11 @@ void pack_panels(const T* src, int64_t stride, int64_t k, int64_t n, float* dst,
 }
 
 // A few panels at a time, so that the caches hold a line of each.
-template <int step, class T>
+template <class T>
 void pack_k_major(const T* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
     const int64_t group = width < 512 ? 512 / width : 1;
     for (int64_t first = 0; first < n; first += group * width)
-        pack_panels<step>(src + first, stride, k, n - first < group * width ? n - first : group * width, dst + first / width * panel_stride,
+        pack_panels(src + first, stride, k, n - first < group * width ? n - first : group * width, dst + first / width * panel_stride,
                           width, panel_stride);
 }
 
@@ -94,37 +59,37 @@ void store_transposed(Units r0, Units r1, Units r2, Units r3, int64_t units, flo
     if (units > 3) store128(_mm_unpackhi_epi64(e, f), dst + 3 * width);
 }
 
-template <int step, class T>
+template <class T>
 void transpose_strip(const T* src, int64_t stride, int64_t rows, int64_t k, float* dst, int64_t width) {
-    constexpr int64_t block = 4 * step;
+    constexpr int64_t block = 4;
     int64_t at = 0;
     if (rows == 0) {
-        for (; at < k; at += step, dst += width) store128(_mm_setzero_si128(), dst);
+        for (; at < k; ++at, dst += width) store128(_mm_setzero_si128(), dst);
         return;
     }
     if (rows == 4)
         for (; at + block <= k; at += block, dst += 4 * width) {
             const T* p = src + at;
-            store_transposed(along_k<step>(p), along_k<step>(p + stride), along_k<step>(p + 2 * stride), along_k<step>(p + 3 * stride), 4,
+            store_transposed(four(p), four(p + stride), four(p + 2 * stride), four(p + 3 * stride), 4,
                              dst, width);
         }
     for (; at < k; at += block, dst += 4 * width) {
         T part[4][block] = {};
         const int64_t valid = k - at < block ? k - at : block;
         for (int64_t i = 0; i < rows; ++i) std::memcpy(part[i], src + at + i * stride, static_cast<size_t>(valid) * sizeof(T));
-        store_transposed(along_k<step>(part[0]), along_k<step>(part[1]), along_k<step>(part[2]), along_k<step>(part[3]),
-                         (valid + step - 1) / step, dst, width);
+        store_transposed(four(part[0]), four(part[1]), four(part[2]), four(part[3]),
+                         valid, dst, width);
     }
 }
 
-template <int step, class T>
+template <class T>
 void pack_typed(const void* source, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
     const T* src = static_cast<const T*>(source);
-    if (k_major) return pack_k_major<step>(src, stride, k, n, dst, width, panel_stride);
+    if (k_major) return pack_k_major(src, stride, k, n, dst, width, panel_stride);
     const int64_t padded = (n + width - 1) / width * width;
     for (int64_t i = 0; i < padded; i += 4) {
         const int64_t rows = i >= n ? 0 : n - i < 4 ? n - i : 4;
-        transpose_strip<step>(rows ? src + i * stride : src, stride, rows, k, dst + i / width * panel_stride + i % width, width);
+        transpose_strip(rows ? src + i * stride : src, stride, rows, k, dst + i / width * panel_stride + i % width, width);
     }
 }
 
@@ -132,15 +97,9 @@ void pack_typed(const void* source, int64_t stride, bool k_major, int64_t k, int
 
 void detail::pack_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
                       int64_t panel_stride) {
-    if (type == DType::f32) pack_typed<1, float>(src, stride, k_major, k, n, dst, width, panel_stride);
-    else if (type == DType::bf16) pack_typed<1, BF16>(src, stride, k_major, k, n, dst, width, panel_stride);
-    else pack_typed<1, F16>(src, stride, k_major, k, n, dst, width, panel_stride);
-}
-
-void detail::pack_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
-                       int64_t panel_stride) {
-    if (type == DType::bf16) pack_typed<2, BF16>(src, stride, k_major, k, n, dst, width, panel_stride);
-    else pack_typed<2, float>(src, stride, k_major, k, n, dst, width, panel_stride);
+    if (type == DType::f32) pack_typed<float>(src, stride, k_major, k, n, dst, width, panel_stride);
+    else if (type == DType::bf16) pack_typed<BF16>(src, stride, k_major, k, n, dst, width, panel_stride);
+    else pack_typed<F16>(src, stride, k_major, k, n, dst, width, panel_stride);
 }
 
 }  // namespace ds::cpu

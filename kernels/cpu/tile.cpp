@@ -37,10 +37,10 @@ HWY_INLINE Vec broadcast(float x) { return hn::Set(d, x); }
 HWY_INLINE Vec add(Vec a, Vec b) { return hn::Add(a, b); }
 HWY_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return hn::MulAdd(a, b, c); }
 #endif
-constexpr int kRows = kLanes == 16 ? kMaxTileRows : 4;  // rows x 2 sums, 2 columns and a broadcast fill the register file
+constexpr int kRows = kLanes == 16 ? 12 : 4;  // rows x 2 sums, 2 columns and a broadcast fill the register file
 
 template <int rows, int vectors>
-void tile(int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
+void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
     Vec sum[rows][vectors];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i)
@@ -76,7 +76,8 @@ void fill(TileSet& set) {
 }
 
 TileSet f32_tiles() {
-    TileSet set{1, kRows, kLanes, detail::pack_f32, {}};
+    TileSet set{1, 1, kRows, kLanes, 1, detail::pack_f32, detail::pack_f32, {}};
+    if (kLanes == 16) set.pack_a = set.pack_b = detail::pack512_f32;
     fill<kRows>(set);
     return set;
 }
@@ -94,13 +95,19 @@ namespace {
 HWY_EXPORT(f32_tiles);
 
 TileSet bf16_tiles() {
-    TileSet set{2, kMaxTileRows, 16, detail::pack_bf16, {}};
-    for (int i = 0; i < 2 * kMaxTileRows; ++i) set.tile[i / kMaxTileRows][i % kMaxTileRows] = detail::kBf16Tiles[i];
+    TileSet set{2, 1, detail::kBf16Rows, 16, 1, detail::pack512_bf16, detail::pack512_bf16, {}};
+    for (int i = 0; i < 2 * detail::kBf16Rows; ++i) set.tile[i / detail::kBf16Rows][i % detail::kBf16Rows] = detail::kBf16Tiles[i];
+    return set;
+}
+
+TileSet amx_tiles() {
+    TileSet set{2, 16, kMaxTileRows, 16, 16, detail::pack512_amx_a, detail::pack512_amx_b, {}, detail::enter_amx, detail::leave_amx};
+    for (int i = 0; i < 2 * kMaxTileRows; ++i) set.tile[i / kMaxTileRows][i % kMaxTileRows] = detail::kAmxTiles[i / kMaxTileRows];
     return set;
 }
 }  // namespace
 
-bool has_bf16_tiles() { return level() == Level::avx512_bf16; }
+bool has_bf16_tiles() { return level() >= Level::avx512_bf16; }
 
 void store_rows(const float* src, int64_t src_stride, int64_t rows, int64_t columns, DType type, void* dst, int64_t dst_stride) {
     if (type == DType::bf16 && has_bf16_tiles())
@@ -116,7 +123,7 @@ void store_rows(const float* src, int64_t src_stride, int64_t rows, int64_t colu
 
 const TileSet& tiles(bool bf16) {
     static const TileSet f32_set = (level(), HWY_DYNAMIC_DISPATCH(f32_tiles)());
-    static const TileSet bf16_set = bf16_tiles();
+    static const TileSet bf16_set = level() >= Level::amx_bf16 ? amx_tiles() : bf16_tiles();
     return bf16 && has_bf16_tiles() ? bf16_set : f32_set;
 }
 

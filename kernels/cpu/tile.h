@@ -2,7 +2,8 @@
 //
 // A tile computes  c[i][j] (+)= sum over units u of a[u][i] * b[u][j]  for a few rows i and one or two vectors of columns j.
 // A unit is 4 bytes: one f32, or (step 2) two bf16 of neighbouring k, whose products are summed by one instruction. Both operands lie
-// unit-major, so packing decides everything about layout and type, and one driver serves f32, bf16 and mixed operands.
+// unit-major, so packing decides everything about layout and type, and one driver serves f32, bf16 and mixed operands. AMX wants rows of a
+// whole instead: 16 units of a row, then those of the next row; after all rows of the panel their next 16 units.
 #pragma once
 
 #include <cstdint>
@@ -11,25 +12,45 @@
 
 namespace ds::cpu {
 
-using TileFn = void (*)(int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride,
-                        bool accumulate);
+using TileFn = void (*)(int64_t rows, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
+                        int64_t c_stride, bool accumulate);
 // Reads element (k, i) at src[k * stride + i] (k_major) or src[i * stride + k], writes unit (u, i) at
-// dst[i / width * panel_stride + u * width + i % width]. The last panel and the last unit are filled up with zeros.
+// dst[i / width * panel_stride + u * width + i % width] (AMX: above). The last panel and the last unit are filled up with zeros, and units
+// up to the grain.
 using PackFn = void (*)(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
                         int64_t panel_stride);
 
-inline constexpr int kMaxTileRows = 12;
+inline constexpr int kMaxTileRows = 32;
 inline constexpr int kMaxTileColumns = 32;
 
 struct TileSet {
     int step;      // elements of k in a unit
+    int grain;     // units come in multiples of this
     int rows;      // of the largest tile
     int lanes;     // columns of one vector; a tile has one or two
-    PackFn pack;   // from f32, bf16 or f16 (step 2: from f32 or bf16)
+    int row_step;  // floats from a row of a packed a to the next
+    PackFn pack_a, pack_b;         // from f32, bf16 or f16 (step 2: from f32 or bf16)
     TileFn tile[2][kMaxTileRows];  // [vectors - 1][rows - 1]
+    void (*enter)() = nullptr, (*leave)() = nullptr;  // around the use of tiles in a thread
 
     int columns() const { return 2 * lanes; }
-    int64_t units(int64_t k) const { return (k + step - 1) / step; }
+    int64_t units(int64_t k) const { return ((k + step - 1) / step + grain - 1) / grain * grain; }
+};
+
+// While one lives, this thread may call the set's tiles.
+class TileUse {
+public:
+    explicit TileUse(const TileSet& tiles) : tiles_(tiles) {
+        if (tiles_.enter) tiles_.enter();
+    }
+    ~TileUse() {
+        if (tiles_.leave) tiles_.leave();
+    }
+    TileUse(const TileUse&) = delete;
+    TileUse& operator=(const TileUse&) = delete;
+
+private:
+    const TileSet& tiles_;
 };
 
 // Tiles whose units hold bf16 pairs where `bf16` and the processor can; else f32.
@@ -41,9 +62,10 @@ inline void tile_block(const TileSet& t, int64_t rows, int64_t columns, int64_t 
                        int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
     for (int64_t j = 0; j < columns; j += t.columns()) {
         const TileFn* fns = t.tile[columns - j > t.lanes ? 1 : 0];
-        for (int64_t i = 0; i < rows; i += t.rows)
-            fns[(rows - i < t.rows ? rows - i : t.rows) - 1](units, a + i, a_stride, b + j, b_stride, c + i * c_stride + j, c_stride,
-                                                             accumulate);
+        for (int64_t i = 0; i < rows; i += t.rows) {
+            const int64_t part = rows - i < t.rows ? rows - i : t.rows;
+            fns[part - 1](part, units, a + i * t.row_step, a_stride, b + j, b_stride, c + i * c_stride + j, c_stride, accumulate);
+        }
     }
 }
 
@@ -52,11 +74,22 @@ void store_rows(const float* src, int64_t src_stride, int64_t rows, int64_t colu
 
 namespace detail {
 void store_rows_bf16(const float* src, int64_t src_stride, int64_t rows, int64_t columns, uint16_t* dst, int64_t dst_stride);
-extern const TileFn* const kBf16Tiles;  // [2 * kMaxTileRows], for AVX512_BF16
+inline constexpr int kBf16Rows = 12;
+extern const TileFn* const kBf16Tiles;  // [2 * kBf16Rows], for AVX512_BF16
+extern const TileFn kAmxTiles[2];
+void enter_amx();
+void leave_amx();
+// With AVX-512 (pack512.cpp); the others do with SSE2.
+void pack512_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                 int64_t panel_stride);
+void pack512_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                  int64_t panel_stride);
+void pack512_amx_a(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                   int64_t panel_stride);
+void pack512_amx_b(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                   int64_t panel_stride);
 void pack_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
               int64_t panel_stride);
-void pack_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
-               int64_t panel_stride);
 }
 
 }  // namespace ds::cpu

@@ -10,7 +10,7 @@ namespace ds::cpu::detail {
 namespace {
 
 template <int rows, int vectors>
-void tile(int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
+void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
     __m512 sum[rows][vectors];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i)
@@ -36,7 +36,7 @@ void tile(int64_t units, const float* a, int64_t a_stride, const float* b, int64
         }
 }
 
-constexpr TileFn kTiles[2 * kMaxTileRows] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>,  tile<5, 1>,  tile<6, 1>,
+constexpr TileFn kTiles[2 * kBf16Rows] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>,  tile<5, 1>,  tile<6, 1>,
                                              tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>,
                                              tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>,  tile<5, 2>,  tile<6, 2>,
                                              tile<7, 2>, tile<8, 2>, tile<9, 2>, tile<10, 2>, tile<11, 2>, tile<12, 2>};
