@@ -19,6 +19,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 
 	"dsrt/internal/native"
 )
@@ -75,10 +76,17 @@ func call(f func(), keep ...any) error {
 	defer runtime.UnlockOSThread()
 	f()
 	runtime.KeepAlive(keep)
-	if code := native.Failed_code(); code != 0 {
-		return &Error{Code(code), native.Failed_message()}
+	code := native.Failed_code()
+	if code == 0 {
+		return nil
 	}
-	return nil
+	message := native.Failed_message()
+	if Code(code) == ErrUser && message == logFailed {
+		if err := takeLogFailure(); err != nil {
+			return err
+		}
+	}
+	return &Error{Code(code), message}
 }
 
 // host is the Go side of callbacks: it keeps what they return or panic with until the call that ran them is over.
@@ -163,19 +171,45 @@ const (
 	LevelOff
 )
 
+const logFailed = "the host's log failed" // as the native side says it
+
+// What a log panicked with, by the thread that the call which logged is locked to.
+var logFailures = struct {
+	sync.Mutex
+	by map[int]error
+}{by: map[int]error{}}
+
+func takeLogFailure() error {
+	logFailures.Lock()
+	defer logFailures.Unlock()
+	thread := syscall.Gettid()
+	err := logFailures.by[thread]
+	delete(logFailures.by, thread)
+	return err
+}
+
 type logSink struct {
 	log    func(level Level, component, message string)
 	handle native.LogSink
 }
 
-func (s *logSink) Log(level int, component, message string) {
-	defer func() { _ = recover() }() // a log has nobody to tell
+func (s *logSink) Log(level int, component, message string) (answer int) {
+	defer func() {
+		if v := recover(); v != nil {
+			logFailures.Lock()
+			defer logFailures.Unlock()
+			logFailures.by[syscall.Gettid()] = &PanicError{v, debug.Stack()}
+			answer = int(ErrUser)
+		}
+	}()
 	s.log(Level(level), component, message)
+	return 0
 }
 
 func (s *logSink) Released() { go native.DeleteDirectorLogSink(s.handle) }
 
-// SetLog sends messages of level and above to sink; nil: back to stderr, warnings and errors only.
+// SetLog sends messages of level and above to sink; nil: back to stderr, warnings and errors only. What sink panics with comes back as a
+// *PanicError from the call that logged, once that has done its work.
 func SetLog(sink func(level Level, component, message string), level Level) error {
 	var handle native.LogSink
 	if sink != nil {

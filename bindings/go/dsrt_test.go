@@ -210,6 +210,84 @@ func TestTokensStreamAndStop(t *testing.T) {
 	}
 }
 
+func TestPromptsGoOnTogetherAsTheyDoAlone(t *testing.T) {
+	engine := must(NewEngine(config))
+	prompts, options := [][]int32{{1, 2}, {3}, {4, 5, 6}}, map[string]any{"max_new_tokens": 4}
+	heard := make([][]int32, 3)
+	made := must(engine.GenerateBatch(prompts, options, func(row int, ids []int32) error {
+		heard[row] = append(heard[row], ids...)
+		return nil
+	}))
+	for row, prompt := range prompts {
+		if alone := must(engine.Generate(prompt, options, nil)); !reflect.DeepEqual(made[row], alone) || !reflect.DeepEqual(heard[row], alone) {
+			t.Fatal(row, made, heard, alone)
+		}
+	}
+	made = must(engine.GenerateBatch(prompts, options, func(row int, ids []int32) error {
+		if row == 1 {
+			return io.EOF
+		}
+		return nil
+	}))
+	if len(made[0]) != 4 || len(made[1]) != 1 || len(made[2]) != 4 {
+		t.Fatal(made)
+	}
+	if _, err := engine.GenerateBatch(prompts, options, func(int, []int32) error { return errBroken }); err != errBroken {
+		t.Fatal(err)
+	}
+}
+
+// A tokenizer of eleven tokens, as many as the model's: letters, the two halves of "é" (ids 2 and 3), and a chat template.
+func halves() *Tokenizer {
+	data := os.Getenv("DSRT_TEST_DATA")
+	if data == "" {
+		data = "../../tests/data"
+	}
+	return must(LoadTokenizer(filepath.Join(data, "languages")))
+}
+
+func TestTextStreamsInWholeCharacters(t *testing.T) {
+	tokenizer := halves()
+	stream := must(tokenizer.Stream(true))
+	for i, want := range []string{"a", "", "é", "b"} {
+		if got := must(stream.Put([]int32{[]int32{0, 2, 3, 1}[i]})); got != want {
+			t.Fatal(i, got)
+		}
+	}
+	if got := must(stream.Put([]int32{0, 2})) + must(stream.End()); got != "a\ufffd" {
+		t.Fatal(got)
+	}
+	engine := must(NewEngine(config))
+	options := map[string]any{"max_new_tokens": 6}
+	var pieces []string
+	made := must(engine.GenerateText(tokenizer, "a", true, options, func(piece string) error {
+		pieces = append(pieces, piece)
+		return nil
+	}))
+	want := must(tokenizer.Decode(must(engine.Generate([]int32{0}, options, nil)), true))
+	if made != want || strings.Join(pieces, "") != want {
+		t.Fatal(made, pieces, want)
+	}
+	if _, err := engine.GenerateText(tokenizer, "a", true, options, func(string) error { return errBroken }); err != errBroken {
+		t.Fatal(err)
+	}
+	calls := 0
+	must(engine.GenerateText(tokenizer, "a", true, options, func(string) error { calls++; return io.EOF }))
+	if calls != 1 {
+		t.Fatal(calls)
+	}
+}
+
+func TestAConversationBecomesText(t *testing.T) {
+	said := []map[string]string{{"role": "user", "content": "é?"}}
+	if text := must(halves().ChatText(said, map[string]any{"add_generation_prompt": true})); text != "<user>é?<assistant>" {
+		t.Fatal(text)
+	}
+	if _, err := halves().ChatText("[]", nil); !errors.Is(err, ErrInvalidArgument) {
+		t.Fatal(err)
+	}
+}
+
 func TestErrorsAreTold(t *testing.T) {
 	_, err := NewEngine(map[string]any{"optimiser": 1})
 	var e *Error
@@ -275,12 +353,19 @@ func TestASwitchEndsARunFromAnotherGoroutine(t *testing.T) {
 
 func TestTheLogArrives(t *testing.T) {
 	lines := 0
-	ok(t, SetLog(func(Level, string, string) { lines++; panic("nobody hears this") }, LevelTrace))
+	ok(t, SetLog(func(Level, string, string) { lines++ }, LevelTrace))
 	must(NewEngine(config)).Close()
-	ok(t, SetLog(nil, LevelWarn))
 	if lines == 0 {
 		t.Fatal("no line")
 	}
+	ok(t, SetLog(func(Level, string, string) { panic("in the log") }, LevelTrace))
+	_, err := NewEngine(config)
+	var p *PanicError
+	if !errors.As(err, &p) || p.Value != "in the log" {
+		t.Fatal(err)
+	}
+	ok(t, SetLog(nil, LevelWarn))
+	must(NewEngine(config)).Close()
 }
 
 func TestGraphsAndTokenizers(t *testing.T) {
@@ -318,7 +403,7 @@ func resident() int {
 }
 
 func TestHandlesLeaveNothingBehind(t *testing.T) {
-	engine := must(NewEngine(config))
+	engine, tokenizer := must(NewEngine(config)), halves()
 	round := func(n int, close bool) {
 		for i := 0; i < n; i++ {
 			b := tinyBatch()
@@ -326,12 +411,15 @@ func TestHandlesLeaveNothingBehind(t *testing.T) {
 			_ = must(g.Input("x", Float32, -1))
 			p := must(engine.Param("transformer.ln_f.bias", Weight))
 			d := must(NewData(&batches{}, nil))
+			s := must(tokenizer.Stream(true))
+			must(s.Put([]int32{0}))
 			NewCancel()
 			if close {
 				b.Close()
 				g.Close()
 				p.Close()
 				d.Close()
+				s.Close()
 			} else if i%500 == 0 {
 				runtime.GC()
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"runtime"
+	"strings"
 
 	"dsrt/internal/native"
 )
@@ -268,8 +269,16 @@ func (e *Engine) Save(dir, tag string, options any) error {
 // Load loads one, written under any layout; tag "": the latest.
 func (e *Engine) Load(dir, tag string) error { return e.do(func() { e.n.Load(dir, tag, "") }) }
 
-// Export writes a Hugging Face folder.
-func (e *Engine) Export(dir string) error { return e.do(func() { e.n.Export_folder(dir, "") }) }
+// Export writes a Hugging Face folder. ExportAs takes options: map[string]any{"dtype": "bf16", "adapter": true ...}.
+func (e *Engine) Export(dir string) error { return e.ExportAs(dir, nil) }
+
+func (e *Engine) ExportAs(dir string, options any) error {
+	text, err := jsonText(options)
+	if err != nil {
+		return err
+	}
+	return e.do(func() { e.n.Export_folder(dir, text) })
+}
 
 // Report writes a self-contained report.html. contents may be nil.
 func (e *Engine) Report(path string, contents any) error {
@@ -324,6 +333,94 @@ func (e *Engine) Generate(prompt []int32, options any, onTokens func(ids []int32
 		err = sink.cause(err)
 	}
 	return made, err
+}
+
+type rowTokenSink struct {
+	host
+	hear   func(row int, ids []int32) error
+	handle native.RowTokenSink
+}
+
+func (s *rowTokenSink) Tokens(row, ids, n int64) int {
+	return s.run(func() (bool, error) {
+		err := s.hear(int(row), append([]int32(nil), at[int32](ids, n)...))
+		if err == io.EOF {
+			return true, nil
+		}
+		return false, err
+	})
+}
+
+func (s *rowTokenSink) Released() { go native.DeleteDirectorRowTokenSink(s.handle) }
+
+// GenerateBatch does the same for several prompts at once, of any lengths, which is much faster than one by one; the new ids of each.
+// onTokens (may be nil) hears of new ids of a row; io.EOF ends that row, another error comes back from this call.
+func (e *Engine) GenerateBatch(prompts [][]int32, options any, onTokens func(row int, ids []int32) error) ([][]int32, error) {
+	text, err := jsonText(options)
+	if err != nil {
+		return nil, err
+	}
+	var all []int32
+	var lengths []int64
+	for _, prompt := range prompts {
+		all = append(all, prompt...)
+		lengths = append(lengths, int64(len(prompt)))
+	}
+	var sink *rowTokenSink
+	var handle native.RowTokenSink
+	if onTokens != nil {
+		sink = &rowTokenSink{hear: onTokens}
+		sink.handle = native.NewDirectorRowTokenSink(sink)
+		handle = sink.handle
+	}
+	var rows [][]int32
+	err = e.do(func() {
+		ids := e.n.Generated_rows(bytesOf(all), bytesOf(lengths), text, handle)
+		if ids == nil || ids.Swigcptr() == 0 {
+			return
+		}
+		defer native.DeleteIds(ids)
+		made := append([]int32(nil), numbersOf[int32](ids.Memory())...)
+		for _, n := range numbersOf[int64](ids.Counts()) {
+			rows, made = append(rows, made[:n:n]), made[n:]
+		}
+	}, all, lengths)
+	if sink != nil {
+		err = sink.cause(err)
+	}
+	return rows, err
+}
+
+// GenerateText goes from text to text. onText (may be nil) hears of the new text as it becomes certain, in whole characters; io.EOF stops.
+// options as Generate's. specialTokens false: the prompt has them already, as a chat template's text.
+func (e *Engine) GenerateText(t *Tokenizer, prompt string, specialTokens bool, options any, onText func(piece string) error) (string, error) {
+	encoded, err := t.EncodePair(prompt, "", specialTokens)
+	if err != nil {
+		return "", err
+	}
+	stream, err := t.Stream(true)
+	if err != nil {
+		return "", err
+	}
+	defer stream.Close()
+	var all strings.Builder
+	stopped := false
+	heard := func(piece string, err error) error {
+		all.WriteString(piece)
+		if err != nil || stopped || onText == nil || piece == "" {
+			return err
+		}
+		err = onText(piece)
+		stopped = err == io.EOF
+		return err
+	}
+	if _, err = e.Generate(encoded.IDs, options, func(ids []int32) error { return heard(stream.Put(ids)) }); err != nil {
+		return all.String(), err
+	}
+	if err = heard(stream.End()); err == io.EOF {
+		err = nil
+	}
+	return all.String(), err
 }
 
 // Close frees threads, memory and files, and cancels a call that runs in another goroutine; later calls fail.

@@ -65,5 +65,48 @@ func (t *Tokenizer) Decode(ids []int32, skipSpecial bool) (text string, err erro
 	return
 }
 
+// ChatText is a conversation as its model wants it, by the tokenizer's chat template. messages: JSON text or anything that json.Marshal makes
+// [{"role": "user", "content": ...}] of; options nil, or map[string]any{"add_generation_prompt": true}. Encode the text without special tokens.
+func (t *Tokenizer) ChatText(messages, options any) (text string, err error) {
+	said, err := jsonText(messages)
+	if err != nil {
+		return "", err
+	}
+	with, err := jsonText(options)
+	if err != nil {
+		return "", err
+	}
+	err = call(func() { text = t.n.Apply_chat_template(said, with) }, t)
+	return
+}
+
+// TextStream makes text of ids that come a few at a time: every piece is whole UTF-8, and all together are what Decode makes of all ids.
+type TextStream struct{ n native.TextStream }
+
+// Stream begins one.
+func (t *Tokenizer) Stream(skipSpecial bool) (*TextStream, error) {
+	s := &TextStream{}
+	if err := call(func() { s.n = native.NewTextStream__SWIG_0(t.n, skipSpecial) }, t); err != nil {
+		return nil, err
+	}
+	runtime.SetFinalizer(s, func(s *TextStream) { native.DeleteTextStream(s.n) })
+	return s, nil
+}
+
+// Put is the text that more ids have made certain, often empty.
+func (s *TextStream) Put(ids []int32) (text string, err error) {
+	err = call(func() { text = s.n.Piece(bytesOf(ids)) }, s, ids)
+	return
+}
+
+// End is what was held back, U+FFFD for half a character. The stream may be used anew.
+func (s *TextStream) End() (text string, err error) {
+	err = call(func() { text = s.n.End() }, s)
+	return
+}
+
+// Close frees the stream before the garbage collector does.
+func (s *TextStream) Close() error { s.n.Close(); return nil }
+
 // Close frees the tokenizer before the garbage collector does.
 func (t *Tokenizer) Close() error { t.n.Close(); return nil }

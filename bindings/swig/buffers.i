@@ -2,12 +2,14 @@
 // only move by pointer. Included by dsrt.i for these three.
 %feature("director") dsrt::LogSink;
 %feature("director") dsrt::TokenSink;
+%feature("director") dsrt::RowTokenSink;
 %feature("director") dsrt::Updater;
 %feature("director") dsrt::BatchSource;
 
 %ignore dsrt::optimizer_of;
 %ignore dsrt::functions_of;
 %ignore dsrt::tokens_of;
+%ignore dsrt::row_tokens_of;
 %ignore dsrt::Text::text;
 %ignore dsrt::Ids::Ids;
 %ignore dsrt::Params::shape;
@@ -27,6 +29,7 @@
 %newobject dsrt::Engine::output_of;
 %newobject dsrt::Engine::parameter;
 %newobject dsrt::Engine::generated;
+%newobject dsrt::Engine::generated_rows;
 %newobject dsrt::Engine::parameters_list;
 %newobject dsrt::open_source;
 %newobject dsrt::parse_graph;
@@ -63,6 +66,9 @@
     }
     std::string text_of(dsrt::Memory ids, bool skip_special) const { return $self->decode(dsrt::detail::numbers<int32_t>(ids), skip_special); }
 }
+%extend dsrt::TextStream {
+    std::string piece(dsrt::Memory ids) { return $self->put(dsrt::detail::numbers<int32_t>(ids)); }
+}
 %extend dsrt::Graph {
     int32_t new_input(const std::string& name, int32_t dtype, dsrt::Memory shape) {
         return $self->input(name, static_cast<dsrt::DType>(dtype), dsrt::detail::numbers<int64_t>(shape));
@@ -87,5 +93,8 @@
     dsrt::Params* parameters_list() const { return new dsrt::Params($self->params()); }
     dsrt::Ids* generated(dsrt::Memory prompt, const std::optional<std::string>& options_json, dsrt::TokenSink* sink) {
         return new dsrt::Ids($self->generate(dsrt::detail::numbers<int32_t>(prompt), options_json, dsrt::tokens_of(sink)));
+    }
+    dsrt::Ids* generated_rows(dsrt::Memory prompts, dsrt::Memory lengths, const std::optional<std::string>& options_json, dsrt::RowTokenSink* sink) {
+        return new dsrt::Ids($self->generate_batch(dsrt::detail::rows(prompts, lengths), options_json, dsrt::row_tokens_of(sink)));
     }
 }

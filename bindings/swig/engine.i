@@ -7,12 +7,17 @@
 %ignore dsrt::ParamInfo;
 %ignore dsrt::Engine::generate;
 %ignore dsrt::Engine::generate_batch;
+%ignore dsrt::Engine::generate_text;
 %rename(get_json) dsrt::Engine::get(const std::string&) const;
 %rename(set_json) dsrt::Engine::set;
 %extend dsrt::Engine {
 #ifdef SWIGPYTHON
     std::vector<int32_t> continue_prompt(const std::vector<int32_t>& prompt, const std::optional<std::string>& options_json, dsrt::TokenFunction on_token) {
         return $self->generate(prompt, options_json, std::move(on_token));
+    }
+    std::vector<std::vector<int32_t>> continue_prompts(const std::vector<std::vector<int32_t>>& prompts, const std::optional<std::string>& options_json,
+                                                       dsrt::RowTokensFunction on_tokens) {
+        return $self->generate_batch(prompts, options_json, std::move(on_tokens));
     }
     dsrt::Params parameters() const { return dsrt::Params{$self->params()}; }
     dsrt::Tensor get_param(const std::string& name, int32_t what) { return $self->param(name, static_cast<dsrt::What>(what)); }

@@ -3,7 +3,8 @@
 %ignore dsrt::Outcome;
 %ignore dsrt::detail::check;
 %ignore dsrt::detail::pending;
-%ignore dsrt::detail::take;
+%ignore dsrt::detail::Thrown;
+%ignore dsrt::detail::text_of;
 %ignore dsrt::detail::or_null;
 %ignore dsrt::detail::call;
 %ignore dsrt::detail::release;

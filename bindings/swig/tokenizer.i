@@ -1,5 +1,6 @@
 %ignore dsrt::Tokenizer::get;
-%ignore dsrt::TextStream;
+%ignore dsrt::TextStream::get;
+%ignore dsrt::TextStream::put;
 %ignore dsrt::Tokenizer::decode;
 %ignore dsrt::Encoding::ids;
 %ignore dsrt::Encoding::type_ids;
@@ -16,5 +17,8 @@
 }
 %extend dsrt::Tokenizer {
     std::string text(const std::vector<int32_t>& ids, bool skip_special) const { return $self->decode(ids, skip_special); }
+}
+%extend dsrt::TextStream {
+    std::string piece(const std::vector<int32_t>& ids) { return $self->put(ids); }
 }
 #endif

@@ -1,8 +1,9 @@
 // dsrt for C++17 and later: the C ABI with ownership, exceptions, strings and spans. Header-only: nothing here crosses the ABI but C.
 //
 // Every class owns one handle and moves. A failed call throws dsrt::Error with the code and the message of ds_last_error. An exception
-// thrown by a callback passes through the library as an error code and comes out of the call that ran it. close() destroys before the
-// destructor does; calls on a closed object throw DS_E_INVALID_ARGUMENT. The headers of the C calls say what each call means.
+// thrown by a callback passes through the library as an error code and comes out of the call that ran it; the log's comes out once that
+// call has done its work. close() destroys before the destructor does; calls on a closed object throw DS_E_INVALID_ARGUMENT. The headers
+// of the C calls say what each call means.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef DSRT_DSRT_HPP
 #define DSRT_DSRT_HPP
@@ -70,17 +71,21 @@ private:
 
 namespace detail {
 
-// What a callback on this thread threw, until the call that ran it comes back.
-inline std::exception_ptr& pending() {
-    thread_local std::exception_ptr thrown;
+// What callbacks on this thread threw, until the call that ran them comes back. The log's can't stop that call.
+struct Thrown {
+    std::exception_ptr callback, log;
+};
+inline Thrown& pending() {
+    thread_local Thrown thrown;
     return thrown;
 }
 
 inline Outcome check(ds_status status) {
-    std::exception_ptr thrown = std::exchange(pending(), nullptr);
-    if (status >= 0) return static_cast<Outcome>(status);
-    if (status == DS_E_USER && thrown) std::rethrow_exception(thrown);
-    throw Error(status, ds_last_error());
+    const Thrown thrown = std::exchange(pending(), Thrown{});
+    if (status == DS_E_USER && thrown.callback) std::rethrow_exception(thrown.callback);
+    if (status < 0) throw Error(status, ds_last_error());
+    if (thrown.log) std::rethrow_exception(thrown.log);
+    return static_cast<Outcome>(status);
 }
 
 // Runs a callback; an exception becomes DS_E_USER.
@@ -89,7 +94,7 @@ int32_t call(F&& f) noexcept {
     try {
         return f();
     } catch (...) {
-        pending() = std::current_exception();
+        pending().callback = std::current_exception();
         return DS_E_USER;
     }
 }
@@ -99,9 +104,15 @@ void release(void* user) {
     delete static_cast<F*>(user);
 }
 
-inline std::string take(char* text) {
-    std::unique_ptr<char, void (*)(void*)> owned(text, ds_free);
-    return text;
+// The text that a call hands out.
+template <class F>
+std::string text_of(F&& call) {
+    char* text = nullptr;
+    size_t bytes = 0;
+    const ds_status status = call(&text, &bytes);
+    const std::unique_ptr<char, void (*)(void*)> owned(text, ds_free);
+    check(status);
+    return std::string(text, bytes ? bytes : std::strlen(text));
 }
 
 inline const char* or_null(const std::optional<std::string>& text) { return text ? text->c_str() : nullptr; }
@@ -116,14 +127,38 @@ public:
         std::swap(handle_, other.handle_);
         return *this;
     }
-    ~Handle() { Destroy(handle_); }
+    ~Handle() { close(); }
     T* get() const noexcept { return handle_; }
     T* release() noexcept { return std::exchange(handle_, nullptr); }
-    void close() noexcept { Destroy(release()); }
+    void close() noexcept {
+        const Thrown before = pending();
+        Destroy(release());
+        pending() = before;  // a log that throws meanwhile has nobody to tell
+    }
+    // What a call makes.
+    template <class F>
+    static T* made(F&& call) {
+        T* handle = nullptr;
+        const ds_status status = call(&handle);
+        Handle owned(handle);
+        check(status);
+        return owned.release();
+    }
 
 private:
     T* handle_ = nullptr;
 };
+
+using TensorHandle = Handle<ds_tensor, ds_tensor_destroy>;
+using BatchHandle = Handle<ds_batch, ds_batch_destroy>;
+using EncodingHandle = Handle<ds_encoding, ds_encoding_destroy>;
+using TokenizerHandle = Handle<ds_tokenizer, ds_tokenizer_destroy>;
+using TextStreamHandle = Handle<ds_text_stream, ds_text_stream_destroy>;
+using CancelHandle = Handle<ds_cancel, ds_cancel_destroy>;
+using GraphHandle = Handle<ds_graph, ds_graph_destroy>;
+using OptionsHandle = Handle<ds_options, ds_options_destroy>;
+using DataHandle = Handle<ds_data, ds_data_destroy>;
+using EngineHandle = Handle<ds_engine, ds_engine_destroy>;
 
 template <class T>
 struct TypeCode;
@@ -145,12 +180,10 @@ DSRT_TYPE_CODE(int8_t, i8);
 inline std::string version() { return ds_version(); }
 inline std::string build_info() { return ds_build_info(); }
 inline std::string config_describe() {
-    char* text = nullptr;
-    detail::check(ds_config_describe(&text));
-    return detail::take(text);
+    return detail::text_of([](char** text, size_t*) { return ds_config_describe(text); });
 }
 
-// An empty function restores the default sink.
+// An empty function restores the default sink. What the function throws comes out of the call that logged, once that has done its work.
 using LogFunction = std::function<void(LogLevel level, const char* component, const char* message)>;
 inline void set_log(LogFunction sink, LogLevel level) {
     if (!sink) {
@@ -161,7 +194,8 @@ inline void set_log(LogFunction sink, LogLevel level) {
     const auto fn = [](int32_t l, const char* component, const char* message, void* u) {
         try {
             (*static_cast<LogFunction*>(u))(static_cast<LogLevel>(l), component, message);
-        } catch (...) {  // a log has nobody to tell
+        } catch (...) {
+            detail::pending().log = std::current_exception();
         }
     };
     detail::check(ds_set_log(fn, static_cast<int32_t>(level), user.get(), detail::release<LogFunction>));
@@ -182,9 +216,7 @@ public:
     static Tensor of(const Shape& shape, const std::vector<T>& values) { return of(shape, Span<T>(values)); }
     // Consumes src, unless it throws.
     static Tensor from_dlpack(DLManagedTensorVersioned* src) {
-        ds_tensor* t = nullptr;
-        detail::check(ds_tensor_from_dlpack(src, &t));
-        return Tensor(t);
+        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_tensor_from_dlpack(src, out); }));
     }
     DLManagedTensorVersioned* to_dlpack() {
         DLManagedTensorVersioned* out = nullptr;
@@ -193,9 +225,7 @@ public:
     }
     // The same for DLPack before 1.0.
     static Tensor from_dlpack_legacy(DLManagedTensor* src) {
-        ds_tensor* t = nullptr;
-        detail::check(ds_tensor_from_dlpack_legacy(src, &t));
-        return Tensor(t);
+        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_tensor_from_dlpack_legacy(src, out); }));
     }
     DLManagedTensor* to_dlpack_legacy() {
         DLManagedTensor* out = nullptr;
@@ -232,11 +262,11 @@ public:
 
 private:
     static ds_tensor* make(DType dtype, const Shape& shape, const void* data, size_t bytes) {
-        ds_tensor* t = nullptr;
-        detail::check(ds_tensor_create(static_cast<int32_t>(dtype), static_cast<int32_t>(shape.size()), shape.data(), data, bytes, &t));
-        return t;
+        return detail::TensorHandle::made([&](auto out) {
+            return ds_tensor_create(static_cast<int32_t>(dtype), static_cast<int32_t>(shape.size()), shape.data(), data, bytes, out);
+        });
     }
-    detail::Handle<ds_tensor, ds_tensor_destroy> handle_;
+    detail::TensorHandle handle_;
 };
 
 class Batch {
@@ -250,9 +280,7 @@ public:
     template <class T>
     Batch& set(const std::string& name, const Shape& shape, const std::vector<T>& values) { return set(name, Tensor::of(shape, values)); }
     Tensor operator[](const std::string& name) const {
-        ds_tensor* t = nullptr;
-        detail::check(ds_batch_get(get(), name.c_str(), &t));
-        return Tensor(t);
+        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_batch_get(get(), name.c_str(), out); }));
     }
     ds_batch* get() const noexcept { return handle_.get(); }
     void close() noexcept { handle_.close(); }
@@ -260,11 +288,9 @@ public:
 
 private:
     static ds_batch* make() {
-        ds_batch* b = nullptr;
-        detail::check(ds_batch_create(&b));
-        return b;
+        return detail::BatchHandle::made([](auto out) { return ds_batch_create(out); });
     }
-    detail::Handle<ds_batch, ds_batch_destroy> handle_;
+    detail::BatchHandle handle_;
 };
 
 struct Encoding {
@@ -276,10 +302,11 @@ class Tokenizer {
 public:
     explicit Tokenizer(const std::string& path) : handle_(load(path)) {}
     Encoding encode(const std::string& text, const std::optional<std::string>& pair = {}, bool add_special_tokens = true) const {
-        ds_encoding* made = nullptr;
-        detail::check(ds_tokenizer_encode(get(), text.data(), text.size(), pair ? pair->data() : nullptr, pair ? pair->size() : 0,
-                                          add_special_tokens, &made));
-        const detail::Handle<ds_encoding, ds_encoding_destroy> owned(made);
+        const detail::EncodingHandle owned(detail::EncodingHandle::made([&](auto out) {
+            return ds_tokenizer_encode(get(), text.data(), text.size(), pair ? pair->data() : nullptr, pair ? pair->size() : 0,
+                                       add_special_tokens, out);
+        }));
+        const ds_encoding* made = owned.get();
         Encoding out;
         size_t n = 0;
         const int32_t* ids = nullptr;
@@ -304,27 +331,23 @@ public:
         return batch;
     }
     std::string apply_chat_template(const std::string& messages_json, const std::optional<std::string>& options_json = {}) const {
-        char* text = nullptr;
-        detail::check(ds_tokenizer_apply_chat_template(get(), messages_json.c_str(), detail::or_null(options_json), &text));
-        return detail::take(text);
+        return detail::text_of([&](char** out, size_t*) {
+            return ds_tokenizer_apply_chat_template(get(), messages_json.c_str(), detail::or_null(options_json), out);
+        });
     }
     std::string decode(Span<int32_t> ids, bool skip_special = true) const {
-        char* text = nullptr;
-        size_t bytes = 0;
-        detail::check(ds_tokenizer_decode(get(), ids.data(), ids.size(), skip_special, &text, &bytes));
-        std::unique_ptr<char, void (*)(void*)> owned(text, ds_free);
-        return std::string(text, bytes);
+        return detail::text_of([&](char** out, size_t* bytes) {
+            return ds_tokenizer_decode(get(), ids.data(), ids.size(), skip_special, out, bytes);
+        });
     }
     ds_tokenizer* get() const noexcept { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:
     static ds_tokenizer* load(const std::string& path) {
-        ds_tokenizer* t = nullptr;
-        detail::check(ds_tokenizer_load(path.c_str(), &t));
-        return t;
+        return detail::TokenizerHandle::made([&](auto out) { return ds_tokenizer_load(path.c_str(), out); });
     }
-    detail::Handle<ds_tokenizer, ds_tokenizer_destroy> handle_;
+    detail::TokenizerHandle handle_;
 };
 
 // Text from ids that come a few at a time; every piece is whole UTF-8.
@@ -334,21 +357,16 @@ public:
     std::string put(Span<int32_t> ids) { return ids.size() ? piece(ids.data(), ids.size()) : std::string(); }
     std::string end() { return piece(nullptr, 0); }
     ds_text_stream* get() const noexcept { return handle_.get(); }
+    void close() noexcept { handle_.close(); }
 
 private:
     static ds_text_stream* make(const Tokenizer& tokenizer, bool skip_special) {
-        ds_text_stream* s = nullptr;
-        detail::check(ds_text_stream_create(tokenizer.get(), skip_special, &s));
-        return s;
+        return detail::TextStreamHandle::made([&](auto out) { return ds_text_stream_create(tokenizer.get(), skip_special, out); });
     }
     std::string piece(const int32_t* ids, size_t n) {
-        char* text = nullptr;
-        size_t bytes = 0;
-        detail::check(ds_text_stream_put(get(), ids, n, &text, &bytes));
-        std::unique_ptr<char, void (*)(void*)> owned(text, ds_free);
-        return std::string(text, bytes);
+        return detail::text_of([&](char** out, size_t* bytes) { return ds_text_stream_put(get(), ids, n, out, bytes); });
     }
-    detail::Handle<ds_text_stream, ds_text_stream_destroy> handle_;
+    detail::TextStreamHandle handle_;
 };
 
 class Cancel {
@@ -360,11 +378,9 @@ public:
 
 private:
     static ds_cancel* make() {
-        ds_cancel* c = nullptr;
-        detail::check(ds_cancel_create(&c));
-        return c;
+        return detail::CancelHandle::made([](auto out) { return ds_cancel_create(out); });
     }
-    detail::Handle<ds_cancel, ds_cancel_destroy> handle_;
+    detail::CancelHandle handle_;
 };
 
 class Graph {
@@ -372,14 +388,10 @@ public:
     using Value = int32_t;
     Graph() : handle_(make()) {}
     static Graph parse(const std::string& text) {
-        ds_graph* g = nullptr;
-        detail::check(ds_graph_parse(text.c_str(), &g));
-        return Graph(g);
+        return Graph(detail::GraphHandle::made([&](auto out) { return ds_graph_parse(text.c_str(), out); }));
     }
     static std::string ops_json() {
-        char* json = nullptr;
-        detail::check(ds_graph_ops_json(&json));
-        return detail::take(json);
+        return detail::text_of([](char** out, size_t*) { return ds_graph_ops_json(out); });
     }
     Value input(const std::string& name, DType dtype, const Shape& shape) {
         Value v = -1;
@@ -417,11 +429,9 @@ public:
 private:
     explicit Graph(ds_graph* owned) : handle_(owned) {}
     static ds_graph* make() {
-        ds_graph* g = nullptr;
-        detail::check(ds_graph_create(&g));
-        return g;
+        return detail::GraphHandle::made([](auto out) { return ds_graph_create(out); });
     }
-    detail::Handle<ds_graph, ds_graph_destroy> handle_;
+    detail::GraphHandle handle_;
 };
 
 // A host's own optimizer: see ds_optimizer_callbacks.
@@ -457,15 +467,13 @@ public:
 
 private:
     static ds_options* make() {
-        ds_options* o = nullptr;
-        detail::check(ds_options_create(&o));
-        return o;
+        return detail::OptionsHandle::made([](auto out) { return ds_options_create(out); });
     }
     Options& done(ds_status status) {
         detail::check(status);
         return *this;
     }
-    detail::Handle<ds_options, ds_options_destroy> handle_;
+    detail::OptionsHandle handle_;
 };
 
 class Engine;
@@ -491,7 +499,7 @@ public:
 private:
     static ds_data* open(const char* options_json, const Engine* engine);
     static ds_data* wrap(DataFunctions functions, const Engine* engine);
-    detail::Handle<ds_data, ds_data_destroy> handle_;
+    detail::DataHandle handle_;
 };
 
 struct ParamInfo {
@@ -502,15 +510,14 @@ struct ParamInfo {
 
 using TokenFunction = std::function<bool(Span<int32_t> ids)>;  // false stops
 using RowTokensFunction = std::function<bool(size_t row, Span<int32_t> ids)>;
+using TextFunction = std::function<bool(const std::string& piece)>;
 
 class Engine {
 public:
     // config: JSON text or the path of a file; none: what DSRT_CONFIG or DEEPSPEED_CONFIG holds.
     explicit Engine(const std::optional<std::string>& config, const Options* options = nullptr) : handle_(make(config, options)) {}
     static std::string plan(const std::optional<std::string>& config, const Options* options = nullptr) {
-        char* report = nullptr;
-        detail::check(ds_plan(detail::or_null(config), options ? options->get() : nullptr, &report));
-        return detail::take(report);
+        return detail::text_of([&](char** out, size_t*) { return ds_plan(detail::or_null(config), options ? options->get() : nullptr, out); });
     }
 
     float forward(const Batch& b) {
@@ -533,14 +540,10 @@ public:
 
     void set(const std::string& key, const std::string& json) { detail::check(ds_engine_set(get(), key.c_str(), json.c_str())); }
     std::string get(const std::string& key) const {
-        char* json = nullptr;
-        detail::check(ds_engine_get(get(), key.c_str(), &json));
-        return detail::take(json);
+        return detail::text_of([&](char** out, size_t*) { return ds_engine_get(get(), key.c_str(), out); });
     }
     Tensor output(const std::string& name) {
-        ds_tensor* t = nullptr;
-        detail::check(ds_output(get(), name.c_str(), &t));
-        return Tensor(t);
+        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_output(get(), name.c_str(), out); }));
     }
     double metric(const std::string& name) const {
         double value = 0;
@@ -563,9 +566,7 @@ public:
         return all;
     }
     Tensor param(const std::string& name, What what = What::weight) {
-        ds_tensor* t = nullptr;
-        detail::check(ds_param_get(get(), name.c_str(), static_cast<int32_t>(what), &t));
-        return Tensor(t);
+        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_param_get(get(), name.c_str(), static_cast<int32_t>(what), out); }));
     }
     void set_param(const std::string& name, const Tensor& t, What what = What::weight) {
         detail::check(ds_param_set(get(), name.c_str(), static_cast<int32_t>(what), t.get()));
@@ -589,14 +590,31 @@ public:
         };
         int32_t* ids = nullptr;
         size_t n = 0;
-        detail::check(ds_generate(get(), prompt.data(), prompt.size(), detail::or_null(options_json), on_token ? fn : nullptr, &on_token,
-                                  &ids, &n));
-        std::unique_ptr<int32_t, void (*)(void*)> owned(ids, ds_free);
+        const ds_status status = ds_generate(get(), prompt.data(), prompt.size(), detail::or_null(options_json), on_token ? fn : nullptr,
+                                             &on_token, &ids, &n);
+        const std::unique_ptr<int32_t, void (*)(void*)> owned(ids, ds_free);
+        detail::check(status);
         return std::vector<int32_t>(ids, ids + n);
     }
+    // From text to text: the prompt is encoded with the tokenizer's special tokens, or without (a chat template's text has them already).
+    // on_text hears of the new text as it becomes certain, in pieces of whole UTF-8; false stops.
+    std::string generate_text(const Tokenizer& tokenizer, const std::string& prompt, const std::optional<std::string>& options_json = {},
+                              const TextFunction& on_text = {}, bool add_special_tokens = true) {
+        TextStream stream(tokenizer);
+        std::string all;
+        bool on = true;
+        const auto heard = [&](const std::string& piece) {
+            all += piece;
+            if (on && on_text && !piece.empty()) on = on_text(piece);
+            return on;
+        };
+        generate(tokenizer.encode(prompt, {}, add_special_tokens).ids, options_json, [&](Span<int32_t> ids) { return heard(stream.put(ids)); });
+        heard(stream.end());
+        return all;
+    }
     // Of several prompts at once, the new ids of each. on_tokens: false ends that row.
-    std::vector<std::vector<int32_t>> generate_batch(const std::vector<std::vector<int32_t>>& prompts, const std::optional<std::string>& options_json = {},
-                                                     RowTokensFunction on_tokens = {}) {
+    std::vector<std::vector<int32_t>> generate_batch(const std::vector<std::vector<int32_t>>& prompts,
+                                                     const std::optional<std::string>& options_json = {}, RowTokensFunction on_tokens = {}) {
         const ds_row_tokens_fn fn = [](size_t row, const int32_t* ids, size_t n, void* user) -> int32_t {
             return detail::call([&] { return (*static_cast<RowTokensFunction*>(user))(row, Span<int32_t>(ids, n)) ? 0 : 1; });
         };
@@ -609,10 +627,11 @@ public:
         all.push_back(0);  // so that there is memory even without any id
         int32_t* ids = nullptr;
         size_t* counts = nullptr;
-        detail::check(ds_generate_batch(get(), all.data(), lengths.data(), lengths.size(), detail::or_null(options_json), on_tokens ? fn : nullptr,
-                                        &on_tokens, &ids, &counts));
+        const ds_status status = ds_generate_batch(get(), all.data(), lengths.data(), lengths.size(), detail::or_null(options_json),
+                                                   on_tokens ? fn : nullptr, &on_tokens, &ids, &counts);
         const std::unique_ptr<int32_t, void (*)(void*)> owned(ids, ds_free);
         const std::unique_ptr<size_t, void (*)(void*)> owned_counts(counts, ds_free);
+        detail::check(status);
         std::vector<std::vector<int32_t>> rows;
         for (size_t r = 0; r < prompts.size(); ids += counts[r++]) rows.emplace_back(ids, ids + counts[r]);
         return rows;
@@ -622,17 +641,15 @@ public:
 
 private:
     static ds_engine* make(const std::optional<std::string>& config, const Options* options) {
-        ds_engine* e = nullptr;
-        detail::check(ds_engine_create(detail::or_null(config), options ? options->get() : nullptr, &e));
-        return e;
+        return detail::EngineHandle::made([&](auto out) {
+            return ds_engine_create(detail::or_null(config), options ? options->get() : nullptr, out);
+        });
     }
-    detail::Handle<ds_engine, ds_engine_destroy> handle_;
+    detail::EngineHandle handle_;
 };
 
 inline ds_data* Data::open(const char* options_json, const Engine* engine) {
-    ds_data* d = nullptr;
-    detail::check(ds_data_open(options_json, engine ? engine->get() : nullptr, &d));
-    return d;
+    return detail::DataHandle::made([&](auto out) { return ds_data_open(options_json, engine ? engine->get() : nullptr, out); });
 }
 
 inline ds_data* Data::wrap(DataFunctions functions, const Engine* engine) {
@@ -659,10 +676,11 @@ inline ds_data* Data::wrap(DataFunctions functions, const Engine* engine) {
         });
     };
     source.release = detail::release<DataFunctions>;
-    ds_data* d = nullptr;
-    detail::check(ds_data_create(&source, engine ? engine->get() : nullptr, &d));
-    user.release();
-    return d;
+    return detail::DataHandle::made([&](auto out) {
+        const ds_status status = ds_data_create(&source, engine ? engine->get() : nullptr, out);
+        if (status >= 0) (void)user.release();  // the data's
+        return status;
+    });
 }
 
 }  // namespace dsrt

@@ -40,7 +40,7 @@ DS_API ds_status ds_tokenizer_encode_batch(const ds_tokenizer *t, const char *co
                                            const char *options_json, ds_batch *out);
 
 /* The text of n ids, NUL-terminated; *bytes, without the NUL, may be NULL. skip_special: 1 leaves special tokens out.
-   *text belongs to the caller: ds_free. DS_E_INVALID_ARGUMENT: an id that the vocabulary lacks. */
+   *text belongs to the caller: ds_free. An id that the vocabulary lacks has no text. */
 DS_API ds_status ds_tokenizer_decode(const ds_tokenizer *t, const int32_t *ids, size_t n, int32_t skip_special, char **text,
                                      size_t *bytes);
 

@@ -11,7 +11,8 @@ passed=0 failed=0
 wrapper_flags=-O0  # what SWIG writes is long, and compiled by every language: half the time goes to optimising it
 PKG_CONFIG_PATH=$(cat "$made/pkgconfig" 2>/dev/null)
 LD_LIBRARY_PATH=$(cat "$made/libdir" 2>/dev/null)
-export PKG_CONFIG_PATH LD_LIBRARY_PATH
+DSRT_TEST_DATA=$source/tests/data
+export PKG_CONFIG_PATH LD_LIBRARY_PATH DSRT_TEST_DATA
 mkdir -p "$work" "$made/bin"
 rm -f "$made/bin/train-$language" "$made/bin/mistakes-$language"
 

@@ -122,25 +122,51 @@ sealed class TokenCallback : Swig.TokenSink {
         Live.Add(this);
     }
 
-    static unsafe int[] Copy(long ids, long n) { return new Span<int>((void*)ids, checked((int)n)).ToArray(); }
+    internal static unsafe int[] Copy(long ids, long n) { return new Span<int>((void*)ids, checked((int)n)).ToArray(); }
 
     public override int tokens(long ids, long n) { return Thrown.Run(() => onTokens(Copy(ids, n))); }
 
     public override void released() { Live.Remove(this); }
 }
 
+sealed class RowTokenCallback : Swig.RowTokenSink {
+    internal readonly Thrown Thrown = new Thrown();
+    readonly Func<int, int[], bool> onTokens;
+
+    internal RowTokenCallback(Func<int, int[], bool> onTokens) {
+        this.onTokens = onTokens;
+        Live.Add(this);
+    }
+
+    public override int tokens(long row, long ids, long n) { return Thrown.Run(() => onTokens((int)row, TokenCallback.Copy(ids, n))); }
+
+    public override void released() { Live.Remove(this); }
+}
+
 sealed class LogCallback : Swig.LogSink {
+    const string FailedLog = "the host's log failed";  // as the native side says it
+    [ThreadStatic] static Exception thrown;            // during the call of this thread that logged
     readonly Action<LogLevel, string, string> sink;
+
+    // What the log threw, where that is what failed.
+    internal static Exception Cause(DsrtException e) {
+        Exception t = thrown;
+        thrown = null;
+        return t == null || e.Message != FailedLog ? e : t;
+    }
 
     internal LogCallback(Action<LogLevel, string, string> sink) {
         this.sink = sink;
         Live.Add(this);
     }
 
-    public override void log(int level, string component, string message) {
+    public override int log(int level, string component, string message) {
         try {
             sink((LogLevel)level, component, message);
-        } catch (Exception) {  // a log has nobody to tell
+            return 0;
+        } catch (Exception e) {
+            thrown = e;
+            return (int)Code.User;
         }
     }
 

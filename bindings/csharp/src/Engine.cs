@@ -1,5 +1,7 @@
 using System;
 using System.Collections.Generic;
+using System.Linq;
+using System.Text;
 
 namespace Dsrt {
 
@@ -141,8 +143,8 @@ public sealed class Engine : IDisposable {
     /// <summary>Loads a checkpoint, the latest without a tag.</summary>
     public void Load(string dir, string tag = null) { Call(() => n.load(dir, tag)); }
 
-    /// <summary>Writes a Hugging Face folder.</summary>
-    public void Export(string dir) { Call(() => n.export_folder(dir)); }
+    /// <summary>Writes a Hugging Face folder. options: new { dtype = "bf16" }, or new { adapter = true } for a LoRA adapter alone.</summary>
+    public void Export(string dir, object options = null) { Call(() => n.export_folder(dir, Json.Text(options))); }
 
     /// <summary>Writes a self-contained report.html: curves, memory plan, timeline.</summary>
     public void Report(string path) { Call(() => n.report(path)); }
@@ -152,6 +154,42 @@ public sealed class Engine : IDisposable {
         TokenCallback sink = onTokens == null ? null : new TokenCallback(onTokens);
         Swig.Ids made = Call(() => Memory.Lend<int, Swig.Ids>(prompt, p => n.generated(p, Json.Text(options), sink)), sink == null ? null : sink.Thrown);
         using (made) return made.memory().Copy<int>();
+    }
+
+    /// <summary>The same for several prompts at once, of any lengths, which is much faster than one by one; the new ids of each. onTokens(row, ids)
+    /// ends a row by false.</summary>
+    public int[][] GenerateBatch(int[][] prompts, object options = null, Func<int, int[], bool> onTokens = null) {
+        RowTokenCallback sink = onTokens == null ? null : new RowTokenCallback(onTokens);
+        int[] all = prompts.SelectMany(p => p).ToArray();
+        long[] lengths = prompts.Select(p => p.LongLength).ToArray();
+        Swig.Ids made = Call(() => Memory.Lend<int, Swig.Ids>(all, p => Memory.Lend<long, Swig.Ids>(lengths, l => n.generated_rows(p, l, Json.Text(options), sink))),
+                             sink == null ? null : sink.Thrown);
+        using (made) {
+            int[] ids = made.memory().Copy<int>();
+            int at = 0;
+            return made.counts().Copy<long>().Select(count => {
+                int[] row = ids.Skip(at).Take((int)count).ToArray();
+                at += row.Length;
+                return row;
+            }).ToArray();
+        }
+    }
+
+    /// <summary>From text to text. onText hears of the new text as it becomes certain, in whole characters, and stops by false. specialTokens false:
+    /// the prompt has them already, as a chat template's text.</summary>
+    public string GenerateText(Tokenizer tokenizer, string prompt, object options = null, Func<string, bool> onText = null, bool specialTokens = true) {
+        var all = new StringBuilder();
+        bool on = true;
+        Func<string, bool> heard = piece => {
+            all.Append(piece);
+            if (on && onText != null && piece.Length > 0) on = onText(piece);
+            return on;
+        };
+        using (var stream = new TextStream(tokenizer)) {
+            Generate(tokenizer.Encode(prompt, null, specialTokens).Ids, options, ids => heard(stream.Put(ids)));
+            heard(stream.End());
+        }
+        return all.ToString();
     }
 
     /// <summary>Frees threads, memory and files, and cancels a call that runs on another thread; later calls throw.</summary>

@@ -17,8 +17,11 @@ public sealed class DsrtException : Exception {
 
     internal DsrtException(Code code, string message) : base(message) { Code = code; }
 
-    // Called by the native side.
-    internal static DsrtException Of(int code, string message) { return new DsrtException((Code)code, message); }
+    // Called by the native side: the failure of a call, or what the log threw during it.
+    internal static Exception Of(int code, string message) {
+        var made = new DsrtException((Code)code, message);
+        return made.Code == Code.User ? LogCallback.Cause(made) : made;
+    }
 }
 
 /// <summary>Levels of the log.</summary>
@@ -40,7 +43,8 @@ public static class Library {
     /// <summary>JSON: what a run of this config would need in memory, FLOPs and traffic. Runs nothing.</summary>
     public static string Plan(object config) { return Swig.Engine.plan(Json.Text(config)); }
 
-    /// <summary>Sends messages of level and above to the sink; null: back to stderr, warnings and errors only.</summary>
+    /// <summary>Sends messages of level and above to the sink; null: back to stderr, warnings and errors only. What the sink throws comes out of
+    /// the call that logged, once that has done its work.</summary>
     public static void SetLog(Action<LogLevel, string, string> sink, LogLevel level = LogLevel.Info) {
         Swig.native.set_log_sink(sink == null ? null : new LogCallback(sink), (int)level);
     }

@@ -20,7 +20,7 @@ public sealed class Encoding {
 
 /// <summary>Text to ids and back, equal to Hugging Face's on the same files. Any number of threads may use it.</summary>
 public sealed class Tokenizer : IDisposable {
-    readonly Swig.Tokenizer n;
+    internal readonly Swig.Tokenizer n;
 
     /// <summary>Reads a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder that holds one.</summary>
     public Tokenizer(string path) { n = new Swig.Tokenizer(path); }
@@ -42,6 +42,25 @@ public sealed class Tokenizer : IDisposable {
     }
 
     public string Decode(int[] ids, bool skipSpecial = true) { return Memory.Lend<int, string>(ids, m => n.text_of(m, skipSpecial)); }
+
+    /// <summary>A conversation as its model wants it, by the tokenizer's chat template. messages: new[] { new { role = "user", content = "Hello" } },
+    /// or JSON text; options: new { add_generation_prompt = true }. Encode the text without special tokens.</summary>
+    public string ApplyChatTemplate(object messages, object options = null) { return n.apply_chat_template(Json.Text(messages), Json.Text(options)); }
+
+    public void Dispose() { n.close(); }
+}
+
+/// <summary>Text from ids that come a few at a time: every piece is whole, and all together are what Decode makes of all ids.</summary>
+public sealed class TextStream : IDisposable {
+    readonly Swig.TextStream n;
+
+    public TextStream(Tokenizer tokenizer, bool skipSpecial = true) { n = new Swig.TextStream(tokenizer.n, skipSpecial); }
+
+    /// <summary>The text that more ids have made certain, often empty.</summary>
+    public string Put(params int[] ids) { return Memory.Lend<int, string>(ids, m => n.piece(m)); }
+
+    /// <summary>What was held back, U+FFFD for half a character. The stream may be used anew.</summary>
+    public string End() { return n.end(); }
 
     public void Dispose() { n.close(); }
 }

@@ -151,6 +151,54 @@ static class Tests {
         }
     }
 
+    static void ItContinuesPromptsTogetherAsItDoesAlone() {
+        using (var engine = new Engine(Config())) {
+            int[][] prompts = { new[] { 1, 2 }, new[] { 3 }, new[] { 4, 5, 6 } };
+            var options = new { max_new_tokens = 4 };
+            var heard = new[] { new List<int>(), new List<int>(), new List<int>() };
+            int[][] made = engine.GenerateBatch(prompts, options, (row, more) => {
+                heard[row].AddRange(more);
+                return true;
+            });
+            for (int row = 0; row < 3; ++row) {
+                int[] alone = engine.Generate(prompts[row], options);
+                Check(made[row].SequenceEqual(alone) && heard[row].SequenceEqual(alone), row, string.Join(",", made[row]), string.Join(",", alone));
+            }
+            Check(engine.GenerateBatch(prompts, options, (row, more) => row != 1).Select(r => r.Length).SequenceEqual(new[] { 4, 1, 4 }));
+            Thrown<IOException>(() => engine.GenerateBatch(prompts, options, (row, more) => { throw new IOException(); }));
+        }
+    }
+
+    // A tokenizer of eleven tokens, as many as the model's: letters, the two halves of "é" (ids 2 and 3), and a chat template.
+    static Tokenizer Halves() { return new Tokenizer((Environment.GetEnvironmentVariable("DSRT_TEST_DATA") ?? "tests/data") + "/languages"); }
+
+    static void ItStreamsTextInWholeCharacters() {
+        var options = new { max_new_tokens = 6 };
+        using (var engine = new Engine(Config()))
+        using (Tokenizer tokenizer = Halves())
+        using (var stream = new TextStream(tokenizer)) {
+            Check(new[] { stream.Put(0), stream.Put(2), stream.Put(3), stream.Put(1), stream.End() }.SequenceEqual(new[] { "a", "", "é", "b", "" }));
+            Check(stream.Put(0, 2) + stream.End() == "a\ufffd");
+            var pieces = new List<string>();
+            string made = engine.GenerateText(tokenizer, "a", options, piece => {
+                pieces.Add(piece);
+                return true;
+            }), want = tokenizer.Decode(engine.Generate(new[] { 0 }, options));
+            Check(made == want && string.Concat(pieces) == want, made, want);
+            Thrown<IOException>(() => engine.GenerateText(tokenizer, "a", options, piece => { throw new IOException(); }));
+            int calls = 0;
+            engine.GenerateText(tokenizer, "a", options, piece => ++calls > 1);
+            Check(calls == 1, calls);
+        }
+    }
+
+    static void ItWritesAConversation() {
+        using (Tokenizer t = Halves()) {
+            Check(t.ApplyChatTemplate(new[] { new { role = "user", content = "é😀" } }, new { add_generation_prompt = true }) == "<user>é😀<assistant>");
+            Check(CodeOf(() => t.ApplyChatTemplate("[]")) == Code.InvalidArgument);
+        }
+    }
+
     static void ItTellsErrors() {
         DsrtException e = Thrown<DsrtException>(() => new Engine(new { optimiser = 1 }));
         Check(e.Code == Code.Config && e.CodeName == "DS_E_CONFIG" && e.Message.Contains("did you mean optimizer"), e.Message);
@@ -199,19 +247,21 @@ static class Tests {
 
     static void ItLogs() {
         int lines = 0;
-        Library.SetLog((level, component, message) => {
-            ++lines;
-            throw new Exception("nobody hears this");
-        }, LogLevel.Trace);
+        Library.SetLog((level, component, message) => ++lines, LogLevel.Trace);
         new Engine(Config()).Dispose();
+        Library.SetLog((level, component, message) => { throw new IOException("in the log"); }, LogLevel.Trace);
+        Check(Thrown<IOException>(() => new Engine(Config())).Message == "in the log");
         Library.SetLog(null, LogLevel.Warn);
+        new Engine(Config()).Dispose();
         Check(lines > 0 && Library.Version == "0.1.0" && Library.Plan(Config()).Contains("memory"));
     }
 
     static long Resident() { return long.Parse(File.ReadAllText("/proc/self/statm").Split(' ')[1]) * 4096; }
 
-    static void Round(Engine engine, int n) {
+    static void Round(Engine engine, Tokenizer tokenizer, int n) {
         for (int i = 0; i < n; ++i) {
+            using (var stream = new TextStream(tokenizer)) stream.Put(0);
+            new TextStream(tokenizer);
             using (MakeBatch())
             using (var g = new Graph())
             using (new Cancel())
@@ -227,10 +277,11 @@ static class Tests {
     }
 
     static void ItLeavesNothingBehind() {
-        using (var engine = new Engine(Config())) {
-            Round(engine, 2000);
+        using (var engine = new Engine(Config()))
+        using (Tokenizer tokenizer = Halves()) {
+            Round(engine, tokenizer, 2000);
             long before = Resident();
-            Round(engine, 10000);
+            Round(engine, tokenizer, 10000);
             Check(Resident() - before < 8 << 20, (Resident() - before) >> 20, "MiB");
         }
         for (int i = 0; i < 20; ++i) new Engine(Config()).Dispose();

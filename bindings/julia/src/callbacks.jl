@@ -36,12 +36,14 @@ end
 function on_log(level::Int32, component::Ptr{UInt8}, message::Ptr{UInt8}, user::Ptr{Cvoid})::Cvoid
     try
         (unsafe_pointer_to_objref(user)::LogSink).f(level, unsafe_string(component), unsafe_string(message))
-    catch  # a log has nobody to tell
+    catch e
+        keep_thrown(e, logged)
     end
     return nothing
 end
 
-"Sends messages of `level` (0 trace ... 5 off) and above to `f(level, component, message)`; nothing: back to stderr."
+"Sends messages of `level` (0 trace ... 5 off) and above to `f(level, component, message)`; nothing: back to stderr. What `f` throws
+comes out of the call that logged, once that has done its work."
 function set_log(f, level::Integer = DS_LOG_INFO)
     if f === nothing
         check(ds_set_log(C_NULL, level, C_NULL, C_NULL))
@@ -107,5 +109,12 @@ end
 function hear_tokens(ids::Ptr{Int32}, n::Csize_t, user::Ptr{Cvoid})::Int32
     guarded() do
         (unsafe_pointer_to_objref(user)::Base.RefValue{Any})[](copy(unsafe_wrap(Array, ids, Int(n)))) === false ? Int32(1) : Int32(0)
+    end
+end
+
+function hear_row_tokens(row::Csize_t, ids::Ptr{Int32}, n::Csize_t, user::Ptr{Cvoid})::Int32
+    guarded() do
+        heard = copy(unsafe_wrap(Array, ids, Int(n)))
+        (unsafe_pointer_to_objref(user)::Base.RefValue{Any})[](Int(row) + 1, heard) === false ? Int32(1) : Int32(0)
     end
 end

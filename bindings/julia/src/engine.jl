@@ -59,11 +59,7 @@ function set_optimizer(options::Options, o::Optimizer)
 end
 
 "What a run of this config would need, as JSON. Runs nothing."
-function plan(config::AbstractString)
-    out = Ref{Ptr{UInt8}}(C_NULL)
-    check(ds_plan(String(config), C_NULL, out))
-    return take_text(out[])
-end
+plan(config::AbstractString) = text_of((out, _) -> ds_plan(String(config), C_NULL, out))
 
 @handle Data ds_data ds_data_destroy
 
@@ -82,11 +78,11 @@ function Data(next::Function, e::Union{Engine,Nothing}; save = nothing, restore 
     callbacks = Ref(ds_data_source(sizeof(ds_data_source), lend(source), @cfunction(on_next, Int32, (Ptr{Cvoid}, Ptr{ds_batch})),
         save === nothing ? C_NULL : @cfunction(on_save, Int32, (Ptr{Cvoid}, Ptr{Ptr{UInt8}})),
         restore === nothing ? C_NULL : @cfunction(on_restore, Int32, (Ptr{Cvoid}, Ptr{UInt8})), @cfunction(release, Cvoid, (Ptr{Cvoid},))))
-    out = Ref{Ptr{ds_data}}(C_NULL)
-    status = ds_data_create(callbacks, something(e, C_NULL), out)
-    status < 0 && forget(source)
-    check(status)
-    return Data(out[])
+    return made(Data, ds_data, function (out)
+        status = ds_data_create(callbacks, something(e, C_NULL), out)
+        status < 0 && forget(source)
+        return status
+    end)
 end
 
 "The next micro-batch, or nothing at the end of an epoch; the call after that starts the next one."
@@ -160,11 +156,7 @@ end
 "Changes at run time what can be; json is the key's new value."
 setting!(e::Engine, key, json) = (check(ds_engine_set(e, key, string(json))); nothing)
 "The effective value of a key, as JSON; \"\" is the whole effective config."
-function setting(e::Engine, key = "")
-    out = Ref{Ptr{UInt8}}(C_NULL)
-    check(ds_engine_get(e, key, out))
-    return take_text(out[])
-end
+setting(e::Engine, key = "") = text_of((out, _) -> ds_engine_get(e, key, out))
 
 "A parameter, by its name in model.safetensors; its size is reversed."
 struct ParamInfo
@@ -189,8 +181,8 @@ parameter!(e::Engine, name, t::Tensor, what = DS_WEIGHT) = (check(ds_param_set(e
 
 save(e::Engine, dir; tag = nothing, options = nothing) = (check(ds_save(e, dir, optional(tag), optional(options))); nothing)
 load!(e::Engine, dir; tag = nothing) = (check(ds_load(e, dir, optional(tag), C_NULL)); nothing)
-"Writes a Hugging Face folder."
-export_model(e::Engine, dir) = (check(ds_export(e, dir, C_NULL)); nothing)
+"Writes a Hugging Face folder. options: JSON (dtype, adapter ...)."
+export_model(e::Engine, dir; options = nothing) = (check(ds_export(e, dir, optional(options))); nothing)
 report(e::Engine, path; contents = nothing) = (check(ds_report(e, path, optional(contents))); nothing)
 
 """
@@ -206,4 +198,48 @@ function generate(e::Engine, prompt::AbstractVector{<:Integer}; options = nothin
     made = copy(unsafe_wrap(Array, ids[], Int(n[])))
     ds_free(ids[])
     return made
+end
+
+"""
+    generate_batch(engine, prompts; options, on_tokens)
+
+Several prompts at once, of any lengths, which is much faster than one by one; the new ids of each. `on_tokens(row, ids)` hears of new ids of a row,
+counted from 1, and ends that row by `false`.
+"""
+function generate_batch(e::Engine, prompts; options = nothing, on_tokens = nothing)
+    all, lengths, user = Int32[id for prompt in prompts for id in prompt], Csize_t[length(prompt) for prompt in prompts], Ref{Any}(on_tokens)
+    ids, counts = Ref{Ptr{Int32}}(C_NULL), Ref{Ptr{Csize_t}}(C_NULL)
+    hear = on_tokens === nothing ? C_NULL : @cfunction(hear_row_tokens, Int32, (Csize_t, Ptr{Int32}, Csize_t, Ptr{Cvoid}))
+    try
+        GC.@preserve user check(ds_generate_batch(e, all, lengths, length(lengths), optional(options), hear, pointer_from_objref(user), ids, counts))
+        at = 0
+        return map(1:length(lengths)) do row
+            n = Int(unsafe_load(counts[], row))
+            made = Int32[unsafe_load(ids[], at + i) for i in 1:n]
+            at += n
+            made
+        end
+    finally
+        ds_free(ids[])
+        ds_free(counts[])
+    end
+end
+
+"""
+    generate_text(engine, tokenizer, prompt; options, special_tokens, on_text)
+
+From text to text. `on_text(piece)` hears of the new text as it becomes certain, in whole characters, and stops by `false`. `special_tokens = false`:
+the prompt has them already, as a chat template's text.
+"""
+function generate_text(e::Engine, t, prompt::AbstractString; options = nothing, special_tokens::Bool = true, on_text = nothing)
+    stream, pieces, on = TextStream(t), IOBuffer(), Ref(true)
+    function heard(piece)
+        print(pieces, piece)
+        on[] && on_text !== nothing && !isempty(piece) && (on[] = on_text(piece) !== false)
+        return on[]
+    end
+    generate(e, encode(t, prompt; special_tokens = special_tokens).ids; options = options, on_tokens = ids -> heard(put!(stream, ids)))
+    heard(finish!(stream))
+    close(stream)
+    return String(take!(pieces))
 end

@@ -10,27 +10,33 @@ name(e::DSRTError) = unsafe_string(ds_status_name(e.status))
 Base.showerror(io::IO, e::DSRTError) = print(io, name(e), ": ", e.message)
 
 # What a callback threw, until the call that ran it is over. A task stays on its thread between a call and `check`, since neither yields.
-const thrown = Dict{Int,Any}()
+# The log's can't stop the call.
+const thrown, logged = Dict{Int,Any}(), Dict{Int,Any}()
 const thrown_lock = ReentrantLock()
 
-keep_thrown(e) = lock(() -> thrown[Threads.threadid()] = e, thrown_lock)
-take_thrown() = lock(() -> pop!(thrown, Threads.threadid(), nothing), thrown_lock)
+keep_thrown(e, by = thrown) = lock(() -> by[Threads.threadid()] = e, thrown_lock)
+take_thrown(by = thrown) = lock(() -> pop!(by, Threads.threadid(), nothing), thrown_lock)
 
-"The status of a call; throws where it failed."
+"The status of a call; throws where it failed, and what the log threw meanwhile."
 function check(status::Int32)
-    status >= 0 && isempty(thrown) && return status
+    status >= 0 && isempty(thrown) && isempty(logged) && return status
     message = status < 0 ? unsafe_string(ds_last_error()) : ""
-    caught = take_thrown()
-    status >= 0 && return status
+    caught, by_log = take_thrown(), take_thrown(logged)
     status == DS_E_USER && caught !== nothing && throw(caught)
-    throw(DSRTError(status, message))
+    status < 0 && throw(DSRTError(status, message))
+    by_log === nothing || throw(by_log)
+    return status
 end
 
-"A text that the library handed out."
-function take_text(text::Ptr{UInt8})
-    copied = unsafe_string(text)
-    ds_free(text)
-    return copied
+"The text that `call(text, bytes)` hands out."
+function text_of(call)
+    text, bytes = Ref{Ptr{UInt8}}(C_NULL), Ref{Csize_t}(0)
+    try
+        check(call(text, bytes))
+        return bytes[] > 0 ? unsafe_string(text[], bytes[]) : unsafe_string(text[])
+    finally
+        ds_free(text[])
+    end
 end
 
 optional(text::Nothing) = C_NULL
@@ -51,6 +57,7 @@ macro handle(T, c, destroy)
             ptr = handle.ptr
             handle.ptr = C_NULL
             $destroy(ptr)
+            isempty(logged) || take_thrown(logged)  # a log that throws meanwhile has nobody to tell
             return nothing
         end
         Base.unsafe_convert(::Type{Ptr{$c}}, handle::$T) = handle.ptr
@@ -60,15 +67,13 @@ end
 "Calls `make(out)` and owns the handle that it puts there."
 function made(::Type{T}, ::Type{C}, make) where {T,C}
     out = Ref{Ptr{C}}(C_NULL)
-    check(make(out))
-    return T(out[])
+    status = make(out)
+    handle = T(out[])
+    check(status)
+    return handle
 end
 
 version() = unsafe_string(ds_version())
 build_info() = unsafe_string(ds_build_info())
 
-function config_describe()
-    out = Ref{Ptr{UInt8}}(C_NULL)
-    check(ds_config_describe(out))
-    return take_text(out[])
-end
+config_describe() = text_of((out, _) -> ds_config_describe(out))

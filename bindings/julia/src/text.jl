@@ -38,9 +38,24 @@ function encode_batch(t::Tokenizer, texts, pairs = nothing; options = nothing)
 end
 
 function decode(t::Tokenizer, ids::AbstractVector{<:Integer}; skip_special::Bool = true)
-    given, text, bytes = Vector{Int32}(ids), Ref{Ptr{UInt8}}(C_NULL), Ref{Csize_t}(0)
-    check(ds_tokenizer_decode(t, given, length(given), skip_special, text, bytes))
-    decoded = unsafe_string(text[], bytes[])
-    ds_free(text[])
-    return decoded
+    given = Vector{Int32}(ids)
+    return text_of((text, bytes) -> ds_tokenizer_decode(t, given, length(given), skip_special, text, bytes))
 end
+
+"A conversation (JSON: [{\"role\": ..., \"content\": ...}]) as its model wants it, by the tokenizer's chat template. options: JSON (add_generation_prompt ...).
+Encode the text with `special_tokens = false`."
+chat_text(t::Tokenizer, messages::AbstractString; options = nothing) =
+    text_of((text, _) -> ds_tokenizer_apply_chat_template(t, String(messages), optional(options), text))
+
+@handle TextStream ds_text_stream ds_text_stream_destroy
+"Text from ids that come a few at a time: every piece is whole, and all together are what `decode` makes of all ids."
+TextStream(t::Tokenizer; skip_special::Bool = true) = made(TextStream, ds_text_stream, out -> ds_text_stream_create(t, skip_special, out))
+
+"The text that more ids have made certain, often empty."
+function Base.put!(s::TextStream, ids::AbstractVector{<:Integer})
+    isempty(ids) && return ""
+    given = Vector{Int32}(ids)
+    return text_of((text, bytes) -> ds_text_stream_put(s, given, length(given), text, bytes))
+end
+"What was held back, U+FFFD for half a character. The stream may be used anew."
+finish!(s::TextStream) = text_of((text, bytes) -> ds_text_stream_put(s, C_NULL, 0, text, bytes))

@@ -26,6 +26,11 @@ end
     @test forward!(engine, Batch("input_ids" => ids, "labels" => ids)) > 0
     @test length(generate(engine, [1, 2]; options = """{"max_new_tokens": 5}""")) == 5
     @test length(generate(engine, [1, 2]; on_tokens = _ -> false)) == 1
+    @test generate_batch(engine, [[1, 2], [3]]; options = """{"max_new_tokens": 4}""") == [generate(engine, p; options = """{"max_new_tokens": 4}""") for p in [[1, 2], [3]]]
+    @test_throws DomainError generate_batch(engine, [[1], [2]]; on_tokens = (row, _) -> throw(DomainError(row, "row")))
+    set_log((_...) -> throw(DomainError(1, "log")), DSRT.DS_LOG_TRACE)
+    @test_throws DomainError Engine(config)
+    set_log(nothing)
     error = try Engine("""{"optimiser": {}}""") catch e; e end
     @test error isa DSRTError && error.status == DSRT.DS_E_CONFIG && occursin("did you mean optimizer", sprint(showerror, error))
     close(engine)
@@ -44,6 +49,17 @@ end
         loss
     end
     @test run(Engine(config; optimizer = momentum)) ≈ run(Engine(config)) atol = 1e-5
+end
+
+@testset "text" begin
+    tokenizer = Tokenizer(joinpath(get(ENV, "DSRT_TEST_DATA", joinpath(@__DIR__, "../../../tests/data")), "languages"))
+    stream = TextStream(tokenizer)
+    @test [put!(stream, [i]) for i in (0, 2, 3, 1)] == ["a", "", "é", "b"]
+    @test put!(stream, [0, 2]) * finish!(stream) == "a\ufffd"
+    @test chat_text(tokenizer, """[{"role": "user", "content": "é"}]"""; options = """{"add_generation_prompt": true}""") == "<user>é<assistant>"
+    pieces = String[]
+    text = generate_text(Engine(config), tokenizer, "a"; on_text = piece -> push!(pieces, piece))
+    @test text == join(pieces)
 end
 
 @testset "nothing is left behind" begin

@@ -14,6 +14,7 @@ from .tensor import BatchLike, Tensor, TensorLike, as_batch
 
 if TYPE_CHECKING:
     from .data import Data
+    from .tokenizer import Tokenizer
 
 Config = Union[str, os.PathLike, dict, None]
 
@@ -235,6 +236,31 @@ class Engine:
         """Continues a prompt; the new ids. Options: max_new_tokens, temperature, top_k, top_p, seed, eos_id.
         on_token(ids) hears of them as they come; False stops, an exception comes out of this call."""
         return list(self._native.continue_prompt([int(i) for i in prompt], json_text(options or None), on_token))
+
+    def generate_batch(self, prompts: Sequence[Sequence[int]], on_tokens: Callable[[int, list[int]], Any] | None = None, **options: Any) -> list[list[int]]:
+        """The same for several prompts at once, of any lengths, which is much faster than one by one; the new ids of each.
+        on_tokens(row, ids): False ends that row, an exception comes out of this call."""
+        rows = [[int(i) for i in prompt] for prompt in prompts]
+        return [list(row) for row in self._native.continue_prompts(rows, json_text(options or None), on_tokens)]
+
+    def generate_text(self, tokenizer: Tokenizer, prompt: str, on_text: Callable[[str], Any] | None = None, add_special_tokens: bool = True,
+                      **options: Any) -> str:
+        """From text to text. on_text(piece) hears of the new text as it becomes certain, in whole characters; False stops.
+        add_special_tokens=False where the prompt has them already, as a chat template's text."""
+        pieces: list[str] = []
+        on = True
+
+        def heard(piece: str) -> bool:
+            nonlocal on
+            pieces.append(piece)
+            if on and on_text and piece:
+                on = on_text(piece) is not False
+            return on
+
+        stream = tokenizer.stream()
+        self.generate(tokenizer.encode(prompt, add_special_tokens=add_special_tokens).ids, lambda ids: heard(stream.put(ids)), **options)
+        heard(stream.end())
+        return "".join(pieces)
 
     def close(self) -> None:
         """Frees threads, memory and files; later calls raise. Cancels a call that runs on another thread."""

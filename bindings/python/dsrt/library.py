@@ -38,7 +38,7 @@ def config_describe() -> Any:
 
 def set_log(sink: Callable[[LogLevel, str, str], None] | None, level: LogLevel = LogLevel.INFO) -> None:
     """Sends messages of `level` and above to sink(level, component, message); None: back to stderr, warnings and errors only.
-    What the sink raises goes to sys.unraisablehook: a log has no caller to tell."""
+    What the sink raises comes out of the call that logged, once that has done its work."""
     native.set_log(None if sink is None else lambda lvl, component, message: sink(LogLevel(lvl), component, message), int(level))
 
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from . import native
 from .library import json_text, path_text
@@ -46,6 +46,9 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return self._native.text([int(i) for i in ids], skip_special_tokens)
 
+    def stream(self, skip_special_tokens: bool = True) -> TextStream:
+        return TextStream(self, skip_special_tokens=skip_special_tokens)
+
     def close(self) -> None:
         self._native.close()
 
@@ -54,3 +57,41 @@ class Tokenizer:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+class TextStream:
+    """Text from ids that come a few at a time: every piece is whole, and all pieces together are what decode makes of all ids.
+
+        with dsrt.TextStream(tokenizer, lambda piece: print(piece, end="", flush=True)) as stream:
+            engine.generate(ids, stream)
+
+    Called with ids, as generate does, it hands on_text what they made certain; leaving the block hands it the rest. put and end do without on_text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, on_text: Callable[[str], Any] | None = None, skip_special_tokens: bool = True):
+        self._native = native.TextStream(tokenizer._native, skip_special_tokens)
+        self._on_text = on_text
+
+    def put(self, ids: Sequence[int]) -> str:
+        """The text that more ids have made certain, often empty."""
+        return self._native.piece([int(i) for i in ids])
+
+    def end(self) -> str:
+        """What was held back, U+FFFD for half a character. The stream may be used anew."""
+        return self._native.end()
+
+    def __call__(self, ids: Sequence[int]) -> Any:
+        piece = self.put(ids)
+        return self._on_text(piece) if piece and self._on_text else None
+
+    def close(self) -> None:
+        self._native.close()
+
+    def __enter__(self) -> TextStream:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        rest = self.end() if kind is None else ""
+        self.close()
+        if rest and self._on_text:
+            self._on_text(rest)

@@ -1,4 +1,5 @@
 """What the tests share: a causal model of a few hundred numbers, and a runner that counts as the suite does."""
+import os
 import sys
 import unittest
 
@@ -6,6 +7,8 @@ MODEL = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size
          "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
 CONFIG = {"model": MODEL, "threads": 1, "train_micro_batch_size_per_gpu": 2, "optimizer": {"type": "AdamW", "params": {"lr": 0.01}}}
 IDS = [[1, 2, 3, 4], [5, 6, 7, 8]]
+# A tokenizer of eleven tokens, as many as the model's: letters, the two halves of "é" (ids 2 and 3), and a chat template.
+TOKENIZER = os.path.join(os.environ.get("DSRT_TEST_DATA") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../tests/data"), "languages")
 
 
 def config(**more):

@@ -181,21 +181,47 @@ class Callbacks(unittest.TestCase):
             with self.assertRaises(KeyboardInterrupt):
                 engine.generate([1, 2], lambda ids: (_ for _ in ()).throw(KeyboardInterrupt()))
 
-    def test_the_log_arrives_and_may_fail(self):
-        lines, unraised = [], []
+    def test_prompts_go_on_together_as_they_do_alone(self):
+        with dsrt.Engine(config()) as engine:
+            prompts, heard = [[1, 2], [3], [4, 5, 6]], {}
+            made = engine.generate_batch(prompts, lambda row, ids: heard.setdefault(row, []).extend(ids), max_new_tokens=4)
+            self.assertEqual(made, [engine.generate(p, max_new_tokens=4) for p in prompts])
+            self.assertEqual(heard, dict(enumerate(made)))
+            self.assertEqual([len(row) for row in engine.generate_batch(prompts, lambda row, ids: row != 1, max_new_tokens=4)], [4, 1, 4])
+            with self.assertRaisesRegex(ZeroDivisionError, "division"):
+                engine.generate_batch(prompts, lambda row, ids: 1 / row)
+
+    def test_text_streams_in_whole_characters(self):
+        tokenizer, pieces = dsrt.Tokenizer(support.TOKENIZER), []
+        with dsrt.Engine(config()) as engine:
+            made = engine.generate_text(tokenizer, "a", pieces.append, max_new_tokens=6)
+            ids = engine.generate(tokenizer.encode("a").ids, max_new_tokens=6)
+            self.assertEqual((made, "".join(pieces)), (tokenizer.decode(ids), made))
+            with self.assertRaisesRegex(ZeroDivisionError, "division"):
+                engine.generate_text(tokenizer, "a", lambda piece: 1 / 0, max_new_tokens=6)
+            stopped = []
+            engine.generate_text(tokenizer, "a", lambda piece: (stopped.append(piece), False)[1], max_new_tokens=6)
+            self.assertEqual(len(stopped), 1)
+
+    def test_the_log_arrives(self):
+        lines = []
         dsrt.set_log(lambda *line: lines.append(line), dsrt.LogLevel.TRACE)
-        hook, sys.unraisablehook = sys.unraisablehook, unraised.append
         try:
             dsrt.Engine(config()).close()
             self.assertTrue(lines)
             self.assertIsInstance(lines[0][0], dsrt.LogLevel)
             self.assertTrue(all(isinstance(text, str) for line in lines for text in line[1:]))
-            dsrt.set_log(lambda *line: 1 / 0, dsrt.LogLevel.TRACE)
-            dsrt.Engine(config()).close()
-            self.assertTrue(unraised)
         finally:
             dsrt.set_log(None)
-            sys.unraisablehook = hook
+
+    def test_what_a_log_raises_comes_out_of_the_call_that_logged(self):
+        dsrt.set_log(lambda *line: 1 / 0, dsrt.LogLevel.TRACE)
+        try:
+            with self.assertRaises(ZeroDivisionError):
+                dsrt.Engine(config())
+        finally:
+            dsrt.set_log(None)
+        dsrt.Engine(config()).close()  # nothing of it is left
 
 
 class Errors(unittest.TestCase):
@@ -338,8 +364,10 @@ class Memory(unittest.TestCase):
                 b["input_ids"] = dsrt.Tensor(IDS)
                 dsrt.Graph().input("x", dsrt.DType.FLOAT32, (-1,))
                 dsrt.Cancel()
+                tokenizer.stream().put([0])
                 dsrt.Data.from_batches(None, lambda: [])
 
+        tokenizer = dsrt.Tokenizer(support.TOKENIZER)
         all_kinds(1000)
         with dsrt.Engine(config()) as engine:
             for _ in range(20):

@@ -28,6 +28,25 @@ class Words(unittest.TestCase):
         self.assertEqual(batch["input_ids"].tolist(), [[2, 5, 3, 0], [2, 8, 6, 3]])
         self.assertEqual(batch["attention_mask"].tolist(), [[1, 1, 1, 0], [1, 1, 1, 1]])
 
+    def test_half_a_character_waits_for_the_other_half(self):
+        t = dsrt.Tokenizer(support.TOKENIZER)
+        with t.stream() as stream:
+            self.assertEqual([stream.put([i]) for i in (0, 2, 3, 1)] + [stream.end()], ["a", "", "é", "b", ""])
+            self.assertEqual([stream.put([0, 2]), stream.end(), stream.put([]), stream.put([1])], ["a", "\ufffd", "", "b"])
+        heard = []
+        with dsrt.TextStream(t, heard.append) as stream:
+            for i in (0, 2, 3, 2):
+                stream([i])
+        self.assertEqual(heard, ["a", "é", "\ufffd"])
+
+    def test_a_conversation_becomes_text(self):
+        t = dsrt.Tokenizer(support.TOKENIZER)
+        said = [{"role": "user", "content": "é?"}]
+        self.assertEqual(t.apply_chat_template(said), "<user>é?")
+        self.assertEqual(t.apply_chat_template(said, add_generation_prompt=True), "<user>é?<assistant>")
+        with self.assertRaisesRegex(dsrt.errors.NotFoundError, "template"):
+            dsrt.Tokenizer(self.folder.name).apply_chat_template(said)
+
     def test_a_missing_file_is_named(self):
         with self.assertRaisesRegex(dsrt.errors.NotFoundError, "/no/such/place"):
             dsrt.Tokenizer("/no/such/place")

@@ -1,4 +1,4 @@
-// A failure is thrown as a DsrtException with code and words, by way of a function of C# that C++ calls.
+// A failure is thrown as what the C# layer makes of its code and words: a DsrtException, or what the log threw. C++ calls a function of C# for it.
 %insert(runtime) %{
 typedef void(SWIGSTDCALL* DsrtThrow)(int32_t, const char*);
 static DsrtThrow dsrt_throw = nullptr;

@@ -1,10 +1,11 @@
-// A failure is thrown as a DsrtException with code and words; what Java code in a callback threw is kept by the Java layer.
+// A failure is thrown as what the Java layer makes of its code and words: a DsrtException, or what the log threw. What Java code in another
+// callback threw is kept by that layer.
 %{
 namespace {
 void throw_dsrt(JNIEnv* jenv, int32_t code, const char* message) {
     if (jenv->ExceptionCheck()) return;
     jclass type = jenv->FindClass("io/dsrt/DsrtException");
-    jmethodID of = type ? jenv->GetStaticMethodID(type, "of", "(I[B)Lio/dsrt/DsrtException;") : nullptr;
+    jmethodID of = type ? jenv->GetStaticMethodID(type, "of", "(I[B)Ljava/lang/Throwable;") : nullptr;
     const jsize n = static_cast<jsize>(strlen(message));
     jbyteArray text = of ? jenv->NewByteArray(n) : nullptr;
     if (!text) return;

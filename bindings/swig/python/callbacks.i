@@ -68,31 +68,41 @@ PyObject* text_of(const char* s) { return PyUnicode_DecodeUTF8(s, static_cast<Py
 }  // namespace
 %}
 
-%typemap(typecheck, precedence=SWIG_TYPECHECK_POINTER) dsrt::LogFunction, dsrt::TokenFunction { $1 = $input == Py_None || PyCallable_Check($input); }
+%typemap(typecheck, precedence=SWIG_TYPECHECK_POINTER) dsrt::LogFunction, dsrt::TokenFunction, dsrt::RowTokensFunction { $1 = $input == Py_None || PyCallable_Check($input); }
 %typemap(typecheck, precedence=SWIG_TYPECHECK_POINTER) dsrt::DataFunctions { $1 = PyTuple_Check($input); }
 %typemap(in) dsrt::LogLevel { $1 = static_cast<dsrt::LogLevel>(PyLong_AsLong($input)); if (PyErr_Occurred()) SWIG_fail; }
 
 %typemap(in) dsrt::LogFunction {
     if ($input != Py_None) $1 = [f = Callable($input)](dsrt::LogLevel level, const char* component, const char* message) {
         Gil gil;
-        try {
-            Py_DECREF(f(PyLong_FromLong(static_cast<long>(level)), text_of(component), text_of(message)));
-        } catch (const PythonError& e) {  // nobody can be told but Python's hook for such cases
-            e.raise();
-            PyErr_WriteUnraisable(nullptr);
-        }
+        Py_DECREF(f(PyLong_FromLong(static_cast<long>(level)), text_of(component), text_of(message)));
     };
 }
 
+%{
+namespace {
+PyObject* list_of(dsrt::Span<int32_t> ids) {
+    PyObject* list = PyList_New(static_cast<Py_ssize_t>(ids.size()));
+    for (size_t i = 0; list && i < ids.size(); ++i) PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), PyLong_FromLong(ids[i]));
+    return list;
+}
+bool goes_on(PyObject* answer) {  // steals it
+    const bool on = answer != Py_False;
+    Py_DECREF(answer);
+    return on;
+}
+}  // namespace
+%}
 %typemap(in) dsrt::TokenFunction {
     if ($input != Py_None) $1 = [f = Callable($input)](dsrt::Span<int32_t> ids) {
         Gil gil;
-        PyObject* list = PyList_New(static_cast<Py_ssize_t>(ids.size()));
-        for (size_t i = 0; list && i < ids.size(); ++i) PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), PyLong_FromLong(ids[i]));
-        PyObject* answer = f(list);
-        const bool stop = answer == Py_False;
-        Py_DECREF(answer);
-        return !stop;
+        return goes_on(f(list_of(ids)));
+    };
+}
+%typemap(in) dsrt::RowTokensFunction {
+    if ($input != Py_None) $1 = [f = Callable($input)](size_t row, dsrt::Span<int32_t> ids) {
+        Gil gil;
+        return goes_on(f(PyLong_FromSize_t(row), list_of(ids)));
     };
 }
 

@@ -1,6 +1,7 @@
 // None or a str; sequences of numbers; buffers; DLPack capsules.
 %include <std_vector.i>
 %template() std::vector<int32_t>;
+%template() std::vector<std::vector<int32_t>>;
 %template() std::vector<int64_t>;
 %template() std::vector<std::string>;
 

@@ -73,12 +73,17 @@ public:
 
 class LogSink : public Callback {
 public:
-    virtual void log(int32_t level, const std::string& component, const std::string& message) = 0;
+    virtual int32_t log(int32_t level, const std::string& component, const std::string& message) = 0;
 };
 
 class TokenSink : public Callback {
 public:
     virtual int32_t tokens(int64_t ids, int64_t n) = 0;  // int32; above 0 stops
+};
+
+class RowTokenSink : public Callback {
+public:
+    virtual int32_t tokens(int64_t row, int64_t ids, int64_t n) = 0;  // above 0 ends the row
 };
 
 class Updater : public Callback {
@@ -108,8 +113,8 @@ namespace detail {
 template <class T>
 std::shared_ptr<T> lent(T* callback) { return {callback, [](T* c) { c->released(); }}; }
 
-inline int32_t answered(int32_t answer) {
-    if (answer < 0) throw Error(DS_E_USER, "a callback of the host failed");
+inline int32_t answered(int32_t answer, const char* failed = "a callback of the host failed") {
+    if (answer < 0) throw Error(DS_E_USER, failed);
     return answer;
 }
 
@@ -119,8 +124,10 @@ inline int64_t address(const void* p) { return static_cast<int64_t>(reinterpret_
 
 inline void set_log_sink(LogSink* sink, int32_t level) {
     if (!sink) return set_log({}, static_cast<LogLevel>(level));
-    set_log([s = detail::lent(sink)](LogLevel l, const char* component, const char* message) { s->log(static_cast<int32_t>(l), component, message); },
-            static_cast<LogLevel>(level));
+    // The layers know these words: what they kept of the log's failure is thrown in their place.
+    set_log([s = detail::lent(sink)](LogLevel l, const char* component, const char* message) {
+        detail::answered(s->log(static_cast<int32_t>(l), component, message), "the host's log failed");
+    }, static_cast<LogLevel>(level));
 }
 
 inline OptimizerFunction optimizer_of(Updater* updater) {
@@ -148,20 +155,35 @@ inline TokenFunction tokens_of(TokenSink* sink) {
     return [s = detail::lent(sink)](Span<int32_t> ids) { return detail::answered(s->tokens(detail::address(ids.data()), static_cast<int64_t>(ids.size()))) == 0; };
 }
 
+inline RowTokensFunction row_tokens_of(RowTokenSink* sink) {
+    if (!sink) return {};
+    return [s = detail::lent(sink)](size_t row, Span<int32_t> ids) {
+        return detail::answered(s->tokens(static_cast<int64_t>(row), detail::address(ids.data()), static_cast<int64_t>(ids.size()))) == 0;
+    };
+}
+
 inline Data* open_source(BatchSource* source, const Engine* engine) { return new Data(functions_of(source), engine); }
 inline Graph* parse_graph(const std::string& text) { return new Graph(Graph::parse(text)); }
 
 // Memory of the library as the language's kind of buffer. It lives as long as what it belongs to.
 inline Memory memory_at(int64_t address, int64_t bytes) { return {reinterpret_cast<void*>(static_cast<uintptr_t>(address)), static_cast<size_t>(bytes)}; }
 
-// Numbers as a result.
+// Numbers as a result; those of several rows one after another, and how many each row has, in 64 bits.
 class Ids {
 public:
     explicit Ids(std::vector<int32_t> ids) : ids_(std::move(ids)) {}
+    explicit Ids(const std::vector<std::vector<int32_t>>& rows) {
+        for (const auto& row : rows) {
+            ids_.insert(ids_.end(), row.begin(), row.end());
+            counts_.push_back(static_cast<int64_t>(row.size()));
+        }
+    }
     Memory memory() const { return {const_cast<int32_t*>(ids_.data()), ids_.size() * sizeof(int32_t)}; }
+    Memory counts() const { return {const_cast<int64_t*>(counts_.data()), counts_.size() * sizeof(int64_t)}; }
 
 private:
     std::vector<int32_t> ids_;
+    std::vector<int64_t> counts_;
 };
 
 #ifndef SWIG
@@ -174,6 +196,16 @@ std::vector<T> numbers(Memory m) {
     std::vector<T> v(m.bytes / sizeof(T));
     if (!v.empty()) std::memcpy(v.data(), m.data, v.size() * sizeof(T));
     return v;
+}
+
+inline std::vector<std::vector<int32_t>> rows(Memory ids, Memory lengths) {
+    std::vector<std::vector<int32_t>> all;
+    const auto* p = static_cast<const int32_t*>(ids.data);
+    for (const int64_t n : numbers<int64_t>(lengths)) {
+        all.emplace_back(p, p + n);
+        p += n;
+    }
+    return all;
 }
 
 inline std::vector<std::string> texts(Memory m) {  // each ends with a 0

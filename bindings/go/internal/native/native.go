@@ -58,20 +58,20 @@ typedef _gostring_ swig_type_28;
 typedef _goslice_ swig_type_29;
 typedef _gostring_ swig_type_30;
 typedef _gostring_ swig_type_31;
-typedef _gostring_ swig_type_32;
-typedef _goslice_ swig_type_33;
+typedef _goslice_ swig_type_32;
+typedef _gostring_ swig_type_33;
 typedef _gostring_ swig_type_34;
-typedef _goslice_ swig_type_35;
-typedef _gostring_ swig_type_36;
+typedef _gostring_ swig_type_35;
+typedef _goslice_ swig_type_36;
 typedef _gostring_ swig_type_37;
 typedef _goslice_ swig_type_38;
 typedef _gostring_ swig_type_39;
-typedef _goslice_ swig_type_40;
-typedef _gostring_ swig_type_41;
-typedef _goslice_ swig_type_42;
-typedef _gostring_ swig_type_43;
+typedef _gostring_ swig_type_40;
+typedef _goslice_ swig_type_41;
+typedef _gostring_ swig_type_42;
+typedef _goslice_ swig_type_43;
 typedef _gostring_ swig_type_44;
-typedef _gostring_ swig_type_45;
+typedef _goslice_ swig_type_45;
 typedef _gostring_ swig_type_46;
 typedef _gostring_ swig_type_47;
 typedef _gostring_ swig_type_48;
@@ -104,35 +104,45 @@ typedef _gostring_ swig_type_74;
 typedef _gostring_ swig_type_75;
 typedef _gostring_ swig_type_76;
 typedef _gostring_ swig_type_77;
-typedef _goslice_ swig_type_78;
+typedef _gostring_ swig_type_78;
 typedef _gostring_ swig_type_79;
 typedef _gostring_ swig_type_80;
 typedef _goslice_ swig_type_81;
-typedef long long swig_type_82;
-typedef long long swig_type_83;
-typedef long long swig_type_84;
+typedef _gostring_ swig_type_82;
+typedef _goslice_ swig_type_83;
+typedef _goslice_ swig_type_84;
 typedef _gostring_ swig_type_85;
-typedef long long swig_type_86;
-typedef long long swig_type_87;
-typedef _goslice_ swig_type_88;
+typedef _gostring_ swig_type_86;
+typedef _goslice_ swig_type_87;
+typedef long long swig_type_88;
 typedef long long swig_type_89;
-typedef _gostring_ swig_type_90;
+typedef long long swig_type_90;
 typedef _gostring_ swig_type_91;
 typedef long long swig_type_92;
 typedef long long swig_type_93;
-typedef _gostring_ swig_type_94;
+typedef _goslice_ swig_type_94;
 typedef long long swig_type_95;
-typedef long long swig_type_96;
-typedef long long swig_type_97;
+typedef _gostring_ swig_type_96;
+typedef _gostring_ swig_type_97;
 typedef long long swig_type_98;
 typedef long long swig_type_99;
-typedef _gostring_ swig_type_100;
-typedef _gostring_ swig_type_101;
-typedef _gostring_ swig_type_102;
-typedef _goslice_ swig_type_103;
+typedef long long swig_type_100;
+typedef long long swig_type_101;
+typedef long long swig_type_102;
+typedef _gostring_ swig_type_103;
 typedef long long swig_type_104;
 typedef long long swig_type_105;
-typedef _goslice_ swig_type_106;
+typedef long long swig_type_106;
+typedef long long swig_type_107;
+typedef long long swig_type_108;
+typedef _gostring_ swig_type_109;
+typedef _gostring_ swig_type_110;
+typedef _gostring_ swig_type_111;
+typedef _goslice_ swig_type_112;
+typedef long long swig_type_113;
+typedef long long swig_type_114;
+typedef _goslice_ swig_type_115;
+typedef _goslice_ swig_type_116;
 extern void _wrap_Swig_free_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_native_e0db8acd8712f916(swig_intgo arg1);
 extern swig_intgo _wrap_failed_code_native_e0db8acd8712f916(void);
@@ -168,20 +178,26 @@ extern uintptr_t _wrap_Tokenizer_encode_text_native_e0db8acd8712f916(uintptr_t a
 extern uintptr_t _wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(uintptr_t arg1, swig_type_25 arg2, swig_type_26 arg3, swig_type_27 arg4);
 extern swig_type_28 _wrap_Tokenizer_text_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_29 arg2, _Bool arg3);
 extern void _wrap_delete_Tokenizer_native_e0db8acd8712f916(uintptr_t arg1);
+extern uintptr_t _wrap_new_TextStream__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, _Bool arg2);
+extern uintptr_t _wrap_new_TextStream__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_30 _wrap_TextStream_end_native_e0db8acd8712f916(uintptr_t arg1);
+extern void _wrap_TextStream_close_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_31 _wrap_TextStream_piece_native_e0db8acd8712f916(uintptr_t arg1, swig_type_32 arg2);
+extern void _wrap_delete_TextStream_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Cancel_native_e0db8acd8712f916(void);
 extern void _wrap_Cancel_set__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, _Bool arg2);
 extern void _wrap_Cancel_set__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Cancel_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Cancel_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Graph_native_e0db8acd8712f916(void);
-extern swig_type_30 _wrap_Graph_ops_json_native_e0db8acd8712f916(void);
-extern void _wrap_Graph_output_native_e0db8acd8712f916(uintptr_t arg1, swig_type_31 arg2, swig_intgo arg3);
+extern swig_type_33 _wrap_Graph_ops_json_native_e0db8acd8712f916(void);
+extern void _wrap_Graph_output_native_e0db8acd8712f916(uintptr_t arg1, swig_type_34 arg2, swig_intgo arg3);
 extern void _wrap_Graph_loss_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern void _wrap_Graph_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Graph_new_input_native_e0db8acd8712f916(uintptr_t arg1, swig_type_32 arg2, swig_intgo arg3, swig_type_33 arg4);
-extern swig_intgo _wrap_Graph_new_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_34 arg2, swig_intgo arg3, swig_type_35 arg4, swig_type_36 arg5);
-extern void _wrap_Graph_call_native_e0db8acd8712f916(uintptr_t arg1, swig_type_37 arg2, swig_type_38 arg3, swig_type_39 arg4, swig_type_40 arg5);
-extern swig_intgo _wrap_Graph_embed_native_e0db8acd8712f916(uintptr_t arg1, swig_type_41 arg2, swig_type_42 arg3, swig_type_43 arg4, swig_type_44 arg5);
+extern swig_intgo _wrap_Graph_new_input_native_e0db8acd8712f916(uintptr_t arg1, swig_type_35 arg2, swig_intgo arg3, swig_type_36 arg4);
+extern swig_intgo _wrap_Graph_new_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_37 arg2, swig_intgo arg3, swig_type_38 arg4, swig_type_39 arg5);
+extern void _wrap_Graph_call_native_e0db8acd8712f916(uintptr_t arg1, swig_type_40 arg2, swig_type_41 arg3, swig_type_42 arg4, swig_type_43 arg5);
+extern swig_intgo _wrap_Graph_embed_native_e0db8acd8712f916(uintptr_t arg1, swig_type_44 arg2, swig_type_45 arg3, swig_type_46 arg4, swig_type_47 arg5);
 extern void _wrap_delete_Graph_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Options_native_e0db8acd8712f916(void);
 extern void _wrap_Options_close_native_e0db8acd8712f916(uintptr_t arg1);
@@ -190,16 +206,16 @@ extern void _wrap_Options_set_graph_native_e0db8acd8712f916(uintptr_t arg1, uint
 extern void _wrap_Options_set_cancel_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Options_set_mpi_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern void _wrap_delete_Options_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Data__SWIG_0_native_e0db8acd8712f916(swig_type_45 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Data__SWIG_1_native_e0db8acd8712f916(swig_type_46 arg1);
+extern uintptr_t _wrap_new_Data__SWIG_0_native_e0db8acd8712f916(swig_type_48 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Data__SWIG_1_native_e0db8acd8712f916(swig_type_49 arg1);
 extern uintptr_t _wrap_new_Data__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1);
 extern _Bool _wrap_Data_next_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Data_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Data_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(swig_type_47 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(swig_type_48 arg1);
-extern swig_type_49 _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(swig_type_50 arg1, uintptr_t arg2);
-extern swig_type_51 _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(swig_type_52 arg1);
+extern uintptr_t _wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(swig_type_50 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(swig_type_51 arg1);
+extern swig_type_52 _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(swig_type_53 arg1, uintptr_t arg2);
+extern swig_type_54 _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(swig_type_55 arg1);
 extern float _wrap_Engine_forward_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_forward_only_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_backward_native_e0db8acd8712f916(uintptr_t arg1);
@@ -207,33 +223,34 @@ extern void _wrap_Engine_backward_from_native_e0db8acd8712f916(uintptr_t arg1, u
 extern void _wrap_Engine_zero_grad_native_e0db8acd8712f916(uintptr_t arg1);
 extern float _wrap_Engine_eval_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_eval_only_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_set_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_53 arg2, swig_type_54 arg3);
-extern swig_type_55 _wrap_Engine_get_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_56 arg2);
-extern double _wrap_Engine_metric_native_e0db8acd8712f916(uintptr_t arg1, swig_type_57 arg2);
-extern void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_58 arg2, swig_type_59 arg3, swig_type_60 arg4);
-extern void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_61 arg2, swig_type_62 arg3);
-extern void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_63 arg2);
-extern void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_64 arg2, swig_type_65 arg3, swig_type_66 arg4);
-extern void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_67 arg2, swig_type_68 arg3);
-extern void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_69 arg2);
-extern void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_70 arg2, swig_type_71 arg3);
-extern void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_72 arg2);
-extern void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_73 arg2, swig_type_74 arg3);
-extern void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_75 arg2);
+extern void _wrap_Engine_set_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_56 arg2, swig_type_57 arg3);
+extern swig_type_58 _wrap_Engine_get_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_59 arg2);
+extern double _wrap_Engine_metric_native_e0db8acd8712f916(uintptr_t arg1, swig_type_60 arg2);
+extern void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_61 arg2, swig_type_62 arg3, swig_type_63 arg4);
+extern void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_64 arg2, swig_type_65 arg3);
+extern void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_66 arg2);
+extern void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_67 arg2, swig_type_68 arg3, swig_type_69 arg4);
+extern void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_70 arg2, swig_type_71 arg3);
+extern void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_72 arg2);
+extern void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_73 arg2, swig_type_74 arg3);
+extern void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_75 arg2);
+extern void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_76 arg2, swig_type_77 arg3);
+extern void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_78 arg2);
 extern void _wrap_Engine_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_output_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_76 arg2);
-extern uintptr_t _wrap_Engine_parameter_native_e0db8acd8712f916(uintptr_t arg1, swig_type_77 arg2, swig_intgo arg3);
+extern uintptr_t _wrap_Engine_output_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_79 arg2);
+extern uintptr_t _wrap_Engine_parameter_native_e0db8acd8712f916(uintptr_t arg1, swig_type_80 arg2, swig_intgo arg3);
 extern uintptr_t _wrap_Engine_parameters_list_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_generated_native_e0db8acd8712f916(uintptr_t arg1, swig_type_78 arg2, swig_type_79 arg3, uintptr_t arg4);
+extern uintptr_t _wrap_Engine_generated_native_e0db8acd8712f916(uintptr_t arg1, swig_type_81 arg2, swig_type_82 arg3, uintptr_t arg4);
+extern uintptr_t _wrap_Engine_generated_rows_native_e0db8acd8712f916(uintptr_t arg1, swig_type_83 arg2, swig_type_84 arg3, swig_type_85 arg4, uintptr_t arg5);
 extern swig_intgo _wrap_Engine_update_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_Engine_train_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_put_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_80 arg2, swig_intgo arg3, uintptr_t arg4);
+extern void _wrap_Engine_put_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_86 arg2, swig_intgo arg3, uintptr_t arg4);
 extern void _wrap_delete_Engine_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_View_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_View_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_81 _wrap_View_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_82 _wrap_View_address_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_83 _wrap_View_bytes_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_87 _wrap_View_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_88 _wrap_View_address_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_89 _wrap_View_bytes_native_e0db8acd8712f916(uintptr_t arg1);
 extern _Bool _wrap_View_read_only_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_View_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Trained_outcome_set_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
@@ -242,29 +259,34 @@ extern void _wrap_Trained_loss_set_native_e0db8acd8712f916(uintptr_t arg1, float
 extern float _wrap_Trained_loss_get_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Trained_native_e0db8acd8712f916(void);
 extern void _wrap_delete_Trained_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_84 _wrap_Params_count_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_85 _wrap_Params_name_native_e0db8acd8712f916(uintptr_t arg1, swig_type_86 arg2);
-extern _Bool _wrap_Params_trainable_native_e0db8acd8712f916(uintptr_t arg1, swig_type_87 arg2);
-extern swig_type_88 _wrap_Params_dims_native_e0db8acd8712f916(uintptr_t arg1, swig_type_89 arg2);
+extern swig_type_90 _wrap_Params_count_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_91 _wrap_Params_name_native_e0db8acd8712f916(uintptr_t arg1, swig_type_92 arg2);
+extern _Bool _wrap_Params_trainable_native_e0db8acd8712f916(uintptr_t arg1, swig_type_93 arg2);
+extern swig_type_94 _wrap_Params_dims_native_e0db8acd8712f916(uintptr_t arg1, swig_type_95 arg2);
 extern void _wrap_delete_Params_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Callback_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Callback_released_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap__swig_NewDirectorLogSinkLogSink_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorLogSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_LogSink_log_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_90 arg3, swig_type_91 arg4);
+extern swig_intgo _wrap_LogSink_log_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_96 arg3, swig_type_97 arg4);
 extern void _wrap_delete_LogSink_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_LogSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorTokenSinkTokenSink_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_92 arg2, swig_type_93 arg3);
+extern swig_intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_98 arg2, swig_type_99 arg3);
 extern void _wrap_delete_TokenSink_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_TokenSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
+extern uintptr_t _wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_e0db8acd8712f916(int);
+extern void _wrap_DeleteDirectorRowTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_intgo _wrap_RowTokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_100 arg2, swig_type_101 arg3, swig_type_102 arg4);
+extern void _wrap_delete_RowTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
+extern void _wrap_RowTokenSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorUpdaterUpdater_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorUpdater_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Updater_update_native_e0db8acd8712f916(uintptr_t arg1, swig_type_94 arg2, swig_type_95 arg3, double arg4, swig_type_96 arg5, swig_type_97 arg6, swig_type_98 arg7, swig_type_99 arg8);
+extern swig_intgo _wrap_Updater_update_native_e0db8acd8712f916(uintptr_t arg1, swig_type_103 arg2, swig_type_104 arg3, double arg4, swig_type_105 arg5, swig_type_106 arg6, swig_type_107 arg7, swig_type_108 arg8);
 extern void _wrap_delete_Updater_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Updater_released_native_e0db8acd8712f916(uintptr_t _swig_base);
-extern void _wrap_Text_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_100 arg2);
+extern void _wrap_Text_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_109 arg2);
 extern uintptr_t _wrap_new_Text_native_e0db8acd8712f916(void);
 extern void _wrap_delete_Text_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap__swig_NewDirectorBatchSourceBatchSource_native_e0db8acd8712f916(int);
@@ -272,14 +294,15 @@ extern void _wrap_DeleteDirectorBatchSource_native_e0db8acd8712f916(uintptr_t ar
 extern swig_intgo _wrap_BatchSource_next_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern _Bool _wrap_BatchSource_keeps_cursor_native_e0db8acd8712f916(uintptr_t arg1);
 extern swig_intgo _wrap_BatchSource_save_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(uintptr_t arg1, swig_type_101 arg2);
+extern swig_intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(uintptr_t arg1, swig_type_110 arg2);
 extern void _wrap_delete_BatchSource_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_BatchSource_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern void _wrap_set_log_sink_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern uintptr_t _wrap_open_source_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_parse_graph_native_e0db8acd8712f916(swig_type_102 arg1);
-extern swig_type_103 _wrap_memory_at_native_e0db8acd8712f916(swig_type_104 arg1, swig_type_105 arg2);
-extern swig_type_106 _wrap_Ids_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern uintptr_t _wrap_parse_graph_native_e0db8acd8712f916(swig_type_111 arg1);
+extern swig_type_112 _wrap_memory_at_native_e0db8acd8712f916(swig_type_113 arg1, swig_type_114 arg2);
+extern swig_type_115 _wrap_Ids_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_116 _wrap_Ids_counts_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Ids_native_e0db8acd8712f916(uintptr_t arg1);
 #undef intgo
 */
@@ -717,6 +740,83 @@ type Tokenizer interface {
 	Text_of(arg2 []byte, arg3 bool) (_swig_ret string)
 }
 
+type SwigcptrTextStream uintptr
+
+func (p SwigcptrTextStream) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrTextStream) SwigIsTextStream() {
+}
+
+func NewTextStream__SWIG_0(arg1 Tokenizer, arg2 bool) (_swig_ret TextStream) {
+	var swig_r TextStream
+	_swig_i_0 := getSwigcptr(arg1)
+	_swig_i_1 := arg2
+	swig_r = (TextStream)(SwigcptrTextStream(C._wrap_new_TextStream__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C._Bool(_swig_i_1))))
+	return swig_r
+}
+
+func NewTextStream__SWIG_1(arg1 Tokenizer) (_swig_ret TextStream) {
+	var swig_r TextStream
+	_swig_i_0 := getSwigcptr(arg1)
+	swig_r = (TextStream)(SwigcptrTextStream(C._wrap_new_TextStream__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))))
+	return swig_r
+}
+
+func NewTextStream(a ...interface{}) TextStream {
+	argc := len(a)
+	if argc == 1 {
+		return NewTextStream__SWIG_1(a[0].(Tokenizer))
+	}
+	if argc == 2 {
+		return NewTextStream__SWIG_0(a[0].(Tokenizer), a[1].(bool))
+	}
+	panic("No match for overloaded function call")
+}
+
+func (arg1 SwigcptrTextStream) End() (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	swig_r_p := C._wrap_TextStream_end_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func (arg1 SwigcptrTextStream) Close() {
+	_swig_i_0 := arg1
+	C._wrap_TextStream_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+}
+
+func (arg1 SwigcptrTextStream) Piece(arg2 []byte) (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	swig_r_p := C._wrap_TextStream_piece_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_1)))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func DeleteTextStream(arg1 TextStream) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_TextStream_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+}
+
+type TextStream interface {
+	Swigcptr() uintptr
+	SwigIsTextStream()
+	End() (_swig_ret string)
+	Close()
+	Piece(arg2 []byte) (_swig_ret string)
+}
+
 type SwigcptrCancel uintptr
 
 func (p SwigcptrCancel) Swigcptr() uintptr {
@@ -801,7 +901,7 @@ func (arg1 SwigcptrGraph) Output(arg2 string, arg3 int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Graph_output_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
+	C._wrap_Graph_output_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_34)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -824,7 +924,7 @@ func (arg1 SwigcptrGraph) New_input(arg2 string, arg3 int, arg4 []byte) (_swig_r
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_Graph_new_input_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_3))))
+	swig_r = (int)(C._wrap_Graph_new_input_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -841,7 +941,7 @@ func (arg1 SwigcptrGraph) New_param(arg2 string, arg3 int, arg4 []byte, arg5 str
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_new_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_34)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_new_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -860,7 +960,7 @@ func (arg1 SwigcptrGraph) Call(arg2 string, arg3 []byte, arg4 string, arg5 []byt
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	C._wrap_Graph_call_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_4)))
+	C._wrap_Graph_call_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -882,7 +982,7 @@ func (arg1 SwigcptrGraph) Embed(arg2 string, arg3 []byte, arg4 string, arg5 stri
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_embed_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_embed_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_45)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_46)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_47)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -988,7 +1088,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_45)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_48)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -998,7 +1098,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 func NewData__SWIG_1(arg1 string) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_46)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_49)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1068,7 +1168,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_47)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_50)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1078,7 +1178,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 func NewEngine__SWIG_1(arg1 string) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_48)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_51)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1100,7 +1200,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_50)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
+	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1113,7 +1213,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 func EnginePlan__SWIG_1(arg1 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_52)(unsafe.Pointer(&_swig_i_0)))
+	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_55)(unsafe.Pointer(&_swig_i_0)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1182,7 +1282,7 @@ func (arg1 SwigcptrEngine) Set_json(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_set_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_53)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_54)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_set_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1195,7 +1295,7 @@ func (arg1 SwigcptrEngine) Get_json(arg2 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Engine_get_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Engine_get_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1209,7 +1309,7 @@ func (arg1 SwigcptrEngine) Metric(arg2 string) (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (float64)(C._wrap_Engine_metric_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (float64)(C._wrap_Engine_metric_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1221,7 +1321,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_58)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1237,7 +1337,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1249,7 +1349,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Save__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1277,7 +1377,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1293,7 +1393,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1305,7 +1405,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Load__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1332,7 +1432,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1344,7 +1444,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Export_folder__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1367,7 +1467,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1379,7 +1479,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Report__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1407,7 +1507,7 @@ func (arg1 SwigcptrEngine) Output_of(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1419,7 +1519,7 @@ func (arg1 SwigcptrEngine) Parameter(arg2 string, arg3 int) (_swig_ret Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1439,12 +1539,32 @@ func (arg1 SwigcptrEngine) Generated(arg2 []byte, arg3 string, arg4 TokenSink) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
+	}
+	return swig_r
+}
+
+func (arg1 SwigcptrEngine) Generated_rows(arg2 []byte, arg3 []byte, arg4 string, arg5 RowTokenSink) (_swig_ret Ids) {
+	var swig_r Ids
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	_swig_i_4 := getSwigcptr(arg5)
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_rows_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4))))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg4
 	}
 	return swig_r
 }
@@ -1469,7 +1589,7 @@ func (arg1 SwigcptrEngine) Put_param(arg2 string, arg3 int, arg4 Tensor) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	C._wrap_Engine_put_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
+	C._wrap_Engine_put_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1502,6 +1622,7 @@ type Engine interface {
 	Parameter(arg2 string, arg3 int) (_swig_ret Tensor)
 	Parameters_list() (_swig_ret Params)
 	Generated(arg2 []byte, arg3 string, arg4 TokenSink) (_swig_ret Ids)
+	Generated_rows(arg2 []byte, arg3 []byte, arg4 string, arg5 RowTokenSink) (_swig_ret Ids)
 	Update() (_swig_ret int)
 	Train(arg2 Data) (_swig_ret Trained)
 	Put_param(arg2 string, arg3 int, arg4 Tensor)
@@ -1647,7 +1768,7 @@ func (arg1 SwigcptrParams) Name(arg2 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_name_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_86(_swig_i_1))
+	swig_r_p := C._wrap_Params_name_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_92(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1658,7 +1779,7 @@ func (arg1 SwigcptrParams) Trainable(arg2 int64) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (bool)(C._wrap_Params_trainable_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_87(_swig_i_1)))
+	swig_r = (bool)(C._wrap_Params_trainable_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1)))
 	return swig_r
 }
 
@@ -1666,7 +1787,7 @@ func (arg1 SwigcptrParams) Dims(arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_dims_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_89(_swig_i_1))
+	swig_r_p := C._wrap_Params_dims_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -1762,25 +1883,26 @@ func Swig_DirectorLogSink_callback_released_native_e0db8acd8712f916(swig_c int) 
 }
 
 type _swig_DirectorInterfaceLogSinkLog interface {
-	Log(int, string, string)
+	Log(int, string, string) int
 }
 
-func (swig_p *_swig_DirectorLogSink) Log(level int, component string, message string) {
+func (swig_p *_swig_DirectorLogSink) Log(level int, component string, message string) int {
 	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceLogSinkLog); swig_ok {
-		swig_g.Log(level, component, message)
-		return
+		return swig_g.Log(level, component, message)
 	}
 	panic("call to pure virtual method")
 }
 
 //export Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916
-func Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(swig_c int, level int, component string, message string) {
+func Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(swig_c int, level int, component string, message string) (swig_result int) {
+	var swig_r int
 	var _swig_i_1 string
 	var _swig_i_2 string
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorLogSink)
  _swig_i_1 = swigCopyString(component) 
  _swig_i_2 = swigCopyString(message) 
-	swig_p.Log(level, _swig_i_1, _swig_i_2)
+	swig_r = swig_p.Log(level, _swig_i_1, _swig_i_2)
+	return swig_r
 }
 
 type SwigcptrLogSink uintptr
@@ -1796,18 +1918,20 @@ func (p SwigcptrLogSink) DirectorInterface() interface{} {
 	return nil
 }
 
-func (arg1 SwigcptrLogSink) Log(arg2 int, arg3 string, arg4 string) {
+func (arg1 SwigcptrLogSink) Log(arg2 int, arg3 string, arg4 string) (_swig_ret int) {
+	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_LogSink_log_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_3)))
+	swig_r = (int)(C._wrap_LogSink_log_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_97)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	if Swig_escape_always_false {
 		Swig_escape_val = arg4
 	}
+	return swig_r
 }
 
 func DeleteLogSink(arg1 LogSink) {
@@ -1830,7 +1954,7 @@ type LogSink interface {
 	Swigcptr() uintptr
 	SwigIsLogSink()
 	DirectorInterface() interface{}
-	Log(arg2 int, arg3 string, arg4 string)
+	Log(arg2 int, arg3 string, arg4 string) (_swig_ret int)
 	Released()
 	SwigIsCallback()
 	SwigGetCallback() Callback
@@ -1924,7 +2048,7 @@ func (arg1 SwigcptrTokenSink) Tokens(arg2 int64, arg3 int64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_TokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_92(_swig_i_1), C.swig_type_93(_swig_i_2)))
+	swig_r = (int)(C._wrap_TokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_98(_swig_i_1), C.swig_type_99(_swig_i_2)))
 	return swig_r
 }
 
@@ -1949,6 +2073,125 @@ type TokenSink interface {
 	SwigIsTokenSink()
 	DirectorInterface() interface{}
 	Tokens(arg2 int64, arg3 int64) (_swig_ret int)
+	Released()
+	SwigIsCallback()
+	SwigGetCallback() Callback
+}
+
+type _swig_DirectorRowTokenSink struct {
+	SwigcptrRowTokenSink
+	v interface{}
+}
+
+func (p *_swig_DirectorRowTokenSink) Swigcptr() uintptr {
+	return getSwigcptr(p.SwigcptrRowTokenSink)
+}
+
+func (p *_swig_DirectorRowTokenSink) SwigIsRowTokenSink() {
+}
+
+func (p *_swig_DirectorRowTokenSink) DirectorInterface() interface{} {
+	return p.v
+}
+
+func NewDirectorRowTokenSink(v interface{}) RowTokenSink {
+	p := &_swig_DirectorRowTokenSink{0, v}
+	p.SwigcptrRowTokenSink = SwigcptrRowTokenSink(C._wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_e0db8acd8712f916(C.int(swigDirectorAdd(p))))
+	return p
+}
+
+func DeleteDirectorRowTokenSink(arg1 RowTokenSink) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_DeleteDirectorRowTokenSink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+}
+
+//export Swiggo_DeleteDirector_RowTokenSink_native_e0db8acd8712f916
+func Swiggo_DeleteDirector_RowTokenSink_native_e0db8acd8712f916(c int) {
+	swigDirectorLookup(c).(*_swig_DirectorRowTokenSink).SwigcptrRowTokenSink = 0
+	swigDirectorDelete(c)
+}
+
+type _swig_DirectorInterfaceRowTokenSinkReleased interface {
+	Released()
+}
+
+func (swig_p *_swig_DirectorRowTokenSink) Released() {
+	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceRowTokenSinkReleased); swig_ok {
+		swig_g.Released()
+		return
+	}
+	panic("call to pure virtual method")
+}
+
+//export Swig_DirectorRowTokenSink_callback_released_native_e0db8acd8712f916
+func Swig_DirectorRowTokenSink_callback_released_native_e0db8acd8712f916(swig_c int) {
+	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorRowTokenSink)
+	swig_p.Released()
+}
+
+type _swig_DirectorInterfaceRowTokenSinkTokens interface {
+	Tokens(int64, int64, int64) int
+}
+
+func (swig_p *_swig_DirectorRowTokenSink) Tokens(row int64, ids int64, n int64) int {
+	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceRowTokenSinkTokens); swig_ok {
+		return swig_g.Tokens(row, ids, n)
+	}
+	panic("call to pure virtual method")
+}
+
+//export Swig_DirectorRowTokenSink_callback_tokens_native_e0db8acd8712f916
+func Swig_DirectorRowTokenSink_callback_tokens_native_e0db8acd8712f916(swig_c int, row int64, ids int64, n int64) (swig_result int) {
+	var swig_r int
+	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorRowTokenSink)
+	swig_r = swig_p.Tokens(row, ids, n)
+	return swig_r
+}
+
+type SwigcptrRowTokenSink uintptr
+
+func (p SwigcptrRowTokenSink) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrRowTokenSink) SwigIsRowTokenSink() {
+}
+
+func (p SwigcptrRowTokenSink) DirectorInterface() interface{} {
+	return nil
+}
+
+func (arg1 SwigcptrRowTokenSink) Tokens(arg2 int64, arg3 int64, arg4 int64) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := arg4
+	swig_r = (int)(C._wrap_RowTokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_100(_swig_i_1), C.swig_type_101(_swig_i_2), C.swig_type_102(_swig_i_3)))
+	return swig_r
+}
+
+func DeleteRowTokenSink(arg1 RowTokenSink) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_RowTokenSink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+}
+
+func (_swig_base SwigcptrRowTokenSink) Released() {
+	C._wrap_RowTokenSink_released_native_e0db8acd8712f916(C.uintptr_t(_swig_base))
+}
+
+func (p SwigcptrRowTokenSink) SwigIsCallback() {
+}
+
+func (p SwigcptrRowTokenSink) SwigGetCallback() Callback {
+	return SwigcptrCallback(getSwigcptr(p))
+}
+
+type RowTokenSink interface {
+	Swigcptr() uintptr
+	SwigIsRowTokenSink()
+	DirectorInterface() interface{}
+	Tokens(arg2 int64, arg3 int64, arg4 int64) (_swig_ret int)
 	Released()
 	SwigIsCallback()
 	SwigGetCallback() Callback
@@ -2049,7 +2292,7 @@ func (arg1 SwigcptrUpdater) Update(arg2 string, arg3 int64, arg4 float64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
-	swig_r = (int)(C._wrap_Updater_update_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_1)), C.swig_type_95(_swig_i_2), C.double(_swig_i_3), C.swig_type_96(_swig_i_4), C.swig_type_97(_swig_i_5), C.swig_type_98(_swig_i_6), C.swig_type_99(_swig_i_7)))
+	swig_r = (int)(C._wrap_Updater_update_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_103)(unsafe.Pointer(&_swig_i_1)), C.swig_type_104(_swig_i_2), C.double(_swig_i_3), C.swig_type_105(_swig_i_4), C.swig_type_106(_swig_i_5), C.swig_type_107(_swig_i_6), C.swig_type_108(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2094,7 +2337,7 @@ func (p SwigcptrText) SwigIsText() {
 func (arg1 SwigcptrText) Put(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Text_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_100)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Text_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2286,7 +2529,7 @@ func (arg1 SwigcptrBatchSource) Restore(arg2 string) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_BatchSource_restore_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_101)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (int)(C._wrap_BatchSource_restore_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_110)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2339,7 +2582,7 @@ func Open_source(arg1 BatchSource, arg2 Engine) (_swig_ret Data) {
 func Parse_graph(arg1 string) (_swig_ret Graph) {
 	var swig_r Graph
 	_swig_i_0 := arg1
-	swig_r = (Graph)(SwigcptrGraph(C._wrap_parse_graph_native_e0db8acd8712f916(*(*C.swig_type_102)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Graph)(SwigcptrGraph(C._wrap_parse_graph_native_e0db8acd8712f916(*(*C.swig_type_111)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2350,7 +2593,7 @@ func Memory_at(arg1 int64, arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_memory_at_native_e0db8acd8712f916(C.swig_type_104(_swig_i_0), C.swig_type_105(_swig_i_1))
+	swig_r_p := C._wrap_memory_at_native_e0db8acd8712f916(C.swig_type_113(_swig_i_0), C.swig_type_114(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -2372,6 +2615,14 @@ func (arg1 SwigcptrIds) Memory() (_swig_ret []byte) {
 	return swig_r
 }
 
+func (arg1 SwigcptrIds) Counts() (_swig_ret []byte) {
+	var swig_r []byte
+	_swig_i_0 := arg1
+	swig_r_p := C._wrap_Ids_counts_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
+	return swig_r
+}
+
 func DeleteIds(arg1 Ids) {
 	_swig_i_0 := getSwigcptr(arg1)
 	C._wrap_delete_Ids_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
@@ -2381,6 +2632,7 @@ type Ids interface {
 	Swigcptr() uintptr
 	SwigIsIds()
 	Memory() (_swig_ret []byte)
+	Counts() (_swig_ret []byte)
 }
 
 

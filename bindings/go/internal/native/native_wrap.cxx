@@ -396,6 +396,7 @@ SWIGINTERN dsrt::Batch *dsrt_Tokenizer_encode_texts(dsrt::Tokenizer const *self,
         return new dsrt::Batch(self->encode_batch(dsrt::detail::texts(texts), dsrt::detail::texts(pairs), options_json));
     }
 SWIGINTERN std::string dsrt_Tokenizer_text_of(dsrt::Tokenizer const *self,dsrt::Memory ids,bool skip_special){ return self->decode(dsrt::detail::numbers<int32_t>(ids), skip_special); }
+SWIGINTERN std::string dsrt_TextStream_piece(dsrt::TextStream *self,dsrt::Memory ids){ return self->put(dsrt::detail::numbers<int32_t>(ids)); }
 SWIGINTERN int32_t dsrt_Graph_new_input(dsrt::Graph *self,std::string const &name,int32_t dtype,dsrt::Memory shape){
         return self->input(name, static_cast<dsrt::DType>(dtype), dsrt::detail::numbers<int64_t>(shape));
     }
@@ -418,6 +419,9 @@ SWIGINTERN dsrt::Tensor *dsrt_Engine_parameter(dsrt::Engine *self,std::string co
 SWIGINTERN dsrt::Params *dsrt_Engine_parameters_list(dsrt::Engine const *self){ return new dsrt::Params(self->params()); }
 SWIGINTERN dsrt::Ids *dsrt_Engine_generated(dsrt::Engine *self,dsrt::Memory prompt,std::optional< std::string > const &options_json,dsrt::TokenSink *sink){
         return new dsrt::Ids(self->generate(dsrt::detail::numbers<int32_t>(prompt), options_json, dsrt::tokens_of(sink)));
+    }
+SWIGINTERN dsrt::Ids *dsrt_Engine_generated_rows(dsrt::Engine *self,dsrt::Memory prompts,dsrt::Memory lengths,std::optional< std::string > const &options_json,dsrt::RowTokenSink *sink){
+        return new dsrt::Ids(self->generate_batch(dsrt::detail::rows(prompts, lengths), options_json, dsrt::row_tokens_of(sink)));
     }
 SWIGINTERN int32_t dsrt_Engine_update(dsrt::Engine *self){ return static_cast<int32_t>(self->step()); }
 SWIGINTERN dsrt::Trained dsrt_Engine_train(dsrt::Engine *self,dsrt::Data &data){
@@ -448,8 +452,10 @@ void SwigDirector_LogSink::released() {
   Swig_DirectorLogSink_callback_released_native_e0db8acd8712f916(go_val);
 }
 
-extern "C" void Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(int, intgo level, _gostring_ component, _gostring_ message);
-void SwigDirector_LogSink::log(int32_t level,std::string const &component,std::string const &message) {
+extern "C" intgo Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(int, intgo level, _gostring_ component, _gostring_ message);
+int32_t SwigDirector_LogSink::log(int32_t level,std::string const &component,std::string const &message) {
+  int32_t c_result = SwigValueInit< int32_t >() ;
+  intgo result;
   intgo swig_level;
   _gostring_ swig_component;
   _gostring_ swig_message;
@@ -457,7 +463,9 @@ void SwigDirector_LogSink::log(int32_t level,std::string const &component,std::s
   swig_level = (int32_t)level; 
   swig_component = Swig_AllocateString((&component)->data(), (&component)->length()); 
   swig_message = Swig_AllocateString((&message)->data(), (&message)->length()); 
-  Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(go_val, swig_level, swig_component, swig_message);
+  result = Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(go_val, swig_level, swig_component, swig_message);
+  c_result = (int32_t)result; 
+  return c_result;
 }
 
 SwigDirector_TokenSink::SwigDirector_TokenSink(int swig_p)
@@ -487,6 +495,39 @@ int32_t SwigDirector_TokenSink::tokens(int64_t ids,int64_t n) {
   swig_ids = (int64_t)ids; 
   swig_n = (int64_t)n; 
   result = Swig_DirectorTokenSink_callback_tokens_native_e0db8acd8712f916(go_val, swig_ids, swig_n);
+  c_result = (int32_t)result; 
+  return c_result;
+}
+
+SwigDirector_RowTokenSink::SwigDirector_RowTokenSink(int swig_p)
+    : dsrt::RowTokenSink(),
+      go_val(swig_p), swig_mem(0)
+{ }
+
+extern "C" void Swiggo_DeleteDirector_RowTokenSink_native_e0db8acd8712f916(intgo);
+SwigDirector_RowTokenSink::~SwigDirector_RowTokenSink()
+{
+  Swiggo_DeleteDirector_RowTokenSink_native_e0db8acd8712f916(go_val);
+  delete swig_mem;
+}
+
+extern "C" void Swig_DirectorRowTokenSink_callback_released_native_e0db8acd8712f916(int);
+void SwigDirector_RowTokenSink::released() {
+  Swig_DirectorRowTokenSink_callback_released_native_e0db8acd8712f916(go_val);
+}
+
+extern "C" intgo Swig_DirectorRowTokenSink_callback_tokens_native_e0db8acd8712f916(int, long long row, long long ids, long long n);
+int32_t SwigDirector_RowTokenSink::tokens(int64_t row,int64_t ids,int64_t n) {
+  int32_t c_result = SwigValueInit< int32_t >() ;
+  intgo result;
+  long long swig_row;
+  long long swig_ids;
+  long long swig_n;
+  
+  swig_row = (int64_t)row; 
+  swig_ids = (int64_t)ids; 
+  swig_n = (int64_t)n; 
+  result = Swig_DirectorRowTokenSink_callback_tokens_native_e0db8acd8712f916(go_val, swig_row, swig_ids, swig_n);
   c_result = (int32_t)result; 
   return c_result;
 }
@@ -1417,6 +1458,144 @@ void _wrap_delete_Tokenizer_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0)
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
   
   arg1 = *(dsrt::Tokenizer **)&_swig_go_0; 
+  
+  {
+    try {
+      delete arg1;
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+dsrt::TextStream *_wrap_new_TextStream__SWIG_0_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, bool _swig_go_1) {
+  dsrt::Tokenizer *arg1 = 0 ;
+  bool arg2 ;
+  dsrt::TextStream *result = 0 ;
+  dsrt::TextStream *_swig_go_result;
+  
+  arg1 = *(dsrt::Tokenizer **)&_swig_go_0; 
+  arg2 = (bool)_swig_go_1; 
+  
+  {
+    try {
+      result = (dsrt::TextStream *)new dsrt::TextStream((dsrt::Tokenizer const &)*arg1,arg2);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  *(dsrt::TextStream **)&_swig_go_result = (dsrt::TextStream *)result; 
+  return _swig_go_result;
+}
+
+
+dsrt::TextStream *_wrap_new_TextStream__SWIG_1_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0) {
+  dsrt::Tokenizer *arg1 = 0 ;
+  dsrt::TextStream *result = 0 ;
+  dsrt::TextStream *_swig_go_result;
+  
+  arg1 = *(dsrt::Tokenizer **)&_swig_go_0; 
+  
+  {
+    try {
+      result = (dsrt::TextStream *)new dsrt::TextStream((dsrt::Tokenizer const &)*arg1);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  *(dsrt::TextStream **)&_swig_go_result = (dsrt::TextStream *)result; 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_TextStream_end_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0) {
+  dsrt::TextStream *arg1 = (dsrt::TextStream *) 0 ;
+  std::string result;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(dsrt::TextStream **)&_swig_go_0; 
+  
+  {
+    try {
+      result = (arg1)->end();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = Swig_AllocateString((&result)->data(), (&result)->length()); 
+  return _swig_go_result;
+}
+
+
+void _wrap_TextStream_close_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0) {
+  dsrt::TextStream *arg1 = (dsrt::TextStream *) 0 ;
+  
+  arg1 = *(dsrt::TextStream **)&_swig_go_0; 
+  
+  {
+    try {
+      (arg1)->close();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+_gostring_ _wrap_TextStream_piece_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0, _goslice_ _swig_go_1) {
+  dsrt::TextStream *arg1 = (dsrt::TextStream *) 0 ;
+  dsrt::Memory arg2 ;
+  std::string result;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(dsrt::TextStream **)&_swig_go_0; 
+  arg2 = dsrt::Memory{
+    _swig_go_1.array, static_cast<size_t>(_swig_go_1.len)
+  }; 
+  
+  {
+    try {
+      result = dsrt_TextStream_piece(arg1,SWIG_STD_MOVE(arg2));
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = Swig_AllocateString((&result)->data(), (&result)->length()); 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_TextStream_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0) {
+  dsrt::TextStream *arg1 = (dsrt::TextStream *) 0 ;
+  
+  arg1 = *(dsrt::TextStream **)&_swig_go_0; 
   
   {
     try {
@@ -2904,6 +3083,45 @@ dsrt::Ids *_wrap_Engine_generated_native_e0db8acd8712f916(dsrt::Engine *_swig_go
 }
 
 
+dsrt::Ids *_wrap_Engine_generated_rows_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3, dsrt::RowTokenSink *_swig_go_4) {
+  dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
+  dsrt::Memory arg2 ;
+  dsrt::Memory arg3 ;
+  std::optional< std::string > *arg4 = 0 ;
+  dsrt::RowTokenSink *arg5 = (dsrt::RowTokenSink *) 0 ;
+  std::optional< std::string > text4 ;
+  dsrt::Ids *result = 0 ;
+  dsrt::Ids *_swig_go_result;
+  
+  arg1 = *(dsrt::Engine **)&_swig_go_0; 
+  arg2 = dsrt::Memory{
+    _swig_go_1.array, static_cast<size_t>(_swig_go_1.len)
+  }; 
+  arg3 = dsrt::Memory{
+    _swig_go_2.array, static_cast<size_t>(_swig_go_2.len)
+  }; 
+  
+  if (_swig_go_3.n) text4.emplace(_swig_go_3.p, _swig_go_3.n);
+  arg4 = &text4;
+  
+  arg5 = *(dsrt::RowTokenSink **)&_swig_go_4; 
+  
+  {
+    try {
+      result = (dsrt::Ids *)dsrt_Engine_generated_rows(arg1,SWIG_STD_MOVE(arg2),SWIG_STD_MOVE(arg3),(std::optional< std::string > const &)*arg4,arg5);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  *(dsrt::Ids **)&_swig_go_result = (dsrt::Ids *)result; 
+  return _swig_go_result;
+}
+
+
 intgo _wrap_Engine_update_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   int32_t result;
@@ -3454,11 +3672,13 @@ void _wrap_DeleteDirectorLogSink_native_e0db8acd8712f916(dsrt::LogSink *_swig_go
 }
 
 
-void _wrap_LogSink_log_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0, intgo _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3) {
+intgo _wrap_LogSink_log_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0, intgo _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3) {
   dsrt::LogSink *arg1 = (dsrt::LogSink *) 0 ;
   int32_t arg2 ;
   std::string *arg3 = 0 ;
   std::string *arg4 = 0 ;
+  int32_t result;
+  intgo _swig_go_result;
   
   arg1 = *(dsrt::LogSink **)&_swig_go_0; 
   arg2 = (int32_t)_swig_go_1; 
@@ -3473,7 +3693,7 @@ void _wrap_LogSink_log_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0, intgo 
   
   {
     try {
-      (arg1)->log(arg2,(std::string const &)*arg3,(std::string const &)*arg4);
+      result = (int32_t)(arg1)->log(arg2,(std::string const &)*arg3,(std::string const &)*arg4);
     } catch (const dsrt::Error& e) {
       fail_with(e.code(), e.what());
     } catch (const std::bad_alloc&) {
@@ -3482,7 +3702,8 @@ void _wrap_LogSink_log_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0, intgo 
       fail_with(DS_E_INVALID_ARGUMENT, e.what());
     }
   }
-  
+  _swig_go_result = result; 
+  return _swig_go_result;
 }
 
 
@@ -3611,6 +3832,109 @@ void _wrap_TokenSink_released_native_e0db8acd8712f916(dsrt::TokenSink *_swig_go_
   dsrt::TokenSink *arg1 = (dsrt::TokenSink *) 0 ;
   
   arg1 = *(dsrt::TokenSink **)&_swig_go_0; 
+  
+  dsrt::Callback *swig_b0 = (dsrt::Callback *)arg1;
+  (swig_b0)->released();
+  
+}
+
+
+dsrt::RowTokenSink *_wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_e0db8acd8712f916(intgo _swig_go_0) {
+  int arg1 ;
+  dsrt::RowTokenSink *result = 0 ;
+  dsrt::RowTokenSink *_swig_go_result;
+  
+  arg1 = (int)_swig_go_0; 
+  
+  {
+    try {
+      result = new SwigDirector_RowTokenSink(arg1);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  *(dsrt::RowTokenSink **)&_swig_go_result = (dsrt::RowTokenSink *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_DeleteDirectorRowTokenSink_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig_go_0) {
+  dsrt::RowTokenSink *arg1 = (dsrt::RowTokenSink *) 0 ;
+  
+  arg1 = *(dsrt::RowTokenSink **)&_swig_go_0; 
+  
+  {
+    try {
+      delete arg1;
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+intgo _wrap_RowTokenSink_tokens_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3) {
+  dsrt::RowTokenSink *arg1 = (dsrt::RowTokenSink *) 0 ;
+  int64_t arg2 ;
+  int64_t arg3 ;
+  int64_t arg4 ;
+  int32_t result;
+  intgo _swig_go_result;
+  
+  arg1 = *(dsrt::RowTokenSink **)&_swig_go_0; 
+  arg2 = (int64_t)_swig_go_1; 
+  arg3 = (int64_t)_swig_go_2; 
+  arg4 = (int64_t)_swig_go_3; 
+  
+  {
+    try {
+      result = (int32_t)(arg1)->tokens(arg2,arg3,arg4);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_RowTokenSink_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig_go_0) {
+  dsrt::RowTokenSink *arg1 = (dsrt::RowTokenSink *) 0 ;
+  
+  arg1 = *(dsrt::RowTokenSink **)&_swig_go_0; 
+  
+  {
+    try {
+      delete arg1;
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+void _wrap_RowTokenSink_released_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig_go_0) {
+  dsrt::RowTokenSink *arg1 = (dsrt::RowTokenSink *) 0 ;
+  
+  arg1 = *(dsrt::RowTokenSink **)&_swig_go_0; 
   
   dsrt::Callback *swig_b0 = (dsrt::Callback *)arg1;
   (swig_b0)->released();
@@ -4084,6 +4408,32 @@ _goslice_ _wrap_Ids_memory_native_e0db8acd8712f916(dsrt::Ids *_swig_go_0) {
   {
     try {
       result = ((dsrt::Ids const *)arg1)->memory();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+  _swig_go_result.array = (&result)->data;
+  _swig_go_result.len = _swig_go_result.cap = static_cast<intgo>((&result)->bytes);
+  
+  return _swig_go_result;
+}
+
+
+_goslice_ _wrap_Ids_counts_native_e0db8acd8712f916(dsrt::Ids *_swig_go_0) {
+  dsrt::Ids *arg1 = (dsrt::Ids *) 0 ;
+  dsrt::Memory result;
+  _goslice_ _swig_go_result;
+  
+  arg1 = *(dsrt::Ids **)&_swig_go_0; 
+  
+  {
+    try {
+      result = ((dsrt::Ids const *)arg1)->counts();
     } catch (const dsrt::Error& e) {
       fail_with(e.code(), e.what());
     } catch (const std::bad_alloc&) {

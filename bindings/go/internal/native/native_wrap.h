@@ -19,7 +19,7 @@ class SwigDirector_LogSink : public dsrt::LogSink
   SwigDirector_LogSink(int swig_p);
   virtual ~SwigDirector_LogSink();
   virtual void released();
-  virtual void log(int32_t level,std::string const &component,std::string const &message);
+  virtual int32_t log(int32_t level,std::string const &component,std::string const &message);
  private:
   intgo go_val;
   Swig_memory *swig_mem;
@@ -32,6 +32,18 @@ class SwigDirector_TokenSink : public dsrt::TokenSink
   virtual ~SwigDirector_TokenSink();
   virtual void released();
   virtual int32_t tokens(int64_t ids,int64_t n);
+ private:
+  intgo go_val;
+  Swig_memory *swig_mem;
+};
+
+class SwigDirector_RowTokenSink : public dsrt::RowTokenSink
+{
+ public:
+  SwigDirector_RowTokenSink(int swig_p);
+  virtual ~SwigDirector_RowTokenSink();
+  virtual void released();
+  virtual int32_t tokens(int64_t row,int64_t ids,int64_t n);
  private:
   intgo go_val;
   Swig_memory *swig_mem;

@@ -21,6 +21,15 @@ impl Json {
         Json::Object(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
     }
 
+    /// As options: none for null, text as it stands (JSON already).
+    pub(crate) fn given(self) -> Option<String> {
+        match self {
+            Json::Null => None,
+            Json::Text(text) => Some(text),
+            json => Some(json.to_string()),
+        }
+    }
+
     fn write(&self, out: &mut String) {
         match self {
             Json::Null => out.push_str("null"),

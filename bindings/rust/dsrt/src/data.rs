@@ -68,9 +68,7 @@ impl Data {
             Some(Json::Text(text)) => Some(c_text(&text)?),
             Some(json) => Some(c_text(&json.to_string())?),
         };
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_data_open(crate::error::c_pointer(&text), engine, &mut ptr) })?;
-        Ok(Data { ptr })
+        Data::made(|out| unsafe { sys::ds_data_open(crate::error::c_pointer(&text), engine, out) })
     }
 
     /// Wraps an iterator of the host's own. With an engine, its place is kept in the engine's checkpoints.
@@ -85,13 +83,13 @@ impl Data {
             restore: if cursor { Some(restore) } else { None },
             release: Some(release::<User>),
         };
-        let mut ptr = null_mut();
-        let status = unsafe { sys::ds_data_create(&callbacks, engine.map_or(null_mut(), |e| e.ptr), &mut ptr) };
-        if status < 0 {
-            drop(unsafe { Box::from_raw(user) });
-        }
-        check(status)?;
-        Ok(Data { ptr })
+        Data::made(|out| {
+            let status = unsafe { sys::ds_data_create(&callbacks, engine.map_or(null_mut(), |e| e.ptr), out) };
+            if status < 0 {
+                drop(unsafe { Box::from_raw(user) });
+            }
+            status
+        })
     }
 
     /// The next micro-batch; `None` at the end of an epoch, and the call after that starts the next one.

@@ -1,6 +1,7 @@
 use crate::config::{Config, Json};
 use crate::data::Data;
-use crate::error::{c_option, c_pointer, c_text, callback, check, handle, release, take_text, BoxError, Result};
+use crate::error::{c_option, c_pointer, c_text, callback, check, handle, release, text_of, BoxError, Handed, Result};
+use crate::tokenizer::Tokenizer;
 use crate::graph::Graph;
 use crate::tensor::{Batch, Tensor};
 use dsrt_sys as sys;
@@ -150,9 +151,7 @@ impl EngineBuilder {
         let options = std::mem::replace(&mut self.options, Ok(null_mut()))?;
         self.options = Ok(options);
         let text = self.config.text()?;
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_engine_create(c_pointer(&text), options, &mut ptr) })?;
-        Ok(Engine { ptr })
+        Engine::made(|out| unsafe { sys::ds_engine_create(c_pointer(&text), options, out) })
     }
 }
 
@@ -202,9 +201,7 @@ impl Engine {
     /// An engine of a config: a [`Config`], JSON text, or the path of a JSON file.
     pub fn new(config: impl Into<Config>) -> Result<Engine> {
         let text = config.into().text()?;
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_engine_create(c_pointer(&text), null(), &mut ptr) })?;
-        Ok(Engine { ptr })
+        Engine::made(|out| unsafe { sys::ds_engine_create(c_pointer(&text), null(), out) })
     }
 
     /// The same with parts that the host supplies.
@@ -292,9 +289,7 @@ impl Engine {
     /// An output of the later of the last forward and the last eval, a snapshot.
     pub fn output(&mut self, name: &str) -> Result<Tensor> {
         let name = c_text(name)?;
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_output(self.ptr, name.as_ptr(), &mut ptr) })?;
-        Ok(Tensor { ptr })
+        Tensor::made(|out| unsafe { sys::ds_output(self.ptr, name.as_ptr(), out) })
     }
 
     /// A number about the run: loss, lr, grad_norm, global_steps, tokens_per_second ...
@@ -314,9 +309,7 @@ impl Engine {
     /// The effective value of a key, as JSON; "" is the whole effective config.
     pub fn get(&self, key: &str) -> Result<String> {
         let key = c_text(key)?;
-        let mut json = null_mut();
-        check(unsafe { sys::ds_engine_get(self.ptr, key.as_ptr(), &mut json) })?;
-        Ok(take_text(json))
+        text_of(|out, _| unsafe { sys::ds_engine_get(self.ptr, key.as_ptr(), out) })
     }
 
     /// The parameters, by the names of model.safetensors.
@@ -340,9 +333,7 @@ impl Engine {
     /// A whole parameter, or its gradient or moment, in f32.
     pub fn param(&mut self, name: &str, what: What) -> Result<Tensor> {
         let name = c_text(name)?;
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_param_get(self.ptr, name.as_ptr(), what as i32, &mut ptr) })?;
-        Ok(Tensor { ptr })
+        Tensor::made(|out| unsafe { sys::ds_param_get(self.ptr, name.as_ptr(), what as i32, out) })
     }
 
     /// Replaces it.
@@ -374,8 +365,13 @@ impl Engine {
 
     /// Writes a Hugging Face folder.
     pub fn export(&mut self, dir: impl AsRef<Path>) -> Result<()> {
-        let dir = c_text(&dir.as_ref().to_string_lossy())?;
-        check(unsafe { sys::ds_export(self.ptr, dir.as_ptr(), null()) }).map(drop)
+        self.export_as(dir, Json::Null)
+    }
+
+    /// The same with options: `Json::object([("dtype", "bf16")])`, or `[("adapter", true)]` for a LoRA adapter alone.
+    pub fn export_as(&mut self, dir: impl AsRef<Path>, options: impl Into<Json>) -> Result<()> {
+        let (dir, options) = (c_text(&dir.as_ref().to_string_lossy())?, c_option(options.into().given().as_deref())?);
+        check(unsafe { sys::ds_export(self.ptr, dir.as_ptr(), c_pointer(&options)) }).map(drop)
     }
 
     /// Writes a self-contained report.html: curves, memory plan, timeline.
@@ -401,20 +397,70 @@ impl Engine {
             let on_tokens = &mut *(user as *mut F);
             callback(|| Ok(if on_tokens(std::slice::from_raw_parts(ids, n))? { 0 } else { 1 }))
         }
-        let options = match options.into() {
-            Json::Null => None,
-            Json::Text(text) => Some(text),
-            json => Some(json.to_string()),
-        };
-        let options = c_option(options.as_deref())?;
-        let (mut ids, mut n) = (null_mut(), 0);
+        let options = c_option(options.into().given().as_deref())?;
+        let (mut ids, mut n) = (Handed::none(), 0);
         let user = &mut on_tokens as *mut F as *mut c_void;
         check(unsafe {
-            sys::ds_generate(self.ptr, prompt.as_ptr(), prompt.len(), c_pointer(&options), Some(hear::<F>), user, &mut ids, &mut n)
+            sys::ds_generate(self.ptr, prompt.as_ptr(), prompt.len(), c_pointer(&options), Some(hear::<F>), user, &mut ids.0, &mut n)
         })?;
-        let made = (0..n).map(|i| unsafe { *ids.add(i) }).collect();
-        unsafe { sys::ds_free(ids as *mut c_void) };
-        Ok(made)
+        Ok(ids.to_vec(n))
+    }
+
+    /// Continues several prompts at once, of any lengths, which is much faster than one by one; the new ids of each.
+    pub fn generate_batch<P: AsRef<[i32]>>(&mut self, prompts: &[P], options: impl Into<Json>) -> Result<Vec<Vec<i32>>> {
+        self.generate_batch_with(prompts, options, |_, _| Ok(true))
+    }
+
+    /// The same; `on_tokens(row, ids)` hears of new ids of a row, and ends that row by `Ok(false)`.
+    pub fn generate_batch_with<P, F>(&mut self, prompts: &[P], options: impl Into<Json>, mut on_tokens: F) -> Result<Vec<Vec<i32>>>
+    where
+        P: AsRef<[i32]>,
+        F: FnMut(usize, &[i32]) -> std::result::Result<bool, BoxError>,
+    {
+        unsafe extern "C" fn hear<F>(row: usize, ids: *const i32, n: usize, user: *mut c_void) -> i32
+        where
+            F: FnMut(usize, &[i32]) -> std::result::Result<bool, BoxError>,
+        {
+            let on_tokens = &mut *(user as *mut F);
+            callback(|| Ok(if on_tokens(row, std::slice::from_raw_parts(ids, n))? { 0 } else { 1 }))
+        }
+        let options = c_option(options.into().given().as_deref())?;
+        let all: Vec<i32> = prompts.iter().flat_map(|p| p.as_ref().iter().copied()).collect();
+        let lengths: Vec<usize> = prompts.iter().map(|p| p.as_ref().len()).collect();
+        let (mut ids, mut counts) = (Handed::none(), Handed::none());
+        let user = &mut on_tokens as *mut F as *mut c_void;
+        let (pointer, hear) = (c_pointer(&options), Some(hear::<F> as unsafe extern "C" fn(usize, *const i32, usize, *mut c_void) -> i32));
+        check(unsafe {
+            sys::ds_generate_batch(self.ptr, all.as_ptr(), lengths.as_ptr(), lengths.len(), pointer, hear, user, &mut ids.0, &mut counts.0)
+        })?;
+        let counts = counts.to_vec(lengths.len());
+        let made = ids.to_vec(counts.iter().sum());
+        let mut at = 0;
+        Ok(counts.into_iter().map(|n| (made[at..at + n].to_vec(), at += n).0).collect())
+    }
+
+    /// From text to text: `prompt` is encoded with the tokenizer's special tokens.
+    pub fn generate_text(&mut self, tokenizer: &Tokenizer, prompt: &str, options: impl Into<Json>) -> Result<String> {
+        let ids = tokenizer.encode(prompt)?.ids;
+        self.generate_text_with(tokenizer, &ids, options, |_| Ok(true))
+    }
+
+    /// From ids to text; `on_text` hears of the new text as it becomes certain, in whole characters, and stops by `Ok(false)`.
+    pub fn generate_text_with<F>(&mut self, tokenizer: &Tokenizer, prompt: &[i32], options: impl Into<Json>, mut on_text: F) -> Result<String>
+    where
+        F: FnMut(&str) -> std::result::Result<bool, BoxError>,
+    {
+        let (mut stream, mut all, mut on) = (tokenizer.stream(true)?, String::new(), true);
+        let mut heard = |piece: String| {
+            all.push_str(&piece);
+            if on && !piece.is_empty() {
+                on = on_text(&piece)?;
+            }
+            Ok::<bool, BoxError>(on)
+        };
+        self.generate_with(prompt, options, |ids| heard(stream.put(ids)?))?;
+        heard(stream.end()?).map_err(|e| crate::Error::of_callback(e))?;
+        Ok(all)
     }
 }
 

@@ -66,6 +66,10 @@ impl Error {
     pub fn into_source(self) -> Option<BoxError> {
         self.source
     }
+    /// Of a callback that ran outside of a call.
+    pub(crate) fn of_callback(source: BoxError) -> Error {
+        Error { status: sys::DS_E_USER, message: "a callback of the host failed".into(), source: Some(source) }
+    }
     pub(crate) fn new(status: i32, message: String) -> Error {
         Error { status, message, source: None }
     }
@@ -89,7 +93,24 @@ enum Pending {
     Panicked(Box<dyn Any + Send>),
 }
 
-thread_local!(static PENDING: RefCell<Option<Pending>> = RefCell::new(None));
+thread_local! {
+    static PENDING: RefCell<Option<Pending>> = RefCell::new(None);
+    static LOGGED: RefCell<Option<Box<dyn Any + Send>>> = RefCell::new(None); // what the log panicked with; it can't stop the call
+}
+
+/// Runs the log's sink.
+pub(crate) fn logging(f: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+        LOGGED.with(|l| *l.borrow_mut() = Some(panic));
+    }
+}
+
+/// Destroys something. A log that panics meanwhile has nobody to tell.
+pub(crate) fn destroying(f: impl FnOnce()) {
+    let before = LOGGED.try_with(|l| l.borrow_mut().take());
+    f();
+    let _ = LOGGED.try_with(|l| *l.borrow_mut() = before.ok().flatten());
+}
 
 /// Runs a callback. No panic and no error crosses C: both wait here for `check`.
 pub(crate) fn callback(f: impl FnOnce() -> std::result::Result<i32, BoxError>) -> i32 {
@@ -105,8 +126,9 @@ pub(crate) fn callback(f: impl FnOnce() -> std::result::Result<i32, BoxError>) -
 /// The status of a call, or its error; a callback's panic goes on.
 pub(crate) fn check(status: i32) -> Result<i32> {
     let pending = PENDING.with(|p| p.borrow_mut().take());
+    let logged = LOGGED.with(|l| l.borrow_mut().take());
     if status >= 0 {
-        return Ok(status);
+        return logged.map_or(Ok(status), |panic| resume_unwind(panic));
     }
     let source = match pending {
         Some(Pending::Panicked(panic)) => resume_unwind(panic),
@@ -136,11 +158,32 @@ pub(crate) fn c_pointer(text: &Option<CString>) -> *const c_char {
     text.as_ref().map_or(std::ptr::null(), |t| t.as_ptr())
 }
 
-/// A text that the library hands out.
-pub(crate) fn take_text(text: *mut c_char) -> String {
-    let out = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
-    unsafe { sys::ds_free(text as *mut c_void) };
-    out
+/// Memory that the library hands out.
+pub(crate) struct Handed<T>(pub(crate) *mut T);
+impl<T> Handed<T> {
+    pub(crate) fn none() -> Handed<T> {
+        Handed(std::ptr::null_mut())
+    }
+    /// A copy of the `n` values that lie there.
+    pub(crate) fn to_vec(&self, n: usize) -> Vec<T>
+    where
+        T: Copy,
+    {
+        (0..n).map(|i| unsafe { *self.0.add(i) }).collect()
+    }
+}
+impl<T> Drop for Handed<T> {
+    fn drop(&mut self) {
+        unsafe { sys::ds_free(self.0 as *mut c_void) }
+    }
+}
+
+/// The text that a call hands out, and how many bytes it has.
+pub(crate) fn text_of(call: impl FnOnce(*mut *mut c_char, *mut usize) -> i32) -> Result<String> {
+    let (mut text, mut bytes) = (Handed::none(), 0);
+    check(call(&mut text.0, &mut bytes))?;
+    let bytes = if bytes > 0 { bytes } else { unsafe { CStr::from_ptr(text.0) }.to_bytes().len() };
+    Ok(String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(text.0 as *const u8, bytes) }).into_owned())
 }
 
 /// A type that owns one handle, and frees it.
@@ -150,9 +193,18 @@ macro_rules! handle {
         pub struct $name {
             pub(crate) ptr: *mut sys::$c,
         }
+        impl $name {
+            /// What a call makes.
+            #[allow(dead_code)]
+            pub(crate) fn made(call: impl FnOnce(*mut *mut sys::$c) -> i32) -> crate::Result<$name> {
+                let mut handle = $name { ptr: std::ptr::null_mut() };
+                crate::error::check(call(&mut handle.ptr))?;
+                Ok(handle)
+            }
+        }
         impl Drop for $name {
             fn drop(&mut self) {
-                unsafe { sys::$destroy(self.ptr) }
+                crate::error::destroying(|| unsafe { sys::$destroy(self.ptr) })
             }
         }
         // No call is bound to a thread.

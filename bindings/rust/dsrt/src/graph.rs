@@ -1,8 +1,7 @@
 use crate::config::Json;
-use crate::error::{c_option, c_pointer, c_text, check, handle, take_text, Result};
+use crate::error::{c_option, c_pointer, c_text, check, handle, Result};
 use crate::tensor::DType;
 use dsrt_sys as sys;
-use std::ptr::null_mut;
 
 handle!(
     /// A model that the host builds out of ops.
@@ -28,24 +27,18 @@ fn text_of(json: Json) -> Option<String> {
 impl Graph {
     /// An empty graph.
     pub fn new() -> Result<Graph> {
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_graph_create(&mut ptr) })?;
-        Ok(Graph { ptr })
+        Graph::made(|out| unsafe { sys::ds_graph_create(out) })
     }
 
     /// Reads the text form, the one that DSRT_DUMP writes.
     pub fn parse(text: &str) -> Result<Graph> {
         let text = c_text(text)?;
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_graph_parse(text.as_ptr(), &mut ptr) })?;
-        Ok(Graph { ptr })
+        Graph::made(|out| unsafe { sys::ds_graph_parse(text.as_ptr(), out) })
     }
 
     /// Every op with inputs, outputs and attributes, as JSON.
     pub fn ops_json() -> Result<String> {
-        let mut text = null_mut();
-        check(unsafe { sys::ds_graph_ops_json(&mut text) })?;
-        Ok(take_text(text))
+        crate::error::text_of(|out, _| unsafe { sys::ds_graph_ops_json(out) })
     }
 
     /// An input; -1 in its shape is bound at run time, the first to rows, the second to length.

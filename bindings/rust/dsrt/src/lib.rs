@@ -39,4 +39,4 @@ pub use error::{BoxError, Code, Error, Result};
 pub use graph::{Graph, Value};
 pub use library::{abi_version, build_info, config_describe, plan, reset_log, set_log, version, Level};
 pub use tensor::{Batch, DType, Element, Tensor, View};
-pub use tokenizer::{Encoding, Tokenizer};
+pub use tokenizer::{Encoding, TextStream, Tokenizer};

@@ -1,9 +1,8 @@
 use crate::config::Config;
-use crate::error::{c_pointer, check, release, take_text, Result};
+use crate::error::{c_pointer, check, logging, release, text_of, Result};
 use dsrt_sys as sys;
 use std::ffi::{c_void, CStr};
 use std::os::raw::c_char;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::{null, null_mut};
 
 fn static_text(text: *const c_char) -> &'static str {
@@ -28,17 +27,13 @@ pub fn build_info() -> &'static str {
 
 /// JSON: every key of the config with type, default and meaning.
 pub fn config_describe() -> Result<String> {
-    let mut text = null_mut();
-    check(unsafe { sys::ds_config_describe(&mut text) })?;
-    Ok(take_text(text))
+    text_of(|out, _| unsafe { sys::ds_config_describe(out) })
 }
 
 /// JSON: what a run of this config would need in memory, FLOPs and traffic. Runs nothing.
 pub fn plan(config: impl Into<Config>) -> Result<String> {
     let text = config.into().text()?;
-    let mut report = null_mut();
-    check(unsafe { sys::ds_plan(c_pointer(&text), null(), &mut report) })?;
-    Ok(take_text(report))
+    text_of(|out, _| unsafe { sys::ds_plan(c_pointer(&text), null(), out) })
 }
 
 /// Levels of the log.
@@ -60,10 +55,11 @@ unsafe extern "C" fn deliver(level: i32, component: *const c_char, message: *con
     const LEVELS: [Level; 6] = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Off];
     let (component, message) = (CStr::from_ptr(component).to_string_lossy(), CStr::from_ptr(message).to_string_lossy());
     let sink = &*(user as *const Sink);
-    let _ = catch_unwind(AssertUnwindSafe(|| sink(LEVELS[level.clamp(0, 5) as usize], &component, &message))); // a log has nobody to tell
+    logging(|| sink(LEVELS[level.clamp(0, 5) as usize], &component, &message));
 }
 
-/// Sends messages of `level` and above to `sink(level, component, message)`.
+/// Sends messages of `level` and above to `sink(level, component, message)`. A panic there goes on from the call that logged, once that has done
+/// its work.
 pub fn set_log(level: Level, sink: impl Fn(Level, &str, &str) + Send + Sync + 'static) -> Result<()> {
     let user: *mut Sink = Box::into_raw(Box::new(Box::new(sink) as Sink));
     let status = unsafe { sys::ds_set_log(Some(deliver), level as i32, user as *mut c_void, Some(release::<Sink>)) };

@@ -66,9 +66,7 @@ impl Tensor {
 
     fn make(dtype: DType, shape: &[usize], data: *const c_void, bytes: usize) -> Result<Tensor> {
         let dims: Vec<i64> = shape.iter().map(|&d| d as i64).collect();
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_tensor_create(dtype as i32, dims.len() as i32, dims.as_ptr(), data, bytes, &mut ptr) })?;
-        Ok(Tensor { ptr })
+        Tensor::made(|out| unsafe { sys::ds_tensor_create(dtype as i32, dims.len() as i32, dims.as_ptr(), data, bytes, out) })
     }
 
     /// The type of the elements.
@@ -177,9 +175,7 @@ unsafe impl Sync for Batch {}
 impl Batch {
     /// An empty batch.
     pub fn new() -> Result<Batch> {
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_batch_create(&mut ptr) })?;
-        Ok(Batch { ptr })
+        Batch::made(|out| unsafe { sys::ds_batch_create(out) })
     }
 
     /// Puts the tensor's contents as of now under `name`.
@@ -197,8 +193,6 @@ impl Batch {
     /// A new tensor with the contents under `name`.
     pub fn get(&self, name: &str) -> Result<Tensor> {
         let name = c_text(name)?;
-        let mut ptr = null_mut();
-        check(unsafe { sys::ds_batch_get(self.ptr, name.as_ptr(), &mut ptr) })?;
-        Ok(Tensor { ptr })
+        Tensor::made(|out| unsafe { sys::ds_batch_get(self.ptr, name.as_ptr(), out) })
     }
 }

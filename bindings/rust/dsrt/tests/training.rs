@@ -200,6 +200,64 @@ fn tokens_stream_and_stop() {
 }
 
 #[test]
+fn prompts_go_on_together_as_they_do_alone() {
+    let mut engine = Engine::new(config()).unwrap();
+    let prompts = [vec![1, 2], vec![3], vec![4, 5, 6]];
+    let options = || Json::object([("max_new_tokens", 4)]);
+    let mut heard = vec![Vec::new(); 3];
+    let made = engine
+        .generate_batch_with(&prompts, options(), |row, ids| {
+            heard[row].extend_from_slice(ids);
+            Ok(true)
+        })
+        .unwrap();
+    let alone: Vec<_> = prompts.iter().map(|p| engine.generate(p, options()).unwrap()).collect();
+    assert_eq!((&made, &heard), (&alone, &alone));
+    let ended = engine.generate_batch_with(&prompts, options(), |row, _| Ok(row != 1)).unwrap();
+    assert_eq!(ended.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1, 4]);
+    let error = engine.generate_batch_with(&prompts, options(), |row, _| Err(Broken(row).into())).unwrap_err();
+    assert!(error.into_source().unwrap().downcast_ref::<Broken>().is_some());
+}
+
+/// A tokenizer of eleven tokens, as many as the model's: letters, the two halves of "é" (ids 2 and 3), and a chat template.
+fn halves() -> Tokenizer {
+    let data = std::env::var("DSRT_TEST_DATA").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/data").into());
+    Tokenizer::load(data + "/languages").unwrap()
+}
+
+#[test]
+fn text_streams_in_whole_characters() {
+    let tokenizer = halves();
+    let mut stream = tokenizer.stream(true).unwrap();
+    assert_eq!([0, 2, 3, 1].map(|id| stream.put(&[id]).unwrap()), ["a", "", "é", "b"]);
+    assert_eq!(stream.put(&[0, 2]).unwrap() + &stream.end().unwrap(), "a\u{fffd}");
+    let mut engine = Engine::new(config()).unwrap();
+    let options = || Json::object([("max_new_tokens", 6)]);
+    let mut pieces = String::new();
+    let made = engine
+        .generate_text_with(&tokenizer, &[0], options(), |piece| {
+            pieces += piece;
+            Ok(true)
+        })
+        .unwrap();
+    let want = tokenizer.decode(&engine.generate(&[0], options()).unwrap(), true).unwrap();
+    assert_eq!((&made, &pieces, &engine.generate_text(&tokenizer, "a", options()).unwrap()), (&want, &want, &want));
+    let error = engine.generate_text_with(&tokenizer, &[0], options(), |_| Err(Broken(7).into())).unwrap_err();
+    assert_eq!(error.into_source().unwrap().downcast_ref::<Broken>().unwrap().0, 7);
+    let mut calls = 0;
+    engine.generate_text_with(&tokenizer, &[0], options(), |_| (Ok(false), calls += 1).0).unwrap();
+    assert_eq!(calls, 1);
+}
+
+#[test]
+fn a_conversation_becomes_text() {
+    let said = vec![Json::object([("role", "user"), ("content", "é?")])];
+    let text = halves().chat_text(said, Json::object([("add_generation_prompt", true)])).unwrap();
+    assert_eq!(text, "<user>é?<assistant>");
+    assert_eq!(halves().chat_text("[]", "{\"template\": \"{{ x }}\"}").unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[test]
 fn errors_say_what_the_library_says() {
     let error = Engine::new(config().set("optimiser.lr", 1)).unwrap_err();
     assert_eq!((error.code(), error.name()), (Code::Config, "DS_E_CONFIG"));
@@ -261,6 +319,23 @@ fn the_log_arrives() {
     reset_log().unwrap();
     assert!(lines.load(Ordering::SeqCst) > 0);
     assert_eq!(Arc::strong_count(&lines), 1); // the sink was released
+    let this = std::thread::current().id(); // other tests log on their threads
+    let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let trigger = armed.clone();
+    set_log(Level::Trace, move |_, _, _| {
+        if std::thread::current().id() == this && trigger.swap(false, Ordering::SeqCst) {
+            panic!("in the log")
+        }
+    })
+    .unwrap();
+    let panic = std::panic::catch_unwind(|| {
+        armed.store(true, Ordering::SeqCst);
+        Engine::new(config()).map(drop)
+    })
+    .unwrap_err();
+    assert_eq!(*panic.downcast_ref::<&str>().unwrap(), "in the log");
+    reset_log().unwrap();
+    drop(Engine::new(config()).unwrap());
     assert_eq!((version(), abi_version().0), ("0.1.0", 0));
     assert!(plan(config()).unwrap().contains("memory") && config_describe().unwrap().contains("gradient_clipping"));
 }

@@ -192,6 +192,55 @@ public class Tests {
         }
     }
 
+    static void itContinuesPromptsTogetherAsItDoesAlone() {
+        try (Engine engine = new Engine(config())) {
+            int[][] prompts = {{1, 2}, {3}, {4, 5, 6}};
+            Map<String, Object> options = Map.of("max_new_tokens", 4);
+            List<List<Integer>> heard = List.of(new ArrayList<>(), new ArrayList<>(), new ArrayList<>());
+            int[][] made = engine.generateBatch(prompts, options, (row, ids) -> {
+                for (int id : ids) heard.get(row).add(id);
+                return true;
+            });
+            for (int row = 0; row < 3; ++row) {
+                int[] alone = engine.generate(prompts[row], options);
+                check(Arrays.equals(made[row], alone) && heard.get(row).equals(Arrays.stream(alone).boxed().collect(java.util.stream.Collectors.toList())),
+                    made[row], alone);
+            }
+            check(Arrays.stream(engine.generateBatch(prompts, options, (row, ids) -> row != 1)).map(r -> r.length).collect(
+                java.util.stream.Collectors.toList()).equals(List.of(4, 1, 4)));
+            thrown(java.io.IOException.class, () -> engine.generateBatch(prompts, options, (row, ids) -> { throw new java.io.IOException(); }));
+        }
+    }
+
+    /** A tokenizer of eleven tokens, as many as the model's: letters, the two halves of "é" (ids 2 and 3), and a chat template. */
+    static Tokenizer halves() {
+        String data = System.getenv("DSRT_TEST_DATA");
+        return new Tokenizer((data == null ? "tests/data" : data) + "/languages");
+    }
+
+    static void itStreamsTextInWholeCharacters() {
+        Map<String, Object> options = Map.of("max_new_tokens", 6);
+        try (Engine engine = new Engine(config()); Tokenizer tokenizer = halves(); TextStream stream = new TextStream(tokenizer)) {
+            check(List.of(stream.put(0), stream.put(2), stream.put(3), stream.put(1), stream.end()).equals(List.of("a", "", "é", "b", "")));
+            check((stream.put(0, 2) + stream.end()).equals("a\ufffd"));
+            List<String> pieces = new ArrayList<>();
+            String made = engine.generateText(tokenizer, "a", options, pieces::add), want = tokenizer.decode(engine.generate(new int[] {0}, options), true);
+            check(made.equals(want) && String.join("", pieces).equals(want), made, pieces, want);
+            thrown(java.io.IOException.class, () -> engine.generateText(tokenizer, "a", options, piece -> { throw new java.io.IOException(); }));
+            pieces.clear();
+            engine.generateText(tokenizer, "a", options, piece -> !pieces.add(piece));
+            check(pieces.size() == 1, pieces);
+        }
+    }
+
+    static void itWritesAConversation() {
+        try (Tokenizer t = halves()) {
+            List<Map<String, String>> said = List.of(Map.of("role", "user", "content", "é😀"));
+            check(t.applyChatTemplate(said, Map.of("add_generation_prompt", true)).equals("<user>é😀<assistant>"));
+            check(code(() -> t.applyChatTemplate("[]", null)) == DsrtException.Code.INVALID_ARGUMENT);
+        }
+    }
+
     static void itTellsErrors() {
         DsrtException e = thrown(DsrtException.class, () -> new Engine(Map.of("optimiser", 1)));
         check(e.code() == DsrtException.Code.CONFIG && e.getMessage().contains("did you mean optimizer"));
@@ -242,14 +291,12 @@ public class Tests {
 
     static void itLogs() {
         AtomicInteger lines = new AtomicInteger();
-        Dsrt.setLog((level, component, message) -> {
-            lines.incrementAndGet();
-            throw new IllegalStateException("nobody hears this");
-        }, Dsrt.Level.TRACE);
-        Thread.setDefaultUncaughtExceptionHandler((t, e) -> {});
+        Dsrt.setLog((level, component, message) -> lines.incrementAndGet(), Dsrt.Level.TRACE);
         new Engine(config()).close();
+        Dsrt.setLog((level, component, message) -> { throw new IllegalStateException("in the log"); }, Dsrt.Level.TRACE);
+        check(thrown(IllegalStateException.class, () -> new Engine(config())).getMessage().equals("in the log"));
         Dsrt.setLog(null, Dsrt.Level.WARN);
-        Thread.setDefaultUncaughtExceptionHandler(null);
+        new Engine(config()).close();
         check(lines.get() > 0 && Dsrt.version().equals("0.1.0") && Dsrt.plan(config()).contains("memory"));
     }
 
@@ -257,8 +304,12 @@ public class Tests {
         return Long.parseLong(Files.readString(Path.of("/proc/self/statm")).split(" ")[1]) * 4096;
     }
 
-    static void round(Engine engine, int n) throws Exception {
+    static void round(Engine engine, Tokenizer tokenizer, int n) throws Exception {
         for (int i = 0; i < n; ++i) {
+            try (TextStream s = new TextStream(tokenizer)) {
+                s.put(0);
+            }
+            new TextStream(tokenizer);
             try (Batch b = batch(); Graph g = new Graph(); Cancel c = new Cancel(); Tensor t = engine.param("transformer.ln_f.bias", Engine.What.WEIGHT);
                  Data d = Data.from(new Rows(), null)) {
                 g.input("x", DType.FLOAT32, -1);
@@ -273,10 +324,10 @@ public class Tests {
     }
 
     static void itLeavesNothingBehind() throws Exception {
-        try (Engine engine = new Engine(config())) {
-            round(engine, 10_000); // the collector and the allocator come to rest
+        try (Engine engine = new Engine(config()); Tokenizer tokenizer = halves()) {
+            round(engine, tokenizer, 10_000); // the collector and the allocator come to rest
             long before = resident();
-            round(engine, 10_000);
+            round(engine, tokenizer, 10_000);
             System.out.println("10,000 of each handle: " + ((resident() - before) >> 10) + " KiB more");
             check(resident() - before < 8 << 20, (resident() - before) >> 20, "MiB");
         }

@@ -40,13 +40,18 @@ final class Callbacks {
             Throwable t = thrown;
             thrown = null;
             if (t == null || e.code() != DsrtException.Code.USER) return e;
-            return Thrown.<RuntimeException>sneak(t);
+            return sneak(t);
         }
+    }
 
-        @SuppressWarnings("unchecked")
-        private static <T extends Throwable> RuntimeException sneak(Throwable t) throws T {
-            throw (T) t; // as it was, checked or not
-        }
+    /** Throws it as it was, checked or not. */
+    static RuntimeException sneak(Throwable t) {
+        return Callbacks.<RuntimeException>cast(t);
+    }
+
+    @SuppressWarnings("unchecked")
+    private static <T extends Throwable> RuntimeException cast(Throwable t) throws T {
+        throw (T) t;
     }
 
     static final class Source extends io.dsrt.swig.BatchSource {
@@ -134,12 +139,7 @@ final class Callbacks {
 
         @Override
         public int tokens(long ids, long n) {
-            return thrown.run(() -> {
-                int[] copy = new int[(int) n];
-                IntBuffer memory = Bridge.ordered(io.dsrt.swig.dsrt.memory_at(ids, 4 * n)).asIntBuffer();
-                memory.get(copy);
-                return listener.tokens(copy);
-            });
+            return thrown.run(() -> listener.tokens(ids(ids, n)));
         }
 
         @Override
@@ -149,8 +149,46 @@ final class Callbacks {
         }
     }
 
+    static final class RowTokens extends io.dsrt.swig.RowTokenSink {
+        final Thrown thrown = new Thrown();
+        private final RowTokenListener listener;
+
+        RowTokens(RowTokenListener listener) {
+            sweep();
+            this.listener = listener;
+            LIVE.add(this);
+        }
+
+        @Override
+        public int tokens(long row, long ids, long n) {
+            return thrown.run(() -> listener.tokens((int) row, ids(ids, n)));
+        }
+
+        @Override
+        public void released() {
+            LIVE.remove(this);
+            RELEASED.add(this::delete);
+        }
+    }
+
+    private static int[] ids(long address, long n) {
+        int[] copy = new int[(int) n];
+        IntBuffer memory = Bridge.ordered(io.dsrt.swig.dsrt.memory_at(address, 4 * n)).asIntBuffer();
+        memory.get(copy);
+        return copy;
+    }
+
     static final class Sink extends io.dsrt.swig.LogSink {
+        private static final String FAILED_LOG = "the host's log failed"; // as the native side says it
+        private static final ThreadLocal<Throwable> THROWN = new ThreadLocal<>(); // by the call of this thread that logged
         private final Dsrt.LogListener listener;
+
+        /** What the log threw, where that is what failed. */
+        static Throwable cause(DsrtException e) {
+            Throwable t = THROWN.get();
+            THROWN.remove();
+            return t == null || !FAILED_LOG.equals(e.getMessage()) ? e : t;
+        }
 
         Sink(Dsrt.LogListener listener) {
             sweep();
@@ -159,12 +197,13 @@ final class Callbacks {
         }
 
         @Override
-        public void log(int level, String component, String message) {
+        public int log(int level, String component, String message) {
             try {
                 listener.log(Dsrt.Level.values()[level], component, message);
-            } catch (Throwable nobodyToTell) {
-                Thread.UncaughtExceptionHandler handler = Thread.getDefaultUncaughtExceptionHandler();
-                if (handler != null) handler.uncaughtException(Thread.currentThread(), nobodyToTell);
+                return GO_ON;
+            } catch (Throwable t) {
+                THROWN.set(t);
+                return FAILED;
             }
         }
 

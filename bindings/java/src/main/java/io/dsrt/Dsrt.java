@@ -38,7 +38,8 @@ public final class Dsrt {
         return io.dsrt.swig.Engine.plan(Callbacks.json(config));
     }
 
-    /** Sends messages of level and above to the listener; null: back to stderr, warnings and errors only. */
+    /** Sends messages of level and above to the listener; null: back to stderr, warnings and errors only. What the listener throws comes out of the
+     * call that logged, once that has done its work. */
     public static void setLog(LogListener listener, Level level) {
         io.dsrt.swig.dsrt.set_log_sink(listener == null ? null : new Callbacks.Sink(listener), level.ordinal());
     }

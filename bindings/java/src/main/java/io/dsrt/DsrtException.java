@@ -23,10 +23,12 @@ public final class DsrtException extends RuntimeException {
         this.code = code;
     }
 
-    /** Called by the native side. */
-    static DsrtException of(int code, byte[] message) {
+    /** Called by the native side: the failure of a call, or what the log threw during it. */
+    static Throwable of(int code, byte[] message) {
         Code[] all = Code.values();
-        return new DsrtException(code <= -1 && code >= -all.length ? all[-1 - code] : Code.INTERNAL, new String(message, StandardCharsets.UTF_8));
+        Code known = code <= -1 && code >= -all.length ? all[-1 - code] : Code.INTERNAL;
+        DsrtException made = new DsrtException(known, new String(message, StandardCharsets.UTF_8));
+        return known == Code.USER ? Callbacks.Sink.cause(made) : made;
     }
 
     static DsrtException invalid(String message) {

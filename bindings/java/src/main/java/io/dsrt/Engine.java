@@ -1,6 +1,7 @@
 package io.dsrt;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
@@ -223,7 +224,12 @@ public final class Engine extends Handle {
 
     /** Writes a Hugging Face folder. */
     public void export(String dir) {
-        run(() -> n.export_folder(dir, null));
+        export(dir, null);
+    }
+
+    /** options as Map.of("dtype", "bf16"), or Map.of("adapter", true) for a LoRA adapter alone. */
+    public void export(String dir, Map<String, ?> options) {
+        run(() -> n.export_folder(dir, Callbacks.json(options)));
     }
 
     /** Writes a self-contained report.html: curves, memory plan, timeline. */
@@ -247,6 +253,52 @@ public final class Engine extends Handle {
         } catch (DsrtException e) {
             throw sink == null ? e : sink.thrown.cause(e);
         }
+    }
+
+    /** The same for several prompts at once, of any lengths, which is much faster than one by one; the new ids of each. */
+    public int[][] generateBatch(int[][] prompts, Object options) {
+        return generateBatch(prompts, options, null);
+    }
+
+    /** The listener (may be null) hears of new ids of each row, and ends a row by false. */
+    public int[][] generateBatch(int[][] prompts, Object options, RowTokenListener listener) {
+        long[] lengths = Arrays.stream(prompts).mapToLong(p -> p.length).toArray();
+        int[] all = Arrays.stream(prompts).flatMapToInt(Arrays::stream).toArray();
+        Callbacks.RowTokens sink = listener == null ? null : new Callbacks.RowTokens(listener);
+        try {
+            io.dsrt.swig.Ids made = call(() -> n.generated_rows(Tensor.ints(all), Tensor.longs(lengths), Callbacks.json(options), sink));
+            int[] ids = Tensor.ints(made.memory());
+            long[] counts = Tensor.longs(made.counts());
+            made.delete();
+            int[][] rows = new int[counts.length][];
+            for (int row = 0, at = 0; row < rows.length; at += rows[row++].length) rows[row] = Arrays.copyOfRange(ids, at, at + (int) counts[row]);
+            return rows;
+        } catch (DsrtException e) {
+            throw sink == null ? e : sink.thrown.cause(e);
+        }
+    }
+
+    /** From text to text. options and listener may be null; the listener hears of the new text as it becomes certain, and stops by false. */
+    public String generateText(Tokenizer tokenizer, String prompt, Object options, TextListener listener) {
+        return generateText(tokenizer, prompt, true, options, listener);
+    }
+
+    /** specialTokens false: the prompt has them already, as a chat template's text. */
+    public String generateText(Tokenizer tokenizer, String prompt, boolean specialTokens, Object options, TextListener listener) {
+        StringBuilder all = new StringBuilder();
+        boolean[] on = {true};
+        try (TextStream stream = new TextStream(tokenizer)) {
+            TextListener heard = piece -> {
+                all.append(piece);
+                if (on[0] && listener != null && !piece.isEmpty()) on[0] = listener.text(piece);
+                return on[0];
+            };
+            generate(tokenizer.encode(prompt, null, specialTokens).ids, options, ids -> heard.text(stream.put(ids)));
+            heard.text(stream.end());
+        } catch (Exception e) {
+            throw Callbacks.sneak(e);
+        }
+        return all.toString();
     }
 
     /** Frees threads, memory and files, and cancels a call that runs on another thread; later calls throw. */

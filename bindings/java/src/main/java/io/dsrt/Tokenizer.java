@@ -8,7 +8,7 @@ import java.util.Map;
 
 /** Text to ids and back, equal to Hugging Face's on the same files. Any number of threads may use it. */
 public final class Tokenizer extends Handle {
-    private final io.dsrt.swig.Tokenizer n;
+    final io.dsrt.swig.Tokenizer n;
 
     /** Reads a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder that holds one. */
     public Tokenizer(String path) {
@@ -54,6 +54,12 @@ public final class Tokenizer extends Handle {
 
     public String decode(int[] ids, boolean skipSpecial) {
         return alive(n.text_of(Tensor.ints(ids), skipSpecial), this);
+    }
+
+    /** A conversation as its model wants it, by the tokenizer's chat template. messages: List.of(Map.of("role", "user", "content", ...)), or JSON
+     * text; options may be null: Map.of("add_generation_prompt", true). Encode the text without special tokens. */
+    public String applyChatTemplate(Object messages, Map<String, ?> options) {
+        return alive(n.apply_chat_template(Callbacks.json(messages), Callbacks.json(options)), this);
     }
 
     @Override
