@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/convert.h"
+#include "kernels/cpu/level.h"
 
 namespace ds::cpu {
 namespace {
@@ -29,7 +31,11 @@ std::byte* place(void* p, DType type, int64_t index) { return static_cast<std::b
 }  // namespace
 
 Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
-    tiles_ = &tiles(shape.a_type == DType::bf16 && shape.b_type == DType::bf16);
+    const bool bf16 = shape.a_type == DType::bf16 && shape.b_type == DType::bf16;
+    tiles_ = &tiles(bf16);
+    amx_ = bf16 && level() == Level::amx_bf16;
+    row_grain_ = amx_ ? amx::kPanel : tiles_->rows;
+    column_grain_ = amx_ ? amx::kPanel : tiles_->columns();
     units_ = tiles_->units(shape.k);
     const int64_t in_b = tiles_->grain > 1 ? kUnitsOfAmx : kUnitsInB;
     kb_ = even_part(units_, kBlocksInA * in_b);
@@ -177,8 +183,8 @@ Gemm::Grid Gemm::grid(int threads) const {
     double least = 0;
     for (int rows = 1; rows <= threads; ++rows) {
         if (threads % rows) continue;
-        const auto m = static_cast<double>(largest_part(shape_.m, tiles_->rows, rows)),
-                   n = static_cast<double>(largest_part(shape_.n, tiles_->columns(), threads / rows));
+        const auto m = static_cast<double>(largest_part(shape_.m, row_grain_, rows)),
+                   n = static_cast<double>(largest_part(shape_.n, column_grain_, threads / rows));
         const double cost = m * n + packing * (m + n);
         if (rows == 1 || cost < least) {
             least = cost;
@@ -191,18 +197,21 @@ Gemm::Grid Gemm::grid(int threads) const {
 int64_t Gemm::scratch_bytes(int threads) const {
     if (shape_.m == 0 || shape_.n == 0) return 0;
     const Grid g = grid(threads);
-    return GemmRegion::bytes(*this, largest_part(shape_.m, tiles_->rows, g.rows), largest_part(shape_.n, tiles_->columns(), g.columns));
+    const int64_t rows = largest_part(shape_.m, row_grain_, g.rows), columns = largest_part(shape_.n, column_grain_, g.columns);
+    return amx_ ? amx_bytes(shape_, rows, columns) : GemmRegion::bytes(*this, rows, columns);
 }
 
 void Gemm::run(const GemmArgs& args, Team team, std::byte* scratch) const {
     const Grid g = grid(team.size);
-    const auto [m0, m1] = Team{team.rank / g.columns, g.rows}.part(shape_.m, tiles_->rows);
-    const auto [n0, n1] = Team{team.rank % g.columns, g.columns}.part(shape_.n, tiles_->columns());
+    const auto [m0, m1] = Team{team.rank / g.columns, g.rows}.part(shape_.m, row_grain_);
+    const auto [n0, n1] = Team{team.rank % g.columns, g.columns}.part(shape_.n, column_grain_);
     region(args, m0, m1, n0, n1, scratch);
 }
 
 void Gemm::region(const GemmArgs& args, int64_t m0, int64_t m1, int64_t n0, int64_t n1, std::byte* scratch) const {
-    if (m0 < m1 && n0 < n1) GemmRegion(*this, m1 - m0, n1 - n0).run(args, m0, m1, n0, n1, reinterpret_cast<float*>(scratch));
+    if (m0 >= m1 || n0 >= n1) return;
+    if (amx_) amx_region(args, {m0, m1, n0, n1}, scratch);
+    else GemmRegion(*this, m1 - m0, n1 - n0).run(args, m0, m1, n0, n1, reinterpret_cast<float*>(scratch));
 }
 
 }  // namespace ds::cpu

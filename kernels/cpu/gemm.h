@@ -32,6 +32,8 @@ public:
     Gemm() = default;
     explicit Gemm(const GemmShape& shape);
 
+    struct Rectangle { int64_t m0, m1, n0, n1; };  // of c
+
     const GemmShape& shape() const { return shape_; }
     // The most that a thread needs for its part, when `threads` share the product.
     int64_t scratch_bytes(int threads) const;
@@ -44,8 +46,13 @@ private:
     friend class GemmRegion;
     struct Grid { int rows, columns; };
     Grid grid(int threads) const;
+    // gemm_amx.cpp
+    static int64_t amx_bytes(const GemmShape& shape, int64_t rows, int64_t columns);
+    void amx_region(const GemmArgs& args, Rectangle r, std::byte* scratch) const;
 
     GemmShape shape_;
+    bool amx_ = false;
+    int64_t row_grain_ = 1, column_grain_ = 1;  // of the parts of a team
     const TileSet* tiles_ = nullptr;
     int64_t units_ = 0;                               // of k
     int64_t kc_ = 0, kb_ = 0, mb_ = 0, nc_ = 0;  // units that a packed block of b has, of a has; rows of that of a, columns of that of b

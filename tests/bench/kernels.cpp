@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "kernels/cpu/level.h"
 #include "kernels/kernel.h"
 #include "ops/attrs.h"
 #include "tests/bench/peak.h"
@@ -182,7 +183,7 @@ void cross_entropy(int threads, Peaks peaks) {
 int main(int argc, char** argv) {
     const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
     const std::string what = argc > 2 ? argv[2] : "";
-    const ds::bench::Peaks peaks{ds::bench::gflops_f32(threads), ds::bench::gflops_bf16(threads)};
+    const ds::bench::Peaks peaks{ds::bench::gflops_f32(threads), ds::bench::gflops_bf16(threads, ds::cpu::level() == ds::cpu::Level::amx_bf16)};
     std::printf("%d threads: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, triad %.1f GB/s\n", threads, peaks.f32, peaks.bf16,
                 ds::bench::triad_gb(threads));
     if (what.empty() || what == "gemm") ds::bench::gemm(threads, peaks);

@@ -80,7 +80,25 @@ inline double gflops_f32(int threads) {
     if (__builtin_cpu_supports("avx512f")) return threads * kLoops * 16 * 32e-9 / seconds(threads, 5, [](int) { fma_avx512(); });
     return threads * kLoops * 12 * 16e-9 / seconds(threads, 5, [](int) { fma_avx2(); });
 }
-inline double gflops_bf16(int threads) {
+// The caller has asked the kernel for tiles (cpu::level()).
+__attribute__((target("amx-tile,amx-bf16"))) inline void dot_amx() {
+    struct alignas(64) {
+        uint8_t palette = 1, start_row = 0, reserved[14] = {};
+        uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } config;
+    asm volatile("ldtilecfg %0" : : "m"(config));  // also zeroes the tiles
+    for (int64_t i = 0; i < kLoops; ++i) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_release();
+}
+
+inline double gflops_bf16(int threads, bool amx) {
+    if (amx) return threads * kLoops * 4 * 16384e-9 / seconds(threads, 5, [](int) { dot_amx(); });
     if (!__builtin_cpu_supports("avx512bf16")) return gflops_f32(threads);
     return threads * kLoops * 16 * 64e-9 / seconds(threads, 5, [](int) { dot_bf16(); });
 }

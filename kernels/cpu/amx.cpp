@@ -1,0 +1,168 @@
+#include "kernels/cpu/amx.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16")
+#include <immintrin.h>
+
+namespace ds::cpu::amx {
+namespace {
+
+// The compiler does not know that tile instructions touch memory: it must not move its own loads and stores across.
+inline void memory_is_up_to_date() { asm volatile("" ::: "memory"); }
+
+inline __mmask32 first(int64_t n) { return n >= 32 ? ~0u : n <= 0 ? 0u : (1u << n) - 1; }
+
+// 16 rows of 4 units (4 bytes each), `stride` elements apart, become 4 rows of 16 units, in a panel. Where `edge`, only `rows` x `count` elements are there.
+template <bool edge>
+inline void transpose(const BF16* p, int64_t stride, BF16* to, int64_t rows = 16, int64_t count = 8) {
+    const auto mask = static_cast<__mmask8>(first(count));
+    const auto row = [&](int i) {
+        const BF16* at = p + i * stride;
+        if constexpr (edge) return _mm_maskz_loadu_epi16(i < rows ? mask : 0, i < rows ? at : p);
+        else return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+    };
+    __m512i r[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j)
+        r[j] = _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(row(j)), row(4 + j), 1), row(8 + j), 2), row(12 + j), 3);
+    const __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]);
+    const __m512i c = _mm512_unpacklo_epi32(r[2], r[3]), d = _mm512_unpackhi_epi32(r[2], r[3]);
+    _mm512_storeu_si512(to, _mm512_unpacklo_epi64(a, c));
+    _mm512_storeu_si512(to + 64, _mm512_unpackhi_epi64(a, c));
+    _mm512_storeu_si512(to + 128, _mm512_unpacklo_epi64(b, d));
+    _mm512_storeu_si512(to + 192, _mm512_unpackhi_epi64(b, d));
+}
+
+constexpr int16_t kFirstHalf[32] = {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+constexpr int16_t kSecondHalf[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+
+// Two rows of 32 elements become a row of pairs.
+inline void pair_rows(__m512i a, __m512i b, BF16* to) {
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, _mm512_loadu_si512(kFirstHalf), b));
+    _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi16(a, _mm512_loadu_si512(kSecondHalf), b));
+}
+
+inline void fetch(const BF16* p) { __builtin_prefetch(p, 0, 2); }
+
+}  // namespace
+
+struct Pieces {
+    // Piece i of the packer's panel: 256 bytes.
+    template <bool k_major>
+    static void piece(const Packer& p, int64_t i) {
+        const Source& s = p.from_;
+        BF16* to = p.to_ + i / Packer::kPieces * kStepSize;
+        const int64_t part = i % Packer::kPieces;
+        if constexpr (k_major) {
+            const __mmask32 columns = first(s.n);
+#pragma GCC unroll 2
+            for (int64_t u = 2 * part; u < 2 * part + 2; ++u) {
+                const int64_t k = i / Packer::kPieces * kStep + 2 * u;
+                const BF16* at = s.at + k * s.stride;
+                if (p.ahead_) fetch(at + p.ahead_), fetch(at + s.stride + p.ahead_);
+                pair_rows(_mm512_maskz_loadu_epi16(k < s.k ? columns : 0, at), _mm512_maskz_loadu_epi16(k + 1 < s.k ? columns : 0, at + s.stride), to + u * 64);
+            }
+        } else {
+            // Half of the columns, a quarter of the units: all quarters of a line one after the other.
+            const int64_t half = part / 4, quarter = part % 4, k = i / Packer::kPieces * kStep + 8 * quarter;
+            const BF16* at = s.at + 16 * half * s.stride + k;
+            if (p.ahead_)
+                for (int64_t row = 4 * quarter; row < 4 * quarter + 4; ++row) fetch(at - 8 * quarter + row * s.stride + p.ahead_);
+            to += half * 32 + quarter * 256;
+            if (s.n >= kPanel && k + 8 <= s.k) transpose<false>(at, s.stride, to);
+            else transpose<true>(k < s.k ? at : s.at, s.stride, to, s.n - 16 * half, s.k - k);
+        }
+    }
+    template <bool k_major>
+    static void some(Packer& p) {
+        for (p.credit_ += p.pieces_; p.credit_ >= p.during_ && p.next_ < p.pieces_; p.credit_ -= p.during_) piece<k_major>(p, p.next_++);
+    }
+    template <bool k_major>
+    static void rest(Packer& p) {
+        while (p.next_ < p.pieces_) piece<k_major>(p, p.next_++);
+    }
+    static bool k_major(const Packer* p) { return p && p->from_.k_major; }
+};
+
+namespace {
+
+enum class Meanwhile { nothing, pack, pack_k_major };
+
+template <bool tall, bool wide, Meanwhile meanwhile>
+void multiply_tiles(const BF16* left, const BF16* right, int64_t count, float* c, int64_t c_stride, bool accumulate, Packer* next) {
+    const int64_t row = c_stride * 4;
+    float* below = c + 16 * c_stride;
+    memory_is_up_to_date();
+    if (accumulate) {
+        _tile_loadd(0, c, row);
+        if (wide) _tile_loadd(1, c + 16, row);
+        if (tall) _tile_loadd(2, below, row);
+        if (tall && wide) _tile_loadd(3, below + 16, row);
+    } else {
+        _tile_zero(0);
+        if (wide) _tile_zero(1);
+        if (tall) _tile_zero(2);
+        if (tall && wide) _tile_zero(3);
+    }
+    for (int64_t i = 0; i < count; ++i, left += kStepSize, right += kStepSize) {
+        _tile_loadd(4, left, 64);
+        _tile_loadd(6, right, 128);
+        _tile_dpbf16ps(0, 4, 6);
+        if (wide) {
+            _tile_loadd(7, right + 32, 128);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if (tall) {
+            _tile_loadd(5, left + kStepSize / 2, 64);
+            _tile_dpbf16ps(2, 5, 6);
+            if (wide) _tile_dpbf16ps(3, 5, 7);
+        }
+        if constexpr (meanwhile != Meanwhile::nothing) Pieces::some<meanwhile == Meanwhile::pack_k_major>(*next);
+    }
+    _tile_stored(0, c, row);
+    if (wide) _tile_stored(1, c + 16, row);
+    if (tall) _tile_stored(2, below, row);
+    if (tall && wide) _tile_stored(3, below + 16, row);
+    memory_is_up_to_date();
+}
+
+template <Meanwhile meanwhile>
+constexpr decltype(&multiply_tiles<true, true, meanwhile>) kMultiply[2][2] = {
+    {multiply_tiles<false, false, meanwhile>, multiply_tiles<false, true, meanwhile>}, {multiply_tiles<true, false, meanwhile>, multiply_tiles<true, true, meanwhile>}};
+
+inline __m512 load(const void* base, DType type, int64_t index, __mmask16 mask) {
+    if (type == DType::f32) return _mm512_maskz_loadu_ps(mask, static_cast<const float*>(base) + index);
+    const __m256i half = _mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t*>(base) + index);
+    if (type == DType::f16) return _mm512_cvtph_ps(half);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+inline void store(__m512 v, void* base, DType type, int64_t index, __mmask16 mask) {
+    if (type == DType::f32) return _mm512_mask_storeu_ps(static_cast<float*>(base) + index, mask, v);
+    const __m256i half = type == DType::f16 ? _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT) : (__m256i)_mm512_cvtneps_pbh(v);
+    _mm256_mask_storeu_epi16(static_cast<uint16_t*>(base) + index, mask, half);
+}
+
+}  // namespace
+
+void Packer::rest() { from_.k_major ? Pieces::rest<true>(*this) : Pieces::rest<false>(*this); }
+
+void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, int64_t columns, float* c, int64_t c_stride, bool accumulate, Packer* next) {
+    const auto& table = !next ? kMultiply<Meanwhile::nothing> : Pieces::k_major(next) ? kMultiply<Meanwhile::pack_k_major> : kMultiply<Meanwhile::pack>;
+    table[rows > 16][columns > 16](left, right, steps, c, c_stride, accumulate, next);
+}
+
+void finish(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Finish& f) {
+    for (int64_t j = 0; j < columns; j += 16) {
+        const auto mask = static_cast<__mmask16>(first(columns - j));
+        const __m512 bias = f.bias ? _mm512_maskz_loadu_ps(mask, f.bias + j) : _mm512_setzero_ps();
+        for (int64_t i = 0; i < rows; ++i) {
+            __m512 v = _mm512_loadu_ps(sums + i * sums_stride + j);
+            if (f.into) v = _mm512_add_ps(v, load(f.into, f.into_type, i * f.into_stride + j, mask));
+            if (f.bias) v = _mm512_add_ps(v, bias);
+            store(v, f.to, f.type, i * f.stride + j, mask);
+        }
+    }
+}
+
+}  // namespace ds::cpu::amx
+#pragma GCC pop_options

@@ -1,0 +1,63 @@
+// Products of bf16 by AMX (tile_amx.cpp has its tiles) that pack what comes next while tiles multiply: vector units are idle then, and loads of weights
+// need not wait. Only where level() is Level::amx_bf16, and within a TileUse.
+//
+// Operands lie packed as tiles(true) packs them, in panels of 32 rows or columns. A panel goes along k in steps of 32, 2 KiB each: [row][k], or
+// [pair of k][column][2]. What lies beyond rows, columns and k is zero.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace ds::cpu::amx {
+
+inline constexpr int64_t kPanel = 32, kStep = 32;
+inline constexpr int64_t kStepSize = kPanel * kStep;  // elements
+
+inline int64_t steps(int64_t k) { return (k + kStep - 1) / kStep; }
+inline int64_t panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
+inline int64_t panel_size(int64_t k) { return steps(k) * kStepSize; }  // elements
+
+// Up to 32 columns of a right operand. Element (k, i) lies at at[k * stride + i] (k_major) or at[i * stride + k].
+struct Source {
+    const BF16* at = nullptr;
+    int64_t stride = 0;
+    bool k_major = false;
+    int64_t k = 0, n = 0;
+};
+
+// Packs one panel in small pieces between the steps of products.
+class Packer {
+public:
+    Packer() = default;
+    // `ahead`: elements from `from` on to what will be packed next, which is fetched into the second cache meanwhile; 0: nothing.
+    // `during`: in how many steps of multiply all should be done.
+    Packer(const Source& from, BF16* to, int64_t ahead, int64_t during)
+        : from_(from), to_(to), ahead_(ahead), pieces_(steps(from.k) * kPieces), during_(during) {}
+    void rest();  // packs what is left
+
+    static constexpr int64_t kPieces = 8;  // of a step
+
+private:
+    friend struct Pieces;
+    Source from_;
+    BF16* to_ = nullptr;
+    int64_t ahead_ = 0, pieces_ = 0, during_ = 1, next_ = 0, credit_ = 0;
+};
+
+// c[i][j] (+)= left panel x right panel over some steps, for all 32 rows of c or (rows <= 16) the first 16, and columns likewise. c has room for whole tiles.
+// `next` (may be null) is packed meanwhile.
+void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, int64_t columns, float* c, int64_t c_stride, bool accumulate, Packer* next);
+
+// Where sums of at most 32 x 32 go: to = sums + bias + into, rounded to nearest even.
+struct Finish {
+    const float* bias = nullptr;  // of the columns; null: none
+    const void* into = nullptr;   // null: none; may be `to`
+    DType into_type = DType::f32, type = DType::f32;
+    int64_t into_stride = 0, stride = 0;
+    void* to = nullptr;
+};
+void finish(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Finish& f);
+
+}  // namespace ds::cpu::amx

@@ -1,0 +1,132 @@
+// gemm.h's product by AMX, where both operands are bf16. A block of a is packed ahead; each panel of b is packed while the one before is multiplied
+// (amx.h), so that packing weights costs hardly any time of its own. Sums are cut along k by sizes alone.
+#include <algorithm>
+
+#include "kernels/cpu/amx.h"
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/gemm.h"
+
+namespace ds::cpu {
+namespace {
+
+constexpr int64_t kBlockOfA = 384 * 1024;  // elements: of the second cache, which two threads may share
+constexpr int64_t kMostInA = 4096;         // of k
+constexpr int64_t kMostInB = 384;          // of k: a panel of b stays in the first cache
+
+int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+int64_t even_part(int64_t n, int64_t most) {
+    const int64_t parts = (n + most - 1) / most;
+    return parts ? (n + parts - 1) / parts : 1;
+}
+const std::byte* place(const void* p, DType type, int64_t index) { return static_cast<const std::byte*>(p) + index * float_size(type); }
+std::byte* place(void* p, DType type, int64_t index) { return static_cast<std::byte*>(p) + index * float_size(type); }
+
+// How a region is cut, and where its blocks lie in scratch (bytes).
+struct Blocks {
+    int64_t kb, kc, mb;                        // of k in a block of a, of k in a panel of b, rows of a block of a
+    int64_t panel_b, bias, sums, sums_stride, total;  // the packed block of a lies first, then two panels of b
+
+    Blocks(int64_t k, int64_t rows, int64_t columns) {
+        kb = up(even_part(std::max<int64_t>(k, 1), kMostInA), amx::kStep);
+        kc = up(even_part(kb, kMostInB), amx::kStep);
+        mb = up(even_part(rows, std::max(kBlockOfA / kb / amx::kPanel, int64_t{1}) * amx::kPanel), amx::kPanel);
+        place(k, mb, columns);
+    }
+    void place(int64_t k, int64_t rows, int64_t columns) {
+        panel_b = 2 * rows * kb;
+        bias = panel_b + 4 * amx::kPanel * kc;
+        sums = bias + 4 * amx::kPanel;
+        // Sums wait for later blocks of k: of all columns, or of this panel's when a's block holds all of k; one block of 32 x 32 where b's panel does too.
+        sums_stride = k > kb ? up(columns, amx::kPanel) + 16 : amx::kPanel;
+        total = sums + 4 * sums_stride * (k > kc ? rows : amx::kPanel);
+    }
+};
+
+class Region {
+public:
+    Region(const GemmShape& shape, const GemmArgs& args, Gemm::Rectangle r, std::byte* scratch)
+        : shape_(shape), args_(args), r_(r), b_(shape.k, r.m1 - r.m0, r.n1 - r.n0), scratch_(scratch) {}
+
+    void run() {
+        const TileUse use(tiles_);
+        for (int64_t row = r_.m0; row < r_.m1; row += b_.mb)
+            for (int64_t k0 = 0; k0 < shape_.k || k0 == 0; k0 += b_.kb) block(row, std::min(b_.mb, r_.m1 - row), k0, std::min(b_.kb, shape_.k - k0));
+    }
+
+private:
+    BF16* panel(int64_t i) const { return reinterpret_cast<BF16*>(scratch_ + b_.panel_b) + i % 2 * amx::kPanel * b_.kc; }
+    float* bias() const { return reinterpret_cast<float*>(scratch_ + b_.bias); }
+
+    // Rows of c, one block along k: chunks of b, first along k, then along the columns.
+    void block(int64_t row, int64_t rows, int64_t k0, int64_t k) {
+        auto* a = reinterpret_cast<BF16*>(scratch_);
+        const int64_t a_panel = amx::panel_size(k), chunks = std::max<int64_t>((k + b_.kc - 1) / b_.kc, 1), all = chunks * amx::panels(r_.n1 - r_.n0);
+        const auto* a_at = static_cast<const BF16*>(args_.a) + (shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0);
+        tiles_.pack_a(DType::bf16, a_at, shape_.lda, shape_.transpose_a, k, rows, reinterpret_cast<float*>(a), amx::kPanel, a_panel / 2);
+        const auto source = [&](int64_t i) { return chunk(i / chunks, k0 + i % chunks * b_.kc, std::min(b_.kc, k - i % chunks * b_.kc)); };
+        amx::Packer(source(0), panel(0), 0, 1).rest();
+        for (int64_t i = 0; i < all; ++i) {
+            const int64_t column = r_.n0 + i / chunks * amx::kPanel, columns = std::min(amx::kPanel, r_.n1 - column), done = i % chunks * b_.kc;
+            const int64_t now = amx::steps(std::min(b_.kc, k - done));
+            amx::Packer next;
+            if (i + 1 < all) {
+                const amx::Source from = source(i + 1);
+                next = amx::Packer(from, panel(i + 1), i + 2 < all ? source(i + 2).at - from.at : 0, now * amx::panels(rows));
+            }
+            const bool first = k0 + done == 0, last = k0 + k >= shape_.k && i % chunks == chunks - 1;
+            if (args_.bias && last) to_f32(place(args_.bias, shape_.bias_type, column), shape_.bias_type, columns, bias());
+            for (int64_t at = 0; at < rows; at += amx::kPanel) {
+                const bool in_c = grows_in_c(rows - at, columns);
+                float* sums = in_c ? static_cast<float*>(args_.c) + (row + at) * shape_.ldc + column : sums_at(at, column);
+                amx::multiply(a + at / amx::kPanel * a_panel + done / amx::kStep * amx::kStepSize, panel(i), now, rows - at, columns, sums, in_c ? shape_.ldc : b_.sums_stride,
+                              !first || (in_c && args_.into), i + 1 < all ? &next : nullptr);
+                if (last && !in_c) finish(sums, row + at, std::min(amx::kPanel, rows - at), column, columns);
+            }
+            next.rest();
+        }
+    }
+
+    amx::Source chunk(int64_t panel_of_columns, int64_t k0, int64_t k) const {
+        const int64_t column = r_.n0 + panel_of_columns * amx::kPanel;
+        return {static_cast<const BF16*>(args_.b) + (shape_.transpose_b ? column * shape_.ldb + k0 : k0 * shape_.ldb + column), shape_.ldb, !shape_.transpose_b, std::max<int64_t>(k, 0),
+                std::min(amx::kPanel, r_.n1 - column)};
+    }
+
+    // Whether sums of a block of c need no other place than c itself.
+    bool grows_in_c(int64_t rows, int64_t columns) const {
+        const bool adds_to_c = args_.into == args_.c && shape_.into_type == DType::f32 && shape_.ld_into == shape_.ldc;
+        return shape_.c_type == DType::f32 && !args_.bias && (!args_.into || adds_to_c) && rows >= amx::kPanel && columns == amx::kPanel;
+    }
+    // `at`: the row within the block.
+    float* sums_at(int64_t at, int64_t column) const {
+        auto* sums = reinterpret_cast<float*>(scratch_ + b_.sums);
+        return sums + (shape_.k > b_.kc ? at * b_.sums_stride : 0) + (shape_.k > b_.kb ? column - r_.n0 : 0);
+    }
+
+    void finish(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t columns) const {
+        amx::Finish f{args_.bias ? bias() : nullptr, nullptr, shape_.into_type, shape_.c_type, shape_.ld_into, shape_.ldc, place(args_.c, shape_.c_type, row * shape_.ldc + column)};
+        if (args_.into) f.into = place(args_.into, shape_.into_type, row * shape_.ld_into + column);
+        amx::finish(sums, b_.sums_stride, rows, columns, f);
+    }
+
+    const TileSet& tiles_ = tiles(true);
+    const GemmShape& shape_;
+    const GemmArgs& args_;
+    const Gemm::Rectangle r_;
+    const Blocks b_;
+    std::byte* scratch_;
+};
+
+}  // namespace
+
+// Blocks are even parts, which a slightly smaller region may have larger: what any region of at most these rows and columns needs.
+int64_t Gemm::amx_bytes(const GemmShape& shape, int64_t rows, int64_t columns) {
+    Blocks b(shape.k, 1, 1);
+    const int64_t most = std::max(kBlockOfA / b.kb / amx::kPanel, int64_t{1}) * amx::kPanel;
+    b.place(shape.k, std::min(up(rows, amx::kPanel), most), columns);
+    return up(b.total, 64);
+}
+
+void Gemm::amx_region(const GemmArgs& args, Rectangle r, std::byte* scratch) const { Region(shape_, args, r, scratch).run(); }
+
+}  // namespace ds::cpu
