@@ -72,6 +72,17 @@ float f8(uint8_t x, int exponent_bits, int bias, bool has_infinity) {
     return x & 0x80 ? -value : value;
 }
 
+// Neither side need be aligned: tensors in files are not.
+template <class From, class To, class F>
+void each(const void* src, void* dst, int64_t n, const F& f) {
+    for (int64_t i = 0; i < n; ++i) {
+        From x;
+        std::memcpy(&x, static_cast<const char*>(src) + i * static_cast<int64_t>(sizeof(From)), sizeof(From));
+        const To y = f(x);
+        std::memcpy(static_cast<char*>(dst) + i * static_cast<int64_t>(sizeof(To)), &y, sizeof(To));
+    }
+}
+
 }  // namespace
 
 int64_t size_of(DType type) { return row(type).bytes; }
@@ -120,6 +131,11 @@ void convert(const void* src, DType src_type, void* dst, DType dst_type, int64_t
         }
         return;
     }
+    // Weights come in these.
+    if (src_type == DType::f32 && dst_type == DType::bf16) return each<float, BF16>(src, dst, n, [](float x) { return to_bf16(x); });
+    if (src_type == DType::bf16 && dst_type == DType::f32) return each<BF16, float>(src, dst, n, [](BF16 x) { return to_f32(x); });
+    if (src_type == DType::f32 && dst_type == DType::f16) return each<float, F16>(src, dst, n, [](float x) { return to_f16(x); });
+    if (src_type == DType::f16 && dst_type == DType::f32) return each<F16, float>(src, dst, n, [](F16 x) { return to_f32(x); });
     for (int64_t i = 0; i < n; ++i) store(dst, dst_type, i, load(src, src_type, i));
 }
 

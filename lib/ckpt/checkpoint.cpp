@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -115,9 +116,11 @@ Status write_files(const fs::path& folder, const Json& state, const CheckpointFi
     DS_TRY(const std::string unusable, state_text(contents));  // a state that can't be stored is better known before the long part
     for (const auto& [name, tensors] : files) {
         DS_TRY(DurableFile file, DurableFile::create(folder / name));
+        file.sum_pieces();
         DS_CHECK(stream_safetensors(file, tensors, {{"format", "pt"}}));
         DS_CHECK(file.commit());
         contents.files.push_back({name, file.size(), file.checksum()});
+        if (file.size() > DurableFile::kPieceBytes) contents.files.back().piece_bytes = DurableFile::kPieceBytes, contents.files.back().pieces = file.pieces();
     }
     DS_TRY(const std::string text, state_text(contents));
     return write_durably(folder / kStateFile, text);
@@ -134,30 +137,56 @@ struct Cleaner {
 };
 
 // Hashing a mapping page fault by page fault is slow; asking for it in stretches is not.
+void map_in([[maybe_unused]] std::span<const std::byte> part) {
+#ifdef MADV_POPULATE_READ
+    (void)::madvise(const_cast<std::byte*>(part.data()), part.size(), MADV_POPULATE_READ);
+#endif
+}
+
 std::string checksum_of_mapping(std::span<const std::byte> bytes) {
     constexpr size_t kStretch = size_t{8} << 20;
     Checksum sum;
     for (size_t at = 0; at < bytes.size(); at += kStretch) {
         const std::span<const std::byte> part = bytes.subspan(at, std::min(kStretch, bytes.size() - at));
-#ifdef MADV_POPULATE_READ
-        (void)::madvise(const_cast<std::byte*>(part.data()), part.size(), MADV_POPULATE_READ);
-#endif
+        map_in(part);
         sum.update(part);
     }
     return sum.hex();
 }
 
-Result<SafetensorsFile> open_verified(const fs::path& path, const FileRecord& record) {
+// What is wrong with the bytes, if anything is.
+Status verify(std::span<const std::byte> bytes, const FileRecord& record, const std::string& place, const Spread& spread) {
+    const auto damaged = [&](const std::string& where, const std::string& sum, const std::string& expected) {
+        return fail(Code::E_CORRUPT, "{}: its checksum is {}{}, but {} says {}: the file is damaged", place, sum, where, kStateFile, shown(expected));
+    };
+    if (record.pieces.empty()) {
+        const std::string sum = checksum_of_mapping(bytes);
+        return sum == record.checksum ? ok() : damaged("", sum, record.checksum);
+    }
+    const auto piece = [&](int64_t i) {
+        const size_t at = static_cast<size_t>(i) * record.piece_bytes;
+        return bytes.subspan(at, std::min<size_t>(record.piece_bytes, bytes.size() - at));
+    };
+    std::atomic<int64_t> first_bad{INT64_MAX};
+    spread(static_cast<int64_t>(record.pieces.size()), [&](int64_t i) {
+        map_in(piece(i));
+        if (checksum_of(piece(i)) == record.pieces[static_cast<size_t>(i)]) return;
+        for (int64_t known = first_bad; i < known && !first_bad.compare_exchange_weak(known, i);) {}
+    });
+    const int64_t bad = first_bad;
+    if (bad == INT64_MAX) return ok();
+    const auto at = static_cast<uint64_t>(bad) * record.piece_bytes;
+    return damaged(fmt::format(" in bytes {}..{}", at, at + piece(bad).size()), checksum_of(piece(bad)), record.pieces[static_cast<size_t>(bad)]);
+}
+
+Result<SafetensorsFile> open_verified(const fs::path& path, const FileRecord& record, const Spread& spread) {
     std::error_code error;
     if (!fs::is_regular_file(path, error)) return fail(Code::E_CORRUPT, "{}: is missing, though {} lists it", path.string(), kStateFile);
     DS_TRY(MappedFile mapped, MappedFile::open(path));
     if (const uint64_t size = mapped.bytes().size(); size != record.bytes)
         return fail(Code::E_CORRUPT, "{}: {} bytes, but {} says {}", path.string(), size, kStateFile, record.bytes);
     // The checksum comes first: of a damaged file, a parser's complaint would name a symptom.
-    if (const std::string sum = checksum_of_mapping(mapped.bytes()); sum != record.checksum) {
-        return fail(Code::E_CORRUPT, "{}: its checksum is {}, but {} says {}: the file is damaged", path.string(), sum, kStateFile,
-            shown(record.checksum));
-    }
+    DS_CHECK(verify(mapped.bytes(), record, path.string(), spread));
     return SafetensorsFile::parse(std::move(mapped), path.string());
 }
 
@@ -225,7 +254,7 @@ Result<const TensorView*> Checkpoint::tensor(std::string_view file_name, std::st
     return fail(Code::E_NOT_FOUND, "{}: has no tensor {}", (folder_ / file_name).string(), name);
 }
 
-Result<Checkpoint> Checkpoint::open_folder(const fs::path& folder, const std::string& tag) {
+Result<Checkpoint> Checkpoint::open_folder(const fs::path& folder, const std::string& tag, const Spread& spread) {
     const fs::path state_path = folder / kStateFile;
     std::error_code error;
     if (!fs::exists(state_path, error)) {
@@ -240,7 +269,7 @@ Result<Checkpoint> Checkpoint::open_folder(const fs::path& folder, const std::st
     DS_TRY(StateFile contents, parse_state(text, state_path.string()));
     Checkpoint result;
     for (const FileRecord& record : contents.files) {
-        DS_TRY(SafetensorsFile file, open_verified(folder / record.name, record));
+        DS_TRY(SafetensorsFile file, open_verified(folder / record.name, record, spread));
         result.files_.emplace(record.name, std::move(file));
     }
     result.tag_ = tag;
@@ -260,7 +289,7 @@ Result<std::string> latest_tag(const fs::path& dir) {
     return *text;
 }
 
-Result<Checkpoint> open_checkpoint(const fs::path& dir, const std::optional<std::string>& wanted) {
+Result<Checkpoint> open_checkpoint(const fs::path& dir, const std::optional<std::string>& wanted, const Spread& spread) {
     std::string tag;
     if (wanted) {
         DS_CHECK(check_tag(*wanted));
@@ -272,7 +301,7 @@ Result<Checkpoint> open_checkpoint(const fs::path& dir, const std::optional<std:
     constexpr int kTries = 100;
     for (int attempt = 1;; ++attempt) {
         DS_TRY(const Found found, find_folder(dir, tag));
-        Result<Checkpoint> opened = Checkpoint::open_folder(found.folder, tag);
+        Result<Checkpoint> opened = Checkpoint::open_folder(found.folder, tag, spread);
         if (opened.ok() || attempt == kTries || identity_of(found.folder) == found.identity) return opened;
     }
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -26,6 +27,12 @@ struct SaveOptions {
 Status save_checkpoint(const std::filesystem::path& dir, const std::string& tag, const Json& state, const CheckpointFiles& files,
                        const SaveOptions& options = {});
 
+// Runs f(0) to f(n - 1) in any order, on whatever threads the caller has; f does not throw.
+using Spread = std::function<void(int64_t n, const std::function<void(int64_t)>& f)>;
+inline void in_turn(int64_t n, const std::function<void(int64_t)>& f) {
+    for (int64_t i = 0; i < n; ++i) f(i);
+}
+
 // An open checkpoint, every byte of it verified. Its views live as long as it, even if the folder is replaced or removed meanwhile.
 class Checkpoint {
 public:
@@ -37,8 +44,8 @@ public:
     Result<const TensorView*> tensor(std::string_view file, std::string_view name) const;      // an error names the folder
 
 private:
-    friend Result<Checkpoint> open_checkpoint(const std::filesystem::path&, const std::optional<std::string>&);
-    static Result<Checkpoint> open_folder(const std::filesystem::path& folder, const std::string& tag);
+    friend Result<Checkpoint> open_checkpoint(const std::filesystem::path&, const std::optional<std::string>&, const Spread&);
+    static Result<Checkpoint> open_folder(const std::filesystem::path& folder, const std::string& tag, const Spread& spread);
     std::string tag_;
     std::filesystem::path folder_;
     Json state_;
@@ -46,7 +53,7 @@ private:
 };
 
 // tag absent: the one dir/latest names.
-Result<Checkpoint> open_checkpoint(const std::filesystem::path& dir, const std::optional<std::string>& tag = std::nullopt);
+Result<Checkpoint> open_checkpoint(const std::filesystem::path& dir, const std::optional<std::string>& tag = std::nullopt, const Spread& spread = in_turn);
 
 // Whether a tag is acceptable; save_checkpoint asks too.
 Status check_tag(const std::string& tag);

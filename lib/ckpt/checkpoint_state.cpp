@@ -1,5 +1,6 @@
 #include "ckpt/checkpoint_state.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "ckpt/durable_file.h"
@@ -30,6 +31,14 @@ Result<FileRecord> parse_record(const Json& record, const std::string& place) {
         !record["bytes"].is_number_unsigned() || !record.contains("xxh3_128") || !record["xxh3_128"].is_string())
         return fail(Code::E_CORRUPT, "{}: files: an entry is not {{\"name\", \"bytes\", \"xxh3_128\"}}", place);
     FileRecord file{record["name"], record["bytes"], record["xxh3_128"]};
+    if (record.contains("pieces")) {
+        const Json &size = record.value("piece_bytes", Json()), &pieces = record["pieces"];
+        const bool sound = size.is_number_unsigned() && size > 0 && pieces.is_array() && std::all_of(pieces.begin(), pieces.end(), [](const Json& p) { return p.is_string(); }) &&
+                           pieces.size() == file.bytes / size.get<uint64_t>() + (file.bytes % size.get<uint64_t>() != 0);
+        if (!sound) return fail(Code::E_CORRUPT, "{}: files: {}: pieces are not one checksum for each piece_bytes of {} bytes", place, shown(file.name), file.bytes);
+        file.piece_bytes = size;
+        file.pieces = pieces.get<std::vector<std::string>>();
+    }
     if (!is_plain_name(file.name))
         return fail(Code::E_CORRUPT, "{}: files: \"{}\" is not the name of a file in this folder", place, shown(file.name));
     return file;
@@ -40,7 +49,10 @@ Result<FileRecord> parse_record(const Json& record, const std::string& place) {
 Result<std::string> state_text(const StateFile& contents) {
     DS_CHECK(check_storable(contents.state, "state", 1));
     Json files = Json::array();
-    for (const FileRecord& f : contents.files) files.push_back({{"name", f.name}, {"bytes", f.bytes}, {"xxh3_128", f.checksum}});
+    for (const FileRecord& f : contents.files) {
+        files.push_back({{"name", f.name}, {"bytes", f.bytes}, {"xxh3_128", f.checksum}});
+        if (!f.pieces.empty()) files.back().update({{"piece_bytes", f.piece_bytes}, {"pieces", f.pieces}});
+    }
     try {
         const std::string body = fmt::format("\"format\": \"{}\",\n\"version\": {},\n\"files\": {},\n\"state\": {}}}\n",
                                              kFormat, kCheckpointVersion,

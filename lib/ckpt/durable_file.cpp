@@ -16,7 +16,7 @@ namespace ds {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
-constexpr size_t kPieceBytes = size_t{512} << 10;      // hashed, then written while the cache still holds it
+constexpr size_t kWriteBytes = size_t{512} << 10;      // hashed, then written while the cache still holds it
 constexpr uint64_t kWriteBackBytes = uint64_t{16} << 20;  // start the disk early, so that the final sync finds little left to do
 
 XXH3_state_t* hash_state(void* p) { return static_cast<XXH3_state_t*>(p); }
@@ -50,7 +50,8 @@ Result<DurableFile> DurableFile::create(std::filesystem::path path) {
 
 DurableFile::DurableFile(DurableFile&& other) noexcept
     : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, {})), fd_(std::exchange(other.fd_, -1)), size_(other.size_),
-      written_(other.written_), queued_(other.queued_), buffer_(std::move(other.buffer_)), checksum_(std::move(other.checksum_)) {}
+      written_(other.written_), queued_(other.queued_), buffer_(std::move(other.buffer_)), checksum_(std::move(other.checksum_)), piece_(std::move(other.piece_)),
+      in_piece_(other.in_piece_), sums_pieces_(other.sums_pieces_), pieces_(std::move(other.pieces_)) {}
 
 DurableFile::~DurableFile() {
     if (fd_ >= 0) ::close(fd_);
@@ -64,8 +65,9 @@ Status DurableFile::error(const char* action) const {
 
 Status DurableFile::write_out(std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
-        const std::span<const std::byte> piece = bytes.first(std::min(bytes.size(), kPieceBytes));
+        const std::span<const std::byte> piece = bytes.first(std::min(bytes.size(), kWriteBytes));
         checksum_.update(piece);
+        if (sums_pieces_) sum_piece(piece);
         for (size_t done = 0; done < piece.size();) {
             const ssize_t n = ::write(fd_, piece.data() + done, piece.size() - done);
             if (n < 0 && errno == EINTR) continue;
@@ -83,6 +85,25 @@ Status DurableFile::write_out(std::span<const std::byte> bytes) {
     return ok();
 }
 
+void DurableFile::sum_piece(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const auto part = bytes.first(std::min<uint64_t>(bytes.size(), kPieceBytes - in_piece_));
+        piece_.update(part);
+        in_piece_ += part.size();
+        bytes = bytes.subspan(part.size());
+        if (in_piece_ < kPieceBytes) continue;
+        pieces_.push_back(piece_.hex());
+        piece_ = Checksum();
+        in_piece_ = 0;
+    }
+}
+
+std::vector<std::string> DurableFile::pieces() const {
+    std::vector<std::string> all = pieces_;
+    if (in_piece_ > 0) all.push_back(piece_.hex());
+    return all;
+}
+
 Status DurableFile::append(std::span<const std::byte> bytes) {
     size_ += bytes.size();
     if (buffer_.size() + bytes.size() <= kBufferBytes) {
@@ -91,7 +112,7 @@ Status DurableFile::append(std::span<const std::byte> bytes) {
     }
     DS_CHECK(write_out(std::as_bytes(std::span(buffer_))));
     buffer_.clear();
-    if (bytes.size() >= kPieceBytes) return write_out(bytes);
+    if (bytes.size() >= kWriteBytes) return write_out(bytes);
     buffer_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     return ok();
 }

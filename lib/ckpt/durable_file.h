@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 
@@ -47,16 +48,24 @@ public:
     uint64_t size() const { return size_; }                      // bytes appended
     std::string checksum() const { return checksum_.hex(); }     // of the bytes appended
 
+    static constexpr uint64_t kPieceBytes = uint64_t{16} << 20;
+    void sum_pieces() { sums_pieces_ = true; }  // before anything is appended
+    std::vector<std::string> pieces() const;    // checksums of every kPieceBytes appended, the last piece is shorter
+
 private:
     explicit DurableFile(std::filesystem::path path);
     Status write_out(std::span<const std::byte> bytes);
+    void sum_piece(std::span<const std::byte> bytes);
     Status error(const char* action) const;
 
     std::filesystem::path path_, temporary_;
     int fd_ = -1;
     uint64_t size_ = 0, written_ = 0, queued_ = 0;
     std::string buffer_;  // gathers small pieces
-    Checksum checksum_;
+    Checksum checksum_, piece_;
+    uint64_t in_piece_ = 0;
+    bool sums_pieces_ = false;
+    std::vector<std::string> pieces_;
 };
 
 // A short text, whole or not at all.

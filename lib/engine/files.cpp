@@ -39,6 +39,33 @@ HostTensor f32_of(const TensorView& view) {
     return t;
 }
 
+// What a checkpoint brings: into the memory of the one rank by all of its threads, or through a copy to all that hold some of it.
+class Incoming {
+public:
+    explicit Incoming(WholeParams& whole) : whole_(whole) {}
+
+    Status add(const Param& p, Field field, const TensorView& view) {
+        auto* to = const_cast<float*>(whole_.in_place(p, field));
+        if (!to) return whole_.write(p, field, f32_of(view).as<float>().data());
+        const int64_t size = size_of(view.dtype), n = elements(view.shape);
+        for (int64_t at = 0; at < n; at += kPiece) pieces_.push_back({to + at, view.data.data() + at * size, view.dtype, std::min(kPiece, n - at)});
+        return ok();
+    }
+    bool any() const { return !pieces_.empty(); }
+    void copy(const Spread& spread) const {
+        spread(static_cast<int64_t>(pieces_.size()), [this](int64_t i) {
+            const Piece& piece = pieces_[static_cast<size_t>(i)];
+            convert(piece.from, piece.type, piece.to, DType::f32, piece.elements);
+        });
+    }
+
+private:
+    static constexpr int64_t kPiece = 1 << 18;
+    struct Piece { float* to; const std::byte* from; DType type; int64_t elements; };
+    WholeParams& whole_;
+    std::vector<Piece> pieces_;
+};
+
 // Memory as it lies, or gathered from the ranks when it is written.
 NamedTensor tensor_of(const WholeParams& whole, const Param& p, Field field, std::string name, Shape shape) {
     NamedTensor tensor{std::move(name), DType::f32, std::move(shape), whole.in_place(p, field), {}};
@@ -110,7 +137,13 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
 Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
     DS_CHECK(background_save_.wait());
     DS_TRY(const Json options, options_of(options_json, "ds_load", {"weights_only"}));
-    DS_TRY(const Checkpoint checkpoint, open_checkpoint(std::filesystem::path(dir), tag ? std::optional<std::string>(*tag) : std::nullopt));
+    const Spread spread = [this](int64_t n, const std::function<void(int64_t)>& f) {
+        std::atomic<int64_t> next{0};
+        (*ranks_)[0].workers.run([&](Team) {
+            for (int64_t i = next.fetch_add(1); i < n; i = next.fetch_add(1)) f(i);
+        });
+    };
+    DS_TRY(const Checkpoint checkpoint, open_checkpoint(std::filesystem::path(dir), tag ? std::optional<std::string>(*tag) : std::nullopt, spread));
     const Json& state = checkpoint.state();
     if (state.value("engine_format", 0) != kFormat) return fail(Code::E_UNSUPPORTED, "{}: engine_format {} is not one this version reads; it reads {}", checkpoint.folder().string(), state.value("engine_format", 0), kFormat);
     DS_TRY(const bool only_weights, flag_of(options, "ds_load", "weights_only"));
@@ -137,19 +170,23 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
 
     const bool fresh = !moments && !weights_only && (*ranks_)[0].params->has_state();
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
+    Incoming incoming(*whole_);
     for (const Param& p : params_->all()) {
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
-        DS_CHECK(whole_->write(p, {Field::weight}, f32_of(*view).as<float>().data()));
+        DS_CHECK(incoming.add(p, {Field::weight}, *view));
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
             if (moments) {
                 DS_TRY(const TensorView* moment, checkpoint.tensor(kOptimizer, state_name(p, p.state_defs[i])));
-                DS_CHECK(whole_->write(p, {Field::state, i}, f32_of(*moment).as<float>().data()));
+                DS_CHECK(incoming.add(p, {Field::state, i}, *moment));
             } else if (fresh) {
                 const std::vector<float> initial(static_cast<size_t>(WholeParams::count(p, {Field::state, i})), p.state_defs[i].initial);
                 DS_CHECK(whole_->write(p, {Field::state, i}, initial.data()));
             }
         }
     }
+    incoming.copy(spread);
+    if (incoming.any())
+        for (const Param& p : (*ranks_)[0].params->all()) DS_CHECK((*ranks_)[0].params->refresh_low(p));
     if (!weights_only) {
         const Json& counters = state.at("counters");
         global_steps_ = counters.value("global_steps", int64_t{0});

@@ -1,5 +1,7 @@
 // lib/ckpt: safetensors files, weight folders and checkpoints, whole, hostile and damaged.
 #include <array>
+#include <atomic>
+#include <fstream>
 #include <limits>
 
 #include "ckpt/checkpoint.h"
@@ -376,6 +378,36 @@ TEST_CASE("checkpoint/every_damaged_byte_is_detected_and_named") {
     const std::string message = open_checkpoint(folder.path).status().message();
     CHECK(contains(message, "t/weights.safetensors: its checksum is "));
     CHECK(contains(message, "but state.json says "));
+}
+
+TEST_CASE("checkpoint/threads_share_the_verification_of_large_files") {
+    const TempFolder folder;
+    const Contents contents(1, 5000);  // 20 and 40 MB
+    REQUIRE(save_checkpoint(folder.path, "t", state_of(1), contents.files()).ok());
+    std::atomic<int> calls{0};
+    const Spread backwards = [&](int64_t n, const std::function<void(int64_t)>& f) {
+        for (int64_t i = n; i-- > 0; ++calls) f(i);
+    };
+    const Result<Checkpoint> whole = open_checkpoint(folder.path, std::nullopt, backwards);
+    REQUIRE(whole.ok());
+    CHECK(contents.matches(*whole));
+    CHECK(calls == 2 + 3);
+    const fs::path path = folder.path / "t/optimizer.safetensors", state = folder.path / "t/state.json";
+    for (const size_t place : {size_t{20} << 20, size_t{39'000'000}}) {  // two damages: the first is told
+        std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+        file.seekp(static_cast<std::streamoff>(place)).put('\x55');
+    }
+    const std::string message = open_checkpoint(folder.path, std::nullopt, backwards).status().message();
+    CHECK(contains(message, "optimizer.safetensors: its checksum is "));
+    CHECK(contains(message, " in bytes 16777216..33554432, but state.json says "));
+    // What pieces must be.
+    const std::string text = get(state), body = text.substr(text.find('\n') + 1);
+    for (const auto& [from, to] : {std::pair{"\"piece_bytes\":16777216", "\"piece_bytes\":8388608"}, {"\"piece_bytes\":16777216", "\"piece_bytes\":0"}, {"\"pieces\":[", "\"pieces\":[1,"}}) {
+        std::string changed = body;
+        changed.replace(changed.find(from), std::string_view(from).size(), to);
+        put(state, "{\"xxh3_128\": \"" + checksum_of(changed) + "\",\n" + changed);
+        CHECK(contains(open_checkpoint(folder.path).status().message(), "pieces are not one checksum for each piece_bytes"));
+    }
 }
 
 TEST_CASE("checkpoint/state_of_a_newer_version_or_with_foreign_contents_is_refused") {
