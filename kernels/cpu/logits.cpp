@@ -26,14 +26,17 @@ float largest(const float* x, int64_t n) {
     return most;
 }
 
+// e^(x - m). The difference comes first: it is exact where it matters, near the largest.
+HWY_INLINE V exp_of_difference(V x, V m) { return exp2_below_127(hn::Mul(hn::Sub(x, m), hn::Set(d, 1.44269504f))); }
+
 float sum_of_exp(const float* x, int64_t n, float most) {
     const V m = hn::Set(d, most);
-    return sum_each(n, [=](auto at) HWY_ATTR { return at.fill(exp_below_88(hn::Sub(at.load(x), m)), hn::Zero(d)); });
+    return sum_each(n, [=](auto at) HWY_ATTR { return at.fill(exp_of_difference(at.load(x), m), hn::Zero(d)); });
 }
 
 void softmax_row(const float* x, int64_t n, float lse, float factor, float* y) {
     const V l = hn::Set(d, lse), s = hn::Set(d, factor);
-    each(n, [=](auto at) HWY_ATTR { at.store(hn::Mul(exp_below_88(hn::Sub(at.load(x), l)), s), y); });
+    each(n, [=](auto at) HWY_ATTR { at.store(hn::Mul(exp_of_difference(at.load(x), l), s), y); });
 }
 
 void add_row(const float* x, int64_t n, float* y) {
