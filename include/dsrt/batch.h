@@ -20,7 +20,7 @@ DS_API ds_status ds_batch_set(ds_batch *b, const char *name, const ds_tensor *t)
 /* A new tensor with the contents under `name`, independent of the batch. DS_E_NOT_FOUND: no such name. */
 DS_API ds_status ds_batch_get(const ds_batch *b, const char *name, ds_tensor **out);
 
-DS_API void ds_batch_destroy(ds_batch *b);
+DS_API void ds_batch_destroy(ds_batch *b); /* Frees the batch and what it keeps of its tensors; NULL is fine. */
 
 DS_END_DECLS
 

@@ -21,7 +21,7 @@ typedef struct ds_data_source {
     int32_t (*next)(void *user, ds_batch *b);        /* fills b, which is empty and valid during the call; DS_END ends the epoch */
     int32_t (*save)(void *user, char **json);        /* the cursor, from malloc(), freed by dsrt; NULL: no cursor is kept */
     int32_t (*restore)(void *user, const char *json); /* goes back to such a cursor; NULL: DS_E_UNSUPPORTED when one must be restored */
-    void (*release)(void *user);
+    void (*release)(void *user); /* once, after the last use */
 } ds_data_source;
 
 /* Wraps the iterator. With an engine, its cursor is saved and loaded with e. */
@@ -31,7 +31,7 @@ DS_API ds_status ds_data_create(const ds_data_source *source, ds_engine *e, ds_d
    All processes end together. DS_E_STATE once the engine it was opened with is destroyed. */
 DS_API ds_status ds_data_next(ds_data *d, ds_batch *b);
 
-DS_API void ds_data_destroy(ds_data *d);
+DS_API void ds_data_destroy(ds_data *d); /* Frees threads and files, and releases the host's source; NULL is fine. */
 
 DS_END_DECLS
 

@@ -40,7 +40,7 @@ DS_API ds_status ds_graph_parse(const char *text, ds_graph **out);
 DS_API ds_status ds_graph_output(ds_graph *g, const char *name, int32_t value);
 DS_API ds_status ds_graph_loss(ds_graph *g, int32_t value);
 
-DS_API void ds_graph_destroy(ds_graph *g);
+DS_API void ds_graph_destroy(ds_graph *g); /* Frees it; engines made of it keep what they took. NULL is fine. */
 
 DS_END_DECLS
 

@@ -20,7 +20,7 @@ DS_API ds_status ds_options_create(ds_options **out);
 /* The model: the graph as of this call (later additions to g are not seen), in place of the config's "model". */
 DS_API ds_status ds_options_set_graph(ds_options *o, ds_graph *g);
 
-DS_API ds_status ds_options_set_cancel(ds_options *o, ds_cancel *c);
+DS_API ds_status ds_options_set_cancel(ds_options *o, ds_cancel *c); /* The switch that ends this engine's calls. */
 
 /* The communicator of the job, as the integer of MPI_Comm_c2f. Creating an engine duplicates it. */
 DS_API ds_status ds_options_set_mpi(ds_options *o, int32_t fortran_comm);
@@ -37,9 +37,9 @@ typedef struct ds_optimizer_callbacks {
                       size_t n);
     void (*release)(void *user);
 } ds_optimizer_callbacks;
-DS_API ds_status ds_options_set_optimizer(ds_options *o, const ds_optimizer_callbacks *callbacks);
+DS_API ds_status ds_options_set_optimizer(ds_options *o, const ds_optimizer_callbacks *callbacks); /* *callbacks is copied. */
 
-DS_API void ds_options_destroy(ds_options *o);
+DS_API void ds_options_destroy(ds_options *o); /* Frees them; engines keep what they took. NULL is fine. */
 
 DS_END_DECLS
 

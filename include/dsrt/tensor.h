@@ -34,7 +34,7 @@ DS_API ds_status ds_tensor_info(const ds_tensor *t, int32_t *dtype, int32_t *ndi
    alignment; bytes: exactly count * size of `dtype`. DS_E_UNSUPPORTED: conversion to an 8-bit float. */
 DS_API ds_status ds_tensor_read(const ds_tensor *t, int32_t dtype, void *dst, size_t bytes);
 
-DS_API void ds_tensor_destroy(ds_tensor *t);
+DS_API void ds_tensor_destroy(ds_tensor *t); /* Frees it; batches and DLPack tensors made of it stay. NULL is fine. */
 
 /* DLPack (https://dmlc.github.io/dlpack, the header is upstream's). Declared here too, should an older dlpack.h have come first. */
 struct DLManagedTensorVersioned;

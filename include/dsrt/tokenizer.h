@@ -62,7 +62,7 @@ DS_API ds_status ds_text_stream_create(const ds_tokenizer *t, int32_t skip_speci
 DS_API ds_status ds_text_stream_put(ds_text_stream *s, const int32_t *ids, size_t n, char **text, size_t *bytes);
 DS_API void ds_text_stream_destroy(ds_text_stream *s);
 
-DS_API void ds_tokenizer_destroy(ds_tokenizer *t);
+DS_API void ds_tokenizer_destroy(ds_tokenizer *t); /* Frees it; streams and data that use it keep it. NULL is fine. */
 
 DS_END_DECLS
 

@@ -1,6 +1,8 @@
 /* Engines: the order of calls, arguments, parameters, outputs, what errors say. */
 #include "tiny_model.h"
 
+#include <unistd.h>
+
 #define BIAS "transformer.ln_f.bias"
 
 static void bad_configs_are_told(void **state) {
@@ -298,6 +300,34 @@ static void unknown_metrics_are_told_with_those_there_are(void **state) {
     ds_engine_destroy(e);
 }
 
+static void a_report_is_one_page_that_holds_what_the_host_adds(void **state) {
+    static char page[1 << 20];
+    char path[] = "/tmp/dsrt-report-XXXXXX";
+    const int made = mkstemp(path);
+    ds_engine *e = engine_of("{" TINY_MODEL ", \"train_micro_batch_size_per_gpu\": 2, \"optimizer\": {\"type\": \"SGD\", \"params\": {\"lr\": 0.1}}}");
+    ds_batch *b = tiny_batch(1, 1);
+    FILE *file;
+    size_t n;
+    (void)state;
+    assert_true(made >= 0);
+    assert_ok(ds_forward(e, b, NULL));
+    assert_ok(ds_backward(e));
+    assert_ok(ds_step(e));
+    assert_ok(ds_report(e, path, "{\"title\": \"A title of my own\", \"summary\": [[\"rows\", \"two\"]]}"));
+    close(made); /* a file of that name is replaced */
+    file = fopen(path, "r");
+    assert_non_null(file);
+    n = fread(page, 1, sizeof(page) - 1, file);
+    fclose(file);
+    page[n] = 0;
+    assert_non_null(strstr(page, "A title of my own"));
+    assert_null(strstr(page, "src=\"http")); /* it fetches nothing */
+    assert_fails(DS_E_NOT_FOUND, "/no/such/folder", ds_report(e, "/no/such/folder/report.html", NULL));
+    unlink(path);
+    ds_batch_destroy(b);
+    ds_engine_destroy(e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(bad_configs_are_told),
                                        TEST(the_environment_gives_a_config),
@@ -310,6 +340,7 @@ int main(void) {
                                        TEST(parameters_have_names_shapes_and_values),
                                        TEST(gradients_can_be_replaced_at_the_boundary_only),
                                        TEST(settings_can_be_read_and_some_changed),
-                                       TEST(unknown_metrics_are_told_with_those_there_are)};
+                                       TEST(unknown_metrics_are_told_with_those_there_are),
+                                       TEST(a_report_is_one_page_that_holds_what_the_host_adds)};
     return RUN(tests);
 }

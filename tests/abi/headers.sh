@@ -1,12 +1,19 @@
 #!/bin/sh
-# headers.sh SOURCE CC CXX: every header compiles alone, without a warning: C99 -pedantic and C++11; dsrt.hpp as C++17 and C++20.
+# headers.sh SOURCE CC CXX: every header compiles alone, without a warning: C99 -pedantic, C++11 and C++20; dsrt.hpp as C++17 and C++20; by the
+# build's compiler and by clang.
 set -eu
-include=$1/include cc=$2 cxx=$3
-for header in "$include"/dsrt/*.h; do
-    name=dsrt/$(basename "$header")
-    echo "#include <$name>" | "$cc" -x c -std=c99 -pedantic-errors -Wall -Wextra -Werror -fsyntax-only -I"$include" -
-    echo "#include <$name>" | "$cxx" -x c++ -std=c++11 -pedantic-errors -Wall -Wextra -Werror -fsyntax-only -I"$include" -
-done
-for standard in 17 20; do
-    echo "#include <dsrt/dsrt.hpp>" | "$cxx" -x c++ -std=c++$standard -pedantic-errors -Wall -Wextra -Wshadow -Werror -fsyntax-only -I"$include" -
-done
+include=$1/include
+compile() { # compile CC CXX
+    for header in "$include"/dsrt/*.h; do
+        name=dsrt/$(basename "$header")
+        echo "#include <$name>" | "$1" -x c -std=c99 -pedantic-errors -Wall -Wextra -Werror -fsyntax-only -I"$include" -
+        for standard in 11 20; do
+            echo "#include <$name>" | "$2" -x c++ -std=c++$standard -pedantic-errors -Wall -Wextra -Werror -fsyntax-only -I"$include" -
+        done
+    done
+    for standard in 17 20; do
+        echo "#include <dsrt/dsrt.hpp>" | "$2" -x c++ -std=c++$standard -pedantic-errors -Wall -Wextra -Wshadow -Werror -fsyntax-only -I"$include" -
+    done
+}
+compile "$2" "$3"
+if command -v clang >/dev/null && command -v clang++ >/dev/null; then compile clang clang++; else echo "SKIPPED abi/headers: by clang: it is not installed"; fi

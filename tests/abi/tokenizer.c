@@ -199,6 +199,33 @@ static void misuse_is_refused(void **state) {
     assert_fails(DS_E_STATE, "destroyed", ds_tokenizer_encode(t, "x", 1, NULL, 0, 1, &e));
 }
 
+/* languages/ has the two bytes of "é" as ids 2 and 3. */
+static void a_stream_of_ids_becomes_whole_characters(void **state) {
+    static const int32_t ids[] = {0, 2, 3, 2};
+    static const char *const pieces[] = {"a", "", "\xC3\xA9", ""};
+    ds_tokenizer *t = NULL;
+    ds_text_stream *s = NULL;
+    char *text = NULL;
+    size_t bytes = 9, i;
+    (void)state;
+    assert_ok(ds_tokenizer_load(DSRT_TEST_DATA "/languages", &t));
+    assert_ok(ds_text_stream_create(t, 1, &s));
+    ds_tokenizer_destroy(t); /* the stream keeps it */
+    for (i = 0; i < 4; ++i) {
+        assert_ok(ds_text_stream_put(s, &ids[i], 1, &text, &bytes));
+        assert_string_equal(text, pieces[i]);
+        assert_int_equal(bytes, strlen(pieces[i]));
+        ds_free(text);
+    }
+    assert_ok(ds_text_stream_put(s, NULL, 0, &text, NULL)); /* the end: half a character is held back no longer */
+    assert_string_equal(text, "\xEF\xBF\xBD");
+    ds_free(text);
+    assert_ok(ds_text_stream_put(s, ids, 3, &text, &bytes)); /* and it may be used anew */
+    assert_string_equal(text, "a\xC3\xA9");
+    ds_free(text);
+    ds_text_stream_destroy(s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {TEST(a_text_becomes_ids_types_and_offsets),
                                        TEST(a_pair_has_types_and_offsets_of_its_own),
@@ -207,6 +234,7 @@ int main(void) {
                                        TEST(many_texts_become_a_batch),
                                        TEST(rows_are_padded_and_cut_on_either_side),
                                        TEST(conversations_become_text),
+                                       TEST(a_stream_of_ids_becomes_whole_characters),
                                        TEST(missing_files_are_named),
                                        TEST(misuse_is_refused)};
     return RUN(tests);

@@ -1,0 +1,22 @@
+"""Every function, handle, struct and callback type of the headers has words of its own: a comment before it or before the consecutive lines that it
+stands in, or one on its line; and every field of a struct, before it or on its line.   documented.py INCLUDE"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "examples/guide"))
+from headers_filter import members  # noqa: E402
+
+seen, silent = 0, []
+for header in sorted(Path(sys.argv[1], "dsrt").glob("*.h")):
+    if header.name == "dlpack.h":  # upstream's, unmodified
+        continue
+    for name, comment in members(header.read_text()):
+        seen += 1
+        if len(comment.split()) < 2:
+            silent.append(f"{header.name}: {name}: no words say what it is")
+probe = members("/* Says what a does and what it returns. */\nDS_API ds_status ds_a(int x);\nDS_API ds_status ds_b(int x);\n\nDS_API ds_status ds_c(int x);\n")
+assert [bool(comment) for _, comment in probe] == [True, True, False], probe  # it would notice
+assert seen > 100, seen
+print("\n".join("FAILED abi/documented: " + s for s in silent))
+print(f"{seen - len(silent)} passed, {len(silent)} failed")
+sys.exit(bool(silent))
