@@ -25,7 +25,7 @@ done
 sh tests/deps.sh || exit 1
 languages=$(sh tests/bindings/packages.sh)
 # shellcheck disable=SC2086
-sh tests/deps.sh $languages || echo "the languages whose packages are missing will be skipped"
+sh tests/deps.sh $languages valgrind || echo "the languages and tools whose packages are missing will be skipped"
 jobs=${DSRT_JOBS:-$(nproc)}
 ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:${ASAN_OPTIONS:-}"
 LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"
