@@ -104,8 +104,31 @@ DS_API ds_status ds_report(ds_engine *e, const char *path, const char *contents_
 /* Hears of generated ids as they come. Non-zero stops generation; negative comes back as DS_E_USER. */
 typedef int32_t (*ds_token_fn)(const int32_t *ids, size_t n, void *user);
 
-/* Continues a prompt of n ids by a causal language model. options_json, or NULL; names and meanings are transformers':
-     "max_new_tokens"      default 32; or "max_length": the prompt counted too. A model with so many positions stops when they are used up;
+/* How good the model is on rows of data, without dropout. data_json: as ds_data_open takes it; NULL: the config's "data", of its "split"
+   the side that is not trained on. Every row counts once, in order, whatever the options say of shuffling; all are read by this process.
+   *scores_json (ds_free): {"task", "rows", "loss": mean over unignored labels, and by the task
+     sequence_classification   "accuracy"
+     token_classification      "precision", "recall", "f1" of entities and "accuracy" of tags as seqeval computes them, from each word's
+                               first token; "types": the same of each kind of entity, with "support"
+     question_answering        "exact_match", "f1" in percent as SQuAD's script computes them; the best span of at most
+                               max_answer_tokens tokens over all windows of a context; that there is none is an answer where some row has none
+     seq2seq                   "bleu", "precisions" in percent, "brevity_penalty", "length", "reference_length" as sacrebleu computes them
+                               by default, of texts that ds_generate makes of the sources
+     causal, mlm               "perplexity": e to the loss}
+   options_json, or NULL: {"generate": ds_generate's options (greedy without), "max_answer_tokens" (30), "predictions": a file of lines
+   {"row", "prediction", "reference"}}. DS_E_CORRUPT names file, line and column of a bad row. Leaves training as ds_eval and ds_generate
+   do. Collective. */
+DS_API ds_status ds_evaluate(ds_engine *e, const char *data_json, const char *options_json, char **scores_json);
+
+/* The same scores of predictions that a host has, as *scores_json (ds_free). Both lists are JSON, an item a row, and as long as each other.
+   metric: "spans": items are lists of tags such as "B-PER" (shares from 0 to 1); "squad": texts, references a text or a list of texts (an
+   empty list: the answer is that there is none); "bleu": texts, references a text or a list of as many texts each. Any thread.
+   DS_E_INVALID_ARGUMENT names the item. */
+DS_API ds_status ds_score(const char *metric, const char *predictions_json, const char *references_json, char **scores_json);
+
+/* Continues a prompt of n ids by a causal language model, or answers a source of n ids by an encoder-decoder: its encoder runs once, *ids are
+   what its decoder makes behind the start token. options_json, or NULL; names and meanings are transformers':
+     "max_new_tokens"      default 32; or "max_length": the prompt (of an encoder-decoder, its start token) counted too. A model with so many positions stops when they are used up;
                            a longer prompt is DS_E_INVALID_ARGUMENT
      "min_new_tokens"      no end before so many
      "eos_token_id"        (or "eos_id") an id or a list; -1: none. Default: generation_config.json's, else config.json's. It is the last id made
@@ -113,8 +136,12 @@ typedef int32_t (*ds_token_fn)(const int32_t *ids, size_t n, void *user);
      "temperature"         0 (default): greedy; else ids are drawn, after "top_k" (0: all), "top_p" and "min_p" have cut the candidates, in this order
      "do_sample"           false: greedy in any case; true: draws, with temperature 1 where none is given
      "seed"                of the draws; the same seed, prompt and row give the same ids
-     "repetition_penalty"  of ids that are there already, the prompt's included
+     "repetition_penalty"  of ids that are there already, a causal model's prompt included
      "num_beams"           above 1: beam search, with "length_penalty" and "early_stopping" (true, false, "never"); no drawing then
+     "no_repeat_ngram_size"  no run of so many ids comes twice; 0: any may
+     "bad_words_ids"       lists of ids of which none is made whole
+     "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"  the id that an encoder-decoder's answer begins behind; its first
+                           id; the id of the last place. These and bad_words_ids: default as eos_token_id's; -1: none
      "use_cache"           false: no keys and values are kept and every token costs the whole sequence (as it does on a device, and with tensor, pipeline or sequence ranks and
                            ZeRO 3)
    on_token (may be NULL) runs on this thread for each new id, with num_beams above 1 once at the end. *ids: the new ids, n_ids of them;

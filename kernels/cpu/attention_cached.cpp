@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/level.h"
+#include "kernels/relative.h"
 #include "ops/attrs.h"
 
 namespace ds::cpu {
@@ -25,6 +26,9 @@ struct CachedHead {
     const float* q;       // scaled already
     float *y, *scores, *row;
     int64_t row_length;   // floats from one query's scores to the next
+    const float* bias;    // [bucket][heads], from the first query's on; null: none
+    const int32_t* buckets;  // by distance, up to `farthest`
+    int64_t farthest, heads;
 };
 #endif
 }  // namespace ds::cpu
@@ -78,6 +82,9 @@ void attend_typed(const CachedHead& h) {
             h.scores[i * h.row_length + j] = sum_each(h.size, [=](auto at) HWY_ATTR { return hn::Mul(at.load(q), at.load(key)); });
         }
     }
+    if (h.bias)  // the last token is the query's own
+        for (int64_t i = 0; i < h.queries; ++i)
+            for (int64_t j = 0; j < n; ++j) h.scores[i * h.row_length + j] += h.bias[h.buckets[HWY_MIN(n - 1 - j, h.farthest)] * h.heads + i];
     for (int64_t i = 0; i < h.queries; ++i) soften(h.scores + i * h.row_length, n);
     for (int64_t i = 0; i < h.queries * h.size; ++i) h.y[i] = 0;
     for (int64_t j = 0; j < n; ++j) {
@@ -108,20 +115,21 @@ namespace ds::cpu {
 namespace {
 HWY_EXPORT(attend_cached);
 
-enum In { kQ, kK, kV, kKeys, kValues, kTable, kLengths, kSegments };
-constexpr size_t kAttentionInputs = 11;  // of the op attention; all from segments on may be absent
+enum In { kQ, kK, kV, kKeys, kValues, kTable, kLengths, kSegments, kKeySegments, kBias };
+constexpr size_t kAttentionKeySegments = 6, kAttentionInputs = 11;  // of the op attention; all from segments on may be absent
 
 struct State {
     int64_t own = 0;     // floats of scratch of a thread
     Prepared whole;      // of a prompt: attention over k and v alone
     Tensor lse;          // which that writes too
+    std::vector<int32_t> buckets;  // of the bias, by distance
 };
 
 // A thread appends some tokens, whole; what reads them waits for the barrier behind this phase.
 void append(const Call& call, Team team) {
     const Tensor &table = call.in[kTable], &keys = call.in[kKeys];
     const int64_t kv_heads = keys.dims[0], pool = keys.dims[1], size = keys.dims[2], sequences = call.in[kSegments].count() - 1;
-    const auto *segments = call.in[kSegments].as<int32_t>(), *lengths = call.in[kLengths].as<int32_t>();  // null: nothing was there before
+    const auto *segments = call.in[call.in[kKeySegments].present ? kKeySegments : kSegments].as<int32_t>(), *lengths = call.in[kLengths].as<int32_t>();  // null: nothing was there before
     float* row = reinterpret_cast<float*>(call.scratch) + team.rank * static_cast<State*>(call.state)->own;
     for (int64_t s = 0; s < sequences; ++s) {
         const int64_t begin = segments[s], end = segments[s + 1], before = lengths ? lengths[s] - (end - begin) : 0;
@@ -149,11 +157,14 @@ void attend(const Call& call, Team team) {
     const auto run = HWY_DYNAMIC_DISPATCH(attend_cached);
     const float scale = static_cast<float>(attrs.scale != 0 ? attrs.scale : 1 / std::sqrt(static_cast<double>(size)));
     float* own = reinterpret_cast<float*>(call.scratch) + team.rank * static_cast<State*>(call.state)->own;
+    const auto& buckets = static_cast<const State*>(call.state)->buckets;
+    const float* bias = call.in[kBias].present ? call.in[kBias].as<float>() : nullptr;
     float *queries = own, *sums = queries + padded(group * size), *row = sums + padded(group * size), *scores = row + padded(size);
     for (int64_t item = call.ticket->fetch_add(1); item < sequences * kv_heads; item = call.ticket->fetch_add(1)) {
         const int64_t s = item / kv_heads, h = item % kv_heads, begin = segments[s], end = segments[s + 1], length = lengths[s];
         CachedHead head{keys.as<std::byte>() + h * pool * size * float_size(keys.dtype), call.in[kValues].as<std::byte>() + h * pool * size * float_size(keys.dtype),
-                        keys.dtype, table.as<int32_t>() + s * table.row_stride, 0, 0, size, group, queries, sums, scores, row, padded(capacity)};
+                        keys.dtype, table.as<int32_t>() + s * table.row_stride, 0, 0, size, group, queries, sums, scores, row, padded(capacity),
+                        bias ? bias + h * group : nullptr, buckets.data(), static_cast<int64_t>(buckets.size()) - 1, attrs.heads};
         for (int64_t i = begin; i < end; ++i) {
             head.last = attrs.causal ? length - end + i + 1 : length;
             head.first = attrs.window ? std::max<int64_t>(head.last - attrs.window, 0) : 0;
@@ -172,6 +183,7 @@ void attend(const Call& call, Team team) {
 void attend_prompt(const Call& call, Team team) {
     const auto& state = *static_cast<const State*>(call.state);
     Tensor in[kAttentionInputs] = {call.in[kQ], call.in[kK], call.in[kV], call.in[kSegments]}, out[2] = {call.out[0], state.lse};
+    in[kAttentionKeySegments] = call.in[kKeySegments];
     out[1].data = call.scratch + state.whole.scratch_bytes;
     Call inner = call;
     inner.in = in, inner.out = out, inner.state = state.whole.state.get();
@@ -181,6 +193,7 @@ void attend_prompt(const Call& call, Team team) {
 const char* declines(const Request& r) {
     for (const int i : {kQ, kK, kV})
         if (r.in[static_cast<size_t>(i)].present && !is_simd_float(r.in[static_cast<size_t>(i)].dtype)) return "an operand is not f32, bf16 or f16";
+    if (r.in[kBias].present && !r.in[kBias].dense()) return "rows of the bias lie apart";
     const DType type = r.in[kKeys].dtype;
     return type != DType::f32 && type != DType::bf16 ? "the cache is neither f32 nor bf16" : nullptr;
 }
@@ -193,12 +206,15 @@ Result<Prepared> prepare(const Request& r) {
     state->own = 2 * padded(group * size) + padded(size) + group * padded(capacity);
     Prepared prepared{{append, attend}, state, state->own * 4 * r.threads};
     if (!r.in[kK].present) prepared.phases.erase(prepared.phases.begin());
+    if (r.in[kBias].present)
+        for (int64_t apart = 0; apart <= attrs.max_distance; ++apart) state->buckets.push_back(static_cast<int32_t>(relative_bucket(-apart, r.in[kBias].dims[0], attrs.max_distance, false)));
     if (r.in[kLengths].present) return prepared;
     // A window without places in the batch counts rows of the stream, which within a sequence is the same.
     state->lse.dtype = DType::f32, state->lse.rank = 2, state->lse.present = true;
     state->lse.dims[0] = r.out[0].rows(), state->lse.dims[1] = state->lse.row_stride = attrs.heads;
     std::vector<Tensor> in = {r.in[kQ], r.in[kK], r.in[kV], r.in[kSegments]}, out = {r.out[0], state->lse};
     in.resize(kAttentionInputs);
+    in[kAttentionKeySegments] = r.in[kKeySegments];
     DS_TRY(state->whole, attention.begin()->prepare(Request{in, out, r.attrs, r.threads}));
     prepared.phases[1] = attend_prompt;
     prepared.scratch_bytes = std::max(prepared.scratch_bytes, state->whole.scratch_bytes + (state->lse.count() * 4 + 63) / 64 * 64);

@@ -30,7 +30,7 @@ HostTensor column(std::span<const Sample> samples, DType dtype, Field field) {
 }
 
 template <class T>
-Batch tensors(std::span<const Sample> samples, const CollateRules& rules, int64_t length) {
+Batch tensors(std::span<const Sample> samples, const CollateRules& rules, int64_t length, int64_t target_length) {
     Batch out;
     out["input_ids"] = padded<T>(
         samples, rules.dtype, length, rules.left, rules.pad_id, [](const Sample& s) -> const auto& { return s.ids; });
@@ -43,8 +43,9 @@ Batch tensors(std::span<const Sample> samples, const CollateRules& rules, int64_
     switch (rules.target) {
     case Target::none: break;
     case Target::tokens:
+    case Target::sequence:
         out["labels"] = padded<T>(
-            samples, rules.dtype, length, rules.left, T{kIgnored}, [](const Sample& s) -> const auto& { return s.labels; });
+            samples, rules.dtype, target_length, rules.left, T{kIgnored}, [](const Sample& s) -> const auto& { return s.labels; });
         break;
     case Target::label: out["labels"] = column<T>(samples, rules.dtype, [](const Sample& s) { return s.label; }); break;
     case Target::value: out["labels"] = column<float>(samples, DType::f32, [](const Sample& s) { return s.values[0]; }); break;
@@ -64,15 +65,19 @@ Batch tensors(std::span<const Sample> samples, const CollateRules& rules, int64_
 }  // namespace
 
 Result<Batch> collate(std::span<const Sample> samples, const CollateRules& rules) {
-    int64_t length = 1;
-    for (const Sample& sample : samples) length = std::max(length, static_cast<int64_t>(sample.ids.size()));
-    if (rules.fixed_length > 0) {
-        if (length > rules.fixed_length)
-            return fail(Code::E_INVALID_ARGUMENT, "data: a row has {} tokens, max_length is {}", length, rules.fixed_length);
-        length = rules.fixed_length;
+    const auto padded_length = [&](auto field, int64_t fixed, const char* option) -> Result<int64_t> {
+        int64_t length = 1;
+        for (const Sample& sample : samples) length = std::max(length, static_cast<int64_t>(field(sample).size()));
+        if (fixed > 0 && length > fixed) return fail(Code::E_INVALID_ARGUMENT, "data: a row has {} tokens, {} is {}", length, option, fixed);
+        if (fixed > 0) length = fixed;
+        return (length + rules.multiple - 1) / rules.multiple * rules.multiple;
+    };
+    DS_TRY(const int64_t length, padded_length([](const Sample& s) -> const auto& { return s.ids; }, rules.fixed_length, "max_length"));
+    int64_t target = length;
+    if (rules.target == Target::sequence) {
+        DS_TRY(target, padded_length([](const Sample& s) -> const auto& { return s.labels; }, rules.fixed_target, "max_target_length"));
     }
-    length = (length + rules.multiple - 1) / rules.multiple * rules.multiple;
-    return rules.dtype == DType::i32 ? tensors<int32_t>(samples, rules, length) : tensors<int64_t>(samples, rules, length);
+    return rules.dtype == DType::i32 ? tensors<int32_t>(samples, rules, length, target) : tensors<int64_t>(samples, rules, length, target);
 }
 
 }  // namespace ds

@@ -28,6 +28,7 @@ struct DataContext {
     std::string task;  // a name of tasks.def
     int64_t num_labels = 0;
     int64_t vocabulary_size = 0;  // the model's; ids beyond it are errors
+    int64_t target_vocabulary_size = 0;  // where a decoder has another
     int64_t shard_rank = 0;       // among the processes that hold different rows
     int64_t shard_count = 1;
     bool drop_last = false;       // where the options don't say so themselves

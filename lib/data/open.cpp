@@ -1,5 +1,5 @@
 // open_data: options -> table -> task -> samples -> loader.
-#include "data/loader.h"
+#include "data/open.h"
 
 namespace ds {
 namespace {
@@ -30,6 +30,8 @@ Status prepare(TaskSetup& setup, const std::string& format, const std::string& t
     setup.max_length = first_of(o.max_length, context.max_length);
     setup.num_labels = context.num_labels;
     setup.vocabulary_size = context.vocabulary_size;
+    setup.max_target_length = first_of(o.max_target_length, setup.max_length);
+    setup.target_vocabulary_size = first_of(context.target_vocabulary_size, context.vocabulary_size);
     setup.tokenizer = context.tokenizer;
     if (!o.tokenizer.empty()) {
         DS_TRY(setup.tokenizer, Tokenizer::load(o.tokenizer));
@@ -73,13 +75,14 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, c
     collate.pad_id = setup.pad_id;
     collate.multiple = o.pad_to_multiple_of;
     collate.fixed_length = o.padding == "max_length" ? setup.max_length : 0;
+    collate.fixed_target = o.padding == "max_length" ? setup.max_target_length : 0;
     collate.dtype = o.dtype == "i32" ? DType::i32 : DType::i64;
     return rules;
 }
 
 }  // namespace
 
-Result<std::shared_ptr<DataSource>> open_data(const Json& options, const DataContext& context) {
+Result<OpenedSamples> open_samples(const Json& options, const DataContext& context) {
     TaskSetup setup;
     DS_TRY(setup.options, parse_data_options(options));
     DS_TRY(setup.columns, Columns::parse(setup.options.columns));
@@ -94,7 +97,12 @@ Result<std::shared_ptr<DataSource>> open_data(const Json& options, const DataCon
     DS_TRY(LoaderRules rules, loader_rules(setup, *task, context));
     DS_TRY(Table table, Table::open(setup.options, setup.columns));
     DS_TRY(Samples samples, Samples::open(std::move(table), std::move(task), setup));
-    return std::shared_ptr<DataSource>(std::make_shared<Loader>(std::move(samples), std::move(rules)));
+    return OpenedSamples{std::move(samples), std::move(rules), row->name};
+}
+
+Result<std::shared_ptr<DataSource>> open_data(const Json& options, const DataContext& context) {
+    DS_TRY(OpenedSamples opened, open_samples(options, context));
+    return std::shared_ptr<DataSource>(std::make_shared<Loader>(std::move(opened.samples), std::move(opened.rules)));
 }
 
 }  // namespace ds

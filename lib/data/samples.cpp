@@ -198,7 +198,7 @@ Status Samples::measure() {
         uint32_t& length = lengths_[static_cast<size_t>(i)];
         if (tokens || !first_part_.empty()) {
             DS_TRY(const Sample sample, get(i));
-            length = static_cast<uint32_t>(sample.ids.size());
+            length = static_cast<uint32_t>(sample.ids.size() + (task_->target() == Target::sequence ? sample.labels.size() : 0));
             return ok();
         }
         DS_TRY(const Record record, table_.read(rows_[static_cast<size_t>(i)]));
@@ -219,6 +219,10 @@ Status Samples::check_ids(const Sample& sample) const {
                 largest, setup_.tokenizer ? setup_.tokenizer->token_of(largest) : "", setup_.vocabulary_size);
 }
 
+int64_t Samples::row_of(int64_t index) const {
+    return first_part_.empty() ? index : std::upper_bound(first_part_.begin(), first_part_.end(), index) - first_part_.begin() - 1;
+}
+
 Result<Sample> Samples::get(int64_t index) const {
     if (!blocks_.empty()) {
         const Block block = blocks_[static_cast<size_t>(index)];
@@ -227,11 +231,7 @@ Result<Sample> Samples::get(int64_t index) const {
         DS_CHECK(check_ids(sample));
         return sample;
     }
-    int64_t part = 0, at = index;
-    if (!first_part_.empty()) {
-        at = std::upper_bound(first_part_.begin(), first_part_.end(), index) - first_part_.begin() - 1;
-        part = index - first_part_[static_cast<size_t>(at)];
-    }
+    const int64_t at = row_of(index), part = first_part_.empty() ? 0 : index - first_part_[static_cast<size_t>(at)];
     const int64_t row = rows_[static_cast<size_t>(at)];
     DS_TRY(const Record record, table_.read(row));
     if (!setup_.options.check) DS_CHECK(place(task_->check(record), row));

@@ -22,6 +22,10 @@ public:
     // Tokens where they are known (tokens_per_batch, blocks), else bytes of text; empty unless the options need lengths.
     const std::vector<uint32_t>& lengths() const { return lengths_; }
     const DataTask& task() const { return *task_; }
+    const TaskSetup& setup() const { return setup_; }
+    // The row that a sample is made of, counted among those selected, and its record; not of blocks, which are made of many.
+    int64_t row_of(int64_t index) const;
+    Result<Record> record(int64_t row) const { return table_.read(rows_[static_cast<size_t>(row)]); }
     int64_t skipped() const { return skipped_; }
 
 private:

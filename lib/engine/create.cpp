@@ -327,7 +327,8 @@ DataContext Engine::data_context() const {
         context.max_length = model_->max_positions;
         context.task = name_of(model_->task);
         context.num_labels = model_->labels;
-        context.vocabulary_size = model_->vocabulary;
+        context.vocabulary_size = model_->encoder_decoder ? model_->source_vocabulary : model_->vocabulary;
+        context.target_vocabulary_size = model_->vocabulary;
     }
     if (config_.max_seq_length) context.max_length = context.max_length ? std::min(context.max_length, *config_.max_seq_length) : *config_.max_seq_length;
     return context;

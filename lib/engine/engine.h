@@ -127,7 +127,7 @@ private:
     Status run_forward(Rank& rank, Pass& pass);
     Status run_cached(Rank& rank, const PlanKey& key, const Packed& packed);
     bool caches() const;
-    Json end_ids() const;
+    Json generation_defaults() const;
     Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train);
     bool records_this_step() const;
     void record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us);

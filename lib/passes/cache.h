@@ -3,6 +3,9 @@
 //
 // The memory is a shadow of no parameter: kept by the engine as weights' shadows are, written by the op itself. Whoever builds the graph asks for it, before
 // the passes; it is no row of passes.def.
+//
+// In an encoder-decoder the fresh graph also keeps what the decoder's layers look at of the encoder's tokens; later graphs read it, so that nothing of
+// the encoder is left in them once dead nodes are swept.
 #pragma once
 
 #include <compare>
@@ -15,10 +18,11 @@ struct CacheShape {
     int64_t pool = 0;      // token places; 0: no cache
     int64_t capacity = 0;  // tokens that a sequence may have
     bool fresh = false;    // the graph runs prompts: nothing was cached before
+    int64_t source_pool = 0, source_capacity = 0;  // likewise of an encoder's tokens
     auto operator<=>(const CacheShape&) const = default;
 };
 
-// dtype: of what is kept. E_UNSUPPORTED where attention looks at more than what came before.
+// dtype: of what is kept. E_UNSUPPORTED where attention looks at more than what came before and an encoder's tokens.
 Status add_cache(Graph& graph, const CacheShape& shape, DType dtype);
 inline bool is_cache(const Value& v) { return v.kind == Kind::shadow && v.of == kNone; }
 

@@ -87,6 +87,8 @@ ds_status ds_tokenizer_encode_batch(const ds_tokenizer *t, const char *const *te
 ds_status ds_report(ds_engine *e, const char *path, const char *contents_json);
 ds_status ds_generate_batch(ds_engine *e, const int32_t *prompts, const size_t *lengths, size_t rows, const char *options_json,
     ds_row_tokens_fn on_tokens, void *user, int32_t **ids, size_t **n_ids);
+ds_status ds_evaluate(ds_engine *e, const char *data_json, const char *options_json, char **scores_json);
+ds_status ds_score(const char *metric, const char *predictions_json, const char *references_json, char **scores_json);
 ds_status ds_text_stream_create(const ds_tokenizer *t, int32_t skip_special, ds_text_stream **out);
 ds_status ds_text_stream_put(ds_text_stream *s, const int32_t *ids, size_t n, char **text, size_t *bytes);
 void ds_text_stream_destroy(ds_text_stream *s);

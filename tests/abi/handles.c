@@ -87,6 +87,8 @@ static void every_call_refuses_null(void **state) {
     refuses_null(ds_options_set_optimizer(NULL, NULL));
     refuses_null(ds_generate(NULL, &i, 1, NULL, NULL, NULL, &ids, &n));
     refuses_null(ds_generate_batch(NULL, &i, &n, 1, NULL, NULL, NULL, &ids, NULL));
+    refuses_null(ds_evaluate(NULL, "{}", NULL, &text));
+    refuses_null(ds_score(NULL, "[]", "[]", &text));
     refuses_null(ds_text_stream_create(NULL, 0, NULL));
     refuses_null(ds_text_stream_put(NULL, &i, 1, &text, &n));
     refuses_null(ds_config_describe(NULL));

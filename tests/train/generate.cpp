@@ -91,7 +91,7 @@ void equals_transformers(const Json& layout) {
 void low_precision() {
     for (const char* type : {"bf16", "fp16"}) {
         int same = 0, all = 0;
-        for (const char* name : {"gpt2", "mistral-window", "qwen3"}) {
+        for (const char* name : {"gpt2", "mistral-window", "qwen3", "t5-gated", "marian-translation"}) {
             const Engine engine(folder(name), {{type, {{"enabled", true}}}});
             for (const Ids& prompt : {Ids{5, 9, 60}, Ids{40}, Ids{3, 4, 5, 6, 7, 8, 9}}) {
                 const Json options = {{"max_new_tokens", 10}, {"eos_token_id", -1}};

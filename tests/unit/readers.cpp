@@ -361,6 +361,29 @@ TEST_CASE("answers/characters_become_first_and_last_token") {
     CHECK(says("the", 2) == "");
 }
 
+TEST_CASE("seq2seq/targets_are_labels_of_their_own_length") {
+    Folder folder;
+    const std::string path = folder.write("a.tsv", "s\tt\ngood film\tbad\nthe\ta b c\n");
+    const Json columns = {{"source", "s"}, {"target", "t"}};
+    const auto out = batches({{"files", path}, {"columns", columns}}, context("seq2seq"));
+    CHECK(ints(out[0], "input_ids") == std::vector<int64_t>{2, 57, 59, 3, 2, 60, 3, 0});
+    CHECK(ints(out[0], "attention_mask") == std::vector<int64_t>{1, 1, 1, 1, 1, 1, 1, 0});
+    CHECK(out[0].at("labels").shape == Shape{2, 5});
+    CHECK(ints(out[0], "labels") == std::vector<int64_t>{2, 58, 3, -100, -100, 2, 5, 6, 7, 3});
+    CHECK(!out[0].contains("decoder_input_ids"));
+    const auto cut = batches({{"files", path}, {"columns", columns}, {"source_prefix", "who "}, {"max_length", 4}, {"max_target_length", 3}}, context("seq2seq"));
+    CHECK(ints(cut[0], "input_ids") == std::vector<int64_t>{2, 65, 57, 3, 2, 65, 60, 3});
+    CHECK(ints(cut[0], "labels") == std::vector<int64_t>{2, 58, 3, 2, 5, 3});
+    const auto wide = batches({{"files", path}, {"columns", columns}, {"max_length", 6}, {"max_target_length", 7}, {"padding", "max_length"}}, context("seq2seq"));
+    CHECK(wide[0].at("input_ids").shape == Shape{2, 6});
+    CHECK(wide[0].at("labels").shape == Shape{2, 7});
+    const auto says = [&](const std::string& rows) { return failure({{"files", folder.write("b.tsv", "s\tt\n" + rows)}, {"columns", columns}}, context("seq2seq")); };
+    CHECK_SAYS(says("good\tbad\n\tbad\n"), "line 3 (byte 13): column source: found an empty text, a text is accepted");
+    CHECK_SAYS(says("good\t \n"), "line 2 (byte 4): column target: found an empty text, a text is accepted");
+    CHECK_SAYS(says("good\tb\xe4r\n"), "b.tsv: line 2 (byte 10): found byte 0xe4, which is not UTF-8 here");
+    CHECK_SAYS(failure({{"files", path}, {"columns", {{"source", "s"}}}}, context("seq2seq")), "task seq2seq needs a column for target");
+}
+
 TEST_CASE("causal/only_the_response_is_learned") {
     Folder folder;
     const std::string path = folder.write("a.jsonl", "{\"i\": \"who\", \"x\": \"a\", \"r\": \"good\"}\n");

@@ -386,6 +386,14 @@ function ds_report(e, path, contents_json)
     ccall((:ds_report, libdsrt), Int32, (Ptr{ds_engine}, Cstring, Cstring), e, path, contents_json)
 end
 
+function ds_evaluate(e, data_json, options_json, scores_json)
+    ccall((:ds_evaluate, libdsrt), Int32, (Ptr{ds_engine}, Cstring, Cstring, Ptr{Ptr{UInt8}}), e, data_json, options_json, scores_json)
+end
+
+function ds_score(metric, predictions_json, references_json, scores_json)
+    ccall((:ds_score, libdsrt), Int32, (Cstring, Cstring, Cstring, Ptr{Ptr{UInt8}}), metric, predictions_json, references_json, scores_json)
+end
+
 function ds_generate(e, prompt, n, options_json, on_token, user, ids, n_ids)
     ccall((:ds_generate, libdsrt), Int32, (Ptr{ds_engine}, Ptr{Int32}, Csize_t, Cstring, Ptr{Cvoid}, Ptr{Cvoid}, Ptr{Ptr{Int32}}, Ptr{Csize_t}), e, prompt, n, options_json, on_token, user, ids, n_ids)
 end

@@ -65,6 +65,7 @@ public:
         const Encoding window = cut(std::move(whole), windows.first + part * windows.step, windows.room);
         const auto [start, end] = tokens_of(window, span);
         Sample out = to_sample(window);
+        for (size_t i = 0; i < window.size(); ++i) out.context.push_back(window.sequence[i] == 1 ? window.offsets[i] : std::pair<int64_t, int64_t>{-1, -1});
         out.start = start;
         out.end = end;
         return out;
@@ -178,6 +179,18 @@ private:
 };
 
 }  // namespace
+
+std::vector<std::string> answers_of(const Cell& value) {
+    std::vector<std::string> out;
+    for (const Cell& item : value.kind == Cell::Kind::list ? value.items : std::vector<Cell>{value})
+        if (!item.text.empty()) out.push_back(item.text);
+    return out;
+}
+
+std::string code_points_of(std::string_view text, int64_t begin, int64_t end) {
+    const size_t from = byte_of(text, static_cast<size_t>(begin)), to = byte_of(text, static_cast<size_t>(end));
+    return from > to || to == std::string_view::npos ? "" : std::string(text.substr(from, to - from));
+}
 
 Result<std::unique_ptr<DataTask>> make_question_answering(TaskSetup setup) {
     if (setup.columns.has("answer_start") && !setup.columns.has("answer"))

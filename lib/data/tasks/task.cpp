@@ -27,6 +27,7 @@ std::vector<std::string> split(std::string text, char separator) {
 const char* suggested(const Columns& columns) {
     if (columns.has("words")) return "token_classification";
     if (columns.has("question")) return "question_answering";
+    if (columns.has("source")) return "seq2seq";
     if (columns.has("response") || columns.has("messages")) return "causal";
     if (columns.has("label") || columns.has("labels")) return "sequence_classification";
     return "inputs";

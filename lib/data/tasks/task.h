@@ -19,12 +19,13 @@ inline constexpr int32_t kIgnored = -100;  // labels with this value do not coun
 
 struct Sample {
     std::vector<int32_t> ids, types;
-    std::vector<int32_t> labels;   // one a token, for tasks with Target::tokens
+    std::vector<int32_t> labels;   // one a token, for tasks with Target::tokens; as many as there are, with Target::sequence
     std::vector<uint8_t> special;  // 1 for the template's tokens; may be empty = none
     std::vector<int32_t> words;    // the word a token is part of, -1 none; may be empty = unknown
     int64_t label = kIgnored;      // Target::label
     std::vector<float> values;     // Target::value (one) and Target::values
     int64_t start = 0, end = 0;    // Target::span
+    std::vector<std::pair<int64_t, int64_t>> context;  // with spans: the code points of the context that each token stands for; -1 none
 };
 
 // The special tokens that a tokenizer's template puts before and behind a text.
@@ -33,7 +34,7 @@ struct Affixes {
 };
 Result<Affixes> affixes(const Tokenizer& tokenizer);
 
-enum class Target { none, tokens, label, value, values, span };
+enum class Target { none, tokens, sequence, label, value, values, span };
 
 // What every task is made from.
 struct TaskSetup {
@@ -43,6 +44,7 @@ struct TaskSetup {
     int64_t max_length = 0;
     int64_t num_labels = 0;
     int64_t vocabulary_size = 0;
+    int64_t max_target_length = 0, target_vocabulary_size = 0;  // of text-to-text tasks
     int32_t pad_id = 0;
 };
 
@@ -98,6 +100,10 @@ private:
     std::string separator_ = ",";
     int64_t max_length_, vocabulary_size_;
 };
+
+// Of question answering: the answers of a cell (a text or a list of texts; empty ones are none), and the text between two code points.
+std::vector<std::string> answers_of(const Cell& value);
+std::string code_points_of(std::string_view text, int64_t begin, int64_t end);
 
 // The value as text, or an error that names the role.
 Result<std::string_view> text_of(const Cell& value, std::string_view role);

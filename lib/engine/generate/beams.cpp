@@ -19,7 +19,7 @@ void Beams::process(std::vector<std::vector<float>>& scores) const {
         for (float& x : row) x = static_cast<float>(x - lse);
         std::vector<int32_t> ids = prompt_;
         ids.insert(ids.end(), running_[b].ids.begin(), running_[b].ids.end());
-        process_scores(o_, row, ids, made_);
+        process_scores(o_, row, ids, made_, most_new_);
     }
 }
 
@@ -28,6 +28,7 @@ std::vector<Beams::Candidate> Beams::best_of(const std::vector<std::vector<float
     std::vector<Candidate> heap;  // the worst of the best in front
     for (size_t b = 0; b < scores.size(); ++b)
         for (size_t i = 0; i < scores[b].size(); ++i) {
+            if (scores[b][i] == -INFINITY) continue;  // forbidden
             const Candidate c{running_[b].score + static_cast<double>(scores[b][i]), static_cast<int>(b), static_cast<int32_t>(i)};
             if (heap.size() == count && !better(c, heap.front())) continue;
             if (heap.size() == count) {
@@ -79,6 +80,8 @@ std::vector<Beams::Choice> Beams::advance(std::vector<std::vector<float>> logits
             choices.push_back({c.from, c.id});
         }
     }
+    if (list.empty())  // every id is forbidden
+        for (Beam& beam : running_) keep(std::move(beam));
     running_ = std::move(next);
     if (!goes_on(all_stop)) choices.clear();
     return choices;

@@ -33,11 +33,19 @@ private:
 class CachedDecoder : public Decoder {
 public:
     CachedDecoder(Engine& engine, const DecoderSize& size)
-        : engine_(engine), shape_{bucket(size.tokens), static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(size.capacity, 64)))), false}, pool_(shape_.pool) {
+        : engine_(engine), shape_{.pool = bucket(size.tokens), .capacity = room_for(size.capacity)}, pool_(shape_.pool) {
         width_ = static_cast<size_t>(engine.model_->vocabulary);
+        if (size.source_tokens) shape_.source_pool = bucket(size.source_tokens), shape_.source_capacity = room_for(size.source_capacity);
     }
 
-    Status start(std::span<const std::vector<int32_t>> prompts) override {
+    Status start(std::span<const std::vector<int32_t>> prompts, std::span<const std::vector<int32_t>> sources) override {
+        for (int32_t at = 0, r = 0; const auto& source : sources) {
+            const auto length = static_cast<int32_t>(source.size());
+            sources_.push_back({at, length});
+            source_of_.push_back(r++);
+            source_ids_.insert(source_ids_.end(), source.begin(), source.end());
+            at += length;
+        }
         std::vector<int32_t> ids;
         std::vector<int64_t> counts;
         for (const auto& prompt : prompts) {
@@ -50,6 +58,10 @@ public:
     }
 
     Status advance(std::span<const int> from, std::span<const int32_t> ids) override {
+        if (!sources_.empty()) {
+            const std::vector<int32_t> looked_at = std::exchange(source_of_, {});
+            for (const int i : from) source_of_.push_back(looked_at[static_cast<size_t>(i)]);
+        }
         std::vector<std::vector<int32_t>> before = std::exchange(tables_, {});
         for (const int i : from) {
             tables_.push_back(before[static_cast<size_t>(i)]);
@@ -68,6 +80,7 @@ private:
         const int64_t rows = sequences <= 4 ? sequences : bucket(sequences), tokens = fresh ? bucket(static_cast<int64_t>(ids.size())) : rows;
         PlanKey key{.shape = {.tokens = tokens, .rows = rows, .length = 1, .labelled = tokens}, .cache = shape_, .outputs = {"logits"}};
         key.cache.fresh = fresh;
+        if (!sources_.empty()) key.shape.source_tokens = bucket(fresh ? static_cast<int64_t>(source_ids_.size()) : 1);  // later graphs have no encoder
         Packed packed;
         packed.shape = key.shape;
         const auto input = [&](const char* name, Shape shape) {
@@ -83,16 +96,46 @@ private:
         for (size_t s = 0; s < static_cast<size_t>(rows); ++s) {
             if (s < counts.size()) {
                 const auto length = static_cast<int32_t>(tables_[s].size()), count = static_cast<int32_t>(counts[s]);
-                for (int32_t i = length - count; i < length; ++i, ++at) positions[at] = places[at] = i;
+                for (int32_t i = length - count; i < length; ++i, ++at) places[at] = i, positions[at] = i + offset();
                 lengths[s] = length;
                 last[s] = static_cast<int32_t>(at) - 1;
                 std::copy(tables_[s].begin(), tables_[s].end(), table.begin() + static_cast<int64_t>(s) * shape_.capacity);
             }
             segments[s + 1] = static_cast<int32_t>(at);
         }
+        if (!sources_.empty()) add_sources(packed, key.shape, fresh);
         DS_CHECK(engine_.ranks_->each([&](Rank& rank) { return rank.at(MeshAxis::data) == 0 ? engine_.run_cached(rank, key, packed) : ok(); }));
         return read_logits(key, counts.size());
     }
+
+    // Where each sequence's source lies in the cache, and for the run that fills it the sources themselves.
+    void add_sources(Packed& packed, const StreamShape& shape, bool fresh) const {
+        const auto input = [&](const std::string& name, Shape dims) {
+            packed.inputs[name] = HostTensor::zeros(DType::i32, std::move(dims));
+            return packed.inputs[name].as<int32_t>();
+        };
+        const auto table = input("source_table", {shape.rows, shape_.source_capacity}), lengths = input("source_lengths", {shape.rows});
+        for (size_t s = 0; s < source_of_.size(); ++s) {
+            const auto [first, length] = sources_[static_cast<size_t>(source_of_[s])];
+            std::iota(table.begin() + static_cast<int64_t>(s) * shape_.source_capacity, table.begin() + static_cast<int64_t>(s) * shape_.source_capacity + length, first);
+            lengths[s] = length;
+        }
+        if (!fresh) return;
+        const auto ids = input("source.ids", {shape.source_tokens}), places = input("source.places", {shape.source_tokens}), positions = input("source.positions", {shape.source_tokens}),
+                   segments = input("source.segments", {shape.rows + 1});
+        std::copy(source_ids_.begin(), source_ids_.end(), ids.begin());
+        std::fill(segments.begin(), segments.end(), static_cast<int32_t>(source_ids_.size()));
+        for (size_t r = 0; r < sources_.size(); ++r) {
+            segments[r] = sources_[r].first;
+            for (int32_t i = 0; i < sources_[r].length; ++i) {
+                const auto at = static_cast<size_t>(sources_[r].first + i);
+                places[at] = i, positions[at] = i + offset();
+            }
+        }
+    }
+
+    int32_t offset() const { return static_cast<int32_t>(engine_.model_->position_offset); }
+    static int64_t room_for(int64_t tokens) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(tokens, 64)))); }
 
     Status read_logits(const PlanKey& key, size_t sequences) {
         const Plan& plan = *(*engine_.ranks_)[0].plans.at(key);
@@ -106,14 +149,18 @@ private:
     CacheShape shape_;
     PlacePool pool_;
     std::vector<std::vector<int32_t>> tables_;  // of each sequence, where its tokens lie
+    struct Source { int32_t first, length; };   // places in the encoder's part of the cache
+    std::vector<Source> sources_;
+    std::vector<int32_t> source_ids_, source_of_;  // of all sources; the source of each sequence
 };
 
 class PlainDecoder : public Decoder {
 public:
     explicit PlainDecoder(Engine& engine) : engine_(engine) { width_ = static_cast<size_t>(engine.model_->vocabulary); }
 
-    Status start(std::span<const std::vector<int32_t>> prompts) override {
+    Status start(std::span<const std::vector<int32_t>> prompts, std::span<const std::vector<int32_t>> sources) override {
         sequences_.assign(prompts.begin(), prompts.end());
+        sources_.assign(sources.begin(), sources.end());
         return run();
     }
     Status advance(std::span<const int> from, std::span<const int32_t> ids) override {
@@ -123,21 +170,35 @@ public:
             next.back().push_back(ids[i]);
         }
         sequences_ = std::move(next);
+        if (!sources_.empty()) {
+            std::vector<std::vector<int32_t>> looked_at;
+            for (const int i : from) looked_at.push_back(sources_[static_cast<size_t>(i)]);
+            sources_ = std::move(looked_at);
+        }
         return run();
     }
 
 private:
-    Status run() {
+    static size_t add_rows(Batch& batch, const std::string& ids_name, const std::string& mask_name, const std::vector<std::vector<int32_t>>& rows) {
         size_t longest = 0;
-        for (const auto& s : sequences_) longest = std::max(longest, s.size());
-        const Shape shape{static_cast<int64_t>(sequences_.size()), static_cast<int64_t>(longest)};
+        for (const auto& s : rows) longest = std::max(longest, s.size());
+        const Shape shape{static_cast<int64_t>(rows.size()), static_cast<int64_t>(longest)};
         HostTensor ids = HostTensor::zeros(DType::i32, shape), mask = HostTensor::zeros(DType::u8, shape);
-        for (size_t r = 0; r < sequences_.size(); ++r) {
-            std::copy(sequences_[r].begin(), sequences_[r].end(), ids.as<int32_t>().begin() + static_cast<int64_t>(r * longest));
-            std::fill_n(mask.as<uint8_t>().begin() + static_cast<int64_t>(r * longest), sequences_[r].size(), uint8_t{1});
+        for (size_t r = 0; r < rows.size(); ++r) {
+            std::copy(rows[r].begin(), rows[r].end(), ids.as<int32_t>().begin() + static_cast<int64_t>(r * longest));
+            std::fill_n(mask.as<uint8_t>().begin() + static_cast<int64_t>(r * longest), rows[r].size(), uint8_t{1});
         }
+        batch[ids_name] = std::move(ids);
+        batch[mask_name] = std::move(mask);
+        return longest;
+    }
+
+    Status run() {
+        Batch batch;
+        if (!sources_.empty()) add_rows(batch, "input_ids", "attention_mask", sources_);
+        const size_t longest = sources_.empty() ? add_rows(batch, "input_ids", "attention_mask", sequences_) : add_rows(batch, "decoder_input_ids", "decoder_attention_mask", sequences_);
         const auto saved = std::exchange(engine_.eval_outputs_, {"logits"});
-        Status status = engine_.eval({{"input_ids", ids}, {"attention_mask", mask}}, nullptr);
+        Status status = engine_.eval(batch, nullptr);
         Result<HostTensor> logits = status.ok() ? engine_.output("logits") : Result<HostTensor>(std::move(status));
         engine_.eval_outputs_ = saved;
         DS_CHECK(logits.status());
@@ -148,7 +209,7 @@ private:
     }
 
     Engine& engine_;
-    std::vector<std::vector<int32_t>> sequences_;
+    std::vector<std::vector<int32_t>> sequences_, sources_;  // a source for each sequence, or none at all
 };
 
 std::unique_ptr<Decoder> make_cached_decoder(Engine& engine, const DecoderSize& size) { return std::make_unique<CachedDecoder>(engine, size); }

@@ -1,4 +1,4 @@
-// Decoder: runs a causal language model on a few sequences at once, token by token, and gives the logits of each one's next token.
+// Decoder: runs a language model on a few sequences at once, token by token, and gives the logits of each one's next token.
 // One keeps keys and values (graphs by passes/cache.h), one runs whole sequences again: for layouts of ranks that the first does not know, and as its check.
 #pragma once
 
@@ -15,8 +15,8 @@ class Engine;
 class Decoder {
 public:
     virtual ~Decoder() = default;
-    // Sequence i begins with prompts[i]. After this, logits(i) are of its next token.
-    virtual Status start(std::span<const std::vector<int32_t>> prompts) = 0;
+    // Sequence i begins with prompts[i], and an encoder-decoder's looks at sources[i]. After this, logits(i) are of its next token.
+    virtual Status start(std::span<const std::vector<int32_t>> prompts, std::span<const std::vector<int32_t>> sources) = 0;
     // Sequence i of now on is sequence from[i] of before and ids[i]. Sequences may be continued more than once, or dropped.
     virtual Status advance(std::span<const int> from, std::span<const int32_t> ids) = 0;
     std::span<const float> logits(size_t sequence) const { return std::span(logits_).subspan(sequence * width_, width_); }
@@ -26,8 +26,8 @@ protected:
     size_t width_ = 0;
 };
 
-// How much a cache must hold: tokens of one sequence, and of all of them, beginnings that sequences share counted once.
-struct DecoderSize { int64_t capacity, tokens; };
+// How much a cache must hold: tokens of one sequence, and of all of them, beginnings that sequences share counted once; likewise of an encoder's.
+struct DecoderSize { int64_t capacity = 0, tokens = 0, source_capacity = 0, source_tokens = 0; };
 
 std::unique_ptr<Decoder> make_cached_decoder(Engine& engine, const DecoderSize& size);
 std::unique_ptr<Decoder> make_plain_decoder(Engine& engine);

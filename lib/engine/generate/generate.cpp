@@ -41,26 +41,28 @@ private:
 // One call of ds_generate or ds_generate_batch.
 class Generation {
 public:
-    Generation(Engine& engine, const std::vector<std::vector<int32_t>>& prompts, GenerateOptions options, const TokenListener& listener)
-        : engine_(engine), prompts_(prompts), o_(std::move(options)), listener_(listener), made_(prompts.size()) {
+    // sources: of an encoder-decoder, one a prompt; else none.
+    Generation(Engine& engine, std::vector<std::vector<int32_t>> prompts, const std::vector<std::vector<int32_t>>* sources, GenerateOptions options, const TokenListener& listener)
+        : engine_(engine), prompts_(std::move(prompts)), sources_(sources), o_(std::move(options)), listener_(listener), made_(prompts_.size()) {
         for (const auto& prompt : prompts_) most_new_.push_back(o_.most_new(static_cast<int64_t>(prompt.size()), engine.model_->max_positions));
     }
 
     Result<std::vector<std::vector<int32_t>>> run() {
-        std::vector<std::vector<int32_t>> prompts;
+        std::vector<std::vector<int32_t>> prompts, sources;
         for (size_t r = 0; r < prompts_.size(); ++r)
             if (most_new_[r] > 0) {
                 rows_.push_back(r);
                 prompts.push_back(prompts_[r]);
+                if (sources_) sources.push_back((*sources_)[r]);
             }
         if (rows_.empty()) return std::move(made_);
         if (!o_.stop_strings.empty() && !engine_.data_context().tokenizer)
             return fail(Code::E_INVALID_ARGUMENT, "{}: stop_strings needs a tokenizer: name one by the config's \"tokenizer\" or keep it in the model's folder", kCall);
         decoder_ = make_decoder();
-        Status status = decoder_->start(prompts);
+        Status status = decoder_->start(prompts, sources);
         if (status.code() == Code::E_UNSUPPORTED) {  // attention of a kind that a cache is not built for
             decoder_ = make_plain_decoder(engine_);
-            status = decoder_->start(prompts);
+            status = decoder_->start(prompts, sources);
         }
         if (status.ok()) status = o_.num_beams > 1 ? search() : sample();
         decoder_.reset();
@@ -73,11 +75,15 @@ private:
 
     std::unique_ptr<Decoder> make_decoder() const {
         if (!o_.use_cache || !engine_.caches()) return make_plain_decoder(engine_);
-        DecoderSize size{0, 0};
+        DecoderSize size;
         for (const size_t r : rows_) {
             const auto prompt = static_cast<int64_t>(prompts_[r].size());
             size.capacity = std::max(size.capacity, prompt + most_new_[r]);
             size.tokens += prompt + o_.num_beams * most_new_[r];
+            if (!sources_) continue;
+            const auto source = static_cast<int64_t>((*sources_)[r].size());
+            size.source_capacity = std::max(size.source_capacity, source);
+            size.source_tokens += source;
         }
         return make_cached_decoder(engine_, size);
     }
@@ -102,7 +108,7 @@ private:
                 const size_t r = rows_[i];
                 const auto given = decoder_->logits(i);
                 std::vector<float> scores(given.begin(), given.end());
-                process_scores(o_, scores, all[r], static_cast<int64_t>(made_[r].size()));
+                process_scores(o_, scores, all[r], static_cast<int64_t>(made_[r].size()), most_new_[r]);
                 const int32_t id = next_token(o_, scores, static_cast<int64_t>(r), static_cast<int64_t>(all[r].size()));
                 all[r].push_back(id);
                 made_[r].push_back(id);
@@ -169,7 +175,8 @@ private:
     }
 
     Engine& engine_;
-    const std::vector<std::vector<int32_t>>& prompts_;
+    const std::vector<std::vector<int32_t>> prompts_;  // what the decoder begins with
+    const std::vector<std::vector<int32_t>>* const sources_;
     const GenerateOptions o_;
     const TokenListener& listener_;
     std::vector<std::vector<int32_t>> made_;
@@ -180,8 +187,11 @@ private:
 
 Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener) {
     DS_CHECK(usable());
-    if (!model_ || model_->task != Task::causal_lm) return fail(Code::E_UNSUPPORTED, "ds_generate: needs a causal language model");
-    DS_TRY(GenerateOptions options, generate_options(options_json, end_ids(), model_->vocabulary, "ds_generate"));
+    if (!model_ || (model_->task != Task::causal_lm && model_->task != Task::seq2seq_lm))
+        return fail(Code::E_UNSUPPORTED, "ds_generate: needs a causal language model, or an encoder-decoder with a head");
+    const bool encodes = model_->encoder_decoder;
+    const int64_t vocabulary = encodes ? model_->source_vocabulary : model_->vocabulary;
+    DS_TRY(GenerateOptions options, generate_options(options_json, generation_defaults(), model_->vocabulary, "ds_generate"));
     for (size_t r = 0; r < prompts.size(); ++r) {
         const auto length = static_cast<int64_t>(prompts[r].size());
         const std::string which = prompts.size() > 1 ? fmt::format("prompt {}", r) : "the prompt";
@@ -189,25 +199,38 @@ Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std
         if (model_->max_positions && length > model_->max_positions)
             return fail(Code::E_INVALID_ARGUMENT, "ds_generate: {} has {} ids, but {} has {} positions", which, length, model_->family, model_->max_positions);
         for (size_t i = 0; i < prompts[r].size(); ++i)
-            if (prompts[r][i] < 0 || prompts[r][i] >= model_->vocabulary)
-                return fail(Code::E_INVALID_ARGUMENT, "ds_generate: id {} of {} is {}, outside the vocabulary 0..{}", i, which, prompts[r][i], model_->vocabulary - 1);
+            if (prompts[r][i] < 0 || prompts[r][i] >= vocabulary)
+                return fail(Code::E_INVALID_ARGUMENT, "ds_generate: id {} of {} is {}, outside the vocabulary 0..{}", i, which, prompts[r][i], vocabulary - 1);
     }
-    auto made = Generation(*this, prompts, std::move(options), listener).run();
+    std::vector<std::vector<int32_t>> begins = prompts;
+    if (encodes) {
+        if (!options.decoder_start && model_->decoder_start_id && *model_->decoder_start_id < model_->vocabulary) options.decoder_start = static_cast<int32_t>(*model_->decoder_start_id);
+        if (!options.decoder_start)
+            return fail(Code::E_INVALID_ARGUMENT, "ds_generate: decoder_start_token_id is missing: neither the options, generation_config.json nor config.json has one in the vocabulary 0..{}", model_->vocabulary - 1);
+        begins.assign(prompts.size(), {*options.decoder_start});
+    }
+    auto made = Generation(*this, std::move(begins), encodes ? &prompts : nullptr, std::move(options), listener).run();
     for (const auto& rank : *ranks_) rank->cache.release();
     // Its memory was used; that of a pending forward was not.
     if (last_ && !(last_->train && !last_->key().seeds.empty())) last_.reset();
     return made;
 }
 
-// What ends a row: generation_config.json has the last word, as in transformers.
-Json Engine::end_ids() const {
-    Json ids = model_config_.value("eos_token_id", Json());
-    if (model_folder_.empty()) return ids;
+// What the model's folder says of ids: generation_config.json has the last word, as in transformers.
+Json Engine::generation_defaults() const {
+    Json defaults = Json::object();
+    const auto take = [&](const Json& from) {
+        for (const char* name : kFolderOptions)
+            if (const auto found = from.find(name); found != from.end()) defaults[name] = *found;
+    };
+    if (model_config_.is_object()) take(model_config_);
+    if (model_folder_.empty()) return defaults;
     const auto path = std::filesystem::path(model_folder_) / "generation_config.json";
-    if (!std::filesystem::exists(path)) return ids;
+    if (!std::filesystem::exists(path)) return defaults;
     const auto text = read_file(path, size_t{1} << 20);
     const auto parsed = text.ok() ? parse_json(*text, path.string()) : Result<Json>(text.status());
-    return parsed.ok() && parsed->is_object() ? parsed->value("eos_token_id", ids) : ids;
+    if (parsed.ok() && parsed->is_object()) take(*parsed);
+    return defaults;
 }
 
 // Whether these ranks can keep keys and values; other layouts, and devices, run whole sequences again.

@@ -35,9 +35,26 @@ void keep_nucleus(std::vector<Candidate>& list, std::vector<double>& weights, do
     list.resize(kept);
 }
 
+// Ids that would end a run of ids that is there already, or a bad word.
+void forbid_runs(const GenerateOptions& o, std::span<float> scores, std::span<const int32_t> ids) {
+    const auto n = static_cast<size_t>(o.no_repeat_ngram);
+    for (size_t i = 0; n > 0 && i + n <= ids.size(); ++i)
+        if (std::equal(ids.begin() + static_cast<int64_t>(i), ids.begin() + static_cast<int64_t>(i + n - 1), ids.end() - static_cast<int64_t>(n - 1))) scores[static_cast<size_t>(ids[i + n - 1])] = -INFINITY;
+    for (const auto& word : o.bad_words) {
+        const size_t before = word.size() - 1;
+        if (before <= ids.size() && std::equal(word.begin(), word.end() - 1, ids.end() - static_cast<int64_t>(before))) scores[static_cast<size_t>(word.back())] = -INFINITY;
+    }
+}
+
+void force(std::span<float> scores, int32_t id) {
+    std::fill(scores.begin(), scores.end(), -INFINITY);
+    scores[static_cast<size_t>(id)] = 0;
+}
+
 }  // namespace
 
-void process_scores(const GenerateOptions& o, std::span<float> scores, std::span<const int32_t> ids, int64_t made) {
+// In transformers' order.
+void process_scores(const GenerateOptions& o, std::span<float> scores, std::span<const int32_t> ids, int64_t made, int64_t most_new) {
     if (o.repetition_penalty != 1) {
         const auto penalty = static_cast<float>(o.repetition_penalty);
         for (const int32_t id : std::set<int32_t>(ids.begin(), ids.end())) {
@@ -45,9 +62,12 @@ void process_scores(const GenerateOptions& o, std::span<float> scores, std::span
             score = score < 0 ? score * penalty : score / penalty;
         }
     }
+    forbid_runs(o, scores, ids);
     if (made < o.min_new_tokens)
         for (const int32_t id : o.eos)
             if (static_cast<size_t>(id) < scores.size()) scores[static_cast<size_t>(id)] = -INFINITY;
+    if (o.forced_bos && ids.size() == 1) force(scores, *o.forced_bos);
+    if (o.forced_eos && made + 1 == most_new) force(scores, *o.forced_eos);
 }
 
 int32_t next_token(const GenerateOptions& o, std::span<const float> scores, int64_t row, int64_t place) {

@@ -37,6 +37,28 @@ bool strings(const Json& v, GenerateOptions& o) {
     return true;
 }
 
+template <auto member> bool one_id(const Json& v, GenerateOptions& o) {
+    const Json id = v.is_array() && v.size() == 1 ? v[0] : v;  // as some folders have it
+    (o.*member).reset();
+    if (!id.is_number_integer() || id.get<int64_t>() < -1 || id.get<int64_t>() > INT32_MAX) return false;
+    if (id.get<int64_t>() >= 0) o.*member = id.get<int32_t>();
+    return true;
+}
+
+bool words(const Json& v, GenerateOptions& o) {
+    o.bad_words.clear();
+    if (!v.is_array()) return false;
+    for (const Json& word : v) {
+        if (!word.is_array() || word.empty()) return false;
+        o.bad_words.emplace_back();
+        for (const Json& id : word) {
+            if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX) return false;
+            o.bad_words.back().push_back(id.get<int32_t>());
+        }
+    }
+    return true;
+}
+
 bool early(const Json& v, GenerateOptions& o) {
     using E = GenerateOptions::EarlyStopping;
     if (v.is_boolean()) return o.early_stopping = v.get<bool>() ? E::yes : E::no, true;
@@ -58,6 +80,11 @@ constexpr Option kOptions[] = {
     {"early_stopping", "true, false or \"never\"", early},
     {"eos_id", "an id, a list of ids, or -1 for none", ids},
     {"eos_token_id", "an id, a list of ids, or -1 for none", ids},
+    {"decoder_start_token_id", "an id, or -1 for config.json's", one_id<&GenerateOptions::decoder_start>},
+    {"forced_bos_token_id", "an id, or -1 for none", one_id<&GenerateOptions::forced_bos>},
+    {"forced_eos_token_id", "an id, or -1 for none", one_id<&GenerateOptions::forced_eos>},
+    {"bad_words_ids", "a list of lists of ids, none empty", words},
+    {"no_repeat_ngram_size", "a non-negative integer (0: runs of ids may come again)", count<&GenerateOptions::no_repeat_ngram>},
     {"stop_strings", "a text or a list of texts, none empty", strings},
     {"use_cache", "true or false", [](const Json& v, GenerateOptions& o) { return v.is_boolean() && (o.use_cache = v.get<bool>(), true); }},
     {"do_sample", "true or false", [](const Json& v, GenerateOptions&) { return v.is_boolean(); }},
@@ -71,14 +98,16 @@ int64_t GenerateOptions::most_new(int64_t prompt, int64_t max_positions) const {
     return most;
 }
 
-Result<GenerateOptions> generate_options(std::string_view text, const Json& default_eos, int64_t vocabulary, std::string_view call) {
+Result<GenerateOptions> generate_options(std::string_view text, const Json& defaults, int64_t vocabulary, std::string_view call) {
     Json given = Json::object();
     if (!text.empty()) {
         DS_TRY(given, parse_json(text, fmt::format("{}: options", call)));
     }
     DS_REQUIRE(given.is_object(), "{}: options must be an object, not {}", call, given.dump());
     GenerateOptions o;
-    (void)ids(default_eos, o);
+    for (const Option& option : kOptions)
+        if (const auto found = defaults.find(option.name); found != defaults.end() && !found->is_null())
+            DS_REQUIRE(option.read(*found, o), "{}: the model's folder: {} must be {}, not {}", call, option.name, option.accepted, found->dump());
     for (const auto& [key, value] : given.items()) {
         const auto* option = std::find_if(std::begin(kOptions), std::end(kOptions), [&, &name = key](const Option& known) { return name == known.name; });
         if (option == std::end(kOptions)) {
@@ -96,6 +125,12 @@ Result<GenerateOptions> generate_options(std::string_view text, const Json& defa
     if (given.contains("max_new_tokens")) o.max_length = 0;
     for (const int32_t id : o.eos)
         DS_REQUIRE(id < vocabulary || !(given.contains("eos_id") || given.contains("eos_token_id")), "{}: eos_id {} is outside the vocabulary 0..{}", call, id, vocabulary - 1);
+    const auto inside = [&](int32_t id) { return id < vocabulary; };
+    for (const auto& [name, id] : {std::pair{"decoder_start_token_id", o.decoder_start}, {"forced_bos_token_id", o.forced_bos}, {"forced_eos_token_id", o.forced_eos}})
+        DS_REQUIRE(!id || inside(*id), "{}: {} {} is outside the vocabulary 0..{}", call, name, *id, vocabulary - 1);
+    std::erase_if(o.bad_words, [&](const auto& word) { return word.size() == 1 && std::count(o.eos.begin(), o.eos.end(), word[0]); });  // as transformers: an end is none
+    for (const auto& word : o.bad_words)
+        for (const int32_t id : word) DS_REQUIRE(inside(id), "{}: bad_words_ids: {} is outside the vocabulary 0..{}", call, id, vocabulary - 1);
     DS_REQUIRE(o.num_beams == 1 || !o.samples(), "{}: num_beams {} searches, temperature {} samples; one of them must be 1 or 0", call, o.num_beams, o.temperature);
     return o;
 }

@@ -3,8 +3,10 @@
     python tests/data/generate/make.py
 
 A case is kept only where no decision was close (the two best scores differ by more than 1e-3), so that f32 must decide alike. The JSON holds for
-each model a list of {"options", "prompts", "ids"}: options as ds_generate takes them, the new ids of each prompt alone.
+each model a list of {"options", "prompts", "ids"}: options as ds_generate takes them, the new ids of each prompt alone. An encoder-decoder's prompts are its
+sources, and its ids are what comes behind the decoder's start token.
 """
+import itertools
 import json
 import pathlib
 
@@ -28,6 +30,19 @@ class Margins(transformers.LogitsProcessor):
         return scores
 
 
+class BadWords(transformers.LogitsProcessor):
+    """transformers' own, which takes f32 alone."""
+
+    def __init__(self, words):
+        self.inner = transformers.NoBadWordsLogitsProcessor(words)
+
+    def __call__(self, ids, scores):
+        torch.set_default_dtype(torch.float32)
+        made = self.inner(ids, scores.float()).double()
+        torch.set_default_dtype(torch.float64)
+        return made
+
+
 def option_sets(eos):
     yield {"max_new_tokens": 16, "eos_token_id": -1}
     yield {"max_new_tokens": 16, "eos_token_id": eos}
@@ -38,14 +53,29 @@ def option_sets(eos):
     yield {"max_new_tokens": 12, "num_beams": 3, "repetition_penalty": 1.2, "min_new_tokens": 5, "eos_token_id": eos}
 
 
+def encoder_decoder_option_sets(eos, others):
+    """What models that answer a source are used with besides."""
+    forced = {"forced_bos_token_id": others[0], "forced_eos_token_id": eos[0]}
+    yield {"max_new_tokens": 10, **forced, "eos_token_id": eos}
+    yield {"max_new_tokens": 10, "num_beams": 3, "early_stopping": True, **forced, "eos_token_id": eos}
+    yield {"max_new_tokens": 16, "no_repeat_ngram_size": 2, "eos_token_id": -1}
+    yield {"max_new_tokens": 12, "num_beams": 4, "no_repeat_ngram_size": 1, "eos_token_id": eos}
+    yield {"max_new_tokens": 14, "bad_words_ids": [[others[1]], [others[2], others[3]]], "eos_token_id": -1}
+    yield {"max_new_tokens": 14, "decoder_start_token_id": others[0], "eos_token_id": -1}
+
+
 def generate(model, prompt, options):
-    named = {k: v for k, v in options.items() if k != "eos_token_id"}
+    named = {k: v for k, v in options.items() if k != "eos_token_id" and not (k.startswith("forced_") and v == -1)}
     eos = options["eos_token_id"]
     encoded = torch.tensor([prompt])
     beams = options.get("num_beams", 1)
     margins = Margins(2 * beams + 1)
+    if model.config.is_encoder_decoder:
+        named.setdefault("decoder_start_token_id", model.config.decoder_start_token_id)
+        prompt = [named["decoder_start_token_id"]]
+    processors = [BadWords(named.pop("bad_words_ids"))] if "bad_words_ids" in named else []
     out = model.generate(encoded, attention_mask=torch.ones_like(encoded), do_sample=False, eos_token_id=None if eos == -1 else eos,
-                         pad_token_id=0, logits_processor=[margins], **named)
+                         pad_token_id=0, logits_processor=[*processors, margins], **named)
     ids = out[0, len(prompt):].tolist()
     if eos != -1:
         ends = eos if isinstance(eos, list) else [eos]
@@ -58,21 +88,27 @@ def generate(model, prompt, options):
 
 def folders():
     for folder in sorted(MODELS.iterdir()):
-        if (folder / "case.json").exists() and json.loads((folder / "case.json").read_text())["task"] == "causal":
-            yield folder
+        if (folder / "case.json").exists() and json.loads((folder / "case.json").read_text())["task"] in ("causal", "seq2seq"):
+            if folder.name != "mixtral":  # transformers' experts take no f64
+                yield folder
 
 
 def cases_of(folder, seed):
     """The cases of a model, and how many rows were left out as too close."""
     torch.set_default_dtype(torch.float64)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
+    seq2seq = json.loads((folder / "case.json").read_text())["task"] == "seq2seq"
+    kind = transformers.AutoModelForSeq2SeqLM if seq2seq else transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
     model.generation_config = transformers.GenerationConfig()
     torch.manual_seed(seed)
     prompts = [torch.randint(3, 97, (n,)).tolist() for n in (1, 3, 5, 8, 11, 14)]
     free, _ = generate(model, prompts[2], {"max_new_tokens": 16, "eos_token_id": -1})
     ends = [free[3], free[9]]  # ids that do come
     cases, dropped = [], 0
-    for options in option_sets(ends):
+    more = encoder_decoder_option_sets(ends, [id for id in dict.fromkeys(free) if id not in ends] + [11, 12, 13, 14]) if seq2seq else []
+    for options in itertools.chain(option_sets(ends), more):
+        if seq2seq:
+            options = {"forced_eos_token_id": -1, **options}  # whatever the folder says
         kept, ids = [], []
         for prompt in prompts:
             made, least = generate(model, prompt, options)

@@ -32,50 +32,50 @@ typedef _gostring_ swig_type_2;
 typedef _gostring_ swig_type_3;
 typedef _gostring_ swig_type_4;
 typedef _gostring_ swig_type_5;
-typedef long long swig_type_6;
-typedef _goslice_ swig_type_7;
-typedef _goslice_ swig_type_8;
-typedef _goslice_ swig_type_9;
-typedef _goslice_ swig_type_10;
-typedef _gostring_ swig_type_11;
-typedef _gostring_ swig_type_12;
-typedef _gostring_ swig_type_13;
+typedef _gostring_ swig_type_6;
+typedef _gostring_ swig_type_7;
+typedef _gostring_ swig_type_8;
+typedef _gostring_ swig_type_9;
+typedef long long swig_type_10;
+typedef _goslice_ swig_type_11;
+typedef _goslice_ swig_type_12;
+typedef _goslice_ swig_type_13;
 typedef _goslice_ swig_type_14;
-typedef _goslice_ swig_type_15;
-typedef _goslice_ swig_type_16;
+typedef _gostring_ swig_type_15;
+typedef _gostring_ swig_type_16;
 typedef _gostring_ swig_type_17;
-typedef _gostring_ swig_type_18;
-typedef _gostring_ swig_type_19;
-typedef _gostring_ swig_type_20;
+typedef _goslice_ swig_type_18;
+typedef _goslice_ swig_type_19;
+typedef _goslice_ swig_type_20;
 typedef _gostring_ swig_type_21;
 typedef _gostring_ swig_type_22;
 typedef _gostring_ swig_type_23;
 typedef _gostring_ swig_type_24;
-typedef _goslice_ swig_type_25;
-typedef _goslice_ swig_type_26;
+typedef _gostring_ swig_type_25;
+typedef _gostring_ swig_type_26;
 typedef _gostring_ swig_type_27;
 typedef _gostring_ swig_type_28;
 typedef _goslice_ swig_type_29;
-typedef _gostring_ swig_type_30;
+typedef _goslice_ swig_type_30;
 typedef _gostring_ swig_type_31;
-typedef _goslice_ swig_type_32;
-typedef _gostring_ swig_type_33;
+typedef _gostring_ swig_type_32;
+typedef _goslice_ swig_type_33;
 typedef _gostring_ swig_type_34;
 typedef _gostring_ swig_type_35;
 typedef _goslice_ swig_type_36;
 typedef _gostring_ swig_type_37;
-typedef _goslice_ swig_type_38;
+typedef _gostring_ swig_type_38;
 typedef _gostring_ swig_type_39;
-typedef _gostring_ swig_type_40;
-typedef _goslice_ swig_type_41;
-typedef _gostring_ swig_type_42;
-typedef _goslice_ swig_type_43;
+typedef _goslice_ swig_type_40;
+typedef _gostring_ swig_type_41;
+typedef _goslice_ swig_type_42;
+typedef _gostring_ swig_type_43;
 typedef _gostring_ swig_type_44;
 typedef _goslice_ swig_type_45;
 typedef _gostring_ swig_type_46;
-typedef _gostring_ swig_type_47;
+typedef _goslice_ swig_type_47;
 typedef _gostring_ swig_type_48;
-typedef _gostring_ swig_type_49;
+typedef _goslice_ swig_type_49;
 typedef _gostring_ swig_type_50;
 typedef _gostring_ swig_type_51;
 typedef _gostring_ swig_type_52;
@@ -107,42 +107,52 @@ typedef _gostring_ swig_type_77;
 typedef _gostring_ swig_type_78;
 typedef _gostring_ swig_type_79;
 typedef _gostring_ swig_type_80;
-typedef _goslice_ swig_type_81;
+typedef _gostring_ swig_type_81;
 typedef _gostring_ swig_type_82;
-typedef _goslice_ swig_type_83;
-typedef _goslice_ swig_type_84;
+typedef _gostring_ swig_type_83;
+typedef _gostring_ swig_type_84;
 typedef _gostring_ swig_type_85;
 typedef _gostring_ swig_type_86;
-typedef _goslice_ swig_type_87;
-typedef long long swig_type_88;
-typedef long long swig_type_89;
-typedef long long swig_type_90;
-typedef _gostring_ swig_type_91;
-typedef long long swig_type_92;
-typedef long long swig_type_93;
+typedef _gostring_ swig_type_87;
+typedef _gostring_ swig_type_88;
+typedef _gostring_ swig_type_89;
+typedef _gostring_ swig_type_90;
+typedef _goslice_ swig_type_91;
+typedef _gostring_ swig_type_92;
+typedef _goslice_ swig_type_93;
 typedef _goslice_ swig_type_94;
-typedef long long swig_type_95;
+typedef _gostring_ swig_type_95;
 typedef _gostring_ swig_type_96;
-typedef _gostring_ swig_type_97;
+typedef _goslice_ swig_type_97;
 typedef long long swig_type_98;
 typedef long long swig_type_99;
 typedef long long swig_type_100;
-typedef long long swig_type_101;
+typedef _gostring_ swig_type_101;
 typedef long long swig_type_102;
-typedef _gostring_ swig_type_103;
-typedef long long swig_type_104;
+typedef long long swig_type_103;
+typedef _goslice_ swig_type_104;
 typedef long long swig_type_105;
-typedef long long swig_type_106;
-typedef long long swig_type_107;
+typedef _gostring_ swig_type_106;
+typedef _gostring_ swig_type_107;
 typedef long long swig_type_108;
-typedef _gostring_ swig_type_109;
-typedef _gostring_ swig_type_110;
-typedef _gostring_ swig_type_111;
-typedef _goslice_ swig_type_112;
-typedef long long swig_type_113;
+typedef long long swig_type_109;
+typedef long long swig_type_110;
+typedef long long swig_type_111;
+typedef long long swig_type_112;
+typedef _gostring_ swig_type_113;
 typedef long long swig_type_114;
-typedef _goslice_ swig_type_115;
-typedef _goslice_ swig_type_116;
+typedef long long swig_type_115;
+typedef long long swig_type_116;
+typedef long long swig_type_117;
+typedef long long swig_type_118;
+typedef _gostring_ swig_type_119;
+typedef _gostring_ swig_type_120;
+typedef _gostring_ swig_type_121;
+typedef _goslice_ swig_type_122;
+typedef long long swig_type_123;
+typedef long long swig_type_124;
+typedef _goslice_ swig_type_125;
+typedef _goslice_ swig_type_126;
 extern void _wrap_Swig_free_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_native_e0db8acd8712f916(swig_intgo arg1);
 extern swig_intgo _wrap_failed_code_native_e0db8acd8712f916(void);
@@ -151,38 +161,39 @@ extern swig_intgo _wrap_abi_version_native_e0db8acd8712f916(void);
 extern swig_type_2 _wrap_status_name_native_e0db8acd8712f916(swig_intgo arg1);
 extern swig_type_3 _wrap_version_native_e0db8acd8712f916(void);
 extern swig_type_4 _wrap_build_info_native_e0db8acd8712f916(void);
-extern swig_type_5 _wrap_config_describe_native_e0db8acd8712f916(void);
-extern swig_type_6 _wrap_Tensor_count_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_5 _wrap_score_native_e0db8acd8712f916(swig_type_6 arg1, swig_type_7 arg2, swig_type_8 arg3);
+extern swig_type_9 _wrap_config_describe_native_e0db8acd8712f916(void);
+extern swig_type_10 _wrap_Tensor_count_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Tensor_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Tensor_native_e0db8acd8712f916(swig_intgo arg1, swig_type_7 arg2, swig_type_8 arg3);
-extern swig_type_9 _wrap_Tensor_dims_native_e0db8acd8712f916(uintptr_t arg1);
+extern uintptr_t _wrap_new_Tensor_native_e0db8acd8712f916(swig_intgo arg1, swig_type_11 arg2, swig_type_12 arg3);
+extern swig_type_13 _wrap_Tensor_dims_native_e0db8acd8712f916(uintptr_t arg1);
 extern swig_intgo _wrap_Tensor_kind_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Tensor_copy_out_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_10 arg3);
+extern void _wrap_Tensor_copy_out_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_14 arg3);
 extern void _wrap_delete_Tensor_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Batch_native_e0db8acd8712f916(void);
-extern uintptr_t _wrap_Batch_get_native_e0db8acd8712f916(uintptr_t arg1, swig_type_11 arg2);
+extern uintptr_t _wrap_Batch_get_native_e0db8acd8712f916(uintptr_t arg1, swig_type_15 arg2);
 extern void _wrap_Batch_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Batch_find_native_e0db8acd8712f916(uintptr_t arg1, swig_type_12 arg2);
-extern void _wrap_Batch_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_13 arg2, uintptr_t arg3);
+extern uintptr_t _wrap_Batch_find_native_e0db8acd8712f916(uintptr_t arg1, swig_type_16 arg2);
+extern void _wrap_Batch_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_17 arg2, uintptr_t arg3);
 extern void _wrap_delete_Batch_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_14 _wrap_Encoding_id_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_15 _wrap_Encoding_type_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_16 _wrap_Encoding_offset_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_18 _wrap_Encoding_id_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_19 _wrap_Encoding_type_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_20 _wrap_Encoding_offset_memory_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Encoding_native_e0db8acd8712f916(void);
 extern void _wrap_delete_Encoding_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Tokenizer_native_e0db8acd8712f916(swig_type_17 arg1);
-extern swig_type_18 _wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_19 arg2, swig_type_20 arg3);
-extern swig_type_21 _wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_22 arg2);
+extern uintptr_t _wrap_new_Tokenizer_native_e0db8acd8712f916(swig_type_21 arg1);
+extern swig_type_22 _wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_23 arg2, swig_type_24 arg3);
+extern swig_type_25 _wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_26 arg2);
 extern void _wrap_Tokenizer_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Tokenizer_encode_text_native_e0db8acd8712f916(uintptr_t arg1, swig_type_23 arg2, swig_type_24 arg3, _Bool arg4);
-extern uintptr_t _wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(uintptr_t arg1, swig_type_25 arg2, swig_type_26 arg3, swig_type_27 arg4);
-extern swig_type_28 _wrap_Tokenizer_text_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_29 arg2, _Bool arg3);
+extern uintptr_t _wrap_Tokenizer_encode_text_native_e0db8acd8712f916(uintptr_t arg1, swig_type_27 arg2, swig_type_28 arg3, _Bool arg4);
+extern uintptr_t _wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(uintptr_t arg1, swig_type_29 arg2, swig_type_30 arg3, swig_type_31 arg4);
+extern swig_type_32 _wrap_Tokenizer_text_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_33 arg2, _Bool arg3);
 extern void _wrap_delete_Tokenizer_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_TextStream__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, _Bool arg2);
 extern uintptr_t _wrap_new_TextStream__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_30 _wrap_TextStream_end_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_34 _wrap_TextStream_end_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_TextStream_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_31 _wrap_TextStream_piece_native_e0db8acd8712f916(uintptr_t arg1, swig_type_32 arg2);
+extern swig_type_35 _wrap_TextStream_piece_native_e0db8acd8712f916(uintptr_t arg1, swig_type_36 arg2);
 extern void _wrap_delete_TextStream_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Cancel_native_e0db8acd8712f916(void);
 extern void _wrap_Cancel_set__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, _Bool arg2);
@@ -190,14 +201,14 @@ extern void _wrap_Cancel_set__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Cancel_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Cancel_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Graph_native_e0db8acd8712f916(void);
-extern swig_type_33 _wrap_Graph_ops_json_native_e0db8acd8712f916(void);
-extern void _wrap_Graph_output_native_e0db8acd8712f916(uintptr_t arg1, swig_type_34 arg2, swig_intgo arg3);
+extern swig_type_37 _wrap_Graph_ops_json_native_e0db8acd8712f916(void);
+extern void _wrap_Graph_output_native_e0db8acd8712f916(uintptr_t arg1, swig_type_38 arg2, swig_intgo arg3);
 extern void _wrap_Graph_loss_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern void _wrap_Graph_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Graph_new_input_native_e0db8acd8712f916(uintptr_t arg1, swig_type_35 arg2, swig_intgo arg3, swig_type_36 arg4);
-extern swig_intgo _wrap_Graph_new_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_37 arg2, swig_intgo arg3, swig_type_38 arg4, swig_type_39 arg5);
-extern void _wrap_Graph_call_native_e0db8acd8712f916(uintptr_t arg1, swig_type_40 arg2, swig_type_41 arg3, swig_type_42 arg4, swig_type_43 arg5);
-extern swig_intgo _wrap_Graph_embed_native_e0db8acd8712f916(uintptr_t arg1, swig_type_44 arg2, swig_type_45 arg3, swig_type_46 arg4, swig_type_47 arg5);
+extern swig_intgo _wrap_Graph_new_input_native_e0db8acd8712f916(uintptr_t arg1, swig_type_39 arg2, swig_intgo arg3, swig_type_40 arg4);
+extern swig_intgo _wrap_Graph_new_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_41 arg2, swig_intgo arg3, swig_type_42 arg4, swig_type_43 arg5);
+extern void _wrap_Graph_call_native_e0db8acd8712f916(uintptr_t arg1, swig_type_44 arg2, swig_type_45 arg3, swig_type_46 arg4, swig_type_47 arg5);
+extern swig_intgo _wrap_Graph_embed_native_e0db8acd8712f916(uintptr_t arg1, swig_type_48 arg2, swig_type_49 arg3, swig_type_50 arg4, swig_type_51 arg5);
 extern void _wrap_delete_Graph_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Options_native_e0db8acd8712f916(void);
 extern void _wrap_Options_close_native_e0db8acd8712f916(uintptr_t arg1);
@@ -206,16 +217,16 @@ extern void _wrap_Options_set_graph_native_e0db8acd8712f916(uintptr_t arg1, uint
 extern void _wrap_Options_set_cancel_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Options_set_mpi_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern void _wrap_delete_Options_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Data__SWIG_0_native_e0db8acd8712f916(swig_type_48 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Data__SWIG_1_native_e0db8acd8712f916(swig_type_49 arg1);
+extern uintptr_t _wrap_new_Data__SWIG_0_native_e0db8acd8712f916(swig_type_52 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Data__SWIG_1_native_e0db8acd8712f916(swig_type_53 arg1);
 extern uintptr_t _wrap_new_Data__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1);
 extern _Bool _wrap_Data_next_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Data_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Data_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(swig_type_50 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(swig_type_51 arg1);
-extern swig_type_52 _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(swig_type_53 arg1, uintptr_t arg2);
-extern swig_type_54 _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(swig_type_55 arg1);
+extern uintptr_t _wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(swig_type_54 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(swig_type_55 arg1);
+extern swig_type_56 _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(swig_type_57 arg1, uintptr_t arg2);
+extern swig_type_58 _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(swig_type_59 arg1);
 extern float _wrap_Engine_forward_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_forward_only_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_backward_native_e0db8acd8712f916(uintptr_t arg1);
@@ -223,34 +234,37 @@ extern void _wrap_Engine_backward_from_native_e0db8acd8712f916(uintptr_t arg1, u
 extern void _wrap_Engine_zero_grad_native_e0db8acd8712f916(uintptr_t arg1);
 extern float _wrap_Engine_eval_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_eval_only_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_set_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_56 arg2, swig_type_57 arg3);
-extern swig_type_58 _wrap_Engine_get_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_59 arg2);
-extern double _wrap_Engine_metric_native_e0db8acd8712f916(uintptr_t arg1, swig_type_60 arg2);
-extern void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_61 arg2, swig_type_62 arg3, swig_type_63 arg4);
-extern void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_64 arg2, swig_type_65 arg3);
-extern void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_66 arg2);
-extern void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_67 arg2, swig_type_68 arg3, swig_type_69 arg4);
-extern void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_70 arg2, swig_type_71 arg3);
-extern void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_72 arg2);
-extern void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_73 arg2, swig_type_74 arg3);
-extern void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_75 arg2);
-extern void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_76 arg2, swig_type_77 arg3);
-extern void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_78 arg2);
+extern void _wrap_Engine_set_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_60 arg2, swig_type_61 arg3);
+extern swig_type_62 _wrap_Engine_get_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_63 arg2);
+extern double _wrap_Engine_metric_native_e0db8acd8712f916(uintptr_t arg1, swig_type_64 arg2);
+extern void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_65 arg2, swig_type_66 arg3, swig_type_67 arg4);
+extern void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_68 arg2, swig_type_69 arg3);
+extern void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_70 arg2);
+extern void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_71 arg2, swig_type_72 arg3, swig_type_73 arg4);
+extern void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_74 arg2, swig_type_75 arg3);
+extern void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_76 arg2);
+extern void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_77 arg2, swig_type_78 arg3);
+extern void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_79 arg2);
+extern void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_80 arg2, swig_type_81 arg3);
+extern void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_82 arg2);
+extern swig_type_83 _wrap_Engine_evaluate__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_84 arg2, swig_type_85 arg3);
+extern swig_type_86 _wrap_Engine_evaluate__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_87 arg2);
+extern swig_type_88 _wrap_Engine_evaluate__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Engine_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_output_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_79 arg2);
-extern uintptr_t _wrap_Engine_parameter_native_e0db8acd8712f916(uintptr_t arg1, swig_type_80 arg2, swig_intgo arg3);
+extern uintptr_t _wrap_Engine_output_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_89 arg2);
+extern uintptr_t _wrap_Engine_parameter_native_e0db8acd8712f916(uintptr_t arg1, swig_type_90 arg2, swig_intgo arg3);
 extern uintptr_t _wrap_Engine_parameters_list_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_generated_native_e0db8acd8712f916(uintptr_t arg1, swig_type_81 arg2, swig_type_82 arg3, uintptr_t arg4);
-extern uintptr_t _wrap_Engine_generated_rows_native_e0db8acd8712f916(uintptr_t arg1, swig_type_83 arg2, swig_type_84 arg3, swig_type_85 arg4, uintptr_t arg5);
+extern uintptr_t _wrap_Engine_generated_native_e0db8acd8712f916(uintptr_t arg1, swig_type_91 arg2, swig_type_92 arg3, uintptr_t arg4);
+extern uintptr_t _wrap_Engine_generated_rows_native_e0db8acd8712f916(uintptr_t arg1, swig_type_93 arg2, swig_type_94 arg3, swig_type_95 arg4, uintptr_t arg5);
 extern swig_intgo _wrap_Engine_update_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_Engine_train_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_put_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_86 arg2, swig_intgo arg3, uintptr_t arg4);
+extern void _wrap_Engine_put_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_96 arg2, swig_intgo arg3, uintptr_t arg4);
 extern void _wrap_delete_Engine_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_View_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_View_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_87 _wrap_View_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_88 _wrap_View_address_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_89 _wrap_View_bytes_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_97 _wrap_View_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_98 _wrap_View_address_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_99 _wrap_View_bytes_native_e0db8acd8712f916(uintptr_t arg1);
 extern _Bool _wrap_View_read_only_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_View_close_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Trained_outcome_set_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
@@ -259,34 +273,34 @@ extern void _wrap_Trained_loss_set_native_e0db8acd8712f916(uintptr_t arg1, float
 extern float _wrap_Trained_loss_get_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap_new_Trained_native_e0db8acd8712f916(void);
 extern void _wrap_delete_Trained_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_90 _wrap_Params_count_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_91 _wrap_Params_name_native_e0db8acd8712f916(uintptr_t arg1, swig_type_92 arg2);
-extern _Bool _wrap_Params_trainable_native_e0db8acd8712f916(uintptr_t arg1, swig_type_93 arg2);
-extern swig_type_94 _wrap_Params_dims_native_e0db8acd8712f916(uintptr_t arg1, swig_type_95 arg2);
+extern swig_type_100 _wrap_Params_count_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_101 _wrap_Params_name_native_e0db8acd8712f916(uintptr_t arg1, swig_type_102 arg2);
+extern _Bool _wrap_Params_trainable_native_e0db8acd8712f916(uintptr_t arg1, swig_type_103 arg2);
+extern swig_type_104 _wrap_Params_dims_native_e0db8acd8712f916(uintptr_t arg1, swig_type_105 arg2);
 extern void _wrap_delete_Params_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Callback_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Callback_released_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap__swig_NewDirectorLogSinkLogSink_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorLogSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_LogSink_log_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_96 arg3, swig_type_97 arg4);
+extern swig_intgo _wrap_LogSink_log_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_106 arg3, swig_type_107 arg4);
 extern void _wrap_delete_LogSink_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_LogSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorTokenSinkTokenSink_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_98 arg2, swig_type_99 arg3);
+extern swig_intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_108 arg2, swig_type_109 arg3);
 extern void _wrap_delete_TokenSink_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_TokenSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorRowTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_RowTokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_100 arg2, swig_type_101 arg3, swig_type_102 arg4);
+extern swig_intgo _wrap_RowTokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_110 arg2, swig_type_111 arg3, swig_type_112 arg4);
 extern void _wrap_delete_RowTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_RowTokenSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorUpdaterUpdater_native_e0db8acd8712f916(int);
 extern void _wrap_DeleteDirectorUpdater_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Updater_update_native_e0db8acd8712f916(uintptr_t arg1, swig_type_103 arg2, swig_type_104 arg3, double arg4, swig_type_105 arg5, swig_type_106 arg6, swig_type_107 arg7, swig_type_108 arg8);
+extern swig_intgo _wrap_Updater_update_native_e0db8acd8712f916(uintptr_t arg1, swig_type_113 arg2, swig_type_114 arg3, double arg4, swig_type_115 arg5, swig_type_116 arg6, swig_type_117 arg7, swig_type_118 arg8);
 extern void _wrap_delete_Updater_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_Updater_released_native_e0db8acd8712f916(uintptr_t _swig_base);
-extern void _wrap_Text_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_109 arg2);
+extern void _wrap_Text_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_119 arg2);
 extern uintptr_t _wrap_new_Text_native_e0db8acd8712f916(void);
 extern void _wrap_delete_Text_native_e0db8acd8712f916(uintptr_t arg1);
 extern uintptr_t _wrap__swig_NewDirectorBatchSourceBatchSource_native_e0db8acd8712f916(int);
@@ -294,15 +308,15 @@ extern void _wrap_DeleteDirectorBatchSource_native_e0db8acd8712f916(uintptr_t ar
 extern swig_intgo _wrap_BatchSource_next_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
 extern _Bool _wrap_BatchSource_keeps_cursor_native_e0db8acd8712f916(uintptr_t arg1);
 extern swig_intgo _wrap_BatchSource_save_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(uintptr_t arg1, swig_type_110 arg2);
+extern swig_intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(uintptr_t arg1, swig_type_120 arg2);
 extern void _wrap_delete_BatchSource_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_BatchSource_released_native_e0db8acd8712f916(uintptr_t _swig_base);
 extern void _wrap_set_log_sink_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
 extern uintptr_t _wrap_open_source_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_parse_graph_native_e0db8acd8712f916(swig_type_111 arg1);
-extern swig_type_112 _wrap_memory_at_native_e0db8acd8712f916(swig_type_113 arg1, swig_type_114 arg2);
-extern swig_type_115 _wrap_Ids_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_116 _wrap_Ids_counts_native_e0db8acd8712f916(uintptr_t arg1);
+extern uintptr_t _wrap_parse_graph_native_e0db8acd8712f916(swig_type_121 arg1);
+extern swig_type_122 _wrap_memory_at_native_e0db8acd8712f916(swig_type_123 arg1, swig_type_124 arg2);
+extern swig_type_125 _wrap_Ids_memory_native_e0db8acd8712f916(uintptr_t arg1);
+extern swig_type_126 _wrap_Ids_counts_native_e0db8acd8712f916(uintptr_t arg1);
 extern void _wrap_delete_Ids_native_e0db8acd8712f916(uintptr_t arg1);
 #undef intgo
 */
@@ -405,6 +419,27 @@ func Build_info() (_swig_ret string) {
 	return swig_r_1
 }
 
+func Score(arg1 string, arg2 string, arg3 string) (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r_p := C._wrap_score_native_e0db8acd8712f916(*(*C.swig_type_6)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_7)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_8)(unsafe.Pointer(&_swig_i_2)))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg1
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
 func Config_describe() (_swig_ret string) {
 	var swig_r string
 	swig_r_p := C._wrap_config_describe_native_e0db8acd8712f916()
@@ -440,7 +475,7 @@ func NewTensor(arg1 int, arg2 []byte, arg3 []byte) (_swig_ret Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_new_Tensor_native_e0db8acd8712f916(C.swig_intgo(_swig_i_0), *(*C.swig_type_7)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_8)(unsafe.Pointer(&_swig_i_2)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_new_Tensor_native_e0db8acd8712f916(C.swig_intgo(_swig_i_0), *(*C.swig_type_11)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_12)(unsafe.Pointer(&_swig_i_2)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -469,7 +504,7 @@ func (arg1 SwigcptrTensor) Copy_out(arg2 int, arg3 []byte) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Tensor_copy_out_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_10)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Tensor_copy_out_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -509,7 +544,7 @@ func (arg1 SwigcptrBatch) Get(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_get_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_11)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_get_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_15)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -525,7 +560,7 @@ func (arg1 SwigcptrBatch) Find(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_find_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_12)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_find_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -536,7 +571,7 @@ func (arg1 SwigcptrBatch) Put(arg2 string, arg3 Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	C._wrap_Batch_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_13)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2))
+	C._wrap_Batch_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_17)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -620,7 +655,7 @@ func (p SwigcptrTokenizer) SwigIsTokenizer() {
 func NewTokenizer(arg1 string) (_swig_ret Tokenizer) {
 	var swig_r Tokenizer
 	_swig_i_0 := arg1
-	swig_r = (Tokenizer)(SwigcptrTokenizer(C._wrap_new_Tokenizer_native_e0db8acd8712f916(*(*C.swig_type_17)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Tokenizer)(SwigcptrTokenizer(C._wrap_new_Tokenizer_native_e0db8acd8712f916(*(*C.swig_type_21)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -632,7 +667,7 @@ func (arg1 SwigcptrTokenizer) Apply_chat_template__SWIG_0(arg2 string, arg3 stri
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_2)))
+	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_23)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_2)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -649,7 +684,7 @@ func (arg1 SwigcptrTokenizer) Apply_chat_template__SWIG_1(arg2 string) (_swig_re
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_22)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_26)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -681,7 +716,7 @@ func (arg1 SwigcptrTokenizer) Encode_text(arg2 string, arg3 string, arg4 bool) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_Tokenizer_encode_text_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_23)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_2)), C._Bool(_swig_i_3))))
+	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_Tokenizer_encode_text_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_2)), C._Bool(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -697,7 +732,7 @@ func (arg1 SwigcptrTokenizer) Encode_texts(arg2 []byte, arg3 []byte, arg4 string
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Batch)(SwigcptrBatch(C._wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_25)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_26)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_3)))))
+	swig_r = (Batch)(SwigcptrBatch(C._wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_3)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -715,7 +750,7 @@ func (arg1 SwigcptrTokenizer) Text_of(arg2 []byte, arg3 bool) (_swig_ret string)
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Tokenizer_text_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_1)), C._Bool(_swig_i_2))
+	swig_r_p := C._wrap_Tokenizer_text_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_1)), C._Bool(_swig_i_2))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -794,7 +829,7 @@ func (arg1 SwigcptrTextStream) Piece(arg2 []byte) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_TextStream_piece_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_TextStream_piece_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -901,7 +936,7 @@ func (arg1 SwigcptrGraph) Output(arg2 string, arg3 int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Graph_output_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_34)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
+	C._wrap_Graph_output_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -924,7 +959,7 @@ func (arg1 SwigcptrGraph) New_input(arg2 string, arg3 int, arg4 []byte) (_swig_r
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_Graph_new_input_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_3))))
+	swig_r = (int)(C._wrap_Graph_new_input_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -941,7 +976,7 @@ func (arg1 SwigcptrGraph) New_param(arg2 string, arg3 int, arg4 []byte, arg5 str
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_new_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_new_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -960,7 +995,7 @@ func (arg1 SwigcptrGraph) Call(arg2 string, arg3 []byte, arg4 string, arg5 []byt
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	C._wrap_Graph_call_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_4)))
+	C._wrap_Graph_call_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_45)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_46)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_47)(unsafe.Pointer(&_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -982,7 +1017,7 @@ func (arg1 SwigcptrGraph) Embed(arg2 string, arg3 []byte, arg4 string, arg5 stri
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_embed_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_45)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_46)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_47)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_embed_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_48)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_49)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_51)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1088,7 +1123,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_48)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_52)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1098,7 +1133,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 func NewData__SWIG_1(arg1 string) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_49)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1168,7 +1203,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_50)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1178,7 +1213,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 func NewEngine__SWIG_1(arg1 string) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_51)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_55)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1200,7 +1235,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
+	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_57)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1213,7 +1248,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 func EnginePlan__SWIG_1(arg1 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_55)(unsafe.Pointer(&_swig_i_0)))
+	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_59)(unsafe.Pointer(&_swig_i_0)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1282,7 +1317,7 @@ func (arg1 SwigcptrEngine) Set_json(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_set_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_set_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1295,7 +1330,7 @@ func (arg1 SwigcptrEngine) Get_json(arg2 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Engine_get_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Engine_get_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1309,7 +1344,7 @@ func (arg1 SwigcptrEngine) Metric(arg2 string) (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (float64)(C._wrap_Engine_metric_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (float64)(C._wrap_Engine_metric_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1321,7 +1356,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1337,7 +1372,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1349,7 +1384,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Save__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1377,7 +1412,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1393,7 +1428,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1405,7 +1440,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Load__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1432,7 +1467,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1444,7 +1479,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Export_folder__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1467,7 +1502,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1479,7 +1514,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Report__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1498,6 +1533,62 @@ func (p SwigcptrEngine) Report(a ...interface{}) {
 	panic("No match for overloaded function call")
 }
 
+func (arg1 SwigcptrEngine) Evaluate__SWIG_0(arg2 string, arg3 string) (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r_p := C._wrap_Engine_evaluate__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_2)))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	if Swig_escape_always_false {
+		Swig_escape_val = arg3
+	}
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func (arg1 SwigcptrEngine) Evaluate__SWIG_1(arg2 string) (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	swig_r_p := C._wrap_Engine_evaluate__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_1)))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func (arg1 SwigcptrEngine) Evaluate__SWIG_2() (_swig_ret string) {
+	var swig_r string
+	_swig_i_0 := arg1
+	swig_r_p := C._wrap_Engine_evaluate__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
+	var swig_r_1 string
+ swig_r_1 = swigCopyString(swig_r) 
+	return swig_r_1
+}
+
+func (p SwigcptrEngine) Evaluate(a ...interface{}) string {
+	argc := len(a)
+	if argc == 0 {
+		return p.Evaluate__SWIG_2()
+	}
+	if argc == 1 {
+		return p.Evaluate__SWIG_1(a[0].(string))
+	}
+	if argc == 2 {
+		return p.Evaluate__SWIG_0(a[0].(string), a[1].(string))
+	}
+	panic("No match for overloaded function call")
+}
+
 func (arg1 SwigcptrEngine) Close() {
 	_swig_i_0 := arg1
 	C._wrap_Engine_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
@@ -1507,7 +1598,7 @@ func (arg1 SwigcptrEngine) Output_of(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1519,7 +1610,7 @@ func (arg1 SwigcptrEngine) Parameter(arg2 string, arg3 int) (_swig_ret Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1539,7 +1630,7 @@ func (arg1 SwigcptrEngine) Generated(arg2 []byte, arg3 string, arg4 TokenSink) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1556,7 +1647,7 @@ func (arg1 SwigcptrEngine) Generated_rows(arg2 []byte, arg3 []byte, arg4 string,
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_rows_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4))))
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_rows_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_95)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1589,7 +1680,7 @@ func (arg1 SwigcptrEngine) Put_param(arg2 string, arg3 int, arg4 Tensor) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	C._wrap_Engine_put_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
+	C._wrap_Engine_put_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1617,6 +1708,7 @@ type Engine interface {
 	Load(a ...interface{})
 	Export_folder(a ...interface{})
 	Report(a ...interface{})
+	Evaluate(a ...interface{}) string
 	Close()
 	Output_of(arg2 string) (_swig_ret Tensor)
 	Parameter(arg2 string, arg3 int) (_swig_ret Tensor)
@@ -1768,7 +1860,7 @@ func (arg1 SwigcptrParams) Name(arg2 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_name_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_92(_swig_i_1))
+	swig_r_p := C._wrap_Params_name_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_102(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1779,7 +1871,7 @@ func (arg1 SwigcptrParams) Trainable(arg2 int64) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (bool)(C._wrap_Params_trainable_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_93(_swig_i_1)))
+	swig_r = (bool)(C._wrap_Params_trainable_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1)))
 	return swig_r
 }
 
@@ -1787,7 +1879,7 @@ func (arg1 SwigcptrParams) Dims(arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_dims_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1))
+	swig_r_p := C._wrap_Params_dims_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_105(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -1924,7 +2016,7 @@ func (arg1 SwigcptrLogSink) Log(arg2 int, arg3 string, arg4 string) (_swig_ret i
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_LogSink_log_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_97)(unsafe.Pointer(&_swig_i_3))))
+	swig_r = (int)(C._wrap_LogSink_log_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_106)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2048,7 +2140,7 @@ func (arg1 SwigcptrTokenSink) Tokens(arg2 int64, arg3 int64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_TokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_98(_swig_i_1), C.swig_type_99(_swig_i_2)))
+	swig_r = (int)(C._wrap_TokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_108(_swig_i_1), C.swig_type_109(_swig_i_2)))
 	return swig_r
 }
 
@@ -2167,7 +2259,7 @@ func (arg1 SwigcptrRowTokenSink) Tokens(arg2 int64, arg3 int64, arg4 int64) (_sw
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_RowTokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_100(_swig_i_1), C.swig_type_101(_swig_i_2), C.swig_type_102(_swig_i_3)))
+	swig_r = (int)(C._wrap_RowTokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_110(_swig_i_1), C.swig_type_111(_swig_i_2), C.swig_type_112(_swig_i_3)))
 	return swig_r
 }
 
@@ -2292,7 +2384,7 @@ func (arg1 SwigcptrUpdater) Update(arg2 string, arg3 int64, arg4 float64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
-	swig_r = (int)(C._wrap_Updater_update_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_103)(unsafe.Pointer(&_swig_i_1)), C.swig_type_104(_swig_i_2), C.double(_swig_i_3), C.swig_type_105(_swig_i_4), C.swig_type_106(_swig_i_5), C.swig_type_107(_swig_i_6), C.swig_type_108(_swig_i_7)))
+	swig_r = (int)(C._wrap_Updater_update_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_113)(unsafe.Pointer(&_swig_i_1)), C.swig_type_114(_swig_i_2), C.double(_swig_i_3), C.swig_type_115(_swig_i_4), C.swig_type_116(_swig_i_5), C.swig_type_117(_swig_i_6), C.swig_type_118(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2337,7 +2429,7 @@ func (p SwigcptrText) SwigIsText() {
 func (arg1 SwigcptrText) Put(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Text_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Text_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2529,7 +2621,7 @@ func (arg1 SwigcptrBatchSource) Restore(arg2 string) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_BatchSource_restore_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_110)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (int)(C._wrap_BatchSource_restore_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_120)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2582,7 +2674,7 @@ func Open_source(arg1 BatchSource, arg2 Engine) (_swig_ret Data) {
 func Parse_graph(arg1 string) (_swig_ret Graph) {
 	var swig_r Graph
 	_swig_i_0 := arg1
-	swig_r = (Graph)(SwigcptrGraph(C._wrap_parse_graph_native_e0db8acd8712f916(*(*C.swig_type_111)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Graph)(SwigcptrGraph(C._wrap_parse_graph_native_e0db8acd8712f916(*(*C.swig_type_121)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2593,7 +2685,7 @@ func Memory_at(arg1 int64, arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_memory_at_native_e0db8acd8712f916(C.swig_type_113(_swig_i_0), C.swig_type_114(_swig_i_1))
+	swig_r_p := C._wrap_memory_at_native_e0db8acd8712f916(C.swig_type_123(_swig_i_0), C.swig_type_124(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }

@@ -791,6 +791,42 @@ _gostring_ _wrap_build_info_native_e0db8acd8712f916() {
 }
 
 
+_gostring_ _wrap_score_native_e0db8acd8712f916(_gostring_ _swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+  std::string *arg1 = 0 ;
+  std::string *arg2 = 0 ;
+  std::string *arg3 = 0 ;
+  std::string result;
+  _gostring_ _swig_go_result;
+  
+  
+  std::string arg1_str(_swig_go_0.p, _swig_go_0.n);
+  arg1 = &arg1_str;
+  
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  
+  std::string arg3_str(_swig_go_2.p, _swig_go_2.n);
+  arg3 = &arg3_str;
+  
+  
+  {
+    try {
+      result = dsrt::score((std::string const &)*arg1,(std::string const &)*arg2,(std::string const &)*arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = Swig_AllocateString((&result)->data(), (&result)->length()); 
+  return _swig_go_result;
+}
+
+
 _gostring_ _wrap_config_describe_native_e0db8acd8712f916() {
   std::string result;
   _gostring_ _swig_go_result;
@@ -2944,6 +2980,93 @@ void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_
     }
   }
   
+}
+
+
+_gostring_ _wrap_Engine_evaluate__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+  dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
+  std::optional< std::string > *arg2 = 0 ;
+  std::optional< std::string > *arg3 = 0 ;
+  std::optional< std::string > text2 ;
+  std::optional< std::string > text3 ;
+  std::string result;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(dsrt::Engine **)&_swig_go_0; 
+  
+  if (_swig_go_1.n) text2.emplace(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &text2;
+  
+  
+  if (_swig_go_2.n) text3.emplace(_swig_go_2.p, _swig_go_2.n);
+  arg3 = &text3;
+  
+  
+  {
+    try {
+      result = (arg1)->evaluate((std::optional< std::string > const &)*arg2,(std::optional< std::string > const &)*arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = Swig_AllocateString((&result)->data(), (&result)->length()); 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_Engine_evaluate__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+  dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
+  std::optional< std::string > *arg2 = 0 ;
+  std::optional< std::string > text2 ;
+  std::string result;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(dsrt::Engine **)&_swig_go_0; 
+  
+  if (_swig_go_1.n) text2.emplace(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &text2;
+  
+  
+  {
+    try {
+      result = (arg1)->evaluate((std::optional< std::string > const &)*arg2);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = Swig_AllocateString((&result)->data(), (&result)->length()); 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_Engine_evaluate__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+  dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
+  std::string result;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(dsrt::Engine **)&_swig_go_0; 
+  
+  {
+    try {
+      result = (arg1)->evaluate();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = Swig_AllocateString((&result)->data(), (&result)->length()); 
+  return _swig_go_result;
 }
 
 

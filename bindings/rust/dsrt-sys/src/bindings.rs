@@ -219,6 +219,8 @@ extern "C" {
     pub fn ds_load(e: *mut ds_engine, dir: *const c_char, tag: *const c_char, options_json: *const c_char) -> ds_status;
     pub fn ds_export(e: *mut ds_engine, dir: *const c_char, options_json: *const c_char) -> ds_status;
     pub fn ds_report(e: *mut ds_engine, path: *const c_char, contents_json: *const c_char) -> ds_status;
+    pub fn ds_evaluate(e: *mut ds_engine, data_json: *const c_char, options_json: *const c_char, scores_json: *mut *mut c_char) -> ds_status;
+    pub fn ds_score(metric: *const c_char, predictions_json: *const c_char, references_json: *const c_char, scores_json: *mut *mut c_char) -> ds_status;
     pub fn ds_generate(e: *mut ds_engine, prompt: *const i32, n: usize, options_json: *const c_char, on_token: ds_token_fn, user: *mut c_void, ids: *mut *mut i32, n_ids: *mut usize) -> ds_status;
     pub fn ds_generate_batch(e: *mut ds_engine, prompts: *const i32, lengths: *const usize, rows: usize, options_json: *const c_char, on_tokens: ds_row_tokens_fn, user: *mut c_void, ids: *mut *mut i32, n_ids: *mut *mut usize) -> ds_status;
     pub fn ds_engine_destroy(e: *mut ds_engine);
