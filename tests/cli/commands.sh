@@ -29,6 +29,10 @@ is no_command_is_usage 2 'subcommand is required' "$dsrt"
 is unknown_option_is_usage 2 'not expected' "$dsrt" plan "$work/config.json" --nothing
 is plan 0 'optimizer state' "$dsrt" plan "$work/config.json"
 is plan_json 0 '"optimizer_state": [0-9]+' "$dsrt" plan "$work/config.json" --json
+is plan_predicts_time 0 'time of a step on this machine, about [0-9]' "$dsrt" plan "$work/config.json"
+is plan_predicts_time_json 0 '"step_seconds": [0-9]' "$dsrt" plan "$work/config.json" --json
+is plan_without_time 0 'timetable' "$dsrt" plan "$work/config.json" --no-time
+is plan_of_a_pipeline 0 'idle +[0-9.]+ s' "$dsrt" plan "$data/../../examples/parallel/pipeline.json"
 is plan_names_the_key 1 'optimizr.*optimizer' "$dsrt" plan '{"optimizr": 1}'
 is plan_error_json 1 '"status": "DS_E_CONFIG"' "$dsrt" plan '{"optimizr": 1}' --json
 is check_config 0 'sound config' "$dsrt" check "$work/config.json"
