@@ -3,8 +3,8 @@ As a program: headers_filter.py HEADER (Doxygen's INPUT_FILTER). As a module: me
 import re
 import sys
 
-DECLARATION = re.compile(r"^(?:DS_API|typedef)\b")
-NAME = [re.compile(p) for p in (r"^DS_API[^(]*\b(ds_\w+)\(", r"^typedef [^;{]*\(\*(\w+)\)", r"^typedef struct \w+ (\w+);", r"^typedef struct (\w+) \{", r"^typedef .*\b(\w+);")]
+DECLARATION = re.compile(r"^(?:DS_API\b|typedef\b|#define DS_ABI_)")
+NAME = [re.compile(p) for p in (r"^#define (DS_ABI_\w+)", r"^DS_API[^(]*\b(ds_\w+)\(", r"^typedef [^;{]*\(\*(\w+)\)", r"^typedef struct \w+ (\w+);", r"^typedef struct (\w+) \{", r"^typedef .*\b(\w+);")]
 
 
 def name_of(line):
@@ -70,7 +70,7 @@ def for_doxygen(text):
     for piece, name, comment in walk(text):
         if piece.lstrip().startswith("/*"):
             last = comment
-            out.append(re.sub(r"/\*", "/**", piece, count=1) if not piece.startswith("/* dsrt:") else piece)
+            out.append(re.sub(r"/\*", "/**" if any("/**" in o for o in out) else r"/** \\file\n ", piece, count=1))
         elif name and trailing(piece):
             out.append(re.sub(r"/\*(.*?)\*/\s*$", r"/**<\1*/", piece))
         elif name and comment and comment != last:

@@ -17,7 +17,7 @@ DS_API ds_status ds_data_open(const char *options_json, ds_engine *e, ds_data **
    DS_E_USER. */
 typedef struct ds_data_source {
     size_t struct_size;                              /* sizeof(ds_data_source) */
-    void *user;
+    void *user; /* handed to each of them */
     int32_t (*next)(void *user, ds_batch *b);        /* fills b, which is empty and valid during the call; DS_END ends the epoch */
     int32_t (*save)(void *user, char **json);        /* the cursor, from malloc(), freed by dsrt; NULL: no cursor is kept */
     int32_t (*restore)(void *user, const char *json); /* goes back to such a cursor; NULL: DS_E_UNSUPPORTED when one must be restored */

@@ -28,7 +28,7 @@ DS_API ds_status ds_options_set_mpi(ds_options *o, int32_t fortran_comm);
 /* A host's own optimizer, in place of the config's. */
 typedef struct ds_optimizer_callbacks {
     size_t struct_size;          /* sizeof(ds_optimizer_callbacks) */
-    void *user;
+    void *user; /* handed to each of them */
     int32_t floats_per_element;  /* state the engine keeps, shards and checkpoints: so many f32 numbers an element, zero at first */
     /* Updates weight[0..n) from gradient[0..n), in f32: a span of this rank's shard of `parameter` (always cut alike). state holds
        n * floats_per_element numbers: those of element i at i * floats_per_element. step counts updates from 1. Runs on
