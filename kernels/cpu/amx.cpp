@@ -47,39 +47,42 @@ inline void fetch(const BF16* p) { __builtin_prefetch(p, 0, 2); }
 }  // namespace
 
 struct Pieces {
-    // Piece i of the packer's panel: 256 bytes.
+    // 256 bytes: columns of two pairs of k, or half of the columns of four pairs.
     template <bool k_major>
-    static void piece(const Packer& p, int64_t i) {
+    static void next(Packer& p) {
         const Source& s = p.from_;
-        BF16* to = p.to_ + i / Packer::kPieces * kStepSize;
-        const int64_t part = i % Packer::kPieces;
+        const int64_t step = p.piece_ / Packer::kPieces, part = p.piece_ % Packer::kPieces, columns = s.n - p.panel_ * kPanel;
+        BF16* to = p.to_ + p.panel_ * p.panel_stride_ + step * kStepSize;
         if constexpr (k_major) {
-            const __mmask32 columns = first(s.n);
+            const __mmask32 mask = first(columns);
 #pragma GCC unroll 2
             for (int64_t u = 2 * part; u < 2 * part + 2; ++u) {
-                const int64_t k = i / Packer::kPieces * kStep + 2 * u;
-                const BF16* at = s.at + k * s.stride;
+                const int64_t k = step * kStep + 2 * u;
+                const BF16* at = s.at + k * s.stride + p.panel_ * kPanel;
                 if (p.ahead_) fetch(at + p.ahead_), fetch(at + s.stride + p.ahead_);
-                pair_rows(_mm512_maskz_loadu_epi16(k < s.k ? columns : 0, at), _mm512_maskz_loadu_epi16(k + 1 < s.k ? columns : 0, at + s.stride), to + u * 64);
+                pair_rows(_mm512_maskz_loadu_epi16(k < s.k ? mask : 0, at), _mm512_maskz_loadu_epi16(k + 1 < s.k ? mask : 0, at + s.stride), to + u * 64);
             }
+            if (++p.panel_ == p.panels_) p.panel_ = 0, ++p.piece_;
         } else {
-            // Half of the columns, a quarter of the units: all quarters of a line one after the other.
-            const int64_t half = part / 4, quarter = part % 4, k = i / Packer::kPieces * kStep + 8 * quarter;
-            const BF16* at = s.at + 16 * half * s.stride + k;
+            // All quarters of a line one after the other.
+            const int64_t half = part / 4, quarter = part % 4, k = step * kStep + 8 * quarter;
+            const BF16* line = s.at + (p.panel_ * kPanel + 16 * half) * s.stride + step * kStep;
             if (p.ahead_)
-                for (int64_t row = 4 * quarter; row < 4 * quarter + 4; ++row) fetch(at - 8 * quarter + row * s.stride + p.ahead_);
+                for (int64_t row = 4 * quarter; row < 4 * quarter + 4; ++row) fetch(line + row * s.stride + p.ahead_);
             to += half * 32 + quarter * 256;
-            if (s.n >= kPanel && k + 8 <= s.k) transpose<false>(at, s.stride, to);
-            else transpose<true>(k < s.k ? at : s.at, s.stride, to, s.n - 16 * half, s.k - k);
+            if (columns >= kPanel && k + 8 <= s.k) transpose<false>(line + 8 * quarter, s.stride, to);
+            else transpose<true>(k < s.k ? line + 8 * quarter : s.at, s.stride, to, columns - 16 * half, s.k - k);
+            if (++p.piece_ == p.of_panel_) p.piece_ = 0, ++p.panel_;
         }
+        --p.left_;
     }
     template <bool k_major>
     static void some(Packer& p) {
-        for (p.credit_ += p.pieces_; p.credit_ >= p.during_ && p.next_ < p.pieces_; p.credit_ -= p.during_) piece<k_major>(p, p.next_++);
+        for (p.credit_ += p.all_; p.credit_ >= p.during_ && p.left_ > 0; p.credit_ -= p.during_) next<k_major>(p);
     }
     template <bool k_major>
     static void rest(Packer& p) {
-        while (p.next_ < p.pieces_) piece<k_major>(p, p.next_++);
+        while (p.left_ > 0) next<k_major>(p);
     }
     static bool k_major(const Packer* p) { return p && p->from_.k_major; }
 };
@@ -105,18 +108,14 @@ void multiply_tiles(const BF16* left, const BF16* right, int64_t count, float* c
         if (tall && wide) _tile_zero(3);
     }
     for (int64_t i = 0; i < count; ++i, left += kStepSize, right += kStepSize) {
-        _tile_loadd(4, left, 64);
         _tile_loadd(6, right, 128);
+        if (wide) _tile_loadd(7, right + 32, 128);
+        _tile_loadd(4, left, 64);
+        if (tall) _tile_loadd(5, left + kStepSize / 2, 64);
         _tile_dpbf16ps(0, 4, 6);
-        if (wide) {
-            _tile_loadd(7, right + 32, 128);
-            _tile_dpbf16ps(1, 4, 7);
-        }
-        if (tall) {
-            _tile_loadd(5, left + kStepSize / 2, 64);
-            _tile_dpbf16ps(2, 5, 6);
-            if (wide) _tile_dpbf16ps(3, 5, 7);
-        }
+        if (wide) _tile_dpbf16ps(1, 4, 7);
+        if (tall) _tile_dpbf16ps(2, 5, 6);
+        if (tall && wide) _tile_dpbf16ps(3, 5, 7);
         if constexpr (meanwhile != Meanwhile::nothing) Pieces::some<meanwhile == Meanwhile::pack_k_major>(*next);
     }
     _tile_stored(0, c, row);

@@ -19,7 +19,7 @@ inline int64_t steps(int64_t k) { return (k + kStep - 1) / kStep; }
 inline int64_t panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 inline int64_t panel_size(int64_t k) { return steps(k) * kStepSize; }  // elements
 
-// Up to 32 columns of a right operand. Element (k, i) lies at at[k * stride + i] (k_major) or at[i * stride + k].
+// A right operand. Element (k, i) lies at at[k * stride + i] (k_major) or at[i * stride + k].
 struct Source {
     const BF16* at = nullptr;
     int64_t stride = 0;
@@ -27,14 +27,15 @@ struct Source {
     int64_t k = 0, n = 0;
 };
 
-// Packs one panel in small pieces between the steps of products.
+// Packs some panels of a right operand in small pieces between the steps of products.
 class Packer {
 public:
     Packer() = default;
     // `ahead`: elements from `from` on to what will be packed next, which is fetched into the second cache meanwhile; 0: nothing.
     // `during`: in how many steps of multiply all should be done.
-    Packer(const Source& from, BF16* to, int64_t ahead, int64_t during)
-        : from_(from), to_(to), ahead_(ahead), pieces_(steps(from.k) * kPieces), during_(during) {}
+    Packer(const Source& from, BF16* to, int64_t panel_stride, int64_t ahead, int64_t during)
+        : from_(from), to_(to), panel_stride_(panel_stride), ahead_(ahead), panels_(panels(from.n)), of_panel_(steps(from.k) * kPieces), left_(panels_ * of_panel_), all_(left_),
+          during_(during) {}
     void rest();  // packs what is left
 
     static constexpr int64_t kPieces = 8;  // of a step
@@ -43,7 +44,10 @@ private:
     friend struct Pieces;
     Source from_;
     BF16* to_ = nullptr;
-    int64_t ahead_ = 0, pieces_ = 0, during_ = 1, next_ = 0, credit_ = 0;
+    int64_t panel_stride_ = 0, ahead_ = 0;
+    int64_t panels_ = 0, of_panel_ = 0, left_ = 0, all_ = 0;  // panels, pieces of each, pieces left, pieces in all
+    int64_t panel_ = 0, piece_ = 0;                           // the next one: row by row where the source is k_major, else panel by panel
+    int64_t during_ = 1, credit_ = 0;
 };
 
 // c[i][j] (+)= left panel x right panel over some steps, for all 32 rows of c or (rows <= 16) the first 16, and columns likewise. c has room for whole tiles.

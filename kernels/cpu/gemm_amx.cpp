@@ -1,4 +1,4 @@
-// gemm.h's product by AMX, where both operands are bf16. A block of a is packed ahead; each panel of b is packed while the one before is multiplied
+// gemm.h's product by AMX, where both operands are bf16. A block of a is packed ahead; each group of columns of b is packed while the one before is multiplied
 // (amx.h), so that packing weights costs hardly any time of its own. Sums are cut along k by sizes alone.
 #include <algorithm>
 
@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t kBlockOfA = 384 * 1024;  // elements: of the second cache, which two threads may share
 constexpr int64_t kMostInA = 4096;         // of k
-constexpr int64_t kMostInB = 384;          // of k: a panel of b stays in the first cache
+constexpr int64_t kMostInB = 256;          // of k: panels of a and b lie in the first cache together
+constexpr int64_t kGroup = 128;            // columns of b that are packed together: whole lines of c and of b's rows
 
 int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 int64_t even_part(int64_t n, int64_t most) {
@@ -23,8 +24,8 @@ std::byte* place(void* p, DType type, int64_t index) { return static_cast<std::b
 
 // How a region is cut, and where its blocks lie in scratch (bytes).
 struct Blocks {
-    int64_t kb, kc, mb;                        // of k in a block of a, of k in a panel of b, rows of a block of a
-    int64_t panel_b, bias, sums, sums_stride, total;  // the packed block of a lies first, then two panels of b
+    int64_t kb, kc, mb;  // of k in a block of a, of k in a group of b, rows of a block of a
+    int64_t group_b, bias, sums, sums_stride, total;  // the packed block of a lies first, then two groups of b
 
     Blocks(int64_t k, int64_t rows, int64_t columns) {
         kb = up(even_part(std::max<int64_t>(k, 1), kMostInA), amx::kStep);
@@ -33,11 +34,11 @@ struct Blocks {
         place(k, mb, columns);
     }
     void place(int64_t k, int64_t rows, int64_t columns) {
-        panel_b = 2 * rows * kb;
-        bias = panel_b + 4 * amx::kPanel * kc;
-        sums = bias + 4 * amx::kPanel;
-        // Sums wait for later blocks of k: of all columns, or of this panel's when a's block holds all of k; one block of 32 x 32 where b's panel does too.
-        sums_stride = k > kb ? up(columns, amx::kPanel) + 16 : amx::kPanel;
+        group_b = 2 * rows * kb;
+        bias = group_b + 4 * kGroup * kc;
+        sums = bias + 4 * kGroup;
+        // Sums wait for later blocks of k: of all columns, or of this group's when a's block holds all of k; one block of 32 x 32 where b's group does too.
+        sums_stride = k > kb ? up(columns, amx::kPanel) + 16 : k > kc ? kGroup : amx::kPanel;
         total = sums + 4 * sums_stride * (k > kc ? rows : amx::kPanel);
     }
 };
@@ -54,57 +55,68 @@ public:
     }
 
 private:
-    BF16* panel(int64_t i) const { return reinterpret_cast<BF16*>(scratch_ + b_.panel_b) + i % 2 * amx::kPanel * b_.kc; }
+    BF16* group(int64_t i) const { return reinterpret_cast<BF16*>(scratch_ + b_.group_b) + i % 2 * kGroup * b_.kc; }
     float* bias() const { return reinterpret_cast<float*>(scratch_ + b_.bias); }
+    int64_t panel_b() const { return amx::panel_size(b_.kc); }
 
-    // Rows of c, one block along k: chunks of b, first along k, then along the columns.
+    // Rows of c, one block along k: groups of columns of b, each in chunks of k.
     void block(int64_t row, int64_t rows, int64_t k0, int64_t k) {
         auto* a = reinterpret_cast<BF16*>(scratch_);
-        const int64_t a_panel = amx::panel_size(k), chunks = std::max<int64_t>((k + b_.kc - 1) / b_.kc, 1), all = chunks * amx::panels(r_.n1 - r_.n0);
+        const int64_t a_panel = amx::panel_size(k), chunks = std::max<int64_t>((k + b_.kc - 1) / b_.kc, 1), all = chunks * ((r_.n1 - r_.n0 + kGroup - 1) / kGroup);
         const auto* a_at = static_cast<const BF16*>(args_.a) + (shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0);
         tiles_.pack_a(DType::bf16, a_at, shape_.lda, shape_.transpose_a, k, rows, reinterpret_cast<float*>(a), amx::kPanel, a_panel / 2);
-        const auto source = [&](int64_t i) { return chunk(i / chunks, k0 + i % chunks * b_.kc, std::min(b_.kc, k - i % chunks * b_.kc)); };
-        amx::Packer(source(0), panel(0), 0, 1).rest();
+        const auto source = [&](int64_t i) { return chunk(r_.n0 + i / chunks * kGroup, k0 + i % chunks * b_.kc, std::min(b_.kc, k - i % chunks * b_.kc)); };
+        amx::Packer(source(0), group(0), panel_b(), 0, 1).rest();
         for (int64_t i = 0; i < all; ++i) {
-            const int64_t column = r_.n0 + i / chunks * amx::kPanel, columns = std::min(amx::kPanel, r_.n1 - column), done = i % chunks * b_.kc;
-            const int64_t now = amx::steps(std::min(b_.kc, k - done));
+            const amx::Source now = source(i);
+            const int64_t column = r_.n0 + i / chunks * kGroup, done = i % chunks * b_.kc;
             amx::Packer next;
             if (i + 1 < all) {
                 const amx::Source from = source(i + 1);
-                next = amx::Packer(from, panel(i + 1), i + 2 < all ? source(i + 2).at - from.at : 0, now * amx::panels(rows));
+                next = amx::Packer(from, group(i + 1), panel_b(), i + 2 < all ? source(i + 2).at - from.at : 0, amx::steps(now.k) * amx::panels(rows) * amx::panels(now.n));
             }
             const bool first = k0 + done == 0, last = k0 + k >= shape_.k && i % chunks == chunks - 1;
-            if (args_.bias && last) to_f32(place(args_.bias, shape_.bias_type, column), shape_.bias_type, columns, bias());
-            for (int64_t at = 0; at < rows; at += amx::kPanel) {
-                const bool in_c = grows_in_c(rows - at, columns);
-                float* sums = in_c ? static_cast<float*>(args_.c) + (row + at) * shape_.ldc + column : sums_at(at, column);
-                amx::multiply(a + at / amx::kPanel * a_panel + done / amx::kStep * amx::kStepSize, panel(i), now, rows - at, columns, sums, in_c ? shape_.ldc : b_.sums_stride,
-                              !first || (in_c && args_.into), i + 1 < all ? &next : nullptr);
-                if (last && !in_c) finish(sums, row + at, std::min(amx::kPanel, rows - at), column, columns);
-            }
+            if (args_.bias && last) to_f32(place(args_.bias, shape_.bias_type, column), shape_.bias_type, now.n, bias());
+            for (int64_t at = 0; at < rows; at += amx::kPanel)
+                multiply(a + at / amx::kPanel * a_panel + done / amx::kStep * amx::kStepSize, group(i), now, {row, at, rows - at, column, first, last}, i + 1 < all ? &next : nullptr);
             next.rest();
         }
     }
 
-    amx::Source chunk(int64_t panel_of_columns, int64_t k0, int64_t k) const {
-        const int64_t column = r_.n0 + panel_of_columns * amx::kPanel;
+    struct Place {
+        int64_t row, at, rows, column;  // the block's first row, the panel's within it, rows from there on, the group's first column
+        bool first, last;               // of the chunks of k
+    };
+    // One panel of a by a group of b.
+    void multiply(const BF16* a, const BF16* b, const amx::Source& now, const Place& p, amx::Packer* next) {
+        for (int64_t j = 0; j < now.n; j += amx::kPanel, b += panel_b()) {
+            const int64_t row = p.row + p.at, column = p.column + j, rows = std::min(amx::kPanel, p.rows), columns = std::min(amx::kPanel, now.n - j);
+            const bool in_c = grows_in_c(rows, columns);
+            float* sums = in_c ? static_cast<float*>(args_.c) + row * shape_.ldc + column : sums_at(p.at, column, j);
+            amx::multiply(a, b, amx::steps(now.k), rows, columns, sums, in_c ? shape_.ldc : b_.sums_stride, !p.first || (in_c && args_.into), next);
+            if (p.last && !in_c) finish(sums, row, rows, column, columns, j);
+        }
+    }
+
+    amx::Source chunk(int64_t column, int64_t k0, int64_t k) const {
         return {static_cast<const BF16*>(args_.b) + (shape_.transpose_b ? column * shape_.ldb + k0 : k0 * shape_.ldb + column), shape_.ldb, !shape_.transpose_b, std::max<int64_t>(k, 0),
-                std::min(amx::kPanel, r_.n1 - column)};
+                std::min(kGroup, r_.n1 - column)};
     }
 
     // Whether sums of a block of c need no other place than c itself.
     bool grows_in_c(int64_t rows, int64_t columns) const {
         const bool adds_to_c = args_.into == args_.c && shape_.into_type == DType::f32 && shape_.ld_into == shape_.ldc;
-        return shape_.c_type == DType::f32 && !args_.bias && (!args_.into || adds_to_c) && rows >= amx::kPanel && columns == amx::kPanel;
+        return shape_.c_type == DType::f32 && !args_.bias && (!args_.into || adds_to_c) && rows == amx::kPanel && columns == amx::kPanel;
     }
-    // `at`: the row within the block.
-    float* sums_at(int64_t at, int64_t column) const {
+    // `at`: the row within the block; `j`: the column within the group.
+    float* sums_at(int64_t at, int64_t column, int64_t j) const {
         auto* sums = reinterpret_cast<float*>(scratch_ + b_.sums);
-        return sums + (shape_.k > b_.kc ? at * b_.sums_stride : 0) + (shape_.k > b_.kb ? column - r_.n0 : 0);
+        if (shape_.k <= b_.kc) return sums;
+        return sums + at * b_.sums_stride + (shape_.k > b_.kb ? column - r_.n0 : j);
     }
 
-    void finish(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t columns) const {
-        amx::Finish f{args_.bias ? bias() : nullptr, nullptr, shape_.into_type, shape_.c_type, shape_.ld_into, shape_.ldc, place(args_.c, shape_.c_type, row * shape_.ldc + column)};
+    void finish(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t j) const {
+        amx::Finish f{args_.bias ? bias() + j : nullptr, nullptr, shape_.into_type, shape_.c_type, shape_.ld_into, shape_.ldc, place(args_.c, shape_.c_type, row * shape_.ldc + column)};
         if (args_.into) f.into = place(args_.into, shape_.into_type, row * shape_.ld_into + column);
         amx::finish(sums, b_.sums_stride, rows, columns, f);
     }

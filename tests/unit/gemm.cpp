@@ -96,6 +96,12 @@ TEST_CASE("matmul/splits_many_rows_and_columns_into_blocks") {
         both.a = both.b = both.y = type;
         check(both, rng);
     }
+    // More rows than one block of AMX's a has, columns beyond its groups, sums that grow in c and sums that don't.
+    Case tiles{{}, 390, 170, 1100, true, false};
+    tiles.a = tiles.b = DType::bf16, tiles.into = tiles.in_place = true;
+    check(tiles, rng);
+    tiles.transpose_a = false, tiles.transpose_b = true, tiles.y = DType::bf16, tiles.bias = true;
+    check(tiles, rng);
 }
 
 TEST_CASE("matmul/multiplies_batches_with_and_without_a_shared_b") {
