@@ -177,8 +177,10 @@ private:
             if (step == "same") return same(graph, o);
             if (step == "cache") {
                 const auto shape = split_text(key("cache"), '/');
-                DS_REQUIRE(shape.size() >= 2, "cache=POOL/CAPACITY is missing");
-                DS_CHECK(add_cache(graph, {std::stoll(shape[0]), std::stoll(shape[1]), shape.back() == "fresh"}, o.precision));
+                DS_REQUIRE(shape.size() == 2 || shape.size() == 3 || shape.size() == 5, "cache=POOL/CAPACITY is missing, or behind it /fresh or /step, and /POOL/CAPACITY of sources");
+                CacheShape cache{std::stoll(shape[0]), std::stoll(shape[1]), shape.size() > 2 && shape[2] == "fresh"};
+                if (shape.size() == 5) cache.source_pool = std::stoll(shape[3]), cache.source_capacity = std::stoll(shape[4]);
+                DS_CHECK(add_cache(graph, cache, o.precision));
                 continue;
             }
             if (step == "passes") {

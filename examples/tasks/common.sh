@@ -1,0 +1,27 @@
+# Sourced by the tasks' run.sh, with $task set: goes to the project's root, installs what is missing, builds, fetches the task's data.
+# Afterwards: $train, $dsrt, $work (for all tasks), $out (for this one), $precision (arguments of train).
+set -eu
+cd "$(dirname "$0")/../../.."
+work=examples/work/tasks
+out=$work/$task
+say() { printf '\n== %s\n' "$*"; }
+
+say "Packages"
+sh tests/deps.sh python3-pip unzip
+echo "all there"
+
+say "Building"
+mkdir -p "$work"
+cmake --preset release >/dev/null
+cmake --build --preset release --target train dsrt_command >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log"; exit 1; }
+train=build/release/examples/train
+dsrt=build/release/bindings/cli/dsrt
+if grep -qw avx512_bf16 /proc/cpuinfo; then PRECISION=${PRECISION:-bf16}; else PRECISION=${PRECISION:-f32}; fi
+if [ "$PRECISION" = bf16 ]; then precision='bf16={"enabled": true}'; else precision='bf16={"enabled": false}'; fi
+
+# The numbers of a scored model: title, then arguments of dsrt evaluate.
+score() {
+    say "$1"
+    shift
+    "$dsrt" evaluate "$@"
+}

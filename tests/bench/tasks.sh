@@ -1,0 +1,12 @@
+#!/bin/sh
+# The tasks of examples/tasks by libdsrt and by plain PyTorch loops (transformers' models, torch.optim.AdamW, a fixed batch size, rows padded to the longest):
+# seconds of training and the score, three seeds each, taken in turn.
+# Usage: tests/bench/tasks.sh [--only TASK] [--seeds 3] [--steps N (of both, to try it out)]
+set -eu
+cd "$(dirname "$0")/../.."
+. tests/bench/peers.sh
+cmake --build build/release --target train dsrt_command
+sh examples/sentiment/fetch.sh examples/work
+for task in ner qa translation chat text; do sh examples/tasks/fetch.sh $task examples/work/tasks; done
+[ -d examples/work/tasks/chat/base/model ] || build/release/examples/train examples/tasks/chat/pretrain.json --output examples/work/tasks/chat/base --steps 600
+exec "$venv/bin/python" tests/bench/tasks.py "$@"

@@ -1,0 +1,120 @@
+#!/bin/sh
+# tasks.sh TRAIN DSRT SOURCE [TASK ...]: the tasks of examples/tasks in a small form, on the rows of tests/data/tasks and models that begin from nothing. Each must
+# learn: its loss falls below a bound, and its score lies above a baseline that takes no learning. Prints "N passed, N failed".
+set -u
+train=$1 dsrt=$2 source=$3
+shift 3
+rows=$source/tests/data/tasks
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+bert='"model_type": "bert", "vocab_size": 135, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "max_position_embeddings": 64,
+      "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pad_token_id": 0'
+gpt='"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "vocab_size": 257, "n_positions": 64, "n_embd": 48, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+     "attn_pdrop": 0.0, "bos_token_id": 256, "eos_token_id": 256'
+optimizer='"threads": 2, "seed": 3, "gradient_clipping": 1.0, "optimizer": {"type": "AdamW", "params": {"lr": 3e-3, "weight_decay": 0.01}}'
+
+# config NAME MODEL TOKENIZER ROWS-A-STEP DATA
+config() {
+    printf '{"model": %s, "tokenizer": "%s", "train_batch_size": %s, %s, "data": %s}\n' "$2" "$3" "$4" "$optimizer" "$5" >"$work/$1.json"
+}
+
+# learn NAME STEPS: trains and exports.
+learn() {
+    "$train" "$work/$1.json" --output "$work/$1" --steps "$2" >"$work/$1.log" 2>&1 || { echo "FAILED $1: training"; tail -n 5 "$work/$1.log"; failed=$((failed + 1)); return 1; }
+}
+
+# scores CONFIG MODEL FILE [arguments of dsrt evaluate]
+scores() {
+    to=$3 from=$1 model=$2
+    shift 3
+    "$dsrt" evaluate "$work/$from.json" --json --model "$model" "$@" >"$work/$to" 2>&1 || { echo "FAILED $to: scoring"; cat "$work/$to"; failed=$((failed + 1)); return 1; }
+}
+
+# check TASK FILE EXPRESSION: a Python expression about the scores.
+check() {
+    if python3 - "$work/$2" "$3" <<'END'
+import json, sys
+s = json.load(open(sys.argv[1]))
+sys.exit(0 if eval(sys.argv[2]) else 1)
+END
+    then passed=$((passed + 1)); [ -z "${DSRT_SHOW:-}" ] || cat "$work/$2"; else failed=$((failed + 1)); echo "FAILED $1: $3: $(tr -d '\n' <"$work/$2" | cut -c 1-300)"; fi
+}
+
+# Tagging all words O has F1 0; the words of a few places and people alone would have less than all, since "new" and "smith" are parts.
+ner() {
+    config ner "{$bert, \"architectures\": [\"BertForTokenClassification\"], \"num_labels\": 5}" "$rows/bert-tokenizer.json" 16 \
+        "{\"files\": \"$rows/ner.jsonl\", \"columns\": {\"words\": \"words\", \"tags\": {\"column\": \"tags\", \"names\": [\"O\", \"B-LOC\", \"I-LOC\", \"B-PER\", \"I-PER\"]}},
+          \"split\": {\"every\": 5, \"take\": \"train\"}}"
+    learn ner 60 && scores ner "$work/ner/model" ner.scores && check ner ner.scores 's["loss"] < 0.2 and s["f1"] > 0.9 and s["types"]["LOC"]["support"] > 10'
+}
+
+# The rows that were trained on: a model that begins from nothing learns them long before it learns to read. Any one of three answers is right once in three.
+qa() {
+    data="{\"files\": \"$rows/qa.jsonl\", \"columns\": {\"question\": \"question\", \"context\": \"context\", \"answer\": \"answers.text\", \"answer_start\": \"answers.answer_start\"}}"
+    config qa "{$bert, \"architectures\": [\"BertForQuestionAnswering\"]}" "$rows/bert-tokenizer.json" 24 "$data"
+    learn qa 120 && scores qa "$work/qa/model" qa.scores --data "$data" --predictions "$work/qa.predictions" &&
+        check qa qa.scores 's["loss"] < 0.5 and s["exact_match"] > 70 and s["f1"] >= s["exact_match"]'
+    if [ "$(grep -c '"prediction"' "$work/qa.predictions")" = 24 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED qa: predictions: 24 lines are expected"; fi
+}
+
+# Numbers into French, of which every tenth was never seen. Repeating the source scores 0.
+translation() {
+    config translation '{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "vocab_size": 135, "d_model": 48, "d_kv": 12, "d_ff": 96, "num_heads": 4, "num_layers": 2,
+        "dropout_rate": 0.0, "feed_forward_proj": "relu", "tie_word_embeddings": true, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}' "$rows/t5-tokenizer.json" 32 \
+        "{\"files\": \"$rows/translation.tsv\", \"columns\": {\"source\": \"source\", \"target\": \"target\"}, \"split\": {\"every\": 10, \"take\": \"train\"}}"
+    learn translation 250 && scores translation "$work/translation/model" translation.scores --generate '{"max_new_tokens": 16}' &&
+        check translation translation.scores 's["loss"] < 0.5 and s["bleu"] > 40 and s["rows"] == 100'
+    scores translation "$work/translation/model" beams.scores --generate '{"max_new_tokens": 16, "num_beams": 3}' && check translation beams.scores 's["bleu"] > 40'
+}
+
+# What the assistant says, of numbers that were asked for or not. Guessing all letters of these answers alike is a perplexity of about 20.
+chat() {
+    config chat "{$gpt}" "$source/examples/pretrain/tokenizer.json" 16 \
+        "{\"files\": \"$rows/chat.jsonl\", \"task\": \"causal\", \"columns\": {\"messages\": \"messages\"}, \"split\": {\"every\": 10, \"take\": \"train\"},
+          \"chat_template\": \"{% for m in messages %}{{ '# ' + m.role + ' ' + m.content + '<|endoftext|>' }}{% endfor %}{% if add_generation_prompt %}{{ '# assistant ' }}{% endif %}\"}"
+    learn chat 120 && scores chat "$work/chat/model" chat.scores && check chat chat.scores 's["loss"] < 1.0 and s["perplexity"] < 2.7'
+}
+
+# As many steps altogether: most on other text before, against all on the little text that counts.
+pretrain() {
+    data='"task": "causal", "document": "paragraph", "block_length": 64, "pack": true, "split": {"every": 4, "take": "train"}'
+    config plain "{$gpt}" "$source/examples/pretrain/tokenizer.json" 8 "{\"files\": \"$rows/plain.txt\", $data}"
+    config scratch "{$gpt}" "$source/examples/pretrain/tokenizer.json" 8 "{\"files\": \"$rows/tune.txt\", $data}"
+    config tuned "\"$work/plain/model\"" "$source/examples/pretrain/tokenizer.json" 8 "{\"files\": \"$rows/tune.txt\", $data}"
+    learn plain 100 && learn tuned 20 && learn scratch 120 && scores tuned "$work/tuned/model" tuned.scores && scores scratch "$work/scratch/model" scratch.scores || return
+    base=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["perplexity"])' "$work/scratch.scores")
+    check pretrain tuned.scores "s[\"perplexity\"] < 0.9 * $base"
+}
+
+# A bad row of each task is told with file, line and column before anything is trained.
+bad() {
+    printf '{"words": ["a", "b"], "tags": ["O", "O"]}\n{"words": ["a", "b"], "tags": ["O", "B-XYZ"]}\n' >"$work/tag.jsonl"
+    refused ner tag.jsonl 'line 2 (byte 42): column tags' '"words": "words", "tags": {"column": "tags", "names": ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]}'
+    printf '{"words": [], "tags": []}\n' >"$work/empty.jsonl"
+    refused ner empty.jsonl 'line 1 (byte 0): column words: the list is empty' '"words": "words", "tags": {"column": "tags", "names": ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]}'
+    printf '{"q": "x", "c": "short", "a": "short", "s": 0}\n{"q": "x", "c": "short", "a": "rt and on", "s": 3}\n' >"$work/span.jsonl"
+    refused qa span.jsonl 'line 2 (byte 47): column answer_start' '"question": "q", "context": "c", "answer": "a", "answer_start": "s"'
+    printf 'source\ttarget\none\tun\ntwo\t\n' >"$work/pair.tsv"
+    refused translation pair.tsv 'line 3 (byte 21): column target' '"source": "source", "target": "target"'
+    printf 'source\ttarget\none\tun\nsummer\t\351t\351\n' >"$work/mixed.tsv"
+    refused translation mixed.tsv 'line 3 (byte 28): found byte 0xe9' '"source": "source", "target": "target"'
+    printf '{"messages": [{"role": "user", "content": "x"}]}\n' >"$work/silent.jsonl"
+    refused chat silent.jsonl 'line 1 (byte 0): column messages' '"messages": "messages"' ', "task": "causal", "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"'
+}
+
+# refused TASK FILE WORDS COLUMNS [MORE]: on TASK's config, which was made before.
+refused() {
+    if "$dsrt" evaluate "$work/$1.json" --data "{\"files\": \"$work/$2\", \"columns\": {$4}${5:-}}" >"$work/refusal" 2>&1; then echo "FAILED bad: $2 was accepted"; failed=$((failed + 1)); return; fi
+    if grep -qF "$2: $3" "$work/refusal"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED bad: $2: $3: $(cat "$work/refusal")"; fi
+}
+
+[ $# -gt 0 ] || set -- ner qa translation chat pretrain bad
+for task; do
+    begin=$(date +%s)
+    "$task"
+    echo "$task: $(($(date +%s) - begin)) s"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
