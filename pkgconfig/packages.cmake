@@ -1,5 +1,5 @@
-# Debian packages by `cpack` in the build folder: libdsrt0, libdsrt-dev, dsrt, and libdsrt-cuda where the plug-in was built. The release preset
-# strips nothing by itself; cpack does. tests/packages/debs.sh builds, checks, installs and removes them.
+# Debian packages by `cpack` in the build folder: libdsrt0, libdsrt-dev, dsrt, and libdsrt-gloo, libdsrt-mpi and libdsrt-cuda
+# where the plug-ins are built. The release preset strips nothing by itself; cpack does. tests/packages/debs.sh builds, checks, installs and removes them.
 find_program(GZIP gzip REQUIRED)
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME dsrt)
@@ -33,7 +33,7 @@ package(library libdsrt0 libs "training of large language models behind a C ABI"
 package(development libdsrt-dev libdevel "headers of libdsrt"
         "What is needed to build programs that use libdsrt: C and C++ headers,\npkg-config file and CMake package.")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "libdsrt0 (= ${PROJECT_VERSION})")
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_GENERATE_SHLIBS ON)
+set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)  # what packages that link to it depend on
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_LIST_DIR}/triggers)
 if(TARGET dsrt_command)
   list(APPEND CPACK_COMPONENTS_ALL command)
@@ -42,11 +42,22 @@ if(TARGET dsrt_command)
   set(CPACK_DEBIAN_COMMAND_PACKAGE_SHLIBDEPS OFF)  # dpkg-shlibdeps can't tell whose a library is that is not installed yet
   set(CPACK_DEBIAN_COMMAND_PACKAGE_DEPENDS "libdsrt0 (= ${PROJECT_VERSION}), libc6, libgcc-s1, libstdc++6")
 endif()
+foreach(plugin gloo mpi)
+  if(TARGET dsrt_${plugin})
+    list(APPEND CPACK_COMPONENTS_ALL ${plugin})
+    package(${plugin} libdsrt-${plugin} libs "jobs of several processes for libdsrt, by ${plugin}"
+            "The plug-in with which ranks of libdsrt in several processes find each other\nand exchange gradients and weights.")
+    string(TOUPPER ${plugin} key)
+    set(CPACK_DEBIAN_${key}_PACKAGE_DEPENDS "libdsrt0 (= ${PROJECT_VERSION})")
+    set(CPACK_DEBIAN_${key}_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_LIST_DIR}/triggers)
+  endif()
+endforeach()
 if(TARGET dsrt_cuda)
   list(APPEND CPACK_COMPONENTS_ALL cuda)
   package(cuda libdsrt-cuda libs "NVIDIA GPUs for libdsrt"
           "The plug-in with which libdsrt computes on NVIDIA GPUs.")
   set(CPACK_DEBIAN_CUDA_PACKAGE_SHLIBDEPS OFF)  # CUDA's own libraries come from NVIDIA's packages
-  set(CPACK_DEBIAN_CUDA_PACKAGE_DEPENDS "libdsrt0 (= ${PROJECT_VERSION})")
+  set(CPACK_DEBIAN_CUDA_PACKAGE_DEPENDS "libdsrt0 (= ${PROJECT_VERSION}), libc6, libgcc-s1, libstdc++6")
+  set(CPACK_DEBIAN_CUDA_PACKAGE_CONTROL_EXTRA ${CMAKE_CURRENT_LIST_DIR}/triggers)
 endif()
 include(CPack)

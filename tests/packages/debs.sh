@@ -15,7 +15,7 @@ done
 (cd "$build" && cpack -B "$work/debs") >"$work/log" 2>&1
 ok packages/are_made $?
 names=$(cd "$work/debs" 2>/dev/null && for deb in *.deb; do dpkg-deb -f "$deb" Package; done | sort | tr '\n' ' ')
-for name in dsrt libdsrt-dev libdsrt0; do  # and libdsrt-cuda where a CUDA toolkit is
+for name in dsrt libdsrt-dev libdsrt0; do  # and libdsrt-gloo, libdsrt-mpi, libdsrt-cuda where what they wrap is
     case " $names" in *" $name "*) ok "packages/$name" 0 ;; *) ok "packages/$name is among $names" 1 ;; esac
 done
 if command -v lintian >/dev/null; then
