@@ -34,6 +34,15 @@ void to_stdout(const std::string& text) {
 
 TextModel::TextModel(const std::string& folder) : tokenizer_(folder), engine_(engine_config(folder).dump()) {}
 
+bool TextModel::answers() const {
+    const Json config = Json::parse(engine_.get("model_config"));
+    if (config.value("is_encoder_decoder", false)) return true;
+    for (const Json& name : config.value("architectures", Json::array()))
+        for (const char* ending : {"ForConditionalGeneration", "MTModel"})
+            if (name.is_string() && name.get<std::string>().find(ending) != std::string::npos) return true;
+    return false;
+}
+
 std::string TextModel::continue_text(const std::string& prompt, bool special_tokens, const Sampling& sampling, const TextSink& sink) {
     const std::vector<int32_t> ids = tokenizer_.encode(prompt, {}, special_tokens).ids;
     TextStream stream(tokenizer_);

@@ -26,6 +26,7 @@ public:
     // folder: a Hugging Face folder. Weights are used in bf16 where the processor multiplies it.
     explicit TextModel(const std::string& folder);
     const Tokenizer& tokenizer() const { return tokenizer_; }
+    bool answers() const;  // an encoder-decoder: its text is no continuation of the prompt
     std::string continue_text(const std::string& prompt, bool special_tokens, const Sampling& sampling, const TextSink& sink);
 
 private:

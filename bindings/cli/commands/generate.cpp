@@ -6,7 +6,7 @@
 namespace dsrt::cli {
 
 void generate(CommandLine& line) {
-    auto* sub = line.command("generate", "continue a text with a model",
+    auto* sub = line.command("generate", "continue a text with a model, or answer it by an encoder-decoder",
                              "  dsrt generate gpt2 'Once upon a time' --max-new-tokens 40 --temperature 0.8 --top-k 40\n"
                              "  dsrt generate run/model --json < prompts.txt");
     struct Options { std::string model; std::vector<std::string> prompts; };
@@ -21,7 +21,7 @@ void generate(CommandLine& line) {
             for (std::string text; std::getline(std::cin, text);) o->prompts.push_back(text);
         Json all = Json::array();
         for (const std::string& prompt : o->prompts) {
-            if (!line.json) std::fputs(prompt.c_str(), stdout);
+            if (!line.json && !model.answers()) std::fputs(prompt.c_str(), stdout);
             const std::string text = model.continue_text(prompt, true, *sampling, line.json ? TextSink{} : to_stdout);
             if (line.json) all.push_back({{"prompt", prompt}, {"text", text}});
             else std::puts("");
