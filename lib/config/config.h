@@ -87,6 +87,18 @@ struct LoraConfig {
     std::string adapter;                          // the active one; "" = the first
 };
 
+// What changes as training goes on, and what is left out of it: sections as they stand in the effective configuration, null where they are off.
+// Who uses one checks it (lr/ramp.h, lr/batch_growth.h, data/).
+struct EfficiencyConfig {
+    Json batch_growth;
+    Json curriculum;        // the older form: rows are cut to a length
+    Json sampling;          // curriculum_learning of data_efficiency: which rows are taken
+    Json dynamic_batching;  // batches by tokens
+    Json random_ltd;        // tokens that bypass layers
+    Json layer_drop;        // layers that are skipped
+    int64_t seed = 1234;    // of the sampler
+};
+
 enum class PrecisionMode { f32, bf16, f16 };
 
 struct Fp16Config {
@@ -132,6 +144,8 @@ struct Config {
     std::vector<PrecisionRule> precision_rules;
     DType grad_accum_dtype = DType::f32;
 
+    EfficiencyConfig efficiency;
+    Json compression;  // compression_training, null where nothing of it is on
     MoeConfig moe;
     SparseAttentionConfig sparse_attention;
 

@@ -117,6 +117,22 @@ void fill_lora(const Reader& read, Config& config) {
     lora.adapter = read.text("lora.adapter");
 }
 
+// Sections that are on, as are those around them.
+void fill_efficiency(const Reader& read, Config& config) {
+    const auto section = [&](const std::string& path) -> Json {
+        for (size_t dot = path.find('.'); ; dot = path.find('.', dot + 1)) {
+            if (!read.flag((path.substr(0, dot) + ".enabled").c_str())) return nullptr;
+            if (dot == path.npos) return read.json(path.c_str());
+        }
+    };
+    config.efficiency = {.batch_growth = read.json("batch_growth"), .curriculum = section("curriculum_learning"),
+                         .sampling = section("data_efficiency.data_sampling.curriculum_learning"), .dynamic_batching = section("data_efficiency.data_sampling.dynamic_batching"),
+                         .random_ltd = section("data_efficiency.data_routing.random_ltd"), .layer_drop = section("progressive_layer_drop"), .seed = read.integer("data_efficiency.seed")};
+    for (const char* technique : {"weight_quantization", "activation_quantization", "sparse_pruning", "row_pruning", "head_pruning"})
+        if (read.flag((std::string("compression_training.") + technique + ".shared_parameters.enabled").c_str())) config.compression = read.json("compression_training");
+    if (read.flag("compression_training.layer_reduction.enabled")) config.compression = read.json("compression_training");
+}
+
 void fill_run(const Reader& read, Config& config) {
     config.optimizer = read.typed("optimizer");
     config.scheduler = read.typed("scheduler");
@@ -192,6 +208,7 @@ Status fill(Config& config) {
     fill_model(read, config);
     fill_run(read, config);
     fill_lora(read, config);
+    fill_efficiency(read, config);
     fill_precision(read, config);
     DS_CHECK(fill_sizes(read, config));
     show_derived(config);

@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "data/batch.h"
+#include "data/curriculum.h"
 #include "data/tokenizer.h"
 
 namespace ds {
@@ -32,6 +33,9 @@ struct DataContext {
     int64_t shard_rank = 0;       // among the processes that hold different rows
     int64_t shard_count = 1;
     bool drop_last = false;       // where the options don't say so themselves
+    int64_t tokens_per_batch = 0, min_rows = 0, max_rows = 0;  // of this process; in place of rows_per_batch, where the options say neither
+    std::string picking_order;    // of those batches: dataloader, random or seqlen
+    RowCurriculum curriculum;     // without metrics: all rows from the start
 };
 
 // Batches in a fixed order. One consumer at a time; wait_seconds may be read by any thread.

@@ -27,6 +27,8 @@ Status prepare_columns(const DataOptions& options, const std::string& format, Co
 // The tokenizer, lengths and pad id that the task works with.
 Status prepare(TaskSetup& setup, const std::string& format, const std::string& task, const DataContext& context) {
     DataOptions& o = setup.options;
+    setup.by_tokens = context.tokens_per_batch > 0 && o.tokens_per_batch == 0 && o.batch_size == 0;
+    if (setup.by_tokens) o.tokens_per_batch = context.tokens_per_batch;
     setup.max_length = first_of(o.max_length, context.max_length);
     setup.num_labels = context.num_labels;
     setup.vocabulary_size = context.vocabulary_size;
@@ -66,6 +68,15 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, c
     order.group_batches = o.group_batches;
     order.drop_last = o.drop_last || context.drop_last;
     order.tokens_per_batch = o.tokens_per_batch * order.shards;
+    if (setup.by_tokens) {
+        order.min_rows = context.min_rows * order.shards;
+        order.max_rows = context.max_rows * order.shards;
+        order.sorted = context.picking_order == "seqlen";
+        if (context.picking_order != "dataloader") order.shuffle = !order.sorted;
+    }
+    order.curriculum = context.curriculum;
+    if (!order.curriculum.metrics.empty() && (o.tokens_per_batch > 0 || o.group_by_length))
+        return fail(Code::E_UNSUPPORTED, "data: {}: not built together with data_efficiency.data_sampling.curriculum_learning, which deals out rows", o.group_by_length ? "group_by_length" : "tokens_per_batch");
     if (o.tokens_per_batch == 0) order.rows_per_batch = first_of(o.batch_size, context.rows_per_batch) * order.shards;
     if (order.rows_per_batch == 0 && order.tokens_per_batch == 0)
         return fail(Code::E_CONFIG, "data: batch_size: missing; rows a batch, or tokens_per_batch");
@@ -80,11 +91,29 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, c
     return rules;
 }
 
+// How difficult each sample is. Some row must be easy enough at the start.
+Status measure(const Samples& samples, RowCurriculum& curriculum) {
+    for (const CurriculumMetric& metric : curriculum.metrics) {
+        if (!samples.has_rows() && metric.name != "seqlen") return fail(Code::E_CONFIG, "data: curriculum metric {}: with block_length rows are cut from running text; seqlen goes by tokens", metric.name);
+        DS_TRY(auto values, samples.values_of(metric));
+        curriculum.values.push_back(std::move(values));
+    }
+    if (!curriculum.metrics.empty() && easy_rows(curriculum, samples.size(), 1).empty()) {
+        std::string least;
+        for (const CurriculumMetric& metric : curriculum.metrics) least += fmt::format("{}{} {}{}", least.empty() ? "" : " and ", metric.name, metric.difficulty(1), metric.percentile ? " percentiles" : "");
+        return fail(Code::E_CONFIG, "data: curriculum: no row is easy enough for the first update ({} at most); a larger min_difficulty is needed", least);
+    }
+    return ok();
+}
+
 }  // namespace
 
-Result<OpenedSamples> open_samples(const Json& options, const DataContext& context) {
+Result<OpenedSamples> open_samples(const Json& options, const DataContext& engines) {
     TaskSetup setup;
     DS_TRY(setup.options, parse_data_options(options));
+    DataContext context = engines;
+    const Json& split = setup.options.split;
+    if (!setup.options.shuffle || (!split.empty() && split["take"] == "test")) context.curriculum = {}, context.tokens_per_batch = 0;  // not for training
     DS_TRY(setup.columns, Columns::parse(setup.options.columns));
     DS_TRY(const FormatRow* format, format_of(setup.options));
     DS_CHECK(prepare_columns(setup.options, format->name, setup.columns));
@@ -93,6 +122,14 @@ Result<OpenedSamples> open_samples(const Json& options, const DataContext& conte
     DS_CHECK(check_options_apply(options, format->name, row->name));
     DS_CHECK(check_roles(*row, setup.columns));
     DS_CHECK(prepare(setup, format->name, row->name, context));
+    for (const CurriculumMetric& metric : context.curriculum.metrics) {
+        if (metric.name == "seqlen") continue;
+        if (format->name == std::string_view("text")) return fail(Code::E_CONFIG, "data: curriculum metric {}: format \"text\" has no columns; seqlen goes by tokens", metric.name);
+        Column column{metric_role(metric.name), metric.name, Json::object()};
+        if (metric.column.is_number_integer()) column.source = metric.column.get<int64_t>();
+        else if (metric.column.is_string()) column.source = metric.column.get<std::string>();
+        setup.columns.add(std::move(column));
+    }
     DS_TRY(std::unique_ptr<DataTask> task, row->make(setup));
     DS_TRY(LoaderRules rules, loader_rules(setup, *task, context));
     DS_TRY(Table table, Table::open(setup.options, setup.columns));
@@ -102,6 +139,7 @@ Result<OpenedSamples> open_samples(const Json& options, const DataContext& conte
 
 Result<std::shared_ptr<DataSource>> open_data(const Json& options, const DataContext& context) {
     DS_TRY(OpenedSamples opened, open_samples(options, context));
+    DS_CHECK(measure(opened.samples, opened.rules.order.curriculum));
     return std::shared_ptr<DataSource>(std::make_shared<Loader>(std::move(opened.samples), std::move(opened.rules)));
 }
 

@@ -43,9 +43,10 @@ void cut_by_rows(EpochOrder& order, const OrderRules& rules) {
 
 void cut_by_tokens(EpochOrder& order, const OrderRules& rules) {
     uint64_t begin = 0, tokens = 0;
+    const auto most = static_cast<uint64_t>(rules.max_rows > 0 ? rules.max_rows : INT64_MAX);
     for (uint64_t i = 0; i < order.samples.size(); ++i) {
         const uint64_t length = rules.lengths[order.samples[i]];
-        const bool full = tokens + length > static_cast<uint64_t>(rules.tokens_per_batch);
+        const bool full = tokens + length > static_cast<uint64_t>(rules.tokens_per_batch) || i - begin == most;
         if (full && i - begin >= static_cast<uint64_t>(rules.shards)) {
             order.batches.emplace_back(begin, i);
             begin = i;
@@ -54,6 +55,42 @@ void cut_by_tokens(EpochOrder& order, const OrderRules& rules) {
         tokens += length;
     }
     if (!rules.drop_last) order.batches.emplace_back(begin, order.samples.size());
+    std::erase_if(order.batches, [&](const auto& batch) { return batch.second - batch.first < static_cast<uint64_t>(rules.min_rows); });
+}
+
+// Which rows are easy changes from update to update. While it stays, they are taken in a shuffled order, over and over; an epoch has as many batches as without.
+bool cut_by_difficulty(EpochOrder& order, const OrderRules& rules, const CounterRandom& random) {
+    const int64_t n = rules.samples, rows = rules.rows_per_batch, updates_of = rules.curriculum.batches_per_update;
+    const int64_t batches = std::max<int64_t>(rules.drop_last ? n / rows : (n + rows - 1) / rows, 1), updates = (batches + updates_of - 1) / updates_of;
+    const auto update_of = [&](int64_t batch) { return static_cast<int64_t>(order.epoch) * updates + batch / updates_of + 1; };
+    const auto difficulties = [&](int64_t update) {
+        std::vector<int64_t> list;
+        for (const CurriculumMetric& metric : rules.curriculum.metrics) list.push_back(metric.difficulty(update));
+        return list;
+    };
+    std::vector<int64_t> current = difficulties(update_of(0));
+    std::vector<uint32_t> easy = easy_rows(rules.curriculum, n, update_of(0));
+    if (static_cast<int64_t>(easy.size()) == n) return false;  // all are: it ends here
+    order.samples.clear();
+    uint64_t shuffles = 0;
+    size_t taken = easy.size();
+    for (int64_t b = 0; b < batches; ++b) {
+        if (auto now = difficulties(update_of(b)); now != current) {
+            current = std::move(now);
+            easy = easy_rows(rules.curriculum, n, update_of(b));
+            taken = easy.size();
+        }
+        const uint64_t begin = order.samples.size();
+        for (int64_t i = 0; i < rows; ++i) {
+            if (taken == easy.size()) {
+                if (rules.shuffle) shuffle(easy, random.at(2).at(shuffles++));
+                taken = 0;
+            }
+            order.samples.push_back(easy[taken++]);
+        }
+        order.batches.emplace_back(begin, order.samples.size());
+    }
+    return true;
 }
 
 }  // namespace
@@ -65,13 +102,37 @@ std::span<const uint32_t> EpochOrder::rows(int64_t b, int64_t rank, int64_t shar
     return std::span(samples).subspan(begin + static_cast<uint64_t>(first), static_cast<size_t>(last - first));
 }
 
+std::vector<uint32_t> easy_rows(const RowCurriculum& curriculum, int64_t samples, int64_t update) {
+    std::vector<uint32_t> easy(static_cast<size_t>(samples));
+    std::iota(easy.begin(), easy.end(), 0u);
+    for (size_t m = 0; m < curriculum.metrics.size(); ++m) {
+        const CurriculumMetric& metric = curriculum.metrics[m];
+        const std::vector<double>& values = curriculum.values[m];
+        const int64_t difficulty = metric.difficulty(update);
+        if (!metric.percentile) {
+            std::erase_if(easy, [&](uint32_t i) { return values[i] > static_cast<double>(difficulty); });
+            continue;
+        }
+        std::vector<uint32_t> sorted(static_cast<size_t>(samples));
+        std::iota(sorted.begin(), sorted.end(), 0u);
+        std::stable_sort(sorted.begin(), sorted.end(), [&](uint32_t a, uint32_t b) { return values[a] < values[b]; });
+        const int64_t count = difficulty >= metric.most ? samples : samples / metric.most * difficulty;
+        std::vector<bool> in(sorted.size(), false);
+        for (int64_t i = 0; i < count; ++i) in[sorted[static_cast<size_t>(i)]] = true;
+        std::erase_if(easy, [&](uint32_t i) { return !in[i]; });
+    }
+    return easy;
+}
+
 EpochOrder make_order(const OrderRules& rules, uint64_t epoch) {
     EpochOrder order;
     order.epoch = epoch;
     order.samples.resize(static_cast<size_t>(rules.samples));
     std::iota(order.samples.begin(), order.samples.end(), 0u);
     const CounterRandom random = CounterRandom(rules.seed).at(epoch).at(0);
+    if (!rules.curriculum.metrics.empty() && cut_by_difficulty(order, rules, random)) return order;
     if (rules.shuffle) shuffle(order.samples, random.at(0));
+    if (rules.sorted) std::stable_sort(order.samples.begin(), order.samples.end(), [&](uint32_t a, uint32_t b) { return rules.lengths[a] < rules.lengths[b]; });
     if (rules.group_by_length) sort_groups(order.samples, rules);
     if (rules.rows_per_batch > 0) cut_by_rows(order, rules);
     else cut_by_tokens(order, rules);

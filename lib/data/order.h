@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "data/curriculum.h"
+
 namespace ds {
 
 struct OrderRules {
@@ -15,7 +17,10 @@ struct OrderRules {
     int64_t group_batches = 50;
     int64_t rows_per_batch = 0;    // of all shards together; 0 = tokens_per_batch
     int64_t tokens_per_batch = 0;  // of all shards together
+    int64_t min_rows = 0, max_rows = 0;  // of a batch by tokens; 0: any. A batch with fewer is left out
+    bool sorted = false;                 // shortest rows first
     bool drop_last = false;
+    RowCurriculum curriculum;
     int64_t shards = 1;                 // a batch with fewer rows than shards is left out: every shard needs one
     std::span<const uint32_t> lengths;  // a sample each; needed for group_by_length and tokens_per_batch
 };
@@ -29,6 +34,9 @@ struct EpochOrder {
     // The rows of batch `b` that shard `rank` of `count` takes: parts differ by one row at most.
     std::span<const uint32_t> rows(int64_t b, int64_t rank, int64_t shards) const;
 };
+
+// Row numbers (of samples) that an update may take.
+std::vector<uint32_t> easy_rows(const RowCurriculum& curriculum, int64_t samples, int64_t update);
 
 EpochOrder make_order(const OrderRules& rules, uint64_t epoch);
 

@@ -1,6 +1,8 @@
 #include "data/samples.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 
 #include "data/threads.h"
 
@@ -204,10 +206,38 @@ Status Samples::measure() {
         DS_TRY(const Record record, table_.read(rows_[static_cast<size_t>(i)]));
         for (size_t column = 0; column < record.size(); ++column) {
             const std::string& role = setup_.columns.all()[column].role;
-            if (role != "label" && role != "labels" && role != "tags") length += text_bytes(record[column]);
+            if (!role.starts_with(metric_role("")) && role != "label" && role != "labels" && role != "tags") length += text_bytes(record[column]);
         }
         return ok();
     });
+}
+
+Result<std::vector<double>> Samples::values_of(const CurriculumMetric& metric) const {
+    std::vector<double> values(static_cast<size_t>(count_));
+    if (metric.name == "seqlen") {
+        for (int64_t i = 0; i < count_; ++i) {
+            if (!blocks_.empty()) {
+                values[static_cast<size_t>(i)] = lengths_[static_cast<size_t>(i)];
+                continue;
+            }
+            DS_TRY(const Sample sample, get(i));
+            values[static_cast<size_t>(i)] = static_cast<double>(sample.ids.size());
+        }
+        return values;
+    }
+    const size_t column = *setup_.columns.find(metric_role(metric.name));
+    for (int64_t i = 0; i < count_; ++i) {
+        const int64_t at = first_part_.empty() ? i : std::upper_bound(first_part_.begin(), first_part_.end(), i) - first_part_.begin() - 1;
+        const int64_t row = rows_[static_cast<size_t>(at)];
+        DS_TRY(const Record record, table_.read(row));
+        const Cell& cell = record[column];
+        char* end = nullptr;
+        const double value = std::strtod(cell.text.c_str(), &end);
+        if ((cell.kind != Cell::Kind::number && cell.kind != Cell::Kind::text) || cell.text.empty() || *end != 0 || !std::isfinite(value))
+            return place(fail(Code::E_INVALID_ARGUMENT, "curriculum metric {}: found {}, a number is accepted", metric.name, describe(cell)), row);
+        values[static_cast<size_t>(i)] = value;
+    }
+    return values;
 }
 
 // A tokenizer that knows more tokens than the model would read past the model's embedding.

@@ -7,20 +7,27 @@
 #include <memory>
 #include <vector>
 
+#include "data/curriculum.h"
 #include "data/readers/table.h"
 #include "data/tasks/task.h"
 
 namespace ds {
+
+// The role of a column that a curriculum goes by.
+inline std::string metric_role(const std::string& name) { return "metric " + name; }
 
 class Samples {
 public:
     static Result<Samples> open(Table table, std::unique_ptr<DataTask> task, const TaskSetup& setup);
 
     int64_t size() const { return count_; }
+    bool has_rows() const { return blocks_.empty(); }  // a sample is a record or a part of one
     // Const and safe on many threads. Errors name file and line.
     Result<Sample> get(int64_t index) const;
     // Tokens where they are known (tokens_per_batch, blocks), else bytes of text; empty unless the options need lengths.
     const std::vector<uint32_t>& lengths() const { return lengths_; }
+    // The numbers that a metric goes by, a sample each: a column's, or the samples' tokens.
+    Result<std::vector<double>> values_of(const CurriculumMetric& metric) const;
     const DataTask& task() const { return *task_; }
     const TaskSetup& setup() const { return setup_; }
     // The row that a sample is made of, counted among those selected, and its record; not of blocks, which are made of many.

@@ -62,6 +62,7 @@ Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> 
     if (const char* kernels = std::getenv("DSRT_KERNELS"); kernels && std::string_view(kernels) == "ref") engine->backend_ = Backend::ref;
     log(Level::debug, "engine", "instructions: {}", cpu::name_of(cpu::level()));
     DS_CHECK(engine->make_the_program());
+    DS_CHECK(engine->make_efficiency());
     engine->train_outputs_ = engine->eval_outputs_ = std::set<std::string>(config.outputs.begin(), config.outputs.end());
     return engine;
 }
@@ -80,6 +81,7 @@ Status Engine::make_the_program() {
     } else {
         if (config_.model.is_null()) return fail(Code::E_CONFIG, "config: model: is missing; accepted: a Hugging Face folder, its config.json as an object, or a graph's .ds file (or options with a graph)");
         DS_TRY(ModelSource source, read_model_source(config_.model, config_.model_overrides));
+        DS_CHECK(reduce_layers(source.config));
         model_config_ = source.config;
         model_folder_ = source.folder.string();
         DS_TRY(auto model, make_model(source.config));
@@ -95,6 +97,8 @@ Status Engine::make_the_program() {
             program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()}, &adapters_->spec());
             DS_TRY(graph, program_->build(smallest.shape, smallest.outputs));
         }
+        DS_CHECK(make_compression(graph));
+        DS_CHECK(add_compression(graph, compression_, -1));
     }
     if (config_.lora.enabled && !adapters_) return fail(Code::E_UNSUPPORTED, "config: lora: adapters are added to model families, not to a host's own graph");
     const auto known = program_->outputs();
@@ -119,6 +123,9 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     DS_CHECK(engine->load_weights());
     DS_CHECK(engine->devices_ok());
     DS_CHECK(engine->make_optimizer_parts());
+    DS_CHECK(engine->make_masks({}));
+    engine->compressed_updates_ = 0;
+    engine->follow_compression();
     if (engine->config_.dump_state) log(Level::info, "config", "{}", engine->config_.effective.dump());
     engine->publish();
     return engine;
@@ -260,8 +267,13 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
     std::vector<Copy> copies;
     for (const Param& p : params_->all()) {
         if (!p.name.starts_with(prefix) || is_adapter_tensor(p.name)) continue;
-        const std::string name = folder_name(folder, p.name.substr(prefix.size()), base_prefix);
-        const TensorView* view = folder.find(name);
+        if (is_compression_tensor(p.name)) {
+            DS_CHECK(initialise(p));
+            continue;
+        }
+        const auto theirs = teachers_name(p.name.substr(prefix.size()));
+        const std::string name = theirs ? folder_name(folder, *theirs, base_prefix) : "";
+        const TensorView* view = theirs ? folder.find(name) : nullptr;
         if (!view) {
             missing.push_back(p.name);
             DS_CHECK(initialise(p));
@@ -323,6 +335,7 @@ DataContext Engine::data_context() const {
     context.rows_per_batch = config_.batch.micro * config_.mesh.data;  // of all data ranks here
     context.seed = static_cast<uint64_t>(config_.seed);
     context.drop_last = config_.data.value("drop_last", false);
+    describe_sampling(context);
     if (model_) {
         context.max_length = model_->max_positions;
         context.task = name_of(model_->task);

@@ -37,6 +37,7 @@ PlanKey Engine::key_of(const Packed& packed, bool labelled, bool train) const {
         if (!labelled && key.outputs.empty() && !program_->outputs().empty()) key.outputs.insert(program_->outputs().front());
         return key;
     }
+    key.routing = packed.routing;
     key.outputs = train_outputs_;
     key.seeds = seeds_;
     if (!labelled) key.seeds.erase("loss");
@@ -51,10 +52,12 @@ PlanKey Engine::key_of(const Packed& packed, bool labelled, bool train) const {
 // The graph of one rank, before the passes that every graph goes through.
 Result<Graph> Engine::graph_of(const Rank&, const PlanKey& key) const {
     DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
+    DS_CHECK(add_compression(graph, compression_, compressed_updates_));
     for (const ValueId id : graph.inputs) {
         Value& v = graph.value(id);
         if (v.kind == Kind::param) v.trainable = params_->find(v.name)->trainable;
     }
+    DS_CHECK(route_blocks(graph, key.routing));
     if (pipeline_) number_boundaries(graph, pipeline_->stages());
     if (key.cache.pool) DS_CHECK(add_cache(graph, key.cache, config_.precision == PrecisionMode::bf16 ? DType::bf16 : DType::f32));
     if (key.cache.fresh) {  // of a prompt only the last token's output counts; pass trim_rows drops the rest
@@ -184,10 +187,14 @@ Result<std::vector<Packed>> Engine::pack(const Batch& batch, const std::set<std:
     return list;
 }
 
-Result<Engine::Pass> Engine::pass_of(const Batch& batch, bool train) const {
+Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train) {
     Pass pass;
-    DS_TRY(pass.packed, pack(batch, train ? train_outputs_ : eval_outputs_));
+    Batch shorter;
+    if (train && curriculum_) shorter = shortened(whole);
+    DS_TRY(pass.packed, pack(train && curriculum_ ? shorter : whole, train ? train_outputs_ : eval_outputs_));
     pass.train = train;
+    pass.draw = train ? draws_ : 0;
+    if (train) route(pass);
     for (const Packed& part : pass.packed) {
         pass.rows += part.grid.empty() ? part.shape.rows : part.grid[0];
         pass.labels += part.label_count;
@@ -325,7 +332,6 @@ Status Engine::forward(const Batch& batch, float* loss) {
     DS_CHECK(usable());
     DS_TRY(Pass pass, pass_of(batch, true));
     if (loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: the batch has no labels, so there is no loss; pass NULL for it or add labels");
-    pass.draw = draws_;
     DS_CHECK(run_forward(pass));
     const bool enqueued = pipeline_ && pass.key().train && !pass.key().seeds.empty();
     if (enqueued && loss) DS_CHECK(catch_up());
@@ -394,6 +400,7 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
             return status;
         }
         count_backward(pass, weight);
+        DS_CHECK(measure_first());
         if (pass.labelled && pass.key().seeds.count("loss")) {
             DS_TRY(const float loss, loss_of(pass));
             count_loss(pass, weight, loss);

@@ -22,9 +22,12 @@
 #include "engine/program.h"
 #include "engine/rank.h"
 #include "engine/whole_params.h"
+#include "lr/batch_growth.h"
 #include "lr/loss_scale.h"
+#include "lr/ramp.h"
 #include "lr/schedule.h"
 #include "parallel/timetable.h"
+#include "passes/compression.h"
 #include "passes/pass.h"
 #include "telemetry/report.h"
 
@@ -121,7 +124,7 @@ private:
     Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs) const;
     Status usable() const;
     const char* no_forward() const { return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from"; }
-    Result<Pass> pass_of(const Batch& batch, bool train) const;
+    Result<Pass> pass_of(const Batch& batch, bool train);
     void set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key_of) const;
     Status run_forward(Pass& pass);
     Status run_forward(Rank& rank, Pass& pass);
@@ -135,6 +138,33 @@ private:
     Json save_curve() const;
     void restore_curve(const Json& saved);
     std::vector<MemoryBlock> memory_blocks(const Plan& plan) const;
+    // efficiency.cpp: what changes as training goes on
+    Status make_efficiency();
+    Status make_routing();
+    void grow_batch();
+    Status make_sampling();
+    void describe_sampling(DataContext& context) const;
+    double lr_factor() const;
+    double lr_of(size_t group) const { return schedule_->lr(group) * lr_factor(); }
+    Batch shortened(const Batch& batch);
+    void route(Pass& pass);
+    void drop_tokens(Packed& part, int64_t keep, uint64_t draw) const;
+    static void put_kept(Packed& part, int64_t block, std::vector<int32_t> chosen, const std::vector<int32_t>& ends, const std::vector<int32_t>& merge);
+    bool gradients_leave_at_once() const;
+    Result<double> own_squares();
+    Status measure_first();
+    Status measure_ranks();
+    void let_batch_grow(bool skipped);
+    Json save_efficiency() const;
+    Status restore_efficiency(const Json& state);
+    // compression.cpp
+    Status make_compression(const Graph& graph);
+    Status reduce_layers(Json& model_config);
+    std::optional<std::string> teachers_name(const std::string& name) const;  // of a student's parameter; nothing: it begins afresh
+    Status make_masks(const std::set<std::string>& known);
+    void follow_compression();
+    Result<std::vector<float>> mask_values(const PruneRule& rule, const std::string& mask, const std::string& scores) const;
+    Result<std::map<std::string, HostTensor>> compressed_weights(Json& config) const;
     // The gradient, of this shape, that a data rank starts from at an output.
     using SeedOf = std::function<Result<HostTensor>(const Shape&, int data_rank, const std::string& name)>;
     Status run_backward(int64_t weight, const SeedOf& seed);
@@ -193,6 +223,7 @@ private:
     Status normalise_gradients();
     Status reduce_gradients();           // sums what data ranks hold
     Status reduce_gradients(Rank& rank);
+    static Result<double> squares_of(Rank& rank, const float* x, int64_t n);  // partial sums are cut by size, never by threads
     Result<double> gradient_norm(double factor);
     Status update(double factor, double clip_value);
     Status update(Rank& rank, double factor, double clip_value);  // update.cpp
@@ -265,6 +296,16 @@ private:
     Backend backend_ = Backend::cpu;
     std::unique_ptr<Schedule> schedule_;
     std::unique_ptr<LossScaler> scaler_;
+    std::vector<int64_t> teacher_layers_;     // of each layer of a student; empty: none is one
+    CompressionSpec compression_;             // of linear modules; empty: none
+    std::vector<int64_t> active_compression_;
+    int64_t compressed_updates_ = -1;         // what graphs are built for: everything that will be, until the engine is made
+    std::unique_ptr<BatchGrowth> growth_;     // null: updates have one size
+    std::optional<NoiseSample> first_;        // of this update, a part of its rows
+    RowCurriculum row_curriculum_;            // for the data
+    std::optional<Ramp> curriculum_, kept_tokens_;
+    int64_t blocks_ = 0;                      // of the model, where some are left out
+    std::vector<int64_t> ltd_blocks_;
     std::weak_ptr<DataSource> data_;
     mutable std::shared_ptr<const Tokenizer> tokenizer_;
     std::string dump_dir_;

@@ -242,7 +242,9 @@ private:
 Result<Json> evaluate(Engine& engine, Json data, const Json& options) {
     DS_TRY(Options read, read_options(options));
     if (data.is_object() && data.contains("align")) data["align"] = "first";
-    DS_TRY(OpenedSamples opened, open_samples(data, engine.data_context()));
+    DataContext context = engine.data_context();
+    context.curriculum = {}, context.tokens_per_batch = 0;  // of training
+    DS_TRY(OpenedSamples opened, open_samples(data, context));
     return Evaluation(engine, std::move(opened), std::move(read)).run();
 }
 

@@ -121,6 +121,7 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
                              {"updates", updates_}, {"draws", draws_}, {"tokens", total_tokens_}};
         state["seed"] = config_.seed;
         state["curve"] = save_curve();
+        state["efficiency"] = save_efficiency();
         state["optimizer"] = options_.optimizer ? "host" : config_.optimizer.type;
         if (schedule_) state["schedule"] = schedule_->state();
         if (scaler_) state["loss_scale"] = scaler_->state();
@@ -151,7 +152,10 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
     const SafetensorsFile* moments = weights_only ? nullptr : checkpoint.file(kOptimizer);
 
     // Everything is checked before anything changes.
+    std::set<std::string> masks;  // of compression; a checkpoint from before it has none
     for (const Param& p : params_->all()) {
+        if (is_compression_tensor(p.name) && !checkpoint.tensor(kWeights, p.name).ok()) continue;
+        if (is_compression_tensor(p.name)) masks.insert(p.name);
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
         if (view->shape != p.shape) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this model's is {}", checkpoint.folder().string(), p.name, view->shape, p.shape);
         for (const StateDef& def : p.state_defs)
@@ -172,6 +176,7 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
     Incoming incoming(*whole_);
     for (const Param& p : params_->all()) {
+        if (is_compression_tensor(p.name) && !masks.count(p.name)) continue;
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
         DS_CHECK(incoming.add(p, {Field::weight}, *view));
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
@@ -197,12 +202,15 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
         draws_ = counters.value("draws", uint64_t{0});
         total_tokens_ = counters.value("tokens", int64_t{0});
         restore_curve(state.value("curve", Json::object()));
+        DS_CHECK(restore_efficiency(state.value("efficiency", Json::object())));
         if (data_.expired()) pending_data_ = state.value("data", Json());
     }
     client_state_ = state.value("client_state", Json());
     clear_gradients();
     pending_.reset();
     last_.reset();
+    DS_CHECK(make_masks(masks));
+    follow_compression();
     broken_ = false;
     publish();
     return ok();
@@ -241,7 +249,18 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
     if (error) return fail(Code::E_IO, "ds_export: {}: cannot create the folder: {}", dir.string(), error.message());
     if (adapter_only) return export_adapter(dir, dtype);
     std::vector<NamedTensor> tensors;
+    Json config = model_config_;
+    DS_TRY(const auto compressed, compressed_weights(config));
     for (const Param& p : params_->all()) {
+        if (is_compression_tensor(p.name)) continue;  // in what they mask
+        if (const auto found = compressed.find(p.name); found != compressed.end()) {
+            const HostTensor* weight = &found->second;
+            tensors.push_back({p.name, dtype, weight->shape, nullptr, [weight, dtype](const ChunkWriter& write) {
+                const HostTensor as = weight->to(dtype);
+                return write({static_cast<const std::byte*>(as.data), static_cast<size_t>(as.bytes())});
+            }});
+            continue;
+        }
         if (is_adapter_tensor(p.name)) continue;  // merged into what they change
         NamedTensor tensor = tensor_of(*whole_, p, {Field::weight}, p.name, p.shape);
         if (params_->find(adapter_tensor(std::string(p.name.substr(0, p.name.rfind('.'))), 'A')) && p.name.ends_with(".weight")) {
@@ -259,7 +278,6 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
         tensors.push_back(std::move(tensor));
     }
     DS_CHECK(write_weights(dir, tensors, shard.get<int64_t>()));
-    Json config = model_config_;
     config["dtype"] = dtype == DType::f32 ? "float32" : dtype == DType::bf16 ? "bfloat16" : "float16";
     config.erase("torch_dtype");
     if (model_->task == Task::sequence_classification || model_->task == Task::token_classification) write_label_names(config);

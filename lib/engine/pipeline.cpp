@@ -36,6 +36,7 @@ Status Engine::make_pipeline() {
     made->chunks = config_.pipeline.schedule == "interleaved" ? static_cast<int>(config_.pipeline.chunks) : 1;
     const PlanKey key = smallest_key();
     DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
+    DS_CHECK(add_compression(graph, compression_, -1));
     for (const ValueId id : graph.inputs)
         if (Value& v = graph.value(id); v.kind == Kind::param) v.trainable = params_->find(v.name)->trainable;
     number_boundaries(graph, made->stages());

@@ -11,6 +11,7 @@
 #include "engine/host_graph.h"
 #include "models/model.h"
 #include "passes/adapters.h"
+#include "passes/block_route.h"
 
 namespace ds {
 
@@ -26,6 +27,7 @@ struct Packed {
     int64_t part_weight = 0;                   // of this part's loss in the loss of the whole batch
     bool labels = false;
     int64_t tokens = 0;                        // real ones, for throughput
+    BlockRoute routing;                           // what a training pass leaves out
     bool stand_in = false;                     // another data rank's rows, for one that has none but must take part
 };
 

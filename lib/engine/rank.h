@@ -19,6 +19,7 @@
 #include "models/model.h"
 #include "passes/cache.h"
 #include "passes/pass.h"
+#include "passes/block_route.h"
 #include "base/mesh.h"
 
 namespace ds {
@@ -29,6 +30,7 @@ struct PlanKey {
     bool train = false, accumulate = false;
     std::set<std::string> outputs, seeds;
     int stage = 0;  // of a pipeline
+    BlockRoute routing = {};
     auto operator<=>(const PlanKey&) const = default;
 };
 

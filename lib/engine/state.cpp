@@ -13,7 +13,7 @@ void Engine::put_metric(const std::string& name, double value) {
 }
 
 void Engine::publish() {
-    const double lr = schedule_ ? schedule_->lr(params_->groups().size() - 1) : 0, momentum = schedule_ ? schedule_->momentum(params_->groups().size() - 1) : 0;
+    const double lr = schedule_ ? lr_of(params_->groups().size() - 1) : 0, momentum = schedule_ ? schedule_->momentum(params_->groups().size() - 1) : 0;
     int64_t plan_bytes = 0, peak = 0;
     size_t plans = 0;
     for (const auto& rank : *ranks_) {
@@ -29,7 +29,7 @@ void Engine::publish() {
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
              {"lr", lr}, {"momentum", momentum}, {"loss_scale", scaler_ ? scaler_->scale() : 1}, {"grad_norm", last_norm_},
              {"global_steps", static_cast<double>(global_steps_)}, {"global_samples", static_cast<double>(global_samples_)},
-             {"skipped_steps", static_cast<double>(skipped_steps_)}, {"micro_steps", static_cast<double>(micro_steps_)},
+             {"skipped_steps", static_cast<double>(skipped_steps_)}, {"batch_size", static_cast<double>(config_.batch.train)}, {"micro_steps", static_cast<double>(micro_steps_)},
              {"tokens", static_cast<double>(total_tokens_)}, {"plans", static_cast<double>(plans)},
              {"plan_bytes", static_cast<double>(plan_bytes)}, {"peak_bytes", static_cast<double>(peak)},
              {"parameters", static_cast<double>(params_->total_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->size())}})
@@ -72,6 +72,7 @@ Status Engine::set(std::string_view key, std::string_view json) {
         DS_TRY(schedule_, new_schedule(changed));
     }
     config_ = std::move(changed);
+    grow_batch();
     publish();
     return ok();
 }

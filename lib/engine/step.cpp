@@ -22,8 +22,9 @@ Status scale_gradients(Rank& rank, float factor) {
     });
 }
 
-// The sum of the squares of elements; partial sums are cut by size, never by threads.
-Result<double> squares_of(Rank& rank, const float* x, int64_t n) {
+}  // namespace
+
+Result<double> Engine::squares_of(Rank& rank, const float* x, int64_t n) {
     if (rank.device) return rank.device->squares(x, n);
     std::vector<double> partial(static_cast<size_t>(cpu::squares_blocks(n)), 0.0);
     DS_CHECK(rank.run([&](Team team) {
@@ -34,8 +35,6 @@ Result<double> squares_of(Rank& rank, const float* x, int64_t n) {
     for (const double block : partial) sum += block;
     return sum;
 }
-
-}  // namespace
 
 double Engine::final_factor() const {
     if (normalised_) return 1;
@@ -81,7 +80,7 @@ Result<double> Engine::gradient_norm(double factor) {
 
 Hyper Engine::hyper_of(size_t group, double factor, double clip_value) const {
     Hyper hyper;
-    hyper.lr = schedule_->lr(group);
+    hyper.lr = lr_of(group);
     hyper.weight_decay = params_->groups()[group].defaults.weight_decay;
     if (params_->groups()[group].defaults.momentum && schedule_->momentum(group) != *params_->groups()[group].defaults.momentum) hyper.momentum = schedule_->momentum(group);
     hyper.beta2 = schedule_->second_beta();
@@ -123,7 +122,7 @@ Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
         DS_TRY(float* gradient, host(gradients, params.grad(p), p.count));
         DS_TRY(float* state, host(states, state_home, p.state.empty() ? 0 : params.state_count(p, 0)));
         if (clip_value > 0 && rank.device) clip_values({gradient, static_cast<size_t>(p.count)}, static_cast<float>(clip_value));
-        Status status = options_.optimizer->update(p.name.c_str(), updates_ + 1, schedule_->lr(p.group), weight, gradient, state, static_cast<size_t>(p.count));
+        Status status = options_.optimizer->update(p.name.c_str(), updates_ + 1, lr_of(p.group), weight, gradient, state, static_cast<size_t>(p.count));
         if (status.ok() && rank.device) status = rank.device->upload(params.weight(p), weight, static_cast<size_t>(p.count) * 4);
         if (status.ok() && rank.device && state) status = rank.device->upload(state_home, state, states.size() * 4);
         if (status.ok()) status = params.refresh_low(p);
@@ -145,6 +144,7 @@ Status Engine::step() {
     if (pending_) pending_.reset();
     if (last_ && last_->train) last_.reset();
     DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
+    if (!reduced_) DS_CHECK(measure_ranks());
     DS_CHECK(reduce_gradients());
     const double factor = final_factor();
     DS_TRY(const double norm, gradient_norm(factor));
@@ -165,20 +165,23 @@ Status Engine::step() {
 }
 
 void Engine::finish_step(bool skipped) {
-    record_point(step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : std::nan(""), schedule_->lr(params_->groups().size() - 1));
+    record_point(step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : std::nan(""), lr_of(params_->groups().size() - 1));
     if (scaler_) scaler_->update(skipped);
     if (skipped) ++skipped_steps_;
     else schedule_->step();
     ++global_steps_;
     global_samples_ += samples_in_step_;
+    let_batch_grow(skipped);
+    follow_compression();
     const auto now = std::chrono::steady_clock::now();
     const double seconds = std::chrono::duration<double>(now - std::exchange(step_began_, now)).count();
     put_metric("tokens_per_second", seconds > 0 ? static_cast<double>(tokens_in_step_) / seconds : 0);
     put_metric("step_seconds", seconds);
     if (config_.steps_per_print && global_steps_ % *config_.steps_per_print == 0)
         log(Level::info, "train", "step {}: loss {:.6g}, lr {:.6g}, skipped {}", global_steps_, step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : std::nan(""),
-            schedule_->lr(params_->groups().size() - 1), skipped_steps_);
+            lr_of(params_->groups().size() - 1), skipped_steps_);
     clear_gradients();
+    grow_batch();
     publish();
     publish_traffic();
 }
@@ -188,6 +191,7 @@ void Engine::clear_gradients() {
     step_loss_sum_ = step_loss_weight_ = 0;
     for (const auto& rank : *ranks_) rank->backwards = 0;
     if (pipeline_) drop_enqueued();
+    first_.reset();
     reduced_ = normalised_ = false;  // the buffers themselves are overwritten by the next backward
 }
 

@@ -8,6 +8,7 @@ namespace ds {
 #define DS_KERNEL(device, op) namespace device { extern const KernelList op; }
 #include "kernels/exchanges.def"
 #include "kernels/zero.def"
+#include "kernels/compress.def"
 #include "kernels/generation.def"
 #undef DS_KERNEL
 
@@ -18,6 +19,7 @@ const KernelList* kernels_of(std::string_view op, Backend backend) {
 #include "kernels/kernels.def"
 #include "kernels/exchanges.def"
 #include "kernels/zero.def"
+#include "kernels/compress.def"
 #include "kernels/generation.def"
 #undef DS_KERNEL
     };

@@ -431,6 +431,9 @@ private:
     }
 
     Status attention(const Node& node) {
+        // Heads are dealt out where queries are. Where keys or values come in shares and queries whole, all heads are computed by every rank.
+        const auto by_columns = [&](size_t i) { return cut(node.in[i]) && place(node.in[i]).cut.dim == last_dim(node.in[i]); };
+        if (full(node.in[0]).size() < 4 && !by_columns(0) && (by_columns(1) || by_columns(2))) return alike(node);
         if (full(node.in[0]).size() == 4 || !cut(node.in[0]) || place(node.in[0]).cut.dim != last_dim(node.in[0])) return by_rule(node);
         const Heads heads = heads_of(node);
         const Cut q = place(node.in[0]).cut;

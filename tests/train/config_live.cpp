@@ -26,12 +26,26 @@ struct Row {
 const char* const kAdam = R"({"optimizer": {"type": "AdamW", "params": {"lr": 0.01}}})";
 const char* const kTrace = R"({"logger": {"default_verbosity": "TRACE"}})";  // levels are the process's: they outlive an engine
 const char* const kSgd = R"({"optimizer": {"type": "SGD", "params": {"lr": 0.01, "momentum": 0.9}}})";
+const char* const kLayerDrop = R"({"progressive_layer_drop": {"enabled": true, "theta": 0.5, "gamma": 0.5}})";
+const char* const kCurriculum = R"({"curriculum_learning": {"enabled": true, "curriculum_type": "seqlen", "min_difficulty": 4, "max_difficulty": 12,
+    "schedule_type": "fixed_linear", "schedule_config": {"total_curriculum_step": 6, "difficulty_step": 1}}})";
+const char* const kSampling = R"({"data_efficiency": {"enabled": true, "data_sampling": {"enabled": true, "curriculum_learning": {"enabled": true, "curriculum_metrics":
+    {"seqlen": {"min_difficulty": 8, "max_difficulty": 60, "schedule_type": "fixed_linear", "schedule_config": {"total_curriculum_step": 6, "difficulty_step": 1}}}}}}})";
+const char* const kStudent = R"({"compression_training": {"layer_reduction": {"enabled": true, "keep_number_layer": 1, "module_name_prefix": "bert.encoder.layer", "teacher_layer": [1],
+    "other_module_name": ["bert.embeddings", "bert.pooler", "classifier"]}}})";
 const char* const kTwo = R"({"parallel": {"data": 2}})";
 #define ZERO(stage, settings) R"({"parallel": {"data": 2}, "zero_optimization": {"stage": )" #stage settings "}}"
 #define DISK(settings) R"({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 10, "offload_param": {"device": "nvme", "nvme_path": "/tmp", "max_in_cpu": 0)" settings "}}}"
 #define GROUP(settings) "{\"param_groups\": [{\"match\": [\"*\"]" settings "}]}"
 #define SPARSE(settings) "{\"sparse_attention\": {\"block\": 2, \"num_local_blocks\": 2" settings "}}"
 #define LORA(settings) "{\"lora\": {\"target_modules\": [\"query\"]" settings "}}"
+#define GROWTH(settings) "{\"train_batch_size\": 2, \"batch_growth\": {\"schedule\": [[2, 4], [4, 6]]" settings "}}"
+#define PLATEAU(settings) "{\"train_batch_size\": 2, \"batch_growth\": {\"by\": \"plateau\", \"max_batch_size\": 40, \"patience\": 1, \"smoothing\": 0" settings "}}"
+#define BY_TOKENS(settings) "{\"train_micro_batch_size_per_gpu\": 1, \"data_efficiency\": {\"enabled\": true, \"data_sampling\": {\"enabled\": true, \"dynamic_batching\": {\"enabled\": true, \"max_tokens\": 40" settings "}}}}"
+#define LTD(settings) "{\"data_efficiency\": {\"enabled\": true, \"data_routing\": {\"enabled\": true, \"random_ltd\": {\"enabled\": true, \"random_ltd_layer_id\": [0], \"random_ltd_schedule\": " \
+    "{\"min_value\": 4, \"max_value\": 12, \"schedule_type\": \"fixed_linear\", \"schedule_config\": {\"require_steps\": 6, \"seq_per_step\": 1}" settings "}}}}}"
+#define COMPRESS(name, shared, params) "{\"compression_training\": {\"" name "\": {\"shared_parameters\": {\"enabled\": true, " shared "}, \"different_groups\": {\"g\": {\"params\": {" params \
+    "}, \"modules\": [\"layer.0.attention.output.dense\"]}}}}}"
 #define FP16(settings) "{\"fp16\": {\"enabled\": true, \"initial_scale_power\": 4, \"hysteresis\": 1" settings "}}"
 
 const Row kRows[] = {
@@ -41,7 +55,7 @@ const Row kRows[] = {
     {"tokenizer", "{}", R"({"tokenizer": "/nowhere/tokenizer.json"})"},
     {"outputs", "{}", R"({"outputs": ["no_such_output"]})"},
     {"max_seq_length", "{}", R"({"max_seq_length": 8})"},
-    {"steps_per_epoch", "{}", R"({"steps_per_epoch": 3})"},
+    {"steps_per_epoch", "{}", R"({"steps_per_epoch": 7})"},
     {"dataloader_drop_last", "{}", R"({"dataloader_drop_last": true})"},
     {"vocabulary_size", "{}", R"({"vocabulary_size": 97})"},
     {"train_batch_size", "{}", R"({"train_batch_size": 8})"},
@@ -64,6 +78,75 @@ const Row kRows[] = {
     {"param_groups[].dampening", kSgd, GROUP(", \"dampening\": 0.5")},
     {"param_groups[].alpha", R"({"optimizer": {"type": "RMSprop", "params": {"lr": 0.01}}})", GROUP(", \"alpha\": 0.5")},
     {"param_groups[].use_muon", R"({"optimizer": {"type": "Muon", "params": {"lr": 0.01}}})", GROUP(", \"use_muon\": false")},
+    {"batch_growth.by", GROWTH(""), R"({"batch_growth": {"by": "tokens"}})"},
+    {"batch_growth.schedule", GROWTH(""), R"({"batch_growth": {"schedule": [[1, 8]]}})"},
+    {"batch_growth.max_batch_size", PLATEAU(", \"threshold\": 0.5"), R"({"batch_growth": {"max_batch_size": 2}})"},
+    {"batch_growth.factor", PLATEAU(", \"threshold\": 0.5"), R"({"batch_growth": {"factor": 3}})"},
+    {"batch_growth.patience", PLATEAU(", \"threshold\": 0.5"), R"({"batch_growth": {"patience": 2}})"},
+    {"batch_growth.threshold", PLATEAU(", \"threshold\": 0.5"), R"({"batch_growth": {"threshold": 0}})"},
+    {"batch_growth.smoothing", PLATEAU(", \"threshold\": 0.001"), R"({"batch_growth": {"smoothing": 0.99}})"},
+    {"batch_growth.lr_scaling", GROWTH(""), R"({"batch_growth": {"lr_scaling": "none"}})"},
+    {"progressive_layer_drop.enabled", "{}", R"({"progressive_layer_drop": {"enabled": true, "theta": 0, "gamma": 9}})"},
+    {"progressive_layer_drop.theta", kLayerDrop, R"({"progressive_layer_drop": {"theta": 0.1}})"},
+    {"progressive_layer_drop.gamma", kLayerDrop, R"({"progressive_layer_drop": {"gamma": 0.01}})"},
+    {"curriculum_learning.enabled", kCurriculum, R"({"curriculum_learning": {"enabled": false}})"},
+    {"curriculum_learning.curriculum_type", kCurriculum, R"({"curriculum_learning": {"curriculum_type": "words"}})"},
+    {"curriculum_learning.min_difficulty", kCurriculum, R"({"curriculum_learning": {"min_difficulty": 6}})"},
+    {"curriculum_learning.max_difficulty", kCurriculum, R"({"curriculum_learning": {"max_difficulty": 5}})"},
+    {"curriculum_learning.schedule_type", kCurriculum, R"({"curriculum_learning": {"schedule_type": "cubic"}})"},
+    {"curriculum_learning.schedule_config", kCurriculum, R"({"curriculum_learning": {"schedule_config": {"difficulty_step": 4}}})"},
+    {"data_efficiency.enabled", kSampling, R"({"data_efficiency": {"enabled": false}})"},
+    {"data_efficiency.seed", kSampling, R"({"data_efficiency": {"seed": 5}})"},
+    {"data_efficiency.data_sampling.enabled", kSampling, R"({"data_efficiency": {"data_sampling": {"enabled": false}}})"},
+    {"data_efficiency.data_sampling.curriculum_learning.enabled", kSampling, R"({"data_efficiency": {"data_sampling": {"curriculum_learning": {"enabled": false}}}})"},
+    {"data_efficiency.data_sampling.curriculum_learning.curriculum_metrics", kSampling,
+     R"({"data_efficiency": {"data_sampling": {"curriculum_learning": {"curriculum_metrics": {"seqlen": {"min_difficulty": 1}}}}}})"},
+    {"data_efficiency.data_sampling.dynamic_batching.enabled", BY_TOKENS(""), R"({"data_efficiency": {"data_sampling": {"dynamic_batching": {"enabled": false}}}})"},
+    {"data_efficiency.data_sampling.dynamic_batching.lr_scaling_method", BY_TOKENS(""), R"({"data_efficiency": {"data_sampling": {"dynamic_batching": {"lr_scaling_method": "none"}}}})"},
+    {"data_efficiency.data_sampling.dynamic_batching.min_batch_size", BY_TOKENS(""), R"({"data_efficiency": {"data_sampling": {"dynamic_batching": {"min_batch_size": 6}}}})"},
+    {"data_efficiency.data_sampling.dynamic_batching.max_batch_size", BY_TOKENS(""), R"({"data_efficiency": {"data_sampling": {"dynamic_batching": {"max_batch_size": 1}}}})"},
+    {"data_efficiency.data_sampling.dynamic_batching.sequence_picking_order", BY_TOKENS(""), R"({"data_efficiency": {"data_sampling": {"dynamic_batching": {"sequence_picking_order": "seqlen"}}}})"},
+    {"data_efficiency.data_sampling.dynamic_batching.max_tokens", BY_TOKENS(""), R"({"data_efficiency": {"data_sampling": {"dynamic_batching": {"max_tokens": 9}}}})"},
+    {"data_efficiency.data_routing.enabled", LTD(""), R"({"data_efficiency": {"data_routing": {"enabled": false}}})"},
+    {"data_efficiency.data_routing.random_ltd.enabled", LTD(""), R"({"data_efficiency": {"data_routing": {"random_ltd": {"enabled": false}}}})"},
+    {"data_efficiency.data_routing.random_ltd.total_layer_num", LTD(""), R"({"data_efficiency": {"data_routing": {"random_ltd": {"total_layer_num": 7}}}})"},
+    {"data_efficiency.data_routing.random_ltd.random_ltd_layer_num", LTD(""), R"({"data_efficiency": {"data_routing": {"random_ltd": {"random_ltd_layer_num": 7}}}})"},
+    {"data_efficiency.data_routing.random_ltd.random_ltd_layer_id", LTD(""), R"({"data_efficiency": {"data_routing": {"random_ltd": {"random_ltd_layer_id": [1]}}}})"},
+    {"data_efficiency.data_routing.random_ltd.random_ltd_schedule.min_value", LTD(""), R"({"data_efficiency": {"data_routing": {"random_ltd": {"random_ltd_schedule": {"min_value": 6}}}}})"},
+    {"data_efficiency.data_routing.random_ltd.random_ltd_schedule.max_value", LTD(""), R"({"data_efficiency": {"data_routing": {"random_ltd": {"random_ltd_schedule": {"max_value": 5}}}}})"},
+    {"data_efficiency.data_routing.random_ltd.random_ltd_schedule.schedule_type", LTD(""), R"({"data_efficiency": {"data_routing": {"random_ltd": {"random_ltd_schedule": {"schedule_type": "fixed_root"}}}}})"},
+    {"data_efficiency.data_routing.random_ltd.random_ltd_schedule.schedule_config", LTD(""),
+     R"({"data_efficiency": {"data_routing": {"random_ltd": {"random_ltd_schedule": {"schedule_config": {"require_steps": 2}}}}}})"},
+    {"compression_training.weight_quantization.shared_parameters.enabled", COMPRESS("weight_quantization", "\"schedule_offset\": 0", "\"start_bits\": 8, \"target_bits\": 3"), R"({"compression_training": {"weight_quantization": {"shared_parameters": {"enabled": false}}}})"},
+    {"compression_training.weight_quantization.shared_parameters.schedule_offset", COMPRESS("weight_quantization", "\"schedule_offset\": 0", "\"start_bits\": 8, \"target_bits\": 3"), R"({"compression_training": {"weight_quantization": {"shared_parameters": {"schedule_offset": 5}}}})"},
+    {"compression_training.weight_quantization.different_groups", COMPRESS("weight_quantization", "\"schedule_offset\": 0", "\"start_bits\": 8, \"target_bits\": 3"), R"({"compression_training": {"weight_quantization": {"different_groups": {"g": {"modules": ["layer.1.attention.output.dense"]}}}}})"},
+    {"compression_training.weight_quantization.shared_parameters.quantize_groups", COMPRESS("weight_quantization", "\"schedule_offset\": 0", "\"start_bits\": 8, \"target_bits\": 3"), R"({"compression_training": {"weight_quantization": {"shared_parameters": {"quantize_groups": 4}}}})"},
+    {"compression_training.weight_quantization.shared_parameters.quantization_type", COMPRESS("weight_quantization", "\"schedule_offset\": 0", "\"start_bits\": 8, \"target_bits\": 3"), R"({"compression_training": {"weight_quantization": {"shared_parameters": {"quantization_type": "asymmetric"}}}})"},
+    {"compression_training.weight_quantization.shared_parameters.quantize_weight_in_forward", COMPRESS("weight_quantization", "\"schedule_offset\": 0", "\"start_bits\": 8, \"target_bits\": 3"), R"({"compression_training": {"weight_quantization": {"shared_parameters": {"quantize_weight_in_forward": true}}}})"},
+    {"compression_training.activation_quantization.shared_parameters.enabled", COMPRESS("activation_quantization", "\"schedule_offset\": 1", "\"bits\": 4"), R"({"compression_training": {"activation_quantization": {"shared_parameters": {"enabled": false}}}})"},
+    {"compression_training.activation_quantization.shared_parameters.schedule_offset", COMPRESS("activation_quantization", "\"schedule_offset\": 1", "\"bits\": 4"), R"({"compression_training": {"activation_quantization": {"shared_parameters": {"schedule_offset": 5}}}})"},
+    {"compression_training.activation_quantization.different_groups", COMPRESS("activation_quantization", "\"schedule_offset\": 1", "\"bits\": 4"), R"({"compression_training": {"activation_quantization": {"different_groups": {"g": {"modules": ["layer.1.attention.output.dense"]}}}}})"},
+    {"compression_training.activation_quantization.shared_parameters.quantization_type", COMPRESS("activation_quantization", "\"schedule_offset\": 1", "\"bits\": 4"), R"({"compression_training": {"activation_quantization": {"shared_parameters": {"quantization_type": "asymmetric"}}}})"},
+    {"compression_training.activation_quantization.shared_parameters.range_calibration", COMPRESS("activation_quantization", "\"schedule_offset\": 1", "\"bits\": 4"), R"({"compression_training": {"activation_quantization": {"shared_parameters": {"range_calibration": "static"}}}})"},
+    {"compression_training.sparse_pruning.shared_parameters.enabled", COMPRESS("sparse_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"sparse_pruning": {"shared_parameters": {"enabled": false}}}})"},
+    {"compression_training.sparse_pruning.shared_parameters.schedule_offset", COMPRESS("sparse_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"sparse_pruning": {"shared_parameters": {"schedule_offset": 5}}}})"},
+    {"compression_training.sparse_pruning.different_groups", COMPRESS("sparse_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"sparse_pruning": {"different_groups": {"g": {"modules": ["layer.1.attention.output.dense"]}}}}})"},
+    {"compression_training.sparse_pruning.shared_parameters.method", COMPRESS("sparse_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"sparse_pruning": {"shared_parameters": {"method": "topk"}}}})"},
+    {"compression_training.sparse_pruning.shared_parameters.block_pattern", COMPRESS("sparse_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"sparse_pruning": {"shared_parameters": {"block_pattern": "1:4"}}}})"},
+    {"compression_training.row_pruning.shared_parameters.enabled", COMPRESS("row_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"row_pruning": {"shared_parameters": {"enabled": false}}}})"},
+    {"compression_training.row_pruning.shared_parameters.schedule_offset", COMPRESS("row_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"row_pruning": {"shared_parameters": {"schedule_offset": 5}}}})"},
+    {"compression_training.row_pruning.different_groups", COMPRESS("row_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"row_pruning": {"different_groups": {"g": {"modules": ["layer.1.attention.output.dense"]}}}}})"},
+    {"compression_training.row_pruning.shared_parameters.method", COMPRESS("row_pruning", "\"schedule_offset\": 1", "\"dense_ratio\": 0.5"), R"({"compression_training": {"row_pruning": {"shared_parameters": {"method": "topk"}}}})"},
+    {"compression_training.head_pruning.shared_parameters.enabled", COMPRESS("head_pruning", "\"schedule_offset\": 1, \"num_heads\": 4", "\"dense_ratio\": 0.5"), R"({"compression_training": {"head_pruning": {"shared_parameters": {"enabled": false}}}})"},
+    {"compression_training.head_pruning.shared_parameters.schedule_offset", COMPRESS("head_pruning", "\"schedule_offset\": 1, \"num_heads\": 4", "\"dense_ratio\": 0.5"), R"({"compression_training": {"head_pruning": {"shared_parameters": {"schedule_offset": 5}}}})"},
+    {"compression_training.head_pruning.different_groups", COMPRESS("head_pruning", "\"schedule_offset\": 1, \"num_heads\": 4", "\"dense_ratio\": 0.5"), R"({"compression_training": {"head_pruning": {"different_groups": {"g": {"modules": ["layer.1.attention.output.dense"]}}}}})"},
+    {"compression_training.head_pruning.shared_parameters.method", COMPRESS("head_pruning", "\"schedule_offset\": 1, \"num_heads\": 4", "\"dense_ratio\": 0.5"), R"({"compression_training": {"head_pruning": {"shared_parameters": {"method": "l1"}}}})"},
+    {"compression_training.head_pruning.shared_parameters.num_heads", COMPRESS("head_pruning", "\"schedule_offset\": 1, \"num_heads\": 4", "\"dense_ratio\": 0.5"), R"({"compression_training": {"head_pruning": {"shared_parameters": {"num_heads": 2}}}})"},
+    {"compression_training.layer_reduction.enabled", kStudent, R"({"compression_training": {"layer_reduction": {"enabled": false}}})"},
+    {"compression_training.layer_reduction.keep_number_layer", kStudent, R"({"compression_training": {"layer_reduction": {"keep_number_layer": 2}}})"},
+    {"compression_training.layer_reduction.module_name_prefix", kStudent, R"({"compression_training": {"layer_reduction": {"module_name_prefix": "bert.encoder.other"}}})"},
+    {"compression_training.layer_reduction.teacher_layer", kStudent, R"({"compression_training": {"layer_reduction": {"teacher_layer": [0]}}})"},
+    {"compression_training.layer_reduction.other_module_name", kStudent, R"({"compression_training": {"layer_reduction": {"other_module_name": ["bert.embeddings"]}}})"},
     {"lora.r", LORA(""), LORA(", \"r\": 3")},
     {"lora.alpha", LORA(", \"bias\": \"all\""), R"({"lora": {"alpha": 64}})"},
     {"lora.lora_alpha", LORA(", \"bias\": \"all\""), R"({"lora": {"lora_alpha": 64}})"},
@@ -251,7 +334,7 @@ std::string run(Json config) {
         text += std::string(name) + " " + ds::Json(sum).dump() + "\n";
     }
     ds_data* data = nullptr;
-    const std::string rows = R"({"files": [")" + std::string(DSRT_TEST_DATA) + R"(/config_live.jsonl"], "task": "sequence_classification", "columns": {"text": "text", "label": "label"}})";
+    const std::string rows = R"({"files": [")" + std::string(DSRT_TEST_DATA) + R"(/config_live.jsonl"], "task": "sequence_classification", "columns": {"input_ids": "ids", "label": "label"}})";
     if (ds_data_open(rows.c_str(), e, &data) < 0) text += std::string("data: ") + ds_last_error();
     else {
         ds_batch* b = nullptr;

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
+#include <set>
 #include <thread>
 
 #include "data/order.h"
@@ -483,4 +485,151 @@ TEST_CASE("tokenize/many_texts_become_one_padded_batch") {
           "tokenize: text 0 has 5 tokens, max_length is 4; \"truncation\": true would cut it");
     CHECK(says({}, std::span(pairs).first(1)) == "tokenize: 2 texts and 1 pairs; as many pairs as texts, or none, are accepted");
     CHECK(tokenize_batch(*t, {}, {}, {}).status().message() == "tokenize: no texts; one or more are accepted");
+}
+
+namespace {
+
+// The metric of row i of curriculum_rows is i * 37 % 100.
+std::string curriculum_rows(const Folder& folder, int n) {
+    std::string text = "t,l,hard\n";
+    for (int i = 0; i < n; ++i) text += fmt::format("{}a,{},{}\n", i % 5 ? "b c d " : "", i, i * 37 % 100);
+    return folder.write("curriculum.csv", text);
+}
+
+CurriculumMetric by_column(std::function<int64_t(int64_t)> difficulty, bool percentile = false, int64_t most = 100) {
+    return {.name = "hard", .column = Json(), .percentile = percentile, .most = most, .difficulty = std::move(difficulty)};
+}
+
+DataContext curriculum_context(CurriculumMetric metric, int64_t batches_per_update = 1) {
+    DataContext with = context();
+    with.rows_per_batch = 8;
+    with.curriculum.metrics = {std::move(metric)};
+    with.curriculum.batches_per_update = batches_per_update;
+    return with;
+}
+
+}  // namespace
+
+TEST_CASE("curriculum/rows_are_no_harder_than_the_update_allows") {
+    Folder folder;
+    const std::string path = curriculum_rows(folder, 64);
+    const auto allowed = [](int64_t update) { return std::min<int64_t>(20 + 10 * (update - 1), 100); };
+    const DataContext with = curriculum_context(by_column(allowed), 2);
+    const auto source = must_open(numbered_options(path), with);
+    std::set<int64_t> seen;
+    for (int epoch = 0; epoch < 3; ++epoch)
+        for (int b = 0;; ++b) {
+            Batch batch;
+            const Status status = source->next(batch);
+            REQUIRE_MESSAGE(status.ok(), status.message());
+            if (status.code() == Code::END) {
+                CHECK(b == 8);
+                break;
+            }
+            const int64_t most = allowed((epoch * 8 + b) / 2 + 1);
+            for (const int64_t label : ints(batch, "labels")) {
+                CHECK(label * 37 % 100 <= most);
+                if (epoch < 2) seen.insert(label);
+            }
+        }
+    CHECK(seen.size() > 40);  // and the harder ones do come
+    std::vector<int64_t> last;
+    for (int epoch = 0; epoch < 1; ++epoch) last = labels_of_epoch(*source);
+    CHECK(sorted(last) == range(64));  // once all are easy enough, an epoch is every row once
+}
+
+TEST_CASE("curriculum/percentiles_are_shares_of_the_rows") {
+    Folder folder;
+    const std::string path = curriculum_rows(folder, 50);
+    const RowCurriculum curriculum{{by_column([](int64_t update) { return update; }, true, 10)}, {[] {
+        std::vector<double> values;
+        for (int i = 0; i < 50; ++i) values.push_back(i * 37 % 100);
+        return values;
+    }()}, 1};
+    for (int64_t tenths = 1; tenths <= 10; ++tenths) {
+        const auto easy = easy_rows(curriculum, 50, tenths);
+        CHECK(static_cast<int64_t>(easy.size()) == 5 * tenths);
+        double hardest = 0, easiest = 1000;
+        for (uint32_t i = 0; i < 50; ++i) {
+            const bool in = std::find(easy.begin(), easy.end(), i) != easy.end();
+            if (in) hardest = std::max(hardest, curriculum.values[0][i]);
+            else easiest = std::min(easiest, curriculum.values[0][i]);
+        }
+        CHECK(hardest <= easiest);
+    }
+}
+
+TEST_CASE("curriculum/by_tokens_and_a_cursor_continues_it") {
+    Folder folder;
+    const std::string path = numbered(folder, 60);
+    CurriculumMetric metric{.name = "seqlen", .column = Json(), .percentile = false, .most = 14, .difficulty = [](int64_t update) { return std::min<int64_t>(4 + update, 14); }};
+    const DataContext with = curriculum_context(metric);
+    const auto whole = must_open(numbered_options(path), with), other = must_open(numbered_options(path), with);
+    const auto all = steps(*whole, 20);
+    for (size_t i = 0; i < 7; ++i) CHECK(all[i].at("input_ids").shape[1] <= 5 + static_cast<int64_t>(i));
+    CHECK(all[6].at("input_ids").shape[1] > 7);
+    (void)steps(*other, 3);
+    const Json cursor = *other->save();
+    const auto resumed = must_open(numbered_options(path), with);
+    REQUIRE(resumed->restore(cursor).ok());
+    const auto rest = steps(*resumed, 17);
+    for (size_t i = 0; i < rest.size(); ++i) CHECK(same(rest[i], all[i + 3]));
+}
+
+TEST_CASE("curriculum/not_where_data_is_not_for_training") {
+    Folder folder;
+    const std::string path = curriculum_rows(folder, 20);
+    const DataContext with = curriculum_context(by_column([](int64_t) { return -1; }));  // no row would be easy enough
+    Json plain = numbered_options(path), test = plain;
+    plain["shuffle"] = false;
+    test["split"] = {{"every", 4}, {"take", "test"}};
+    CHECK(labels_of_epoch(*must_open(plain, with)) == range(20));
+    CHECK(sorted(labels_of_epoch(*must_open(test, with))) == std::vector<int64_t>{3, 7, 11, 15, 19});
+}
+
+TEST_CASE("curriculum/mistakes_name_metric_row_and_value") {
+    Folder folder;
+    const auto says = [&](const Json& options, const DataContext& with) {
+        const auto opened = open_data(options, with);
+        return opened.ok() ? std::string("accepted") : std::string(opened.status().message());
+    };
+    const std::string path = curriculum_rows(folder, 10);
+    CHECK(says(numbered_options(path), curriculum_context(by_column([](int64_t) { return -1; }))).find("curriculum: no row is easy enough for the first update (hard -1 at most)") != std::string::npos);
+    const std::string words = folder.write("words.csv", "t,l,hard\na,1,3\nb,2,much\n");
+    const std::string said = says(numbered_options(words), curriculum_context(by_column([](int64_t) { return 5; })));
+    CHECK(said.find("words.csv: line 3") != std::string::npos);
+    CHECK(said.find("curriculum metric hard: found the text \"much\", a number is accepted") != std::string::npos);
+    CHECK(says(numbered_options(numbered(folder, 5)), curriculum_context(by_column([](int64_t) { return 5; }))).find("hard") != std::string::npos);  // no such column
+    Json by_tokens = numbered_options(path);
+    by_tokens["tokens_per_batch"] = 30;
+    CHECK(says(by_tokens, curriculum_context(by_column([](int64_t) { return 50; }))).find("tokens_per_batch: not built together with") != std::string::npos);
+}
+
+TEST_CASE("batches/an_engines_token_budget_has_least_and_most_rows_and_an_order") {
+    Folder folder;
+    const std::string path = numbered(folder, 100);
+    DataContext with = context();
+    with.tokens_per_batch = 40;
+    with.max_rows = 6;
+    with.picking_order = "seqlen";
+    int64_t rows = 0, longest = 0, most = 0;
+    for (const Batch& batch : batches(numbered_options(path), with)) {
+        const auto mask = ints(batch, "attention_mask");
+        const int64_t n = batch.at("attention_mask").shape[0], length = batch.at("attention_mask").shape[1];
+        CHECK(std::accumulate(mask.begin(), mask.end(), int64_t{0}) <= 40);
+        CHECK(n <= 6);
+        CHECK(length >= longest);  // shortest first
+        longest = length;
+        most = std::max(most, n);
+        rows += n;
+    }
+    CHECK(rows == 100);
+    CHECK(most == 6);
+    with.min_rows = 4;
+    for (const Batch& batch : batches(numbered_options(path), with)) CHECK(batch.at("attention_mask").shape[0] >= 4);
+    with.picking_order = "random";
+    CHECK(labels_of_epoch(*must_open(numbered_options(path), with)) != labels_of_epoch(*must_open(numbered_options(path), context())));
+    Json own = numbered_options(path);
+    own["batch_size"] = 10;  // what the options say comes first
+    for (const Batch& batch : batches(own, with)) CHECK(batch.at("attention_mask").shape[0] == 10);
 }

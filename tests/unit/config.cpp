@@ -87,6 +87,8 @@ std::string fingerprint(const Config& c) {
     all.push_back({z.reduce_bucket, z.allgather_bucket, z.persistence_threshold, z.model_persistence_threshold, z.max_live, z.max_reuse, z.prefetch, z.disk_threads, z.disk_block});
     for (const OffloadConfig& o : {z.offload_optimizer, z.offload_param}) all.push_back({o.device, o.path, o.buffers, o.buffer_elements, o.in_memory});
     all.push_back({c.moe.drop_tokens, c.moe.capacity_factor, c.moe.eval_capacity_factor, c.moe.min_capacity});
+    const EfficiencyConfig& e = c.efficiency;
+    all.push_back({e.batch_growth, e.curriculum, e.sampling, e.dynamic_batching, e.random_ltd, e.layer_drop, e.seed, c.compression});
     for (const auto& rule : c.precision_rules) all.push_back({rule.pattern, name_of(rule.dtype)});
     for (const auto& group : c.param_groups) all.push_back({group.name, group.match, group.frozen, group.settings});
     return all.dump();
@@ -139,6 +141,17 @@ bool gated(std::string_view path) {
     return false;
 }
 
+// Sections whose keys count only while they and those around them are on: all of them on.
+Json with_live_switches(Json config) {
+    for (const Key& key : config_keys()) {
+        const std::string_view path = key.path;
+        if (!path.ends_with(".enabled") || key.support->kind != KeySupport::live) continue;
+        for (const char* section : {"progressive_layer_drop.", "curriculum_learning.", "data_efficiency.", "compression_training."})
+            if (path.starts_with(section)) set_path(config, path, true);
+    }
+    return config;
+}
+
 }  // namespace
 
 TEST_CASE("keys/every_row_is_sound") {
@@ -184,16 +197,20 @@ TEST_CASE("keys/none_is_silently_ignored") {
                  {"optimizer", {{"type", "AdamW"}}},
                  {"scheduler", {{"type", "WarmupLR"}}},
                  {"bf16", {{"enabled", true}}}};
-    const Config before = good(base.dump());
+    const Config plain = good(base.dump()), switched = good(with_live_switches(base).dump());
     for (const Key& key : config_keys()) {
         const std::string path = key.path;
         CAPTURE(path);
+        const bool switches = key.support->kind == KeySupport::live && gated(path + ".") && !path.starts_with("fp16") && !path.starts_with("bf16");
+        const Config& before = switches ? switched : plain;
         const bool section_is_a_choice = key.is_section() && std::string(key.fallback) == "null";
         if ((key.is_section() && !section_is_a_choice) || key.in_list() || path == "optimizer" || path == "scheduler" || path == "strict")
             continue;
-        Json flipped = base;
-        const Json value = section_is_a_choice ? Json::object() : another_value(key);
-        REQUIRE((!value.is_null() || std::string(key.support->name) == "unsupported"));
+        Json flipped = switches ? with_live_switches(base) : base;
+        Json value = section_is_a_choice ? Json::object() : another_value(key);
+        if (switches && value == true && at_path(switched.effective, path) && *at_path(switched.effective, path) == true) value = false;
+        const bool one_choice = key.rule->choices && std::string_view(key.rule->choices).find('|') == std::string_view::npos;
+        REQUIRE((!value.is_null() || one_choice || std::string(key.support->name) == "unsupported"));
         if (value.is_null()) continue;
         set_path(flipped, path, value);
         const auto after = parse_config(flipped.dump());
@@ -227,9 +244,9 @@ TEST_CASE("keys/a_key_under_a_switch_that_is_on_is_refused") {
     CHECK(with(R"("sparse_attention": {"mode": "dense", "block": 32})").effective["sparse_attention"]["block"] == 32);
     CHECK(with(R"("zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "disk"}})").zero_stage == 3);
     CHECK(lacks(R"("distributed": "gloo")") == "config: distributed: gloo is not supported, only auto and none");
-    lacks(R"("compression_training": {"head_pruning": {"shared_parameters": {"enabled": true}}})");
+    lacks(R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": true}}})");
     with(
-        R"("compression_training": {"head_pruning": {"shared_parameters": {"enabled": false}, "different_groups": {"a": {"params": {}}}}})");
+        R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": false}, "different_groups": {"a": {"params": {}}}}})");
 }
 
 TEST_CASE("text/comments_blanks_and_paths_are_accepted") {

@@ -6,8 +6,10 @@
 #include <sstream>
 
 #include "base/json.h"
+#include "lr/batch_growth.h"
 #include "lr/clip.h"
 #include "lr/loss_scale.h"
+#include "lr/ramp.h"
 #include "lr/schedule.h"
 
 using namespace ds;
@@ -290,4 +292,143 @@ TEST_CASE("clip/zero_is_off_and_what_is_not_finite_is_left") {
     CHECK(g[0] == -1);
     CHECK(g[1] == 0.5f);
     CHECK(g[2] == 1);
+}
+
+// What changes as training goes on. efficiency.json holds what DeepSpeed's own schedulers answered (edaa7221: curriculum_scheduler.py, data_routing/scheduler.py,
+// progressive_layer_drop.py), step by step.
+TEST_CASE("ramp/deepspeeds_curricula_and_random_ltd_are_followed") {
+    const Json t = trace("efficiency.json");
+    size_t cases = 0;
+    for (const auto& [list, names, values, first] : {std::tuple{"curriculum", &kCurriculumNames, "difficulties", 1}, {"random_ltd", &kRandomLtdNames, "kept", 0}})
+        for (const Json& one : t[list]) {
+            CAPTURE(one["section"].dump());
+            const auto ramp = Ramp::make(one["section"], list, *names);
+            REQUIRE_MESSAGE(ramp.ok(), ramp.status().message());
+            for (size_t i = 0; i < one[values].size(); ++i) {
+                CAPTURE(i);
+                CHECK(ramp->at(static_cast<int64_t>(i) + first) == one[values][i]);
+            }
+            ++cases;
+        }
+    CHECK(cases == 10);
+}
+
+TEST_CASE("ramp/layer_theta_is_deepspeeds") {
+    size_t values = 0;
+    const Json t = trace("efficiency.json");
+    for (const Json& one : t["layer_drop"])
+        for (size_t i = 0; i < one["at_forward"].size(); ++i, ++values) CHECK(layer_theta(one["theta"], one["gamma"], static_cast<int64_t>(i)) == one["at_forward"][i]);
+    CHECK(values == 80);
+}
+
+TEST_CASE("ramp/mistakes_are_named") {
+    const auto refusal = [](Json change) {
+        Json section = {{"min_difficulty", 8}, {"max_difficulty", 64}, {"schedule_type", "fixed_linear"}, {"schedule_config", {{"total_curriculum_step", 10}, {"difficulty_step", 8}}}};
+        section.merge_patch(change);
+        const auto made = Ramp::make(section, "c", kCurriculumNames);
+        return made.ok() ? "" : std::string(made.status().message());
+    };
+    CHECK(refusal(Json::object()) == "");
+    CHECK(refusal({{"min_difficulty", 0}}) == "config: c.min_difficulty: must be an integer of at least 1, is 0");
+    CHECK(refusal({{"max_difficulty", nullptr}}) == "config: c.max_difficulty: must be an integer of at least 1, is absent");
+    CHECK(refusal({{"max_difficulty", 4}}) == "config: c.max_difficulty: must be at least min_difficulty, which is 8; is 4");
+    CHECK(refusal({{"schedule_type", "cubic"}}) == "config: c.schedule_type: must be fixed_linear, fixed_root or fixed_discrete, is \"cubic\"");
+    CHECK(refusal({{"schedule_type", "custom"}}).find("custom needs a Python function") != std::string::npos);
+    CHECK(refusal({{"schedule_type", "fixed_root"}}) == "config: c.schedule_config.root_degree: must be a number above 0, is absent");
+    CHECK(refusal({{"schedule_config", {{"total_step", 4}}}}) == "config: c.schedule_config.total_step: unknown key; this schedule has total_curriculum_step, difficulty_step");
+    CHECK(refusal({{"schedule_type", "fixed_discrete"}, {"schedule_config", {{"total_curriculum_step", nullptr}, {"difficulty_step", nullptr}, {"difficulty", {1, 2}}, {"max_step", {1, 2}}}}}) ==
+          "config: c.schedule_config.max_step: must have one entry less than difficulty, which has 2; it has 2");
+}
+
+namespace {
+
+std::unique_ptr<BatchGrowth> growth(Json section, int64_t rows = 8, int64_t unit = 4) {
+    auto made = BatchGrowth::make(section, rows, unit);
+    REQUIRE_MESSAGE(made.ok(), made.status().message());
+    return std::move(made).value();
+}
+
+}  // namespace
+
+TEST_CASE("batch_growth/tables_of_steps_and_tokens") {
+    auto steps = growth({{"by", "steps"}, {"schedule", {{2, 16}, {4, 40}}}});
+    std::vector<int64_t> rows;
+    for (int64_t s = 1; s <= 5; ++s) rows.push_back(steps->rows()), steps->step({.steps = s, .tokens = 0, .loss = {}, .noise = {}});
+    CHECK(rows == std::vector<int64_t>{8, 8, 16, 16, 40});
+    CHECK(steps->lr_factor() == 5);
+    auto tokens = growth({{"by", "tokens"}, {"schedule", {{1000, 16}}}, {"lr_scaling", "sqrt"}});
+    tokens->step({.steps = 500, .tokens = 999, .loss = {}, .noise = {}});
+    CHECK(tokens->rows() == 8);
+    tokens->step({.steps = 501, .tokens = 1000, .loss = {}, .noise = {}});
+    CHECK(tokens->rows() == 16);
+    CHECK(tokens->lr_factor() == std::sqrt(2.0));
+    CHECK(growth({{"schedule", {{0, 12}}}})->rows() == 12);
+    CHECK(growth({{"schedule", {{0, 12}}}, {"lr_scaling", "none"}})->lr_factor() == 1);
+}
+
+TEST_CASE("batch_growth/a_loss_that_stays_multiplies_the_batch") {
+    auto g = growth({{"by", "plateau"}, {"max_batch_size", 30}, {"patience", 3}, {"smoothing", 0.0}, {"threshold", 0.1}, {"factor", 2.0}});
+    const auto see = [&](double loss) { g->step({.steps = 1, .tokens = 1, .loss = loss, .noise = {}}); return g->rows(); };
+    CHECK(see(4.0) == 8);
+    CHECK(see(3.0) == 8);   // better
+    CHECK(see(2.9) == 8);   // by too little
+    CHECK(see(2.8) == 8);
+    CHECK(see(2.75) == 16);  // three times
+    CHECK(see(1.0) == 16);
+    for (int i = 0; i < 3; ++i) see(1.0);
+    CHECK(g->rows() == 28);  // 32, but 30 at most, in fours
+    for (int i = 0; i < 9; ++i) see(1.0);
+    CHECK(g->rows() == 28);
+    see(NAN);
+    CHECK(g->rows() == 28);
+}
+
+// Gradients g + n with |g|^2 = 0.25 and tr(S) = 12: of b rows the expected square is 0.25 + 12 / b, and the noise scale 48 rows.
+TEST_CASE("batch_growth/the_batch_follows_the_noise_scale") {
+    auto g = growth({{"by", "noise_scale"}, {"max_batch_size", 400}, {"patience", 2}, {"smoothing", 0.5}, {"factor", 4.0}});
+    const auto sample = [](double rows) { return NoiseSample{4, 0.25 + 12.0 / 4, rows, 0.25 + 12.0 / rows}; };
+    g->step({.steps = 1, .tokens = 1, .loss = {}, .noise = sample(8)});
+    CHECK(g->noise_scale() == doctest::Approx(48).epsilon(1e-12));
+    CHECK(g->rows() == 8);
+    g->step({.steps = 2, .tokens = 1, .loss = {}, .noise = sample(8)});
+    CHECK(g->rows() == 32);  // four times at most
+    for (int i = 0; i < 2; ++i) g->step({.steps = 3, .tokens = 1, .loss = {}, .noise = sample(32)});
+    CHECK(g->rows() == 48);
+    for (int i = 0; i < 8; ++i) g->step({.steps = 3, .tokens = 1, .loss = {}, .noise = sample(48)});
+    CHECK(g->rows() == 48);
+    // Half of the means is the new sample: 0.5 * 12 + 0.5 * 36 over 0.25.
+    auto mean = growth({{"by", "noise_scale"}, {"max_batch_size", 400}, {"smoothing", 0.5}});
+    mean->step({.steps = 1, .tokens = 1, .loss = {}, .noise = sample(8)});
+    mean->step({.steps = 1, .tokens = 1, .loss = {}, .noise = NoiseSample{4, 0.25 + 36.0 / 4, 8, 0.25 + 36.0 / 8}});
+    CHECK(mean->noise_scale() == doctest::Approx((0.25 * 12 + 0.5 * 36) / (0.75 * 0.25)).epsilon(1e-12));
+}
+
+TEST_CASE("batch_growth/state_continues_exactly") {
+    const Json section = {{"by", "plateau"}, {"max_batch_size", 64}, {"patience", 2}, {"smoothing", 0.7}};
+    auto a = growth(section), b = growth(section);
+    const auto loss = [](int i) { return 2 + std::sin(i * 1.7); };
+    for (int i = 0; i < 9; ++i) a->step({.steps = i, .tokens = 0, .loss = loss(i), .noise = {}});
+    REQUIRE(b->restore(Json::parse(a->state().dump())).ok());
+    for (int i = 9; i < 30; ++i) {
+        a->step({.steps = i, .tokens = 0, .loss = loss(i), .noise = {}});
+        b->step({.steps = i, .tokens = 0, .loss = loss(i), .noise = {}});
+        CHECK(a->state() == b->state());
+    }
+    CHECK(growth(section, 8, 8)->restore({{"rows", 12}, {"loss", 0}, {"loss_weight", 0}, {"best", 0}, {"trace", 0}, {"square", 0}, {"waited", 0}}).code() == Code::E_STATE);
+    CHECK(growth(section)->restore(Json::object()).code() == Code::E_CORRUPT);
+}
+
+TEST_CASE("batch_growth/mistakes_are_named") {
+    const auto refusal = [](Json section) {
+        const auto made = BatchGrowth::make(section, 8, 4);
+        return made.ok() ? "" : std::string(made.status().message());
+    };
+    CHECK(refusal({{"by", "steps"}}) == "config: batch_growth.schedule: needed where by is steps: a list of [steps, rows], from which on an update takes so many rows");
+    CHECK(refusal({{"schedule", {{4, 18}}}}) == "config: batch_growth.schedule: 18 rows are not a multiple of 4, the rows of a micro-batch of all data ranks");
+    CHECK(refusal({{"schedule", {{4, 4}}}}) == "config: batch_growth.schedule: must grow, but [4,4] follows 8 rows");
+    CHECK(refusal({{"schedule", {4}}}) == "config: batch_growth.schedule: an entry must be [steps, rows], two integers, is 4");
+    CHECK(refusal({{"by", "plateau"}}) == "config: batch_growth.max_batch_size: needed where by is plateau: rows of an update at most");
+    CHECK(refusal({{"by", "plateau"}, {"max_batch_size", 4}}) == "config: batch_growth.max_batch_size: must be at least train_batch_size, which is 8; is 4");
+    CHECK(refusal({{"by", "plateau"}, {"max_batch_size", 40}, {"schedule", {{4, 16}}}}).find("has no effect where by is plateau") != std::string::npos);
+    CHECK(refusal({{"by", "plateau"}, {"max_batch_size", 40}, {"factor", 1.0}}) == "config: batch_growth.factor: must be above 1, is 1");
 }

@@ -46,6 +46,7 @@ struct TaskSetup {
     int64_t vocabulary_size = 0;
     int64_t max_target_length = 0, target_vocabulary_size = 0;  // of text-to-text tasks
     int32_t pad_id = 0;
+    bool by_tokens = false;  // batches are filled up to the context's tokens, as the options say nothing
 };
 
 class DataTask {

@@ -1,0 +1,107 @@
+#include "passes/compression.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ir/builder.h"
+#include "ops/attrs_compress.h"
+
+namespace ds {
+namespace {
+
+bool on(int64_t offset, int64_t updates) { return updates < 0 || updates >= offset; }
+int64_t bits_of(const WeightBits& w, int64_t updates) { return updates < 0 ? w.target : w.at(updates); }
+
+class Compressing {
+public:
+    Compressing(Graph& graph, const CompressionSpec& spec, int64_t updates) : graph_(graph), spec_(spec), updates_(updates), b_(graph) {}
+
+    Status run() {
+        std::vector<Node> nodes = std::move(graph_.nodes);
+        graph_.nodes.clear();
+        for (Node& node : nodes) {
+            if (node.op->name == "matmul" && node.in.size() > 1 && graph_.value(node.in[1]).kind == Kind::param) {
+                const std::string& name = graph_.value(node.in[1]).name;
+                const auto found = name.ends_with(".weight") ? spec_.find(name.substr(0, name.size() - 7)) : spec_.end();
+                if (found != spec_.end()) compress(node, found->first, found->second);
+            }
+            graph_.nodes.push_back(std::move(node));
+        }
+        return b_.status();
+    }
+
+private:
+    void compress(Node& node, const std::string& module, const ModuleCompression& how) {
+        const Shape shape = graph_.type(node.in[1]).shape;
+        const int64_t out = shape[how.out_first ? 0 : 1], in = shape[how.out_first ? 1 : 0];
+        ValueId w = node.in[1];
+        if (how.weight)
+            if (const int64_t bits = bits_of(*how.weight, updates_)) w = b_.call("fake_quantize", {w}, FakeQuantize{bits, how.weight->groups, how.weight->asymmetric && bits > 2});
+        if (how.sparse) {
+            const ValueId mask = mask_of(*how.sparse, module, kSparseMask, kSparseScores, shape, in);
+            if (on(how.sparse->offset, updates_)) w = b_.mul(w, mask);
+        }
+        if (how.rows) {
+            const ValueId mask = mask_of(*how.rows, module, kRowMask, kRowScores, {out}, 1);
+            if (on(how.rows->offset, updates_)) {
+                w = b_.mul(w, how.out_first ? b_.reshape(mask, {out, 1}) : mask);
+                if (node.in.size() > 2 && node.in[2] != kNone) node.in[2] = b_.mul(node.in[2], mask);
+            }
+        }
+        if (how.heads) {
+            const int64_t heads = how.heads->heads;
+            const ValueId mask = mask_of(*how.heads, module, "", kHeadScores, {heads}, heads);
+            if (on(how.heads->offset, updates_)) {
+                const Shape by_head = how.out_first ? Shape{out, heads, in / heads} : Shape{heads, in / heads * out};
+                w = b_.reshape(b_.mul(b_.reshape(w, by_head), b_.reshape(mask, {heads, 1})), shape);
+            }
+        }
+        node.in[1] = w;
+        if (how.activation && on(how.activation->offset, updates_)) node.in[0] = b_.call("fake_quantize", {node.in[0]}, FakeQuantize{how.activation->bits, 0, how.activation->asymmetric});
+    }
+
+    // fan_in: of the scores' first values, as torch's kaiming_uniform with a = sqrt(5).
+    ValueId mask_of(const PruneRule& rule, const std::string& module, const char* mask, const char* scores, const Shape& shape, int64_t fan_in) {
+        if (!rule.learned) return b_.param(module + mask, shape, {Init::Type::ones}, false);
+        const ValueId trained = b_.param(module + scores, shape, {Init::Type::uniform, 1 / std::sqrt(static_cast<double>(fan_in))});
+        return on(rule.offset, updates_) ? b_.call("top_mask", {trained}, TopMask{rule.keep, rule.n, rule.m}) : trained;
+    }
+
+    Graph& graph_;
+    const CompressionSpec& spec_;
+    const int64_t updates_;
+    Builder b_;
+};
+
+}  // namespace
+
+int64_t WeightBits::at(int64_t updates) const {
+    if (updates < offset) return 0;
+    if (in_forward) return target;
+    const int64_t rounded = updates - offset;  // how often weights were rounded: at the end of each update
+    if (rounded == 0) return 0;
+    int64_t bits = start, wait = std::max<int64_t>(period, 1);
+    for (int64_t step = 1; step <= rounded && bits > target; ++step)
+        if (step >= wait) wait *= 2, --bits;
+    return bits;
+}
+
+bool is_compression_tensor(std::string_view name) {
+    for (const std::string_view suffix : {kSparseMask, kSparseScores, kRowMask, kRowScores, kHeadScores})
+        if (name.ends_with(suffix)) return true;
+    return false;
+}
+
+std::vector<int64_t> active_compression(const CompressionSpec& spec, int64_t updates) {
+    std::vector<int64_t> active;
+    for (const auto& [module, how] : spec) {
+        active.push_back(how.weight ? bits_of(*how.weight, updates) : 0);
+        for (const auto* rule : {&how.sparse, &how.rows, &how.heads}) active.push_back(*rule && on((*rule)->offset, updates));
+        active.push_back(how.activation && on(how.activation->offset, updates));
+    }
+    return active;
+}
+
+Status add_compression(Graph& graph, const CompressionSpec& spec, int64_t updates) { return spec.empty() ? ok() : Compressing(graph, spec, updates).run(); }
+
+}  // namespace ds

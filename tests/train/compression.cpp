@@ -1,0 +1,541 @@
+// compression_training through the ABI: an engine that compresses computes what a plain engine computes whose weights were compressed by hand, by the formulas
+// of DeepSpeed's compression/utils.py; gradients pass straight through; masks follow schedules, layouts, checkpoints and exports.
+#include <dsrt/dsrt.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+
+namespace {
+
+using ds::Json;
+using Numbers = std::vector<double>;
+
+int passed = 0, failed = 0;
+void check(bool good, const std::string& what) {
+    if (good) ++passed;
+    else ++failed, std::printf("FAILED %s\n", what.c_str());
+}
+void must(ds_status status, const std::string& what) { check(status >= 0, what + ": " + (status < 0 ? ds_last_error() : "")); }
+
+Numbers numbers(ds_tensor* t) {
+    int32_t ndim = 0;
+    const int64_t* shape = nullptr;
+    if (!t) return {};
+    must(ds_tensor_info(t, nullptr, &ndim, &shape), "info");
+    int64_t n = 1;
+    for (int i = 0; i < ndim; ++i) n *= shape[i];
+    Numbers out(static_cast<size_t>(n));
+    must(ds_tensor_read(t, DS_F64, out.data(), out.size() * 8), "read");
+    ds_tensor_destroy(t);
+    return out;
+}
+double distance(const Numbers& a, const Numbers& b) {
+    double sum = 0, norm = 0;
+    if (a.size() != b.size() || a.empty()) return INFINITY;
+    for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
+    return std::sqrt(sum) / std::max(std::sqrt(norm), 1e-6);
+}
+void close(const Numbers& found, const Numbers& exact, double bound, const std::string& what) {
+    const double d = distance(found, exact);
+    check(d <= bound, what + ": " + std::to_string(d * 1e6) + "e-6 off");
+}
+
+struct Folder {
+    std::filesystem::path path;
+    Folder() {
+        char name[] = "/tmp/dsrt-compression-XXXXXX";
+        path = ::mkdtemp(name);
+    }
+    ~Folder() { std::filesystem::remove_all(path); }
+};
+
+struct Batch {
+    ds_batch* b = nullptr;
+    explicit Batch(bool sentences, int step = 0) {
+        must(ds_batch_create(&b), "batch");
+        const int64_t shape[2] = {4, 9}, rows[1] = {4};
+        std::vector<int32_t> ids, classes;
+        for (int i = 0; i < 36; ++i) ids.push_back((i * i * 5 + i * 11 + step * 17 + 3) % 90);
+        for (int i = 0; i < 4; ++i) classes.push_back((i + step) % 2);
+        put("input_ids", 2, shape, ids);
+        if (sentences) put("labels", 1, rows, classes);
+        else put("labels", 2, shape, ids);
+    }
+    Batch(const Batch&) = delete;
+    ~Batch() { ds_batch_destroy(b); }
+    void put(const char* name, int32_t rank, const int64_t* shape, const std::vector<int32_t>& values) {
+        ds_tensor* t = nullptr;
+        must(ds_tensor_create(DS_I32, rank, shape, values.data(), values.size() * 4, &t), name);
+        must(ds_batch_set(b, name, t), name);
+        ds_tensor_destroy(t);
+    }
+};
+
+struct Engine {
+    ds_engine* e = nullptr;
+    bool sentences;
+    explicit Engine(const Json& config) : sentences(config["model"].get<std::string>().find("sentiment") != std::string::npos || config.contains("SENTENCES")) {
+        Json own = config;
+        own.erase("SENTENCES");
+        must(ds_engine_create(own.dump().c_str(), nullptr, &e), own.dump());
+    }
+    Engine(const Engine&) = delete;
+    ~Engine() { ds_engine_destroy(e); }
+    Numbers param(const std::string& name, int what = DS_WEIGHT) const {
+        ds_tensor* t = nullptr;
+        must(ds_param_get(e, name.c_str(), what, &t), name);
+        return numbers(t);
+    }
+    std::vector<int64_t> shape(const std::string& name) const {
+        int32_t rank = 0;
+        const int64_t* dims = nullptr;
+        must(ds_param_info(e, name.c_str(), &rank, &dims, nullptr), name);
+        return {dims, dims + rank};
+    }
+    void set(const std::string& name, const Numbers& values) const {
+        const auto dims = shape(name);
+        ds_tensor* t = nullptr;
+        must(ds_tensor_create(DS_F64, static_cast<int32_t>(dims.size()), dims.data(), values.data(), values.size() * 8, &t), name);
+        must(ds_param_set(e, name.c_str(), DS_WEIGHT, t), name);
+        ds_tensor_destroy(t);
+    }
+    double eval(int step = 0) const {
+        const Batch batch(sentences, step);
+        float loss = 0;
+        must(ds_eval(e, batch.b, &loss), "eval");
+        return loss;
+    }
+    double gradients(int step = 0) const {
+        const Batch batch(sentences, step);
+        float loss = 0;
+        must(ds_forward(e, batch.b, &loss), "forward");
+        must(ds_backward(e), "backward");
+        return loss;
+    }
+    double step(int number) const {
+        const double loss = gradients(number);
+        must(ds_step(e), "step");
+        return loss;
+    }
+    Numbers output(const char* name) const {
+        ds_tensor* t = nullptr;
+        must(ds_output(e, name, &t), name);
+        return numbers(t);
+    }
+    std::vector<std::string> params() const {
+        std::vector<std::string> names;
+        size_t n = 0;
+        must(ds_param_count(e, &n), "count");
+        for (size_t i = 0; i < n; ++i) {
+            const char* name = nullptr;
+            must(ds_param_name(e, i, &name), "name");
+            names.emplace_back(name);
+        }
+        return names;
+    }
+};
+
+Json config_of(const std::string& model, Json compression = Json(), Json more = Json::object()) {
+    Json config = {{"model", std::string(DSRT_TEST_DATA) + "/models/" + model}, {"train_micro_batch_size_per_gpu", 4}, {"threads", 1}, {"gradient_clipping", 0},
+                   {"optimizer", {{"type", "SGD"}, {"params", {{"lr", 0.05}}}}}};
+    if (!compression.is_null()) config["compression_training"] = compression;
+    config.merge_patch(more);
+    return config;
+}
+// One technique on the modules of these patterns.
+Json technique(const char* name, Json shared, Json params, Json modules, Json related = Json()) {
+    shared["enabled"] = true;
+    if (!shared.contains("schedule_offset")) shared["schedule_offset"] = 0;
+    Json group = {{"params", params}, {"modules", modules}};
+    if (!related.is_null()) group["related_modules"] = related;
+    return {{name, {{"shared_parameters", shared}, {"different_groups", {{"g1", group}}}}}};
+}
+void refused(const Json& config, const std::string& part) {
+    ds_engine* e = nullptr;
+    const ds_status status = ds_engine_create(config.dump().c_str(), nullptr, &e);
+    const std::string said = status < 0 ? std::string(ds_status_name(status)) + ": " + ds_last_error() : "accepted";
+    ds_engine_destroy(e);
+    check(said.find(part) != std::string::npos, "expected \"" + part + "\", found \"" + said + "\"");
+}
+
+// --- the formulas, once more ---
+
+Numbers largest(const Numbers& scores, double ratio) {
+    std::vector<size_t> order(scores.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+    Numbers mask(scores.size(), 0);
+    for (size_t i = 0; i < static_cast<size_t>(std::ceil(ratio * static_cast<double>(scores.size()))); ++i) mask[order[i]] = 1;
+    return mask;
+}
+Numbers sizes(Numbers x) {
+    for (double& v : x) v = std::fabs(v);
+    return x;
+}
+Numbers rounded(const Numbers& x, int bits, int groups, bool asymmetric) {
+    Numbers y = x;
+    const size_t n = x.size() / static_cast<size_t>(groups);
+    const float range = static_cast<float>(1 << bits);
+    for (size_t g = 0; g < static_cast<size_t>(groups); ++g) {
+        float least = INFINITY, most = -INFINITY;
+        for (size_t i = g * n; i < (g + 1) * n; ++i) least = std::min(least, static_cast<float>(x[i])), most = std::max(most, static_cast<float>(x[i]));
+        const float scale = asymmetric ? (most - least) / range : 2 * std::max(std::fabs(least), std::fabs(most)) / range, zero = asymmetric ? std::rint(least / scale) * scale : 0;
+        for (size_t i = g * n; i < (g + 1) * n; ++i) {
+            const float level = std::rint((static_cast<float>(x[i]) - zero) / scale);
+            y[i] = static_cast<double>(std::clamp(level, asymmetric ? 0 : -range / 2, asymmetric ? range - 1 : range / 2 - 1) * scale + zero);
+        }
+    }
+    return y;
+}
+
+const std::string kUp0 = "bert.encoder.layer.0.intermediate.dense", kOut0 = "bert.encoder.layer.0.attention.output.dense";
+
+// How a module's weight (and bias) is used, given the compressing engine.
+struct Effective {
+    Numbers weight, bias;
+    std::function<Numbers(const Numbers&)> of_weight;  // the gradient of the weight, from that of what is used
+};
+
+// The compressing engine against a plain one that is given the effective weights.
+void computes_as_by_hand(const std::string& what, const std::string& model, const Json& compression, const std::string& module, const std::function<Effective(const Engine&)>& effective,
+                         const std::function<void(const Engine&, const Engine&)>& more = {}, const Json& layout = Json::object()) {
+    const Engine compressed(config_of(model, compression, layout)), plain(config_of(model));
+    for (int step = 0; step < 2; ++step) {
+        const Effective now = effective(compressed);
+        for (const std::string& p : plain.params()) plain.set(p, compressed.param(p));
+        plain.set(module + ".weight", now.weight);
+        if (!now.bias.empty()) plain.set(module + ".bias", now.bias);
+        const std::string name = what + ", step " + std::to_string(step) + ": ";
+        close({compressed.eval(5)}, {plain.eval(5)}, 3e-6, name + "evaluation");
+        close({compressed.gradients(step)}, {plain.gradients(step)}, 3e-6, name + "loss");
+        for (const std::string& p : plain.params()) {
+            Numbers exact = plain.param(p, DS_GRAD);
+            if (p == module + ".weight" && now.of_weight) exact = now.of_weight(exact);
+            if (p == module + ".bias" && !now.bias.empty()) {
+                const Numbers own = compressed.param(p);
+                for (size_t i = 0; i < exact.size(); ++i) exact[i] = now.bias[i] == own[i] ? exact[i] : 0;
+            }
+            double most = 0;
+            for (const double x : exact) most = std::max(most, std::fabs(x));
+            if (most > 1e-7) close(compressed.param(p, DS_GRAD), exact, 5e-5, name + "gradient of " + p);
+        }
+        if (more) more(compressed, plain);
+        must(ds_step(compressed.e), "step");
+        must(ds_zero_grad(plain.e), "zero_grad");
+    }
+}
+
+Numbers times(const Numbers& a, const Numbers& b) {
+    Numbers y = a;
+    for (size_t i = 0; i < y.size(); ++i) y[i] *= b[i];
+    return y;
+}
+// A mask of rows (or of blocks of columns) over a whole matrix of so many columns.
+Numbers by_row(const Numbers& mask, size_t columns) {
+    Numbers all;
+    for (const double m : mask) all.insert(all.end(), columns, m);
+    return all;
+}
+Numbers by_head(const Numbers& mask, size_t rows, size_t columns) {
+    Numbers all;
+    for (size_t r = 0; r < rows; ++r)
+        for (size_t c = 0; c < columns; ++c) all.push_back(mask[c / (columns / mask.size())]);
+    return all;
+}
+
+void pruning(const Json& layout) {
+    const Engine fresh(config_of("bert-sentiment"));
+    const Numbers up = fresh.param(kUp0 + ".weight");
+    const size_t outs = static_cast<size_t>(fresh.shape(kUp0 + ".weight")[0]), ins = static_cast<size_t>(fresh.shape(kUp0 + ".weight")[1]);
+    const std::string name = " under " + layout.dump();
+    {
+        const Numbers mask = largest(sizes(up), 0.3);
+        computes_as_by_hand("single weights by size" + name, "bert-sentiment", technique("sparse_pruning", {{"method", "l1"}}, {{"dense_ratio", 0.3}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
+            check(e.param(kUp0 + ".sparse_pruning_mask") == mask, "the mask is of the first weights");
+            return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
+        }, {}, layout);
+    }
+    {
+        Numbers mask(up.size(), 0);
+        for (size_t at = 0; at < up.size(); at += 4) {
+            const Numbers four = largest(sizes({up.begin() + static_cast<ptrdiff_t>(at), up.begin() + static_cast<ptrdiff_t>(at) + 4}), 0.5);
+            std::copy(four.begin(), four.end(), mask.begin() + static_cast<ptrdiff_t>(at));
+        }
+        computes_as_by_hand("two of four" + name, "bert-sentiment", technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
+            return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
+        }, {}, layout);
+    }
+    {
+        Numbers norms(outs, 0);
+        for (size_t i = 0; i < up.size(); ++i) norms[i / ins] += std::fabs(up[i]);
+        const Numbers rows = largest(norms, 0.6), mask = by_row(rows, ins);
+        computes_as_by_hand("rows by size" + name, "bert-sentiment", technique("row_pruning", {{"method", "l1"}}, {{"dense_ratio", 0.6}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
+            return Effective{times(e.param(kUp0 + ".weight"), mask), times(e.param(kUp0 + ".bias"), rows), [&](const Numbers& g) { return times(g, mask); }};
+        }, {}, layout);
+    }
+    // Scores are trained by what their mask multiplies.
+    const auto scores_learn = [](const std::string& scores, const std::string& module, const std::function<size_t(size_t)>& score_of) {
+        return [=](const Engine& compressed, const Engine& plain) {
+            const Numbers w = compressed.param(module + ".weight"), g = plain.param(module + ".weight", DS_GRAD);
+            Numbers exact(compressed.param(scores).size(), 0);
+            for (size_t i = 0; i < w.size(); ++i) exact[score_of(i)] += w[i] * g[i];
+            if (scores.ends_with("row_mask_scores")) {
+                const Numbers b = compressed.param(module + ".bias"), db = plain.param(module + ".bias", DS_GRAD);
+                for (size_t i = 0; i < b.size(); ++i) exact[i] += b[i] * db[i];
+            }
+            close(compressed.param(scores, DS_GRAD), exact, 1e-4, "gradient of " + scores);
+        };
+    };
+    {
+        const std::string scores = kUp0 + ".sparse_mask_scores";
+        Numbers mask;
+        computes_as_by_hand("single weights by learned scores" + name, "bert-sentiment", technique("sparse_pruning", {{"method", "topk"}}, {{"dense_ratio", 0.4}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
+            mask = largest(e.param(scores), 0.4);
+            return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
+        }, scores_learn(scores, kUp0, [](size_t i) { return i; }), layout);
+    }
+    {
+        const std::string scores = kUp0 + ".row_mask_scores";
+        Numbers rows, mask;
+        computes_as_by_hand("rows by learned scores" + name, "bert-sentiment", technique("row_pruning", {{"method", "topk"}}, {{"dense_ratio", 0.5}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
+            rows = largest(e.param(scores), 0.5), mask = by_row(rows, ins);
+            return Effective{times(e.param(kUp0 + ".weight"), mask), times(e.param(kUp0 + ".bias"), rows), [&](const Numbers& g) { return times(g, mask); }};
+        }, scores_learn(scores, kUp0, [ins](size_t i) { return i / ins; }), layout);
+    }
+    {
+        const std::string scores = kOut0 + ".head_pruning_scores";
+        const size_t rows = static_cast<size_t>(fresh.shape(kOut0 + ".weight")[0]), columns = static_cast<size_t>(fresh.shape(kOut0 + ".weight")[1]);
+        Numbers mask;
+        computes_as_by_hand("heads" + name, "bert-sentiment", technique("head_pruning", {{"num_heads", 4}}, {{"dense_ratio", 0.5}}, {"layer.0.attention.output.dense"}), kOut0, [&](const Engine& e) {
+            mask = by_head(largest(e.param(scores), 0.5), rows, columns);
+            return Effective{times(e.param(kOut0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
+        }, scores_learn(scores, kOut0, [columns](size_t i) { return i % columns / (columns / 4); }), layout);
+    }
+}
+
+void quantisation(const Json& layout) {
+    const auto weights = [&](const char* what, Json shared, int bits, int groups, bool asymmetric) {
+        shared["quantize_weight_in_forward"] = true;
+        computes_as_by_hand(std::string(what) + " under " + layout.dump(), "bert-sentiment", technique("weight_quantization", shared, {{"start_bits", bits}, {"target_bits", bits}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
+            return Effective{rounded(e.param(kUp0 + ".weight"), bits, groups, asymmetric), {}, {}};
+        }, {}, layout);
+    };
+    weights("eight bits", {{"quantization_type", "symmetric"}}, 8, 1, false);
+    weights("four bits in groups", {{"quantize_groups", 16}}, 4, 16, false);
+    weights("five bits from least to most", {{"quantization_type", "asymmetric"}, {"quantize_groups", 4}}, 5, 4, true);
+    computes_as_by_hand("three values under " + layout.dump(), "bert-sentiment", technique("weight_quantization", {{"quantize_weight_in_forward", true}}, {{"start_bits", 2}, {"target_bits", 2}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
+        Numbers x = e.param(kUp0 + ".weight");
+        double mean = 0, large = 0, count = 0;
+        for (const double v : x) mean += std::fabs(v) / static_cast<double>(x.size());
+        for (const double v : x)
+            if (std::fabs(v) > 0.7 * mean) large += std::fabs(v), ++count;
+        for (double& v : x) v = v > 0.7 * mean ? large / count : v < -0.7 * mean ? -large / count : 0;
+        return Effective{x, {}, {}};
+    }, {}, layout);
+}
+
+// From eight bits to five: one less at the first, second and fourth rounding, as the period of one doubles.
+void bits_fall_by_periods() {
+    const Engine e(config_of("bert-sentiment", technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 5}, {"quantization_period", 1}}, {kUp0}))), plain(config_of("bert-sentiment"));
+    const std::vector<int> bits = {0, 7, 6, 6, 5, 5, 5};
+    for (size_t step = 0; step < bits.size(); ++step) {
+        for (const std::string& p : plain.params()) plain.set(p, e.param(p));
+        if (bits[step]) plain.set(kUp0 + ".weight", rounded(e.param(kUp0 + ".weight"), bits[step], 1, false));
+        close({e.step(static_cast<int>(step))}, {plain.gradients(static_cast<int>(step))}, 3e-6, "bits after " + std::to_string(step) + " updates");
+        must(ds_zero_grad(plain.e), "zero_grad");
+    }
+}
+
+// What goes into the classifier is the pooler's output, of which each row has its own scale.
+void activations_are_rounded() {
+    for (const bool asymmetric : {false, true}) {
+        const Engine e(config_of("bert-sentiment", technique("activation_quantization", {{"quantization_type", asymmetric ? "asymmetric" : "symmetric"}}, {{"bits", 4}}, {"^classifier$"}))), plain(config_of("bert-sentiment"));
+        e.eval();
+        plain.eval();
+        const Numbers logits = e.output("logits"), w = plain.param("classifier.weight"), b = plain.param("classifier.bias");
+        const Numbers x = rounded(plain.output("pooler_output"), 4, 4, asymmetric);
+        Numbers exact;
+        const size_t width = w.size() / b.size();
+        for (size_t r = 0; r < 4; ++r)
+            for (size_t k = 0; k < b.size(); ++k) {
+                double sum = b[k];
+                for (size_t c = 0; c < width; ++c) sum += w[k * width + c] * x[r * width + c];
+                exact.push_back(sum);
+            }
+        close(logits, exact, 3e-6, asymmetric ? "activations from least to most" : "activations around zero");
+        check(distance(logits, plain.output("logits")) > 1e-4, "rounding shows");
+    }
+}
+
+void techniques_wait_for_their_step() {
+    Json both = technique("sparse_pruning", {{"schedule_offset", 2}}, {{"dense_ratio", 0.2}}, {"intermediate.dense"});
+    both.update(technique("weight_quantization", {{"schedule_offset", 3}, {"quantize_weight_in_forward", true}}, {{"start_bits", 3}, {"target_bits", 3}}, {"attention.output.dense"}));
+    const Engine e(config_of("bert-sentiment", both)), plain(config_of("bert-sentiment"));
+    for (int step = 0; step < 5; ++step) {
+        const double a = e.step(step), b = plain.step(step);
+        check((a == b) == (step < 2), "the loss changes at step 2, not at " + std::to_string(step));
+    }
+}
+
+Json several() {
+    Json all = technique("sparse_pruning", {{"method", "topk"}, {"schedule_offset", 1}}, {{"dense_ratio", 0.5}}, {"attention.self.query"});
+    all.update(technique("row_pruning", {{"method", "l1"}, {"schedule_offset", 2}}, {{"dense_ratio", 0.5}}, {"intermediate.dense"}, Json::array({Json::array({"layer.[0-9].output.dense"})})));
+    all.update(technique("head_pruning", {{"num_heads", 4}, {"schedule_offset", 1}}, {{"dense_ratio", 0.5}}, {"attention.output.dense"}));
+    all.update(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 6}}, {"attention.self.key"}));
+    all.update(technique("activation_quantization", Json::object(), {{"bits", 8}}, {"attention.self.value"}));
+    return all;
+}
+
+// Activations on the edge between two levels may fall to either side where tensor ranks sum in another order.
+void layouts_agree(const Json& layout) {
+    Json weights = several();
+    weights.erase("activation_quantization");
+    for (const auto& [compression, bound] : {std::pair{weights, 2e-5}, {several(), 3e-3}}) {
+        const Engine one(config_of("bert-sentiment", compression)), other(config_of("bert-sentiment", compression, layout));
+        for (int step = 0; step < 5; ++step) close({other.step(step)}, {one.step(step)}, bound, "step " + std::to_string(step) + " under " + layout.dump() + (bound < 1e-3 ? "" : ", activations too"));
+    }
+}
+
+void resume_is_bit_equal() {
+    Folder folder;
+    const Json config = config_of("bert-sentiment", several(), {{"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}}}}}});
+    const Engine whole(config), first(config), second(config);
+    for (int step = 0; step < 6; ++step) whole.step(step);
+    for (int step = 0; step < 3; ++step) first.step(step);
+    must(ds_save(first.e, folder.path.c_str(), "half", nullptr), "save");
+    must(ds_load(second.e, folder.path.c_str(), "half", nullptr), "load");
+    for (int step = 3; step < 6; ++step) second.step(step);
+    for (const std::string& p : whole.params()) check(whole.param(p) == second.param(p), "resume is bit-equal: " + p);
+    // A checkpoint from before there were masks: they are made from its weights.
+    const Engine plain(config_of("bert-sentiment"));
+    for (int step = 0; step < 2; ++step) plain.step(step);
+    must(ds_save(plain.e, folder.path.c_str(), "plain", "{\"weights_only\": true}"), "save");
+    const Engine later(config_of("bert-sentiment", technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.3}}, {kUp0})));
+    must(ds_load(later.e, folder.path.c_str(), "plain", nullptr), "load");
+    check(later.param(kUp0 + ".sparse_pruning_mask") == largest(sizes(plain.param(kUp0 + ".weight")), 0.3), "masks are of the weights that were loaded");
+}
+
+void exports_what_it_computes() {
+    Folder folder;
+    const auto exported = [&](const Engine& e, const char* name) {
+        must(ds_export(e.e, (folder.path / name).c_str(), nullptr), name);
+        return Json{{"model", (folder.path / name).string()}, {"threads", 1}, {"SENTENCES", true}};
+    };
+    const auto config_json = [&](const char* name) { return Json::parse(*ds::read_file(folder.path / name / "config.json")); };
+    {
+        const Engine e(config_of("bert-sentiment", several()));
+        for (int step = 0; step < 3; ++step) e.step(step);
+        const int64_t before = e.shape(kUp0 + ".weight")[0];
+        Json smaller = exported(e, "rows");
+        const Engine plain(smaller);
+        check(plain.shape(kUp0 + ".weight")[0] == before / 2 && config_json("rows")["intermediate_size"] == before / 2, "half of the feed-forward's rows are gone");
+        for (const std::string& p : plain.params()) check(p.find("mask") == p.npos && p.find("scores") == p.npos, "a folder has no " + p);
+        // What is computed apart from the value's rounding, which is no weight's.
+        Json quiet = several();
+        quiet.erase("activation_quantization");
+        const Engine same(config_of("bert-sentiment", quiet));
+        for (int step = 0; step < 3; ++step) same.step(step);
+        const Engine small(exported(same, "quiet"));
+        close({small.eval(7)}, {same.eval(7)}, 5e-6, "a folder without pruned rows computes the same");
+    }
+    {
+        const Json heads = technique("head_pruning", {{"num_heads", 4}}, {{"dense_ratio", 0.5}}, {"o_proj"}, Json::array({Json::array({"q_proj", "k_proj", "v_proj"})}));
+        const Json alike = {{"model_overrides", {{"num_key_value_heads", 4}}}, {"model_init", "random"}};
+        const Engine e(config_of("llama", heads, alike));
+        e.step(0);
+        Json smaller = exported(e, "heads");
+        smaller.erase("SENTENCES");
+        const Engine plain(smaller);
+        check(config_json("heads")["num_attention_heads"] == 2 && plain.shape("model.layers.0.self_attn.q_proj.weight")[0] == 16, "half of the heads are gone");
+        close({plain.eval(3)}, {e.eval(3)}, 5e-6, "a folder without pruned heads computes the same");
+        const Engine grouped(config_of("llama", heads));  // two query heads share one of keys: that can't be told by config.json
+        grouped.step(0);
+        Json zeros = exported(grouped, "zeros");
+        zeros.erase("SENTENCES");
+        const Engine same(zeros);
+        check(config_json("zeros")["num_attention_heads"] == 4, "heads that share keys stay as zeros");
+        close({same.eval(3)}, {grouped.eval(3)}, 5e-6, "a folder with zeros computes the same");
+    }
+    {
+        const Engine e(config_of("gpt2", technique("row_pruning", Json::object(), {{"dense_ratio", 0.25}}, {"mlp.c_fc"}, Json::array({Json::array({"mlp.c_proj"})}))));
+        e.step(0);
+        Json smaller = exported(e, "conv1d");
+        smaller.erase("SENTENCES");
+        const Engine plain(smaller);
+        check(plain.shape("transformer.h.0.mlp.c_fc.weight")[1] == 32 && config_json("conv1d")["n_inner"] == 32, "a quarter of GPT-2's feed-forward is left");
+        close({plain.eval(3)}, {e.eval(3)}, 5e-6, "GPT-2 without pruned rows computes the same");
+    }
+}
+
+// The student's layer is the teacher's second, listed modules are the teacher's, others are fresh.
+void students_begin_from_a_teachers_layers() {
+    const Json reduction = {{"layer_reduction", {{"enabled", true}, {"keep_number_layer", 1}, {"module_name_prefix", "bert.encoder.layer"}, {"teacher_layer", {1}}, {"other_module_name", {"bert.embeddings", "classifier"}}}}};
+    const Engine student(config_of("bert-sentiment", reduction)), teacher(config_of("bert-sentiment"));
+    for (const std::string& p : student.params()) {
+        std::string theirs = p;
+        if (const auto at = theirs.find("layer.0."); at != theirs.npos) theirs.replace(at, 8, "layer.1.");
+        check(p.find("layer.1.") == p.npos, "one layer is left: " + p);
+        if (p.find("pooler.dense.bias") != p.npos) continue;  // zeros, there as here
+        check((student.param(p) == teacher.param(theirs)) == (p.find("pooler.dense.weight") == p.npos), "the teacher's, or afresh: " + p);
+    }
+    Folder folder;
+    student.step(0);
+    must(ds_export(student.e, folder.path.c_str(), nullptr), "export");
+    const Engine plain(Json{{"model", folder.path.string()}, {"threads", 1}, {"SENTENCES", true}});
+    close({plain.eval(2)}, {student.eval(2)}, 1e-6, "a student's folder");
+    Json wrong = reduction;
+    wrong["layer_reduction"]["teacher_layer"] = {2};
+    refused(config_of("bert-sentiment", wrong), "config: compression_training.layer_reduction.teacher_layer: must be a list of layers from 0 to 1, is [2]");
+    wrong["layer_reduction"]["teacher_layer"] = {0, 1};
+    refused(config_of("bert-sentiment", wrong), "keep_number_layer: is 1, but teacher_layer has 2 entries");
+}
+
+void mistakes_are_named() {
+    const auto with = [](Json compression, Json more = Json::object()) { return config_of("bert-sentiment", compression, more); };
+    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"no.such"})), "DS_E_CONFIG: config: compression_training.sparse_pruning.different_groups.g1.modules: no linear module's name has \"no.such\"");
+    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 1.5}}, {"dense"})), "params.dense_ratio: must be a number above 0 and at most 1, is 1.5");
+    refused(with(technique("sparse_pruning", {{"method", "snip_momentum"}}, {{"dense_ratio", 0.5}}, {"dense"})), "DS_E_UNSUPPORTED: config: compression_training.sparse_pruning.shared_parameters.method: snip_momentum");
+    refused(with(technique("sparse_pruning", {{"block_pattern", "3:5"}}, {{"dense_ratio", 0.5}}, {"intermediate.dense"})), "not a multiple of 5");
+    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}}, {"dense"})), "params.target_bits: must be an integer from 1 to 16, is absent");
+    refused(with(technique("weight_quantization", {{"quantization_type", "asymmetric"}}, {{"start_bits", 8}, {"target_bits", 2}}, {"dense"})), "2 bits are symmetric only");
+    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 4}}, {"(dense"})), "is not a regular expression");
+    refused(with(technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"dense"})), "DS_E_UNSUPPORTED: config: compression_training.activation_quantization.shared_parameters.range_calibration: static is not built");
+    refused(with(technique("activation_quantization", Json::object(), {{"bits", 6}}, {"dense"})), "params.bits: must be 4 or 8, is 6");
+    refused(with(technique("head_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"attention.output.dense"})), "shared_parameters.num_heads: must be an integer from 1");
+    refused(with(technique("head_pruning", {{"num_heads", 5}}, {{"dense_ratio", 0.5}}, {"attention.output.dense"})), "5 does not divide the 32 inputs of");
+    refused(with(technique("row_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"intermediate.dense"}, Json::array({Json::array({"pooler"})}))), "one for each is needed");
+    refused(with(technique("channel_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"dense"})), "DS_E_UNSUPPORTED: config: compression_training.channel_pruning");
+    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"dense"}), {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"zero_optimization", {{"stage", 3}}}}), "DS_E_UNSUPPORTED: config: compression_training: not built for zero_optimization.stage 3");
+}
+
+}  // namespace
+
+int main() {
+    const Json data2 = {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}, tensor2 = {{"parallel", {{"tensor", 2}}}};
+    pruning(Json::object());
+    pruning(tensor2);
+    quantisation(Json::object());
+    quantisation(tensor2);
+    bits_fall_by_periods();
+    activations_are_rounded();
+    techniques_wait_for_their_step();
+    layouts_agree(data2);
+    layouts_agree({{"parallel", {{"data", 2}, {"tensor", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"zero_optimization", {{"stage", 2}}}});
+    layouts_agree({{"parallel", {{"pipeline", 2}}}});
+    layouts_agree({{"parallel", {{"sequence", 2}}}});
+    resume_is_bit_equal();
+    exports_what_it_computes();
+    students_begin_from_a_teachers_layers();
+    mistakes_are_named();
+    std::printf("%d passed, %d failed\n", passed, failed);
+    return failed ? 1 : 0;
+}
