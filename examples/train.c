@@ -90,7 +90,7 @@ static void resume(run *r) {
     r->worse = (long)json_number(state, "worse", 0);
     r->train_seconds = json_number(state, "train_seconds", 0);
     ds_free(state);
-    printf("Resumed at step %.0f.\n", metric(r->engine, "global_steps"));
+    if (!r->args.local_rank) printf("Resumed at step %.0f.\n", metric(r->engine, "global_steps"));
 }
 
 static void prepare(run *r) {
@@ -100,6 +100,7 @@ static void prepare(run *r) {
     must(ds_options_set_cancel(options, cancel), "options");
     must(ds_engine_create(r->args.config, options, &r->engine), "config");
     ds_options_destroy(options);
+    if (metric(r->engine, "process") > 0) r->args.local_rank = 1; /* one process of the job talks */
     if (mkdir(r->args.output, 0777) < 0 && errno != EEXIST) die("%s: cannot be made: %s", r->args.output, strerror(errno));
     r->checkpoints = join(r->args.output, "checkpoints");
     /* The engine saves the cursor of the data opened last: the training data's. */
@@ -143,7 +144,7 @@ static ds_status look(run *r, progress *p) {
         r->worse = 0;
         save(r, "best");
     } else if (r->args.patience && ++r->worse >= r->args.patience) {
-        printf("Nothing better in %ld evaluations: stopping.\n", r->worse);
+        if (!r->args.local_rank) printf("Nothing better in %ld evaluations: stopping.\n", r->worse);
         return DS_END;
     }
     return DS_OK;
@@ -245,19 +246,19 @@ int train_main(int argc, char **argv) {
     ds_cancel_set(cancel, 0); /* from here on calls run to their end again */
     if (status == DS_E_CANCELLED) {
         if (!r.shows_best) save(&r, "last"); /* else it was kept before */
-        printf("Interrupted at step %.0f; the checkpoint is in %s. --resume goes on from there.\n", metric(r.engine, "global_steps"), r.checkpoints);
+        if (!r->args.local_rank) printf("Interrupted at step %.0f; the checkpoint is in %s. --resume goes on from there.\n", metric(r.engine, "global_steps"), r.checkpoints);
     } else if (!r.args.local_rank) summarise(&r);
     char *model = join(r.args.output, "model");
     if (status == DS_OK && r.args.export_model) {
         must(ds_export(r.engine, model, NULL), "export");
-        printf("  %-22s %s\n", "Model", model);
+        if (!r.args.local_rank) printf("  %-22s %s\n", "Model", model);
     }
     ds_data_destroy(r.test);
     ds_data_destroy(r.final_test);
     ds_data_destroy(r.data);
     ds_engine_destroy(r.engine);
     ds_cancel_destroy(cancel);
-    if (status == DS_OK && r.args.prompt) printf("\n"), continue_text(model, r.args.prompt);
+    if (status == DS_OK && r.args.prompt && !r.args.local_rank) printf("\n"), continue_text(model, r.args.prompt);
     free(model);
     free(r.checkpoints);
     free(r.test_losses.data);

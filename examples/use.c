@@ -8,13 +8,13 @@
 
 #include "common.h"
 
-/* An engine that only runs the exported model. */
+/* An engine that only runs the exported model, in this process alone. */
 static ds_engine *open_model(const char *folder, ds_tokenizer **tokenizer) {
     ds_engine *e;
     text config = {NULL, 0};
     add(&config, "{\"model\": ");
     add_json(&config, folder);
-    add(&config, "}");
+    add(&config, ", \"distributed\": \"none\"}");
     must(ds_tokenizer_load(folder, tokenizer), "tokenizer");
     must(ds_engine_create(config.data, NULL, &e), folder);
     free(config.data);

@@ -52,6 +52,19 @@ pub struct ds_optimizer_callbacks {
     >,
     pub release: Option<unsafe extern "C" fn(user: *mut c_void)>,
 }
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ds_communicator_callbacks {
+    pub struct_size: usize,
+    pub user: *mut c_void,
+    pub rank: i32,
+    pub size: i32,
+    pub send: Option<unsafe extern "C" fn(user: *mut c_void, to: i32, lane: u32, data: *const c_void, bytes: usize) -> i32>,
+    pub receive: Option<unsafe extern "C" fn(user: *mut c_void, from: i32, lane: u32, data: *mut c_void, bytes: usize, wait_ms: i32) -> i32>,
+    pub abort: Option<unsafe extern "C" fn(user: *mut c_void, why: *const c_char)>,
+    pub release: Option<unsafe extern "C" fn(user: *mut c_void)>,
+}
 """
 
 

@@ -5,6 +5,7 @@
 %ignore dsrt::Options::cancel;
 %ignore dsrt::Options::mpi;
 %ignore dsrt::Options::optimizer;
+%ignore dsrt::Options::communicator;  // C functions with pointers to memory
 %extend dsrt::Options {
     void set_graph(const dsrt::Graph& g) { $self->graph(g); }
     void set_cancel(const dsrt::Cancel& c) { $self->cancel(c); }

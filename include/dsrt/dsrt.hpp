@@ -451,6 +451,8 @@ public:
     Options& graph(const Graph& g) { return done(ds_options_set_graph(get(), g.get())); }
     Options& cancel(const Cancel& c) { return done(ds_options_set_cancel(get(), c.get())); }
     Options& mpi(int32_t fortran_comm) { return done(ds_options_set_mpi(get(), fortran_comm)); }
+    // A communicator of the host's own (dsrt/options.h); what `callbacks` refers to must live as long as the engines made with it.
+    Options& communicator(const ds_communicator_callbacks& callbacks) { return done(ds_options_set_communicator(get(), &callbacks)); }
     Options& optimizer(int32_t floats_per_element, OptimizerFunction update) {
         auto user = std::make_unique<OptimizerFunction>(std::move(update));
         ds_optimizer_callbacks callbacks{};

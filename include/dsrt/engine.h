@@ -56,7 +56,8 @@ DS_API ds_status ds_eval(ds_engine *e, const ds_batch *b, float *loss);
    DS_E_UNSUPPORTED: a key that is fixed at creation; DS_E_CONFIG: an unknown key or a bad value. Collective. */
 DS_API ds_status ds_engine_set(ds_engine *e, const char *key, const char *json);
 /* The effective value of a key, as JSON; "" is the whole effective config, "client_state" what the loaded checkpoint held,
-   "model_config" the model's config.json with its overrides ({} for a host's graph). ds_free. */
+   "model_config" the model's config.json with its overrides ({} for a host's graph), "places" the processors that this process's ranks
+   are bound to. ds_free. */
 DS_API ds_status ds_engine_get(ds_engine *e, const char *key, char **json);
 
 /* An output of the later of the last forward and the last eval, this process's rows in order, f32: logits, start_logits, end_logits,
@@ -87,7 +88,8 @@ DS_API ds_status ds_param_set(ds_engine *e, const char *name, int32_t what, cons
    cursor, checksummed; killed at any moment, the old or the new one loads. tag NULL: global_step<N>. options_json NULL, or
    {"client_state": any JSON, "weights_only": true, "async": true}. "async" returns once everything is copied (which takes as much memory
    again as what is saved) and writes in the background; the next ds_save or ds_load, and destroying, wait for it. If that writing failed,
-   the next ds_step, ds_train_batch, ds_save or ds_load says so once, and has then done nothing else. Collective. */
+   the next ds_step, ds_train_batch, ds_save or ds_load says so once, and has then done nothing else; with several processes, which must
+   go on together, the next ds_save or ds_load. Collective. */
 DS_API ds_status ds_save(ds_engine *e, const char *dir, const char *tag, const char *options_json);
 /* Loads one, written under any parallel layout. tag NULL: latest. DS_E_NOT_FOUND, DS_E_CORRUPT name file and tensor. Collective. */
 DS_API ds_status ds_load(ds_engine *e, const char *dir, const char *tag, const char *options_json);
@@ -146,7 +148,8 @@ DS_API ds_status ds_score(const char *metric, const char *predictions_json, cons
                            ZeRO 3)
    on_token (may be NULL) runs on this thread for each new id, with num_beams above 1 once at the end. *ids: the new ids, n_ids of them;
    ds_free. Gradients, counters and a forward whose backward is to come are left as they are; ds_output reads no earlier eval afterwards.
-   The cache (2 numbers of the products' type a layer, key-value head column and token) is memory of this call only. Collective. */
+   The cache (2 numbers of the products' type a layer, key-value head column and token) is memory of this call only. DS_E_UNSUPPORTED: an
+   engine of several processes. */
 DS_API ds_status ds_generate(ds_engine *e, const int32_t *prompt, size_t n, const char *options_json, ds_token_fn on_token, void *user,
                              int32_t **ids, size_t *n_ids);
 

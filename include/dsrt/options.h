@@ -22,7 +22,8 @@ DS_API ds_status ds_options_set_graph(ds_options *o, ds_graph *g);
 
 DS_API ds_status ds_options_set_cancel(ds_options *o, ds_cancel *c); /* The switch that ends this engine's calls. */
 
-/* The communicator of the job, as the integer of MPI_Comm_c2f. Creating an engine duplicates it. */
+/* The communicator of the job, as the integer of MPI_Comm_c2f. MPI must be initialised with MPI_THREAD_MULTIPLE. Creating an engine duplicates it,
+   collectively, and never finalizes MPI. Needs libdsrt_mpi.so; without it, creating the engine answers DS_E_NOT_FOUND. */
 DS_API ds_status ds_options_set_mpi(ds_options *o, int32_t fortran_comm);
 
 /* A host's own optimizer, in place of the config's. */
@@ -38,6 +39,25 @@ typedef struct ds_optimizer_callbacks {
     void (*release)(void *user);
 } ds_optimizer_callbacks;
 DS_API ds_status ds_options_set_optimizer(ds_options *o, const ds_optimizer_callbacks *callbacks); /* *callbacks is copied. */
+
+/* A communicator of the host's own: how bytes get from one process of the job to another. The engine sums and gathers by itself. All processes must give one.
+   The functions run on a thread that is inside a call of dsrt on an engine made with it, one at a time for each engine; one engine at a time may use them. */
+typedef struct ds_communicator_callbacks {
+    size_t struct_size;          /* sizeof(ds_communicator_callbacks) */
+    void *user;
+    int32_t rank;                /* this process, from 0 */
+    int32_t size;                /* among how many */
+    /* Takes a message for process `to`: copies or has sent it when it returns, and never waits for the receiver. lane: below 2^24; messages of one sender,
+       receiver and lane arrive in order. 0, or negative: the call ends with DS_E_USER. */
+    int32_t (*send)(void *user, int32_t to, uint32_t lane, const void *data, size_t bytes);
+    /* The next message of `from` on `lane`, which has exactly `bytes` bytes, into data: 0; DS_PENDING if it has not come within wait_ms milliseconds (0: just a
+       look); negative: the call ends with DS_E_USER. */
+    int32_t (*receive)(void *user, int32_t from, uint32_t lane, void *data, size_t bytes, int32_t wait_ms);
+    /* The job has failed here: tell the other processes if you can. May be NULL; they then notice by the deadline. why: UTF-8, valid during the call. */
+    void (*abort)(void *user, const char *why);
+    void (*release)(void *user);
+} ds_communicator_callbacks;
+DS_API ds_status ds_options_set_communicator(ds_options *o, const ds_communicator_callbacks *callbacks); /* *callbacks is copied. */
 
 DS_API void ds_options_destroy(ds_options *o); /* Frees them; engines keep what they took. NULL is fine. */
 

@@ -35,7 +35,11 @@ ds_status ds_engine_create(const char* config, const ds_options* options, ds_eng
         parts.cancel = stop;
         auto object = std::make_shared<EngineObject>();
         DS_TRY(object->engine, Engine::create(text, parts));
-        *out = new_handle<ds_engine>(std::move(object), [stop] { stop->set(true); });
+        const std::weak_ptr<Engine> engine = object->engine;
+        *out = new_handle<ds_engine>(std::move(object), [stop, engine] {
+            stop->set(true);
+            if (const auto running = engine.lock()) running->end_job();
+        });
         return ok();
     });
 }

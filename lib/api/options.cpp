@@ -69,4 +69,27 @@ ds_status ds_options_set_optimizer(ds_options* o, const ds_optimizer_callbacks* 
     });
 }
 
+ds_status ds_options_set_communicator(ds_options* o, const ds_communicator_callbacks* callbacks) {
+    return guard([&]() -> Status {
+        DS_USE(const auto options, o);
+        DS_TRY(const ds_communicator_callbacks given, read_struct(callbacks, "ds_communicator_callbacks"));
+        DS_REQUIRE(given.send && given.receive, "ds_communicator_callbacks: send and receive must not be NULL");
+        DS_REQUIRE(given.size >= 1 && given.rank >= 0 && given.rank < given.size, "ds_communicator_callbacks: rank {} must be from 0 to size - 1, and size is {}", given.rank, given.size);
+        const auto held = std::make_shared<HostData>(given.user);
+        HostedCallbacks made{given.rank, given.size, {}, {}, {}};
+        made.send = [send = given.send, held](int to, uint32_t lane, const void* data, size_t bytes) -> Status {
+            const int32_t code = send(held->user, to, lane, data, bytes);
+            return code < 0 ? from_callback(code, "communicator's send()") : ok();
+        };
+        made.receive = [receive = given.receive, held](int from, uint32_t lane, void* data, size_t bytes, int wait_ms) -> Status {
+            const int32_t code = receive(held->user, from, lane, data, bytes, wait_ms);
+            return code < 0 ? from_callback(code, "communicator's receive()") : code == DS_PENDING ? Status(Code::PENDING) : ok();
+        };
+        if (given.abort) made.abort = [abort = given.abort, held](const Status& why) { abort(held->user, why.message().c_str()); };
+        options->parts.communicator = [made] { return hosted_transport(made); };
+        held->release = given.release;  // only now: a call that fails doesn't release
+        return ok();
+    });
+}
+
 void ds_options_destroy(ds_options* o) { destroy(o); }

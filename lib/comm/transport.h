@@ -40,6 +40,9 @@ public:
     virtual void abort(const Status& why) = 0;
     // Called, from any thread, when the backend learns by itself that the job is over: a process ended or fell silent, another one called abort.
     virtual void on_failure(std::function<void(const Status&)> told) = 0;
+    // A transport of the host's is called by threads that are inside a call of the ABI only: while others exchange, such a thread serves them.
+    virtual bool wants_caller() const { return false; }
+    virtual void serve(const std::function<bool()>& over) { (void)over; }
 
 protected:
     Transport(int rank, int size) : rank_(rank), size_(size) {}
@@ -63,6 +66,15 @@ struct TransportTable {
 
 // "gloo", "mpi": loads the plug-in and joins.
 Result<std::unique_ptr<Transport>> join_by_plugin(std::string_view backend, const std::string& options_json);
+
+// A host's own. send takes or sends the bytes without waiting for the receiver; receive answers PENDING where the message has not come within wait_ms.
+struct HostedCallbacks {
+    int rank = 0, size = 1;
+    std::function<Status(int to, uint32_t lane, const void* data, size_t bytes)> send;
+    std::function<Status(int from, uint32_t lane, void* data, size_t bytes, int wait_ms)> receive;
+    std::function<void(const Status& why)> abort;  // may be empty
+};
+std::unique_ptr<Transport> hosted_transport(HostedCallbacks callbacks);
 
 // Processes that are threads of this one, for tests.
 std::vector<std::unique_ptr<Transport>> memory_transports(int processes);

@@ -106,6 +106,7 @@ Result<std::vector<std::string>> World::exchange(std::string_view call, std::str
             status = fail(Code::E_TIMEOUT, "process {} did not come within {} s; it is late or gone", p, std::chrono::duration<double>(deadline_).count());
         Status full = std::move(status).within(call);
         abort(full);
+        if (wants_caller()) serve([] { return true; });
         return full;
     };
     for (size_t i = 1; i < n; ++i) {

@@ -48,6 +48,9 @@ public:
     bool failed() const { return failed_.load(std::memory_order_acquire); }
     Status failure() const;
 
+    bool wants_caller() const { return transport_->wants_caller(); }
+    void serve(const std::function<bool()>& over) { transport_->serve(over); }
+
     // For communicators.
     Transport::Start send(const Member& to, int from_local, int channel, const void* data, size_t bytes);
     Transport::Start receive(const Member& from, int to_local, int channel, void* data, size_t bytes);

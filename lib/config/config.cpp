@@ -25,13 +25,14 @@ std::string_view skip_blanks(std::string_view text) {
 
 bool is_inline(std::string_view text) { return skip_blanks(text).starts_with('{'); }
 
-Result<Config> configure(Json given) {
+Result<Config> configure(Json given, const Launched& launched) {
     WrittenAs names;
     DS_CHECK(respell(given, names));
     const auto strict = given.find("strict");
     Config config;
     DS_CHECK(check_keys(given, names, strict == given.end() || *strict != false, config.warnings));
     config.given = std::move(given);
+    config.launched = launched;
     DS_CHECK(fill(config));
     DS_CHECK(check_combinations(config, names));
     DS_CHECK(check_support(config, names, config.notes));
@@ -39,11 +40,11 @@ Result<Config> configure(Json given) {
 }
 
 // Reading of a text: what is wrong with it is wrong with the configuration.
-Result<Config> configure_text(std::string_view text, const std::string& place) {
+Result<Config> configure_text(std::string_view text, const std::string& place, const Launched& launched) {
     auto given = parse_json(text, place);
     if (!given.ok()) return Status(Code::E_CONFIG, given.status().message());
     if (!given->is_object()) return fail(Code::E_CONFIG, "{}: must be an object, is {}", place, short_dump(*given));
-    return configure(std::move(given).value());
+    return configure(std::move(given).value(), launched);
 }
 
 std::string canonical(std::string key) {
@@ -68,22 +69,22 @@ Status unknown(std::string_view key) {
 
 }  // namespace
 
-Result<Config> parse_config(std::string_view text_or_path) {
-    if (is_inline(text_or_path)) return configure_text(text_or_path, "config");
+Result<Config> parse_config(std::string_view text_or_path, const Launched& launched) {
+    if (is_inline(text_or_path)) return configure_text(text_or_path, "config", launched);
     if (skip_blanks(text_or_path).empty())
         return fail(Code::E_CONFIG, "config: empty; must be JSON text that begins with {{, or the path of a JSON file");
     if (text_or_path.find('\0') != text_or_path.npos || text_or_path.size() > 4096)
         return fail(Code::E_CONFIG, "config: neither JSON text that begins with {{ nor the path of a file");
     auto text = read_file(std::string(text_or_path), kLargestFile);
     if (!text.ok()) return std::move(text).status().within("config");
-    return configure_text(*text, std::string(text_or_path));
+    return configure_text(*text, std::string(text_or_path), launched);
 }
 
-Result<Config> config_from_environment() {
+Result<Config> config_from_environment(const Launched& launched) {
     for (const char* name : {"DSRT_CONFIG", "DEEPSPEED_CONFIG"}) {
         const char* value = std::getenv(name);
         if (!value || !*value) continue;
-        auto config = parse_config(value);
+        auto config = parse_config(value, launched);
         if (!config.ok()) return std::move(config).status().within(name);
         return config;
     }
@@ -130,7 +131,7 @@ Status set(Config& config, std::string_view key, const Json& value) {
         return fail(Code::E_CONFIG, "config: {}: the configuration names no optimizer", key);
     Json given = config.given;
     set_path(given, path, value);
-    DS_TRY(config, configure(std::move(given)));
+    DS_TRY(config, configure(std::move(given), Launched(config.launched)));
     return ok();
 }
 

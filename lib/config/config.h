@@ -110,6 +110,17 @@ struct Fp16Config {
     double min_scale = 1;
 };
 
+// The processes that a launcher started, or why that can't be told. It counts unless "distributed" is "none".
+struct Launched {
+    int64_t processes = 1;
+    Status problem;
+};
+
+struct CommConfig {
+    double deadline_seconds = 60, join_seconds = 120, heartbeat_seconds = 5;
+    std::string secret_file, interface;
+};
+
 struct Config {
     BatchSizes batch;
     bool batch_is_given = true;  // false: nothing is said, and without an optimizer a micro-batch is one row
@@ -122,7 +133,10 @@ struct Config {
     DType communication = DType::f32;  // of gradients on their way
     bool sparse_gradients = false;     // of embeddings, between data ranks
     bool sum_over_ranks = false;       // gradients of data ranks are added up, not averaged
-    std::string distributed = "auto";  // or "none"
+    std::string distributed = "auto";  // or "none", or a backend
+    Launched launched;
+    int64_t processes = 1;  // of the job
+    CommConfig comm;
 
     Json model;  // a path (string), an inline config.json (object), or null
     Json model_overrides = Json::object();
@@ -166,9 +180,9 @@ struct Config {
 };
 
 // JSON text, whose first byte after blanks and comments is '{', or the path of a JSON file.
-Result<Config> parse_config(std::string_view text_or_path);
+Result<Config> parse_config(std::string_view text_or_path, const Launched& launched = {});
 // What DSRT_CONFIG, else DEEPSPEED_CONFIG holds: text or path. Reads the environment at the call.
-Result<Config> config_from_environment();
+Result<Config> config_from_environment(const Launched& launched = {});
 
 // A JSON object of every key: {"fp16.loss_scale": {"type", "default", "accepted", "status", "meaning"}}. Older spellings have
 // "spelling_of".
@@ -182,6 +196,6 @@ Status set(Config& config, std::string_view key, const Json& value);
 // The arithmetic, for tests and planning. A value that isn't given is derived (DeepSpeed's table, floor division).
 Result<BatchSizes> resolve_batch(std::optional<int64_t> train, std::optional<int64_t> micro, std::optional<int64_t> accumulation,
                                  int64_t ranks);
-Result<MeshSizes> resolve_mesh(MeshSizes degrees, std::optional<int64_t> data, std::optional<int64_t> local_ranks);
+Result<MeshSizes> resolve_mesh(MeshSizes degrees, std::optional<int64_t> data, std::optional<int64_t> local_ranks, int64_t processes = 1);
 
 }  // namespace ds

@@ -109,13 +109,6 @@ Status check_key_support(const View& view, const Key& key, std::vector<std::stri
     return view.lack(key.path, "{} is not supported, only {} ({})", short_dump(*value), key.fallback, key.meaning);
 }
 
-Status check_mesh_support(const View& view) {
-    const MeshSizes& mesh = view.config.mesh;
-    const int64_t ranks = mesh.tensor * mesh.pipeline * mesh.sequence * mesh.data;
-    if (mesh.local_ranks != ranks) return view.lack("parallel.local_ranks", "{} of {} ranks are this process's: only all of them are supported, as threads of one process", mesh.local_ranks, ranks);
-    return ok();
-}
-
 }  // namespace
 
 Status check_combinations(const Config& config, const WrittenAs& names) {
@@ -128,9 +121,7 @@ Status check_combinations(const Config& config, const WrittenAs& names) {
 
 Status check_support(const Config& config, const WrittenAs& names, std::vector<std::string>& notes) {
     const View view{config, names};
-    DS_CHECK(check_mesh_support(view));
-    if (config.distributed != "auto" && config.distributed != "none")
-        return view.lack("distributed", "{} is not supported, only auto and none", config.distributed);
+    if (config.distributed == "nccl") return view.lack("distributed", "nccl is not supported, only auto, none, gloo, mpi and host");
     if (config.grad_accum_dtype != DType::f32) return view.lack("data_types.grad_accum_dtype", "{} is not supported, only fp32: gradients accumulate in f32", short_dump(view.json("data_types.grad_accum_dtype")));
     if (config.mesh.data == 1 && config.zero_stage > 0)
         notes.push_back(fmt::format("config: {}: with one data rank, nothing is shared", written(names, "zero_optimization.stage")));

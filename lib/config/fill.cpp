@@ -144,6 +144,7 @@ void fill_run(const Reader& read, Config& config) {
     config.zero_stage = read.integer("zero_optimization.stage");
     fill_zero(read, config);
     config.distributed = read.text("distributed");
+    config.comm = {read.number("comm.deadline_seconds"), read.number("comm.join_seconds"), read.number("comm.heartbeat_seconds"), read.text("comm.secret_file"), read.text("comm.interface")};
     config.device = read.text("device");
     config.threads = read.integer("threads");
     config.seed = read.integer("seed");
@@ -163,7 +164,11 @@ void fill_run(const Reader& read, Config& config) {
 Status fill_sizes(const Reader& read, Config& config) {
     const MeshSizes degrees{read.integer("parallel.tensor"),   read.integer("parallel.pipeline"), 1,
                             read.integer("parallel.sequence"), read.integer("parallel.expert"),   1};
-    DS_TRY(config.mesh, resolve_mesh(degrees, read.optional_integer("parallel.data"), read.optional_integer("parallel.local_ranks")));
+    if (config.distributed != "none") {
+        DS_CHECK(Status(config.launched.problem).within("config: distributed"));
+        config.processes = config.launched.processes;
+    }
+    DS_TRY(config.mesh, resolve_mesh(degrees, read.optional_integer("parallel.data"), read.optional_integer("parallel.local_ranks"), config.processes));
     config.sequence_attention = read.text("parallel.sequence_attention");
     config.sequence_regions = read.text("parallel.sequence_regions");
     const auto train = read.optional_integer("train_batch_size"), accumulation = read.optional_integer("gradient_accumulation_steps");

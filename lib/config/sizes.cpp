@@ -1,6 +1,6 @@
 // The arithmetic of batch sizes and of the mesh.
 //   train_batch_size = train_micro_batch_size_per_gpu x gradient_accumulation_steps x data-parallel ranks  (deepspeed/runtime/config.py)
-//   ranks = tensor x pipeline x data x sequence; expert divides data
+//   ranks = tensor x pipeline x data x sequence = processes x local_ranks; expert divides data
 #include <algorithm>
 
 #include "config/config.h"
@@ -35,15 +35,17 @@ Result<BatchSizes> resolve_batch(std::optional<int64_t> train, std::optional<int
                 sizes.train, sizes.micro, sizes.accumulation, ranks, rows);
 }
 
-Result<MeshSizes> resolve_mesh(MeshSizes mesh, std::optional<int64_t> data, std::optional<int64_t> local_ranks) {
+// Every process has as many ranks as the others.
+Result<MeshSizes> resolve_mesh(MeshSizes mesh, std::optional<int64_t> data, std::optional<int64_t> local_ranks, int64_t processes) {
     const int64_t others = product({mesh.tensor, mesh.pipeline, mesh.sequence});
-    mesh.data = data ? *data : local_ranks ? std::max<int64_t>(1, *local_ranks / others) : mesh.expert;
+    if (data) mesh.data = *data;
+    else if (local_ranks || processes > 1) mesh.data = std::max<int64_t>(1, product({local_ranks.value_or(1), processes}) / others);
+    else mesh.data = mesh.expert;
     const int64_t needed = product({others, mesh.data});
-    mesh.local_ranks = local_ranks.value_or(needed);
-    if (mesh.local_ranks != needed)
-        return fail(Code::E_CONFIG, "parallel: tensor {} x pipeline {} x data {}{} needs {} ranks, local_ranks is {}", mesh.tensor,
-                    mesh.pipeline, mesh.data, mesh.sequence > 1 ? fmt::format(" x sequence {}", mesh.sequence) : "", needed,
-                    mesh.local_ranks);
+    mesh.local_ranks = local_ranks.value_or(std::max<int64_t>(1, needed / processes));
+    if (product({mesh.local_ranks, processes}) != needed)
+        return fail(Code::E_CONFIG, "parallel: tensor {} x pipeline {} x data {}{} needs {} ranks, {}local_ranks is {}", mesh.tensor, mesh.pipeline, mesh.data,
+                    mesh.sequence > 1 ? fmt::format(" x sequence {}", mesh.sequence) : "", needed, processes > 1 ? fmt::format("there are {} processes and ", processes) : "", mesh.local_ranks);
     if (mesh.data % mesh.expert != 0) return fail(Code::E_CONFIG, "parallel: expert {} must divide data {}", mesh.expert, mesh.data);
     return mesh;
 }

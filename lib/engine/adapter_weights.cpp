@@ -21,13 +21,15 @@ Status Engine::load_adapter(const std::string& name) {
         if (const auto found = given.find(p.name); found != given.end()) {
             if (found->second.shape != p.shape) return fail(Code::E_CORRUPT, "lora.adapters: {}: tensor {} is {}, but the model makes it {}", info.folder, p.name, found->second.shape, p.shape);
             if (!p.trainable) return fail(Code::E_CORRUPT, "lora.adapters: {}: it has {}, but neither its bias nor its modules_to_save says so", info.folder, p.name);
-            whole_->write(p, {Field::weight}, found->second.as<float>().data());
+            DS_CHECK(whole_->write(p, {Field::weight}, found->second.as<float>().data()));
+            note_loaded(p, found->second.as<float>().data());
             used.insert(p.name);
         } else if (is_adapter_tensor(p.name)) {
             HostTensor fresh = HostTensor::zeros(DType::f32, p.shape);
             const bool is_a = p.name.ends_with(".lora_A.weight");
             if (info.folder.empty() && is_a) ds::initialise(p, static_cast<uint64_t>(config_.seed) + std::hash<std::string>()(name), 0, info.r * p.shape[1], fresh.as<float>().data());
-            whole_->write(p, {Field::weight}, fresh.as<float>().data());
+            DS_CHECK(whole_->write(p, {Field::weight}, fresh.as<float>().data()));
+            note_loaded(p, fresh.as<float>().data());
         }
     }
     for (const auto& [tensor, value] : given)
@@ -54,13 +56,13 @@ Status Engine::activate_adapter(const std::string& name) {
         values.clear();
         for (const Field& field : fields_of(p)) {
             values.emplace_back(static_cast<size_t>(WholeParams::count(p, field)));
-            whole_->read(p, field, values.back().data());
+            DS_CHECK(whole_->read(p, field, values.back().data()));
         }
     }
     const auto waiting = adapters_->waiting.find(name);
     const bool known = waiting != adapters_->waiting.end();
     if (!known) {
-        for (const auto& [parameter, value] : trained_base_) whole_->write(*params_->find(parameter), {Field::weight}, value.data());
+        for (const auto& [parameter, value] : trained_base_) DS_CHECK(whole_->write(*params_->find(parameter), {Field::weight}, value.data()));
         DS_CHECK(load_adapter(name));
     }
     for (const Param& p : params_->all()) {
@@ -71,7 +73,7 @@ Status Engine::activate_adapter(const std::string& name) {
             if (i == 0 && !has) continue;
             std::vector<float> zeros;
             if (!has) zeros.assign(static_cast<size_t>(WholeParams::count(p, fields[i])), p.state_defs[i - 1].initial);
-            whole_->write(p, fields[i], has ? waiting->second[p.name][i].data() : zeros.data());
+            DS_CHECK(whole_->write(p, fields[i], has ? waiting->second[p.name][i].data() : zeros.data()));
         }
     }
     if (known) adapters_->waiting.erase(waiting);
@@ -88,7 +90,7 @@ Status Engine::export_adapter(const std::filesystem::path& dir, DType dtype) {
     for (const Param& p : params_->all()) {
         if (!p.trainable) continue;
         HostTensor whole = HostTensor::zeros(DType::f32, p.shape);
-        whole_->read(p, {Field::weight}, whole.as<float>().data());
+        DS_CHECK(read_whole("ds_export", p, {Field::weight}, whole.as<float>().data()));
         values.push_back(adapters_->for_file(p.name, whole).to(dtype).clone());
         tensors.push_back({adapters_->file_name(p.name), dtype, values.back().shape, values.back().data, {}});
     }
@@ -97,14 +99,14 @@ Status Engine::export_adapter(const std::filesystem::path& dir, DType dtype) {
 }
 
 // W with what the active adapter adds to it, in the layout of W.
-HostTensor Engine::merged_weight(const Param& weight) {
+Result<HostTensor> Engine::merged_weight(const Param& weight) {
     HostTensor whole = HostTensor::zeros(DType::f32, weight.shape);
-    whole_->read(weight, {Field::weight}, whole.as<float>().data());
+    DS_CHECK(read_whole("ds_export", weight, {Field::weight}, whole.as<float>().data()));
     const std::string module = weight.name.substr(0, weight.name.size() - std::string_view(".weight").size());
     const Param *a = params_->find(adapter_tensor(module, 'A')), *b = params_->find(adapter_tensor(module, 'B'));
     HostTensor down = HostTensor::zeros(DType::f32, a->shape), up = HostTensor::zeros(DType::f32, b->shape);
-    whole_->read(*a, {Field::weight}, down.as<float>().data());
-    whole_->read(*b, {Field::weight}, up.as<float>().data());
+    DS_CHECK(read_whole("ds_export", *a, {Field::weight}, down.as<float>().data()));
+    DS_CHECK(read_whole("ds_export", *b, {Field::weight}, up.as<float>().data()));
     const auto r = static_cast<size_t>(a->shape[0]), in = static_cast<size_t>(a->shape[1]), out = static_cast<size_t>(b->shape[0]);
     const bool out_first = !adapters_->input_first(module);
     const double scale = adapters_->spec().scale;

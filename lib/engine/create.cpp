@@ -39,10 +39,23 @@ bool is_buffer(std::string_view name) {
 
 Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> text, const HostOptions& options) {
     auto engine = std::make_shared<Engine>();
-    if (text) {
-        DS_TRY(engine->config_, parse_config(*text));
+    Launched launched;
+    if (options.communicator) {
+        engine->transport_ = options.communicator();
+        engine->launch_ = {.rank = engine->transport_->rank(), .size = engine->transport_->size()};
+    } else if (options.mpi) {
+        DS_TRY(const auto seen, join_by_plugin("mpi", fmt::format(R"({{"fortran_comm": {}, "look": true}})", *options.mpi)));
+        engine->launch_ = {.rank = seen->rank(), .size = seen->size()};
     } else {
-        DS_TRY(engine->config_, config_from_environment());
+        auto launch = launch_of_this_process();
+        if (launch.ok()) engine->launch_ = std::move(*launch);
+        else launched.problem = launch.status();
+    }
+    launched.processes = engine->launch_.size;
+    if (text) {
+        DS_TRY(engine->config_, parse_config(*text, launched));
+    } else {
+        DS_TRY(engine->config_, config_from_environment(launched));
     }
     Config& config = engine->config_;
     if (options.optimizer && !config.batch_is_given)
@@ -50,7 +63,6 @@ Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> 
     set_levels(config);
     for (const std::string& warning : config.warnings) log(Level::warn, "config", "{}", warning);
     for (const std::string& note : config.notes) log(Level::info, "config", "{}", note);
-    if (options.mpi) return fail(Code::E_UNSUPPORTED, "options: an MPI communicator was given, but the mpi backend is not built");
     engine->options_ = options;
     if (options.graph) engine->options_.graph = options.graph->snapshot();
     if (const char* dir = std::getenv("DSRT_DUMP"); dir && *dir) {
@@ -113,16 +125,16 @@ Status Engine::make_the_program() {
 
 Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> text, const HostOptions& options) {
     DS_TRY(auto engine, prepare(text, options));
-    DS_CHECK(engine->make_ranks());
-    for (const auto& rank : *engine->ranks_) {
-        DS_CHECK(rank->params->need_weights());
-        rank->disk_weights = engine->disk_weights(*rank);
-        rank->links.source = rank->disk_weights.get();
-        for (const auto& [name, type] : rank->low_types) DS_CHECK(rank->params->need_low(*rank->params->find(name), type));
-    }
-    DS_CHECK(engine->load_weights());
-    DS_CHECK(engine->devices_ok());
-    DS_CHECK(engine->make_optimizer_parts());
+    DS_CHECK(engine->join(engine->launch_));
+    Status status = engine->make_ranks();
+    if (status.ok()) status = engine->check_layout();
+    DS_CHECK(engine->agree("ds_engine_create", status));
+    engine->ranks_->connect(engine->world_);
+    DS_CHECK(engine->compare_with_others());
+    DS_CHECK(engine->agree("ds_engine_create", engine->make_memory()));
+    DS_CHECK(engine->agree("ds_engine_create", engine->load_weights()));
+    DS_CHECK(engine->compare_weights());
+    DS_CHECK(engine->agree("ds_engine_create", engine->make_optimizer_parts()));
     DS_CHECK(engine->make_masks({}));
     engine->compressed_updates_ = 0;
     engine->follow_compression();
@@ -131,13 +143,35 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     return engine;
 }
 
+// Of the weights.
+Status Engine::make_memory() {
+    for (const auto& rank : *ranks_) {
+        DS_CHECK(rank->params->need_weights());
+        rank->disk_weights = disk_weights(*rank);
+        rank->links.source = rank->disk_weights.get();
+        for (const auto& [name, type] : rank->low_types) DS_CHECK(rank->params->need_low(*rank->params->find(name), type));
+    }
+    return ok();
+}
+
 Status Engine::make_ranks() {
     Mesh mesh;
     const MeshSizes& sizes = config_.mesh;
     for (const auto& [axis, size] : {std::pair{MeshAxis::tensor, sizes.tensor}, {MeshAxis::sequence, sizes.sequence}, {MeshAxis::data, sizes.data}, {MeshAxis::pipeline, sizes.pipeline}})
         mesh.sizes[static_cast<size_t>(axis)] = static_cast<int>(size);
-    const int64_t threads = config_.threads ? config_.threads : std::max(usable_cpus() / mesh.ranks(), 1);
-    ranks_ = std::make_unique<Ranks>(mesh, static_cast<int>(std::min<int64_t>(threads, 1024)));
+    // Processes that their launcher did not bind share what this host has.
+    const int here = static_cast<int>(sizes.local_ranks);
+    const auto machine = Topology::here();
+    const bool shares = launch_.local_size > 1 && config_.processes > 1 && machine.ok() && machine->is_whole();
+    const int on_this_host = here * (shares ? launch_.local_size : 1), first = shares ? here * launch_.local_rank : 0;
+    const int64_t wanted = config_.threads ? config_.threads : std::max(usable_cpus() / on_this_host, 1);
+    const int threads = static_cast<int>(std::min<int64_t>(wanted, 1024));
+    std::vector<std::vector<Spot>> places(static_cast<size_t>(here), std::vector<Spot>(static_cast<size_t>(threads)));
+    if (machine.ok()) places = machine->deal(here, threads, first, on_this_host);
+    const int process = config_.processes > 1 ? launch_.rank : 0;
+    places_ = to_string(places, here * process);
+    log(Level::info, "places", "{}", places_);
+    ranks_ = std::make_unique<Ranks>(mesh, places, static_cast<int>(config_.processes), process);
     whole_ = std::make_unique<WholeParams>(*ranks_);
     DS_CHECK(open_devices());
     DS_CHECK(make_pipeline());
@@ -179,8 +213,9 @@ Status Engine::open_devices() {
         if (must) return fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda");
         return ok();
     }
-    if (ranks_->size() > 1) {
-        if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: {} ranks in one process need collectives between devices, which are not built; one rank trains on a device", ranks_->size());
+    if (ranks_->mesh().ranks() > 1) {
+        if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: {} ranks{} need collectives between devices, which are not built; one rank trains on a device", ranks_->mesh().ranks(),
+                              ranks_->all_are_here() ? " in one process" : "");
         return ok();
     }
     auto device = Device::open("cuda", 0);
@@ -213,13 +248,15 @@ PlanKey Engine::smallest_key() const {
 }
 
 Status Engine::load_weights() {
-    DS_CHECK(load_base_weights());
+    Status base = load_base_weights();
+    if (base.ok()) base = devices_ok();
+    DS_CHECK(agree("ds_engine_create", base));
     if (!adapters_) return ok();
     for (const Param& p : params_->all()) {
         if (!p.trainable || is_adapter_tensor(p.name)) continue;
         std::vector<float>& kept = trained_base_[p.name];
         kept.resize(static_cast<size_t>(elements(p.shape)));
-        whole_->read(p, {Field::weight}, kept.data());
+        DS_CHECK(whole_->read(p, {Field::weight}, kept.data()));
     }
     return load_adapter(adapters_->active());
 }
@@ -248,6 +285,7 @@ Status Engine::fill_param(const Param& p, const std::function<void(float* to, in
     (*ranks_)[0].workers.run([&](Team) {
         for (int64_t at = next.fetch_add(chunk); at < n; at = next.fetch_add(chunk)) fill(to + at, at, std::min(at + chunk, n));
     });
+    note_loaded(p, to);
     return all.empty() ? ok() : whole_->write(p, {Field::weight}, to);
 }
 
@@ -332,7 +370,10 @@ DataContext Engine::data_context() const {
         }
     }
     context.tokenizer = tokenizer_;
-    context.rows_per_batch = config_.batch.micro * config_.mesh.data;  // of all data ranks here
+    const std::vector<int> here = ranks_->data_ranks();
+    context.rows_per_batch = config_.batch.micro * static_cast<int64_t>(here.size());
+    context.shard_count = config_.mesh.data / static_cast<int64_t>(here.size());
+    context.shard_rank = here.front() / static_cast<int64_t>(here.size());
     context.seed = static_cast<uint64_t>(config_.seed);
     context.drop_last = config_.data.value("drop_last", false);
     describe_sampling(context);
@@ -349,6 +390,9 @@ DataContext Engine::data_context() const {
 
 Result<std::string> plan_report(std::optional<std::string_view> text, const HostOptions& options) {
     DS_TRY(auto engine, Engine::prepare(text, options));
+    MeshSizes& sizes = engine->config_.mesh;  // a plan is of all ranks, wherever they will run
+    sizes.local_ranks = sizes.tensor * sizes.pipeline * sizes.sequence * sizes.data;
+    engine->config_.processes = 1;
     DS_CHECK(engine->make_ranks());
     DS_CHECK(engine->make_optimizer_parts());
     const Config& config = engine->config_;
@@ -387,7 +431,7 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     report["flops_per_micro_batch"] = plan->flops();
     report["traffic"] = engine->planned_traffic(rank, *plan);
     report["traffic_bytes_per_step"] = report["traffic"]["bytes"];
-    report["ranks"] = engine->ranks_->size();
+    report["ranks"] = engine->ranks_->mesh().ranks();
     report["choices"] = rank.choices[key];  // between ways to split work over ranks, with what each costs
     report["timetable"] = engine->timetable_report();
     if (engine->pipeline_) {

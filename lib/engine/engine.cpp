@@ -20,6 +20,8 @@ DType low_type(PrecisionMode mode) { return mode == PrecisionMode::bf16 ? DType:
 }  // namespace
 
 Status Engine::usable() const {
+    if (world_ && world_->failed())
+        return fail(Code::E_STATE, "the job of this engine has ended ({}); only ds_load, which joins anew, and ds_engine_destroy are possible", world_->failure().message());
     return broken_ ? fail(Code::E_STATE, "an earlier failure left this engine half updated; only ds_load and ds_engine_destroy are possible") : devices_ok();
 }
 
@@ -110,7 +112,7 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     options.data_ranks = ranks_->extent(MeshAxis::data);
     if (!dump_dir_.empty()) {
         options.dump = dump_dir_;
-        if (ranks_->size() > 1) graph.name += fmt::format(".rank{}", rank.index);
+        if (ranks_->mesh().ranks() > 1) graph.name += fmt::format(".rank{}", rank.index);
         graph.name += fmt::format(".{}", rank.plans.size());
     }
     if (key.train && key.seeds.empty()) graph.loss = kNone;  // outputs only; dropout stays on
@@ -154,15 +156,8 @@ Status Engine::fill_inputs(Device* device, const Packed& packed, const Plan& pla
     return ok();
 }
 
-// The batch as its data ranks see it: rows are dealt out near-evenly.
-Result<std::vector<Packed>> Engine::pack(const Batch& batch, const std::set<std::string>& outputs) const {
-    const int parts = ranks_->extent(MeshAxis::data);
-    if (parts == 1) {
-        DS_TRY(Packed whole, program_->pack(batch, outputs));
-        std::vector<Packed> list;
-        list.push_back(std::move(whole));
-        return list;
-    }
+// The rows of a batch that data ranks share.
+Result<int64_t> Engine::rows_of_batch(const Batch& batch, const std::set<std::string>& outputs) const {
     int64_t rows = -1;
     bool even = true;
     for (const auto& [name, tensor] : batch) {
@@ -171,28 +166,48 @@ Result<std::vector<Packed>> Engine::pack(const Batch& batch, const std::set<std:
         if (rows < 0) rows = tensor.shape[static_cast<size_t>(dim)];
         even &= rows == tensor.shape[static_cast<size_t>(dim)];
     }
-    if (rows < 0 || !even) {  // the packer knows what is wrong
-        DS_CHECK(program_->pack(batch, outputs).status());
-        return fail(Code::E_UNSUPPORTED, "parallel.data: no tensor of this batch has rows that {} data ranks could share", parts);
+    if (rows >= 0 && even) return rows;
+    DS_CHECK(program_->pack(batch, outputs).status());  // the packer knows what is wrong
+    return fail(Code::E_UNSUPPORTED, "parallel.data: no tensor of this batch has rows that {} data ranks could share", ranks_->extent(MeshAxis::data));
+}
+
+// The batch as the data ranks of this process see it: rows are dealt out near-evenly.
+Result<std::vector<Packed>> Engine::pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row) const {
+    const std::vector<int> here = ranks_->data_ranks();
+    std::vector<Packed> list(static_cast<size_t>(ranks_->extent(MeshAxis::data)));
+    if (list.size() == 1) {
+        DS_TRY(list[0], program_->pack(batch, outputs));
+        return list;
     }
-    std::vector<Packed> list;
-    for (int d = 0; d < parts; ++d) {
-        const Interval mine = near_even(rows, d, parts);
-        list.emplace_back();
+    DS_TRY(const int64_t rows, rows_of_batch(batch, outputs));
+    for (size_t i = 0; i < here.size(); ++i) {
+        const Interval mine = near_even(rows, static_cast<int64_t>(i), static_cast<int64_t>(here.size()));
         if (mine.size() == 0) continue;
         Batch part;
         for (const auto& [name, tensor] : batch) part[name] = slice(tensor, program_->row_dimension(name), mine.begin, mine.end);
-        DS_TRY(list.back(), program_->pack(part, outputs, mine.begin));
+        DS_TRY(list[static_cast<size_t>(here[i])], program_->pack(part, outputs, first_row + mine.begin));
     }
     return list;
 }
 
-Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train) {
+Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_loss) {
     Pass pass;
     Batch shorter;
     if (train && curriculum_) shorter = shortened(whole);
-    DS_TRY(pass.packed, pack(train && curriculum_ ? shorter : whole, train ? train_outputs_ : eval_outputs_));
+    const Batch& batch = train && curriculum_ ? shorter : whole;
+    const char* call = train ? "ds_forward" : "ds_eval";
+    const std::set<std::string>& outputs = train ? train_outputs_ : eval_outputs_;
+    const bool deals = ranks_->extent(MeshAxis::data) > 1;
+    int64_t first_row = 0;
+    if (world_) {
+        DS_TRY(first_row, agree_on_rows(call, batch, deals ? rows_of_batch(batch, outputs) : Result<int64_t>(int64_t{0}), wants_loss));
+    }
+    auto packed = pack(batch, outputs, first_row);
+    if (packed.ok()) pass.packed = std::move(*packed);
+    if (world_) DS_CHECK(share_figures(call, pass.packed, packed.status()));
+    DS_CHECK(packed.status());
     pass.train = train;
+    pass.wants_loss = wants_loss;
     pass.draw = train ? draws_ : 0;
     if (train) route(pass);
     for (const Packed& part : pass.packed) {
@@ -226,7 +241,7 @@ Status Engine::run_forward(Pass& pass) {
     if (keeps) pending_.reset();
     if (pipeline_ && keeps) return hold(pass), ok();
     if (pipeline_) return run_through(pass);
-    pass.plans.assign(static_cast<size_t>(ranks_->size()), nullptr);
+    pass.plans.assign(static_cast<size_t>(ranks_->mesh().ranks()), nullptr);
     return ranks_->each([&](Rank& rank) { return run_forward(rank, pass); });
 }
 
@@ -262,12 +277,13 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
 
 Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train) {
     DS_CHECK(begin_fetching(rank, plan, part));
-    const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->size() > 1 || rank.links.source ? &rank.links : nullptr};
+    const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->mesh().ranks() > 1 || rank.links.source ? &rank.links : nullptr};
+    const CancelFlag* cancel = world_ ? nullptr : options_.cancel.get();  // processes agree on that between passes
     const bool records = train && rank.index == 0 && records_this_step();
-    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, options_.cancel.get());
+    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel);
     std::vector<Span> timeline;
     const double offset_us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - step_began_).count();
-    DS_CHECK(plan.run(part, runtime, rank.workers, options_.cancel.get(), &timeline));
+    DS_CHECK(plan.run(part, runtime, rank.workers, cancel, &timeline));
     if (records) record_spans(plan, timeline, offset_us);
     if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";
@@ -277,9 +293,15 @@ Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, 
 
 // The plan of a data rank that has what is asked for: the last stage has the loss.
 Engine::Found Engine::plan_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const {
-    const size_t chunks = pass.plans.size() / static_cast<size_t>(ranks_->size());
+    const Found found = plan_here(pass, data_rank, has);
+    return found.rank && found.rank->at(MeshAxis::tensor) == 0 && found.rank->at(MeshAxis::sequence) == 0 ? found : Found{};
+}
+
+// The first of the ranks here that has it: what is told to hosts is whole on each of them.
+Engine::Found Engine::plan_here(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const {
+    const size_t chunks = pass.plans.size() / static_cast<size_t>(ranks_->mesh().ranks());
     for (const auto& rank : *ranks_) {
-        if (rank->at(MeshAxis::data) != data_rank || rank->at(MeshAxis::tensor) != 0 || rank->at(MeshAxis::sequence) != 0 || pass.packed[static_cast<size_t>(data_rank)].stand_in) continue;
+        if (rank->at(MeshAxis::data) != data_rank || pass.packed[static_cast<size_t>(data_rank)].stand_in) continue;
         for (size_t chunk = 0; chunk < chunks; ++chunk)
             if (const Plan* plan = pass.plans[static_cast<size_t>(rank->index) * chunks + chunk]; plan && has(plan->graph())) return {rank.get(), plan};
     }
@@ -314,30 +336,33 @@ Result<HostTensor> Engine::read_value(const Rank& rank, const Plan& plan, ValueI
     return value;
 }
 
-Result<float> Engine::loss_of(const Pass& pass) const {
-    double sum = 0;
-    bool any = false;
+Result<float> Engine::loss_of(Pass& pass) {
+    if (pass.loss) return *pass.loss;
+    std::vector<std::pair<int, double>> mine;  // of the data ranks whose loss is computed here
     for (int d = 0; d < static_cast<int>(pass.packed.size()); ++d) {
         const auto [rank, plan] = plan_with(pass, d, [](const Graph& graph) { return graph.loss != kNone; });
         if (!plan) continue;
         DS_TRY(const HostTensor loss, read_value(*rank, *plan, plan->graph().loss));
-        sum += share_of(pass, d) * loss.as<float>()[0];
-        any = true;
+        mine.emplace_back(d, loss.as<float>()[0]);
     }
-    if (!any) return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
-    return static_cast<float>(sum);
+    if (!pass.labelled || (mine.empty() && !world_)) return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
+    DS_TRY(const std::vector<double> losses, of_all("loss", mine, pass.packed.size()));
+    double sum = 0;
+    for (size_t d = 0; d < losses.size(); ++d) sum += share_of(pass, static_cast<int>(d)) * losses[d];
+    pass.loss = static_cast<float>(sum);
+    return *pass.loss;
 }
 
 Status Engine::forward(const Batch& batch, float* loss) {
     DS_CHECK(usable());
-    DS_TRY(Pass pass, pass_of(batch, true));
-    if (loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: the batch has no labels, so there is no loss; pass NULL for it or add labels");
+    DS_TRY(Pass pass, pass_of(batch, true, loss != nullptr));
+    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: the batch has no labels, so there is no loss; pass NULL for it or add labels");
     DS_CHECK(run_forward(pass));
     const bool enqueued = pipeline_ && pass.key().train && !pass.key().seeds.empty();
-    if (enqueued && loss) DS_CHECK(catch_up());
+    if (enqueued && pass.wants_loss) DS_CHECK(catch_up());
     ++draws_;
     backward_done_ = false;
-    if (pass.labelled && pass.key().seeds.count("loss") && (loss || !enqueued)) {
+    if (pass.labelled && pass.key().seeds.count("loss") && (pass.wants_loss || !enqueued)) {
         DS_TRY(const float value, enqueued ? Result<float>(static_cast<float>(loss_of(*pipeline_->pending))) : loss_of(pass));
         put_metric("loss", value);
         if (loss) *loss = value;
@@ -349,11 +374,12 @@ Status Engine::forward(const Batch& batch, float* loss) {
 
 Status Engine::eval(const Batch& batch, float* loss) {
     DS_CHECK(usable());
-    DS_TRY(Pass pass, pass_of(batch, false));
-    if (loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_eval: the batch has no labels, so there is no loss; pass NULL for it or add labels");
+    DS_TRY(Pass pass, pass_of(batch, false, loss != nullptr));
+    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_eval: the batch has no labels, so there is no loss; pass NULL for it or add labels");
     DS_CHECK(run_forward(pass));
-    if (loss) {
-        DS_TRY(*loss, loss_of(pass));
+    if (pass.wants_loss) {
+        DS_TRY(const float value, loss_of(pass));
+        if (loss) *loss = value;
     }
     last_ = std::move(pass);
     return ok();
@@ -378,7 +404,7 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
     if (pipeline_) {
         DS_CHECK(enqueue_backward(weight, seed));
     } else {
-        const Pass& pass = *pending_;
+        Pass& pass = *pending_;
         for (const auto& rank : *ranks_)
             for (const std::string& name : pass.key().seeds) {
                 const Plan* plan = pass.plans[static_cast<size_t>(rank->index)];
@@ -496,6 +522,7 @@ Status Engine::backward_from(const Batch& gradients) {
             auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, shape);
             if (!packed.ok()) return std::move(std::move(packed).status()).within("ds_backward_from");
             seed = packed->clone();
+            factor *= static_cast<double>(ranks_->data_ranks().size()) / ranks_->extent(MeshAxis::data);  // processes with different rows are averaged
         }
         for (float& x : seed.as<float>()) x = static_cast<float>(x * factor);
         return seed;
@@ -507,9 +534,16 @@ Result<HostTensor> Engine::rows_of(const Pass& pass, int data_rank, const std::s
     if (pass.packed.size() == 1) return whole;
     const int dim = program_->row_dimension_of_output(output);
     if (dim < 0) return fail(Code::E_UNSUPPORTED, "{}: has no dimension of rows, which parallel.data deals out", output);
-    if (static_cast<size_t>(dim) >= whole.shape.size() || whole.shape[static_cast<size_t>(dim)] != pass.rows)
-        return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have {} rows as the output, but is {}", output, pass.rows, whole.shape);
-    const Interval mine = near_even(pass.rows, data_rank, static_cast<int64_t>(pass.packed.size()));
+    Interval mine;  // among the rows of this process
+    int64_t rows = 0;
+    for (const int d : ranks_->data_ranks()) {
+        const Packed& part = pass.packed[static_cast<size_t>(d)];
+        const int64_t n = part.grid.empty() ? part.shape.rows : part.grid[0];
+        if (d == data_rank) mine = {rows, rows + n};
+        rows += n;
+    }
+    if (static_cast<size_t>(dim) >= whole.shape.size() || whole.shape[static_cast<size_t>(dim)] != rows)
+        return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have {} rows as the output, but is {}", output, rows, whole.shape);
     return slice(whole, dim, mine.begin, mine.end);
 }
 
@@ -526,8 +560,21 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
     };
     const auto has_it = [&](const Graph& graph) { return find(graph) != kNone; };
     if (pipeline_ && last_->train && last_->key().outputs.count(name)) DS_CHECK(bring_up(*last_));
+    std::map<int, OutputPart> found;  // of each data rank of this process
+    bool missing = false;
+    const auto look = [&]() -> Status {
+        for (const int d : ranks_->data_ranks()) {
+            const auto [rank, plan] = plan_here(*last_, d, has_it);
+            if (!plan) continue;
+            DS_TRY(HostTensor value, read_value(*rank, *plan, find(plan->graph())));
+            found[d] = {rank->at(MeshAxis::pipeline), program_->unpack(name, last_->packed[static_cast<size_t>(d)], std::move(value))};
+        }
+        missing = found.empty() && !(world_ && last_->key().outputs.count(name));  // a process may have no rows
+        return world_ && pipeline_ ? share_outputs(found, missing) : ok();
+    };
+    DS_CHECK(look());
     // A pass that did not compute this output runs once more, with the same random numbers; the next one will compute it at once.
-    if (!plan_with(*last_, first_part(*last_), has_it).plan) {
+    if (missing) {
         (last_->train ? train_outputs_ : eval_outputs_).insert(name);
         Pass again = *last_;
         set_keys(again, [&](const Packed&, PlanKey key) {
@@ -538,22 +585,13 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
         DS_CHECK(run_forward(again));
         last_ = std::move(again);
     }
+    if (missing) DS_CHECK(look());
     std::vector<HostTensor> parts;
-    for (int d = 0; d < static_cast<int>(last_->packed.size()); ++d) {
-        const auto [rank, plan] = plan_with(*last_, d, has_it);
-        if (!plan) continue;
-        DS_TRY(HostTensor value, read_value(*rank, *plan, find(plan->graph())));
-        parts.push_back(program_->unpack(name, last_->packed[static_cast<size_t>(d)], std::move(value)));
-    }
+    for (auto& [d, part] : found) parts.push_back(std::move(part.value));
+    if (parts.empty()) return fail(Code::E_INVALID_ARGUMENT, "ds_output: this process had no rows in the last pass");
     const int dim = program_->row_dimension_of_output(name);
     if (parts.size() > 1 && dim < 0) return fail(Code::E_UNSUPPORTED, "{}: has no dimension of rows, which parallel.data deals out", name);
     return concat(parts, std::max(dim, 0));
-}
-
-int Engine::first_part(const Pass& pass) {
-    for (size_t d = 0; d < pass.packed.size(); ++d)
-        if (pass.packed[d].shape.rows > 0 && !pass.packed[d].stand_in) return static_cast<int>(d);
-    return 0;
 }
 
 }  // namespace ds

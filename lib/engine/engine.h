@@ -14,6 +14,8 @@
 #include <string>
 
 #include "base/cancel.h"
+#include "ckpt/checkpoint.h"
+#include "comm/join.h"
 #include "config/config.h"
 #include "data/data.h"
 #include "engine/adapters.h"
@@ -40,6 +42,7 @@ struct HostOptions {
     std::shared_ptr<CancelFlag> cancel;
     std::optional<OptimizerCallbacks> optimizer;
     std::optional<int32_t> mpi;
+    std::function<std::unique_ptr<Transport>()> communicator;  // a host's own; each engine gets an end of its own
 };
 
 // Hears of new ids of a row of ds_generate. Positive ends that row, negative all.
@@ -83,6 +86,8 @@ public:
     // generate/generate.cpp: the new ids of each prompt
     Result<std::vector<std::vector<int32_t>>> generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener);
 
+    void end_job();  // by another thread: a call that waits for other processes comes back
+
     DataContext data_context() const;
     void attach_data(std::weak_ptr<DataSource> data);  // its cursor is saved with the engine from now on
     const Json& client_state() const { return client_state_; }  // of the checkpoint that was loaded
@@ -101,30 +106,34 @@ private:
         int64_t rows = 0, labels = 0;
         bool labelled = false;
         uint64_t draw = 0;           // Runtime::step of its random numbers
+        std::optional<float> loss;   // once it was asked for
         bool train = false;
+        bool wants_loss = false;     // this process's host asks for it, or another's
 
         const PlanKey& key() const { return keys.front(); }
     };
 
     static Result<std::shared_ptr<Engine>> prepare(std::optional<std::string_view> config, const HostOptions& options);  // all but weights
     Status make_the_program();
+    Status make_memory();
     Status load_weights();
     Status load_base_weights();
     // adapter_weights.cpp
     Status load_adapter(const std::string& name);
     Status activate_adapter(const std::string& name);
     Status export_adapter(const std::filesystem::path& dir, DType dtype);
-    HostTensor merged_weight(const Param& weight);
+    Result<HostTensor> merged_weight(const Param& weight);
     Status make_optimizer_parts();
 
     Status begin_fetching(Rank& rank, const Plan& plan, Plan::Part part) const;
     Result<Plan*> plan_for(Rank& rank, const PlanKey& key);
     PassOptions pass_options(const Rank& rank, const PlanKey& key) const;
     Result<Graph> graph_of(const Rank& rank, const PlanKey& key) const;
-    Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs) const;
+    Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row) const;
+    Result<int64_t> rows_of_batch(const Batch& batch, const std::set<std::string>& outputs) const;
     Status usable() const;
     const char* no_forward() const { return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from"; }
-    Result<Pass> pass_of(const Batch& batch, bool train);
+    Result<Pass> pass_of(const Batch& batch, bool train, bool wants_loss);
     void set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key_of) const;
     Status run_forward(Pass& pass);
     Status run_forward(Rank& rank, Pass& pass);
@@ -171,12 +180,13 @@ private:
     static ValueId seed_of(const Graph& graph, const std::string& name);
     void count_backward(const Pass& pass, int64_t weight);
     void count_loss(const Pass& pass, int64_t weight, float loss);
-    Result<float> loss_of(const Pass& pass) const;
+    Result<float> loss_of(Pass& pass);
     struct Found {
         const Rank* rank = nullptr;
         const Plan* plan = nullptr;
     };
     Found plan_with(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const;
+    Found plan_here(const Pass& pass, int data_rank, const std::function<bool(const Graph&)>& has) const;
     // Gives a plan its memory: the arena, the rank's parameters, and for generation what cache_of says.
     Status place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::function<void*(ValueId)>& cache_of = {});
     PlanKey key_of(const Packed& packed, bool labelled, bool train) const;
@@ -205,19 +215,50 @@ private:
     Status fly(const std::vector<std::shared_ptr<Micro>>& micros, bool backward, bool keeps);
     Status clear_shared_gradients(Rank& rank);
     double loss_of(const Micro& micro) const;
+    Status share_losses(const std::vector<std::shared_ptr<Micro>>& micros) const;
     Status catch_up();
     Status run_through(Pass& pass);
     Status bring_up(Pass& pass);
     Status enqueue_backward(int64_t weight, const SeedOf& seed);
     Status settle();  // runs what ds_backward enqueued; without a pipeline nothing is
     Status sum_tied(Rank& rank);
-    void copy_tied_weights();
+    Status copy_tied_weights();
     bool gradients_have_parts() const;  // that reduce_gradients adds up
     void begin_record(int64_t first_micro);
     void record_turn(const Rank& rank, const Turn& turn, std::chrono::steady_clock::time_point begin);
     OrderedJson timetable_report();
     Result<OrderedJson> stages_report(const PlanKey& key);
     void add_timetables(ReportData& report);
+
+    // job.cpp: several processes. With one, these agree at once.
+    Status join(const Launch& launch);
+    JoinOptions join_options(const Launch& launch) const;
+    Status check_layout() const;
+    Status check_parts() const;
+    Status compare_with_others();        // what must be equal in all processes, at the start
+    void note_loaded(const Param& p, const float* whole);
+    Status compare_weights();
+    Status rejoin();                     // after a failure
+    // Every process says how it went so far, and whether it is to be cancelled: all go on or none.
+    Status agree(std::string_view call, const Status& mine);
+    // The first row of this process in the whole batch. wants_loss: whether this host asks for the loss; then, whether any does.
+    Result<int64_t> agree_on_rows(std::string_view call, const Batch& batch, const Result<int64_t>& rows, bool& wants_loss);
+    Status share_figures(std::string_view call, std::vector<Packed>& packed, const Status& mine);
+    Status check_rows(std::string_view call, const std::vector<int64_t>& rows_of_processes) const;
+    struct OutputPart {
+        int stage = 0;  // of the rank along the pipeline that had it
+        HostTensor value;
+    };
+    Status share_outputs(std::map<int, OutputPart>& parts, bool& nobody_has_it);
+    Result<std::vector<double>> of_all(std::string_view call, const std::vector<std::pair<int, double>>& mine, size_t size) const;  // numbers by place
+    Result<Json> saved_cursor();
+    Status restore_cursor(DataSource& data, const Json& cursor) const;
+    Status load_here(const Checkpoint& checkpoint, bool only_weights, const Spread& spread);
+    Status export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only);
+    bool writes_files() const { return !world_ || world_->process() == 0; }
+    Status read_for_writer(std::string_view call);                 // the other processes, until end_of_reads
+    Status end_of_reads(std::string_view call, Status status);     // the writer
+    Status read_whole(std::string_view call, const Param& p, Field field, float* out) const;  // the writer
 
     double final_factor() const;         // what accumulated gradients are multiplied with: unscaling and normalisation
     Status normalise_gradients();
@@ -238,7 +279,6 @@ private:
     void put_metric(const std::string& name, double value);
     double seed_value(const Pass& pass) const;
     Result<HostTensor> rows_of(const Pass& pass, int data_rank, const std::string& output, const HostTensor& whole) const;
-    static int first_part(const Pass& pass);  // the first data rank that has rows
     double share_of(const Pass& pass, int data_rank) const;
     // zero.cpp: what data ranks share
     bool dealt_out(int64_t stage) const { return config_.zero_stage >= stage && ranks_->extent(MeshAxis::data) > 1; }
@@ -266,6 +306,7 @@ private:
     ZeroLayout zero_layout(const Rank& rank) const;
     int64_t bucket_elements(const ParamStore& params) const;
     DiskPlace disk_place(const Rank& rank, const char* section, const OffloadConfig& offload) const;
+    bool ranks_run_together() const { return (*ranks_)[0].zero || (model_ && model_->couples_rows) || config_.mesh.expert > 1; }  // plans exchange between data ranks
     void let_all_ranks_run(Pass& pass) const;
     void publish_traffic();
     Status make_ranks();
@@ -289,6 +330,12 @@ private:
     std::shared_ptr<const Model> model_;
     std::unique_ptr<ParamStore> params_;   // definitions; memory is the ranks'
     std::vector<ParamInfo> infos_;
+    Launch launch_;
+    std::string places_;                   // of the threads of the ranks here
+    mutable std::mutex world_mutex_;       // while end_job may ask for it
+    std::shared_ptr<World> world_;         // null: one process
+    std::unique_ptr<Transport> transport_; // of a host's communicator, until the world has it
+    std::map<std::string, uint64_t> loaded_;  // with several processes, until they have compared them: hashes of the first weights
     std::unique_ptr<Ranks> ranks_;
     std::unique_ptr<WholeParams> whole_;
     std::shared_ptr<Pipeline> pipeline_;   // null: one stage

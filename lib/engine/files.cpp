@@ -65,27 +65,29 @@ private:
     WholeParams& whole_;
     std::vector<Piece> pieces_;
 };
+// Reads a whole field, which may need the other processes.
+using ReadWhole = std::function<Status(const Param&, Field, float*)>;
 
 // Memory as it lies, or gathered from the ranks when it is written.
-NamedTensor tensor_of(const WholeParams& whole, const Param& p, Field field, std::string name, Shape shape) {
+NamedTensor tensor_of(const WholeParams& whole, const ReadWhole& read, const Param& p, Field field, std::string name, Shape shape) {
     NamedTensor tensor{std::move(name), DType::f32, std::move(shape), whole.in_place(p, field), {}};
     if (!tensor.data)
-        tensor.source = [&whole, &p, field](const ChunkWriter& write) {
+        tensor.source = [read, &p, field](const ChunkWriter& write) -> Status {
             std::vector<float> all(static_cast<size_t>(WholeParams::count(p, field)));
-            DS_CHECK(whole.read(p, field, all.data()));
+            DS_CHECK(read(p, field, all.data()));
             return write(std::as_bytes(std::span(all)));
         };
     return tensor;
 }
 
-Status write_as(const WholeParams& whole, const Param& p, DType dtype, const ChunkWriter& write) {
+Status write_as(const WholeParams& whole, const ReadWhole& read, const Param& p, DType dtype, const ChunkWriter& write) {
     constexpr int64_t chunk = 1 << 20;
     const int64_t n = elements(p.shape);
     std::vector<float> gathered;
     const float* weight = whole.in_place(p, {Field::weight});
     if (!weight) {
         gathered.resize(static_cast<size_t>(n));
-        DS_CHECK(whole.read(p, {Field::weight}, gathered.data()));
+        DS_CHECK(read(p, {Field::weight}, gathered.data()));
         weight = gathered.data();
     }
     std::vector<std::byte> buffer(static_cast<size_t>(chunk * size_of(dtype)));
@@ -97,23 +99,29 @@ Status write_as(const WholeParams& whole, const Param& p, DType dtype, const Chu
     return ok();
 }
 
+// Cursors of a source that goes on differently in each process lie side by side.
+constexpr const char* kEach = "of_each_process";
+
 }  // namespace
 
 Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
     DS_CHECK(usable());
-    DS_CHECK(background_save_.wait());
+    DS_CHECK(agree("ds_save", background_save_.wait()));
     DS_TRY(const Json options, options_of(options_json, "ds_save", {"client_state", "weights_only", "async"}));
     DS_TRY(const bool async, flag_of(options, "ds_save", "async"));
     DS_TRY(const bool weights_only, flag_of(options, "ds_save", "weights_only"));
     if (micro_in_step_ > 0) return fail(Code::E_STATE, "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or ds_zero_grad first",
                                         micro_in_step_, config_.batch.accumulation);
+    DS_TRY(const Json cursor, weights_only ? Result<Json>(Json()) : saved_cursor());
+    if (!writes_files()) return read_for_writer("ds_save");
+    const ReadWhole read = [this](const Param& p, Field field, float* out) { return read_whole("ds_save", p, field, out); };
     CheckpointFiles files;
     auto& weights = files[kWeights];
-    for (const Param& p : params_->all()) weights.push_back(tensor_of(*whole_, p, {Field::weight}, p.name, p.shape));
+    for (const Param& p : params_->all()) weights.push_back(tensor_of(*whole_, read, p, {Field::weight}, p.name, p.shape));
     if (!weights_only && (*ranks_)[0].params->has_state()) {
         auto& state = files[kOptimizer];
         for (const Param& p : params_->all())
-            for (size_t i = 0; i < p.state_defs.size(); ++i) state.push_back(tensor_of(*whole_, p, {Field::state, i}, state_name(p, p.state_defs[i]), p.state_defs[i].shape));
+            for (size_t i = 0; i < p.state_defs.size(); ++i) state.push_back(tensor_of(*whole_, read, p, {Field::state, i}, state_name(p, p.state_defs[i]), p.state_defs[i].shape));
     }
     Json state = {{"engine_format", kFormat}, {"client_state", options.value("client_state", Json())}, {"weights_only", weights_only}};
     if (!weights_only) {
@@ -125,29 +133,74 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
         state["optimizer"] = options_.optimizer ? "host" : config_.optimizer.type;
         if (schedule_) state["schedule"] = schedule_->state();
         if (scaler_) state["loss_scale"] = scaler_->state();
-        if (const auto data = data_.lock()) {
-            DS_TRY(state["data"], data->save());
-        }
+        if (!data_.expired()) state["data"] = cursor;
     }
     const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", global_steps_);
-    if (!async) return save_checkpoint(std::filesystem::path(dir), name, state, files);
-    DS_CHECK(check_tag(name));
-    return background_save_.start(std::filesystem::path(dir), name, std::move(state), std::move(files), (*ranks_)[0].workers);
+    if (!async) return end_of_reads("ds_save", save_checkpoint(std::filesystem::path(dir), name, state, files));
+    Status begun = check_tag(name);
+    if (begun.ok()) begun = background_save_.start(std::filesystem::path(dir), name, std::move(state), std::move(files), (*ranks_)[0].workers);
+    return end_of_reads("ds_save", std::move(begun));
 }
 
+// Where the data stands: once where all processes say the same.
+Result<Json> Engine::saved_cursor() {
+    Json mine;
+    Status status;
+    if (const auto data = data_.lock()) {
+        if (auto saved = data->save(); saved.ok()) mine = std::move(*saved);
+        else status = saved.status();
+    }
+    if (!world_) return status.ok() ? Result<Json>(mine) : status;
+    DS_CHECK(agree("ds_save", status));
+    DS_TRY(const std::vector<std::string> all, world_->exchange("ds_save", mine.dump()));
+    if (std::all_of(all.begin(), all.end(), [&](const std::string& other) { return other == all.front(); })) return mine;
+    Json each = Json::array();
+    for (const std::string& text : all) each.push_back(Json::parse(text));
+    return Json{{kEach, each}};
+}
+
+Status Engine::restore_cursor(DataSource& data, const Json& cursor) const {
+    if (!cursor.is_object() || !cursor.contains(kEach)) return data.restore(cursor);
+    const Json& each = cursor[kEach];
+    const size_t processes = world_ ? static_cast<size_t>(world_->processes()) : 1, process = world_ ? static_cast<size_t>(world_->process()) : 0;
+    if (each.size() != processes) return fail(Code::E_STATE, "the cursor of the host's data source was saved by {} processes, each at its own place; now there are {}", each.size(), processes);
+    return data.restore(each[process]);
+}
+
+// All processes load the same checkpoint, or none does.
 Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
-    DS_CHECK(background_save_.wait());
+    const Status saved = background_save_.wait();
+    if (!world_) DS_CHECK(saved);
     DS_TRY(const Json options, options_of(options_json, "ds_load", {"weights_only"}));
+    DS_TRY(const bool only_weights, flag_of(options, "ds_load", "weights_only"));
+    DS_CHECK(rejoin());
+    if (Status all = agree("ds_load", saved); !all.ok()) {
+        if (!world_ || !world_->failed()) return all;
+        DS_CHECK(rejoin());  // the others had heard of a failure before
+        DS_CHECK(agree("ds_load", saved));
+    }
     const Spread spread = [this](int64_t n, const std::function<void(int64_t)>& f) {
         std::atomic<int64_t> next{0};
         (*ranks_)[0].workers.run([&](Team) {
             for (int64_t i = next.fetch_add(1); i < n; i = next.fetch_add(1)) f(i);
         });
     };
-    DS_TRY(const Checkpoint checkpoint, open_checkpoint(std::filesystem::path(dir), tag ? std::optional<std::string>(*tag) : std::nullopt, spread));
+    const auto checkpoint = open_checkpoint(std::filesystem::path(dir), tag ? std::optional<std::string>(*tag) : std::nullopt, spread);
+    DS_CHECK(agree("ds_load", checkpoint.status()));
+    if (!world_) return load_here(*checkpoint, only_weights, spread);
+    DS_TRY(const std::vector<std::string> found, world_->exchange("ds_load", checkpoint->folder().filename().string() + "\n" + checkpoint->state().dump()));
+    for (size_t p = 0; p < found.size(); ++p)
+        if (found[p] != found[0])
+            return fail(Code::E_STATE, "ds_load: process {} found another checkpoint in {} than process 0 ({} and {}): all processes must see the same files", p, dir,
+                        found[p].substr(0, found[p].find('\n')), found[0].substr(0, found[0].find('\n')));
+    Status all = agree("ds_load", load_here(*checkpoint, only_weights, spread));
+    broken_ |= !all.ok();  // some have loaded it, others not
+    return all;
+}
+
+Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const Spread& spread) {
     const Json& state = checkpoint.state();
     if (state.value("engine_format", 0) != kFormat) return fail(Code::E_UNSUPPORTED, "{}: engine_format {} is not one this version reads; it reads {}", checkpoint.folder().string(), state.value("engine_format", 0), kFormat);
-    DS_TRY(const bool only_weights, flag_of(options, "ds_load", "weights_only"));
     const bool weights_only = state.value("weights_only", false) || only_weights;
     const SafetensorsFile* moments = weights_only ? nullptr : checkpoint.file(kOptimizer);
 
@@ -170,7 +223,7 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
         schedule_ = std::move(probe);
     }
     if (!weights_only && state.contains("loss_scale") && scaler_) DS_CHECK(scaler_->restore(state["loss_scale"]));
-    if (const auto data = data_.lock(); data && !weights_only && state.contains("data")) DS_CHECK(data->restore(state["data"]));
+    if (const auto data = data_.lock(); data && !weights_only && state.contains("data")) DS_CHECK(restore_cursor(*data, state["data"]));
 
     const bool fresh = !moments && !weights_only && (*ranks_)[0].params->has_state();
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
@@ -224,7 +277,7 @@ void Engine::attach_data(std::weak_ptr<DataSource> data) {
     }
     // A checkpoint that was loaded before its data was opened.
     if (const auto source = data_.lock(); source && !pending_data_.is_null()) {
-        if (const Status status = source->restore(pending_data_); !status.ok()) log(Level::warn, "data", "the checkpoint's cursor does not fit this data and is not used: {}", status.message());
+        if (const Status status = restore_cursor(*source, pending_data_); !status.ok()) log(Level::warn, "data", "the checkpoint's cursor does not fit this data and is not used: {}", status.message());
         pending_data_ = Json();
     }
 }
@@ -243,7 +296,13 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
     const Json shard = options.value("max_shard_bytes", Json(uint64_t{5} << 30));
     if (!shard.is_number_unsigned() || shard.get<uint64_t>() == 0 || shard.get<uint64_t>() > INT64_MAX)
         return fail(Code::E_INVALID_ARGUMENT, "ds_export: max_shard_bytes must be a whole number of bytes above 0, not {}", shard.dump());
-    const std::filesystem::path dir(dir_view);
+    DS_CHECK(usable());
+    if (!writes_files()) return read_for_writer("ds_export");
+    return end_of_reads("ds_export", export_here(std::filesystem::path(dir_view), dtype, shard.get<int64_t>(), adapter_only));
+}
+
+Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only) {
+    const ReadWhole read = [this](const Param& p, Field field, float* out) { return read_whole("ds_export", p, field, out); };
     std::error_code error;
     std::filesystem::create_directories(dir, error);
     if (error) return fail(Code::E_IO, "ds_export: {}: cannot create the folder: {}", dir.string(), error.message());
@@ -262,22 +321,23 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
             continue;
         }
         if (is_adapter_tensor(p.name)) continue;  // merged into what they change
-        NamedTensor tensor = tensor_of(*whole_, p, {Field::weight}, p.name, p.shape);
+        NamedTensor tensor = tensor_of(*whole_, read, p, {Field::weight}, p.name, p.shape);
         if (params_->find(adapter_tensor(std::string(p.name.substr(0, p.name.rfind('.'))), 'A')) && p.name.ends_with(".weight")) {
             tensor.dtype = dtype;
             tensor.data = nullptr;
-            tensor.source = [this, &p, dtype](const ChunkWriter& write) {
-                const HostTensor merged = merged_weight(p).to(dtype);
+            tensor.source = [this, &p, dtype](const ChunkWriter& write) -> Status {
+                DS_TRY(const HostTensor whole, merged_weight(p));
+                const HostTensor merged = whole.to(dtype);
                 return write({static_cast<const std::byte*>(merged.data), static_cast<size_t>(merged.bytes())});
             };
         } else if (dtype != DType::f32) {
             tensor.dtype = dtype;
             tensor.data = nullptr;
-            tensor.source = [this, &p, dtype](const ChunkWriter& write) { return write_as(*whole_, p, dtype, write); };
+            tensor.source = [this, read, &p, dtype](const ChunkWriter& write) { return write_as(*whole_, read, p, dtype, write); };
         }
         tensors.push_back(std::move(tensor));
     }
-    DS_CHECK(write_weights(dir, tensors, shard.get<int64_t>()));
+    DS_CHECK(write_weights(dir, tensors, shard_bytes));
     config["dtype"] = dtype == DType::f32 ? "float32" : dtype == DType::bf16 ? "bfloat16" : "float16";
     config.erase("torch_dtype");
     if (model_->task == Task::sequence_classification || model_->task == Task::token_classification) write_label_names(config);

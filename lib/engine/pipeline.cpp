@@ -54,7 +54,7 @@ Status Engine::make_pipeline() {
                 if (other != stage && other % ranks == stage % ranks) made->shares[static_cast<size_t>(stage)] = true;
     }
     made->counted.assign(static_cast<size_t>(ranks_->extent(MeshAxis::data)), 0);
-    const size_t places = static_cast<size_t>(ranks_->size() * made->chunks);
+    const size_t places = static_cast<size_t>(ranks_->mesh().ranks() * made->chunks);
     made->training.resize(places);
     for (size_t i = 0; i < places; ++i) made->other.push_back(std::make_unique<Arena>());
     pipeline_ = std::move(made);
@@ -96,10 +96,10 @@ void Engine::hold(const Pass& pass) {
     forget(pipeline_->pending);
     auto micro = std::make_shared<Micro>();
     micro->pass = pass;
-    const size_t places = static_cast<size_t>(ranks_->size() * pipeline_->chunks);
+    const size_t places = pipeline_->training.size();
     micro->pass.plans.assign(places, nullptr);
     micro->memory.assign(places, nullptr);
-    micro->losses.assign(pass.packed.size(), 0);
+    micro->losses.assign(pass.packed.size(), std::nullopt);
     for (const int64_t before : pipeline_->counted) micro->accumulates.push_back(before > 0);
     pipeline_->pending = std::move(micro);
 }
@@ -230,7 +230,7 @@ void Engine::end_turn(Rank& rank, Micro& micro, const Turn& turn) {
 // Every rank does its turns for these micro-batches: all, or the forward passes alone.
 Status Engine::fly(const std::vector<std::shared_ptr<Micro>>& micros, bool backward, bool keeps) {
     const Timetable& table = timetable(static_cast<int>(micros.size()));
-    return ranks_->each([&](Rank& rank) -> Status {
+    const Status status = ranks_->each([&](Rank& rank) -> Status {
         const auto part = static_cast<size_t>(rank.at(MeshAxis::data));
         std::vector<Turn> turns;
         for (const Turn& turn : table.turns[static_cast<size_t>(rank.at(MeshAxis::pipeline))]) {
@@ -241,6 +241,21 @@ Status Engine::fly(const std::vector<std::shared_ptr<Micro>>& micros, bool backw
         if (backward && rank.backwards == 0) DS_CHECK(clear_shared_gradients(rank));
         return walk(table, turns, Walker{*this, rank, micros, keeps});
     });
+    DS_CHECK(status);
+    return share_losses(micros);
+}
+
+// The last stage has the loss, and all processes need it.
+Status Engine::share_losses(const std::vector<std::shared_ptr<Micro>>& micros) const {
+    if (!world_) return ok();
+    const auto parts = static_cast<size_t>(ranks_->extent(MeshAxis::data));
+    std::vector<std::pair<int, double>> mine;
+    for (size_t m = 0; m < micros.size(); ++m)
+        for (size_t d = 0; d < parts; ++d)
+            if (micros[m]->losses[d]) mine.emplace_back(static_cast<int>(m * parts + d), *micros[m]->losses[d]);
+    DS_TRY(const std::vector<double> all, of_all("loss", mine, micros.size() * parts));
+    for (size_t i = 0; i < all.size(); ++i) micros[i / parts]->losses[i % parts] = all[i];
+    return ok();
 }
 
 // Chunks that share weights on one rank add to their gradients from the start.
@@ -258,7 +273,7 @@ Status Engine::clear_shared_gradients(Rank& rank) {
 double Engine::loss_of(const Micro& micro) const {
     double loss = 0;
     for (size_t d = 0; d < micro.losses.size(); ++d)
-        if (micro.pass.packed[d].shape.rows > 0) loss += share_of(micro.pass, static_cast<int>(d)) * micro.losses[d];
+        if (micro.losses[d]) loss += share_of(micro.pass, static_cast<int>(d)) * *micro.losses[d];
     return static_cast<float>(loss);
 }
 
@@ -277,12 +292,12 @@ Status Engine::catch_up() {
 
 // A pass that keeps nothing runs at once.
 Status Engine::run_through(Pass& pass) {
-    const size_t places = static_cast<size_t>(ranks_->size() * pipeline_->chunks);
+    const size_t places = pipeline_->training.size();
     auto micro = std::make_shared<Micro>();
     micro->pass = pass;
     micro->pass.plans.assign(places, nullptr);
     micro->memory.assign(places, nullptr);
-    micro->losses.assign(pass.packed.size(), 0);
+    micro->losses.assign(pass.packed.size(), std::nullopt);
     DS_CHECK(fly({micro}, false, false));
     pass.plans = micro->pass.plans;
     return ok();
@@ -377,18 +392,28 @@ Status Engine::sum_tied(Rank& rank) {
 }
 
 // A host's optimizer updates a tied weight once, where it is counted.
-void Engine::copy_tied_weights() {
-    if (!pipeline_) return;
-    for (const std::string& name : pipeline_->tied)
-        for (const auto& rank : *ranks_) {
-            Coordinates first = rank->place;
-            first[static_cast<size_t>(MeshAxis::pipeline)] = pipeline_->ranks_with(name).front();
-            Param* p = rank->params->find(name);
-            if (!p || p->counted) continue;
-            const Rank& holder = ranks_->at(first);
-            std::copy_n(holder.params->weight(*holder.params->find(name)), p->count, rank->params->weight(*p));
-            rank->note(rank->params->refresh_low(*p));
+Status Engine::copy_tied_weights() {
+    if (!pipeline_ || pipeline_->tied.empty()) return ok();
+    const Status status = ranks_->each([&](Rank& rank) -> Status {
+        Communicator& line = *rank.links.axis[static_cast<size_t>(MeshAxis::pipeline)];
+        int64_t tag = int64_t{1} << 33;
+        for (const std::string& name : pipeline_->tied) {
+            ++tag;
+            const Param* p = rank.params->find(name);
+            if (!p) continue;
+            const auto holders = pipeline_->ranks_with(name);
+            const Block weight{rank.params->weight(*p), p->count * 4};
+            if (p->counted) {
+                for (size_t h = 1; h < holders.size(); ++h) DS_CHECK(line.send(holders[h], tag, weight));
+                continue;
+            }
+            DS_CHECK(line.receive(holders.front(), tag, weight));
+            DS_CHECK(rank.params->refresh_low(*p));
         }
+        return ok();
+    });
+    broken_ |= !status.ok();
+    return status;
 }
 
 void Engine::begin_record(int64_t first_micro) {

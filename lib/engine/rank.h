@@ -1,5 +1,5 @@
 // Rank: what one rank of the mesh owns: its parameters, its threads, its plans with their memory, and its links to the other ranks.
-// Ranks: those of this process, run together.
+// Ranks: those of this process, run together. Their numbers and coordinates are those of the whole job.
 #pragma once
 
 #include <compare>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "comm/counted.h"
+#include "comm/world.h"
 #include "device/device.h"
 #include "engine/disk_weights.h"
 #include "engine/params.h"
@@ -35,7 +36,7 @@ struct PlanKey {
 };
 
 struct Rank {
-    Rank(int number, Coordinates where, int threads, int first_cpu) : index(number), place(where), workers(threads, first_cpu) {}
+    Rank(int number, Coordinates where, std::vector<Spot> spots) : index(number), place(where), workers(std::move(spots)) {}
 
     const int index;
     const Coordinates place;
@@ -67,27 +68,42 @@ private:
 
 class Ranks {
 public:
-    Ranks(Mesh mesh, int threads_a_rank);
+    // Those that process `process` of the job has: each process has as many, in order. places: of their threads.
+    Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes = 1, int process = 0);
 
     const Mesh& mesh() const { return mesh_; }
-    int size() const { return static_cast<int>(list_.size()); }
+    int size() const { return static_cast<int>(list_.size()); }  // of this process
+    bool all_are_here() const { return processes_ == 1; }
     int threads_a_rank() const { return threads_; }
     int extent(MeshAxis axis) const { return mesh_.size(axis); }
-    Rank& operator[](int i) const { return *list_[static_cast<size_t>(i)]; }
-    Rank& at(const Coordinates& place) const { return *list_[static_cast<size_t>(mesh_.rank(place))]; }
+    Rank& operator[](int i) const { return *list_[static_cast<size_t>(i)]; }  // i: among those here
+    Rank& at(const Coordinates& place) const { return *list_[static_cast<size_t>(mesh_.rank(place) - first_)]; }  // of this process
     auto begin() const { return list_.begin(); }
     auto end() const { return list_.end(); }
+    // The data ranks that some rank of a process belongs to, in order.
+    std::vector<int> data_ranks(int process) const;
+    std::vector<int> data_ranks() const { return data_ranks(process_); }
 
-    // Every rank does its part at the same time. The first failure ends the others' exchanges and is the answer; the links are whole again afterwards.
+    // Links the ranks, through `world` to those of other processes.
+    void connect(std::shared_ptr<World> world);
+    // Between processes, each as a whole; null where there is one. For one thread.
+    Communicator* between() const { return between_.get(); }
+
+    // Every rank does its part at the same time. The first failure ends the others' exchanges and is the answer. Within one process the links are whole
+    // again afterwards; between processes the job has ended.
     Status each(const std::function<Status(Rank&)>& part);
 
 private:
-    void connect();
+    void connect_axis(MeshAxis axis);
+    Member member(int rank) const { return {rank, rank / size(), rank % size()}; }
 
     const Mesh mesh_;
-    const int threads_;
+    const int threads_, processes_, process_;
+    int first_ = 0;
     std::vector<std::unique_ptr<Rank>> list_;
     std::unique_ptr<Workers> drivers_;  // one thread a rank, which waits for the rank's workers
+    std::shared_ptr<World> world_;
+    std::unique_ptr<Communicator> between_;
 };
 
 }  // namespace ds

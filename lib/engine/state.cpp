@@ -32,7 +32,8 @@ void Engine::publish() {
              {"skipped_steps", static_cast<double>(skipped_steps_)}, {"batch_size", static_cast<double>(config_.batch.train)}, {"micro_steps", static_cast<double>(micro_steps_)},
              {"tokens", static_cast<double>(total_tokens_)}, {"plans", static_cast<double>(plans)},
              {"plan_bytes", static_cast<double>(plan_bytes)}, {"peak_bytes", static_cast<double>(peak)},
-             {"parameters", static_cast<double>(params_->total_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->size())}})
+             {"parameters", static_cast<double>(params_->total_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->mesh().ranks())},
+             {"processes", world_ ? world_->processes() : 1}, {"process", world_ ? world_->process() : 0}})
         put_metric(name, value);
     std::lock_guard lock(metrics_mutex_);
     for (int kind = 0; kind < kTraffics; ++kind) metrics_.try_emplace(std::string("bytes_") + name_of(static_cast<Traffic>(kind)), 0.0);
@@ -80,6 +81,7 @@ Status Engine::set(std::string_view key, std::string_view json) {
 Result<std::string> Engine::get(std::string_view key) {
     if (key == "optimizer.params.lr" && schedule_) return Json(schedule_->lr(params_->groups().size() - 1)).dump();
     if (key == "lora.adapter" && adapters_) return Json(adapters_->active()).dump();
+    if (key == "places") return Json(places_).dump();
     if (key == "client_state") return client_state_.dump();
     if (key == "model_config") return model_config_.dump();
     DS_TRY(const Json value, ds::get(config_, key));
@@ -112,6 +114,7 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
     const Param* p = params_->find(name);
     if (!p) return no_such_param(name);
     HostTensor out = HostTensor::zeros(DType::f32, p->shape);
+    if (world_) DS_CHECK(usable());
     if (what == kWeight) {
         DS_CHECK(whole_->read(*p, {Field::weight}, out.as<float>().data()));
     } else if (what == kGrad) {

@@ -55,7 +55,8 @@ Status Engine::normalise_gradients() {
 
 // All gradients lie in one piece, with zeros between them. Every element is counted once: tensor ranks hold copies of what isn't cut, stages of tied weights.
 Result<double> Engine::gradient_norm(double factor) {
-    std::vector<double> sums(static_cast<size_t>(ranks_->size()), 0.0);
+    std::vector<std::pair<int, double>> sums;
+    for (const auto& rank : *ranks_) sums.emplace_back(rank->index, 0.0);
     const Status status = ranks_->each([&](Rank& rank) -> Status {
         if (rank.at(MeshAxis::sequence) != 0) return ok();
         const ParamStore& params = *rank.params;
@@ -68,13 +69,14 @@ Result<double> Engine::gradient_norm(double factor) {
         }
         for (const Interval& piece : pieces) {
             DS_TRY(const double sum, squares_of(rank, params.grads() + piece.begin, piece.size()));
-            sums[static_cast<size_t>(rank.index)] += sum;
+            sums[static_cast<size_t>(rank.index - sums.front().first)].second += sum;
         }
         return ok();
     });
     DS_CHECK(status);
+    DS_TRY(const std::vector<double> all, of_all("ds_step", sums, static_cast<size_t>(ranks_->mesh().ranks())));
     double sum = 0;
-    for (const double rank : sums) sum += rank;
+    for (const double rank : all) sum += rank;
     return std::sqrt(sum) * factor;
 }
 
@@ -92,12 +94,17 @@ Hyper Engine::hyper_of(size_t group, double factor, double clip_value) const {
 
 Status Engine::update(double factor, double clip_value) {
     if (last_ && !last_->train) last_.reset();  // its outputs may lie where optimizers work
-    if (options_.optimizer)
-        for (const auto& rank : *ranks_) DS_CHECK(update_by_host(*rank, factor, clip_value));
-    if (options_.optimizer) copy_tied_weights();
+    if (options_.optimizer) {
+        for (const auto& rank : *ranks_)
+            if (Status status = update_by_host(*rank, factor, clip_value); !status.ok()) {
+                if (world_) world_->abort(status);  // the others must not go on without this update
+                return status;
+            }
+        DS_CHECK(copy_tied_weights());
+    }
     Status status = ranks_->each([&](Rank& rank) -> Status {
         if (!options_.optimizer) DS_CHECK(update(rank, factor, clip_value));
-        return updates_are_dealt_out() ? gather_weights(rank) : ok();
+        return updates_are_dealt_out() ? gather_weights(rank).within("the exchange of updated weights") : ok();
     });
     broken_ |= !status.ok();  // some elements are new, others not
     return status;
@@ -136,7 +143,7 @@ Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
 
 Status Engine::step() {
     DS_CHECK(usable());
-    DS_CHECK(background_save_.failure());
+    if (!world_) DS_CHECK(background_save_.failure());  // one of several processes must not stop alone: ds_save and ds_load tell them
     if (!schedule_) return fail(Code::E_STATE, "ds_step: the config has no optimizer, so there is nothing to update with");
     if (micro_in_step_ == 0) return fail(Code::E_STATE, "ds_step: no backward was counted since the last update; call ds_forward and ds_backward first");
     if (micro_in_step_ < config_.batch.accumulation && !partial_) return Status(Code::PENDING);
@@ -203,7 +210,7 @@ Status Engine::zero_grad() {
 
 Status Engine::train_batch(DataSource& data, float* loss) {
     DS_CHECK(usable());
-    DS_CHECK(background_save_.failure());
+    if (!world_) DS_CHECK(background_save_.failure());
     if (micro_in_step_ > 0) return fail(Code::E_STATE, "ds_train_batch: {} micro-batches were accumulated by ds_backward; call ds_step or ds_zero_grad first", micro_in_step_);
     DS_TRY(const Json cursor, data.save());
     // A batch that fails or is cancelled leaves nothing behind: the next try reads the same rows and draws the same random numbers.
@@ -216,7 +223,10 @@ Status Engine::train_batch(DataSource& data, float* loss) {
     double value = 0;
     for (int64_t i = 0; i < config_.batch.accumulation; ++i) {
         Batch batch;
-        const Status next = data.next(batch);
+        Status next = data.next(batch);
+        if (world_) {
+            if (Status all = agree("ds_train_batch", next); !all.ok()) return undo(std::move(all));
+        }
         if (!next.ok()) return undo(next);
         if (next.code() == Code::END) {
             if (i == 0) return next;

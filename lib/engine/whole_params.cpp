@@ -1,6 +1,7 @@
 #include "engine/whole_params.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace ds {
@@ -66,35 +67,78 @@ Status WholeParams::holders(const Param& definition, const std::function<Status(
 }
 
 const float* WholeParams::in_place(const Param& definition, Field field) const {
-    if (ranks_.size() > 1 || ranks_[0].device) return nullptr;
+    if (ranks_.mesh().ranks() > 1 || ranks_[0].device) return nullptr;
     return piece_of(ranks_[0], *ranks_[0].params->find(definition.name), field, false).data;
+}
+
+// Of what one rank holds: written into `out`, or added to it.
+Status WholeParams::take(Rank& rank, Param& p, const Param& definition, Field field, bool dealt_out, bool sums, float* out) const {
+    Piece piece = piece_of(rank, p, field, dealt_out && !sums);
+    if (!piece.exists() || (sums && rank.backwards == 0)) return ok();
+    DS_CHECK(piece.fetch());
+    const CutCopy copy(definition.shape, is_cut(p, field) ? p.cut : Cut{}, rank.at(MeshAxis::tensor), ranks_.extent(MeshAxis::tensor));
+    if (!is_cut(p, field)) {
+        std::copy_n(piece.data, piece.elements.size(), out);
+        return ok();
+    }
+    copy.runs([&](int64_t whole, int64_t part, int64_t n) {
+        const int64_t begin = std::max(part, piece.elements.begin), end = std::min(part + n, piece.elements.end);
+        for (int64_t i = begin; i < end; ++i) {
+            float& to = out[whole + i - part];
+            to = piece.data[i - piece.elements.begin] + (sums ? to : 0.0f);
+        }
+    });
+    return ok();
 }
 
 Status WholeParams::read(const Param& definition, Field field, float* out, bool grads_are_summed, bool grads_are_dealt_out) const {
     const bool sums = field.kind == Field::grad && !grads_are_summed;
     const bool dealt_out = field.kind == Field::state || (field.kind == Field::grad && grads_are_dealt_out) || (field.kind == Field::weight && in_parts(definition));
-    if (sums) std::fill_n(out, count(definition, field), 0.0f);
-    return holders(definition, [&](Rank& rank, Param& p) -> Status {
+    const int64_t n = count(definition, field);
+    Communicator* const between = ranks_.between();
+    const size_t summands = between && sums ? static_cast<size_t>(ranks_.size()) : 1;
+    std::vector<float> each;  // of the ranks here, one after the other
+    float* to = out;
+    if (summands > 1) each.resize(summands * static_cast<size_t>(n)), to = each.data();
+    else if (sums || between) std::fill_n(out, n, 0.0f);
+    const Status status = holders(definition, [&](Rank& rank, Param& p) -> Status {
         if (!sums && rank.at(MeshAxis::sequence) != 0) return ok();
         if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) return ok();  // the others hold the same
         if (!sums && !dealt_out && rank.at(MeshAxis::data) != 0) return ok();
-        Piece piece = piece_of(rank, p, field, dealt_out && !sums);
-        if (!piece.exists() || (sums && rank.backwards == 0)) return ok();
-        DS_CHECK(piece.fetch());
-        const CutCopy copy(definition.shape, is_cut(p, field) ? p.cut : Cut{}, rank.at(MeshAxis::tensor), ranks_.extent(MeshAxis::tensor));
-        if (!is_cut(p, field)) {
-            std::copy_n(piece.data, piece.elements.size(), out);
-            return ok();
-        }
-        copy.runs([&](int64_t whole, int64_t part, int64_t n) {
-            const int64_t begin = std::max(part, piece.elements.begin), end = std::min(part + n, piece.elements.end);
-            for (int64_t i = begin; i < end; ++i) {
-                float& to = out[whole + i - part];
-                to = piece.data[i - piece.elements.begin] + (sums ? to : 0.0f);
-            }
-        });
-        return ok();
+        return take(rank, p, definition, field, dealt_out, sums, to + (summands > 1 ? (rank.index - ranks_[0].index) * n : 0));
     });
+    if (!between) return status;
+    if (!status.ok()) {
+        between->abort(status);
+        return status;
+    }
+    return combine(to, static_cast<int64_t>(summands), n, sums, out);
+}
+
+// Puts together what each process holds. With `sums`, sums of all ranks in their order, as one process adds them up; else every element is zero where it is not held.
+Status WholeParams::combine(const float* held, int64_t summands, int64_t n, bool sums, float* out) const {
+    constexpr int64_t kChunk = 1 << 20;
+    Communicator& between = *ranks_.between();
+    const int64_t step = std::max<int64_t>(std::min(n, kChunk / summands), 1), processes = between.size();
+    std::vector<float> mine(static_cast<size_t>(summands * step)), theirs(static_cast<size_t>(processes * summands * step));
+    for (int64_t at = 0; at < n; at += step) {
+        const int64_t count = std::min(step, n - at);
+        for (int64_t s = 0; s < summands; ++s) std::copy_n(held + s * n + at, count, mine.data() + s * count);
+        std::vector<Block> blocks;
+        for (int64_t p = 0; p < processes; ++p) blocks.push_back({theirs.data() + p * summands * count, summands * count * 4});
+        DS_CHECK(between.all_gather({mine.data(), summands * count * 4}, blocks, Team{0, 1}));
+        for (int64_t i = 0; i < count; ++i) {
+            float sum = 0;
+            uint32_t bits = 0;
+            for (int64_t part = 0; part < processes * summands; ++part) {
+                const float x = theirs[static_cast<size_t>(part * count + i)];
+                sum += x;
+                bits |= std::bit_cast<uint32_t>(x);
+            }
+            out[at + i] = sums ? sum : std::bit_cast<float>(bits);
+        }
+    }
+    return ok();
 }
 
 bool WholeParams::in_parts(const Param& definition) const {

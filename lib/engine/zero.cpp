@@ -152,12 +152,12 @@ Status Engine::begin_fetching(Rank& rank, const Plan& plan, Plan::Part part) con
 
 // Where plans exchange, a data rank without rows computes along, on another's rows that count for nothing.
 void Engine::let_all_ranks_run(Pass& pass) const {
-    const bool together = (*ranks_)[0].zero || (model_ && model_->couples_rows) || config_.mesh.expert > 1;
-    if (!together || pass.rows == 0) return;
-    const Packed& model = pass.packed[static_cast<size_t>(first_part(pass))];
-    for (Packed& part : pass.packed)
-        if (part.shape.rows == 0) {
-            part = model, part.stand_in = true;
+    if (!ranks_run_together() || pass.rows == 0) return;
+    const std::vector<int> here = ranks_->data_ranks();
+    const auto model = std::find_if(here.begin(), here.end(), [&](int d) { return pass.packed[static_cast<size_t>(d)].shape.rows > 0; });  // agree_on_rows saw to it that there is one
+    for (const int d : here)
+        if (Packed& part = pass.packed[static_cast<size_t>(d)]; part.shape.rows == 0) {
+            part = pass.packed[static_cast<size_t>(*model)], part.stand_in = true;
             if (const auto real = part.inputs.find("real"); real != part.inputs.end()) real->second = HostTensor::zeros(DType::f32, real->second.shape);  // counts for no statistics
         }
 }

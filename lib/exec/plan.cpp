@@ -145,10 +145,16 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
     if (device_) return run_on_device(part, runtime, cancel, timeline);
     for (int i = 0; i <= ticket_count_; ++i) tickets_[static_cast<size_t>(i)].store(0, std::memory_order_relaxed);
     stopped_.store(0, std::memory_order_relaxed);
+    failed_ = -1;
     std::vector<std::vector<Span>> spans(timeline ? static_cast<size_t>(workers.size()) : 0);
     workers.run([&](Team team) { work(part, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr); });
     for (auto& list : spans) timeline->insert(timeline->end(), list.begin(), list.end());
-    if (runtime.links && runtime.links->failed()) return runtime.links->status();
+    if (runtime.links && runtime.links->failed()) {
+        Status status = runtime.links->status();
+        if (failed_ < 0) return status;
+        const Node& node = *steps_[static_cast<size_t>(failed_)].node;
+        return std::move(status).within(fmt::format("{} of {}", node.op->name, graph_.value(node.in.empty() || node.in.front() == kNone ? node.out.front() : node.in.front()).name));
+    }
     return stopped_.load(std::memory_order_relaxed) ? Status(Code::E_CANCELLED, "the call was cancelled between two kernels") : ok();
 }
 
@@ -166,6 +172,7 @@ void Plan::work(Part part, const Runtime& runtime, Team team, Barrier& barrier, 
             if (timeline && phase + 1 == step.prepared.phases.size()) timeline->push_back({team.rank, step.node->op->name.data(), microseconds(start, from), microseconds(start, Clock::now())});
             barrier.arrive_and_wait();
         }
+        if (team.rank == 0 && failed_ < 0 && runtime.links && runtime.links->failed()) failed_ = static_cast<int>(i);
         // Set before the barrier that every thread has just passed, for this step or an earlier one: all leave together.
         const int stop = stopped_.load(std::memory_order_relaxed);
         if (stop && stop <= static_cast<int>(i) + 1) return;

@@ -93,6 +93,7 @@ private:
     std::unique_ptr<std::atomic<int64_t>[]> tickets_;
     int ticket_count_ = 0;
     std::atomic<int> stopped_{0};
+    int failed_ = -1;  // the step in which links failed
     double flops_ = 0;
 };
 

@@ -1,6 +1,6 @@
 #include "exec/workers.h"
 
-#include <hwloc.h>
+#include <sched.h>
 #include <signal.h>
 
 namespace ds {
@@ -15,21 +15,15 @@ inline void pause() {
 #endif
 }
 
-void pin_to(int index) {
-    hwloc_topology_t topology;
-    if (hwloc_topology_init(&topology) != 0) return;
-    if (hwloc_topology_load(topology) == 0) {
-        hwloc_bitmap_t allowed = hwloc_bitmap_alloc();
-        if (hwloc_get_cpubind(topology, allowed, HWLOC_CPUBIND_PROCESS) == 0) {
-            const int count = hwloc_bitmap_weight(allowed);
-            int cpu = hwloc_bitmap_first(allowed);
-            for (int i = 0; count > 0 && i < index % count; ++i) cpu = hwloc_bitmap_next(allowed, cpu);
-            hwloc_bitmap_only(allowed, static_cast<unsigned>(cpu));
-            hwloc_set_cpubind(topology, allowed, HWLOC_CPUBIND_THREAD);
-        }
-        hwloc_bitmap_free(allowed);
-    }
-    hwloc_topology_destroy(topology);
+// Threads from the first-th processor on that the process may use; unbound where there are not so many.
+std::vector<Spot> spots_from(int threads, int first) {
+    std::vector<Spot> spots(static_cast<size_t>(threads));
+    if (first == Workers::kAnyCpu) return spots;
+    const auto machine = Topology::here();
+    if (!machine.ok()) return spots;
+    const std::vector<Spot> all = machine->deal(1, machine->usable(), 0, 1).front();
+    for (int i = 0; i < threads; ++i) spots[static_cast<size_t>(i)] = all[static_cast<size_t>(first + i) % all.size()];
+    return spots;
 }
 
 }  // namespace
@@ -55,16 +49,18 @@ void Barrier::arrive_and_wait() {
     generation_.wait(generation, std::memory_order_acquire);
 }
 
-Workers::Workers(int threads, int first_cpu) : barrier_(threads) {
+Workers::Workers(int threads, int first_cpu) : Workers(spots_from(threads, first_cpu)) {}
+
+Workers::Workers(std::vector<Spot> spots) : barrier_(static_cast<int>(spots.size())) {
     // The host's signals are the host's: they must never be delivered to a thread of ours.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    threads_.reserve(static_cast<size_t>(threads));
-    for (int rank = 0; rank < threads; ++rank)
-        threads_.emplace_back([this, rank, first_cpu] {
-            if (first_cpu != kAnyCpu) pin_to(first_cpu + rank);
-            loop(rank);
+    threads_.reserve(spots.size());
+    for (size_t rank = 0; rank < spots.size(); ++rank)
+        threads_.emplace_back([this, rank, spot = spots[rank], size = static_cast<int>(spots.size())] {
+            stay_at(spot);
+            loop(static_cast<int>(rank), size);
         });
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
@@ -79,7 +75,7 @@ Workers::~Workers() {
     for (std::thread& thread : threads_) thread.join();
 }
 
-void Workers::loop(int rank) {
+void Workers::loop(int rank, int size) {
     uint64_t seen = 0;
     for (;;) {
         for (int i = 0; i < kSpins && job_number_.load(std::memory_order_acquire) == seen; ++i) pause();
@@ -89,7 +85,7 @@ void Workers::loop(int rank) {
             if (stop_) return;
         }
         seen = job_number_.load(std::memory_order_acquire);
-        (*job_)(Team{rank, static_cast<int>(threads_.size())});
+        (*job_)(Team{rank, size});
         if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
             std::lock_guard lock(mutex_);
             done_.notify_all();

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "exec/places.h"
 #include "kernels/kernel.h"
 
 namespace ds {
@@ -29,6 +30,7 @@ public:
     static constexpr int kAnyCpu = -1;
     // first_cpu: the place of the first thread among the processors that this process may use; kAnyCpu leaves them unpinned.
     explicit Workers(int threads, int first_cpu = 0);
+    explicit Workers(std::vector<Spot> spots);  // a thread each
     ~Workers();
     Workers(const Workers&) = delete;
 
@@ -38,7 +40,7 @@ public:
     Barrier& barrier() { return barrier_; }
 
 private:
-    void loop(int rank);
+    void loop(int rank, int size);
 
     Barrier barrier_;
     std::mutex mutex_;

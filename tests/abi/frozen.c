@@ -92,6 +92,7 @@ ds_status ds_score(const char *metric, const char *predictions_json, const char 
 ds_status ds_text_stream_create(const ds_tokenizer *t, int32_t skip_special, ds_text_stream **out);
 ds_status ds_text_stream_put(ds_text_stream *s, const int32_t *ids, size_t n, char **text, size_t *bytes);
 void ds_text_stream_destroy(ds_text_stream *s);
+ds_status ds_options_set_communicator(ds_options *o, const ds_communicator_callbacks *callbacks);
 
 typedef void (*first_log_fn)(int32_t level, const char *component, const char *message, void *user);
 typedef int32_t (*first_token_fn)(const int32_t *ids, size_t n, void *user);
@@ -113,6 +114,16 @@ typedef struct {
                       size_t n);
     void (*release)(void *user);
 } first_optimizer_callbacks;
+typedef struct {
+    size_t struct_size;
+    void *user;
+    int32_t rank;
+    int32_t size;
+    int32_t (*send)(void *user, int32_t to, uint32_t lane, const void *data, size_t bytes);
+    int32_t (*receive)(void *user, int32_t from, uint32_t lane, void *data, size_t bytes, int32_t wait_ms);
+    void (*abort)(void *user, const char *why);
+    void (*release)(void *user);
+} first_communicator_callbacks;
 
 #define SAME_PLACE(type, first, field)                                   \
     do {                                                                 \
@@ -135,6 +146,15 @@ static void fields_stay_where_they_are(void **state) {
     SAME_PLACE(ds_optimizer_callbacks, first_optimizer_callbacks, update);
     SAME_PLACE(ds_optimizer_callbacks, first_optimizer_callbacks, release);
     assert_true(sizeof(ds_optimizer_callbacks) >= sizeof(first_optimizer_callbacks));
+    SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, struct_size);
+    SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, user);
+    SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, rank);
+    SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, size);
+    SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, send);
+    SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, receive);
+    SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, abort);
+    SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, release);
+    assert_true(sizeof(ds_communicator_callbacks) >= sizeof(first_communicator_callbacks));
 }
 
 static void constants_keep_their_values(void **state) {

@@ -84,6 +84,7 @@ static void every_call_refuses_null(void **state) {
     refuses_null(ds_options_set_graph(NULL, NULL));
     refuses_null(ds_options_set_cancel(NULL, NULL));
     refuses_null(ds_options_set_mpi(NULL, 0));
+    refuses_null(ds_options_set_communicator(NULL, NULL));
     refuses_null(ds_options_set_optimizer(NULL, NULL));
     refuses_null(ds_generate(NULL, &i, 1, NULL, NULL, NULL, &ids, &n));
     refuses_null(ds_generate_batch(NULL, &i, &n, 1, NULL, NULL, NULL, &ids, NULL));

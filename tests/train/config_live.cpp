@@ -180,6 +180,12 @@ const Row kRows[] = {
     {"seed", R"({"model_overrides": {"hidden_dropout_prob": 0.5}})", R"({"seed": 5})"},
     {"recompute", "{}", R"({"recompute": 2})"},
     {"strict", R"({"no_such_key": 1, "strict": false})", R"({"strict": true})"},
+    // With several processes: tests/train/processes.cpp and faults.cpp. Here the log says what holds.
+    {"comm.deadline_seconds", kTrace, R"({"comm": {"deadline_seconds": 7}})"},
+    {"comm.join_seconds", kTrace, R"({"comm": {"join_seconds": 7}})"},
+    {"comm.heartbeat_seconds", kTrace, R"({"comm": {"heartbeat_seconds": 7}})"},
+    {"comm.secret_file", kTrace, R"({"comm": {"secret_file": "/nowhere"}})"},
+    {"comm.interface", kTrace, R"({"comm": {"interface": "lo"}})"},
     {"distributed", "{}", R"({"distributed": "nccl"})"},
     {"parallel.tensor", "{}", R"({"parallel": {"tensor": 2}})"},
     {"parallel.pipeline", "{}", R"({"parallel": {"pipeline": 2}})"},

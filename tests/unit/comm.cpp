@@ -1,4 +1,4 @@
-// lib/comm: every backend passes one suite (tests/support/comm_suite.h). MPI runs it under mpirun: tests/comm/mpi_suite.cpp.
+// lib/comm: every backend passes one suite (tests/support/comm_suite.h). MPI runs it under mpirun: tests/unit/mpi.sh.
 #include <doctest/doctest.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -43,6 +43,11 @@ std::string fingerprint(const Config& c) {
                 c.mesh.data,
                 c.mesh.sequence,
                 c.mesh.expert,
+                c.comm.deadline_seconds,
+                c.comm.join_seconds,
+                c.comm.heartbeat_seconds,
+                c.comm.secret_file,
+                c.comm.interface,
                 c.zero_stage,
                 c.distributed,
                 c.model,
@@ -243,7 +248,7 @@ TEST_CASE("keys/a_key_under_a_switch_that_is_on_is_refused") {
     CHECK(with(R"("seed": 1)").sparse_attention.mode == "dense");
     CHECK(with(R"("sparse_attention": {"mode": "dense", "block": 32})").effective["sparse_attention"]["block"] == 32);
     CHECK(with(R"("zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "disk"}})").zero_stage == 3);
-    CHECK(lacks(R"("distributed": "gloo")") == "config: distributed: gloo is not supported, only auto and none");
+    CHECK(lacks(R"("distributed": "nccl")") == "config: distributed: nccl is not supported, only auto, none, gloo, mpi and host");
     lacks(R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": true}}})");
     with(
         R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": false}, "different_groups": {"a": {"params": {}}}}})");
@@ -457,6 +462,18 @@ TEST_CASE("mesh/arithmetic_comes_before_support") {
     CHECK(with(R"("parallel": "auto")").mesh.local_ranks == 1);
     CHECK(with(R"("parallel": {"data": 1, "local_ranks": 1})").mesh.data == 1);
     CHECK(resolve_mesh({2, 1, 1, 2, 1, 1}, {}, 8).value().data == 2);
+    // Several processes: data ranks are what is left, and every process has as many ranks as the others.
+    CHECK(resolve_mesh({1, 1, 1, 1, 1, 1}, {}, {}, 3).value().data == 3);
+    CHECK(resolve_mesh({2, 1, 1, 1, 1, 1}, {}, {}, 4).value().data == 2);
+    CHECK(resolve_mesh({4, 1, 1, 1, 1, 1}, {}, {}, 2).value().local_ranks == 2);
+    CHECK(resolve_mesh({2, 1, 1, 1, 1, 1}, {}, 4, 2).value().data == 4);
+    CHECK(resolve_mesh({1, 1, 1, 1, 1, 1}, 6, {}, 2).value().local_ranks == 3);
+    CHECK(resolve_mesh({2, 1, 1, 1, 1, 1}, {}, {}, 3).status().message() == "parallel: tensor 2 x pipeline 1 x data 1 needs 2 ranks, there are 3 processes and local_ranks is 1");
+    Launched two{2, {}}, unclear{1, fail(Code::E_CONFIG, "RANK: must be a number")};
+    CHECK(parse_config("{\"train_batch_size\": 4}", two).value().batch.micro == 2);
+    CHECK(parse_config("{\"train_batch_size\": 4, \"distributed\": \"none\"}", two).value().batch.micro == 4);
+    CHECK(parse_config("{}", unclear).status().message() == "config: distributed: RANK: must be a number");
+    CHECK(parse_config("{\"distributed\": \"none\"}", unclear).ok());
 }
 
 TEST_CASE("clipping/is_one_by_default_and_takes_three_forms") {

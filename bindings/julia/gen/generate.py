@@ -34,6 +34,17 @@ struct ds_optimizer_callbacks
     update::Ptr{Cvoid}
     release::Ptr{Cvoid}
 end
+
+struct ds_communicator_callbacks
+    struct_size::Csize_t
+    user::Ptr{Cvoid}
+    rank::Int32
+    size::Int32
+    send::Ptr{Cvoid}
+    receive::Ptr{Cvoid}
+    abort::Ptr{Cvoid}
+    release::Ptr{Cvoid}
+end
 """
 
 

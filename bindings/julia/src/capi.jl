@@ -20,6 +20,17 @@ struct ds_optimizer_callbacks
     release::Ptr{Cvoid}
 end
 
+struct ds_communicator_callbacks
+    struct_size::Csize_t
+    user::Ptr{Cvoid}
+    rank::Int32
+    size::Int32
+    send::Ptr{Cvoid}
+    receive::Ptr{Cvoid}
+    abort::Ptr{Cvoid}
+    release::Ptr{Cvoid}
+end
+
 struct ds_tensor end
 struct ds_batch end
 struct ds_engine end
@@ -288,6 +299,10 @@ end
 
 function ds_options_set_optimizer(o, callbacks)
     ccall((:ds_options_set_optimizer, libdsrt), Int32, (Ptr{ds_options}, Ptr{ds_optimizer_callbacks}), o, callbacks)
+end
+
+function ds_options_set_communicator(o, callbacks)
+    ccall((:ds_options_set_communicator, libdsrt), Int32, (Ptr{ds_options}, Ptr{ds_communicator_callbacks}), o, callbacks)
 end
 
 function ds_options_destroy(o)

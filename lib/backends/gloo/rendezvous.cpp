@@ -111,6 +111,7 @@ struct Peer {
     std::string in, client_nonce, server_nonce;
     Clock::time_point since = Clock::now(), heard = Clock::now();
     bool closing = false, said_bye = false;
+    bool knows_secret = false;  // of the first process, as a client sees it
 };
 
 class Node : public Rendezvous {
@@ -487,6 +488,7 @@ void Node::client_frame(Peer& peer, const Frame& frame) {
         peer.server_nonce = frame.field(0);
         if (!equal_in_constant_time(frame.field(1), proof_of(options_, "server", options_.rank, peer.client_nonce, peer.server_nonce)))
             return give_up(ds::fail(Code::E_COMM, "rank 0 at {} port {} does not know the secret that rank {} has", options_.address, port_, options_.rank));
+        peer.knows_secret = true;
         return write(peer, encode(Type::proof, {proof_of(options_, "client", options_.rank, peer.client_nonce, peer.server_nonce)}));
     }
     if (frame.type == Type::refuse) {
@@ -499,6 +501,7 @@ void Node::client_frame(Peer& peer, const Frame& frame) {
         }
         return give_up(ds::fail(Code::E_COMM, "{}", frame.field(0)));
     }
+    if (!peer.knows_secret) return lost(peer, "what answers there did not prove that it knows the secret");
     if (frame.type == Type::welcome) {
         peer.rank = 0;
         return;

@@ -189,6 +189,7 @@ Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std
     DS_CHECK(usable());
     if (!model_ || (model_->task != Task::causal_lm && model_->task != Task::seq2seq_lm))
         return fail(Code::E_UNSUPPORTED, "ds_generate: needs a causal language model, or an encoder-decoder with a head");
+    if (world_) return fail(Code::E_UNSUPPORTED, "ds_generate: is not built for an engine of several processes; ds_export, and generate with one");
     const bool encodes = model_->encoder_decoder;
     const int64_t vocabulary = encodes ? model_->source_vocabulary : model_->vocabulary;
     DS_TRY(GenerateOptions options, generate_options(options_json, generation_defaults(), model_->vocabulary, "ds_generate"));

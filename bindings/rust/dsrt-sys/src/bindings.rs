@@ -40,6 +40,19 @@ pub struct ds_optimizer_callbacks {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ds_communicator_callbacks {
+    pub struct_size: usize,
+    pub user: *mut c_void,
+    pub rank: i32,
+    pub size: i32,
+    pub send: Option<unsafe extern "C" fn(user: *mut c_void, to: i32, lane: u32, data: *const c_void, bytes: usize) -> i32>,
+    pub receive: Option<unsafe extern "C" fn(user: *mut c_void, from: i32, lane: u32, data: *mut c_void, bytes: usize, wait_ms: i32) -> i32>,
+    pub abort: Option<unsafe extern "C" fn(user: *mut c_void, why: *const c_char)>,
+    pub release: Option<unsafe extern "C" fn(user: *mut c_void)>,
+}
+
+#[repr(C)]
 pub struct ds_tensor {
     _opaque: [u8; 0],
 }
@@ -195,6 +208,7 @@ extern "C" {
     pub fn ds_options_set_cancel(o: *mut ds_options, c: *mut ds_cancel) -> ds_status;
     pub fn ds_options_set_mpi(o: *mut ds_options, fortran_comm: i32) -> ds_status;
     pub fn ds_options_set_optimizer(o: *mut ds_options, callbacks: *const ds_optimizer_callbacks) -> ds_status;
+    pub fn ds_options_set_communicator(o: *mut ds_options, callbacks: *const ds_communicator_callbacks) -> ds_status;
     pub fn ds_options_destroy(o: *mut ds_options);
     pub fn ds_config_describe(text: *mut *mut c_char) -> ds_status;
     pub fn ds_plan(config: *const c_char, options: *const ds_options, report_json: *mut *mut c_char) -> ds_status;

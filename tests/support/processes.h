@@ -1,0 +1,101 @@
+// Starts a job of several processes of this program, as a launcher would, and looks after them.
+#pragma once
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace job {
+
+using Variables = std::map<std::string, std::string>;
+using Clock = std::chrono::steady_clock;
+
+// A range of ports for one job: the rendezvous tries eight.
+inline int free_port() {
+    static int next = 21000 + static_cast<int>(getpid() * 131 % 4000) * 10;
+    next = next > 62000 ? 21000 : next + 10;
+    return next;
+}
+
+// What torchrun sets.
+inline Variables torchrun(int rank, int size, int port) {
+    const auto text = [](int n) { return std::to_string(n); };
+    return {{"RANK", text(rank)}, {"WORLD_SIZE", text(size)}, {"LOCAL_RANK", text(rank)}, {"LOCAL_WORLD_SIZE", text(size)}, {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", text(port)}};
+}
+
+struct Job {
+    std::vector<pid_t> pids;
+    std::vector<int> status;   // exit code, or minus the signal; kRuns until known
+    static constexpr int kRuns = 1 << 20;
+
+    // Whether all ended by themselves in time; what did not is killed.
+    bool wait(std::chrono::milliseconds within) {
+        const auto until = Clock::now() + within;
+        for (;;) {
+            bool running = false;
+            for (size_t i = 0; i < pids.size(); ++i) {
+                if (status[i] != kRuns) continue;
+                int s = 0;
+                if (waitpid(pids[i], &s, WNOHANG) == pids[i]) status[i] = WIFEXITED(s) ? WEXITSTATUS(s) : -WTERMSIG(s);
+                else running = true;
+            }
+            if (!running) return true;
+            if (Clock::now() > until) break;
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
+        for (size_t i = 0; i < pids.size(); ++i)
+            if (status[i] == kRuns) {
+                kill(pids[i], SIGKILL);
+                waitpid(pids[i], nullptr, 0);
+            }
+        return false;
+    }
+    bool all_well() const {
+        for (const int s : status)
+            if (s != 0) return false;
+        return true;
+    }
+    std::string states() const {
+        std::string text;
+        for (size_t i = 0; i < pids.size(); ++i) text += " " + std::to_string(i) + ":" + (status[i] == kRuns ? "hung" : std::to_string(status[i]));
+        return text;
+    }
+};
+
+// argv: the program first.
+inline Job start(int processes, const std::function<std::vector<std::string>(int rank)>& argv, const std::function<Variables(int rank)>& variables) {
+    Job job;
+    for (int rank = 0; rank < processes; ++rank) {
+        std::vector<std::string> words = argv(rank), environment;
+        const Variables own = variables(rank);
+        for (char** e = environ; *e; ++e) {
+            const std::string entry = *e;
+            if (!own.count(entry.substr(0, entry.find('=')))) environment.push_back(entry);
+        }
+        for (const auto& [name, value] : own) environment.push_back(name + "=" + value);
+        std::vector<char*> args, env;
+        for (std::string& word : words) args.push_back(word.data());
+        for (std::string& entry : environment) env.push_back(entry.data());
+        args.push_back(nullptr);
+        env.push_back(nullptr);
+        pid_t pid = 0;
+        if (posix_spawnp(&pid, args[0], nullptr, nullptr, args.data(), env.data()) != 0) std::exit((std::perror(args[0]), 1));
+        job.pids.push_back(pid);
+        job.status.push_back(Job::kRuns);
+    }
+    return job;
+}
+
+}  // namespace job
