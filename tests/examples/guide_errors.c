@@ -46,7 +46,6 @@ int main(void) {
     say(ds_load(engine, "run", "a", NULL));
     write_file("tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {}}");
     say(ds_tokenizer_load("tokenizer.json", &tokenizer));
-    say(ds_engine_create("{" MODEL ", \"device\": \"cuda\"}", NULL, &none));
     say(ds_engine_create("{" MODEL ", \"amp\": {\"enabled\": true}}", NULL, &none));
     say(ds_engine_create("{" MODEL ", \"train_batch_size\": 7, \"gradient_accumulation_steps\": 2}", NULL, &none));
     say(ds_engine_create("{" MODEL ", \"parallel\": {\"tensor\": 2, \"pipeline\": 2}, \"zero_optimization\": {\"stage\": 7}}", NULL, &none));
