@@ -181,9 +181,7 @@ inline std::string version() { return ds_version(); }
 inline std::string build_info() { return ds_build_info(); }
 // Scores of predictions ("spans", "squad", "bleu"), all of it JSON.
 inline std::string score(const std::string& metric, const std::string& predictions_json, const std::string& references_json) {
-    char* text = nullptr;
-    detail::check(ds_score(metric.c_str(), predictions_json.c_str(), references_json.c_str(), &text));
-    return detail::take(text);
+    return detail::text_of([&](char** out, size_t*) { return ds_score(metric.c_str(), predictions_json.c_str(), references_json.c_str(), out); });
 }
 
 inline std::string config_describe() {
@@ -595,9 +593,7 @@ public:
     }
     // The scores of the task, as JSON; data_json absent: what the config's split keeps from training.
     std::string evaluate(const std::optional<std::string>& data_json = {}, const std::optional<std::string>& options_json = {}) {
-        char* text = nullptr;
-        detail::check(ds_evaluate(get(), detail::or_null(data_json), detail::or_null(options_json), &text));
-        return detail::take(text);
+        return detail::text_of([&](char** out, size_t*) { return ds_evaluate(get(), detail::or_null(data_json), detail::or_null(options_json), out); });
     }
     std::vector<int32_t> generate(Span<int32_t> prompt, const std::optional<std::string>& options_json = {}, TokenFunction on_token = {}) {
         const ds_token_fn fn = [](const int32_t* ids, size_t n, void* user) -> int32_t {
