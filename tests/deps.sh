@@ -3,7 +3,7 @@
 set -u
 packages="g++ cmake ninja-build pkg-config ccache libhwy-dev libhwloc-dev nlohmann-json3-dev libsimdjson-dev libutf8proc-dev
     libpcre2-dev libcli11-dev libcpp-httplib-dev dpkg-dev python3 libfmt-dev libcmocka-dev libxxhash-dev doctest-dev
-    libgloo-dev libuv1-dev nettle-dev $*"
+    libgloo-dev libuv1-dev nettle-dev libopenmpi-dev openmpi-bin iproute2 $*"
 missing=
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
