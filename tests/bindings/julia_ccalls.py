@@ -69,7 +69,7 @@ check(bound == set(declared), f"not bound: {sorted(set(declared) - bound)}")
 for struct in ("ds_data_source", "ds_optimizer_callbacks", "ds_communicator_callbacks"):
     body = re.search(r"typedef struct %s \{(.*?)\} %s;" % (struct, struct), headers.text(include), flags=re.S).group(1)
     in_c = re.findall(r"(?:\(\*)?(\w+)(?:\)\([^)]*\))?;", re.sub(r"/\*.*?\*/", "", body, flags=re.S))
-    in_julia = re.findall(r"(\w+)::", re.search(r"struct %s\n(.*?)end" % struct, source[folder / "src/capi.jl"], flags=re.S).group(1))
+    in_julia = re.findall(r"(\w+)::", re.search(r"struct %s\n(.*?)\nend" % struct, source[folder / "src/capi.jl"], flags=re.S).group(1))
     check(in_c == in_julia, f"{struct}: fields {in_julia}, in C {in_c}")
 for name, value in headers.constants(include):
     check(f"const {name} = Int32({value})\n" in source[folder / "src/capi.jl"], f"{name} is not {value}")
