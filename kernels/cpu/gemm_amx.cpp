@@ -9,10 +9,9 @@
 namespace ds::cpu {
 namespace {
 
-constexpr int64_t kBlockOfA = 384 * 1024;  // elements: of the second cache, which two threads may share
+constexpr int64_t kBlockOfA = 800 * 1024;  // elements: most of the second cache
 constexpr int64_t kMostInA = 4096;         // of k
-constexpr int64_t kMostInB = 256;          // of k: panels of a and b lie in the first cache together
-constexpr int64_t kGroup = 128;            // columns of b that are packed together: whole lines of c and of b's rows
+constexpr int64_t kMostInB = 512;          // of k: a panel of b stays in the first cache
 
 int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 int64_t even_part(int64_t n, int64_t most) {
@@ -25,20 +24,22 @@ std::byte* place(void* p, DType type, int64_t index) { return static_cast<std::b
 // How a region is cut, and where its blocks lie in scratch (bytes).
 struct Blocks {
     int64_t kb, kc, mb;  // of k in a block of a, of k in a group of b, rows of a block of a
+    int64_t group;       // columns of b that are packed together: whole lines of c and of b's rows, and more where no sums wait for them
     int64_t group_b, bias, sums, sums_stride, total;  // the packed block of a lies first, then two groups of b
 
     Blocks(int64_t k, int64_t rows, int64_t columns) {
         kb = up(even_part(std::max<int64_t>(k, 1), kMostInA), amx::kStep);
         kc = up(even_part(kb, kMostInB), amx::kStep);
+        group = k > kc ? 128 : 256;
         mb = up(even_part(rows, std::max(kBlockOfA / kb / amx::kPanel, int64_t{1}) * amx::kPanel), amx::kPanel);
         place(k, mb, columns);
     }
     void place(int64_t k, int64_t rows, int64_t columns) {
         group_b = 2 * rows * kb;
-        bias = group_b + 4 * kGroup * kc;
-        sums = bias + 4 * kGroup;
+        bias = group_b + 4 * group * kc;
+        sums = bias + 4 * group;
         // Sums wait for later blocks of k: of all columns, or of this group's when a's block holds all of k; one block of 32 x 32 where b's group does too.
-        sums_stride = k > kb ? up(columns, amx::kPanel) + 16 : k > kc ? kGroup : amx::kPanel;
+        sums_stride = k > kb ? up(columns, amx::kPanel) + 16 : k > kc ? group : amx::kPanel;
         total = sums + 4 * sums_stride * (k > kc ? rows : amx::kPanel);
     }
 };
@@ -55,21 +56,21 @@ public:
     }
 
 private:
-    BF16* group(int64_t i) const { return reinterpret_cast<BF16*>(scratch_ + b_.group_b) + i % 2 * kGroup * b_.kc; }
+    BF16* group(int64_t i) const { return reinterpret_cast<BF16*>(scratch_ + b_.group_b) + i % 2 * b_.group * b_.kc; }
     float* bias() const { return reinterpret_cast<float*>(scratch_ + b_.bias); }
     int64_t panel_b() const { return amx::panel_size(b_.kc); }
 
     // Rows of c, one block along k: groups of columns of b, each in chunks of k.
     void block(int64_t row, int64_t rows, int64_t k0, int64_t k) {
         auto* a = reinterpret_cast<BF16*>(scratch_);
-        const int64_t a_panel = amx::panel_size(k), chunks = std::max<int64_t>((k + b_.kc - 1) / b_.kc, 1), all = chunks * ((r_.n1 - r_.n0 + kGroup - 1) / kGroup);
+        const int64_t a_panel = amx::panel_size(k), chunks = std::max<int64_t>((k + b_.kc - 1) / b_.kc, 1), all = chunks * ((r_.n1 - r_.n0 + b_.group - 1) / b_.group);
         const auto* a_at = static_cast<const BF16*>(args_.a) + (shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0);
         tiles_.pack_a(DType::bf16, a_at, shape_.lda, shape_.transpose_a, k, rows, reinterpret_cast<float*>(a), amx::kPanel, a_panel / 2);
-        const auto source = [&](int64_t i) { return chunk(r_.n0 + i / chunks * kGroup, k0 + i % chunks * b_.kc, std::min(b_.kc, k - i % chunks * b_.kc)); };
+        const auto source = [&](int64_t i) { return chunk(r_.n0 + i / chunks * b_.group, k0 + i % chunks * b_.kc, std::min(b_.kc, k - i % chunks * b_.kc)); };
         amx::Packer(source(0), group(0), panel_b(), 0, 1).rest();
         for (int64_t i = 0; i < all; ++i) {
             const amx::Source now = source(i);
-            const int64_t column = r_.n0 + i / chunks * kGroup, done = i % chunks * b_.kc;
+            const int64_t column = r_.n0 + i / chunks * b_.group, done = i % chunks * b_.kc;
             amx::Packer next;
             if (i + 1 < all) {
                 const amx::Source from = source(i + 1);
@@ -93,14 +94,23 @@ private:
             const int64_t row = p.row + p.at, column = p.column + j, rows = std::min(amx::kPanel, p.rows), columns = std::min(amx::kPanel, now.n - j);
             const bool in_c = grows_in_c(rows, columns);
             float* sums = in_c ? static_cast<float*>(args_.c) + row * shape_.ldc + column : sums_at(p.at, column, j);
+            if (p.last || in_c) fetch_c(row, rows, column, columns);
             amx::multiply(a, b, amx::steps(now.k), rows, columns, sums, in_c ? shape_.ldc : b_.sums_stride, !p.first || (in_c && args_.into), next);
             if (p.last && !in_c) finish(sums, row, rows, column, columns, j);
         }
     }
 
+    // Lines of c come while the tiles multiply.
+    void fetch_c(int64_t row, int64_t rows, int64_t column, int64_t columns) const {
+        const std::byte* c = place(args_.c, shape_.c_type, row * shape_.ldc + column);
+        const int64_t size = float_size(shape_.c_type);
+        for (int64_t i = 0; i < rows; ++i, c += shape_.ldc * size)
+            for (int64_t at = 0; at < columns * size; at += 64) __builtin_prefetch(c + at, 1, 3);
+    }
+
     amx::Source chunk(int64_t column, int64_t k0, int64_t k) const {
         return {static_cast<const BF16*>(args_.b) + (shape_.transpose_b ? column * shape_.ldb + k0 : k0 * shape_.ldb + column), shape_.ldb, !shape_.transpose_b, std::max<int64_t>(k, 0),
-                std::min(kGroup, r_.n1 - column)};
+                std::min(b_.group, r_.n1 - column)};
     }
 
     // Whether sums of a block of c need no other place than c itself.

@@ -21,6 +21,7 @@ constexpr int64_t kTileRows = 512, kTileElements = 256 * 1024;      // of logits
 constexpr int64_t kBlockRows = 1024, kBlockElements = 2048 * 1024;  // of dlogits that the team shares
 constexpr int64_t kLine = 64;
 constexpr int64_t kStrip = 64;  // divides tiles and blocks
+constexpr int64_t kSkew = 16;   // keeps rows of a tile from falling on the same cache sets
 
 int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -37,6 +38,7 @@ struct Sizes {
     int64_t dx_sums, dbias_sums, dlogits;  // places in the shared part
 
     int64_t tiles_down(int64_t n) const { return parts(n, tile_rows); }
+    int64_t tile_stride() const { return tile_columns + kSkew; }
     int64_t tiles_across(int64_t n) const { return parts(n, tile_columns); }
 };
 
@@ -74,11 +76,11 @@ Gemm logits_gemm(const Operands& o, int64_t rows, int64_t columns, int64_t strid
                  .ldc = stride});
 }
 
-// A tile of logits [rows x columns], in f32 with rows tile_columns apart, made with a thread's own scratch.
+// A tile of logits [rows x columns], in f32 with rows tile_stride apart, made with a thread's own scratch.
 struct Tile {
     int64_t row, rows, column, columns;
     float* logits;
-    float* logits_of(int64_t i, const Sizes& s) const { return logits + i * s.tile_columns; }
+    float* logits_of(int64_t i, const Sizes& s) const { return logits + i * s.tile_stride(); }
 };
 
 // The first `known` rows are left to the caller.
@@ -87,7 +89,7 @@ Tile make_tile(const Operands& o, const Sizes& s, int64_t row, int64_t row_end, 
     Tile t{row, std::min(s.tile_rows, row_end - row), column, std::min(s.tile_columns, column_end - column),
            reinterpret_cast<float*>(own + s.gemm_scratch)};
     const GemmArgs args{address(o.x, row), address(o.weight, column), t.logits, o.bias.present ? address(o.bias, 0, column) : nullptr};
-    logits_gemm(o, t.rows, t.columns, s.tile_columns).region(args, std::min(known, t.rows), t.rows, 0, t.columns, own);
+    logits_gemm(o, t.rows, t.columns, s.tile_stride()).region(args, std::min(known, t.rows), t.rows, 0, t.columns, own);
     return t;
 }
 
@@ -160,9 +162,9 @@ Result<Prepared> prepare(const Request& request) {
     const Operands o{request.in[0], request.in[1], request.in[2], request.in[3]};
     auto s = std::make_shared<Sizes>(base_sizes(o.x, o.weight));
     s->kept_rows = request.out.size() > 2 && request.out[2].present ? keepable_rows(*s) : 0;
-    s->gemm_scratch = logits_gemm(o, s->tile_rows, s->tile_columns, s->tile_columns).scratch_bytes(1);
+    s->gemm_scratch = logits_gemm(o, s->tile_rows, s->tile_columns, s->tile_stride()).scratch_bytes(1);
     s->own = up(s->rows * (s->tiles_across(s->vocabulary) * static_cast<int64_t>(sizeof(Running)) + 8), kLine);
-    s->own_bytes = s->gemm_scratch + up(s->tile_rows * s->tile_columns * 4, kLine);
+    s->own_bytes = s->gemm_scratch + up(s->tile_rows * s->tile_stride() * 4, kLine);
     const int64_t scratch = s->own + s->own_bytes * request.threads;
     return Prepared{{forward_tiles, join_tiles, mean}, std::move(s), scratch};
 }
@@ -218,7 +220,7 @@ void make_dlogits(const Call& call, Team team) {
             }
         }
         std::byte* to = call.scratch + s.dlogits + ((t.row - b.row) * s.block_columns + t.column - b.column) * float_size(type);
-        store_rows(t.logits, s.tile_columns, t.rows, t.columns, type, to, s.block_columns);
+        store_rows(t.logits, s.tile_stride(), t.rows, t.columns, type, to, s.block_columns);
     }
 }
 
@@ -299,8 +301,8 @@ void place_gradient_scratch(const Request& request, const Operands& o, Sizes& s)
     s.dbias_sums = s.dx_sums + up(dx.dtype == DType::f32 ? 0 : s.block_rows * s.size * 4, kLine);
     s.dlogits = s.dbias_sums + up(o.bias.present ? s.tiles_down(s.block_rows) * s.block_columns * 4 : 0, kLine);
     s.own = s.dlogits + up(s.block_rows * s.block_columns * float_size(dlogits_type(s)), kLine);
-    s.gemm_scratch = logits_gemm(o, s.tile_rows, s.tile_columns, s.tile_columns).scratch_bytes(1);
-    int64_t own = s.gemm_scratch + up(s.tile_rows * s.tile_columns * 4, kLine);
+    s.gemm_scratch = logits_gemm(o, s.tile_rows, s.tile_columns, s.tile_stride()).scratch_bytes(1);
+    int64_t own = s.gemm_scratch + up(s.tile_rows * s.tile_stride() * 4, kLine);
     const auto rest = [](int64_t n, int64_t size) { return n > size && n % size ? n % size : std::min(n, size); };
     for (const int64_t rows : {std::min(s.rows, s.block_rows), rest(s.rows, s.block_rows)})
         for (const int64_t columns : {std::min(s.vocabulary, s.block_columns), rest(s.vocabulary, s.block_columns)}) {
