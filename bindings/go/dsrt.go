@@ -159,6 +159,20 @@ func ConfigDescribe() (text string, err error) {
 	return
 }
 
+// Score is JSON: scores of predictions ("spans", "squad", "bleu"). Both are JSON text or anything that json.Marshal takes.
+func Score(metric string, predictions, references any) (scores string, err error) {
+	made, err := jsonText(predictions)
+	if err != nil {
+		return "", err
+	}
+	wanted, err := jsonText(references)
+	if err != nil {
+		return "", err
+	}
+	err = call(func() { scores = native.Score(metric, made, wanted) })
+	return
+}
+
 // Level of the log.
 type Level int
 

@@ -288,6 +288,16 @@ func TestAConversationBecomesText(t *testing.T) {
 	}
 }
 
+func TestPredictionsAreScored(t *testing.T) {
+	tags := [][]string{{"B-PER", "O"}}
+	if scores := must(Score("spans", tags, tags)); !strings.Contains(scores, `"f1":1.0`) {
+		t.Fatal(scores)
+	}
+	if _, err := Score("taste", tags, tags); err == nil {
+		t.Fatal("no such metric")
+	}
+}
+
 func TestErrorsAreTold(t *testing.T) {
 	_, err := NewEngine(map[string]any{"optimiser": 1})
 	var e *Error

@@ -181,6 +181,20 @@ func (e *Engine) Eval(b *Batch) (loss float32, err error) {
 
 func (e *Engine) EvalOnly(b *Batch) error { return e.do(func() { e.n.Eval_only(b.n) }, b) }
 
+// Evaluate is JSON: the scores of the model's task on rows. data as OpenData's options, nil: what the config's split keeps from training.
+func (e *Engine) Evaluate(data, options any) (scores string, err error) {
+	rows, err := jsonText(data)
+	if err != nil {
+		return "", err
+	}
+	text, err := jsonText(options)
+	if err != nil {
+		return "", err
+	}
+	err = e.do(func() { scores = e.n.Evaluate(rows, text) })
+	return
+}
+
 // Output is an output of the later of the last forward and the last eval: "logits" ... A snapshot.
 func (e *Engine) Output(name string) (*Tensor, error) {
 	return e.tensor(func() native.Tensor { return e.n.Output_of(name) })

@@ -107,6 +107,9 @@ public sealed class Engine : IDisposable {
     /// <summary>The loss without dropout; a pending forward and gradients stay.</summary>
     public float Eval(Batch b) { return Call(() => n.eval(b.n)); }
 
+    /// <summary>JSON: the scores of the model's task on rows. data as Data's options, null: what the config's split keeps from training.</summary>
+    public string Evaluate(object data = null, object options = null) { return Call(() => n.evaluate(Json.Text(data), Json.Text(options))); }
+
     /// <summary>An output without dropout, labels or loss.</summary>
     public Tensor Predict(Batch b, string output = "logits") {
         Call(() => n.eval_only(b.n));

@@ -43,6 +43,11 @@ public static class Library {
     /// <summary>JSON: what a run of this config would need in memory, FLOPs and traffic. Runs nothing.</summary>
     public static string Plan(object config) { return Swig.Engine.plan(Json.Text(config)); }
 
+    /// <summary>JSON: scores of predictions ("spans", "squad", "bleu"). Both are sequences or JSON text.</summary>
+    public static string Score(string metric, object predictions, object references) {
+        return Swig.native.score(metric, Json.Text(predictions), Json.Text(references));
+    }
+
     /// <summary>Sends messages of level and above to the sink; null: back to stderr, warnings and errors only. What the sink throws comes out of
     /// the call that logged, once that has done its work.</summary>
     public static void SetLog(Action<LogLevel, string, string> sink, LogLevel level = LogLevel.Info) {

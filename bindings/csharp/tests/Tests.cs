@@ -199,6 +199,12 @@ static class Tests {
         }
     }
 
+    static void ItScoresPredictions() {
+        string[][] tags = { new[] { "B-PER", "O" } };
+        Check(Library.Score("spans", tags, tags).Contains("\"f1\":1.0"), Library.Score("spans", tags, tags));
+        Thrown<DsrtException>(() => Library.Score("taste", tags, tags));
+    }
+
     static void ItTellsErrors() {
         DsrtException e = Thrown<DsrtException>(() => new Engine(new { optimiser = 1 }));
         Check(e.Code == Code.Config && e.CodeName == "DS_E_CONFIG" && e.Message.Contains("did you mean optimizer"), e.Message);

@@ -23,7 +23,7 @@ include("text.jl")
 
 export DSRTError, Tensor, Batch, Tokenizer, TextStream, Encoding, Graph, Cancel, Data, Engine, Optimizer, Step, ParamInfo
 export array, encode, decode, encode_batch, next!, batches, epoch, forward!, backward!, step!, zero_grad!, train_batch!, evaluate, predict, output, metric,
-    setting, setting!, parameters, parameter, parameter!, save, load!, export_model, report, generate, generate_batch, generate_text, chat_text, finish!, input!, param!, op!, ops!, model!, output!, loss!,
+    setting, setting!, parameters, parameter, parameter!, save, load!, export_model, report, generate, generate_batch, generate_text, chat_text, finish!, scores, score, input!, param!, op!, ops!, model!, output!, loss!,
     cancel!, set_log, plan, config_describe, build_info, version
 
 end

@@ -139,6 +139,11 @@ Base.eltype(::Type{Epoch}) = Step
 
 "The loss without dropout; a pending forward and gradients stay."
 evaluate(e::Engine, b::Batch) = loss_of(out -> ds_eval(e, b, out))
+"The scores of the model's task on rows, as JSON; data: options of Data as JSON, nothing: what the config's split keeps from training."
+scores(e::Engine; data = nothing, options = nothing) = text_of((out, _) -> ds_evaluate(e, optional(data), optional(options), out))
+"Scores of predictions (spans, squad, bleu); all of it JSON."
+score(metric, predictions::AbstractString, references::AbstractString) =
+    text_of((out, _) -> ds_score(String(metric), String(predictions), String(references), out))
 "An output without dropout, labels or loss."
 function predict(e::Engine, b::Batch, name = "logits")
     check(ds_eval(e, b, C_NULL))

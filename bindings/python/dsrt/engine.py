@@ -262,6 +262,10 @@ class Engine:
         heard(stream.end())
         return "".join(pieces)
 
+    def evaluate(self, data: Any = None, **options: Any) -> dict[str, Any]:
+        """The scores of the model's task on rows: data as in Data, None: what the config's split keeps from training."""
+        return json.loads(self._native.evaluate(json_text(data), json_text(options or None)))
+
     def close(self) -> None:
         """Frees threads, memory and files; later calls raise. Cancels a call that runs on another thread."""
         self._native.close()

@@ -36,6 +36,11 @@ def config_describe() -> Any:
     return json.loads(native.config_describe())
 
 
+def score(metric: str, predictions: Any, references: Any) -> dict[str, Any]:
+    """Scores of predictions: "spans", "squad", "bleu"."""
+    return json.loads(native.score(metric, json_text(predictions), json_text(references)))
+
+
 def set_log(sink: Callable[[LogLevel, str, str], None] | None, level: LogLevel = LogLevel.INFO) -> None:
     """Sends messages of `level` and above to sink(level, component, message); None: back to stderr, warnings and errors only.
     What the sink raises comes out of the call that logged, once that has done its work."""

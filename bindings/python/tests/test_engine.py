@@ -78,6 +78,11 @@ class Training(unittest.TestCase):
             self.assertEqual(engine.metric("lr"), 0.5)
             self.assertEqual(engine.config["train_micro_batch_size_per_gpu"], 2)
 
+    def test_predictions_are_scored(self):
+        self.assertEqual(dsrt.score("spans", [["B-PER", "O"]], [["B-PER", "O"]])["f1"], 1)
+        with self.assertRaises(dsrt.Error):
+            dsrt.score("taste", [], [])
+
     def test_a_plan_runs_nothing(self):
         self.assertIn("memory", json.dumps(dsrt.plan(config())))
 

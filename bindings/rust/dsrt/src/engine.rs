@@ -280,6 +280,12 @@ impl Engine {
         Ok(loss)
     }
 
+    /// JSON: the scores of the model's task on rows. `data` as `open_data`'s options, `Json::Null`: what the config's split keeps from training.
+    pub fn evaluate(&mut self, data: impl Into<Json>, options: impl Into<Json>) -> Result<String> {
+        let (data, options) = (c_option(data.into().given().as_deref())?, c_option(options.into().given().as_deref())?);
+        text_of(|out, _| unsafe { sys::ds_evaluate(self.ptr, c_pointer(&data), c_pointer(&options), out) })
+    }
+
     /// An output without dropout, labels or loss: "logits" ...
     pub fn predict(&mut self, batch: &Batch, output: &str) -> Result<Tensor> {
         check(unsafe { sys::ds_eval(self.ptr, batch.ptr, null_mut()) })?;

@@ -37,6 +37,6 @@ pub use data::{Batches, Data, Source};
 pub use engine::{Cancel, Engine, EngineBuilder, Epoch, Optimizer, Outcome, Param, Step, What};
 pub use error::{BoxError, Code, Error, Result};
 pub use graph::{Graph, Value};
-pub use library::{abi_version, build_info, config_describe, plan, reset_log, set_log, version, Level};
+pub use library::{abi_version, build_info, config_describe, plan, reset_log, score, set_log, version, Level};
 pub use tensor::{Batch, DType, Element, Tensor, View};
 pub use tokenizer::{Encoding, TextStream, Tokenizer};

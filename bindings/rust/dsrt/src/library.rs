@@ -1,5 +1,5 @@
-use crate::config::Config;
-use crate::error::{c_pointer, check, logging, release, text_of, Result};
+use crate::config::{Config, Json};
+use crate::error::{c_pointer, c_text, check, logging, release, text_of, Result};
 use dsrt_sys as sys;
 use std::ffi::{c_void, CStr};
 use std::os::raw::c_char;
@@ -34,6 +34,13 @@ pub fn config_describe() -> Result<String> {
 pub fn plan(config: impl Into<Config>) -> Result<String> {
     let text = config.into().text()?;
     text_of(|out, _| unsafe { sys::ds_plan(c_pointer(&text), null(), out) })
+}
+
+/// JSON: scores of predictions ("spans", "squad", "bleu"). Both are lists, or JSON text.
+pub fn score(metric: &str, predictions: impl Into<Json>, references: impl Into<Json>) -> Result<String> {
+    let given = |json: Json| c_text(&json.given().unwrap_or_else(|| "null".into()));
+    let (metric, made, wanted) = (c_text(metric)?, given(predictions.into())?, given(references.into())?);
+    text_of(|out, _| unsafe { sys::ds_score(metric.as_ptr(), made.as_ptr(), wanted.as_ptr(), out) })
 }
 
 /// Levels of the log.

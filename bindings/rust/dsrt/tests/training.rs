@@ -258,6 +258,13 @@ fn a_conversation_becomes_text() {
 }
 
 #[test]
+fn predictions_are_scored() {
+    let tags = || vec![Json::from(["B-PER", "O"])];
+    assert!(score("spans", tags(), tags()).unwrap().contains("\"f1\":1.0"));
+    assert!(score("taste", tags(), tags()).is_err());
+}
+
+#[test]
 fn errors_say_what_the_library_says() {
     let error = Engine::new(config().set("optimiser.lr", 1)).unwrap_err();
     assert_eq!((error.code(), error.name()), (Code::Config, "DS_E_CONFIG"));

@@ -241,6 +241,12 @@ public class Tests {
         }
     }
 
+    static void itScoresPredictions() {
+        List<List<String>> tags = List.of(List.of("B-PER", "O"));
+        check(Dsrt.score("spans", tags, tags).contains("\"f1\":1.0"), Dsrt.score("spans", tags, tags));
+        thrown(DsrtException.class, () -> Dsrt.score("taste", tags, tags));
+    }
+
     static void itTellsErrors() {
         DsrtException e = thrown(DsrtException.class, () -> new Engine(Map.of("optimiser", 1)));
         check(e.code() == DsrtException.Code.CONFIG && e.getMessage().contains("did you mean optimizer"));

@@ -38,6 +38,11 @@ public final class Dsrt {
         return io.dsrt.swig.Engine.plan(Callbacks.json(config));
     }
 
+    /** JSON: scores of predictions ("spans", "squad", "bleu"). Both are lists or JSON text. */
+    public static String score(String metric, Object predictions, Object references) {
+        return io.dsrt.swig.dsrt.score(metric, Callbacks.json(predictions), Callbacks.json(references));
+    }
+
     /** Sends messages of level and above to the listener; null: back to stderr, warnings and errors only. What the listener throws comes out of the
      * call that logged, once that has done its work. */
     public static void setLog(LogListener listener, Level level) {

@@ -160,6 +160,11 @@ public final class Engine extends Handle {
         return call(() -> n.eval(b.n), b);
     }
 
+    /** JSON: the scores of the model's task on rows. data: a map or JSON text, null: what the config's split keeps from training; options may be null. */
+    public String evaluate(Object data, Object options) {
+        return call(() -> n.evaluate(Callbacks.json(data), Callbacks.json(options)));
+    }
+
     /** An output without dropout, labels or loss: "logits" ... */
     public Tensor predict(Batch b, String output) {
         run(() -> n.eval_only(b.n), b);
