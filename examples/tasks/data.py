@@ -95,7 +95,8 @@ def translation(folder):
     texts = [text for i, row in enumerate(rows) if (i + 1) % 20 for text in row]
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=4000, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False))
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
-    tokenizer.save(str(folder / "translation-tokenizer.json"))
+    (folder / "tokenizer").mkdir(exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer/tokenizer.json"))
     print(f"{folder / 'translation.tsv'}: {len(rows)} rows; {tokenizer.get_vocab_size()} pieces")
 
 

@@ -364,6 +364,7 @@ void Engine::write_label_names(Json& config) const {
 Status Engine::copy_tokenizer(const std::filesystem::path& dir) const {
     std::filesystem::path from = config_.tokenizer.empty() ? model_folder_ : config_.tokenizer;
     if (from.empty()) return ok();
+    const std::filesystem::path given = from;
     if (!std::filesystem::is_directory(from)) from = from.parent_path();
     for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "spiece.model",
                              "tokenizer.model", "generation_config.json"}) {
@@ -372,6 +373,12 @@ Status Engine::copy_tokenizer(const std::filesystem::path& dir) const {
         DS_TRY(const std::string contents, read_file(from / name));
         DS_CHECK(write_file_atomically(dir / name, contents));
     }
+    // A file of another name gets the one under which folders are read.
+    for (const auto& [ending, name] : {std::pair{".json", "tokenizer.json"}, {".txt", "vocab.txt"}, {".model", "tokenizer.model"}})
+        if (!std::filesystem::is_directory(given) && given.extension() == ending && given.filename() != name && given.filename() != "spiece.model") {
+            DS_TRY(const std::string contents, read_file(given));
+            DS_CHECK(write_file_atomically(dir / name, contents));
+        }
     return ok();
 }
 

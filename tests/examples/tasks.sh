@@ -66,6 +66,9 @@ translation() {
         "{\"files\": \"$rows/translation.tsv\", \"columns\": {\"source\": \"source\", \"target\": \"target\"}, \"split\": {\"every\": 10, \"take\": \"train\"}}"
     learn translation 250 && scores translation "$work/translation/model" translation.scores --generate '{"max_new_tokens": 16}' &&
         check translation translation.scores 's["loss"] < 0.5 and s["bleu"] > 40 and s["rows"] == 100'
+    # The exported folder is all that is needed.
+    answer=$("$dsrt" generate "$work/translation/model" "four thousand two hundred five" 2>&1)
+    if [ "$answer" = "quatre mille deux cent cinq" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED translation: $answer"; fi
     scores translation "$work/translation/model" beams.scores --generate '{"max_new_tokens": 16, "num_beams": 3}' && check translation beams.scores 's["bleu"] > 40'
 }
 
