@@ -5,7 +5,7 @@
 #   tests/run.sh --deps    only installs
 #   tests/run.sh --quick   only the release build
 #   tests/run.sh --asan    only the sanitizers, and everything under them (half an hour of building on 2 cores)
-#   tests/run.sh --full    the slow sweeps too: 100,000 random graphs, ThreadSanitizer, kernels for every GPU architecture, and checks against transformers and tokenizers themselves
+#   tests/run.sh --full    the slow sweeps too: both of README.md's commands in a bare Debian, 100,000 random graphs, ThreadSanitizer, kernels for every GPU architecture, and checks against transformers and tokenizers themselves
 #                          (in a Python environment that is made in build/peers; DSRT_PEERS names another)
 # DSRT_JOBS: how many programs are compiled or run at a time (default: one a processor).
 set -u
@@ -79,6 +79,18 @@ if [ "${DSRT_FULL:-0}" = 1 ]; then
     if [ "$3" != 2 ]; then tail -n 5 "$log"; echo "FAILED transformers: the checks did not come to their end (log: $log)"; set -- "$1" $(($2 + 1)) "$3"; fi
     echo "transformers: $1 passed, $2 failed (log: $log)"
     passed=$((passed + $1)) failed=$((failed + $2))
+fi
+if [ "${DSRT_FULL:-0}" = 1 ]; then
+    echo "== a bare Debian"
+    log=build/fresh-run.log
+    sh tests/fresh.sh >"$log" 2>&1
+    grep '^FAILED\|^SKIPPED' "$log"
+    counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
+    # shellcheck disable=SC2086
+    set -- ${counts:-0 1}
+    echo "a bare Debian: $1 passed, $2 failed (log: $log)"
+    passed=$((passed + $1)) failed=$((failed + $2))
+    if grep -q '^SKIPPED' "$log"; then skipped=$((skipped + 1)); fi
 fi
 [ "$skipped" = 0 ] || echo "$skipped skipped, for the reasons above"
 echo "$passed passed, $failed failed"

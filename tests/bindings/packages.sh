@@ -10,3 +10,4 @@ need javac default-jdk-headless
 need mcs "mono-mcs mono-runtime libmono-system-core4.0-cil"
 need abidw abigail-tools
 need lintian lintian
+need doxygen doxygen
