@@ -10,6 +10,9 @@ DS_BEGIN_DECLS
 /* Names are those of Hugging Face transformers: input_ids, attention_mask, token_type_ids, position_ids, labels, start_positions,
    end_positions, decoder_input_ids; for a host's own graph, its inputs. Shapes are rows x length, but for labels of one number a row
    and start_positions, end_positions: rows. Ids are i32 or i64; masks also bool or u8. Label -100 is ignored (transformers, torch).
+   Heads that classify rows follow transformers' problem_type: integer labels are classes (cross-entropy); with one label, or "regression",
+   they are numbers, rows or rows x num_labels (mean squared error); with "multi_label_classification", or floats where config.json does not
+   say, rows x num_labels of 0..1 (binary cross-entropy of each label by itself). Of numbers none is ignored.
    Absent: attention_mask is ones, position_ids 0..length-1, token_type_ids zeros, decoder_input_ids the labels shifted right. Labels of
    causal models come unshifted. A name that the model does not know is an error of the call that uses the batch. */
 DS_API ds_status ds_batch_create(ds_batch **out);

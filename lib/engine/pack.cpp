@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <numeric>
 
 namespace ds {
@@ -157,7 +158,8 @@ private:
         case Task::sequence_classification:
             if (!batch_.count("labels")) return ok();
             out_.labels = true;
-            return row_labels("labels", "row_labels", model_.labels - 1);
+            out_.shape.row_loss = model_.row_loss.value_or(is_float(batch_.at("labels").dtype) ? RowLoss::binary_cross_entropy : RowLoss::cross_entropy);
+            return out_.shape.row_loss == RowLoss::cross_entropy ? row_labels("labels", "row_labels", model_.labels - 1) : row_values();
         case Task::question_answering: {
             DS_CHECK(refuse_labels("labels"));
             if (batch_.count("start_positions") != batch_.count("end_positions"))
@@ -193,6 +195,24 @@ private:
             out_.label_count += label != kIgnore;
         }
         put(input, labels, {rows_});
+        return ok();
+    }
+
+    // Labels that are numbers, or say yes (1) or no (0) to each class; as transformers, none is ignored.
+    Status row_values() {
+        const HostTensor& given = batch_.at("labels");
+        const Shape whole{rows_, model_.labels};
+        if (given.shape != whole && !(model_.labels == 1 && given.shape == Shape{rows_}))
+            return fail(Code::E_INVALID_ARGUMENT, "labels: must be {}, one a row and label, but is {}{}", whole, given.shape,
+                        model_.row_loss ? "" : " (floats say yes or no to each class; one class a row is an integer)");
+        HostTensor values = given.to(DType::f32).clone();
+        values.shape = whole;
+        const bool shares = out_.shape.row_loss == RowLoss::binary_cross_entropy;
+        for (int64_t i = 0; i < values.count(); ++i)
+            if (const float x = values.as<float>()[static_cast<size_t>(i)]; !std::isfinite(x) || (shares && (x < 0 || x > 1)))
+                return fail(Code::E_INVALID_ARGUMENT, "labels: element [{}, {}] is {}, {}", i / model_.labels, i % model_.labels, x, shares ? "outside 0..1" : "not a finite number");
+        out_.label_count = rows_;
+        out_.inputs["row_values"] = std::move(values);
         return ok();
     }
 

@@ -44,9 +44,7 @@ struct Bert : Model {
     }
 
     void sequence_head(Blocks& m, TokenStream& s, ValueId pooled) const {
-        const ValueId logits = m.linear(s.dropout(pooled, classifier_dropout), Scope{"classifier"}, labels);
-        s.output("logits", logits);
-        if (s.shape().labels) m.b.graph().loss = m.b.call("cross_entropy", {logits, s.row_labels()}, {}, "loss");
+        s.classify_rows(m.linear(s.dropout(pooled, classifier_dropout), Scope{"classifier"}, labels));
     }
 
     void masked_lm_head(Blocks& m, TokenStream& s, ValueId x, ValueId words) const {
@@ -104,11 +102,7 @@ Result<std::unique_ptr<Model>> bert(const Json& config, Task task) {
         if (f.boolean(key, false)) return fail(Code::E_UNSUPPORTED, "config.json: {}: decoders of the bert family are not built", key);
     DS_CHECK(f.status());
     if (m->heads == 0 || m->width % m->heads) return fail(Code::E_CONFIG, "config.json: hidden_size {} is not a multiple of num_attention_heads {}", m->width, m->heads);
-    if (task == Task::sequence_classification) {
-        const std::string problem = f.text("problem_type", m->labels == 1 ? "regression" : "single_label_classification");
-        if (problem != "single_label_classification")
-            return fail(Code::E_UNSUPPORTED, "config.json: problem_type \"{}\" (num_labels {}) is not built; there is single_label_classification", problem, m->labels);
-    }
+    if (task == Task::sequence_classification) DS_CHECK(read_row_loss(*m, f));
     m->base_prefix = "bert.";
     m->outputs = {"last_hidden_state"};
     if (m->pools()) m->outputs.push_back("pooler_output");

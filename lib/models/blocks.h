@@ -72,6 +72,15 @@ inline Status only_causal(Fields& f, Task task) {
     if (task == Task::none || task == Task::causal_lm) return ok();
     return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForCausalLM and *Model", f.text("model_type", ""), name_of(task));
 }
+inline Status read_row_loss(Model& m, Fields& f) {  // as transformers decides
+    const std::string problem = f.text("problem_type", m.labels == 1 ? "regression" : "");
+    if (problem == "single_label_classification") m.row_loss = RowLoss::cross_entropy;
+    else if (problem == "multi_label_classification") m.row_loss = RowLoss::binary_cross_entropy;
+    else if (problem == "regression") m.row_loss = RowLoss::squared_error;
+    else if (!problem.empty())
+        return fail(Code::E_CONFIG, "config.json: problem_type must be single_label_classification, multi_label_classification or regression, not \"{}\"", problem);
+    return ok();
+}
 inline void read_padding(Model& m, Fields& f) {  // some folders have a negative id for none
     const Json id = f.json().value("pad_token_id", Json());
     if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < m.vocabulary) m.pad_id = id.get<int64_t>();

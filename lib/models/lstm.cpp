@@ -32,9 +32,7 @@ struct LstmText : Model {
         const Scope head{"classifier"};
         const double bound = 1 / std::sqrt(static_cast<double>(m.width(end)));
         const ValueId weight = b.param(head.name("weight"), {labels, m.width(end)}, {Init::Type::uniform, bound}), bias = b.param(head.name("bias"), {labels}, {Init::Type::uniform, bound});
-        const ValueId logits = m.head(s.dropout(end, dropout), weight, bias);
-        s.output("logits", logits);
-        if (s.shape().labels) b.graph().loss = b.call("cross_entropy", {logits, s.row_labels()}, {}, "loss");
+        s.classify_rows(m.head(s.dropout(end, dropout), weight, bias));
     }
 
     ValueId layer(Blocks& m, TokenStream& s, ValueId x, const std::string& suffix, bool reverse) const {
@@ -68,7 +66,10 @@ Result<std::unique_ptr<Model>> lstm(const Json& config, Task task) {
     m->reads_ends = m->one_piece = true;
     m->outputs = {"last_hidden_state"};
     m->token_outputs = {"last_hidden_state"};
-    if (task != Task::none) m->outputs.insert(m->outputs.begin(), "logits");
+    if (task != Task::none) {
+        DS_CHECK(read_row_loss(*m, f));
+        m->outputs.insert(m->outputs.begin(), "logits");
+    }
     return std::unique_ptr<Model>(std::move(m));
 }
 

@@ -43,6 +43,22 @@ void TokenStream::classify_tokens(ValueId hidden, const std::function<ValueId(Va
     }
 }
 
+void TokenStream::classify_rows(ValueId logits) {
+    output("logits", logits);
+    if (!shape_.labels || logits == kNone) return;
+    if (shape_.row_loss == RowLoss::cross_entropy) {
+        b_.graph().loss = b_.call("cross_entropy", {logits, row_labels()}, {}, "loss");
+        return;
+    }
+    const ValueId values = input("row_values", b_.type(logits).shape, DType::f32);
+    if (shape_.row_loss == RowLoss::binary_cross_entropy) {
+        b_.graph().loss = b_.call("binary_cross_entropy", {logits, values}, {}, "loss");
+        return;
+    }
+    const ValueId error = b_.sub(logits, values);
+    b_.graph().loss = b_.call("mean", {b_.mul(error, error)}, {}, "loss");
+}
+
 ValueId TokenStream::dropout(ValueId x, double p) {
     if (p <= 0 || x == kNone) return x;
     const Shape& shape = b_.type(x).shape;

@@ -17,6 +17,9 @@ namespace ds {
 enum class Task { none, causal_lm, masked_lm, sequence_classification, token_classification, question_answering, seq2seq_lm };
 std::string_view name_of(Task task);
 
+// The loss of a head that answers about rows (transformers' problem_type): one class of several, numbers, or yes and no to each class.
+enum class RowLoss { cross_entropy, squared_error, binary_cross_entropy };
+
 // How many tokens, rows and labels the graph is built for.
 struct StreamShape {
     int64_t tokens = 0;    // of the stream, padding of the bucket included
@@ -31,6 +34,7 @@ struct StreamShape {
     int64_t peer_tokens = 0;     // the most that a data rank has, where they exchange tokens
     int64_t source_tokens = 0;   // of an encoder's stream; then the other fields are the decoder's
     bool source_masked = false;  // likewise of its keys
+    RowLoss row_loss = RowLoss::cross_entropy;
     auto operator<=>(const StreamShape&) const = default;
 };
 
@@ -68,6 +72,8 @@ public:
     void output(std::string name, ValueId id) { if (wants(name)) b_.graph().outputs.emplace_back(std::move(name), id); }
     // Given labels, `logits_of(x)` of all rows when they are an output, else of the labelled rows only; sets the loss.
     void classify_tokens(ValueId hidden, const std::function<ValueId(ValueId)>& logits_of);
+    // Likewise of whole rows, [rows, labels].
+    void classify_rows(ValueId logits);
     int64_t next_salt() { return of_ ? of_->next_salt() : ++salt_; }
     // x has one row a token, or (in a head) fewer: one a row of the batch or one a label.
     ValueId dropout(ValueId x, double p);
@@ -102,6 +108,7 @@ public:
     Json config;                          // config.json, overrides merged
     std::string base_prefix;              // "bert.": may be absent or additional in a folder's tensor names
     int64_t vocabulary = 0, max_positions = 0, token_types = 0, labels = 0;
+    std::optional<RowLoss> row_loss;      // nothing: integer labels are classes, floats say yes or no to each class
     std::optional<int64_t> pad_id;
     bool reads_ends = false;              // of each row the first and last unmasked token
     bool one_piece = false;               // its tokens can't be dealt out over sequence ranks: each of those computes them all

@@ -1,4 +1,4 @@
-// Rows as inputs alone, and rows with a label: a class, a value (one label), or several classes at once.
+// Rows as inputs alone, and rows with a label: a class, a value (one label), several values (regression), or several classes at once.
 #include "data/tasks/task.h"
 
 namespace ds {
@@ -22,7 +22,8 @@ public:
         : Inputs(setup),
           rule_(std::move(rule)),
           column_(column),
-          several_(several) {}
+          several_(several),
+          numbers_(setup.problem == "regression") {}
 
     Target target() const override {
         if (!rule_) return Target::none;
@@ -55,6 +56,7 @@ private:
         }
         case Target::values: {
             DS_TRY(const std::vector<Cell> items, rule_->items(record[column_]));
+            if (numbers_) return add_numbers(items, sample);
             sample.values.assign(static_cast<size_t>(rule_->classes()), 0.0f);
             for (const Cell& item : items) {
                 DS_TRY(const int64_t number, rule_->class_of(item));
@@ -66,9 +68,19 @@ private:
         }
     }
 
+    Status add_numbers(const std::vector<Cell>& items, Sample& sample) const {
+        if (static_cast<int64_t>(items.size()) != rule_->classes())
+            return fail(Code::E_CORRUPT, "column labels: found {} numbers, the model has num_labels {}", items.size(), rule_->classes());
+        for (const Cell& item : items) {
+            DS_TRY(const float value, rule_->number_of(item));
+            sample.values.push_back(value);
+        }
+        return ok();
+    }
+
     std::optional<LabelRule> rule_;
     size_t column_;
-    bool several_;
+    bool several_, numbers_;
 };
 
 }  // namespace
@@ -78,6 +90,10 @@ Result<std::unique_ptr<DataTask>> make_inputs(TaskSetup setup) { return std::uni
 Result<std::unique_ptr<DataTask>> make_sequence_classification(TaskSetup setup) {
     const std::optional<size_t> one = setup.columns.find("label"), several = setup.columns.find("labels");
     if (one && several) return fail(Code::E_CONFIG, "data: columns: label and labels exclude each other");
+    if (one && setup.num_labels > 1 && (setup.problem == "regression" || setup.problem == "multi_label_classification"))
+        return fail(Code::E_CONFIG, "data: columns: label: the model's problem_type is {} with {} labels a row; give labels, a list", setup.problem, setup.num_labels);
+    if (several && setup.problem == "single_label_classification")
+        return fail(Code::E_CONFIG, "data: columns: labels: the model's problem_type is {}; give label, one class a row", setup.problem);
     std::optional<LabelRule> rule;
     if (one || several) {
         DS_TRY(rule, LabelRule::parse(setup.columns.all()[one ? *one : *several], setup.num_labels));
