@@ -65,6 +65,54 @@ pub struct ds_communicator_callbacks {
     pub abort: Option<unsafe extern "C" fn(user: *mut c_void, why: *const c_char)>,
     pub release: Option<unsafe extern "C" fn(user: *mut c_void)>,
 }
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ds_op_value {
+    pub data: *mut c_void,
+    pub dtype: i32,
+    pub ndim: i32,
+    pub shape: *const i64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ds_op_callbacks {
+    pub struct_size: usize,
+    pub user: *mut c_void,
+    pub n_outputs: i32,
+    pub shape: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            attrs_json: *const c_char,
+            inputs: *const ds_op_value,
+            n_inputs: usize,
+            ndim: *mut i32,
+            shapes: *mut [i64; 8],
+        ) -> i32,
+    >,
+    pub forward: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            attrs_json: *const c_char,
+            inputs: *const ds_op_value,
+            n_inputs: usize,
+            outputs: *const ds_op_value,
+        ) -> i32,
+    >,
+    pub backward: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            attrs_json: *const c_char,
+            inputs: *const ds_op_value,
+            n_inputs: usize,
+            outputs: *const ds_op_value,
+            output_gradients: *const ds_op_value,
+            input_gradients: *const ds_op_value,
+        ) -> i32,
+    >,
+    pub release: Option<unsafe extern "C" fn(user: *mut c_void)>,
+}
 """
 
 

@@ -1,3 +1,8 @@
+%ignore dsrt::OpFunctions;
+#ifndef SWIGPYTHON
+%ignore dsrt::Graph::define_op;
+%ignore dsrt::Graph::read;
+#endif
 %ignore dsrt::Graph::get;
 %ignore dsrt::Graph::op;  // ops() with one output
 %ignore dsrt::Graph::input;

@@ -388,6 +388,17 @@ private:
     detail::CancelHandle handle_;
 };
 
+// An op of the host's own: see ds_op_callbacks. Without shapes every output is shaped as the first input; without backward the op has no gradient.
+using OpValues = std::vector<ds_op_value>;
+struct OpFunctions {
+    std::function<void(const std::string& attrs_json, const OpValues& inputs, const OpValues& outputs)> forward;
+    std::function<void(const std::string& attrs_json, const OpValues& inputs, const OpValues& outputs, const OpValues& output_gradients,
+                       const OpValues& input_gradients)>
+        backward;
+    std::function<std::vector<Shape>(const std::string& attrs_json, const OpValues& inputs)> shapes;
+    int32_t outputs = 1;
+};
+
 class Graph {
 public:
     using Value = int32_t;
@@ -428,10 +439,53 @@ public:
     }
     void output(const std::string& name, Value value) { detail::check(ds_graph_output(get(), name.c_str(), value)); }
     void loss(Value value) { detail::check(ds_graph_loss(get(), value)); }
+    void read(const std::string& text) { detail::check(ds_graph_read(get(), text.c_str())); }
+    void define_op(const std::string& name, OpFunctions functions) {
+        ds_op_callbacks callbacks{};
+        callbacks.struct_size = sizeof(callbacks);
+        callbacks.n_outputs = functions.outputs;
+        if (functions.shapes) callbacks.shape = op_shape;
+        if (functions.forward) callbacks.forward = op_forward;
+        if (functions.backward) callbacks.backward = op_backward;
+        auto user = std::make_unique<OpFunctions>(std::move(functions));
+        callbacks.user = user.get();
+        callbacks.release = detail::release<OpFunctions>;
+        detail::check(ds_graph_define_op(get(), name.c_str(), &callbacks));
+        user.release();
+    }
     ds_graph* get() const noexcept { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:
+    static int32_t op_shape(void* u, const char* attrs, const ds_op_value* in, size_t n, int32_t* ndim, int64_t (*shapes)[8]) {
+        return detail::call([&] {
+            const auto& f = *static_cast<OpFunctions*>(u);
+            const std::vector<Shape> all = f.shapes(attrs, OpValues(in, in + n));
+            if (all.size() != static_cast<size_t>(f.outputs)) throw Error(DS_E_INVALID_ARGUMENT, "shapes() must give a shape for each output");
+            for (size_t i = 0; i < all.size(); ++i) {
+                if (all[i].size() > 8) throw Error(DS_E_INVALID_ARGUMENT, "shapes() gives more than 8 dimensions");
+                ndim[i] = static_cast<int32_t>(all[i].size());
+                for (size_t d = 0; d < all[i].size(); ++d) shapes[i][d] = all[i][d];
+            }
+            return DS_OK;
+        });
+    }
+    static int32_t op_forward(void* u, const char* attrs, const ds_op_value* in, size_t n, const ds_op_value* out) {
+        return detail::call([&] {
+            const auto& f = *static_cast<OpFunctions*>(u);
+            f.forward(attrs, OpValues(in, in + n), OpValues(out, out + f.outputs));
+            return DS_OK;
+        });
+    }
+    static int32_t op_backward(void* u, const char* attrs, const ds_op_value* in, size_t n, const ds_op_value* out, const ds_op_value* out_gradients,
+                               const ds_op_value* in_gradients) {
+        return detail::call([&] {
+            const auto& f = *static_cast<OpFunctions*>(u);
+            f.backward(attrs, OpValues(in, in + n), OpValues(out, out + f.outputs), OpValues(out_gradients, out_gradients + f.outputs),
+                       OpValues(in_gradients, in_gradients + n));
+            return DS_OK;
+        });
+    }
     explicit Graph(ds_graph* owned) : handle_(owned) {}
     static ds_graph* make() {
         return detail::GraphHandle::made([](auto out) { return ds_graph_create(out); });

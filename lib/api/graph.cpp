@@ -30,6 +30,51 @@ ds_graph* new_graph(std::shared_ptr<HostGraph> graph) {
     return new_handle<ds_graph>(std::move(object));
 }
 
+std::vector<ds_op_value> views(HostFunctions::Values values) {
+    std::vector<ds_op_value> list;
+    for (const HostValue& v : values) list.push_back({v.data, static_cast<int32_t>(v.dtype), static_cast<int32_t>(v.shape.size()), v.shape.data()});
+    return list;
+}
+
+Result<std::vector<Shape>> shapes_of(const std::string& op, const ds_op_callbacks& callbacks, const HostData& held, const std::string& attributes, std::span<const Type> in) {
+    const auto outputs = static_cast<size_t>(callbacks.n_outputs);
+    if (!callbacks.shape) {
+        DS_REQUIRE(!in.empty(), "without a shape() the op's outputs are shaped as its first input, but it has none");
+        return std::vector<Shape>(outputs, in[0].shape);
+    }
+    std::vector<HostValue> values;
+    for (const Type& type : in) values.push_back({nullptr, is_float(type.dtype) ? DType::f32 : type.dtype, type.shape});
+    int32_t ndim[8] = {};
+    int64_t dims[8][8] = {};
+    const auto inputs = views(values);
+    if (const int32_t code = callbacks.shape(held.user, attributes.c_str(), inputs.data(), inputs.size(), ndim, dims); code < 0) return from_callback(code, (op + " shape()").c_str());
+    std::vector<Shape> shapes;
+    for (size_t i = 0; i < outputs; ++i) {
+        DS_REQUIRE(ndim[i] >= 0 && ndim[i] <= 8, "shape() gives output {} {} dimensions; 0 to 8 are accepted", i, ndim[i]);
+        shapes.emplace_back(dims[i], dims[i] + ndim[i]);
+        for (const int64_t d : shapes.back()) DS_REQUIRE(d >= 1, "shape() gives output {} a dimension of {}", i, d);
+        DS_CHECK(checked_elements(shapes.back()).status());
+    }
+    return shapes;
+}
+
+HostFunctions functions_of(const std::string& op, const ds_op_callbacks& callbacks, std::shared_ptr<HostData> held) {
+    HostFunctions functions{.name = op, .outputs = static_cast<size_t>(callbacks.n_outputs), .shapes = {}, .forward = {}, .backward = {}};
+    functions.shapes = [op, callbacks, held](const std::string& attributes, std::span<const Type> in) { return shapes_of(op, callbacks, *held, attributes, in); };
+    functions.forward = [op, callbacks, held](const std::string& attributes, HostFunctions::Values in, HostFunctions::Values out) -> Status {
+        const auto inputs = views(in), outputs = views(out);
+        const int32_t code = callbacks.forward(held->user, attributes.c_str(), inputs.data(), inputs.size(), outputs.data());
+        return code < 0 ? from_callback(code, (op + " forward()").c_str()) : ok();
+    };
+    if (!callbacks.backward) return functions;
+    functions.backward = [op, callbacks, held](const std::string& attributes, HostFunctions::Values in, HostFunctions::Values out, HostFunctions::Values dout, HostFunctions::Values din) -> Status {
+        const auto inputs = views(in), outputs = views(out), output_gradients = views(dout), input_gradients = views(din);
+        const int32_t code = callbacks.backward(held->user, attributes.c_str(), inputs.data(), inputs.size(), outputs.data(), output_gradients.data(), input_gradients.data());
+        return code < 0 ? from_callback(code, (op + " backward()").c_str()) : ok();
+    };
+    return functions;
+}
+
 }  // namespace
 
 ds_status ds_graph_create(ds_graph** out) {
@@ -48,6 +93,28 @@ ds_status ds_graph_parse(const char* text, ds_graph** out) {
         DS_TRY(const std::string source, text_argument(text, "text"));
         DS_TRY(std::shared_ptr<HostGraph> graph, HostGraph::parse(source, "text"));
         *out = new_graph(std::move(graph));
+        return ok();
+    });
+}
+
+ds_status ds_graph_read(ds_graph* g, const char* text) {
+    return guard([&]() -> Status {
+        DS_USE(const auto graph, g);
+        DS_TRY(const std::string source, text_argument(text, "text"));
+        return graph->graph->read(source, "text");
+    });
+}
+
+ds_status ds_graph_define_op(ds_graph* g, const char* name, const ds_op_callbacks* callbacks) {
+    return guard([&]() -> Status {
+        DS_USE(const auto graph, g);
+        DS_TRY(const std::string op, text_argument(name, "name"));
+        DS_TRY(const ds_op_callbacks given, read_struct(callbacks, "ds_op_callbacks"));
+        DS_REQUIRE(given.forward != nullptr, "ds_op_callbacks: forward must not be NULL");
+        DS_REQUIRE(given.n_outputs >= 1 && given.n_outputs <= 8, "ds_op_callbacks: n_outputs must be 1 to 8, but is {}", given.n_outputs);
+        const auto held = std::make_shared<HostData>(given.user);
+        DS_CHECK(graph->graph->define_op(functions_of(op, given, held)));
+        held->release = given.release;
         return ok();
     });
 }

@@ -1,5 +1,8 @@
 #include "engine/host_graph.h"
 
+#include <algorithm>
+
+#include "base/json_argument.h"
 #include "engine/hf_folder.h"
 #include "ir/builder.h"
 #include "ir/text.h"
@@ -25,11 +28,11 @@ Result<DType> operand_type(DType given) {
 
 Result<Init> parse_init(std::string_view text, const std::string& name) {
     if (text.empty()) return Init{};
-    DS_TRY(const Json json, parse_json(text, fmt::format("graph: parameter {}: init", name)));
+    DS_TRY(const Json json, parse_argument(text, fmt::format("graph: parameter {}: init", name)));
     const std::string type = json.is_object() && json.contains("type") && json["type"].is_string() ? json["type"].get<std::string>() : "";
-    const auto number = [&](const char* key) { return json.contains(key) && json[key].is_number() ? json[key].get<double>() : -1; };
-    if (type == "zeros") return Init{Init::Type::zeros, 0};
-    if (type == "ones") return Init{Init::Type::ones, 0};
+    const auto number = [&](const char* key) { return json.size() == 2 && json.contains(key) && json[key].is_number() ? json[key].get<double>() : -1; };
+    if (type == "zeros" && json.size() == 1) return Init{Init::Type::zeros, 0};
+    if (type == "ones" && json.size() == 1) return Init{Init::Type::ones, 0};
     if (type == "normal" && number("std") >= 0) return Init{Init::Type::normal, number("std")};
     if (type == "uniform" && number("bound") >= 0) return Init{Init::Type::uniform, number("bound")};
     return fail(Code::E_INVALID_ARGUMENT, "graph: parameter {}: init {}; accepted: {{\"type\": \"zeros\"}}, \"ones\", \"normal\" with \"std\", \"uniform\" with \"bound\"", name, text);
@@ -39,11 +42,38 @@ Result<Init> parse_init(std::string_view text, const std::string& name) {
 
 Result<std::shared_ptr<HostGraph>> HostGraph::parse(std::string_view text, std::string_view place) {
     auto host = std::make_shared<HostGraph>();
-    DS_TRY(host->graph_, parse_graph(text, place));
-    for (const ValueId id : host->graph_.inputs)
-        if (const Kind kind = host->graph_.value(id).kind; kind != Kind::input && kind != Kind::param)
-            return fail(Code::E_INVALID_ARGUMENT, "{}: %{}: a model's graph has inputs and params only", place, host->graph_.value(id).name);
+    DS_CHECK(host->read(text, place));
     return host;
+}
+
+Status HostGraph::read(std::string_view text, std::string_view place) {
+    if (!graph_.values.empty()) return fail(Code::E_STATE, "{}: the graph has values already; a text is read into one that has none", place);
+    DS_TRY(Graph graph, parse_graph(text, place, [this](std::string_view op) { return find(op); }));
+    for (const ValueId id : graph.inputs)
+        if (const Kind kind = graph.value(id).kind; kind != Kind::input && kind != Kind::param)
+            return fail(Code::E_INVALID_ARGUMENT, "{}: %{}: a model's graph has inputs and params only", place, graph.value(id).name);
+    graph_ = std::move(graph);
+    return ok();
+}
+
+Status HostGraph::define_op(HostFunctions functions) {
+    const std::string name = functions.name;
+    const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.'; });
+    if (!plain) return fail(Code::E_INVALID_ARGUMENT, "graph: \"{}\" is no name of an op: letters, digits, _ and . are accepted", name);
+    if (find(name)) return fail(Code::E_INVALID_ARGUMENT, "graph: there is an op {} already", name);
+    ops_[name] = HostOp::make(std::move(functions));
+    return ok();
+}
+
+const OpDef* HostGraph::find(std::string_view op) const {
+    const auto own = ops_.find(op);
+    return own == ops_.end() ? find_op(op) : own->second.get();
+}
+
+std::string HostGraph::a_host_op() const {
+    for (const Node& node : graph_.nodes)
+        if (host_op(node)) return std::string(node.op->name);
+    return "";
 }
 
 Status HostGraph::check(int32_t value, std::string_view what) const {
@@ -53,6 +83,7 @@ Status HostGraph::check(int32_t value, std::string_view what) const {
 }
 
 Result<int32_t> HostGraph::input(const std::string& name, DType dtype, Shape shape) {
+    if (name.empty()) return fail(Code::E_INVALID_ARGUMENT, "graph: an input's name must not be empty");
     if (graph_.find(name) != kNone) return fail(Code::E_INVALID_ARGUMENT, "graph: the name {} is taken", name);
     DS_TRY(const DType type, operand_type(dtype));
     int unknown = 0;
@@ -68,6 +99,7 @@ Result<int32_t> HostGraph::input(const std::string& name, DType dtype, Shape sha
 }
 
 Result<int32_t> HostGraph::param(const std::string& name, DType dtype, const Shape& shape, std::string_view init_json) {
+    if (name.empty()) return fail(Code::E_INVALID_ARGUMENT, "graph: a parameter's name must not be empty");
     if (graph_.find(name) != kNone) return fail(Code::E_INVALID_ARGUMENT, "graph: the name {} is taken", name);
     if (dtype != DType::f32) return fail(Code::E_UNSUPPORTED, "graph: parameter {}: master weights are f32, not {}; the config's precision says what is computed in", name, name_of(dtype));
     for (const int64_t d : shape)
@@ -79,13 +111,13 @@ Result<int32_t> HostGraph::param(const std::string& name, DType dtype, const Sha
 }
 
 Result<std::vector<int32_t>> HostGraph::op(std::string_view name, std::span<const int32_t> inputs, std::string_view attrs_json) {
-    const OpDef* op = find_op(name);
+    const OpDef* op = find(name);
     if (!op) return fail(Code::E_NOT_FOUND, "graph: there is no op {}; ds_graph_ops_json lists them", name);
     for (const int32_t id : inputs)
         if (id != kNone) DS_CHECK(check(id, name));
     Json object = Json::object();
     if (!attrs_json.empty()) {
-        DS_TRY(object, parse_json(attrs_json, fmt::format("graph: {}: attributes", name)));
+        DS_TRY(object, parse_argument(attrs_json, fmt::format("graph: {}: attributes", name)));
         if (!object.is_object()) return fail(Code::E_INVALID_ARGUMENT, "graph: {}: attributes must be a JSON object, not {}", name, attrs_json);
     }
     auto attrs = op->attrs->parse(object);
@@ -106,7 +138,7 @@ Result<int32_t> HostGraph::model(const std::string& folder, std::string_view opt
 Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs, const std::string& output) {
     Json options = Json::object();
     if (!options_json.empty()) {
-        DS_TRY(options, parse_json(options_json, "graph: model: options"));
+        DS_TRY(options, parse_argument(options_json, "graph: model: options"));
     }
     for (const auto& [key, value] : options.items())
         if (key != "prefix" && key != "model_overrides" && key != "model_init")
@@ -117,7 +149,9 @@ Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view opt
     source.config["architectures"] = Json::array({"Model"});
     DS_TRY(const auto model, make_model(source.config));
     if (model->encoder_decoder) return fail(Code::E_UNSUPPORTED, "graph: model: {} is an encoder-decoder; only families with one stream of tokens can be part of a graph", model->family);
-    if (inputs.empty() || inputs.size() > 3) return fail(Code::E_INVALID_ARGUMENT, "graph: model: takes input_ids, attention_mask and token_type_ids, not {} inputs", inputs.size());
+    if (inputs.empty() || inputs.size() > 4 || inputs[0] == kNone)
+        return fail(Code::E_INVALID_ARGUMENT, "graph: model: takes input_ids, then attention_mask, token_type_ids and position_ids (-1: absent), not {} inputs{}", inputs.size(),
+                    inputs.size() == 1 || inputs.size() > 4 || inputs.empty() ? "" : " without input_ids");
     for (const int32_t id : inputs)
         if (id != kNone) DS_CHECK(check(id, "model"));
     const Shape grid = graph_.type(inputs[0]).shape;
@@ -125,42 +159,80 @@ Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view opt
         if (id != kNone && (graph_.type(id).shape != grid || grid.size() != 2))
             return fail(Code::E_INVALID_ARGUMENT, "graph: model: inputs must be [rows, length] alike, but are {} and {}", dims_to_string(grid), dims_to_string(graph_.type(id).shape));
 
-    Builder b(graph_);
-    const size_t first_value = graph_.values.size();
+    if (const Embedded* other = embedded(prefix); other && other->folder != folder)
+        return fail(Code::E_INVALID_ARGUMENT, "graph: model: the parameters of {} have the prefix \"{}\" already; give {} another \"prefix\"", other->folder, prefix, folder);
+
+    Graph part;  // by itself first, so that names are the family's
+    std::map<ValueId, ValueId> given;
+    Builder b(part);
+    const auto operand = [&](size_t i, const char* name, DType type) {
+        const ValueId id = b.input(name, type, grid);
+        given[id] = inputs[i];
+        return b.reshape(id, {grid[0] * grid[1]});
+    };
+    const auto has = [&](size_t i) { return inputs.size() > i && inputs[i] != kNone; };
     StreamShape shape{.tokens = grid[0] * grid[1], .rows = grid[0], .length = grid[1], .embedded = true};
-    shape.masked = inputs.size() > 1 && inputs[1] != kNone;
-    shape.types = inputs.size() > 2 && inputs[2] != kNone;
+    shape.masked = has(1);
+    shape.types = has(2);
     TokenStream stream(b, shape, {output});
-    const auto flat = [&](ValueId id) { return b.reshape(id, {shape.tokens}); };
-    stream.provide("ids", flat(inputs[0]));
+    stream.provide("ids", operand(0, "input_ids", DType::i32));
     if (shape.masked) {
         graph_.value(inputs[1]).type.dtype = DType::u8;  // whatever integers the host declared, they are read as a mask
-        stream.provide("key_mask", flat(inputs[1]));
+        stream.provide("key_mask", operand(1, "attention_mask", DType::u8));
     }
-    stream.provide("types", flat(shape.types ? inputs[2] : b.call("iota", {}, Fill{.shape = {shape.tokens, 1}})));  // absent types are 0, as is every index here
-    stream.provide("positions", flat(b.call("iota", {}, Fill{.shape = grid})));
+    // Absent types are 0, as is every index here.
+    stream.provide("types", has(2) ? operand(2, "token_type_ids", DType::i32) : b.reshape(b.call("iota", {}, Fill{.shape = {shape.tokens, 1}}), {shape.tokens}));
+    stream.provide("positions", has(3) ? operand(3, "position_ids", DType::i32) : b.reshape(b.call("iota", {}, Fill{.shape = grid}), {shape.tokens}));
     stream.provide("places", b.call("iota", {}, Fill{.shape = {shape.tokens}}));
-    const size_t outputs_before = graph_.outputs.size();
     model->build(b, stream);
     DS_CHECK(b.status());
-    if (graph_.outputs.size() != outputs_before + 1) {
+    if (part.outputs.size() != 1) {
         std::string known;
         for (const auto& name : model->outputs) known += (known.empty() ? "" : ", ") + name;
         return fail(Code::E_NOT_FOUND, "graph: model: {} has no output {}; there are {}", model->family, output, known);
     }
-    ValueId result = graph_.outputs.back().second;
-    graph_.outputs.pop_back();
-    for (size_t i = first_value; i < graph_.values.size(); ++i)
-        if (graph_.values[i].kind == Kind::param) graph_.values[i].name = prefix + graph_.values[i].name;
+    DS_TRY(ValueId result, append(part, std::move(given), prefix));
     const bool random = options.value("model_init", std::string()) == "random" || source.folder.empty();
     if (!random && !has_weights(source.folder))
         return fail(Code::E_NOT_FOUND, "graph: model: {} has no weights; \"model_init\": \"random\" starts without", folder);
-    models_.push_back({folder, prefix, model->base_prefix, random});
-    if (graph_.type(result).shape[0] == shape.tokens) result = b.reshape(result, {grid[0], grid[1], graph_.type(result).shape.back()});
-    return result;
+    if (!embedded(prefix)) models_.push_back({folder, prefix, model->base_prefix, random});
+    if (graph_.type(result).shape[0] != shape.tokens) return result;
+    return Builder(graph_).reshape(result, {grid[0], grid[1], graph_.type(result).shape.back()});
+}
+
+const HostGraph::Embedded* HostGraph::embedded(const std::string& prefix) const {
+    for (const Embedded& model : models_)
+        if (model.prefix == prefix) return &model;
+    return nullptr;
+}
+
+// Appends a graph with one output, and answers with that. given: the value here of each of its inputs. A parameter that is here already, of the same model
+// embedded before, is the same: both uses train one weight.
+Result<ValueId> HostGraph::append(const Graph& part, std::map<ValueId, ValueId> given, const std::string& prefix) {
+    const bool again = embedded(prefix);
+    for (ValueId id = 0; id < static_cast<ValueId>(part.values.size()); ++id) {
+        if (given.contains(id)) continue;
+        Value value = part.value(id);
+        if (value.kind == Kind::param) {
+            value.name = prefix + value.name;
+            const ValueId known = graph_.find(value.name);
+            const bool same = again && known != kNone && graph_.value(known).kind == Kind::param && graph_.type(known) == value.type;
+            if (known != kNone && !same)
+                return fail(Code::E_INVALID_ARGUMENT, "graph: model: the name {} is taken; with another \"prefix\" in the options the model's parameters are called otherwise", value.name);
+            given[id] = same ? known : graph_.add_value(std::move(value));
+        } else given[id] = graph_.add_value(std::move(value));
+    }
+    for (Node node : part.nodes) {
+        for (ValueId& id : node.in)
+            if (id != kNone) id = given.at(id);
+        for (ValueId& id : node.out) id = given.at(id);
+        graph_.nodes.push_back(std::move(node));
+    }
+    return given.at(part.outputs.front().second);
 }
 
 Status HostGraph::output(const std::string& name, int32_t value) {
+    if (name.empty()) return fail(Code::E_INVALID_ARGUMENT, "graph: an output's name must not be empty");
     DS_CHECK(check(value, "output"));
     if (!is_float(graph_.type(value).dtype)) return fail(Code::E_INVALID_ARGUMENT, "graph: output {}: must hold floats, not {}", name, name_of(graph_.type(value).dtype));
     for (const auto& [known, id] : graph_.outputs)

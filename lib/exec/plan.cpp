@@ -1,9 +1,11 @@
 #include "exec/plan.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/log.h"
 #include "comm/communicator.h"
+#include "ir/host_op.h"
 #include "ir/op.h"
 
 namespace ds {
@@ -65,7 +67,8 @@ Status Plan::choose_kernels(Backend backend, int threads) {
         if (!node.op->has_variadic_inputs()) step.in.resize(node.op->inputs.size());
         for (const ValueId id : node.out) step.out.push_back(tensor_of(id));
         if (!node.op->has_variadic_outputs()) step.out.resize(std::max(step.out.size(), node.op->outputs.size()));
-        DS_CHECK(choose_kernel(step, backend, threads));
+        if (host_op(node)) host_steps_.push_back(steps_.size());
+        else DS_CHECK(choose_kernel(step, backend, threads));
         ticket_count_ += static_cast<int>(step.prepared.phases.size());
         steps_.push_back(std::move(step));
     }
@@ -147,7 +150,15 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
     stopped_.store(0, std::memory_order_relaxed);
     failed_ = -1;
     std::vector<std::vector<Span>> spans(timeline ? static_cast<size_t>(workers.size()) : 0);
-    workers.run([&](Team team) { work(part, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr); });
+    Status host;
+    for (size_t begin = first_of(part), end = end_of(part); host.ok() && begin <= end && !stopped_.load(std::memory_order_relaxed);) {
+        const auto next = std::lower_bound(host_steps_.begin(), host_steps_.end(), begin);
+        const size_t until = next == host_steps_.end() ? end : std::min(*next, end);
+        workers.run([&](Team team) { work(begin, until, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr); });
+        if (until < end && !stopped_.load(std::memory_order_relaxed)) host = call_host(steps_[until]);
+        begin = until + 1;
+    }
+    DS_CHECK(host);
     for (auto& list : spans) timeline->insert(timeline->end(), list.begin(), list.end());
     if (runtime.links && runtime.links->failed()) {
         Status status = runtime.links->status();
@@ -158,8 +169,7 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
     return stopped_.load(std::memory_order_relaxed) ? Status(Code::E_CANCELLED, "the call was cancelled between two kernels") : ok();
 }
 
-void Plan::work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline) {
-    const size_t begin = first_of(part), end = end_of(part);
+void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline) {
     const auto start = Clock::now();
     for (size_t i = begin; i < end; ++i) {
         const Step& step = steps_[i];
@@ -179,10 +189,32 @@ void Plan::work(Part part, const Runtime& runtime, Team team, Barrier& barrier, 
     }
 }
 
+// On the thread that called, as the host's other callbacks; the workers wait. Floats come as f32, whatever the products around the op have.
+Status Plan::call_host(const Step& step) const {
+    std::vector<std::vector<float>> copies;
+    const auto view = [&](const Tensor& t, bool result) {
+        HostValue v{t.data, t.dtype, Shape(t.dims, t.dims + t.rank)};
+        if (!is_float(t.dtype) || t.dtype == DType::f32 || !t.data) return v;
+        copies.emplace_back(static_cast<size_t>(t.count()));
+        if (!result) convert(t.data, t.dtype, copies.back().data(), DType::f32, t.count());
+        v.data = copies.back().data();
+        v.dtype = DType::f32;
+        return v;
+    };
+    copies.reserve(step.in.size() + step.out.size());
+    std::vector<HostValue> in, out;
+    for (const Tensor& t : step.in) in.push_back(view(t, false));
+    for (const Tensor& t : step.out) out.push_back(view(t, true));
+    DS_CHECK(host_op(*step.node)->run(step.node->attrs, in, out));
+    for (size_t i = 0; i < out.size(); ++i)
+        if (out[i].data != step.out[i].data) convert(out[i].data, DType::f32, step.out[i].data, step.out[i].dtype, step.out[i].count());
+    return ok();
+}
+
 std::string Plan::describe() const {
     std::string text;
     for (const Step& step : steps_) {
-        text += fmt::format("{} {} ->", step.node->op->name, step.kernel->name);
+        text += fmt::format("{} {} ->", step.node->op->name, step.kernel ? step.kernel->name : "of the host");
         for (const ValueId id : step.node->out) text += " " + to_string(graph_.type(id));
         text += step.node->backward ? " (backward)\n" : "\n";
     }

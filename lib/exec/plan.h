@@ -70,7 +70,8 @@ private:
     Call call_of(const Step& step, const Runtime& runtime) const;
     Tensor tensor_of(ValueId id) const;
     void place_steps();
-    void work(Part part, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline);
+    void work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline);
+    Status call_host(const Step& step) const;
 
     // plan_device.cpp
     Status run_on_device(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline);
@@ -88,6 +89,7 @@ private:
     Recording recordings_[3];         // of the parts
     std::vector<Step> steps_;
     size_t first_backward_ = 0, first_weights_ = 0;
+    std::vector<size_t> host_steps_;  // that the calling thread runs between those of the workers
     std::byte* arena_ = nullptr;
     std::vector<void*> bases_;  // by group
     std::unique_ptr<std::atomic<int64_t>[]> tickets_;

@@ -44,7 +44,8 @@ std::string declaration(const Graph& g, ValueId id) {
 // Reads the text form. The first failure is kept in `status`; readers after it return harmless values.
 class Parser {
 public:
-    Parser(std::string_view text, std::string_view place) : text_(text), place_(place), builder_(graph_) {}
+    Parser(std::string_view text, std::string_view place, const std::function<const OpDef*(std::string_view)>& find)
+        : text_(text), place_(place), find_(find), builder_(graph_) {}
 
     Result<Graph> run() {
         word("graph");
@@ -213,7 +214,7 @@ private:
         symbol('=');
         const std::string op_name = name();
         if (!status_.ok()) return;
-        const OpDef* op = find_op(op_name);
+        const OpDef* op = find_ ? find_(op_name) : find_op(op_name);
         if (!op) return error(fmt::format("there is no op '{}'", op_name));
         std::vector<ValueId> in;
         skip();
@@ -269,6 +270,7 @@ private:
     }
 
     std::string_view text_, place_;
+    const std::function<const OpDef*(std::string_view)>& find_;
     size_t at_ = 0;
     Status status_;
     Graph graph_;
@@ -305,6 +307,6 @@ std::string print(const Graph& g) {
     return text + "}\n";
 }
 
-Result<Graph> parse_graph(std::string_view text, std::string_view place) { return Parser(text, place).run(); }
+Result<Graph> parse_graph(std::string_view text, std::string_view place, const std::function<const OpDef*(std::string_view)>& find) { return Parser(text, place, find).run(); }
 
 }  // namespace ds

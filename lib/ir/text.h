@@ -13,6 +13,7 @@
 // `differentiable` or, once there is a gradient, `gradient %g`. Text from # to the end of a line is a comment. `rows` and `length` are sizes that a batch brings.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,7 @@
 namespace ds {
 
 std::string print(const Graph& graph);
-Result<Graph> parse_graph(std::string_view text, std::string_view place = "graph");
+// find: of the ops that the text may use; by default those of ops.def.
+Result<Graph> parse_graph(std::string_view text, std::string_view place = "graph", const std::function<const OpDef*(std::string_view)>& find = {});
 
 }  // namespace ds

@@ -67,6 +67,8 @@ ds_status ds_graph_ops_json(char **json);
 ds_status ds_graph_model(ds_graph *g, const char *folder, const char *options_json, const int32_t *inputs, size_t n_inputs,
     const char *output, int32_t *value);
 ds_status ds_graph_parse(const char *text, ds_graph **out);
+ds_status ds_graph_read(ds_graph *g, const char *text);
+ds_status ds_graph_define_op(ds_graph *g, const char *name, const ds_op_callbacks *callbacks);
 ds_status ds_graph_output(ds_graph *g, const char *name, int32_t value);
 ds_status ds_graph_loss(ds_graph *g, int32_t value);
 void ds_graph_destroy(ds_graph *g);
@@ -125,6 +127,23 @@ typedef struct {
     void (*release)(void *user);
 } first_communicator_callbacks;
 
+typedef struct {
+    void *data;
+    int32_t dtype, ndim;
+    const int64_t *shape;
+} first_op_value;
+
+typedef struct {
+    size_t struct_size;
+    void *user;
+    int32_t n_outputs;
+    int32_t (*shape)(void *user, const char *attrs_json, const ds_op_value *inputs, size_t n_inputs, int32_t *ndim, int64_t (*shapes)[8]);
+    int32_t (*forward)(void *user, const char *attrs_json, const ds_op_value *inputs, size_t n_inputs, const ds_op_value *outputs);
+    int32_t (*backward)(void *user, const char *attrs_json, const ds_op_value *inputs, size_t n_inputs, const ds_op_value *outputs,
+                        const ds_op_value *output_gradients, const ds_op_value *input_gradients);
+    void (*release)(void *user);
+} first_op_callbacks;
+
 #define SAME_PLACE(type, first, field)                                   \
     do {                                                                 \
         assert_int_equal(offsetof(type, field), offsetof(first, field)); \
@@ -155,6 +174,16 @@ static void fields_stay_where_they_are(void **state) {
     SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, abort);
     SAME_PLACE(ds_communicator_callbacks, first_communicator_callbacks, release);
     assert_true(sizeof(ds_communicator_callbacks) >= sizeof(first_communicator_callbacks));
+    SAME_PLACE(ds_op_value, first_op_value, data);
+    SAME_PLACE(ds_op_value, first_op_value, dtype);
+    SAME_PLACE(ds_op_value, first_op_value, ndim);
+    SAME_PLACE(ds_op_value, first_op_value, shape);
+    assert_int_equal(sizeof(ds_op_value), sizeof(first_op_value)); /* hosts get arrays of them */
+    SAME_PLACE(ds_op_callbacks, first_op_callbacks, n_outputs);
+    SAME_PLACE(ds_op_callbacks, first_op_callbacks, shape);
+    SAME_PLACE(ds_op_callbacks, first_op_callbacks, forward);
+    SAME_PLACE(ds_op_callbacks, first_op_callbacks, backward);
+    SAME_PLACE(ds_op_callbacks, first_op_callbacks, release);
 }
 
 static void constants_keep_their_values(void **state) {

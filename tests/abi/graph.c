@@ -39,6 +39,12 @@ static void shape_errors_name_op_and_shapes(void **state) {
     assert_true(ds_graph_output(g, "y", -5) < 0);
     assert_true(ds_graph_param(g, "v", DS_F32, 2, w_shape, "{\"type\": \"gaussian\"}", &w) < 0);
     assert_non_null(strstr(ds_last_error(), "gaussian"));
+    assert_fails(DS_E_INVALID_ARGUMENT, "init", ds_graph_param(g, "v", DS_F32, 2, w_shape, "{\"type\": ", &w)); /* a wrong argument, not a damaged file */
+    assert_fails(DS_E_INVALID_ARGUMENT, "accepted", ds_graph_param(g, "v", DS_F32, 2, w_shape, "{\"type\": \"ones\", \"std\": 1}", &w));
+    assert_fails(DS_E_INVALID_ARGUMENT, "attributes", ds_graph_op(g, "relu", &x, 1, "p=1", &y, 1));
+    assert_fails(DS_E_INVALID_ARGUMENT, "empty", ds_graph_input(g, "", DS_F32, 2, x_shape, &y));
+    assert_fails(DS_E_INVALID_ARGUMENT, "empty", ds_graph_param(g, "", DS_F32, 2, w_shape, NULL, &y));
+    assert_fails(DS_E_INVALID_ARGUMENT, "empty", ds_graph_output(g, "", x));
     /* What failed left no trace. */
     in[0] = x;
     assert_ok(ds_graph_op(g, "relu", in, 1, NULL, &y, 1));

@@ -78,6 +78,8 @@ static void every_call_refuses_null(void **state) {
     refuses_null(ds_graph_ops_json(NULL));
     refuses_null(ds_graph_model(NULL, "x", NULL, &i, 1, "logits", &i));
     refuses_null(ds_graph_parse("", NULL));
+    refuses_null(ds_graph_read(NULL, ""));
+    refuses_null(ds_graph_define_op(NULL, "x", NULL));
     refuses_null(ds_graph_output(NULL, "x", 0));
     refuses_null(ds_graph_loss(NULL, 0));
     refuses_null(ds_options_create(NULL));

@@ -114,6 +114,101 @@ static void a_hosts_graph_wraps_bert(void **state) {
     ds_engine_destroy(family);
 }
 
+static void read_gradient(ds_engine *e, const char *name, float *x, size_t n) {
+    ds_tensor *t = NULL;
+    assert_ok(ds_param_get(e, name, DS_GRAD, &t));
+    assert_int_equal(count_of(t), n);
+    assert_ok(ds_tensor_read(t, DS_F32, x, n * sizeof(float)));
+    ds_tensor_destroy(t);
+}
+
+/* The mean of pooled(input_ids) * pooled(pair_ids). */
+static ds_engine *two_texts(const char *first, const char *second) {
+    const int64_t grid[2] = {-1, -1};
+    ds_graph *g = NULL;
+    ds_engine *e;
+    int32_t ids, pair, a, c;
+    assert_ok(ds_graph_create(&g));
+    assert_ok(ds_graph_input(g, "input_ids", DS_I64, 2, grid, &ids));
+    assert_ok(ds_graph_input(g, "pair_ids", DS_I64, 2, grid, &pair));
+    assert_ok(ds_graph_model(g, BERT, first, &ids, 1, "pooler_output", &a));
+    assert_ok(ds_graph_model(g, BERT, second, &pair, 1, "pooler_output", &c));
+    assert_ok(ds_graph_loss(g, op(g, "mean", op(g, "mul", a, c, -1, NULL, 1), -1, -1, NULL, 1)));
+    e = graph_engine(g, "{\"train_batch_size\": 2, \"gradient_clipping\": 0, \"threads\": 2, " SGD "}");
+    ds_graph_destroy(g);
+    return e;
+}
+
+static void one_encoder_reads_two_texts(void **state) {
+    static const char weight[] = "encoder.layer.1.output.dense.weight";
+    static const int32_t ids[16] = {5, 6, 7, 8, 9, 10, 11, 12, 3, 4, 5, 6, 20, 30, 40, 50};
+    static float a[32 * 88], b[32 * 88], both[32 * 88];
+    ds_engine *one = two_texts("{\"prefix\": \"x.\"}", "{\"prefix\": \"x.\"}"), *two = two_texts("{\"prefix\": \"x.\"}", "{\"prefix\": \"y.\"}");
+    ds_batch *batch = NULL;
+    char name[64];
+    size_t n, m, i;
+    (void)state;
+    assert_ok(ds_param_count(one, &n));
+    assert_ok(ds_param_count(two, &m));
+    assert_int_equal(m, 2 * n);
+    assert_ok(ds_batch_create(&batch));
+    put(batch, "input_ids", 2, 2, 4, ids);
+    put(batch, "pair_ids", 2, 2, 4, ids + 8);
+    assert_true(fabs(train(one, batch) - train(two, batch)) < 1e-7);
+    snprintf(name, sizeof(name), "x.%s", weight);
+    read_gradient(one, name, both, 32 * 88);
+    read_gradient(two, name, a, 32 * 88);
+    snprintf(name, sizeof(name), "y.%s", weight);
+    read_gradient(two, name, b, 32 * 88);
+    for (i = 0; i < 32 * 88; ++i) a[i] += b[i];
+    assert_true(difference(both, a, 32 * 88) < 1e-5 && norm_of(b, 32 * 88) > 0);
+    assert_ok(ds_step(one));
+    ds_batch_destroy(batch);
+    ds_engine_destroy(one);
+    ds_engine_destroy(two);
+}
+
+static void a_body_takes_positions_and_says_what_it_lacks(void **state) {
+    const int64_t grid[2] = {-1, -1}, shape[1] = {4};
+    static const int32_t ids[8] = {5, 6, 7, 8, 9, 10, 11, 12}, places[8] = {7, 3, 2, 30, 1, 0, 5, 6};
+    float mine[64], theirs[64];
+    ds_graph *g = NULL;
+    ds_engine *e, *family = engine(BERT, "\"train_batch_size\": 2, " SGD);
+    ds_batch *b = NULL;
+    ds_tensor *t = NULL;
+    int32_t in[4] = {-1, -1, -1, -1}, pooled, taken;
+    (void)state;
+    assert_ok(ds_graph_create(&g));
+    assert_ok(ds_graph_input(g, "input_ids", DS_I64, 2, grid, &in[0]));
+    assert_ok(ds_graph_input(g, "position_ids", DS_I64, 2, grid, &in[3]));
+    assert_fails(DS_E_INVALID_ARGUMENT, "without input_ids", ds_graph_model(g, BERT, NULL, in + 1, 3, "pooler_output", &pooled));
+    assert_fails(DS_E_INVALID_ARGUMENT, "not 5 inputs", ds_graph_model(g, BERT, NULL, in, 5, "pooler_output", &pooled));
+    assert_ok(ds_graph_param(g, "own.pooler.dense.bias", DS_F32, 1, shape, NULL, &taken));
+    assert_fails(DS_E_INVALID_ARGUMENT, "own.pooler.dense.bias is taken", ds_graph_model(g, BERT, "{\"prefix\": \"own.\"}", in, 1, "pooler_output", &pooled));
+    assert_ok(ds_graph_model(g, BERT, NULL, in, 4, "pooler_output", &pooled));
+    assert_fails(DS_E_INVALID_ARGUMENT, "another \"prefix\"", ds_graph_model(g, DSRT_TEST_DATA "/models/bert-ner", NULL, in, 1, "pooler_output", &pooled));
+    assert_ok(ds_graph_output(g, "pooled", pooled));
+    e = graph_engine(g, "{\"train_batch_size\": 2, \"threads\": 2}");
+    ds_graph_destroy(g);
+    assert_ok(ds_batch_create(&b));
+    put(b, "input_ids", 2, 2, 4, ids);
+    put(b, "position_ids", 2, 2, 4, places);
+    assert_ok(ds_eval(e, b, NULL));
+    assert_ok(ds_output(e, "pooled", &t));
+    assert_ok(ds_tensor_read(t, DS_F32, mine, sizeof(mine)));
+    ds_tensor_destroy(t);
+    assert_ok(ds_eval(family, b, NULL));
+    assert_ok(ds_output(family, "pooler_output", &t));
+    assert_ok(ds_tensor_read(t, DS_F32, theirs, sizeof(theirs)));
+    ds_tensor_destroy(t);
+    assert_true(difference(mine, theirs, 64) < 1e-6);
+    put(b, "position_ids", 2, 2, 4, (const int32_t[8]){0, 1, 2, 40, 0, 1, 2, 3});
+    assert_fails(DS_E_INVALID_ARGUMENT, "position_ids: element 3 is 40", ds_eval(e, b, NULL));
+    ds_batch_destroy(b);
+    ds_engine_destroy(e);
+    ds_engine_destroy(family);
+}
+
 static void a_text_file_is_a_model(void **state) {
     char dir[] = "/tmp/dsrt-engine-XXXXXX", path[64], config[256];
     const int64_t shape[2] = {2, 3};
@@ -152,6 +247,7 @@ static void a_text_file_is_a_model(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(a_perceptron_built_by_the_host_learns), TEST(a_hosts_graph_wraps_bert), TEST(a_text_file_is_a_model)};
+        TEST(a_perceptron_built_by_the_host_learns), TEST(a_hosts_graph_wraps_bert), TEST(one_encoder_reads_two_texts), TEST(a_body_takes_positions_and_says_what_it_lacks),
+        TEST(a_text_file_is_a_model)};
     return RUN(tests);
 }

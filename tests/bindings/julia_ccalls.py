@@ -66,9 +66,9 @@ for path, text in source.items():
             n = arguments(text, call.end() - 1)
             check(n == len(declared[call.group(1)].arguments), f"{path.name}: {call.group(1)} is called with {n} values, takes {len(declared[call.group(1)].arguments)}")
 check(bound == set(declared), f"not bound: {sorted(set(declared) - bound)}")
-for struct in ("ds_data_source", "ds_optimizer_callbacks", "ds_communicator_callbacks"):
+for struct in ("ds_data_source", "ds_optimizer_callbacks", "ds_communicator_callbacks", "ds_op_value", "ds_op_callbacks"):
     body = re.search(r"typedef struct %s \{(.*?)\} %s;" % (struct, struct), headers.text(include), flags=re.S).group(1)
-    in_c = re.findall(r"(?:\(\*)?(\w+)(?:\)\([^)]*\))?;", re.sub(r"/\*.*?\*/", "", body, flags=re.S))
+    in_c = re.findall(r"(?:\(\*)?(\w+)(?:\)\([^;]*\))?;", re.sub(r"/\*.*?\*/", "", body, flags=re.S))
     in_julia = re.findall(r"(\w+)::", re.search(r"struct %s\n(.*?)\nend" % struct, source[folder / "src/capi.jl"], flags=re.S).group(1))
     check(in_c == in_julia, f"{struct}: fields {in_julia}, in C {in_c}")
 for name, value in headers.constants(include):

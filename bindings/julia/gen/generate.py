@@ -45,6 +45,23 @@ struct ds_communicator_callbacks
     abort::Ptr{Cvoid}
     release::Ptr{Cvoid}
 end
+
+struct ds_op_value
+    data::Ptr{Cvoid}
+    dtype::Int32
+    ndim::Int32
+    shape::Ptr{Int64}
+end
+
+struct ds_op_callbacks
+    struct_size::Csize_t
+    user::Ptr{Cvoid}
+    n_outputs::Int32
+    shape::Ptr{Cvoid}
+    forward::Ptr{Cvoid}
+    backward::Ptr{Cvoid}
+    release::Ptr{Cvoid}
+end
 """
 
 

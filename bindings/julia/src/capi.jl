@@ -31,6 +31,23 @@ struct ds_communicator_callbacks
     release::Ptr{Cvoid}
 end
 
+struct ds_op_value
+    data::Ptr{Cvoid}
+    dtype::Int32
+    ndim::Int32
+    shape::Ptr{Int64}
+end
+
+struct ds_op_callbacks
+    struct_size::Csize_t
+    user::Ptr{Cvoid}
+    n_outputs::Int32
+    shape::Ptr{Cvoid}
+    forward::Ptr{Cvoid}
+    backward::Ptr{Cvoid}
+    release::Ptr{Cvoid}
+end
+
 struct ds_tensor end
 struct ds_batch end
 struct ds_engine end
@@ -245,6 +262,10 @@ function ds_graph_op(g, op, inputs, n_inputs, attrs_json, outputs, n_outputs)
     ccall((:ds_graph_op, libdsrt), Int32, (Ptr{ds_graph}, Cstring, Ptr{Int32}, Csize_t, Cstring, Ptr{Int32}, Csize_t), g, op, inputs, n_inputs, attrs_json, outputs, n_outputs)
 end
 
+function ds_graph_define_op(g, name, callbacks)
+    ccall((:ds_graph_define_op, libdsrt), Int32, (Ptr{ds_graph}, Cstring, Ptr{ds_op_callbacks}), g, name, callbacks)
+end
+
 function ds_graph_ops_json(json)
     ccall((:ds_graph_ops_json, libdsrt), Int32, (Ptr{Ptr{UInt8}},), json)
 end
@@ -255,6 +276,10 @@ end
 
 function ds_graph_parse(text, out)
     ccall((:ds_graph_parse, libdsrt), Int32, (Cstring, Ptr{Ptr{ds_graph}}), text, out)
+end
+
+function ds_graph_read(g, text)
+    ccall((:ds_graph_read, libdsrt), Int32, (Ptr{ds_graph}, Cstring), g, text)
 end
 
 function ds_graph_output(g, name, value)

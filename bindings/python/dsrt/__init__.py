@@ -14,12 +14,12 @@ from . import errors
 from .data import Data
 from .engine import Cancel, Engine, Optimizer, Parameters, Step, plan
 from .errors import Error
-from .graph import Graph
+from .graph import Graph, Op
 from .library import LogLevel, abi_version, build_info, config_describe, score, set_log, version
 from .progress import Progress
 from .tensor import Batch, DType, Tensor
 from .tokenizer import Encoding, TextStream, Tokenizer
 
 __version__ = version()
-__all__ = ["Batch", "Cancel", "Data", "DType", "Encoding", "Engine", "Error", "Graph", "LogLevel", "Optimizer", "Parameters", "Progress", "Step",
+__all__ = ["Batch", "Cancel", "Data", "DType", "Encoding", "Engine", "Error", "Graph", "LogLevel", "Op", "Optimizer", "Parameters", "Progress", "Step",
            "Tensor", "TextStream", "Tokenizer", "abi_version", "build_info", "config_describe", "errors", "plan", "score", "set_log", "version"]

@@ -9,6 +9,44 @@ from .library import json_text, path_text
 from .tensor import DType
 
 
+class Op:
+    """An op of the host's own, for Graph.define_op. Override forward(), backward() where it has a gradient, and shapes() where outputs are not
+    shaped as the first input. Values are numpy arrays on the library's memory: outputs and gradients are to be written in place, and none is
+    to be kept. Inputs are float32 (ids int32, masks uint8), outputs and gradients float32; a gradient that nobody wants is None.
+    `attributes` are those that graph.op() or the text gave."""
+
+    outputs = 1
+
+    def shapes(self, inputs: Sequence[tuple[int, ...]], **attributes: Any) -> Sequence[Sequence[int]]:
+        """The outputs' shapes. While a graph is built, rows and length are large numbers: hand them on, or their products, as they are."""
+        return [inputs[0]] * self.outputs
+
+    def forward(self, inputs: Sequence[Any], outputs: Sequence[Any], **attributes: Any) -> None:
+        raise NotImplementedError
+
+    def backward(self, inputs: Sequence[Any], outputs: Sequence[Any], output_gradients: Sequence[Any], input_gradients: Sequence[Any],
+                 **attributes: Any) -> None:
+        raise NotImplementedError
+
+    def _functions(self) -> tuple[Any, ...]:
+        def arrays(values: Any) -> list[Any]:
+            import numpy
+            types = {int(DType.FLOAT32): numpy.float32, int(DType.INT32): numpy.int32, int(DType.UINT8): numpy.uint8}
+            return [None if memory is None else numpy.frombuffer(memory, types[dtype]).reshape(shape) for memory, dtype, shape in values]
+
+        def forward(attributes: str, *lists: Any) -> None:
+            self.forward(*map(arrays, lists), **json.loads(attributes))
+
+        def backward(attributes: str, *lists: Any) -> None:
+            self.backward(*map(arrays, lists), **json.loads(attributes))
+
+        def shapes(attributes: str, values: Any) -> Any:
+            return self.shapes([shape for _, _, shape in values], **json.loads(attributes))
+
+        differentiable = type(self).backward is not Op.backward
+        return self.outputs, forward, backward if differentiable else None, shapes
+
+
 class Graph:
     """A computation over values, which are numbers. graph.op("matmul", x, w) makes one; -1 in an input's shape is bound at run time, the
     first to rows, the second to length. `dsrt.Graph.ops()` lists ops, inputs, outputs and attributes."""
@@ -40,6 +78,14 @@ class Graph:
         """One value, or a tuple where `outputs` asks for more."""
         made = self._native.ops(name, list(inputs), json_text(attributes or None), outputs)
         return made[0] if outputs == 1 else tuple(made)
+
+    def define_op(self, name: str, op: Op) -> None:
+        """From now on `name` is an op of this graph, for op() and read(). What its methods raise comes out of the call that ran them."""
+        self._native.define_op(name, op._functions())
+
+    def read(self, text: str) -> None:
+        """Reads the text form into this graph, which has no value yet but may have ops of the host's own."""
+        self._native.read(text)
 
     def model(self, folder: str, inputs: Sequence[Value], output: str, **options: Any) -> Value:
         """Embeds a model family's body: its output of the given input_ids, attention_mask, token_type_ids, position_ids (-1: absent)."""

@@ -174,6 +174,50 @@ class Callbacks(unittest.TestCase):
             with self.assertRaisesRegex(KeyError, "no rule for"):
                 engine.step()
 
+    def test_an_op_of_ones_own_has_a_gradient(self):
+        try:
+            import numpy
+        except ImportError:
+            self.skipTest("numpy is not installed")
+
+        class Square(dsrt.Op):
+            def forward(self, inputs, outputs, factor=1):
+                outputs[0][:] = factor * inputs[0] ** 2
+
+            def backward(self, inputs, outputs, output_gradients, input_gradients, factor=1):
+                input_gradients[0][:] = 2 * factor * inputs[0] * output_gradients[0]
+
+        text = ("graph m(%x: f32[rows,3], param %w: f32[3,2] normal 0.5) {\n  %h = matmul %x, %w\n  %y = SQUARE\n  %loss = mean %y\n"
+                "  loss = %loss\n}\n")
+        settings = {"optimizer": {"type": "SGD", "params": {"lr": 0.1}}, "train_micro_batch_size_per_gpu": 2, "threads": 1}
+        x = numpy.arange(6, dtype=numpy.float32).reshape(2, 3)
+        losses = []
+        for body in ("square %h {factor = 2}", "mul %h, %h\n  %y2 = scale %y {factor = 2}"):
+            g = dsrt.Graph()
+            g.define_op("square", Square())
+            g.read(text.replace("SQUARE", body).replace("mean %y", "mean %y2" if "mul" in body else "mean %y"))
+            with dsrt.Engine(settings, graph=g) as engine:
+                losses.append([])
+                for _ in range(3):
+                    losses[-1].append(engine.forward(x=x))
+                    engine.backward()
+                    engine.step()
+        for own, builtin in zip(*losses):
+            self.assertAlmostEqual(own, builtin, delta=1e-5 * abs(builtin))
+        self.assertNotEqual(losses[0][0], losses[0][2])
+
+    def test_what_an_op_raises_comes_out_of_forward(self):
+        class Broken(dsrt.Op):
+            def forward(self, inputs, outputs):
+                raise KeyError("no rule")
+
+        g = dsrt.Graph()
+        g.define_op("broken", Broken())
+        g.read("graph m(%x: f32[rows,3], param %w: f32[3] ones) {\n  %h = mul %x, %w\n  %y = broken %h\n  output y = %y\n}\n")
+        with dsrt.Engine({"threads": 1}, graph=g) as engine:
+            with self.assertRaisesRegex(KeyError, "no rule"):
+                engine.predict("y", x=[[1.0, 2.0, 3.0]])
+
     def test_tokens_stream_and_stop(self):
         with dsrt.Engine(config()) as engine:
             heard = []

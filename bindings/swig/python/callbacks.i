@@ -1,5 +1,7 @@
 // Python callables as the std::function types of dsrt.hpp.
 %{
+#include <deque>
+
 namespace {
 
 // A reference that threads without the GIL may copy and drop.
@@ -37,15 +39,16 @@ private:
     PyObject* f_;
 };
 
-// Floats that belong to the library, for the time of a callback: the view is released afterwards, so that Python can't keep it.
-class Floats {
+// Memory that belongs to the library, for the time of a callback: the view is released afterwards, so that Python can't keep it.
+class Lent {
 public:
-    Floats(const float* p, size_t n, int flags) {
+    Lent(const void* p, size_t bytes, int flags) {
         static char nothing;  // a memoryview wants an address
-        char* at = n ? reinterpret_cast<char*>(const_cast<float*>(p)) : &nothing;
-        view_ = PyMemoryView_FromMemory(at, static_cast<Py_ssize_t>(n * sizeof(float)), flags);
+        char* at = bytes ? static_cast<char*>(const_cast<void*>(p)) : &nothing;
+        view_ = PyMemoryView_FromMemory(at, static_cast<Py_ssize_t>(bytes), flags);
     }
-    ~Floats() {
+    Lent(const Lent&) = delete;
+    ~Lent() {
         if (!view_) return;
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
@@ -61,6 +64,34 @@ public:
 
 private:
     PyObject* view_ = nullptr;
+};
+
+// The values of an op of the host's own: a list of (memory or None, element type, shape).
+class Values {
+public:
+    Values(const dsrt::OpValues& values, int flags) : values_(values) {
+        for (const ds_op_value& v : values) {
+            size_t bytes = v.dtype == DS_U8 ? 1 : 4;
+            for (int32_t d = 0; d < v.ndim; ++d) bytes *= static_cast<size_t>(v.shape[d]);
+            lent_.emplace_back(v.data, v.data ? bytes : 0, flags);
+        }
+    }
+    PyObject* list() {
+        PyObject* all = PyList_New(static_cast<Py_ssize_t>(values_.size()));
+        for (size_t i = 0; all && i < values_.size(); ++i) {
+            const ds_op_value& v = values_[i];
+            PyObject* shape = PyTuple_New(v.ndim);
+            for (int32_t d = 0; shape && d < v.ndim; ++d) PyTuple_SET_ITEM(shape, d, PyLong_FromLongLong(v.shape[d]));
+            PyObject* memory = v.data ? lent_[i].share() : Py_None;
+            if (!v.data) Py_INCREF(memory);
+            PyList_SET_ITEM(all, static_cast<Py_ssize_t>(i), Py_BuildValue("(NiN)", memory, static_cast<int>(v.dtype), shape));
+        }
+        return all;
+    }
+
+private:
+    const dsrt::OpValues& values_;
+    std::deque<Lent> lent_;
 };
 
 PyObject* text_of(const char* s) { return PyUnicode_DecodeUTF8(s, static_cast<Py_ssize_t>(strlen(s)), "replace"); }
@@ -113,8 +144,42 @@ bool goes_on(PyObject* answer) {  // steals it
     $2 = [f = Callable(update), floats = static_cast<size_t>($1 > 0 ? $1 : 0)](const char* parameter, int64_t step, double lr, float* weight,
                                                                             const float* gradient, float* state, size_t n) {
         Gil gil;
-        Floats w(weight, n, PyBUF_WRITE), g(gradient, n, PyBUF_READ), s(state, n * floats, PyBUF_WRITE);
+        Lent w(weight, n * sizeof(float), PyBUF_WRITE), g(gradient, n * sizeof(float), PyBUF_READ), s(state, n * floats * sizeof(float), PyBUF_WRITE);
         Py_DECREF(f(text_of(parameter), PyLong_FromLongLong(step), PyFloat_FromDouble(lr), w.share(), g.share(), s.share()));
+    };
+}
+
+// A tuple (number of outputs, forward, backward or None, shapes); shapes answers a sequence of sequences of integers.
+%typemap(in) dsrt::OpFunctions {
+    PyObject *forward, *backward, *shapes;
+    if (!PyArg_ParseTuple($input, "iOOO", &$1.outputs, &forward, &backward, &shapes)) SWIG_fail;
+    $1.forward = [f = Callable(forward)](const std::string& attributes, const dsrt::OpValues& in, const dsrt::OpValues& out) {
+        Gil gil;
+        Values inputs(in, PyBUF_READ), outputs(out, PyBUF_WRITE);
+        Py_DECREF(f(text_of(attributes.c_str()), inputs.list(), outputs.list()));
+    };
+    if (backward != Py_None) $1.backward = [f = Callable(backward)](const std::string& attributes, const dsrt::OpValues& in, const dsrt::OpValues& out,
+                                                                    const dsrt::OpValues& out_gradients, const dsrt::OpValues& in_gradients) {
+        Gil gil;
+        Values inputs(in, PyBUF_READ), outputs(out, PyBUF_READ), given(out_gradients, PyBUF_READ), wanted(in_gradients, PyBUF_WRITE);
+        Py_DECREF(f(text_of(attributes.c_str()), inputs.list(), outputs.list(), given.list(), wanted.list()));
+    };
+    $1.shapes = [f = Callable(shapes)](const std::string& attributes, const dsrt::OpValues& in) {
+        Gil gil;
+        Values inputs(in, PyBUF_READ);
+        PyObject* answer = f(text_of(attributes.c_str()), inputs.list());
+        std::vector<dsrt::Shape> all;
+        PyObject* rows = PySequence_Fast(answer, "shapes must be a sequence of shapes");
+        for (Py_ssize_t i = 0; rows && !PyErr_Occurred() && i < PySequence_Fast_GET_SIZE(rows); ++i) {
+            PyObject* dims = PySequence_Fast(PySequence_Fast_GET_ITEM(rows, i), "a shape must be a sequence of integers");
+            all.emplace_back();
+            for (Py_ssize_t d = 0; dims && d < PySequence_Fast_GET_SIZE(dims); ++d) all.back().push_back(PyLong_AsLongLong(PySequence_Fast_GET_ITEM(dims, d)));
+            Py_XDECREF(dims);
+        }
+        Py_XDECREF(rows);
+        Py_DECREF(answer);
+        if (PyErr_Occurred()) throw PythonError();
+        return all;
     };
 }
 

@@ -37,5 +37,33 @@ int main() {
     } catch (const dsrt::Error& e) {
         if (!*e.what()) return 6;
     }
+    dsrt::Graph graph;  // an op of its own, with its gradient: y = x * x
+    dsrt::OpFunctions square;
+    square.forward = [](const std::string&, const dsrt::OpValues& in, const dsrt::OpValues& out) {
+        for (int64_t i = 0; i < in[0].shape[0]; ++i) {
+            const float x = static_cast<const float*>(in[0].data)[i];
+            static_cast<float*>(out[0].data)[i] = x * x;
+        }
+    };
+    square.backward = [](const std::string&, const dsrt::OpValues& in, const dsrt::OpValues&, const dsrt::OpValues& dy, const dsrt::OpValues& dx) {
+        for (int64_t i = 0; i < in[0].shape[0]; ++i)
+            static_cast<float*>(dx[0].data)[i] = 2 * static_cast<const float*>(in[0].data)[i] * static_cast<const float*>(dy[0].data)[i];
+    };
+    graph.define_op("square", square);
+    graph.define_op("throws", {[](const std::string&, const dsrt::OpValues&, const dsrt::OpValues&) { throw Mine(); }, {}, {}, 1});
+    graph.read("graph m(%x: f32[2], param %w: f32[2] ones) {\n  %h = mul %x, %w\n  %y = square %h\n  %loss = sum %y\n  %z = throws %h\n"
+               "  output z = %z\n  loss = %loss\n}\n");
+    dsrt::Options options;
+    options.graph(graph);
+    dsrt::Engine engine("{\"train_batch_size\": 1, \"threads\": 1, \"optimizer\": \"SGD\"}", &options);
+    if (engine.forward(batch) != 5) return 10;
+    try {
+        engine.output("z");
+        return 11;
+    } catch (const Mine&) {
+    }
+    engine.forward(batch);
+    engine.backward();
+    if (engine.param("w", dsrt::What::grad).read() != std::vector<float>{2, 8}) return 12;
     std::cout << "dsrt " << dsrt::version() << "\n";
 }

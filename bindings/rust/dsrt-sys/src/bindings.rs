@@ -53,6 +53,54 @@ pub struct ds_communicator_callbacks {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ds_op_value {
+    pub data: *mut c_void,
+    pub dtype: i32,
+    pub ndim: i32,
+    pub shape: *const i64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ds_op_callbacks {
+    pub struct_size: usize,
+    pub user: *mut c_void,
+    pub n_outputs: i32,
+    pub shape: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            attrs_json: *const c_char,
+            inputs: *const ds_op_value,
+            n_inputs: usize,
+            ndim: *mut i32,
+            shapes: *mut [i64; 8],
+        ) -> i32,
+    >,
+    pub forward: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            attrs_json: *const c_char,
+            inputs: *const ds_op_value,
+            n_inputs: usize,
+            outputs: *const ds_op_value,
+        ) -> i32,
+    >,
+    pub backward: Option<
+        unsafe extern "C" fn(
+            user: *mut c_void,
+            attrs_json: *const c_char,
+            inputs: *const ds_op_value,
+            n_inputs: usize,
+            outputs: *const ds_op_value,
+            output_gradients: *const ds_op_value,
+            input_gradients: *const ds_op_value,
+        ) -> i32,
+    >,
+    pub release: Option<unsafe extern "C" fn(user: *mut c_void)>,
+}
+
+#[repr(C)]
 pub struct ds_tensor {
     _opaque: [u8; 0],
 }
@@ -194,9 +242,11 @@ extern "C" {
     pub fn ds_graph_input(g: *mut ds_graph, name: *const c_char, dtype: i32, ndim: i32, shape: *const i64, value: *mut i32) -> ds_status;
     pub fn ds_graph_param(g: *mut ds_graph, name: *const c_char, dtype: i32, ndim: i32, shape: *const i64, init_json: *const c_char, value: *mut i32) -> ds_status;
     pub fn ds_graph_op(g: *mut ds_graph, op: *const c_char, inputs: *const i32, n_inputs: usize, attrs_json: *const c_char, outputs: *mut i32, n_outputs: usize) -> ds_status;
+    pub fn ds_graph_define_op(g: *mut ds_graph, name: *const c_char, callbacks: *const ds_op_callbacks) -> ds_status;
     pub fn ds_graph_ops_json(json: *mut *mut c_char) -> ds_status;
     pub fn ds_graph_model(g: *mut ds_graph, folder: *const c_char, options_json: *const c_char, inputs: *const i32, n_inputs: usize, output: *const c_char, value: *mut i32) -> ds_status;
     pub fn ds_graph_parse(text: *const c_char, out: *mut *mut ds_graph) -> ds_status;
+    pub fn ds_graph_read(g: *mut ds_graph, text: *const c_char) -> ds_status;
     pub fn ds_graph_output(g: *mut ds_graph, name: *const c_char, value: i32) -> ds_status;
     pub fn ds_graph_loss(g: *mut ds_graph, value: i32) -> ds_status;
     pub fn ds_graph_destroy(g: *mut ds_graph);
