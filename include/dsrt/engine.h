@@ -45,7 +45,8 @@ DS_API ds_status ds_step(ds_engine *e);
 DS_API ds_status ds_zero_grad(ds_engine *e);
 
 /* Forward, backward and step over a whole global batch from `data`. loss: the step's normalised loss; may be NULL. DS_END when the data
-   is exhausted (nothing was done), DS_SKIPPED as ds_step. Collective. */
+   is exhausted (nothing was done): an epoch's last step may have fewer micro-batches, the call after it says so. DS_SKIPPED as ds_step.
+   Collective. */
 DS_API ds_status ds_train_batch(ds_engine *e, ds_data *data, float *loss);
 
 /* Runs the model without dropout and keeps nothing for a backward; a pending forward and gradients stay. Labels and loss are optional.

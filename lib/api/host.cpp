@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/json_argument.h"
+
 namespace ds::api {
 
 Status read_struct_bytes(const void* from, void* to, size_t known, const char* name) {
@@ -21,7 +23,7 @@ Status read_struct_bytes(const void* from, void* to, size_t known, const char* n
 
 Result<Json> json_argument(const char* json, const char* argument) {
     if (!json) return Json::object();
-    DS_TRY(Json value, parse_json(json, argument));
+    DS_TRY(Json value, parse_argument(json, argument));
     DS_REQUIRE(value.is_object(), "{}: expected a JSON object, but found {}", argument, value.dump());
     return value;
 }

@@ -168,6 +168,7 @@ struct Config {
     int64_t seed = 1234;
     bool deterministic = true;
     int recompute = 0;  // -1 = auto
+    int64_t memory_limit = 0;  // bytes a rank; 0 = none
 
     std::optional<int64_t> steps_per_print;
     std::map<std::string, int> log_levels;  // "" = default_verbosity

@@ -150,6 +150,7 @@ void fill_run(const Reader& read, Config& config) {
     config.seed = read.integer("seed");
     config.deterministic = read.flag("deterministic");
     config.recompute = parse_recompute(read.json("recompute")).value_or(0);
+    config.memory_limit = read.integer("memory_limit");
     config.moe = {read.flag("moe.drop_tokens"), read.number("moe.capacity_factor"), read.number("moe.eval_capacity_factor"), read.integer("moe.min_capacity")};
     config.sparse_attention = sparse_attention_of(read);
     config.steps_per_print = read.optional_integer("steps_per_print");

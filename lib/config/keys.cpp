@@ -182,7 +182,8 @@ std::string nearest_path(const std::string& path) {
     const auto consider = [&](const char* candidate) {
         size_t distance = edit_distance(path, candidate);
         // A key in the wrong section is more likely than a mistyped section.
-        if (last_of(path).size() > 3) distance = std::min(distance, edit_distance(last_of(path), last_of(candidate)) + 2);
+        const size_t names = edit_distance(last_of(path), last_of(candidate));
+        if (last_of(path).size() > 3 && names * 3 <= last_of(path).size()) distance = std::min(distance, names + 2);
         if (distance < least) least = distance, best = candidate;
     };
     for (const Key& key : kKeys) consider(key.path);

@@ -135,6 +135,7 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     DS_CHECK(engine->agree("ds_engine_create", engine->load_weights()));
     DS_CHECK(engine->compare_weights());
     DS_CHECK(engine->agree("ds_engine_create", engine->make_optimizer_parts()));
+    DS_CHECK(engine->agree("ds_engine_create", engine->check_memory_limit()));
     DS_CHECK(engine->make_masks({}));
     engine->compressed_updates_ = 0;
     engine->follow_compression();
@@ -173,6 +174,8 @@ Status Engine::make_ranks() {
     log(Level::info, "places", "{}", places_);
     ranks_ = std::make_unique<Ranks>(mesh, places, static_cast<int>(config_.processes), process);
     whole_ = std::make_unique<WholeParams>(*ranks_);
+    if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty() && mesh.ranks() > 1)
+        return fail(Code::E_UNSUPPORTED, "parallel: {} ranks, but op {} of the graph is the host's own, which runs on the thread that calls: one rank is what it can serve", mesh.ranks(), own);
     DS_CHECK(open_devices());
     DS_CHECK(make_pipeline());
     for (const auto& rank : *ranks_) {
@@ -209,6 +212,10 @@ Status Engine::make_ranks() {
 Status Engine::open_devices() {
     if (config_.device == "cpu" || backend_ == Backend::ref) return ok();
     const bool must = config_.device == "cuda";
+    if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty()) {
+        if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: op {} of the graph is the host's own, which reads the host's memory", own);
+        return ok();
+    }
     if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory()) {
         if (must) return fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda");
         return ok();
@@ -381,6 +388,7 @@ DataContext Engine::data_context() const {
         context.max_length = model_->max_positions;
         context.task = name_of(model_->task);
         context.num_labels = model_->labels;
+        if (const Json problem = model_->config.value("problem_type", Json()); problem.is_string()) context.problem = problem.get<std::string>();
         context.vocabulary_size = model_->encoder_decoder ? model_->source_vocabulary : model_->vocabulary;
         context.target_vocabulary_size = model_->vocabulary;
     }
@@ -395,6 +403,7 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     engine->config_.processes = 1;
     DS_CHECK(engine->make_ranks());
     DS_CHECK(engine->make_optimizer_parts());
+    DS_CHECK(engine->check_memory_limit());
     const Config& config = engine->config_;
     const int64_t rows = config.batch.micro;
     int64_t length = config.max_seq_length.value_or(128);
@@ -403,26 +412,30 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     Packed packed;
     packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length, .labels = labels,
                     .source_tokens = engine->model_ && engine->model_->encoder_decoder ? rows * length : 0};
+    if (engine->model_) packed.shape.row_loss = engine->model_->row_loss.value_or(RowLoss::cross_entropy);
     Rank& rank = (*engine->ranks_)[0];
-    const PlanKey key = engine->key_of(packed, labels, true);
+    Engine::Pass pass;
+    pass.packed.assign(static_cast<size_t>(engine->ranks_->extent(MeshAxis::data)), packed);
+    pass.train = true;
+    engine->set_keys(pass, [&](const Packed& part, const PlanKey&) { return engine->key_of(part, labels, true); });
+    DS_CHECK(engine->choose_recomputation(pass));
+    const PlanKey key = pass.key();
     DS_TRY(const Plan* plan, engine->plan_for(rank, key));
-    int64_t trained = 0, state = 0, low = 0, gradients = 0;
-    for (const Param& p : rank.params->all()) {
-        if (p.trainable) trained += p.count, gradients += p.grad.elements.size() * 4;
-        for (size_t i = 0; i < p.state_defs.size(); ++i) state += rank.params->state_count(p, i) * 4;
-    }
-    for (const Value& v : plan->graph().values)
-        if (v.kind == Kind::shadow) low += bytes(v.type);
-    const int64_t weights = rank.params->weight_elements() * 4, state_on_disk = rank.params->keeps_state_on_disk() ? std::exchange(state, 0) : 0;
+    const Engine::RankMemory memory = engine->memory_of(rank, plan);
+    int64_t trained = 0;
+    for (const Param& p : rank.params->all()) trained += p.trainable ? p.count : 0;
     OrderedJson report;
     report["rows"] = rows;
     report["length"] = length;
-    report["parameters"] = engine->params_->total_elements();
+    report["parameters"] = engine->parameter_elements();
     report["trained_parameters"] = trained;
-    report["memory_bytes"] = {{"weights", weights}, {"gradients", gradients}, {"optimizer_state", state}, {"low_precision_weights", low}, {"working", plan->arena_bytes()},
-                              {"total", weights + gradients + state + low + plan->arena_bytes()}};
+    report["memory_bytes"] = {{"weights", memory.weights}, {"gradients", memory.gradients}, {"optimizer_state", memory.state}, {"low_precision_weights", memory.low},
+                              {"working", memory.working}, {"total", memory.total()}};
+    report["recompute"] = {{"level", key.recompute}, {"blocks", key.recompute_blocks}};
+    if (const int64_t limit = engine->memory_limit()) report["recompute"]["memory_limit"] = limit;
+    if (!engine->recomputation_.empty()) report["recompute"]["chosen"] = engine->recomputation_;
     OrderedJson offload = OrderedJson::object();
-    for (const auto& [what, where, bytes] : {std::tuple<const char*, const OffloadConfig&, int64_t>{"optimizer_state", config.zero.offload_optimizer, state_on_disk},
+    for (const auto& [what, where, bytes] : {std::tuple<const char*, const OffloadConfig&, int64_t>{"optimizer_state", config.zero.offload_optimizer, memory.state_on_disk},
                                              {"weights", config.zero.offload_param, rank.params->bytes_on_disk()}})
         if (where.device == "cpu") offload[what] = "in host memory, where the cpu backend keeps it anyway";
         else if (where.on_disk()) offload[what] = {{"bytes_on_disk", bytes}};
@@ -435,7 +448,7 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     report["choices"] = rank.choices[key];  // between ways to split work over ranks, with what each costs
     report["timetable"] = engine->timetable_report();
     if (engine->pipeline_) {
-        DS_TRY(report["stages"], engine->stages_report(engine->key_of(packed, labels, true)));
+        DS_TRY(report["stages"], engine->stages_report(key));
         for (const auto& stage : report["stages"])  // the rank that needs most
             if (stage["memory_bytes"]["total"] > report["memory_bytes"]["total"] || stage["rank"] == 0) report["memory_bytes"] = stage["memory_bytes"];
     }

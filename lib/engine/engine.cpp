@@ -45,16 +45,23 @@ PlanKey Engine::key_of(const Packed& packed, bool labelled, bool train) const {
     if (!labelled) key.seeds.erase("loss");
     for (const std::string& seed : key.seeds)
         if (seed != "loss") key.outputs.insert(seed);
-    if (key.seeds.empty()) {  // no backward pass is possible: outputs only
-        if (key.outputs.empty() && !program_->outputs().empty()) key.outputs.insert(program_->outputs().front());
-    }
+    if (!key.seeds.empty()) key.recompute = std::max(config_.recompute, 0);
+    else if (key.outputs.empty() && !program_->outputs().empty()) key.outputs.insert(program_->outputs().front());  // no backward pass is possible: outputs only
     return key;
+}
+
+// A weight that no asked-for result needs, an untied head's say, has a gradient all the same: zero, in place of what its memory holds from before.
+void Engine::declare_unused(Graph& graph) const {
+    Builder b(graph);
+    for (const Param& p : params_->all())
+        if (p.trainable && graph.find(p.name) == kNone) b.param(p.name, p.shape, p.init);
 }
 
 // The graph of one rank, before the passes that every graph goes through.
 Result<Graph> Engine::graph_of(const Rank&, const PlanKey& key) const {
     DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
     DS_CHECK(add_compression(graph, compression_, compressed_updates_));
+    if (key.train && !key.seeds.empty()) declare_unused(graph);
     for (const ValueId id : graph.inputs) {
         Value& v = graph.value(id);
         if (v.kind == Kind::param) v.trainable = params_->find(v.name)->trainable;
@@ -78,7 +85,8 @@ PassOptions Engine::pass_options(const Rank& rank, const PlanKey& key) const {
     options.train = key.train;
     options.accumulate = key.accumulate;
     options.seeds.assign(key.seeds.begin(), key.seeds.end());
-    options.recompute = std::max(config_.recompute, 0);
+    options.recompute = key.recompute;
+    options.recompute_blocks = key.recompute_blocks;
     options.zero = rank.zero ? &*rank.zero : nullptr;
     return options;
 }
@@ -228,6 +236,7 @@ Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_
         for (Packed& part : pass.packed) part.shape.peer_tokens = most;
     }
     set_keys(pass, [&](const Packed& part, const PlanKey&) { return key_of(part, pass.labelled, train); });
+    DS_CHECK(choose_recomputation(pass));
     return pass;
 }
 
@@ -471,6 +480,7 @@ Status Engine::backward() {
         seeds_ = seeds;
         Pass again = std::move(*pending_);
         set_keys(again, [&](const Packed& part, const PlanKey&) { return key_of(part, again.labelled, true); });
+        DS_CHECK(choose_recomputation(again));
         DS_CHECK(run_forward(again));
         pending_ = std::move(again);
     }
@@ -499,7 +509,9 @@ Status Engine::backward_from(const Batch& gradients) {
         const auto before = std::exchange(seeds_, names);
         Pass again = *pending_;
         set_keys(again, [&](const Packed& part, const PlanKey&) { return key_of(part, again.labelled, true); });
-        if (Status status = run_forward(again); !status.ok()) {
+        Status status = choose_recomputation(again);
+        if (status.ok()) status = run_forward(again);
+        if (!status.ok()) {
             seeds_ = before;
             return status;
         }

@@ -73,6 +73,7 @@ public:
     Result<std::string> get(std::string_view key);
     Result<double> metric(std::string_view name) const;
     size_t param_count() const { return infos_.size(); }
+    int64_t parameter_elements() const;  // of all parameters
     const ParamInfo& param(size_t i) const { return infos_[i]; }
     const ParamInfo* find_param(std::string_view name) const;
     Result<HostTensor> param_get(std::string_view name, int what);
@@ -129,6 +130,7 @@ private:
     Result<Plan*> plan_for(Rank& rank, const PlanKey& key);
     PassOptions pass_options(const Rank& rank, const PlanKey& key) const;
     Result<Graph> graph_of(const Rank& rank, const PlanKey& key) const;
+    void declare_unused(Graph& graph) const;
     Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row) const;
     Result<int64_t> rows_of_batch(const Batch& batch, const std::set<std::string>& outputs) const;
     Status usable() const;
@@ -228,6 +230,28 @@ private:
     void record_turn(const Rank& rank, const Turn& turn, std::chrono::steady_clock::time_point begin);
     OrderedJson timetable_report();
     Result<OrderedJson> stages_report(const PlanKey& key);
+    // recompute.cpp: what a rank holds, and the way of recomputing that keeps it within the limit
+    struct RankMemory {
+        int64_t weights = 0, gradients = 0, state = 0, state_on_disk = 0, low = 0, working = 0;
+        int64_t total() const { return weights + gradients + state + low + working; }
+    };
+    struct Need {  // of the rank that needs most, of the one that takes longest
+        RankMemory memory;
+        double seconds = 0;
+        int blocks = 0;
+    };
+    struct Recomputation {
+        int level = 0, blocks = 0;
+        Need need;
+        std::string told;  // what was compared, a line
+    };
+    RankMemory memory_of(const Rank& rank, const Plan* plan) const;
+    int64_t memory_limit() const;
+    Status check_memory_limit() const;
+    Status choose_recomputation(Pass& pass);
+    Result<Recomputation> find_recomputation(const std::vector<PlanKey>& keys);
+    Result<Need> need_of(const std::vector<PlanKey>& keys, int level, int blocks);
+    Status need_of(Rank& rank, PlanKey key, Need& need);
     void add_timetables(ReportData& report);
 
     // job.cpp: several processes. With one, these agree at once.
@@ -354,12 +378,19 @@ private:
     int64_t blocks_ = 0;                      // of the model, where some are left out
     std::vector<int64_t> ltd_blocks_;
     std::weak_ptr<DataSource> data_;
+    struct DataEnd {                       // an epoch ended within a step, which is told by the next call
+        const DataSource* data = nullptr;  // null: the one that a checkpoint is about
+        Json cursor;                       // where the next epoch begins
+    };
+    std::optional<DataEnd> data_end_;
     mutable std::shared_ptr<const Tokenizer> tokenizer_;
     std::string dump_dir_;
     Json client_state_, pending_data_;     // of a loaded checkpoint; the cursor waits for its data
 
     std::set<std::string> train_outputs_, eval_outputs_;  // what hosts asked for before will be built at once next time
     std::set<std::string> seeds_{"loss"};
+    std::map<std::vector<PlanKey>, Recomputation> recomputations_;  // chosen so far
+    std::string recomputation_;            // the last choice, in words
 
     std::optional<Pass> last_;             // of the later of forward and eval
     std::optional<Pass> pending_;          // a training forward whose backward may come

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/file.h"
+#include "base/json_argument.h"
 #include "base/log.h"
 #include "ckpt/checkpoint.h"
 #include "ckpt/safetensors.h"
@@ -17,7 +18,7 @@ constexpr const char* kOptimizer = "optimizer.safetensors";
 
 Result<Json> options_of(std::string_view text, const char* call, std::initializer_list<std::string_view> known) {
     if (text.empty()) return Json::object();
-    DS_TRY(const Json options, parse_json(text, fmt::format("{}: options", call)));
+    DS_TRY(const Json options, parse_argument(text, fmt::format("{}: options", call)));
     if (!options.is_object()) return fail(Code::E_INVALID_ARGUMENT, "{}: options must be a JSON object, not {}", call, text);
     for (const auto& [key, value] : options.items())
         if (std::find(known.begin(), known.end(), key) == known.end())
@@ -133,7 +134,10 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
         state["optimizer"] = options_.optimizer ? "host" : config_.optimizer.type;
         if (schedule_) state["schedule"] = schedule_->state();
         if (scaler_) state["loss_scale"] = scaler_->state();
-        if (!data_.expired()) state["data"] = cursor;
+        if (!data_.expired()) {
+            state["data"] = cursor;
+            state["data_ended"] = data_end_ && data_end_->cursor == cursor;
+        }
     }
     const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", global_steps_);
     if (!async) return end_of_reads("ds_save", save_checkpoint(std::filesystem::path(dir), name, state, files));
@@ -257,6 +261,8 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
         restore_curve(state.value("curve", Json::object()));
         DS_CHECK(restore_efficiency(state.value("efficiency", Json::object())));
         if (data_.expired()) pending_data_ = state.value("data", Json());
+        data_end_.reset();
+        if (state.value("data_ended", false)) data_end_ = DataEnd{nullptr, state.value("data", Json())};
     }
     client_state_ = state.value("client_state", Json());
     clear_gradients();

@@ -32,6 +32,7 @@ struct PlanKey {
     std::set<std::string> outputs, seeds;
     int stage = 0;  // of a pipeline
     BlockRoute routing = {};
+    int recompute = 0, recompute_blocks = 0;  // as PassOptions'
     auto operator<=>(const PlanKey&) const = default;
 };
 

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cmath>
 
+#include "base/json_argument.h"
 #include "engine/engine.h"
 
 namespace ds {
@@ -40,7 +41,7 @@ Status read_chart(const Json& given, ReportData& report) {
 
 Status read_given(std::string_view text, ReportData& report) {
     if (text.empty()) return ok();
-    DS_TRY(const Json given, parse_json(text, "ds_report: contents"));
+    DS_TRY(const Json given, parse_argument(text, "ds_report: contents"));
     if (!given.is_object()) return bad("contents must be an object", given);
     for (const auto& [key, value] : given.items()) {
         if (key == "title" && value.is_string()) report.title = value.get<std::string>();
@@ -107,6 +108,7 @@ Status Engine::report(std::string_view path, std::string_view contents_json) {
         report.charts = {{"Loss", "step", {std::move(loss)}}, {"Learning rate", "step", {std::move(lr)}}};
     }
     DS_CHECK(read_given(contents_json, report));
+    if (!recomputation_.empty()) report.summary.emplace_back("recomputation", recomputation_);
     const Plan* plan = recorded_plan_;
     for (const auto& [key, candidate] : (*ranks_)[0].plans)
         if (key.train && !recorded_plan_ && (!plan || candidate->arena_bytes() > plan->arena_bytes())) plan = candidate.get();

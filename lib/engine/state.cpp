@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/json_argument.h"
 #include "engine/pipeline.h"
 #include "lr/clip.h"
 
@@ -32,7 +33,7 @@ void Engine::publish() {
              {"skipped_steps", static_cast<double>(skipped_steps_)}, {"batch_size", static_cast<double>(config_.batch.train)}, {"micro_steps", static_cast<double>(micro_steps_)},
              {"tokens", static_cast<double>(total_tokens_)}, {"plans", static_cast<double>(plans)},
              {"plan_bytes", static_cast<double>(plan_bytes)}, {"peak_bytes", static_cast<double>(peak)},
-             {"parameters", static_cast<double>(params_->total_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->mesh().ranks())},
+             {"parameters", static_cast<double>(parameter_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->mesh().ranks())},
              {"processes", world_ ? world_->processes() : 1}, {"process", world_ ? world_->process() : 0}})
         put_metric(name, value);
     std::lock_guard lock(metrics_mutex_);
@@ -50,7 +51,7 @@ Result<double> Engine::metric(std::string_view name) const {
 }
 
 Status Engine::set(std::string_view key, std::string_view json) {
-    DS_TRY(const Json value, parse_json(json, fmt::format("ds_engine_set: {}", key)));
+    DS_TRY(const Json value, parse_argument(json, fmt::format("ds_engine_set: {}", key), Code::E_CONFIG));
     Config changed = config_;
     DS_CHECK(ds::set(changed, key, value));
     if (key == "lora.adapter") DS_CHECK(activate_adapter(value.is_string() ? value.get<std::string>() : ""));
@@ -86,6 +87,12 @@ Result<std::string> Engine::get(std::string_view key) {
     if (key == "model_config") return model_config_.dump();
     DS_TRY(const Json value, ds::get(config_, key));
     return value.dump();
+}
+
+int64_t Engine::parameter_elements() const {
+    int64_t sum = 0;
+    for (const ParamInfo& info : infos_) sum += elements(info.shape);
+    return sum;
 }
 
 const Engine::ParamInfo* Engine::find_param(std::string_view name) const {

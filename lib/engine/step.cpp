@@ -22,6 +22,13 @@ Status scale_gradients(Rank& rank, float factor) {
     });
 }
 
+Status fill_gradients_with_zeros(Rank& rank) {
+    ParamStore& params = *rank.params;
+    if (rank.device) return rank.device->zero(params.grads(), static_cast<size_t>(params.grad_elements()) * sizeof(float));
+    std::fill_n(params.grads(), params.grad_elements(), 0.0f);
+    return ok();
+}
+
 }  // namespace
 
 Result<double> Engine::squares_of(Rank& rank, const float* x, int64_t n) {
@@ -204,6 +211,8 @@ void Engine::clear_gradients() {
 
 Status Engine::zero_grad() {
     DS_CHECK(usable());
+    // A forward that waits for its backward was planned to add to what is there; a pipeline plans it anew.
+    if (pending_ && !pipeline_) DS_CHECK(ranks_->each([](Rank& rank) { return rank.backwards == 0 ? ok() : fill_gradients_with_zeros(rank); }));
     clear_gradients();
     return ok();
 }
@@ -213,6 +222,7 @@ Status Engine::train_batch(DataSource& data, float* loss) {
     if (!world_) DS_CHECK(background_save_.failure());
     if (micro_in_step_ > 0) return fail(Code::E_STATE, "ds_train_batch: {} micro-batches were accumulated by ds_backward; call ds_step or ds_zero_grad first", micro_in_step_);
     DS_TRY(const Json cursor, data.save());
+    if (const auto end = std::exchange(data_end_, std::nullopt); end && (!end->data || end->data == &data) && end->cursor == cursor) return Status(Code::END);
     // A batch that fails or is cancelled leaves nothing behind: the next try reads the same rows and draws the same random numbers.
     const auto undo = [&, draws = draws_, micro_steps = micro_steps_, tokens = total_tokens_](Status status) {
         clear_gradients();
@@ -239,6 +249,10 @@ Status Engine::train_batch(DataSource& data, float* loss) {
     if (Status status = settle(); !status.ok()) return undo(std::move(status));
     value = step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : 0;
     if (loss) *loss = static_cast<float>(value);
+    if (partial_) {
+        DS_TRY(Json next_epoch, data.save());
+        data_end_ = DataEnd{&data, std::move(next_epoch)};
+    }
     return step();
 }
 

@@ -76,6 +76,7 @@ struct PassOptions {
     bool accumulate = false;                   // gradients are added to those of the micro-batches before
     std::vector<std::string> seeds{"loss"};    // whose gradients start the backward pass: "loss", or names of outputs
     int recompute = 0;                         // 0 keeps everything, 1 recomputes cheap ops, 2 recomputes blocks from their inputs
+    int recompute_blocks = 0;                  // the first so many blocks are recomputed whatever the level
     const TensorLayout* tensor = nullptr;      // null: one rank has the whole graph
     const StageLayout* stage = nullptr;        // null: there is one stage
     bool split_weights = false;                // gradients of weights come last, in a part of the backward pass of their own

@@ -271,6 +271,35 @@ static void whole_batches_come_from_the_hosts_iterator(void **state) {
     ds_engine_destroy(other);
 }
 
+static void an_epoch_that_ends_within_a_step_is_told_by_the_next_call(void **state) {
+    char folder[] = "/tmp/dsrt-abi-XXXXXX", command[64];
+    Rows r, s;
+    ds_engine *e = engine_of(TINY_CONFIG), *other = engine_of(TINY_CONFIG);
+    ds_data *d = rows_of(&r, 3, e), *resumed = rows_of(&s, 3, other); /* accumulation is 2: a whole step and half a one */
+    float first = 0, second = 0;
+    int epoch;
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    for (epoch = 0; epoch < 2; ++epoch) {
+        assert_ok(ds_train_batch(e, d, NULL));
+        assert_ok(ds_train_batch(e, d, NULL));
+        assert_true(metric(e, "global_steps") == 2 * epoch + 2 && metric(e, "micro_steps") == 3 * epoch + 3);
+        if (epoch == 1) assert_ok(ds_save(e, folder, NULL, NULL));
+        assert_int_equal(ds_train_batch(e, d, NULL), DS_END);
+    }
+    assert_ok(ds_train_batch(e, d, &first));
+    assert_ok(ds_load(other, folder, NULL, NULL));
+    assert_int_equal(ds_train_batch(other, resumed, NULL), DS_END); /* also after a resume */
+    assert_ok(ds_train_batch(other, resumed, &second));
+    assert_true(first == second);
+    ds_data_destroy(d);
+    ds_data_destroy(resumed);
+    ds_engine_destroy(e);
+    ds_engine_destroy(other);
+    snprintf(command, sizeof(command), "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void destroying_the_engine_inside_its_callback_waits(void **state) {
     Rows r;
     ds_engine *e = engine_of(TINY_CONFIG);
@@ -404,6 +433,7 @@ static void a_checkpoint_restores_everything(void **state) {
     assert_non_null(mkdtemp(folder));
     assert_fails(DS_E_NOT_FOUND, folder, ds_load(other, folder, NULL, NULL));
     assert_fails(DS_E_INVALID_ARGUMENT, "options_json", ds_save(e, folder, NULL, "[]"));
+    assert_fails(DS_E_INVALID_ARGUMENT, "options_json", ds_save(e, folder, NULL, "{"));
     assert_ok(ds_train_batch(e, d, NULL));
     assert_ok(ds_save(e, folder, NULL, NULL));
     assert_true(r.saved >= 1);
@@ -430,6 +460,7 @@ int main(void) {
                                        TEST(an_optimizer_of_the_host_updates),
                                        TEST(a_failing_optimizer_ends_the_step_with_its_code),
                                        TEST(whole_batches_come_from_the_hosts_iterator),
+                                       TEST(an_epoch_that_ends_within_a_step_is_told_by_the_next_call),
                                        TEST(destroying_the_engine_inside_its_callback_waits),
                                        TEST(the_cancel_switch_ends_calls),
                                        TEST(destroying_on_another_thread_cancels_and_waits),

@@ -98,6 +98,112 @@ static void a_loss_of_the_hosts_own_gives_the_same_gradients(void **state) {
     }
 }
 
+static float *one(ds_engine *e, const char *name, int32_t what, size_t *n) {
+    ds_tensor *t = NULL;
+    float *x;
+    assert_ok(ds_param_get(e, name, what, &t));
+    *n = count_of(t);
+    x = malloc(*n * sizeof(float));
+    assert_ok(ds_tensor_read(t, DS_F32, x, *n * sizeof(float)));
+    ds_tensor_destroy(t);
+    return x;
+}
+
+/* A gradient of the whole output, of numbers that differ. */
+static ds_batch *gradient_for(ds_engine *e, const char *output) {
+    ds_tensor *t = NULL, *values;
+    ds_batch *b = NULL;
+    int32_t ndim;
+    const int64_t *shape;
+    float *x;
+    size_t n, i;
+    assert_ok(ds_output(e, output, &t));
+    assert_ok(ds_tensor_info(t, NULL, &ndim, &shape));
+    n = count_of(t);
+    x = malloc(n * sizeof(float));
+    for (i = 0; i < n; ++i) x[i] = (float)(i % 3) - 0.5f;
+    values = f32_tensor(ndim, shape, x);
+    assert_ok(ds_batch_create(&b));
+    assert_ok(ds_batch_set(b, output, values));
+    ds_tensor_destroy(values);
+    ds_tensor_destroy(t);
+    free(x);
+    return b;
+}
+
+/* The head's memory holds the step before: torch would have no gradient there. */
+static void a_head_that_the_hosts_loss_does_not_reach_has_gradient_zero(void **state) {
+    const char *const layouts[] = {"", "\"parallel\": {\"data\": 2}, \"zero_optimization\": {\"stage\": 2}, ", "\"parallel\": {\"data\": 2}, \"zero_optimization\": {\"stage\": 3}, ",
+                                   "\"parallel\": {\"tensor\": 2}, ", "\"parallel\": {\"pipeline\": 2}, "};
+    size_t layout;
+    (void)state;
+    for (layout = 0; layout < sizeof(layouts) / sizeof(layouts[0]); ++layout) {
+        char rest[512];
+        ds_engine *e;
+        ds_batch *labelled = rows_of(0, 2, 8, 1), *bare = rows_of(0, 2, 8, 0), *unlabelled = NULL, *g;
+        ds_tensor *t = NULL;
+        size_t n;
+        float *before, *after, *gradient;
+        snprintf(rest, sizeof(rest), "%s\"model_overrides\": {\"tie_word_embeddings\": false}, \"train_batch_size\": 2, " SGD, layouts[layout]);
+        e = engine(GPT, rest);
+        train(e, labelled);
+        assert_ok(ds_step(e));
+        assert_ok(ds_batch_create(&unlabelled));
+        assert_ok(ds_batch_get(bare, "input_ids", &t));
+        assert_ok(ds_batch_set(unlabelled, "input_ids", t));
+        ds_tensor_destroy(t);
+        before = one(e, "lm_head.weight", DS_WEIGHT, &n);
+        assert_ok(ds_forward(e, unlabelled, NULL));
+        g = gradient_for(e, "last_hidden_state");
+        assert_ok(ds_backward_from(e, g));
+        gradient = one(e, "lm_head.weight", DS_GRAD, &n);
+        if (norm_of(gradient, n) != 0) fail_msg("%s: the gradient of the head is %g", layouts[layout], norm_of(gradient, n));
+        free(gradient);
+        gradient = one(e, "transformer.wte.weight", DS_GRAD, &n);
+        assert_true(norm_of(gradient, n) > 0);
+        assert_ok(ds_step(e));
+        after = one(e, "lm_head.weight", DS_WEIGHT, &n);
+        assert_true(difference(after, before, n) == 0);
+        free(before);
+        free(after);
+        free(gradient);
+        ds_batch_destroy(g);
+        ds_batch_destroy(labelled);
+        ds_batch_destroy(bare);
+        ds_batch_destroy(unlabelled);
+        ds_engine_destroy(e);
+    }
+}
+
+static void gradients_dropped_after_a_forward_are_not_in_its_backward(void **state) {
+    const char *const layouts[] = {"", "\"parallel\": {\"data\": 2}, ", "\"parallel\": {\"data\": 2}, \"zero_optimization\": {\"stage\": 2}, ", "\"parallel\": {\"pipeline\": 2}, "};
+    size_t layout;
+    (void)state;
+    for (layout = 0; layout < sizeof(layouts) / sizeof(layouts[0]); ++layout) {
+        char rest[512];
+        ds_engine *e, *fresh;
+        ds_batch *first = rows_of(0, 2, 8, 0), *second = rows_of(2, 2, 8, 0);
+        snprintf(rest, sizeof(rest), "%s\"gradient_accumulation_steps\": 2, \"train_batch_size\": 4, " SGD, layouts[layout]);
+        e = engine(BERT, rest);
+        fresh = engine(BERT, rest);
+        train(e, first);
+        assert_ok(ds_forward(e, second, NULL));
+        assert_ok(ds_zero_grad(e));
+        assert_ok(ds_backward(e));
+        train(fresh, second);
+        if (relative_of(e, fresh, DS_GRAD) > 1e-6) fail_msg("%s: gradients differ by %g", layouts[layout], relative_of(e, fresh, DS_GRAD));
+        train(e, first);
+        train(fresh, first);
+        assert_ok(ds_step(e));
+        assert_ok(ds_step(fresh));
+        assert_true(relative_of(e, fresh, DS_WEIGHT) < 1e-6);
+        ds_batch_destroy(first);
+        ds_batch_destroy(second);
+        ds_engine_destroy(e);
+        ds_engine_destroy(fresh);
+    }
+}
+
 static int releases, updates;
 static void released(void *user) { releases += user == (void *)&releases; }
 static int32_t momentum_sgd(void *user, const char *parameter, int64_t step, double lr, float *weight, const float *gradient, float *state, size_t n) {
@@ -171,6 +277,7 @@ static void a_hosts_own_optimizer_updates_and_its_state_is_kept(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_host_reads_and_replaces_gradients_at_the_boundary), TEST(a_loss_of_the_hosts_own_gives_the_same_gradients),
+        TEST(a_head_that_the_hosts_loss_does_not_reach_has_gradient_zero), TEST(gradients_dropped_after_a_forward_are_not_in_its_backward),
         TEST(a_hosts_own_optimizer_updates_and_its_state_is_kept)};
     return RUN(tests);
 }

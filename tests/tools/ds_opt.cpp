@@ -19,7 +19,7 @@
 // key: tensor=R/N (rank R of N tensor ranks) regions=on known=none (no parameter is cut at rest) sequence=R/N tokens=N attention=ring (likewise, of a stream of N tokens)
 //      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 data=N
 //      zero=R/N (of N data ranks, which share gradients in buckets of bucket=N elements, and weights with weights=1;
-//      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N precision=bf16 rule=GLOB:f32 cache=POOL/CAPACITY[/fresh] seeds=loss,y boundary=h (values that blocks begin with)
+//      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N blocks=N (the first N whatever the level) precision=bf16 rule=GLOB:f32 cache=POOL/CAPACITY[/fresh] seeds=loss,y boundary=h (values that blocks begin with)
 //      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
 // --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same bits.
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
@@ -125,7 +125,7 @@ private:
     }
 
     Result<PassOptions> options(const Graph& graph) {
-        PassOptions o{.train = key("train") == "1", .accumulate = key("accumulate") == "1", .recompute = std::stoi(key("recompute", "0"))};
+        PassOptions o{.train = key("train") == "1", .accumulate = key("accumulate") == "1", .recompute = std::stoi(key("recompute", "0")), .recompute_blocks = std::stoi(key("blocks", "0"))};
         const auto type = dtype_named(key("precision", "f32"));
         DS_REQUIRE(type, "precision={} is no element type", key("precision"));
         o.precision = *type;

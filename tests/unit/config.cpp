@@ -79,6 +79,7 @@ std::string fingerprint(const Config& c) {
                 c.seed,
                 c.deterministic,
                 c.recompute,
+                c.memory_limit,
                 c.steps_per_print.value_or(0),
                 c.log_levels,
                 c.dump_state,
@@ -297,6 +298,7 @@ TEST_CASE("unknown_key/is_an_error_that_names_the_nearest") {
     CHECK(bad(R"("loss_scale_window": 4)") == "config: loss_scale_window: unknown key; did you mean fp16.loss_scale_window?");
     CHECK(bad(R"("param_groups": [{"match": "a"}, {"mach": "b"}])") ==
           "config: param_groups[1].mach: unknown key; did you mean param_groups[1].match?");
+    CHECK(bad(R"("param_groups": [{"match": ["*"], "learning_rate": 0}])").find("did you mean param_groups[0].") != std::string::npos);
     CHECK(bad(R"("fp16": {"enabeld": true})") == "config: fp16.enabeld: unknown key; did you mean fp16.enabled?");
     CHECK(bad(R"("logger": {"fp16": "LOUD"})") ==
           "config: logger: must be an object of component: one of TRACE, DEBUG, INFO, WARN, ERROR, OFF, is {\"fp16\":\"LOUD\"}");

@@ -4,6 +4,8 @@
 #include <functional>
 #include <iterator>
 
+#include "base/json_argument.h"
+
 namespace ds {
 namespace {
 
@@ -101,7 +103,7 @@ int64_t GenerateOptions::most_new(int64_t prompt, int64_t max_positions) const {
 Result<GenerateOptions> generate_options(std::string_view text, const Json& defaults, int64_t vocabulary, std::string_view call) {
     Json given = Json::object();
     if (!text.empty()) {
-        DS_TRY(given, parse_json(text, fmt::format("{}: options", call)));
+        DS_TRY(given, parse_argument(text, fmt::format("{}: options", call)));
     }
     DS_REQUIRE(given.is_object(), "{}: options must be an object, not {}", call, given.dump());
     GenerateOptions o;
