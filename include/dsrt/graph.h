@@ -26,10 +26,10 @@ DS_API ds_status ds_graph_op(ds_graph *g, const char *op, const int32_t *inputs,
 
 /* A value that an op of the host's own is called with: dense, row-major, of any alignment. */
 typedef struct ds_op_value {
-    void *data;
+    void *data;           /* the elements; NULL where there is nothing to read or to write */
     int32_t dtype;        /* DS_F32; DS_I32 for ids, DS_U8 for masks */
-    int32_t ndim;
-    const int64_t *shape;
+    int32_t ndim;         /* 0 to 8 */
+    const int64_t *shape; /* ndim sizes; valid during the call */
 } ds_op_value;
 
 /* An op of the host's own. The functions run on the thread that is inside the dsrt call, never two at once for one engine; they return 0, or a
