@@ -71,6 +71,8 @@ def for_doxygen(text):
         if piece.lstrip().startswith("/*"):
             last = comment
             out.append(re.sub(r"/\*", "/**" if any("/**" in o for o in out) else r"/** \\file\n ", piece, count=1))
+        elif name and name.endswith(".user") and not trailing(piece):
+            out += ["/** handed to each of the functions */", piece]
         elif name and trailing(piece):
             out.append(re.sub(r"/\*(.*?)\*/\s*$", r"/**<\1*/", piece))
         elif name and comment and comment != last:
