@@ -113,8 +113,9 @@ Result<OpenedSamples> open_samples(const Json& options, const DataContext& engin
     TaskSetup setup;
     DS_TRY(setup.options, parse_data_options(options));
     DataContext context = engines;
-    const Json& split = setup.options.split;
-    if (!setup.options.shuffle || (!split.empty() && split["take"] == "test")) context.curriculum = {}, context.tokens_per_batch = 0;  // not for training
+    const bool test = !setup.options.split.empty() && setup.options.split["take"] == "test";
+    if (test) context.tokens_per_batch = 0;
+    if (test || !setup.options.shuffle) context.curriculum = {};  // easy rows first is for training, and an order of its own
     DS_TRY(setup.columns, Columns::parse(setup.options.columns));
     DS_TRY(const FormatRow* format, format_of(setup.options));
     DS_CHECK(prepare_columns(setup.options, format->name, setup.columns));

@@ -608,12 +608,14 @@ TEST_CASE("curriculum/mistakes_name_metric_row_and_value") {
 TEST_CASE("batches/an_engines_token_budget_has_least_and_most_rows_and_an_order") {
     Folder folder;
     const std::string path = numbered(folder, 100);
+    Json options = numbered_options(path);
+    options["shuffle"] = true;  // data for training
     DataContext with = context();
     with.tokens_per_batch = 40;
     with.max_rows = 6;
     with.picking_order = "seqlen";
     int64_t rows = 0, longest = 0, most = 0;
-    for (const Batch& batch : batches(numbered_options(path), with)) {
+    for (const Batch& batch : batches(options, with)) {
         const auto mask = ints(batch, "attention_mask");
         const int64_t n = batch.at("attention_mask").shape[0], length = batch.at("attention_mask").shape[1];
         CHECK(std::accumulate(mask.begin(), mask.end(), int64_t{0}) <= 40);
@@ -626,7 +628,7 @@ TEST_CASE("batches/an_engines_token_budget_has_least_and_most_rows_and_an_order"
     CHECK(rows == 100);
     CHECK(most == 6);
     with.min_rows = 4;
-    for (const Batch& batch : batches(numbered_options(path), with)) CHECK(batch.at("attention_mask").shape[0] >= 4);
+    for (const Batch& batch : batches(options, with)) CHECK(batch.at("attention_mask").shape[0] >= 4);
     with.picking_order = "random";
     CHECK(labels_of_epoch(*must_open(numbered_options(path), with)) != labels_of_epoch(*must_open(numbered_options(path), context())));
     Json own = numbered_options(path);
