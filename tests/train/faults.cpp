@@ -55,7 +55,7 @@ int child(const std::string& folder, const std::string& out) {
     const int rank = environment("RANK", 0), size = environment("WORLD_SIZE", 1), locals = kData / size;
     const Json config = {{"model", {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 16}, {"n_head", 2}, {"vocab_size", kVocabulary}, {"n_positions", 16}}},
                          {"train_micro_batch_size_per_gpu", 1}, {"threads", 1}, {"parallel", {{"data", kData}, {"local_ranks", locals}}}, {"zero_optimization", {{"stage", 1}}},
-                         {"logger", {{"default_verbosity", "ERROR"}}}, {"comm", {{"deadline_seconds", 6}, {"heartbeat_seconds", 0.5}, {"join_seconds", 30}}},
+                         {"logger", {{"default_verbosity", "ERROR"}}}, {"comm", {{"deadline_seconds", 12}, {"heartbeat_seconds", 1}, {"join_seconds", 30}}},
                          {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-2}}}}}};
     ds_engine* e = nullptr;
     const auto ended = [&](ds_status status) {
