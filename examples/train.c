@@ -246,7 +246,7 @@ int train_main(int argc, char **argv) {
     ds_cancel_set(cancel, 0); /* from here on calls run to their end again */
     if (status == DS_E_CANCELLED) {
         if (!r.shows_best) save(&r, "last"); /* else it was kept before */
-        if (!r->args.local_rank) printf("Interrupted at step %.0f; the checkpoint is in %s. --resume goes on from there.\n", metric(r.engine, "global_steps"), r.checkpoints);
+        if (!r.args.local_rank) printf("Interrupted at step %.0f; the checkpoint is in %s. --resume goes on from there.\n", metric(r.engine, "global_steps"), r.checkpoints);
     } else if (!r.args.local_rank) summarise(&r);
     char *model = join(r.args.output, "model");
     if (status == DS_OK && r.args.export_model) {

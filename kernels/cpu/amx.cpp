@@ -150,13 +150,19 @@ void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, 
     table[rows > 16][columns > 16](left, right, steps, c, c_stride, accumulate, next);
 }
 
+void begin(float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Into& into) {
+    for (int64_t j = 0; j < columns; j += 16) {
+        const auto mask = static_cast<__mmask16>(first(columns - j));
+        for (int64_t i = 0; i < rows; ++i) _mm512_storeu_ps(sums + i * sums_stride + j, load(into.from, into.type, i * into.stride + j, mask));
+    }
+}
+
 void finish(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Finish& f) {
     for (int64_t j = 0; j < columns; j += 16) {
         const auto mask = static_cast<__mmask16>(first(columns - j));
         const __m512 bias = f.bias ? _mm512_maskz_loadu_ps(mask, f.bias + j) : _mm512_setzero_ps();
         for (int64_t i = 0; i < rows; ++i) {
             __m512 v = _mm512_loadu_ps(sums + i * sums_stride + j);
-            if (f.into) v = _mm512_add_ps(v, load(f.into, f.into_type, i * f.into_stride + j, mask));
             if (f.bias) v = _mm512_add_ps(v, bias);
             store(v, f.to, f.type, i * f.stride + j, mask);
         }

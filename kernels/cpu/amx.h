@@ -54,12 +54,19 @@ private:
 // `next` (may be null) is packed meanwhile.
 void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, int64_t columns, float* c, int64_t c_stride, bool accumulate, Packer* next);
 
-// Where sums of at most 32 x 32 go: to = sums + bias + into, rounded to nearest even.
+// What sums of at most 32 x 32 begin with.
+struct Into {
+    const void* from = nullptr;
+    DType type = DType::f32;
+    int64_t stride = 0;
+};
+void begin(float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Into& into);
+
+// Where sums of at most 32 x 32 go: to = sums + bias, rounded to nearest even.
 struct Finish {
     const float* bias = nullptr;  // of the columns; null: none
-    const void* into = nullptr;   // null: none; may be `to`
-    DType into_type = DType::f32, type = DType::f32;
-    int64_t into_stride = 0, stride = 0;
+    DType type = DType::f32;
+    int64_t stride = 0;
     void* to = nullptr;
 };
 void finish(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Finish& f);

@@ -94,8 +94,11 @@ private:
             const int64_t row = p.row + p.at, column = p.column + j, rows = std::min(amx::kPanel, p.rows), columns = std::min(amx::kPanel, now.n - j);
             const bool in_c = grows_in_c(rows, columns);
             float* sums = in_c ? static_cast<float*>(args_.c) + row * shape_.ldc + column : sums_at(p.at, column, j);
+            const int64_t stride = in_c ? shape_.ldc : b_.sums_stride;
             if (p.last || in_c) fetch_c(row, rows, column, columns);
-            amx::multiply(a, b, amx::steps(now.k), rows, columns, sums, in_c ? shape_.ldc : b_.sums_stride, !p.first || (in_c && args_.into), next);
+            if (p.first && args_.into && !(in_c && args_.into == args_.c))  // sums begin with it wherever they grow: the same order, the same bits
+                amx::begin(sums, stride, rows, columns, {place(args_.into, shape_.into_type, row * shape_.ld_into + column), shape_.into_type, shape_.ld_into});
+            amx::multiply(a, b, amx::steps(now.k), rows, columns, sums, stride, !p.first || args_.into, next);
             if (p.last && !in_c) finish(sums, row, rows, column, columns, j);
         }
     }
@@ -115,8 +118,7 @@ private:
 
     // Whether sums of a block of c need no other place than c itself.
     bool grows_in_c(int64_t rows, int64_t columns) const {
-        const bool adds_to_c = args_.into == args_.c && shape_.into_type == DType::f32 && shape_.ld_into == shape_.ldc;
-        return shape_.c_type == DType::f32 && !args_.bias && (!args_.into || adds_to_c) && rows == amx::kPanel && columns == amx::kPanel;
+        return shape_.c_type == DType::f32 && !args_.bias && rows == amx::kPanel && columns == amx::kPanel;
     }
     // `at`: the row within the block; `j`: the column within the group.
     float* sums_at(int64_t at, int64_t column, int64_t j) const {
@@ -126,9 +128,7 @@ private:
     }
 
     void finish(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t j) const {
-        amx::Finish f{args_.bias ? bias() + j : nullptr, nullptr, shape_.into_type, shape_.c_type, shape_.ld_into, shape_.ldc, place(args_.c, shape_.c_type, row * shape_.ldc + column)};
-        if (args_.into) f.into = place(args_.into, shape_.into_type, row * shape_.ld_into + column);
-        amx::finish(sums, b_.sums_stride, rows, columns, f);
+        amx::finish(sums, b_.sums_stride, rows, columns, {args_.bias ? bias() + j : nullptr, shape_.c_type, shape_.ldc, place(args_.c, shape_.c_type, row * shape_.ldc + column)});
     }
 
     const TileSet& tiles_ = tiles(true);

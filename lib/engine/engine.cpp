@@ -587,7 +587,6 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
     DS_CHECK(look());
     // A pass that did not compute this output runs once more, with the same random numbers; the next one will compute it at once.
     if (missing) {
-        (last_->train ? train_outputs_ : eval_outputs_).insert(name);
         Pass again = *last_;
         set_keys(again, [&](const Packed&, PlanKey key) {
             key.seeds.clear();
@@ -596,6 +595,7 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
         });
         DS_CHECK(run_forward(again));
         last_ = std::move(again);
+        (last_->train ? train_outputs_ : eval_outputs_).insert(name);
     }
     if (missing) DS_CHECK(look());
     std::vector<HostTensor> parts;

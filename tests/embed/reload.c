@@ -11,7 +11,7 @@
 
 static const char *const config =
     "{\"model\": {\"architectures\": [\"GPT2LMHeadModel\"], \"model_type\": \"gpt2\", \"vocab_size\": 11, \"n_positions\": 16, \"n_embd\": 8, "
-    "\"n_layer\": 1, \"n_head\": 2}, \"threads\": 2, \"train_micro_batch_size_per_gpu\": 1, \"optimizer\": {\"type\": \"SGD\", \"params\": {\"lr\": 0.1}}}";
+    "\"n_layer\": 1, \"n_head\": 2}, \"device\": \"cpu\", \"threads\": 2, \"train_micro_batch_size_per_gpu\": 1, \"optimizer\": {\"type\": \"SGD\", \"params\": {\"lr\": 0.1}}}";
 
 static int passed, failed;
 static void check(int right, const char *what) {

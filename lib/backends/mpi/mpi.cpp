@@ -121,6 +121,10 @@ Status initialise() {
 }
 
 Result<std::unique_ptr<Job>> join_job(const nlohmann::json& options) {
+    int there = 0;
+    MPI_Initialized(&there);
+    if (options.contains("fortran_comm") && !there)  // MPI_Init of a process that nothing started as MPI's may end it
+        return fail(Code::E_STATE, "ds_options_set_mpi: MPI is not initialised in this process, so there is no communicator {}; call MPI_Init_thread first", options["fortran_comm"].get<MPI_Fint>());
     DS_CHECK(initialise());
     MPI_Comm from = MPI_COMM_WORLD;
     if (options.contains("fortran_comm")) from = MPI_Comm_f2c(options["fortran_comm"].get<MPI_Fint>());
@@ -131,7 +135,6 @@ Result<std::unique_ptr<Job>> join_job(const nlohmann::json& options) {
     } else {
         if (const int code = MPI_Comm_dup(from, &job->comm); code != MPI_SUCCESS) return fail(Code::E_COMM, "MPI_Comm_dup: {}", text_of(code));
         MPI_Comm_set_errhandler(job->comm, MPI_ERRORS_RETURN);
-        int there = 0;
         int* largest = nullptr;
         MPI_Comm_get_attr(job->comm, MPI_TAG_UB, &largest, &there);
         if (there && *largest <= kAbortTag) return fail(Code::E_UNSUPPORTED, "this MPI has tags up to {} only; {} are needed", *largest, kAbortTag + 1);
