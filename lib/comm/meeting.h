@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "base/pause.h"
 #include "base/status.h"
 
 namespace ds {
@@ -29,7 +30,7 @@ public:
         const auto begin = std::chrono::steady_clock::now();
         for (int64_t turn = 0; generation_.load(std::memory_order_acquire) == generation; ++turn) {
             if (aborted_.load(std::memory_order_acquire)) return why();
-            if (turn < kSpins) __builtin_ia32_pause();
+            if (turn < kSpins) pause_spinning();
             else if (turn < kYields) std::this_thread::yield();
             else if (std::chrono::steady_clock::now() - begin > deadline_) {
                 abort(fail(Code::E_TIMEOUT, "{} did not come to a collective within {} s; it is late or gone", late_ ? late_() : "a thread", std::chrono::duration<double>(deadline_).count()));

@@ -3,17 +3,13 @@
 #include <sched.h>
 #include <signal.h>
 
+#include "base/pause.h"
+
 namespace ds {
 namespace {
 
 // About 50 microseconds: longer than the gap between two kernels or two calls of a training loop, shorter than anyone would notice.
 constexpr int kSpins = 2000;
-
-inline void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
 
 // Threads from the first-th processor on that the process may use; unbound where there are not so many.
 std::vector<Spot> spots_from(int threads, int first) {
@@ -44,7 +40,7 @@ void Barrier::arrive_and_wait() {
     }
     for (int i = 0; i < kSpins; ++i) {
         if (generation_.load(std::memory_order_acquire) != generation) return;
-        pause();
+        pause_spinning();
     }
     generation_.wait(generation, std::memory_order_acquire);
 }
@@ -78,7 +74,7 @@ Workers::~Workers() {
 void Workers::loop(int rank, int size) {
     uint64_t seen = 0;
     for (;;) {
-        for (int i = 0; i < kSpins && job_number_.load(std::memory_order_acquire) == seen; ++i) pause();
+        for (int i = 0; i < kSpins && job_number_.load(std::memory_order_acquire) == seen; ++i) pause_spinning();
         {
             std::unique_lock lock(mutex_);
             wake_.wait(lock, [&] { return job_number_.load(std::memory_order_acquire) != seen; });
