@@ -11,51 +11,19 @@
 #include <vector>
 
 #include "base/json.h"
+#include "support/training.h"
 
 namespace {
 
 using ds::Json;
-using Numbers = std::vector<double>;
+using training::check, training::failed, training::Folder, training::must, training::numbers, training::Numbers, training::passed;
 using Ids = std::vector<int32_t>;
 
-int passed = 0, failed = 0;
-void check(bool good, const std::string& what) {
-    if (good) ++passed;
-    else ++failed, std::printf("FAILED %s\n", what.c_str());
-}
-void must(ds_status status, const std::string& what) { check(status >= 0, what + ": " + (status < 0 ? ds_last_error() : "")); }
-
-Numbers numbers(ds_tensor* t) {
-    int32_t ndim = 0;
-    const int64_t* shape = nullptr;
-    if (!t) return {};
-    must(ds_tensor_info(t, nullptr, &ndim, &shape), "info");
-    int64_t n = 1;
-    for (int i = 0; i < ndim; ++i) n *= shape[i];
-    Numbers out(static_cast<size_t>(n));
-    must(ds_tensor_read(t, DS_F64, out.data(), out.size() * 8), "read");
-    ds_tensor_destroy(t);
-    return out;
-}
-double distance(const Numbers& a, const Numbers& b) {
-    double sum = 0, norm = 0;
-    if (a.size() != b.size() || a.empty()) return INFINITY;
-    for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
-    return std::sqrt(sum) / std::max(std::sqrt(norm), 1e-6);
-}
+double distance(const Numbers& a, const Numbers& b) { return a.empty() ? INFINITY : training::distance(a, b, 1e-6); }
 void close(const Numbers& found, const Numbers& exact, double bound, const std::string& what) {
     const double d = distance(found, exact);
     check(d <= bound, what + ": " + std::to_string(d * 1e6) + "e-6 off");
 }
-
-struct Folder {
-    std::filesystem::path path;
-    Folder() {
-        char name[] = "/tmp/dsrt-efficiency-XXXXXX";
-        path = ::mkdtemp(name);
-    }
-    ~Folder() { std::filesystem::remove_all(path); }
-};
 
 struct Batch {
     ds_batch* b = nullptr;

@@ -14,19 +14,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "ckpt/safetensors.h"
+#include "support/training.h"
 
 namespace {
 
 using ds::Json;
-using Numbers = std::vector<double>;
-
-int passed = 0, failed = 0;
-
-void check(bool good, const std::string& what) {
-    if (good) ++passed;
-    else ++failed, std::printf("FAILED %s\n", what.c_str());
-}
-void must(ds_status status, const std::string& what) { check(status >= 0, what + ": " + (status < 0 ? ds_last_error() : "")); }
+using training::check, training::failed, training::Folder, training::must, training::numbers, training::Numbers, training::passed;
 
 const std::string kData = DSRT_TEST_DATA;
 
@@ -35,24 +28,7 @@ Numbers numbers(const ds::TensorView& view) {
     ds::convert(view.data.data(), view.dtype, out.data(), ds::DType::f64, static_cast<int64_t>(out.size()));
     return out;
 }
-Numbers numbers(ds_tensor* t) {
-    int32_t ndim = 0;
-    const int64_t* shape = nullptr;
-    if (!t) return {};
-    must(ds_tensor_info(t, nullptr, &ndim, &shape), "info");
-    int64_t n = 1;
-    for (int i = 0; i < ndim; ++i) n *= shape[i];
-    Numbers out(static_cast<size_t>(n));
-    must(ds_tensor_read(t, DS_F64, out.data(), out.size() * 8), "read");
-    ds_tensor_destroy(t);
-    return out;
-}
-double distance(const Numbers& a, const Numbers& b) {
-    double sum = 0, norm = 0;
-    if (a.size() != b.size()) return INFINITY;
-    for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
-    return std::sqrt(sum) / std::max(std::sqrt(norm), 1e-7);
-}
+double distance(const Numbers& a, const Numbers& b) { return training::distance(a, b, 1e-7); }
 void close(const Numbers& found, const Numbers& exact, double bound, const std::string& what) {
     double d = distance(found, exact);
     double most = 0;
@@ -64,15 +40,6 @@ void close(const Numbers& found, const Numbers& exact, double bound, const std::
     }
     check(d <= bound, what + ": " + std::to_string(d * 1e6) + "e-6 off, bound " + std::to_string(bound));
 }
-
-struct Folder {
-    std::filesystem::path path;
-    Folder() {
-        char name[] = "/tmp/dsrt-lora-XXXXXX";
-        path = ::mkdtemp(name);
-    }
-    ~Folder() { std::filesystem::remove_all(path); }
-};
 
 struct Engine {
     ds_engine* e = nullptr;
