@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <map>
 
+#include "base/per_process.h"
+
 namespace ds {
 namespace {
 
@@ -16,11 +18,22 @@ struct Owned {
     }
 };
 
+// Of devices only those on the PCI bus: hwloc would also ask OpenCL and X servers for theirs.
 Status load(Owned& owned) {
-    hwloc_topology_set_io_types_filter(owned.topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+    hwloc_topology_set_type_filter(owned.topology, HWLOC_OBJ_PCI_DEVICE, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
     if (hwloc_topology_load(owned.topology) != 0) return fail(Code::E_INTERNAL, "hwloc: the machine's topology can't be read");
     return ok();
 }
+
+// This machine, discovered once: that takes milliseconds, and hwloc's plug-ins leave memory behind each time they are unloaded.
+struct Machine {
+    Owned owned;
+    Status status;
+    explicit Machine(bool) {
+        status = hwloc_topology_init(&owned.topology) == 0 ? load(owned) : fail(Code::E_INTERNAL, "hwloc: out of memory");
+    }
+};
+constinit PerProcess<Machine> this_machine;
 
 int ancestor(hwloc_topology_t topology, hwloc_obj_type_t type, hwloc_obj_t of) {
     const hwloc_obj_t found = hwloc_get_ancestor_obj_by_type(topology, type, of);
@@ -35,10 +48,9 @@ bool is_gpu(hwloc_obj_t device) {
 }  // namespace
 
 Result<Topology> Topology::here() {
-    Owned owned;
-    if (hwloc_topology_init(&owned.topology) != 0) return fail(Code::E_INTERNAL, "hwloc: out of memory");
-    DS_CHECK(load(owned));
-    return read(owned.topology, "", true);
+    const Machine& machine = this_machine.get();
+    DS_CHECK(machine.status);
+    return read(machine.owned.topology, "", true);
 }
 
 Result<Topology> Topology::synthetic(const std::string& description, const std::string& allowed) {
@@ -163,11 +175,11 @@ void stay_at(const Spot& spot) {
     CPU_SET(static_cast<size_t>(spot.cpu), &one);
     sched_setaffinity(0, sizeof one, &one);  // of this thread
     if (spot.node < 0) return;
-    Owned owned;
-    if (hwloc_topology_init(&owned.topology) != 0 || hwloc_topology_load(owned.topology) != 0) return;
+    const Machine& machine = this_machine.get();
+    if (!machine.status.ok()) return;
     hwloc_bitmap_t set = hwloc_bitmap_alloc();
     hwloc_bitmap_only(set, static_cast<unsigned>(spot.node));
-    hwloc_set_membind(owned.topology, set, HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_THREAD | HWLOC_MEMBIND_BYNODESET);
+    hwloc_set_membind(machine.owned.topology, set, HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_THREAD | HWLOC_MEMBIND_BYNODESET);
     hwloc_bitmap_free(set);
 }
 
