@@ -8,13 +8,10 @@ import (
 )
 
 // Data is a source of batches.
-type Data struct {
-	n    native.Data
-	host *host
-}
+type Data struct{ n native.Data }
 
-func dataOf(make func() native.Data, h *host, keep any) (*Data, error) {
-	d := &Data{host: h}
+func dataOf(make func() native.Data, keep any) (*Data, error) {
+	d := &Data{}
 	if err := call(func() { d.n = make() }, keep); err != nil {
 		return nil, err
 	}
@@ -24,7 +21,7 @@ func dataOf(make func() native.Data, h *host, keep any) (*Data, error) {
 
 // Data opens the files that the engine's config names under "data".
 func (e *Engine) Data() (*Data, error) {
-	return dataOf(func() native.Data { return native.NewData(e.n) }, nil, e)
+	return dataOf(func() native.Data { return native.NewData(e.n) }, e)
 }
 
 // OpenData opens files with options of their own (ConfigDescribe lists them under "data"). engine nil: all rows.
@@ -33,7 +30,7 @@ func OpenData(options any, engine *Engine) (*Data, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dataOf(func() native.Data { return native.NewData__SWIG_0(text, engine.native()) }, nil, engine)
+	return dataOf(func() native.Data { return native.NewData__SWIG_0(text, engine.native()) }, engine)
 }
 
 // Source is an iterator of the host's own. Next fills the batch, which is empty and not to be kept, or returns io.EOF at the end of an
@@ -48,13 +45,12 @@ type CursorSource interface {
 }
 
 type source struct {
-	host
 	source Source
 	handle native.BatchSource
 }
 
 func (s *source) Next(n native.Batch) int {
-	return s.run(func() (bool, error) {
+	return run(func() (bool, error) {
 		err := s.source.Next(&Batch{n})
 		if err == io.EOF {
 			return true, nil
@@ -69,7 +65,7 @@ func (s *source) Keeps_cursor() bool {
 }
 
 func (s *source) Save(cursor native.Text) int {
-	return s.run(func() (bool, error) {
+	return run(func() (bool, error) {
 		text, err := s.source.(CursorSource).Save()
 		if err == nil {
 			cursor.Put(text)
@@ -79,7 +75,7 @@ func (s *source) Save(cursor native.Text) int {
 }
 
 func (s *source) Restore(cursor string) int {
-	return s.run(func() (bool, error) { return false, s.source.(CursorSource).Restore(cursor) })
+	return run(func() (bool, error) { return false, s.source.(CursorSource).Restore(cursor) })
 }
 
 func (s *source) Released() { go native.DeleteDirectorBatchSource(s.handle) }
@@ -88,10 +84,7 @@ func (s *source) Released() { go native.DeleteDirectorBatchSource(s.handle) }
 func NewData(from Source, engine *Engine) (*Data, error) {
 	s := &source{source: from}
 	s.handle = native.NewDirectorBatchSource(s)
-	if engine != nil {
-		engine.hosts = append(engine.hosts, &s.host)
-	}
-	return dataOf(func() native.Data { return native.Open_source(s.handle, engine.native()) }, &s.host, engine)
+	return dataOf(func() native.Data { return native.Open_source(s.handle, engine.native()) }, engine)
 }
 
 // Next is the next micro-batch, or io.EOF at the end of an epoch; the call after that starts the next one.
@@ -99,7 +92,7 @@ func (d *Data) Next() (*Batch, error) {
 	b := NewBatch()
 	more := false
 	if err := call(func() { more = d.n.Next(b.n) }, d, b); err != nil {
-		return nil, d.host.cause(err)
+		return nil, err
 	}
 	if !more {
 		return nil, io.EOF

@@ -70,7 +70,8 @@ func (e *PanicError) Error() string {
 	return fmt.Sprintf("a callback panicked: %v\n%s", e.Value, e.Stack)
 }
 
-// call runs f, which makes one call of the library, and fetches its failure on the same thread. keep are alive until it is over.
+// call runs f, which makes one call of the library, and fetches its failure on the same thread. keep are alive until it is over. Where a callback
+// failed, that is what the call failed with: callbacks run on the thread of the call that they belong to.
 func call(f func(), keep ...any) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -81,58 +82,61 @@ func call(f func(), keep ...any) error {
 		return nil
 	}
 	message := native.Failed_message()
-	if Code(code) == ErrUser && message == logFailed {
-		if err := takeLogFailure(); err != nil {
+	if Code(code) == ErrUser {
+		said := &callbacksSaid
+		if message == logFailed {
+			said = &logSaid
+		}
+		if err := said.take(); err != nil {
 			return err
 		}
 	}
 	return &Error{Code(code), message}
 }
 
-// host is the Go side of callbacks: it keeps what they return or panic with until the call that ran them is over.
-type host struct {
-	mu     sync.Mutex
-	failed error
+// failures are what callbacks returned or panicked with, by the thread that they ran on, until the call that ran them is over.
+type failures struct {
+	mu sync.Mutex
+	by map[int]error
+}
+
+// The log's can't stop the call that logged, so it is kept by itself.
+var callbacksSaid, logSaid failures
+
+func (f *failures) keep(err error) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.by == nil {
+		f.by = map[int]error{}
+	}
+	f.by[syscall.Gettid()] = err
+	return int(ErrUser)
+}
+
+func (f *failures) take() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	thread := syscall.Gettid()
+	err := f.by[thread]
+	delete(f.by, thread)
+	return err
 }
 
 // run runs a callback: 0, 1 where it says stop, below 0 where it fails.
-func (h *host) run(f func() (stop bool, err error)) (answer int) {
+func run(f func() (stop bool, err error)) (answer int) {
 	defer func() {
 		if v := recover(); v != nil {
-			h.keep(&PanicError{v, debug.Stack()})
-			answer = int(ErrUser)
+			answer = callbacksSaid.keep(&PanicError{v, debug.Stack()})
 		}
 	}()
 	stop, err := f()
 	if err != nil {
-		h.keep(err)
-		return int(ErrUser)
+		return callbacksSaid.keep(err)
 	}
 	if stop {
 		return 1
 	}
 	return 0
-}
-
-func (h *host) keep(err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.failed = err
-}
-
-// cause is what the callback said, where err says that one failed.
-func (h *host) cause(err error) error {
-	if h == nil {
-		return err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	failed := h.failed
-	h.failed = nil
-	if e, ok := err.(*Error); ok && e.Code == ErrUser && failed != nil {
-		return failed
-	}
-	return err
 }
 
 // jsonText is text as it is, anything else as json.Marshal writes it, nil as "".
@@ -149,6 +153,12 @@ func jsonText(value any) (string, error) {
 
 // Version is the library's, "0.1.0".
 func Version() string { return native.Version() }
+
+// ABIVersion is major and minor of the library's ABI.
+func ABIVersion() (major, minor int) {
+	number := int(native.Abi_version())
+	return number >> 16, number & 0xffff
+}
 
 // BuildInfo is JSON: compiler, instruction levels, libraries, optional parts, devices.
 func BuildInfo() string { return native.Build_info() }
@@ -187,21 +197,6 @@ const (
 
 const logFailed = "the host's log failed" // as the native side says it
 
-// What a log panicked with, by the thread that the call which logged is locked to.
-var logFailures = struct {
-	sync.Mutex
-	by map[int]error
-}{by: map[int]error{}}
-
-func takeLogFailure() error {
-	logFailures.Lock()
-	defer logFailures.Unlock()
-	thread := syscall.Gettid()
-	err := logFailures.by[thread]
-	delete(logFailures.by, thread)
-	return err
-}
-
 type logSink struct {
 	log    func(level Level, component, message string)
 	handle native.LogSink
@@ -210,10 +205,7 @@ type logSink struct {
 func (s *logSink) Log(level int, component, message string) (answer int) {
 	defer func() {
 		if v := recover(); v != nil {
-			logFailures.Lock()
-			defer logFailures.Unlock()
-			logFailures.by[syscall.Gettid()] = &PanicError{v, debug.Stack()}
-			answer = int(ErrUser)
+			answer = logSaid.keep(&PanicError{v, debug.Stack()})
 		}
 	}()
 	s.log(Level(level), component, message)

@@ -376,6 +376,9 @@ func TestTheLogArrives(t *testing.T) {
 	}
 	ok(t, SetLog(nil, LevelWarn))
 	must(NewEngine(config)).Close()
+	if major, _ := ABIVersion(); major != 0 || Version() != "0.1.0" || !strings.Contains(BuildInfo(), "compiler") || !strings.Contains(must(ConfigDescribe()), "zero_optimization") {
+		t.Fatal(major, Version())
+	}
 }
 
 func TestGraphsAndTokenizers(t *testing.T) {

@@ -10,10 +10,7 @@ import (
 )
 
 // Engine is a model, its optimizer and its schedule. One call at a time (ErrBusy); Metric and Cancel.Set from any goroutine.
-type Engine struct {
-	n     native.Engine
-	hosts []*host
-}
+type Engine struct{ n native.Engine }
 
 func (e *Engine) native() native.Engine {
 	if e == nil {
@@ -23,17 +20,17 @@ func (e *Engine) native() native.Engine {
 }
 
 // Option is a part that the host supplies beside the config.
-type Option func(*Engine, native.Options)
+type Option func(native.Options)
 
 // WithGraph takes the model from a graph in place of the config's.
-func WithGraph(g *Graph) Option { return func(_ *Engine, o native.Options) { o.Set_graph(g.n) } }
+func WithGraph(g *Graph) Option { return func(o native.Options) { o.Set_graph(g.n) } }
 
 // WithCancel lets a switch end running calls.
-func WithCancel(c *Cancel) Option { return func(_ *Engine, o native.Options) { o.Set_cancel(c.n) } }
+func WithCancel(c *Cancel) Option { return func(o native.Options) { o.Set_cancel(c.n) } }
 
 // WithMPI gives the job's communicator, as MPI_Comm_c2f does.
 func WithMPI(fortranComm int) Option {
-	return func(_ *Engine, o native.Options) { o.Set_mpi(fortranComm) }
+	return func(o native.Options) { o.Set_mpi(fortranComm) }
 }
 
 // Optimizer is an optimizer of the host's own: it changes weight and state in place. state holds StatePerElement numbers an element, zeros
@@ -44,13 +41,12 @@ type Optimizer interface {
 }
 
 type updater struct {
-	host
 	optimizer Optimizer
 	handle    native.Updater
 }
 
 func (u *updater) Update(parameter string, step int64, lr float64, weight, gradient, state, n int64) int {
-	return u.run(func() (bool, error) {
+	return run(func() (bool, error) {
 		return false, u.optimizer.Update(parameter, step, lr, at[float32](weight, n), at[float32](gradient, n),
 			at[float32](state, n*int64(u.optimizer.StatePerElement())))
 	})
@@ -60,10 +56,9 @@ func (u *updater) Released() { go native.DeleteDirectorUpdater(u.handle) }
 
 // WithOptimizer uses an optimizer of the host's own in place of the config's.
 func WithOptimizer(optimizer Optimizer) Option {
-	return func(e *Engine, o native.Options) {
+	return func(o native.Options) {
 		u := &updater{optimizer: optimizer}
 		u.handle = native.NewDirectorUpdater(u)
-		e.hosts = append(e.hosts, &u.host)
 		o.Set_updater(optimizer.StatePerElement(), u.handle)
 	}
 }
@@ -76,41 +71,40 @@ func NewEngine(config any, options ...Option) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{}
-	var o native.Options
-	if len(options) > 0 {
-		o = native.NewOptions()
-		defer native.DeleteOptions(o)
-	}
-	for _, option := range options {
-		if err := call(func() { option(e, o) }); err != nil {
-			return nil, err
-		}
-	}
-	if err := call(func() { e.n = native.NewEngine__SWIG_0(text, o) }); err != nil {
+	if err = withOptions(options, func(o native.Options) { e.n = native.NewEngine__SWIG_0(text, o) }); err != nil {
 		return nil, err
 	}
 	runtime.SetFinalizer(e, func(e *Engine) { native.DeleteEngine(e.n) })
 	return e, nil
 }
 
+// withOptions makes a call with the options that the library takes.
+func withOptions(options []Option, f func(native.Options)) error {
+	var o native.Options
+	if len(options) > 0 {
+		o = native.NewOptions()
+		defer native.DeleteOptions(o)
+	}
+	for _, option := range options {
+		if err := call(func() { option(o) }); err != nil {
+			return err
+		}
+	}
+	return call(func() { f(o) })
+}
+
 // Plan is JSON: what a run would need in memory, FLOPs and traffic. Runs nothing.
-func Plan(config any) (report string, err error) {
+func Plan(config any, options ...Option) (report string, err error) {
 	text, err := jsonText(config)
 	if err != nil {
 		return "", err
 	}
-	err = call(func() { report = native.EnginePlan(text) })
+	err = withOptions(options, func(o native.Options) { report = native.EnginePlan__SWIG_0(text, o) })
 	return
 }
 
-// do makes a call of the engine; what its callbacks said comes first.
-func (e *Engine) do(f func(), keep ...any) error {
-	err := call(f, e, keep)
-	for _, h := range e.hosts {
-		err = h.cause(err)
-	}
-	return err
-}
+// do makes a call of the engine.
+func (e *Engine) do(f func(), keep ...any) error { return call(f, e, keep) }
 
 // Forward runs one micro-batch in training mode; the mean loss over unignored labels.
 func (e *Engine) Forward(b *Batch) (loss float32, err error) {
@@ -164,7 +158,7 @@ func (e *Engine) TrainBatch(d *Data) (step TrainStep, err error) {
 		}
 	}, d)
 	if err != nil {
-		return step, d.host.cause(err)
+		return step, err
 	}
 	if outcome == 3 {
 		return step, io.EOF
@@ -180,6 +174,14 @@ func (e *Engine) Eval(b *Batch) (loss float32, err error) {
 }
 
 func (e *Engine) EvalOnly(b *Batch) error { return e.do(func() { e.n.Eval_only(b.n) }, b) }
+
+// Predict is an output without dropout, labels or loss: "logits" ...
+func (e *Engine) Predict(b *Batch, output string) (*Tensor, error) {
+	if err := e.EvalOnly(b); err != nil {
+		return nil, err
+	}
+	return e.Output(output)
+}
 
 // Evaluate is JSON: the scores of the model's task on rows. data as OpenData's options, nil: what the config's split keeps from training.
 func (e *Engine) Evaluate(data, options any) (scores string, err error) {
@@ -281,7 +283,16 @@ func (e *Engine) Save(dir, tag string, options any) error {
 }
 
 // Load loads one, written under any layout; tag "": the latest.
-func (e *Engine) Load(dir, tag string) error { return e.do(func() { e.n.Load(dir, tag, "") }) }
+func (e *Engine) Load(dir, tag string) error { return e.LoadAs(dir, tag, nil) }
+
+// LoadAs does so with options: map[string]any{"weights_only": true}.
+func (e *Engine) LoadAs(dir, tag string, options any) error {
+	text, err := jsonText(options)
+	if err != nil {
+		return err
+	}
+	return e.do(func() { e.n.Load(dir, tag, text) })
+}
 
 // Export writes a Hugging Face folder. ExportAs takes options: map[string]any{"dtype": "bf16", "adapter": true ...}.
 func (e *Engine) Export(dir string) error { return e.ExportAs(dir, nil) }
@@ -304,13 +315,12 @@ func (e *Engine) Report(path string, contents any) error {
 }
 
 type tokenSink struct {
-	host
 	hear   func(ids []int32) error
 	handle native.TokenSink
 }
 
 func (s *tokenSink) Tokens(ids, n int64) int {
-	return s.run(func() (bool, error) {
+	return run(func() (bool, error) {
 		err := s.hear(append([]int32(nil), at[int32](ids, n)...))
 		if err == io.EOF {
 			return true, nil
@@ -343,20 +353,16 @@ func (e *Engine) Generate(prompt []int32, options any, onTokens func(ids []int32
 			native.DeleteIds(ids)
 		}
 	}, prompt)
-	if sink != nil {
-		err = sink.cause(err)
-	}
 	return made, err
 }
 
 type rowTokenSink struct {
-	host
 	hear   func(row int, ids []int32) error
 	handle native.RowTokenSink
 }
 
 func (s *rowTokenSink) Tokens(row, ids, n int64) int {
-	return s.run(func() (bool, error) {
+	return run(func() (bool, error) {
 		err := s.hear(int(row), append([]int32(nil), at[int32](ids, n)...))
 		if err == io.EOF {
 			return true, nil
@@ -399,9 +405,6 @@ func (e *Engine) GenerateBatch(prompts [][]int32, options any, onTokens func(row
 			rows, made = append(rows, made[:n:n]), made[n:]
 		}
 	}, all, lengths)
-	if sink != nil {
-		err = sink.cause(err)
-	}
 	return rows, err
 }
 

@@ -74,6 +74,9 @@ func (g *Graph) Ops(name string, attributes any, outputs int, inputs ...Value) (
 	return out, err
 }
 
+// Read reads the text form into a graph without values, which may have ops of the host's own.
+func (g *Graph) Read(text string) error { return call(func() { g.n.Read(text) }, g) }
+
 // Model embeds a model family's body: its output of input_ids, attention_mask, token_type_ids, position_ids.
 func (g *Graph) Model(folder, output string, options any, inputs ...Value) (v Value, err error) {
 	text, err := jsonText(options)

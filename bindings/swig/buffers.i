@@ -5,6 +5,7 @@
 %feature("director") dsrt::RowTokenSink;
 %feature("director") dsrt::Updater;
 %feature("director") dsrt::BatchSource;
+%feature("director") dsrt::HostOp;
 
 %ignore dsrt::optimizer_of;
 %ignore dsrt::functions_of;
@@ -12,6 +13,8 @@
 %ignore dsrt::row_tokens_of;
 %ignore dsrt::Text::text;
 %ignore dsrt::Ids::Ids;
+%ignore dsrt::OpCall::OpCall;
+%ignore dsrt::OpCall::shapes;
 %ignore dsrt::Params::shape;
 %ignore dsrt::Tensor::shape;
 %ignore dsrt::Tensor::zeros;
@@ -80,6 +83,7 @@
         const auto made = $self->ops(op, dsrt::detail::numbers<int32_t>(inputs), attrs_json, outputs.bytes / sizeof(int32_t));
         if (!made.empty()) std::memcpy(outputs.data, made.data(), outputs.bytes);
     }
+    void define(const std::string& name, int32_t outputs, dsrt::HostOp* op) { $self->define_op(name, dsrt::functions_of(op, outputs)); }
     int32_t embed(const std::string& folder, dsrt::Memory inputs, const std::string& output, const std::optional<std::string>& options_json) {
         return $self->model(folder, dsrt::detail::numbers<int32_t>(inputs), output, options_json);
     }

@@ -45,5 +45,13 @@
 namespace dsrt { struct Memory; }
 %warnfilter(362) dsrt::detail::Handle;
 %warnfilter(389) dsrt::Span;
-%include <dsrt/dsrt.hpp>
+// SWIG follows no #include: the headers of dsrt.hpp, in its order.
+%include <dsrt/cpp/core.hpp>
+%include <dsrt/cpp/library.hpp>
+%include <dsrt/cpp/tensor.hpp>
+%include <dsrt/cpp/tokenizer.hpp>
+%include <dsrt/cpp/graph.hpp>
+%include <dsrt/cpp/options.hpp>
+%include <dsrt/cpp/data.hpp>
+%include <dsrt/cpp/engine.hpp>
 %include "host.hpp"

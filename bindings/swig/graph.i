@@ -1,7 +1,6 @@
 %ignore dsrt::OpFunctions;
 #ifndef SWIGPYTHON
-%ignore dsrt::Graph::define_op;
-%ignore dsrt::Graph::read;
+%ignore dsrt::Graph::define_op;  // define() takes an object (buffers.i)
 #endif
 %ignore dsrt::Graph::get;
 %ignore dsrt::Graph::op;  // ops() with one output

@@ -19,7 +19,6 @@
 #endif
 %inline %{
 namespace dsrt {
-inline uint32_t abi_version() { return ds_abi_version(); }
 inline std::string status_name(int32_t code) { return ds_status_name(code); }
 }
 %}

@@ -92,7 +92,8 @@ DS_API ds_status ds_param_set(ds_engine *e, const char *name, int32_t what, cons
    the next ds_step, ds_train_batch, ds_save or ds_load says so once, and has then done nothing else; with several processes, which must
    go on together, the next ds_save or ds_load. Collective. */
 DS_API ds_status ds_save(ds_engine *e, const char *dir, const char *tag, const char *options_json);
-/* Loads one, written under any parallel layout. tag NULL: latest. DS_E_NOT_FOUND, DS_E_CORRUPT name file and tensor. Collective. */
+/* Loads one, written under any parallel layout. tag NULL: latest. options_json NULL, or {"weights_only": true}: the weights alone; optimizer,
+   schedule, counters and data cursor stay as they are. DS_E_NOT_FOUND, DS_E_CORRUPT name file and tensor. Collective. */
 DS_API ds_status ds_load(ds_engine *e, const char *dir, const char *tag, const char *options_json);
 /* Writes a Hugging Face folder: config.json, model.safetensors, tokenizer files. options_json, or NULL: {"dtype": "f32", "bf16" or "f16",
    "max_shard_bytes", "adapter"}. An engine with "lora" merges its active adapter into the weights; "adapter": true writes the adapter

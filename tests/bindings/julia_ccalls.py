@@ -1,5 +1,5 @@
 """Julia can't run here, so its source is read: every ccall against the headers' signatures, every use of one against its number of arguments, every
-struct against the headers' fields.   julia_ccalls.py FOLDER INCLUDE"""
+struct against the headers' fields, every callback against the function that the header asks for.   julia_ccalls.py FOLDER INCLUDE"""
 import re
 import sys
 from pathlib import Path
@@ -71,6 +71,32 @@ for struct in ("ds_data_source", "ds_optimizer_callbacks", "ds_communicator_call
     in_c = re.findall(r"(?:\(\*)?(\w+)(?:\)\([^;]*\))?;", re.sub(r"/\*.*?\*/", "", body, flags=re.S))
     in_julia = re.findall(r"(\w+)::", re.search(r"struct %s\n(.*?)\nend" % struct, source[folder / "src/capi.jl"], flags=re.S).group(1))
     check(in_c == in_julia, f"{struct}: fields {in_julia}, in C {in_c}")
+
+# Callbacks: what @cfunction makes of a Julia function, and that function's own types, are those of the C function that it stands for.
+STANDS_FOR = {"on_log": "ds_log_fn", "hear_tokens": "ds_token_fn", "hear_row_tokens": "ds_row_tokens_fn", "on_update": "ds_optimizer_callbacks.update",
+              "on_next": "ds_data_source.next", "on_save": "ds_data_source.save", "on_restore": "ds_data_source.restore",
+              "on_op_shape": "ds_op_callbacks.shape", "on_op_forward": "ds_op_callbacks.forward", "on_op_backward": "ds_op_callbacks.backward",
+              "release": "ds_data_source.release"}
+plain = re.sub(r"/\*.*?\*/", "", headers.text(include), flags=re.S)
+wanted = {name: (result, parameters) for result, name, parameters in re.findall(r"typedef (\w+) \(\*(\w+)\)\(([^;]*)\);", plain)}
+for struct, body in re.findall(r"typedef struct (\w+) \{(.*?)\} \1;", plain, flags=re.S):
+    wanted.update({f"{struct}.{field}": (result, parameters) for result, field, parameters in re.findall(r"(\w+) \(\*(\w+)\)\((.*?)\);", body, flags=re.S)})
+whole = "\n".join(source.values())
+made = dict((name, (result, types)) for name, result, types in re.findall(r"@cfunction\((\w+), (\w+), \(([^()]*)\)\)", whole))
+check(set(made) == set(STANDS_FOR), f"callbacks {sorted(made)}, known {sorted(STANDS_FOR)}")
+for name, (result, types) in made.items():
+    c_result, parameters = wanted[STANDS_FOR.get(name, "ds_log_fn")]
+    types = re.findall(r"\w+(?:\{[^ ]*\})?", types)
+    annotated = re.search(r"function %s\((.*?)\)::(\w+)" % name, whole)
+    own = re.findall(r"::(\w+(?:\{[^ ]*\})?)", annotated.group(1))
+    check(own == types and annotated.group(2) == result, f"{name}: takes {own}, @cfunction says {types}")
+    check(fits(result, headers.CType(c_result)), f"{name}: answers {result}, in C {c_result}")
+    parameters = headers.split(" ".join(parameters.split()))
+    check(len(parameters) == len(types), f"{name}: {len(types)} arguments, in C {len(parameters)}")
+    for julia, c in zip(types, parameters):
+        array = re.fullmatch(r"int64_t \(\*\w+\)\[(\d+)\]", c)
+        right = julia == f"Ptr{{NTuple{{{array.group(1)},Int64}}}}" if array else fits(julia, headers.CType(re.sub(r"\w+$", "", c)))
+        check(right, f"{name}: {c} in C is not {julia}")
 for name, value in headers.constants(include):
     check(f"const {name} = Int32({value})\n" in source[folder / "src/capi.jl"], f"{name} is not {value}")
 print("\n".join("FAILED julia: " + p for p in problems))

@@ -13,13 +13,13 @@ mkdir -p "$work/copy"
 cp -r "$source/bindings/python" "$source/bindings/swig" "$work/copy"
 pip_install() { "$python" -m pip install --quiet --no-build-isolation --no-deps --no-index --target "$1" "$work/copy/python"; }
 if command -v ccache >/dev/null; then CC="ccache gcc"; export CC; fi
-CFLAGS=$wrapper_flags  # beside those that Python itself uses
-export CFLAGS
+CFLAGS=$wrapper_flags LDFLAGS=$lazy  # beside those that Python itself uses
+export CFLAGS LDFLAGS
 case_of "pip install ./bindings/python" pip_install "$work/site" || finish
 
 PYTHONPATH=$work/site PYTHONDONTWRITEBYTECODE=1
 export PYTHONPATH PYTHONDONTWRITEBYTECODE
-for file in "$source"/bindings/python/tests/test_*.py; do counted "$python" "$file"; done
+for file in "$source"/bindings/python/tests/test_*.py; do counted noted "$python" "$file"; done
 program train "env PYTHONPATH=$work/site $python examples/python/train.py"
 program mistakes "env PYTHONPATH=$work/site $python bindings/python/tests/mistakes.py"
 

@@ -25,27 +25,29 @@ public interface IOptimizer {
     void Update(string parameter, long step, double lr, Span<float> weight, ReadOnlySpan<float> gradient, Span<float> state);
 }
 
-// What a callback threw, until the call that ran it is over: nothing unwinds through C++.
-sealed class Thrown {
-    ExceptionDispatchInfo thrown;
+// What a callback threw, until the call that ran it is over: nothing unwinds through C++. Callbacks run on the thread of the call that they belong to.
+static class Thrown {
+    [ThreadStatic] static ExceptionDispatchInfo thrown;
 
-    internal int Run(Func<bool> callback) {
+    internal static int Run(Func<bool> callback) {
         try {
             return callback() ? 0 : 1;
         } catch (Exception e) {
-            lock (this) thrown = ExceptionDispatchInfo.Capture(e);
+            thrown = ExceptionDispatchInfo.Capture(e);
             return (int)Code.User;
         }
     }
 
-    // Throws it as it was, with its stack, where the call failed because of it.
-    internal void Rethrow(DsrtException failed) {
-        ExceptionDispatchInfo t;
-        lock (this) {
-            t = thrown;
+    // Makes a call. What one of its callbacks threw is thrown as it was, with its stack.
+    internal static T Call<T>(Func<T> call) {
+        try {
+            return call();
+        } catch (DsrtException e) when (e.Code == Code.User) {
+            ExceptionDispatchInfo t = thrown;
             thrown = null;
+            if (t != null) t.Throw();
+            throw;
         }
-        if (t != null && failed.Code == Code.User) t.Throw();
     }
 }
 
@@ -63,7 +65,6 @@ static class Live {
 }
 
 sealed class SourceCallback : Swig.BatchSource {
-    internal readonly Thrown Thrown = new Thrown();
     readonly IDataSource source;
 
     internal SourceCallback(IDataSource source) {
@@ -93,7 +94,6 @@ sealed class SourceCallback : Swig.BatchSource {
 }
 
 sealed class OptimizerCallback : Swig.Updater {
-    internal readonly Thrown Thrown = new Thrown();
     readonly IOptimizer optimizer;
 
     internal OptimizerCallback(IOptimizer optimizer) {
@@ -113,8 +113,54 @@ sealed class OptimizerCallback : Swig.Updater {
     public override void released() { Live.Remove(this); }
 }
 
+sealed class OpCallback : Swig.HostOp {
+    readonly IOp op;
+
+    internal OpCallback(IOp op) {
+        this.op = op;
+        Live.Add(this);
+    }
+
+    static OpValue[] Values(Swig.OpCall call, int list) {
+        var all = new OpValue[call.count(list)];
+        for (int i = 0; i < all.Length; ++i)
+            all[i] = new OpValue((DType)call.kind(list, i), call.dims(list, i).Copy<long>(), call.wanted(list, i), call.memory(list, i));
+        return all;
+    }
+
+    public override bool has_shapes() { return op is IShapedOp; }
+
+    public override bool has_gradient() { return op is IDifferentiableOp; }
+
+    public override int shapes(string attributes, Swig.OpCall call) {
+        return Thrown.Run(() => {
+            foreach (long[] shape in ((IShapedOp)op).Shapes(attributes, Values(call, 0)))
+                Memory.Lend<long, object>(shape, s => {
+                    call.put_shape(s);
+                    return null;
+                });
+            return true;
+        });
+    }
+
+    public override int forward(string attributes, Swig.OpCall call) {
+        return Thrown.Run(() => {
+            op.Forward(attributes, Values(call, 0), Values(call, 1));
+            return true;
+        });
+    }
+
+    public override int backward(string attributes, Swig.OpCall call) {
+        return Thrown.Run(() => {
+            ((IDifferentiableOp)op).Backward(attributes, Values(call, 0), Values(call, 1), Values(call, 2), Values(call, 3));
+            return true;
+        });
+    }
+
+    public override void released() { Live.Remove(this); }
+}
+
 sealed class TokenCallback : Swig.TokenSink {
-    internal readonly Thrown Thrown = new Thrown();
     readonly Func<int[], bool> onTokens;
 
     internal TokenCallback(Func<int[], bool> onTokens) {
@@ -130,7 +176,6 @@ sealed class TokenCallback : Swig.TokenSink {
 }
 
 sealed class RowTokenCallback : Swig.RowTokenSink {
-    internal readonly Thrown Thrown = new Thrown();
     readonly Func<int, int[], bool> onTokens;
 
     internal RowTokenCallback(Func<int, int[], bool> onTokens) {

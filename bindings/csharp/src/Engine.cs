@@ -37,41 +37,25 @@ public sealed class Cancel : IDisposable {
 /// <summary>A model, its optimizer and its schedule, trained with DeepSpeed's semantics. One call at a time (Code.Busy), but for Metric.</summary>
 public sealed class Engine : IDisposable {
     internal readonly Swig.Engine n;
-    readonly List<Thrown> thrown = new List<Thrown>();
 
     /// <summary>config: an object by its properties (new { model = "minilm" }), a dictionary, JSON text, the path of a JSON file, or null for
     /// what DSRT_CONFIG or DEEPSPEED_CONFIG holds. mpi: the communicator of the job, as MPI_Comm_c2f gives it.</summary>
     public Engine(object config, Graph graph = null, Cancel cancel = null, IOptimizer optimizer = null, int? mpi = null) {
-        using (var options = new Swig.Options()) {
-            if (graph != null) options.set_graph(graph.n);
-            if (cancel != null) options.set_cancel(cancel.n);
-            if (mpi.HasValue) options.set_mpi(mpi.Value);
-            if (optimizer != null) {
-                var updater = new OptimizerCallback(optimizer);
-                thrown.Add(updater.Thrown);
-                options.set_updater(optimizer.StatePerElement, updater);
-            }
-            n = new Swig.Engine(Json.Text(config), options);
-        }
+        using (Swig.Options options = MakeOptions(graph, cancel, optimizer, mpi)) n = Call(() => new Swig.Engine(Json.Text(config), options));
     }
 
-    internal void Hears(Thrown t) {
-        lock (thrown) thrown.Add(t);
+    internal static Swig.Options MakeOptions(Graph graph, Cancel cancel, IOptimizer optimizer, int? mpi) {
+        var options = new Swig.Options();
+        if (graph != null) options.set_graph(graph.n);
+        if (cancel != null) options.set_cancel(cancel.n);
+        if (mpi.HasValue) options.set_mpi(mpi.Value);
+        if (optimizer != null) options.set_updater(optimizer.StatePerElement, new OptimizerCallback(optimizer));
+        return options;
     }
 
-    // A call of the engine; what a callback threw comes first.
-    T Call<T>(Func<T> call, Thrown own = null) {
-        try {
-            return call();
-        } catch (DsrtException e) {
-            if (own != null) own.Rethrow(e);
-            lock (thrown)
-                foreach (Thrown t in thrown) t.Rethrow(e);
-            throw;
-        }
-    }
+    static T Call<T>(Func<T> call) { return Thrown.Call(call); }
 
-    void Call(Action call) {
+    static void Call(Action call) {
         Call<object>(() => {
             call();
             return null;
@@ -95,7 +79,7 @@ public sealed class Engine : IDisposable {
 
     /// <summary>Forward, backward and step over one global batch; null at the end of an epoch, and nothing was done.</summary>
     public Step TrainBatch(Data data) {
-        using (Swig.Trained t = Call(() => n.train(data.n), data.thrown))
+        using (Swig.Trained t = Call(() => n.train(data.n)))
             return t.outcome == 3 ? null : new Step { Number = (long)Metric("global_steps"), Loss = t.loss, Outcome = (Outcome)t.outcome };
     }
 
@@ -143,19 +127,19 @@ public sealed class Engine : IDisposable {
     /// <summary>Writes a checkpoint. options: new { client_state = 3 }.</summary>
     public void Save(string dir, string tag = null, object options = null) { Call(() => n.save(dir, tag, Json.Text(options))); }
 
-    /// <summary>Loads a checkpoint, the latest without a tag.</summary>
-    public void Load(string dir, string tag = null) { Call(() => n.load(dir, tag)); }
+    /// <summary>Loads a checkpoint, the latest without a tag. options: new { weights_only = true }.</summary>
+    public void Load(string dir, string tag = null, object options = null) { Call(() => n.load(dir, tag, Json.Text(options))); }
 
     /// <summary>Writes a Hugging Face folder. options: new { dtype = "bf16" }, or new { adapter = true } for a LoRA adapter alone.</summary>
     public void Export(string dir, object options = null) { Call(() => n.export_folder(dir, Json.Text(options))); }
 
-    /// <summary>Writes a self-contained report.html: curves, memory plan, timeline.</summary>
-    public void Report(string path) { Call(() => n.report(path)); }
+    /// <summary>Writes a self-contained report.html: curves, memory plan, timeline. contents: a title, a summary and charts beside the engine's own.</summary>
+    public void Report(string path, object contents = null) { Call(() => n.report(path, Json.Text(contents))); }
 
     /// <summary>Continues a prompt; the new ids. options: new { max_new_tokens = 20 }. onTokens hears of ids as they come, and stops by false.</summary>
     public int[] Generate(int[] prompt, object options = null, Func<int[], bool> onTokens = null) {
         TokenCallback sink = onTokens == null ? null : new TokenCallback(onTokens);
-        Swig.Ids made = Call(() => Memory.Lend<int, Swig.Ids>(prompt, p => n.generated(p, Json.Text(options), sink)), sink == null ? null : sink.Thrown);
+        Swig.Ids made = Call(() => Memory.Lend<int, Swig.Ids>(prompt, p => n.generated(p, Json.Text(options), sink)));
         using (made) return made.memory().Copy<int>();
     }
 
@@ -165,8 +149,7 @@ public sealed class Engine : IDisposable {
         RowTokenCallback sink = onTokens == null ? null : new RowTokenCallback(onTokens);
         int[] all = prompts.SelectMany(p => p).ToArray();
         long[] lengths = prompts.Select(p => p.LongLength).ToArray();
-        Swig.Ids made = Call(() => Memory.Lend<int, Swig.Ids>(all, p => Memory.Lend<long, Swig.Ids>(lengths, l => n.generated_rows(p, l, Json.Text(options), sink))),
-                             sink == null ? null : sink.Thrown);
+        Swig.Ids made = Call(() => Memory.Lend<int, Swig.Ids>(all, p => Memory.Lend<long, Swig.Ids>(lengths, l => n.generated_rows(p, l, Json.Text(options), sink))));
         using (made) {
             int[] ids = made.memory().Copy<int>();
             int at = 0;

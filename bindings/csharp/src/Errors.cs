@@ -31,6 +31,9 @@ public enum LogLevel { Trace, Debug, Info, Warn, Error, Off }
 public static class Library {
     public static string Version { get { return Swig.native.version(); } }
 
+    /// <summary>Major &lt;&lt; 16 | minor of the library's ABI.</summary>
+    public static int AbiVersion { get { return (int)Swig.native.abi_version(); } }
+
     /// <summary>JSON: compiler, instruction levels, libraries, optional parts, devices.</summary>
     public static string BuildInfo { get { return Swig.native.build_info(); } }
 
@@ -41,7 +44,9 @@ public static class Library {
     public static string GraphOps() { return Swig.Graph.ops_json(); }
 
     /// <summary>JSON: what a run of this config would need in memory, FLOPs and traffic. Runs nothing.</summary>
-    public static string Plan(object config) { return Swig.Engine.plan(Json.Text(config)); }
+    public static string Plan(object config, Graph graph = null, IOptimizer optimizer = null) {
+        using (Swig.Options options = Engine.MakeOptions(graph, null, optimizer, null)) return Swig.Engine.plan(Json.Text(config), options);
+    }
 
     /// <summary>JSON: scores of predictions ("spans", "squad", "bleu"). Both are sequences or JSON text.</summary>
     public static string Score(string metric, object predictions, object references) {

@@ -27,11 +27,22 @@ public sealed class Graph : IDisposable {
 
     public int[] Ops(string name, object attributes, int outputs, params int[] inputs) {
         var made = new int[outputs];
-        Memory.Lend<int, object>(inputs, i => Memory.Lend<int, object>(made, o => {
+        Thrown.Call(() => Memory.Lend<int, object>(inputs, i => Memory.Lend<int, object>(made, o => {
             n.call(name, i, Json.Text(attributes), o);
             return null;
-        }));
+        })));
         return made;
+    }
+
+    /// <summary>Makes name an op of this graph, for Op, Ops and Read. The graph, and engines made of it, keep it.</summary>
+    public void DefineOp(string name, IOp op) { n.define(name, op is IShapedOp ? ((IShapedOp)op).Outputs : 1, new OpCallback(op)); }
+
+    /// <summary>Reads the text form into a graph without values, which may have ops of the host's own.</summary>
+    public void Read(string text) {
+        Thrown.Call<object>(() => {
+            n.read(text);
+            return null;
+        });
     }
 
     /// <summary>A model family's body: its output of input_ids, attention_mask, token_type_ids, position_ids.</summary>

@@ -21,9 +21,9 @@ include("callbacks.jl")
 include("engine.jl")
 include("text.jl")
 
-export DSRTError, Tensor, Batch, Tokenizer, TextStream, Encoding, Graph, Cancel, Data, Engine, Optimizer, Step, ParamInfo
+export DSRTError, Tensor, Batch, Tokenizer, TextStream, Encoding, Graph, Cancel, Data, Engine, Optimizer, Op, Step, ParamInfo
 export array, encode, decode, encode_batch, next!, batches, epoch, forward!, backward!, step!, zero_grad!, train_batch!, evaluate, predict, output, metric,
-    setting, setting!, parameters, parameter, parameter!, save, load!, export_model, report, generate, generate_batch, generate_text, chat_text, finish!, scores, score, input!, param!, op!, ops!, model!, output!, loss!,
-    cancel!, set_log, plan, config_describe, build_info, version
+    setting, setting!, parameters, parameter, parameter!, save, load!, export_model, report, generate, generate_batch, generate_text, chat_text, finish!, scores, score, input!, param!, op!, ops!, define_op!, graph_ops, model!, output!, loss!,
+    cancel!, set_log, plan, config_describe, build_info, version, abi_version
 
 end

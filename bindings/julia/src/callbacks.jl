@@ -118,3 +118,50 @@ function hear_row_tokens(row::Csize_t, ids::Ptr{Int32}, n::Csize_t, user::Ptr{Cv
         (unsafe_pointer_to_objref(user)::Base.RefValue{Any})[](Int(row) + 1, heard) === false ? Int32(1) : Int32(0)
     end
 end
+
+"""
+An op of the host's own: `Op(forward; backward, shapes, outputs = 1)`, for `define_op!`. `forward(inputs, outputs; attributes)` writes the outputs,
+`backward(inputs, outputs, output_gradients, input_gradients; attributes)` the inputs' gradients; one that nobody wants is nothing. They are arrays on the
+library's memory, with dimensions reversed, not to be kept: Float32 (ids Int32, masks UInt8). `attributes` is the JSON text that the graph gave.
+`shapes(inputs; attributes)` gets and answers tuples of sizes, the library's way round, one an output; without it each output is shaped as the first input.
+"""
+mutable struct Op
+    forward::Any
+    backward::Any
+    shapes::Any
+    outputs::Int
+end
+Op(forward; backward = nothing, shapes = nothing, outputs::Integer = 1) = Op(forward, backward, shapes, outputs)
+
+shape_of(v::ds_op_value) = ntuple(d -> Int(unsafe_load(v.shape, d)), v.ndim)
+array_of(v::ds_op_value) = v.data == C_NULL ? nothing : unsafe_wrap(Array, Ptr{types[v.dtype]}(v.data), reverse(shape_of(v)))
+arrays(values::Ptr{ds_op_value}, n::Integer) = [array_of(unsafe_load(values, i)) for i in 1:n]
+
+function on_op_shape(user::Ptr{Cvoid}, attributes::Ptr{UInt8}, inputs::Ptr{ds_op_value}, n::Csize_t, ndim::Ptr{Int32}, shapes::Ptr{NTuple{8,Int64}})::Int32
+    guarded() do
+        op = unsafe_pointer_to_objref(user)::Op
+        made = collect(op.shapes([shape_of(unsafe_load(inputs, i)) for i in 1:Int(n)]; attributes = unsafe_string(attributes)))
+        length(made) == op.outputs && all(s -> length(s) <= 8, made) || throw(ArgumentError("shapes gives $made; accepted: $(op.outputs) of at most 8 dimensions"))
+        for (i, shape) in enumerate(made)
+            unsafe_store!(ndim, length(shape), i)
+            unsafe_store!(shapes, ntuple(d -> d <= length(shape) ? Int64(shape[d]) : Int64(0), 8), i)
+        end
+        return DS_OK
+    end
+end
+
+function on_op_forward(user::Ptr{Cvoid}, attributes::Ptr{UInt8}, inputs::Ptr{ds_op_value}, n::Csize_t, outputs::Ptr{ds_op_value})::Int32
+    guarded() do
+        op = unsafe_pointer_to_objref(user)::Op
+        op.forward(arrays(inputs, n), arrays(outputs, op.outputs); attributes = unsafe_string(attributes))
+        return DS_OK
+    end
+end
+
+function on_op_backward(user::Ptr{Cvoid}, attributes::Ptr{UInt8}, inputs::Ptr{ds_op_value}, n::Csize_t, outputs::Ptr{ds_op_value}, output_gradients::Ptr{ds_op_value}, input_gradients::Ptr{ds_op_value})::Int32
+    guarded() do
+        op = unsafe_pointer_to_objref(user)::Op
+        op.backward(arrays(inputs, n), arrays(outputs, op.outputs), arrays(output_gradients, op.outputs), arrays(input_gradients, n); attributes = unsafe_string(attributes))
+        return DS_OK
+    end
+end

@@ -27,7 +27,24 @@ function model!(g::Graph, folder, output, inputs::Integer...; options = nothing)
     given = Int32[inputs...]
     return value_of(out -> ds_graph_model(g, folder, optional(options), given, length(given), output, out))
 end
+"Makes `name` an op of this graph, for `op!`, `ops!` and `read!`. The graph, and engines made of it, keep it."
+function define_op!(g::Graph, name, op::Op)
+    callbacks = Ref(ds_op_callbacks(sizeof(ds_op_callbacks), lend(op), op.outputs,
+        op.shapes === nothing ? C_NULL : @cfunction(on_op_shape, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Ptr{ds_op_value}, Csize_t, Ptr{Int32}, Ptr{NTuple{8,Int64}})),
+        @cfunction(on_op_forward, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Ptr{ds_op_value}, Csize_t, Ptr{ds_op_value})),
+        op.backward === nothing ? C_NULL :
+            @cfunction(on_op_backward, Int32, (Ptr{Cvoid}, Ptr{UInt8}, Ptr{ds_op_value}, Csize_t, Ptr{ds_op_value}, Ptr{ds_op_value}, Ptr{ds_op_value})),
+        @cfunction(release, Cvoid, (Ptr{Cvoid},))))
+    status = ds_graph_define_op(g, name, callbacks)
+    status < 0 && forget(op)
+    check(status)
+    return nothing
+end
+"Reads the text form into a graph without values, which may have ops of the host's own."
+Base.read!(g::Graph, text::AbstractString) = (check(ds_graph_read(g, String(text))); nothing)
 output!(g::Graph, name, value::Integer) = (check(ds_graph_output(g, name, value)); nothing)
+"Every op of graphs with inputs, outputs and attributes, as JSON."
+graph_ops() = text_of((out, _) -> ds_graph_ops_json(out))
 loss!(g::Graph, value::Integer) = (check(ds_graph_loss(g, value)); nothing)
 
 @handle Options ds_options ds_options_destroy
@@ -39,15 +56,20 @@ loss!(g::Graph, value::Integer) = (check(ds_graph_loss(g, value)); nothing)
 
 config: JSON text, the path of a JSON file, or nothing for what DSRT_CONFIG or DEEPSPEED_CONFIG holds.
 """
-function Engine(config::Union{AbstractString,Nothing}; graph = nothing, cancel = nothing, optimizer = nothing, mpi = nothing)
+function Engine(config::Union{AbstractString,Nothing}; parts...)
+    options = options_of(; parts...)
+    engine = made(Engine, ds_engine, out -> ds_engine_create(optional(config), options, out))
+    close(options)
+    return engine
+end
+
+function options_of(; graph = nothing, cancel = nothing, optimizer = nothing, mpi = nothing)
     options = made(Options, ds_options, ds_options_create)
     graph === nothing || check(ds_options_set_graph(options, graph))
     cancel === nothing || check(ds_options_set_cancel(options, cancel))
     mpi === nothing || check(ds_options_set_mpi(options, mpi))
     optimizer === nothing || set_optimizer(options, optimizer)
-    engine = made(Engine, ds_engine, out -> ds_engine_create(optional(config), options, out))
-    close(options)
-    return engine
+    return options
 end
 
 function set_optimizer(options::Options, o::Optimizer)
@@ -58,8 +80,11 @@ function set_optimizer(options::Options, o::Optimizer)
     check(status)
 end
 
-"What a run of this config would need, as JSON. Runs nothing."
-plan(config::AbstractString) = text_of((out, _) -> ds_plan(String(config), C_NULL, out))
+"What a run of this config would need, as JSON; parts of the host's own as `Engine` takes them. Runs nothing."
+function plan(config::AbstractString; parts...)
+    options = options_of(; parts...)
+    return text_of((out, _) -> ds_plan(String(config), options, out))
+end
 
 @handle Data ds_data ds_data_destroy
 
@@ -185,7 +210,7 @@ parameter(e::Engine, name, what = DS_WEIGHT) = made(Tensor, ds_tensor, out -> ds
 parameter!(e::Engine, name, t::Tensor, what = DS_WEIGHT) = (check(ds_param_set(e, name, what, t)); nothing)
 
 save(e::Engine, dir; tag = nothing, options = nothing) = (check(ds_save(e, dir, optional(tag), optional(options))); nothing)
-load!(e::Engine, dir; tag = nothing) = (check(ds_load(e, dir, optional(tag), C_NULL)); nothing)
+load!(e::Engine, dir; tag = nothing, options = nothing) = (check(ds_load(e, dir, optional(tag), optional(options))); nothing)
 "Writes a Hugging Face folder. options: JSON (dtype, adapter ...)."
 export_model(e::Engine, dir; options = nothing) = (check(ds_export(e, dir, optional(options))); nothing)
 report(e::Engine, path; contents = nothing) = (check(ds_report(e, path, optional(contents))); nothing)

@@ -74,6 +74,8 @@ function made(::Type{T}, ::Type{C}, make) where {T,C}
 end
 
 version() = unsafe_string(ds_version())
+"Major and minor of the library's ABI."
+abi_version() = (n = ds_abi_version(); (Int(n >> 16), Int(n & 0xffff)))
 build_info() = unsafe_string(ds_build_info())
 
 config_describe() = text_of((out, _) -> ds_config_describe(out))

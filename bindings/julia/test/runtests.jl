@@ -51,6 +51,31 @@ end
     @test run(Engine(config; optimizer = momentum)) ≈ run(Engine(config)) atol = 1e-5
 end
 
+@testset "an op of one's own" begin
+    factor(attributes) = parse(Float32, match(r"[0-9.]+", attributes).match)
+    square = Op((in, out; attributes) -> (out[1] .= factor(attributes) .* in[1] .^ 2; out[2] .= vec(sum(out[1]; dims = 1))); outputs = 2,
+        shapes = (in; _...) -> (in[1], in[1][1:1]),
+        backward = (in, _, given, wanted; attributes) -> wanted[1] .= 2 .* factor(attributes) .* in[1] .* (given[1] .+ given[2]'))
+    text(body) = "graph m(%x: f32[rows,3], param %w: f32[3,2] normal 0.5) {\n  %h = matmul %x, %w\n$body  %a = mean %y\n  %b = mean %s\n  %loss = add %a, %b\n  loss = %loss\n}\n"
+    settings = """{"optimizer": {"type": "SGD", "params": {"lr": 0.01}}, "train_micro_batch_size_per_gpu": 2, "threads": 1}"""
+    own = Graph()
+    define_op!(own, "square", square)
+    read!(own, text("  %y, %s = square %h {factor = 2}\n"))
+    built_in = Graph(text("  %q = mul %h, %h\n  %y = scale %q {factor = 2}\n  %s = sum %y {axes = [1]}\n"))
+    run(graph) = (e = Engine(settings; graph = graph); map(1:4) do _
+        loss = forward!(e, Batch("x" => Float32[1 0.5; -2 4; 3 -1]))
+        backward!(e)
+        step!(e)
+        loss
+    end)
+    @test run(own) ≈ run(built_in) rtol = 1e-5
+    broken = Graph()
+    define_op!(broken, "broken", Op((in, out; _...) -> throw(DomainError(3, "row"))))
+    read!(broken, "graph m(%x: f32[rows,3], param %w: f32[3] ones) {\n  %h = mul %x, %w\n  %y = broken %h\n  output y = %y\n}\n")
+    @test_throws DomainError predict(Engine(settings; graph = broken), Batch("x" => Float32[1 2; 3 4; 5 6]), "y")
+    @test_throws DSRTError define_op!(broken, "matmul", square)
+end
+
 @testset "text" begin
     tokenizer = Tokenizer(joinpath(get(ENV, "DSRT_TEST_DATA", joinpath(@__DIR__, "../../../tests/data")), "languages"))
     stream = TextStream(tokenizer)

@@ -83,6 +83,43 @@ class Training(unittest.TestCase):
         with self.assertRaises(dsrt.Error):
             dsrt.score("taste", [], [])
 
+    def test_a_model_is_scored_on_rows(self):
+        with tempfile.TemporaryDirectory() as folder, dsrt.Engine(config()) as engine:
+            data = {**rows(folder, 3), "task": "causal"}
+            scores = engine.evaluate(data)
+            self.assertEqual((scores["task"], scores["rows"]), ("causal", 3))
+            self.assertGreater(scores["perplexity"], 1)
+            with self.assertRaises(errors.InvalidArgumentError):
+                engine.evaluate(data, metric=1)
+
+    def test_files_come_and_go(self):
+        with tempfile.TemporaryDirectory() as folder, dsrt.Engine(config()) as engine:
+            name = "transformer.ln_f.weight"
+            engine.save(folder, "here", weights_only=True)
+            engine.parameters[name] = [float(i) for i in range(8)]
+            engine.load(folder, "here", weights_only=True)
+            self.assertEqual(engine.parameters[name].tolist(), [1] * 8)
+            engine.export(os.path.join(folder, "tuned"), dtype="bf16")
+            self.assertTrue(os.path.exists(os.path.join(folder, "tuned", "model.safetensors")))
+            engine.report(os.path.join(folder, "report.html"), {"title": "A run of Python's"})
+            with open(os.path.join(folder, "report.html")) as report:
+                self.assertIn("A run of Python", report.read())
+            engine.forward(input_ids=IDS, labels=IDS)
+            engine.backward()
+            engine.zero_grad()
+            self.assertEqual(max(map(max, engine.parameters.grad("transformer.wte.weight").tolist())), 0)
+
+    def test_a_familys_body_is_part_of_a_graph(self):
+        g = dsrt.Graph()
+        body = os.path.join(os.path.dirname(support.TOKENIZER), "models", "bert-mlm")
+        g.loss(g.op("mean", g.model(body, [g.input("input_ids", dsrt.DType.INT64, (-1, -1))], "last_hidden_state", prefix="bert.")))
+        with dsrt.Engine({"optimizer": "SGD", "train_micro_batch_size_per_gpu": 2, "threads": 1}, graph=g) as engine:
+            self.assertTrue(next(iter(engine.parameters)).startswith("bert."))
+        self.assertIn("layernorm", json.dumps(dsrt.Graph.ops()))
+        dsrt.Graph.parse("graph m(%x: f32[rows,3]) {\n  %y = exp %x\n  output y = %y\n}\n")
+        with self.assertRaises(dsrt.Error):
+            dsrt.Engine(config(), mpi_comm=-5)
+
     def test_a_plan_runs_nothing(self):
         self.assertIn("memory", json.dumps(dsrt.plan(config())))
 

@@ -108,6 +108,39 @@ public:
     virtual int32_t restore(const std::string& cursor) = 0;
 };
 
+// What an op of the host's own is called with: lists of values, 0 the inputs, 1 the outputs, 2 the outputs' gradients, 3 the inputs' gradients.
+// All of it lives as long as the call.
+class OpCall {
+public:
+    explicit OpCall(std::vector<const OpValues*> lists) : lists_(std::move(lists)) {}
+    int32_t count(int32_t list) const { return static_cast<int32_t>(lists_.at(static_cast<size_t>(list))->size()); }
+    int32_t kind(int32_t list, int32_t i) const { return at(list, i).dtype; }
+    bool wanted(int32_t list, int32_t i) const { return at(list, i).data != nullptr; }  // false: there is nothing to read or to write
+    Memory dims(int32_t list, int32_t i) const { return {const_cast<int64_t*>(at(list, i).shape), static_cast<size_t>(at(list, i).ndim) * sizeof(int64_t)}; }
+    Memory memory(int32_t list, int32_t i) const {
+        const ds_op_value& v = at(list, i);
+        size_t bytes = v.data ? (v.dtype == DS_U8 ? 1 : 4) : 0;
+        for (int32_t d = 0; d < v.ndim; ++d) bytes *= static_cast<size_t>(v.shape[d]);
+        return {v.data, bytes};
+    }
+    void put_shape(Memory dims);  // of the next output
+    const std::vector<Shape>& shapes() const { return shapes_; }
+
+private:
+    const ds_op_value& at(int32_t list, int32_t i) const { return lists_.at(static_cast<size_t>(list))->at(static_cast<size_t>(i)); }
+    std::vector<const OpValues*> lists_;
+    std::vector<Shape> shapes_;
+};
+
+class HostOp : public Callback {
+public:
+    virtual bool has_shapes() = 0;
+    virtual bool has_gradient() = 0;
+    virtual int32_t shapes(const std::string& attributes, OpCall& call) = 0;
+    virtual int32_t forward(const std::string& attributes, OpCall& call) = 0;
+    virtual int32_t backward(const std::string& attributes, OpCall& call) = 0;
+};
+
 #ifndef SWIG
 namespace detail {
 template <class T>
@@ -119,6 +152,13 @@ inline int32_t answered(int32_t answer, const char* failed = "a callback of the 
 }
 
 inline int64_t address(const void* p) { return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p)); }
+
+template <class T>
+std::vector<T> numbers(Memory m) {
+    std::vector<T> v(m.bytes / sizeof(T));
+    if (!v.empty()) std::memcpy(v.data(), m.data, v.size() * sizeof(T));
+    return v;
+}
 }  // namespace detail
 #endif
 
@@ -162,6 +202,29 @@ inline RowTokensFunction row_tokens_of(RowTokenSink* sink) {
     };
 }
 
+inline void OpCall::put_shape(Memory dims) { shapes_.push_back(detail::numbers<int64_t>(dims)); }
+
+inline OpFunctions functions_of(HostOp* op, int32_t outputs) {
+    OpFunctions f;
+    const auto o = detail::lent(op);
+    f.outputs = outputs;
+    f.forward = [o](const std::string& attributes, const OpValues& in, const OpValues& out) {
+        OpCall call({&in, &out});
+        detail::answered(o->forward(attributes, call));
+    };
+    if (op->has_gradient()) f.backward = [o](const std::string& attributes, const OpValues& in, const OpValues& out, const OpValues& out_gradients,
+                                             const OpValues& in_gradients) {
+        OpCall call({&in, &out, &out_gradients, &in_gradients});
+        detail::answered(o->backward(attributes, call));
+    };
+    if (op->has_shapes()) f.shapes = [o](const std::string& attributes, const OpValues& in) {
+        OpCall call({&in});
+        detail::answered(o->shapes(attributes, call));
+        return call.shapes();
+    };
+    return f;
+}
+
 inline Data* open_source(BatchSource* source, const Engine* engine) { return new Data(functions_of(source), engine); }
 inline Graph* parse_graph(const std::string& text) { return new Graph(Graph::parse(text)); }
 
@@ -190,13 +253,6 @@ private:
 namespace detail {
 template <class T>
 Memory memory_of(const std::vector<T>& v) { return {const_cast<T*>(v.data()), v.size() * sizeof(T)}; }
-
-template <class T>
-std::vector<T> numbers(Memory m) {
-    std::vector<T> v(m.bytes / sizeof(T));
-    if (!v.empty()) std::memcpy(v.data(), m.data, v.size() * sizeof(T));
-    return v;
-}
 
 inline std::vector<std::vector<int32_t>> rows(Memory ids, Memory lengths) {
     std::vector<std::vector<int32_t>> all;

@@ -66,18 +66,18 @@ typedef _goslice_ swig_type_36;
 typedef _gostring_ swig_type_37;
 typedef _gostring_ swig_type_38;
 typedef _gostring_ swig_type_39;
-typedef _goslice_ swig_type_40;
-typedef _gostring_ swig_type_41;
-typedef _goslice_ swig_type_42;
-typedef _gostring_ swig_type_43;
+typedef _gostring_ swig_type_40;
+typedef _goslice_ swig_type_41;
+typedef _gostring_ swig_type_42;
+typedef _goslice_ swig_type_43;
 typedef _gostring_ swig_type_44;
-typedef _goslice_ swig_type_45;
-typedef _gostring_ swig_type_46;
-typedef _goslice_ swig_type_47;
-typedef _gostring_ swig_type_48;
-typedef _goslice_ swig_type_49;
+typedef _gostring_ swig_type_45;
+typedef _goslice_ swig_type_46;
+typedef _gostring_ swig_type_47;
+typedef _goslice_ swig_type_48;
+typedef _gostring_ swig_type_49;
 typedef _gostring_ swig_type_50;
-typedef _gostring_ swig_type_51;
+typedef _goslice_ swig_type_51;
 typedef _gostring_ swig_type_52;
 typedef _gostring_ swig_type_53;
 typedef _gostring_ swig_type_54;
@@ -117,207 +117,233 @@ typedef _gostring_ swig_type_87;
 typedef _gostring_ swig_type_88;
 typedef _gostring_ swig_type_89;
 typedef _gostring_ swig_type_90;
-typedef _goslice_ swig_type_91;
+typedef _gostring_ swig_type_91;
 typedef _gostring_ swig_type_92;
 typedef _goslice_ swig_type_93;
-typedef _goslice_ swig_type_94;
-typedef _gostring_ swig_type_95;
-typedef _gostring_ swig_type_96;
-typedef _goslice_ swig_type_97;
-typedef long long swig_type_98;
-typedef long long swig_type_99;
+typedef _gostring_ swig_type_94;
+typedef _goslice_ swig_type_95;
+typedef _goslice_ swig_type_96;
+typedef _gostring_ swig_type_97;
+typedef _gostring_ swig_type_98;
+typedef _goslice_ swig_type_99;
 typedef long long swig_type_100;
-typedef _gostring_ swig_type_101;
+typedef long long swig_type_101;
 typedef long long swig_type_102;
-typedef long long swig_type_103;
-typedef _goslice_ swig_type_104;
+typedef _gostring_ swig_type_103;
+typedef long long swig_type_104;
 typedef long long swig_type_105;
-typedef _gostring_ swig_type_106;
-typedef _gostring_ swig_type_107;
-typedef long long swig_type_108;
-typedef long long swig_type_109;
+typedef _goslice_ swig_type_106;
+typedef long long swig_type_107;
+typedef _gostring_ swig_type_108;
+typedef _gostring_ swig_type_109;
 typedef long long swig_type_110;
 typedef long long swig_type_111;
 typedef long long swig_type_112;
-typedef _gostring_ swig_type_113;
+typedef long long swig_type_113;
 typedef long long swig_type_114;
-typedef long long swig_type_115;
+typedef _gostring_ swig_type_115;
 typedef long long swig_type_116;
 typedef long long swig_type_117;
 typedef long long swig_type_118;
-typedef _gostring_ swig_type_119;
-typedef _gostring_ swig_type_120;
+typedef long long swig_type_119;
+typedef long long swig_type_120;
 typedef _gostring_ swig_type_121;
-typedef _goslice_ swig_type_122;
-typedef long long swig_type_123;
-typedef long long swig_type_124;
+typedef _gostring_ swig_type_122;
+typedef _goslice_ swig_type_123;
+typedef _goslice_ swig_type_124;
 typedef _goslice_ swig_type_125;
-typedef _goslice_ swig_type_126;
-extern void _wrap_Swig_free_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Swig_malloc_native_e0db8acd8712f916(swig_intgo arg1);
-extern swig_intgo _wrap_failed_code_native_e0db8acd8712f916(void);
-extern swig_type_1 _wrap_failed_message_native_e0db8acd8712f916(void);
-extern swig_intgo _wrap_abi_version_native_e0db8acd8712f916(void);
-extern swig_type_2 _wrap_status_name_native_e0db8acd8712f916(swig_intgo arg1);
-extern swig_type_3 _wrap_version_native_e0db8acd8712f916(void);
-extern swig_type_4 _wrap_build_info_native_e0db8acd8712f916(void);
-extern swig_type_5 _wrap_score_native_e0db8acd8712f916(swig_type_6 arg1, swig_type_7 arg2, swig_type_8 arg3);
-extern swig_type_9 _wrap_config_describe_native_e0db8acd8712f916(void);
-extern swig_type_10 _wrap_Tensor_count_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Tensor_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Tensor_native_e0db8acd8712f916(swig_intgo arg1, swig_type_11 arg2, swig_type_12 arg3);
-extern swig_type_13 _wrap_Tensor_dims_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Tensor_kind_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Tensor_copy_out_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_14 arg3);
-extern void _wrap_delete_Tensor_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Batch_native_e0db8acd8712f916(void);
-extern uintptr_t _wrap_Batch_get_native_e0db8acd8712f916(uintptr_t arg1, swig_type_15 arg2);
-extern void _wrap_Batch_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Batch_find_native_e0db8acd8712f916(uintptr_t arg1, swig_type_16 arg2);
-extern void _wrap_Batch_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_17 arg2, uintptr_t arg3);
-extern void _wrap_delete_Batch_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_18 _wrap_Encoding_id_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_19 _wrap_Encoding_type_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_20 _wrap_Encoding_offset_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Encoding_native_e0db8acd8712f916(void);
-extern void _wrap_delete_Encoding_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Tokenizer_native_e0db8acd8712f916(swig_type_21 arg1);
-extern swig_type_22 _wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_23 arg2, swig_type_24 arg3);
-extern swig_type_25 _wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_26 arg2);
-extern void _wrap_Tokenizer_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Tokenizer_encode_text_native_e0db8acd8712f916(uintptr_t arg1, swig_type_27 arg2, swig_type_28 arg3, _Bool arg4);
-extern uintptr_t _wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(uintptr_t arg1, swig_type_29 arg2, swig_type_30 arg3, swig_type_31 arg4);
-extern swig_type_32 _wrap_Tokenizer_text_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_33 arg2, _Bool arg3);
-extern void _wrap_delete_Tokenizer_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_TextStream__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, _Bool arg2);
-extern uintptr_t _wrap_new_TextStream__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_34 _wrap_TextStream_end_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_TextStream_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_35 _wrap_TextStream_piece_native_e0db8acd8712f916(uintptr_t arg1, swig_type_36 arg2);
-extern void _wrap_delete_TextStream_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Cancel_native_e0db8acd8712f916(void);
-extern void _wrap_Cancel_set__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, _Bool arg2);
-extern void _wrap_Cancel_set__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Cancel_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_delete_Cancel_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Graph_native_e0db8acd8712f916(void);
-extern swig_type_37 _wrap_Graph_ops_json_native_e0db8acd8712f916(void);
-extern void _wrap_Graph_output_native_e0db8acd8712f916(uintptr_t arg1, swig_type_38 arg2, swig_intgo arg3);
-extern void _wrap_Graph_loss_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
-extern void _wrap_Graph_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Graph_new_input_native_e0db8acd8712f916(uintptr_t arg1, swig_type_39 arg2, swig_intgo arg3, swig_type_40 arg4);
-extern swig_intgo _wrap_Graph_new_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_41 arg2, swig_intgo arg3, swig_type_42 arg4, swig_type_43 arg5);
-extern void _wrap_Graph_call_native_e0db8acd8712f916(uintptr_t arg1, swig_type_44 arg2, swig_type_45 arg3, swig_type_46 arg4, swig_type_47 arg5);
-extern swig_intgo _wrap_Graph_embed_native_e0db8acd8712f916(uintptr_t arg1, swig_type_48 arg2, swig_type_49 arg3, swig_type_50 arg4, swig_type_51 arg5);
-extern void _wrap_delete_Graph_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Options_native_e0db8acd8712f916(void);
-extern void _wrap_Options_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Options_set_updater_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
-extern void _wrap_Options_set_graph_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Options_set_cancel_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Options_set_mpi_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
-extern void _wrap_delete_Options_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Data__SWIG_0_native_e0db8acd8712f916(swig_type_52 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Data__SWIG_1_native_e0db8acd8712f916(swig_type_53 arg1);
-extern uintptr_t _wrap_new_Data__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1);
-extern _Bool _wrap_Data_next_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Data_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_delete_Data_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(swig_type_54 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(swig_type_55 arg1);
-extern swig_type_56 _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(swig_type_57 arg1, uintptr_t arg2);
-extern swig_type_58 _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(swig_type_59 arg1);
-extern float _wrap_Engine_forward_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_forward_only_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_backward_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Engine_backward_from_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_zero_grad_native_e0db8acd8712f916(uintptr_t arg1);
-extern float _wrap_Engine_eval_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_eval_only_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_set_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_60 arg2, swig_type_61 arg3);
-extern swig_type_62 _wrap_Engine_get_json_native_e0db8acd8712f916(uintptr_t arg1, swig_type_63 arg2);
-extern double _wrap_Engine_metric_native_e0db8acd8712f916(uintptr_t arg1, swig_type_64 arg2);
-extern void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_65 arg2, swig_type_66 arg3, swig_type_67 arg4);
-extern void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_68 arg2, swig_type_69 arg3);
-extern void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_70 arg2);
-extern void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_71 arg2, swig_type_72 arg3, swig_type_73 arg4);
-extern void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_74 arg2, swig_type_75 arg3);
-extern void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1, swig_type_76 arg2);
-extern void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_77 arg2, swig_type_78 arg3);
-extern void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_79 arg2);
-extern void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_80 arg2, swig_type_81 arg3);
-extern void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_82 arg2);
-extern swig_type_83 _wrap_Engine_evaluate__SWIG_0_native_e0db8acd8712f916(uintptr_t arg1, swig_type_84 arg2, swig_type_85 arg3);
-extern swig_type_86 _wrap_Engine_evaluate__SWIG_1_native_e0db8acd8712f916(uintptr_t arg1, swig_type_87 arg2);
-extern swig_type_88 _wrap_Engine_evaluate__SWIG_2_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Engine_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_output_of_native_e0db8acd8712f916(uintptr_t arg1, swig_type_89 arg2);
-extern uintptr_t _wrap_Engine_parameter_native_e0db8acd8712f916(uintptr_t arg1, swig_type_90 arg2, swig_intgo arg3);
-extern uintptr_t _wrap_Engine_parameters_list_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_generated_native_e0db8acd8712f916(uintptr_t arg1, swig_type_91 arg2, swig_type_92 arg3, uintptr_t arg4);
-extern uintptr_t _wrap_Engine_generated_rows_native_e0db8acd8712f916(uintptr_t arg1, swig_type_93 arg2, swig_type_94 arg3, swig_type_95 arg4, uintptr_t arg5);
-extern swig_intgo _wrap_Engine_update_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_train_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_put_param_native_e0db8acd8712f916(uintptr_t arg1, swig_type_96 arg2, swig_intgo arg3, uintptr_t arg4);
-extern void _wrap_delete_Engine_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_View_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_delete_View_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_97 _wrap_View_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_98 _wrap_View_address_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_99 _wrap_View_bytes_native_e0db8acd8712f916(uintptr_t arg1);
-extern _Bool _wrap_View_read_only_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_View_close_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Trained_outcome_set_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
-extern swig_intgo _wrap_Trained_outcome_get_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Trained_loss_set_native_e0db8acd8712f916(uintptr_t arg1, float arg2);
-extern float _wrap_Trained_loss_get_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap_new_Trained_native_e0db8acd8712f916(void);
-extern void _wrap_delete_Trained_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_100 _wrap_Params_count_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_101 _wrap_Params_name_native_e0db8acd8712f916(uintptr_t arg1, swig_type_102 arg2);
-extern _Bool _wrap_Params_trainable_native_e0db8acd8712f916(uintptr_t arg1, swig_type_103 arg2);
-extern swig_type_104 _wrap_Params_dims_native_e0db8acd8712f916(uintptr_t arg1, swig_type_105 arg2);
-extern void _wrap_delete_Params_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_delete_Callback_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Callback_released_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap__swig_NewDirectorLogSinkLogSink_native_e0db8acd8712f916(int);
-extern void _wrap_DeleteDirectorLogSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_LogSink_log_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2, swig_type_106 arg3, swig_type_107 arg4);
-extern void _wrap_delete_LogSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_LogSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
-extern uintptr_t _wrap__swig_NewDirectorTokenSinkTokenSink_native_e0db8acd8712f916(int);
-extern void _wrap_DeleteDirectorTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_108 arg2, swig_type_109 arg3);
-extern void _wrap_delete_TokenSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_TokenSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
-extern uintptr_t _wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_e0db8acd8712f916(int);
-extern void _wrap_DeleteDirectorRowTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_RowTokenSink_tokens_native_e0db8acd8712f916(uintptr_t arg1, swig_type_110 arg2, swig_type_111 arg3, swig_type_112 arg4);
-extern void _wrap_delete_RowTokenSink_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_RowTokenSink_released_native_e0db8acd8712f916(uintptr_t _swig_base);
-extern uintptr_t _wrap__swig_NewDirectorUpdaterUpdater_native_e0db8acd8712f916(int);
-extern void _wrap_DeleteDirectorUpdater_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_Updater_update_native_e0db8acd8712f916(uintptr_t arg1, swig_type_113 arg2, swig_type_114 arg3, double arg4, swig_type_115 arg5, swig_type_116 arg6, swig_type_117 arg7, swig_type_118 arg8);
-extern void _wrap_delete_Updater_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_Updater_released_native_e0db8acd8712f916(uintptr_t _swig_base);
-extern void _wrap_Text_put_native_e0db8acd8712f916(uintptr_t arg1, swig_type_119 arg2);
-extern uintptr_t _wrap_new_Text_native_e0db8acd8712f916(void);
-extern void _wrap_delete_Text_native_e0db8acd8712f916(uintptr_t arg1);
-extern uintptr_t _wrap__swig_NewDirectorBatchSourceBatchSource_native_e0db8acd8712f916(int);
-extern void _wrap_DeleteDirectorBatchSource_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_BatchSource_next_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern _Bool _wrap_BatchSource_keeps_cursor_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_intgo _wrap_BatchSource_save_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern swig_intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(uintptr_t arg1, swig_type_120 arg2);
-extern void _wrap_delete_BatchSource_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_BatchSource_released_native_e0db8acd8712f916(uintptr_t _swig_base);
-extern void _wrap_set_log_sink_native_e0db8acd8712f916(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_open_source_native_e0db8acd8712f916(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_parse_graph_native_e0db8acd8712f916(swig_type_121 arg1);
-extern swig_type_122 _wrap_memory_at_native_e0db8acd8712f916(swig_type_123 arg1, swig_type_124 arg2);
-extern swig_type_125 _wrap_Ids_memory_native_e0db8acd8712f916(uintptr_t arg1);
-extern swig_type_126 _wrap_Ids_counts_native_e0db8acd8712f916(uintptr_t arg1);
-extern void _wrap_delete_Ids_native_e0db8acd8712f916(uintptr_t arg1);
+typedef _gostring_ swig_type_126;
+typedef _gostring_ swig_type_127;
+typedef _gostring_ swig_type_128;
+typedef _gostring_ swig_type_129;
+typedef _goslice_ swig_type_130;
+typedef long long swig_type_131;
+typedef long long swig_type_132;
+typedef _goslice_ swig_type_133;
+typedef _goslice_ swig_type_134;
+extern void _wrap_Swig_free_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_Swig_malloc_native_07eb802ebdb4a340(swig_intgo arg1);
+extern swig_intgo _wrap_failed_code_native_07eb802ebdb4a340(void);
+extern swig_type_1 _wrap_failed_message_native_07eb802ebdb4a340(void);
+extern swig_type_2 _wrap_status_name_native_07eb802ebdb4a340(swig_intgo arg1);
+extern swig_type_3 _wrap_version_native_07eb802ebdb4a340(void);
+extern swig_intgo _wrap_abi_version_native_07eb802ebdb4a340(void);
+extern swig_type_4 _wrap_build_info_native_07eb802ebdb4a340(void);
+extern swig_type_5 _wrap_score_native_07eb802ebdb4a340(swig_type_6 arg1, swig_type_7 arg2, swig_type_8 arg3);
+extern swig_type_9 _wrap_config_describe_native_07eb802ebdb4a340(void);
+extern swig_type_10 _wrap_Tensor_count_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Tensor_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Tensor_native_07eb802ebdb4a340(swig_intgo arg1, swig_type_11 arg2, swig_type_12 arg3);
+extern swig_type_13 _wrap_Tensor_dims_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_Tensor_kind_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Tensor_copy_out_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_type_14 arg3);
+extern void _wrap_delete_Tensor_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Batch_native_07eb802ebdb4a340(void);
+extern uintptr_t _wrap_Batch_get_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_15 arg2);
+extern void _wrap_Batch_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_Batch_find_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_16 arg2);
+extern void _wrap_Batch_put_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_17 arg2, uintptr_t arg3);
+extern void _wrap_delete_Batch_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_18 _wrap_Encoding_id_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_19 _wrap_Encoding_type_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_20 _wrap_Encoding_offset_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Encoding_native_07eb802ebdb4a340(void);
+extern void _wrap_delete_Encoding_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Tokenizer_native_07eb802ebdb4a340(swig_type_21 arg1);
+extern swig_type_22 _wrap_Tokenizer_apply_chat_template__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_23 arg2, swig_type_24 arg3);
+extern swig_type_25 _wrap_Tokenizer_apply_chat_template__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_26 arg2);
+extern void _wrap_Tokenizer_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_Tokenizer_encode_text_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_27 arg2, swig_type_28 arg3, _Bool arg4);
+extern uintptr_t _wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_29 arg2, swig_type_30 arg3, swig_type_31 arg4);
+extern swig_type_32 _wrap_Tokenizer_text_of_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_33 arg2, _Bool arg3);
+extern void _wrap_delete_Tokenizer_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_TextStream__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, _Bool arg2);
+extern uintptr_t _wrap_new_TextStream__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_34 _wrap_TextStream_end_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_TextStream_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_35 _wrap_TextStream_piece_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_36 arg2);
+extern void _wrap_delete_TextStream_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Graph_native_07eb802ebdb4a340(void);
+extern swig_type_37 _wrap_Graph_ops_json_native_07eb802ebdb4a340(void);
+extern void _wrap_Graph_output_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_38 arg2, swig_intgo arg3);
+extern void _wrap_Graph_loss_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2);
+extern void _wrap_Graph_read_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_39 arg2);
+extern void _wrap_Graph_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_Graph_new_input_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_40 arg2, swig_intgo arg3, swig_type_41 arg4);
+extern swig_intgo _wrap_Graph_new_param_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_42 arg2, swig_intgo arg3, swig_type_43 arg4, swig_type_44 arg5);
+extern void _wrap_Graph_call_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_45 arg2, swig_type_46 arg3, swig_type_47 arg4, swig_type_48 arg5);
+extern void _wrap_Graph_define_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_49 arg2, swig_intgo arg3, uintptr_t arg4);
+extern swig_intgo _wrap_Graph_embed_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_50 arg2, swig_type_51 arg3, swig_type_52 arg4, swig_type_53 arg5);
+extern void _wrap_delete_Graph_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Cancel_native_07eb802ebdb4a340(void);
+extern void _wrap_Cancel_set__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, _Bool arg2);
+extern void _wrap_Cancel_set__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Cancel_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_delete_Cancel_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Options_native_07eb802ebdb4a340(void);
+extern void _wrap_Options_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Options_set_updater_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
+extern void _wrap_Options_set_graph_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Options_set_cancel_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Options_set_mpi_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2);
+extern void _wrap_delete_Options_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Data__SWIG_0_native_07eb802ebdb4a340(swig_type_54 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Data__SWIG_1_native_07eb802ebdb4a340(swig_type_55 arg1);
+extern uintptr_t _wrap_new_Data__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1);
+extern _Bool _wrap_Data_next_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Data_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_delete_Data_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Engine__SWIG_0_native_07eb802ebdb4a340(swig_type_56 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Engine__SWIG_1_native_07eb802ebdb4a340(swig_type_57 arg1);
+extern swig_type_58 _wrap_Engine_plan__SWIG_0_native_07eb802ebdb4a340(swig_type_59 arg1, uintptr_t arg2);
+extern swig_type_60 _wrap_Engine_plan__SWIG_1_native_07eb802ebdb4a340(swig_type_61 arg1);
+extern float _wrap_Engine_forward_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Engine_forward_only_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Engine_backward_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Engine_backward_from_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Engine_zero_grad_native_07eb802ebdb4a340(uintptr_t arg1);
+extern float _wrap_Engine_eval_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Engine_eval_only_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Engine_set_json_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_62 arg2, swig_type_63 arg3);
+extern swig_type_64 _wrap_Engine_get_json_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_65 arg2);
+extern double _wrap_Engine_metric_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_66 arg2);
+extern void _wrap_Engine_save__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_67 arg2, swig_type_68 arg3, swig_type_69 arg4);
+extern void _wrap_Engine_save__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_70 arg2, swig_type_71 arg3);
+extern void _wrap_Engine_save__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_72 arg2);
+extern void _wrap_Engine_load__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_73 arg2, swig_type_74 arg3, swig_type_75 arg4);
+extern void _wrap_Engine_load__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_76 arg2, swig_type_77 arg3);
+extern void _wrap_Engine_load__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_78 arg2);
+extern void _wrap_Engine_export_folder__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_79 arg2, swig_type_80 arg3);
+extern void _wrap_Engine_export_folder__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_81 arg2);
+extern void _wrap_Engine_report__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_82 arg2, swig_type_83 arg3);
+extern void _wrap_Engine_report__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_84 arg2);
+extern swig_type_85 _wrap_Engine_evaluate__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_86 arg2, swig_type_87 arg3);
+extern swig_type_88 _wrap_Engine_evaluate__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_89 arg2);
+extern swig_type_90 _wrap_Engine_evaluate__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Engine_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_Engine_output_of_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_91 arg2);
+extern uintptr_t _wrap_Engine_parameter_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_92 arg2, swig_intgo arg3);
+extern uintptr_t _wrap_Engine_parameters_list_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_Engine_generated_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_93 arg2, swig_type_94 arg3, uintptr_t arg4);
+extern uintptr_t _wrap_Engine_generated_rows_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_95 arg2, swig_type_96 arg3, swig_type_97 arg4, uintptr_t arg5);
+extern swig_intgo _wrap_Engine_update_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_Engine_train_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern void _wrap_Engine_put_param_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_98 arg2, swig_intgo arg3, uintptr_t arg4);
+extern void _wrap_delete_Engine_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_View_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_delete_View_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_99 _wrap_View_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_100 _wrap_View_address_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_101 _wrap_View_bytes_native_07eb802ebdb4a340(uintptr_t arg1);
+extern _Bool _wrap_View_read_only_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_View_close_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Trained_outcome_set_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2);
+extern swig_intgo _wrap_Trained_outcome_get_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Trained_loss_set_native_07eb802ebdb4a340(uintptr_t arg1, float arg2);
+extern float _wrap_Trained_loss_get_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_new_Trained_native_07eb802ebdb4a340(void);
+extern void _wrap_delete_Trained_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_102 _wrap_Params_count_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_103 _wrap_Params_name_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_104 arg2);
+extern _Bool _wrap_Params_trainable_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_105 arg2);
+extern swig_type_106 _wrap_Params_dims_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_107 arg2);
+extern void _wrap_delete_Params_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_delete_Callback_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Callback_released_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap__swig_NewDirectorLogSinkLogSink_native_07eb802ebdb4a340(int);
+extern void _wrap_DeleteDirectorLogSink_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_LogSink_log_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_type_108 arg3, swig_type_109 arg4);
+extern void _wrap_delete_LogSink_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_LogSink_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
+extern uintptr_t _wrap__swig_NewDirectorTokenSinkTokenSink_native_07eb802ebdb4a340(int);
+extern void _wrap_DeleteDirectorTokenSink_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_TokenSink_tokens_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_110 arg2, swig_type_111 arg3);
+extern void _wrap_delete_TokenSink_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_TokenSink_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
+extern uintptr_t _wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_07eb802ebdb4a340(int);
+extern void _wrap_DeleteDirectorRowTokenSink_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_RowTokenSink_tokens_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_112 arg2, swig_type_113 arg3, swig_type_114 arg4);
+extern void _wrap_delete_RowTokenSink_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_RowTokenSink_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
+extern uintptr_t _wrap__swig_NewDirectorUpdaterUpdater_native_07eb802ebdb4a340(int);
+extern void _wrap_DeleteDirectorUpdater_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_Updater_update_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_115 arg2, swig_type_116 arg3, double arg4, swig_type_117 arg5, swig_type_118 arg6, swig_type_119 arg7, swig_type_120 arg8);
+extern void _wrap_delete_Updater_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Updater_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
+extern void _wrap_Text_put_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_121 arg2);
+extern uintptr_t _wrap_new_Text_native_07eb802ebdb4a340(void);
+extern void _wrap_delete_Text_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap__swig_NewDirectorBatchSourceBatchSource_native_07eb802ebdb4a340(int);
+extern void _wrap_DeleteDirectorBatchSource_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_BatchSource_next_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern _Bool _wrap_BatchSource_keeps_cursor_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_BatchSource_save_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern swig_intgo _wrap_BatchSource_restore_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_122 arg2);
+extern void _wrap_delete_BatchSource_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_BatchSource_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
+extern swig_intgo _wrap_OpCall_count_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2);
+extern swig_intgo _wrap_OpCall_kind_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
+extern _Bool _wrap_OpCall_wanted_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
+extern swig_type_123 _wrap_OpCall_dims_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
+extern swig_type_124 _wrap_OpCall_memory_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
+extern void _wrap_OpCall_put_shape_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_125 arg2);
+extern void _wrap_delete_OpCall_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap__swig_NewDirectorHostOpHostOp_native_07eb802ebdb4a340(int);
+extern void _wrap_DeleteDirectorHostOp_native_07eb802ebdb4a340(uintptr_t arg1);
+extern _Bool _wrap_HostOp_has_shapes_native_07eb802ebdb4a340(uintptr_t arg1);
+extern _Bool _wrap_HostOp_has_gradient_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_intgo _wrap_HostOp_shapes_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_126 arg2, uintptr_t arg3);
+extern swig_intgo _wrap_HostOp_forward_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_127 arg2, uintptr_t arg3);
+extern swig_intgo _wrap_HostOp_backward_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_128 arg2, uintptr_t arg3);
+extern void _wrap_delete_HostOp_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_HostOp_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
+extern void _wrap_set_log_sink_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2);
+extern uintptr_t _wrap_open_source_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
+extern uintptr_t _wrap_parse_graph_native_07eb802ebdb4a340(swig_type_129 arg1);
+extern swig_type_130 _wrap_memory_at_native_07eb802ebdb4a340(swig_type_131 arg1, swig_type_132 arg2);
+extern swig_type_133 _wrap_Ids_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_134 _wrap_Ids_counts_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_delete_Ids_native_07eb802ebdb4a340(uintptr_t arg1);
 #undef intgo
 */
 import "C"
@@ -360,41 +386,35 @@ func swigCopyString(s string) string {
 
 func Swig_free(arg1 uintptr) {
 	_swig_i_0 := arg1
-	C._wrap_Swig_free_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Swig_free_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func Swig_malloc(arg1 int) (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_Swig_malloc_native_e0db8acd8712f916(C.swig_intgo(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_Swig_malloc_native_07eb802ebdb4a340(C.swig_intgo(_swig_i_0)))
 	return swig_r
 }
 
 func Failed_code() (_swig_ret int) {
 	var swig_r int
-	swig_r = (int)(C._wrap_failed_code_native_e0db8acd8712f916())
+	swig_r = (int)(C._wrap_failed_code_native_07eb802ebdb4a340())
 	return swig_r
 }
 
 func Failed_message() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_failed_message_native_e0db8acd8712f916()
+	swig_r_p := C._wrap_failed_message_native_07eb802ebdb4a340()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
 	return swig_r_1
 }
 
-func Abi_version() (_swig_ret uint) {
-	var swig_r uint
-	swig_r = (uint)(C._wrap_abi_version_native_e0db8acd8712f916())
-	return swig_r
-}
-
 func Status_name(arg1 int) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_status_name_native_e0db8acd8712f916(C.swig_intgo(_swig_i_0))
+	swig_r_p := C._wrap_status_name_native_07eb802ebdb4a340(C.swig_intgo(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -403,16 +423,22 @@ func Status_name(arg1 int) (_swig_ret string) {
 
 func Version() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_version_native_e0db8acd8712f916()
+	swig_r_p := C._wrap_version_native_07eb802ebdb4a340()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
 	return swig_r_1
 }
 
+func Abi_version() (_swig_ret uint) {
+	var swig_r uint
+	swig_r = (uint)(C._wrap_abi_version_native_07eb802ebdb4a340())
+	return swig_r
+}
+
 func Build_info() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_build_info_native_e0db8acd8712f916()
+	swig_r_p := C._wrap_build_info_native_07eb802ebdb4a340()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -424,7 +450,7 @@ func Score(arg1 string, arg2 string, arg3 string) (_swig_ret string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_score_native_e0db8acd8712f916(*(*C.swig_type_6)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_7)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_8)(unsafe.Pointer(&_swig_i_2)))
+	swig_r_p := C._wrap_score_native_07eb802ebdb4a340(*(*C.swig_type_6)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_7)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_8)(unsafe.Pointer(&_swig_i_2)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -442,7 +468,7 @@ func Score(arg1 string, arg2 string, arg3 string) (_swig_ret string) {
 
 func Config_describe() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_config_describe_native_e0db8acd8712f916()
+	swig_r_p := C._wrap_config_describe_native_07eb802ebdb4a340()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -461,13 +487,13 @@ func (p SwigcptrTensor) SwigIsTensor() {
 func (arg1 SwigcptrTensor) Count() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_Tensor_count_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_Tensor_count_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTensor) Close() {
 	_swig_i_0 := arg1
-	C._wrap_Tensor_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Tensor_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func NewTensor(arg1 int, arg2 []byte, arg3 []byte) (_swig_ret Tensor) {
@@ -475,7 +501,7 @@ func NewTensor(arg1 int, arg2 []byte, arg3 []byte) (_swig_ret Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_new_Tensor_native_e0db8acd8712f916(C.swig_intgo(_swig_i_0), *(*C.swig_type_11)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_12)(unsafe.Pointer(&_swig_i_2)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_new_Tensor_native_07eb802ebdb4a340(C.swig_intgo(_swig_i_0), *(*C.swig_type_11)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_12)(unsafe.Pointer(&_swig_i_2)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -488,7 +514,7 @@ func NewTensor(arg1 int, arg2 []byte, arg3 []byte) (_swig_ret Tensor) {
 func (arg1 SwigcptrTensor) Dims() (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Tensor_dims_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Tensor_dims_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -496,7 +522,7 @@ func (arg1 SwigcptrTensor) Dims() (_swig_ret []byte) {
 func (arg1 SwigcptrTensor) Kind() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_Tensor_kind_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_Tensor_kind_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -504,7 +530,7 @@ func (arg1 SwigcptrTensor) Copy_out(arg2 int, arg3 []byte) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Tensor_copy_out_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Tensor_copy_out_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -512,7 +538,7 @@ func (arg1 SwigcptrTensor) Copy_out(arg2 int, arg3 []byte) {
 
 func DeleteTensor(arg1 Tensor) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Tensor_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Tensor_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Tensor interface {
@@ -536,7 +562,7 @@ func (p SwigcptrBatch) SwigIsBatch() {
 
 func NewBatch() (_swig_ret Batch) {
 	var swig_r Batch
-	swig_r = (Batch)(SwigcptrBatch(C._wrap_new_Batch_native_e0db8acd8712f916()))
+	swig_r = (Batch)(SwigcptrBatch(C._wrap_new_Batch_native_07eb802ebdb4a340()))
 	return swig_r
 }
 
@@ -544,7 +570,7 @@ func (arg1 SwigcptrBatch) Get(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_get_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_15)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_get_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_15)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -553,14 +579,14 @@ func (arg1 SwigcptrBatch) Get(arg2 string) (_swig_ret Tensor) {
 
 func (arg1 SwigcptrBatch) Close() {
 	_swig_i_0 := arg1
-	C._wrap_Batch_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Batch_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrBatch) Find(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_find_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_find_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -571,7 +597,7 @@ func (arg1 SwigcptrBatch) Put(arg2 string, arg3 Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	C._wrap_Batch_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_17)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2))
+	C._wrap_Batch_put_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_17)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -579,7 +605,7 @@ func (arg1 SwigcptrBatch) Put(arg2 string, arg3 Tensor) {
 
 func DeleteBatch(arg1 Batch) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Batch_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Batch_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Batch interface {
@@ -603,7 +629,7 @@ func (p SwigcptrEncoding) SwigIsEncoding() {
 func (arg1 SwigcptrEncoding) Id_memory() (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Encoding_id_memory_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Encoding_id_memory_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -611,7 +637,7 @@ func (arg1 SwigcptrEncoding) Id_memory() (_swig_ret []byte) {
 func (arg1 SwigcptrEncoding) Type_memory() (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Encoding_type_memory_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Encoding_type_memory_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -619,20 +645,20 @@ func (arg1 SwigcptrEncoding) Type_memory() (_swig_ret []byte) {
 func (arg1 SwigcptrEncoding) Offset_memory() (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Encoding_offset_memory_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Encoding_offset_memory_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
 
 func NewEncoding() (_swig_ret Encoding) {
 	var swig_r Encoding
-	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_new_Encoding_native_e0db8acd8712f916()))
+	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_new_Encoding_native_07eb802ebdb4a340()))
 	return swig_r
 }
 
 func DeleteEncoding(arg1 Encoding) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Encoding_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Encoding_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Encoding interface {
@@ -655,7 +681,7 @@ func (p SwigcptrTokenizer) SwigIsTokenizer() {
 func NewTokenizer(arg1 string) (_swig_ret Tokenizer) {
 	var swig_r Tokenizer
 	_swig_i_0 := arg1
-	swig_r = (Tokenizer)(SwigcptrTokenizer(C._wrap_new_Tokenizer_native_e0db8acd8712f916(*(*C.swig_type_21)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Tokenizer)(SwigcptrTokenizer(C._wrap_new_Tokenizer_native_07eb802ebdb4a340(*(*C.swig_type_21)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -667,7 +693,7 @@ func (arg1 SwigcptrTokenizer) Apply_chat_template__SWIG_0(arg2 string, arg3 stri
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_23)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_2)))
+	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_23)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_2)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -684,7 +710,7 @@ func (arg1 SwigcptrTokenizer) Apply_chat_template__SWIG_1(arg2 string) (_swig_re
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_26)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_26)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -707,7 +733,7 @@ func (p SwigcptrTokenizer) Apply_chat_template(a ...interface{}) string {
 
 func (arg1 SwigcptrTokenizer) Close() {
 	_swig_i_0 := arg1
-	C._wrap_Tokenizer_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Tokenizer_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrTokenizer) Encode_text(arg2 string, arg3 string, arg4 bool) (_swig_ret Encoding) {
@@ -716,7 +742,7 @@ func (arg1 SwigcptrTokenizer) Encode_text(arg2 string, arg3 string, arg4 bool) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_Tokenizer_encode_text_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_2)), C._Bool(_swig_i_3))))
+	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_Tokenizer_encode_text_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_2)), C._Bool(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -732,7 +758,7 @@ func (arg1 SwigcptrTokenizer) Encode_texts(arg2 []byte, arg3 []byte, arg4 string
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Batch)(SwigcptrBatch(C._wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_3)))))
+	swig_r = (Batch)(SwigcptrBatch(C._wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_3)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -750,7 +776,7 @@ func (arg1 SwigcptrTokenizer) Text_of(arg2 []byte, arg3 bool) (_swig_ret string)
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Tokenizer_text_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_1)), C._Bool(_swig_i_2))
+	swig_r_p := C._wrap_Tokenizer_text_of_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_1)), C._Bool(_swig_i_2))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -762,7 +788,7 @@ func (arg1 SwigcptrTokenizer) Text_of(arg2 []byte, arg3 bool) (_swig_ret string)
 
 func DeleteTokenizer(arg1 Tokenizer) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Tokenizer_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Tokenizer_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Tokenizer interface {
@@ -788,14 +814,14 @@ func NewTextStream__SWIG_0(arg1 Tokenizer, arg2 bool) (_swig_ret TextStream) {
 	var swig_r TextStream
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (TextStream)(SwigcptrTextStream(C._wrap_new_TextStream__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C._Bool(_swig_i_1))))
+	swig_r = (TextStream)(SwigcptrTextStream(C._wrap_new_TextStream__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C._Bool(_swig_i_1))))
 	return swig_r
 }
 
 func NewTextStream__SWIG_1(arg1 Tokenizer) (_swig_ret TextStream) {
 	var swig_r TextStream
 	_swig_i_0 := getSwigcptr(arg1)
-	swig_r = (TextStream)(SwigcptrTextStream(C._wrap_new_TextStream__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))))
+	swig_r = (TextStream)(SwigcptrTextStream(C._wrap_new_TextStream__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))))
 	return swig_r
 }
 
@@ -813,7 +839,7 @@ func NewTextStream(a ...interface{}) TextStream {
 func (arg1 SwigcptrTextStream) End() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_TextStream_end_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_TextStream_end_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -822,14 +848,14 @@ func (arg1 SwigcptrTextStream) End() (_swig_ret string) {
 
 func (arg1 SwigcptrTextStream) Close() {
 	_swig_i_0 := arg1
-	C._wrap_TextStream_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_TextStream_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrTextStream) Piece(arg2 []byte) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_TextStream_piece_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_TextStream_piece_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -841,7 +867,7 @@ func (arg1 SwigcptrTextStream) Piece(arg2 []byte) (_swig_ret string) {
 
 func DeleteTextStream(arg1 TextStream) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_TextStream_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_TextStream_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type TextStream interface {
@@ -850,62 +876,6 @@ type TextStream interface {
 	End() (_swig_ret string)
 	Close()
 	Piece(arg2 []byte) (_swig_ret string)
-}
-
-type SwigcptrCancel uintptr
-
-func (p SwigcptrCancel) Swigcptr() uintptr {
-	return (uintptr)(p)
-}
-
-func (p SwigcptrCancel) SwigIsCancel() {
-}
-
-func NewCancel() (_swig_ret Cancel) {
-	var swig_r Cancel
-	swig_r = (Cancel)(SwigcptrCancel(C._wrap_new_Cancel_native_e0db8acd8712f916()))
-	return swig_r
-}
-
-func (arg1 SwigcptrCancel) Set__SWIG_0(arg2 bool) {
-	_swig_i_0 := arg1
-	_swig_i_1 := arg2
-	C._wrap_Cancel_set__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C._Bool(_swig_i_1))
-}
-
-func (arg1 SwigcptrCancel) Set__SWIG_1() {
-	_swig_i_0 := arg1
-	C._wrap_Cancel_set__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
-}
-
-func (p SwigcptrCancel) Set(a ...interface{}) {
-	argc := len(a)
-	if argc == 0 {
-		p.Set__SWIG_1()
-		return
-	}
-	if argc == 1 {
-		p.Set__SWIG_0(a[0].(bool))
-		return
-	}
-	panic("No match for overloaded function call")
-}
-
-func (arg1 SwigcptrCancel) Close() {
-	_swig_i_0 := arg1
-	C._wrap_Cancel_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
-}
-
-func DeleteCancel(arg1 Cancel) {
-	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Cancel_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
-}
-
-type Cancel interface {
-	Swigcptr() uintptr
-	SwigIsCancel()
-	Set(a ...interface{})
-	Close()
 }
 
 type SwigcptrGraph uintptr
@@ -919,13 +889,13 @@ func (p SwigcptrGraph) SwigIsGraph() {
 
 func NewGraph() (_swig_ret Graph) {
 	var swig_r Graph
-	swig_r = (Graph)(SwigcptrGraph(C._wrap_new_Graph_native_e0db8acd8712f916()))
+	swig_r = (Graph)(SwigcptrGraph(C._wrap_new_Graph_native_07eb802ebdb4a340()))
 	return swig_r
 }
 
 func GraphOps_json() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_Graph_ops_json_native_e0db8acd8712f916()
+	swig_r_p := C._wrap_Graph_ops_json_native_07eb802ebdb4a340()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -936,7 +906,7 @@ func (arg1 SwigcptrGraph) Output(arg2 string, arg3 int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Graph_output_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
+	C._wrap_Graph_output_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -945,12 +915,21 @@ func (arg1 SwigcptrGraph) Output(arg2 string, arg3 int) {
 func (arg1 SwigcptrGraph) Loss(arg2 int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Graph_loss_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1))
+	C._wrap_Graph_loss_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1))
+}
+
+func (arg1 SwigcptrGraph) Read(arg2 string) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_Graph_read_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_1)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
 }
 
 func (arg1 SwigcptrGraph) Close() {
 	_swig_i_0 := arg1
-	C._wrap_Graph_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Graph_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrGraph) New_input(arg2 string, arg3 int, arg4 []byte) (_swig_ret int) {
@@ -959,7 +938,7 @@ func (arg1 SwigcptrGraph) New_input(arg2 string, arg3 int, arg4 []byte) (_swig_r
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_Graph_new_input_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_3))))
+	swig_r = (int)(C._wrap_Graph_new_input_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -976,7 +955,7 @@ func (arg1 SwigcptrGraph) New_param(arg2 string, arg3 int, arg4 []byte, arg5 str
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_new_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_new_param_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -995,7 +974,7 @@ func (arg1 SwigcptrGraph) Call(arg2 string, arg3 []byte, arg4 string, arg5 []byt
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	C._wrap_Graph_call_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_45)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_46)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_47)(unsafe.Pointer(&_swig_i_4)))
+	C._wrap_Graph_call_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_45)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_46)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_47)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_48)(unsafe.Pointer(&_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1010,6 +989,17 @@ func (arg1 SwigcptrGraph) Call(arg2 string, arg3 []byte, arg4 string, arg5 []byt
 	}
 }
 
+func (arg1 SwigcptrGraph) Define(arg2 string, arg3 int, arg4 HostOp) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	_swig_i_3 := getSwigcptr(arg4)
+	C._wrap_Graph_define_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_49)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+}
+
 func (arg1 SwigcptrGraph) Embed(arg2 string, arg3 []byte, arg4 string, arg5 string) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
@@ -1017,7 +1007,7 @@ func (arg1 SwigcptrGraph) Embed(arg2 string, arg3 []byte, arg4 string, arg5 stri
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_embed_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_48)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_49)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_51)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_embed_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_51)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_53)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1035,7 +1025,7 @@ func (arg1 SwigcptrGraph) Embed(arg2 string, arg3 []byte, arg4 string, arg5 stri
 
 func DeleteGraph(arg1 Graph) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Graph_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Graph_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Graph interface {
@@ -1043,11 +1033,69 @@ type Graph interface {
 	SwigIsGraph()
 	Output(arg2 string, arg3 int)
 	Loss(arg2 int)
+	Read(arg2 string)
 	Close()
 	New_input(arg2 string, arg3 int, arg4 []byte) (_swig_ret int)
 	New_param(arg2 string, arg3 int, arg4 []byte, arg5 string) (_swig_ret int)
 	Call(arg2 string, arg3 []byte, arg4 string, arg5 []byte)
+	Define(arg2 string, arg3 int, arg4 HostOp)
 	Embed(arg2 string, arg3 []byte, arg4 string, arg5 string) (_swig_ret int)
+}
+
+type SwigcptrCancel uintptr
+
+func (p SwigcptrCancel) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrCancel) SwigIsCancel() {
+}
+
+func NewCancel() (_swig_ret Cancel) {
+	var swig_r Cancel
+	swig_r = (Cancel)(SwigcptrCancel(C._wrap_new_Cancel_native_07eb802ebdb4a340()))
+	return swig_r
+}
+
+func (arg1 SwigcptrCancel) Set__SWIG_0(arg2 bool) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_Cancel_set__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C._Bool(_swig_i_1))
+}
+
+func (arg1 SwigcptrCancel) Set__SWIG_1() {
+	_swig_i_0 := arg1
+	C._wrap_Cancel_set__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
+}
+
+func (p SwigcptrCancel) Set(a ...interface{}) {
+	argc := len(a)
+	if argc == 0 {
+		p.Set__SWIG_1()
+		return
+	}
+	if argc == 1 {
+		p.Set__SWIG_0(a[0].(bool))
+		return
+	}
+	panic("No match for overloaded function call")
+}
+
+func (arg1 SwigcptrCancel) Close() {
+	_swig_i_0 := arg1
+	C._wrap_Cancel_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
+}
+
+func DeleteCancel(arg1 Cancel) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_Cancel_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
+}
+
+type Cancel interface {
+	Swigcptr() uintptr
+	SwigIsCancel()
+	Set(a ...interface{})
+	Close()
 }
 
 type SwigcptrOptions uintptr
@@ -1061,43 +1109,43 @@ func (p SwigcptrOptions) SwigIsOptions() {
 
 func NewOptions() (_swig_ret Options) {
 	var swig_r Options
-	swig_r = (Options)(SwigcptrOptions(C._wrap_new_Options_native_e0db8acd8712f916()))
+	swig_r = (Options)(SwigcptrOptions(C._wrap_new_Options_native_07eb802ebdb4a340()))
 	return swig_r
 }
 
 func (arg1 SwigcptrOptions) Close() {
 	_swig_i_0 := arg1
-	C._wrap_Options_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Options_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrOptions) Set_updater(arg2 int, arg3 Updater) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	C._wrap_Options_set_updater_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2))
+	C._wrap_Options_set_updater_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2))
 }
 
 func (arg1 SwigcptrOptions) Set_graph(arg2 Graph) {
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	C._wrap_Options_set_graph_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_Options_set_graph_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrOptions) Set_cancel(arg2 Cancel) {
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	C._wrap_Options_set_cancel_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_Options_set_cancel_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrOptions) Set_mpi(arg2 int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Options_set_mpi_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1))
+	C._wrap_Options_set_mpi_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1))
 }
 
 func DeleteOptions(arg1 Options) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Options_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Options_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Options interface {
@@ -1123,7 +1171,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_52)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1133,7 +1181,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 func NewData__SWIG_1(arg1 string) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_55)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1143,7 +1191,7 @@ func NewData__SWIG_1(arg1 string) (_swig_ret Data) {
 func NewData__SWIG_2(arg1 Engine) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := getSwigcptr(arg1)
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_2_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))))
 	return swig_r
 }
 
@@ -1169,18 +1217,18 @@ func (arg1 SwigcptrData) Next(arg2 Batch) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (bool)(C._wrap_Data_next_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (bool)(C._wrap_Data_next_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
 func (arg1 SwigcptrData) Close() {
 	_swig_i_0 := arg1
-	C._wrap_Data_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Data_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func DeleteData(arg1 Data) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Data_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Data_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Data interface {
@@ -1203,7 +1251,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_56)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1213,7 +1261,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 func NewEngine__SWIG_1(arg1 string) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_55)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_57)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1235,7 +1283,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(*(*C.swig_type_57)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
+	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_59)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1248,7 +1296,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 func EnginePlan__SWIG_1(arg1 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(*(*C.swig_type_59)(unsafe.Pointer(&_swig_i_0)))
+	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_61)(unsafe.Pointer(&_swig_i_0)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1273,51 +1321,51 @@ func (arg1 SwigcptrEngine) Forward(arg2 Batch) (_swig_ret float32) {
 	var swig_r float32
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (float32)(C._wrap_Engine_forward_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (float32)(C._wrap_Engine_forward_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
 func (arg1 SwigcptrEngine) Forward_only(arg2 Batch) {
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	C._wrap_Engine_forward_only_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_Engine_forward_only_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrEngine) Backward() {
 	_swig_i_0 := arg1
-	C._wrap_Engine_backward_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Engine_backward_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrEngine) Backward_from(arg2 Batch) {
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	C._wrap_Engine_backward_from_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_Engine_backward_from_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrEngine) Zero_grad() {
 	_swig_i_0 := arg1
-	C._wrap_Engine_zero_grad_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Engine_zero_grad_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrEngine) Eval(arg2 Batch) (_swig_ret float32) {
 	var swig_r float32
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (float32)(C._wrap_Engine_eval_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (float32)(C._wrap_Engine_eval_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
 func (arg1 SwigcptrEngine) Eval_only(arg2 Batch) {
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	C._wrap_Engine_eval_only_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
+	C._wrap_Engine_eval_only_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))
 }
 
 func (arg1 SwigcptrEngine) Set_json(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_set_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_set_json_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1330,7 +1378,7 @@ func (arg1 SwigcptrEngine) Get_json(arg2 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Engine_get_json_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Engine_get_json_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1344,7 +1392,7 @@ func (arg1 SwigcptrEngine) Metric(arg2 string) (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (float64)(C._wrap_Engine_metric_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (float64)(C._wrap_Engine_metric_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1356,7 +1404,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_save__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1372,7 +1420,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_save__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1384,7 +1432,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Save__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_save__SWIG_2_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1412,7 +1460,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_load__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1428,7 +1476,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_load__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1440,7 +1488,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Load__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_load__SWIG_2_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1467,7 +1515,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_export_folder__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1479,7 +1527,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Export_folder__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_export_folder__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1502,7 +1550,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_report__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1514,7 +1562,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Report__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_report__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1538,7 +1586,7 @@ func (arg1 SwigcptrEngine) Evaluate__SWIG_0(arg2 string, arg3 string) (_swig_ret
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Engine_evaluate__SWIG_0_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_2)))
+	swig_r_p := C._wrap_Engine_evaluate__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_2)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1555,7 +1603,7 @@ func (arg1 SwigcptrEngine) Evaluate__SWIG_1(arg2 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Engine_evaluate__SWIG_1_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Engine_evaluate__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1568,7 +1616,7 @@ func (arg1 SwigcptrEngine) Evaluate__SWIG_1(arg2 string) (_swig_ret string) {
 func (arg1 SwigcptrEngine) Evaluate__SWIG_2() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Engine_evaluate__SWIG_2_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Engine_evaluate__SWIG_2_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1591,14 +1639,14 @@ func (p SwigcptrEngine) Evaluate(a ...interface{}) string {
 
 func (arg1 SwigcptrEngine) Close() {
 	_swig_i_0 := arg1
-	C._wrap_Engine_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Engine_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrEngine) Output_of(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1610,7 +1658,7 @@ func (arg1 SwigcptrEngine) Parameter(arg2 string, arg3 int) (_swig_ret Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1620,7 +1668,7 @@ func (arg1 SwigcptrEngine) Parameter(arg2 string, arg3 int) (_swig_ret Tensor) {
 func (arg1 SwigcptrEngine) Parameters_list() (_swig_ret Params) {
 	var swig_r Params
 	_swig_i_0 := arg1
-	swig_r = (Params)(SwigcptrParams(C._wrap_Engine_parameters_list_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))))
+	swig_r = (Params)(SwigcptrParams(C._wrap_Engine_parameters_list_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))))
 	return swig_r
 }
 
@@ -1630,7 +1678,7 @@ func (arg1 SwigcptrEngine) Generated(arg2 []byte, arg3 string, arg4 TokenSink) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1647,7 +1695,7 @@ func (arg1 SwigcptrEngine) Generated_rows(arg2 []byte, arg3 []byte, arg4 string,
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_rows_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_95)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4))))
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_rows_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_95)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_97)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1663,7 +1711,7 @@ func (arg1 SwigcptrEngine) Generated_rows(arg2 []byte, arg3 []byte, arg4 string,
 func (arg1 SwigcptrEngine) Update() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_Engine_update_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_Engine_update_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -1671,7 +1719,7 @@ func (arg1 SwigcptrEngine) Train(arg2 Data) (_swig_ret Trained) {
 	var swig_r Trained
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Trained)(SwigcptrTrained(C._wrap_Engine_train_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))))
+	swig_r = (Trained)(SwigcptrTrained(C._wrap_Engine_train_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))))
 	return swig_r
 }
 
@@ -1680,7 +1728,7 @@ func (arg1 SwigcptrEngine) Put_param(arg2 string, arg3 int, arg4 Tensor) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	C._wrap_Engine_put_param_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
+	C._wrap_Engine_put_param_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1688,7 +1736,7 @@ func (arg1 SwigcptrEngine) Put_param(arg2 string, arg3 int, arg4 Tensor) {
 
 func DeleteEngine(arg1 Engine) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Engine_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Engine_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Engine interface {
@@ -1732,19 +1780,19 @@ func (p SwigcptrView) SwigIsView() {
 func NewView(arg1 Tensor) (_swig_ret View) {
 	var swig_r View
 	_swig_i_0 := getSwigcptr(arg1)
-	swig_r = (View)(SwigcptrView(C._wrap_new_View_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))))
+	swig_r = (View)(SwigcptrView(C._wrap_new_View_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))))
 	return swig_r
 }
 
 func DeleteView(arg1 View) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_View_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_View_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrView) Memory() (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_View_memory_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_View_memory_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -1752,27 +1800,27 @@ func (arg1 SwigcptrView) Memory() (_swig_ret []byte) {
 func (arg1 SwigcptrView) Address() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_View_address_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_View_address_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrView) Bytes() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_View_bytes_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_View_bytes_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrView) Read_only() (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
-	swig_r = (bool)(C._wrap_View_read_only_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (bool)(C._wrap_View_read_only_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrView) Close() {
 	_swig_i_0 := arg1
-	C._wrap_View_close_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_View_close_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type View interface {
@@ -1797,38 +1845,38 @@ func (p SwigcptrTrained) SwigIsTrained() {
 func (arg1 SwigcptrTrained) SetOutcome(arg2 int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Trained_outcome_set_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1))
+	C._wrap_Trained_outcome_set_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1))
 }
 
 func (arg1 SwigcptrTrained) GetOutcome() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_Trained_outcome_get_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_Trained_outcome_get_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTrained) SetLoss(arg2 float32) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Trained_loss_set_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
+	C._wrap_Trained_loss_set_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.float(_swig_i_1))
 }
 
 func (arg1 SwigcptrTrained) GetLoss() (_swig_ret float32) {
 	var swig_r float32
 	_swig_i_0 := arg1
-	swig_r = (float32)(C._wrap_Trained_loss_get_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (float32)(C._wrap_Trained_loss_get_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewTrained() (_swig_ret Trained) {
 	var swig_r Trained
-	swig_r = (Trained)(SwigcptrTrained(C._wrap_new_Trained_native_e0db8acd8712f916()))
+	swig_r = (Trained)(SwigcptrTrained(C._wrap_new_Trained_native_07eb802ebdb4a340()))
 	return swig_r
 }
 
 func DeleteTrained(arg1 Trained) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Trained_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Trained_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Trained interface {
@@ -1852,7 +1900,7 @@ func (p SwigcptrParams) SwigIsParams() {
 func (arg1 SwigcptrParams) Count() (_swig_ret int64) {
 	var swig_r int64
 	_swig_i_0 := arg1
-	swig_r = (int64)(C._wrap_Params_count_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (int64)(C._wrap_Params_count_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -1860,7 +1908,7 @@ func (arg1 SwigcptrParams) Name(arg2 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_name_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_102(_swig_i_1))
+	swig_r_p := C._wrap_Params_name_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_104(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1871,7 +1919,7 @@ func (arg1 SwigcptrParams) Trainable(arg2 int64) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (bool)(C._wrap_Params_trainable_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1)))
+	swig_r = (bool)(C._wrap_Params_trainable_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_105(_swig_i_1)))
 	return swig_r
 }
 
@@ -1879,14 +1927,14 @@ func (arg1 SwigcptrParams) Dims(arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_dims_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_105(_swig_i_1))
+	swig_r_p := C._wrap_Params_dims_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
 
 func DeleteParams(arg1 Params) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Params_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Params_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Params interface {
@@ -1909,12 +1957,12 @@ func (p SwigcptrCallback) SwigIsCallback() {
 
 func DeleteCallback(arg1 Callback) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Callback_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Callback_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (arg1 SwigcptrCallback) Released() {
 	_swig_i_0 := arg1
-	C._wrap_Callback_released_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_Callback_released_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Callback interface {
@@ -1941,17 +1989,17 @@ func (p *_swig_DirectorLogSink) DirectorInterface() interface{} {
 
 func NewDirectorLogSink(v interface{}) LogSink {
 	p := &_swig_DirectorLogSink{0, v}
-	p.SwigcptrLogSink = SwigcptrLogSink(C._wrap__swig_NewDirectorLogSinkLogSink_native_e0db8acd8712f916(C.int(swigDirectorAdd(p))))
+	p.SwigcptrLogSink = SwigcptrLogSink(C._wrap__swig_NewDirectorLogSinkLogSink_native_07eb802ebdb4a340(C.int(swigDirectorAdd(p))))
 	return p
 }
 
 func DeleteDirectorLogSink(arg1 LogSink) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_DeleteDirectorLogSink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_DeleteDirectorLogSink_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
-//export Swiggo_DeleteDirector_LogSink_native_e0db8acd8712f916
-func Swiggo_DeleteDirector_LogSink_native_e0db8acd8712f916(c int) {
+//export Swiggo_DeleteDirector_LogSink_native_07eb802ebdb4a340
+func Swiggo_DeleteDirector_LogSink_native_07eb802ebdb4a340(c int) {
 	swigDirectorLookup(c).(*_swig_DirectorLogSink).SwigcptrLogSink = 0
 	swigDirectorDelete(c)
 }
@@ -1968,8 +2016,8 @@ func (swig_p *_swig_DirectorLogSink) Released() {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorLogSink_callback_released_native_e0db8acd8712f916
-func Swig_DirectorLogSink_callback_released_native_e0db8acd8712f916(swig_c int) {
+//export Swig_DirectorLogSink_callback_released_native_07eb802ebdb4a340
+func Swig_DirectorLogSink_callback_released_native_07eb802ebdb4a340(swig_c int) {
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorLogSink)
 	swig_p.Released()
 }
@@ -1985,8 +2033,8 @@ func (swig_p *_swig_DirectorLogSink) Log(level int, component string, message st
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916
-func Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(swig_c int, level int, component string, message string) (swig_result int) {
+//export Swig_DirectorLogSink_callback_log_native_07eb802ebdb4a340
+func Swig_DirectorLogSink_callback_log_native_07eb802ebdb4a340(swig_c int, level int, component string, message string) (swig_result int) {
 	var swig_r int
 	var _swig_i_1 string
 	var _swig_i_2 string
@@ -2016,7 +2064,7 @@ func (arg1 SwigcptrLogSink) Log(arg2 int, arg3 string, arg4 string) (_swig_ret i
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_LogSink_log_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_106)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_3))))
+	swig_r = (int)(C._wrap_LogSink_log_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2028,11 +2076,11 @@ func (arg1 SwigcptrLogSink) Log(arg2 int, arg3 string, arg4 string) (_swig_ret i
 
 func DeleteLogSink(arg1 LogSink) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_LogSink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_LogSink_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (_swig_base SwigcptrLogSink) Released() {
-	C._wrap_LogSink_released_native_e0db8acd8712f916(C.uintptr_t(_swig_base))
+	C._wrap_LogSink_released_native_07eb802ebdb4a340(C.uintptr_t(_swig_base))
 }
 
 func (p SwigcptrLogSink) SwigIsCallback() {
@@ -2070,17 +2118,17 @@ func (p *_swig_DirectorTokenSink) DirectorInterface() interface{} {
 
 func NewDirectorTokenSink(v interface{}) TokenSink {
 	p := &_swig_DirectorTokenSink{0, v}
-	p.SwigcptrTokenSink = SwigcptrTokenSink(C._wrap__swig_NewDirectorTokenSinkTokenSink_native_e0db8acd8712f916(C.int(swigDirectorAdd(p))))
+	p.SwigcptrTokenSink = SwigcptrTokenSink(C._wrap__swig_NewDirectorTokenSinkTokenSink_native_07eb802ebdb4a340(C.int(swigDirectorAdd(p))))
 	return p
 }
 
 func DeleteDirectorTokenSink(arg1 TokenSink) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_DeleteDirectorTokenSink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_DeleteDirectorTokenSink_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
-//export Swiggo_DeleteDirector_TokenSink_native_e0db8acd8712f916
-func Swiggo_DeleteDirector_TokenSink_native_e0db8acd8712f916(c int) {
+//export Swiggo_DeleteDirector_TokenSink_native_07eb802ebdb4a340
+func Swiggo_DeleteDirector_TokenSink_native_07eb802ebdb4a340(c int) {
 	swigDirectorLookup(c).(*_swig_DirectorTokenSink).SwigcptrTokenSink = 0
 	swigDirectorDelete(c)
 }
@@ -2097,8 +2145,8 @@ func (swig_p *_swig_DirectorTokenSink) Released() {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorTokenSink_callback_released_native_e0db8acd8712f916
-func Swig_DirectorTokenSink_callback_released_native_e0db8acd8712f916(swig_c int) {
+//export Swig_DirectorTokenSink_callback_released_native_07eb802ebdb4a340
+func Swig_DirectorTokenSink_callback_released_native_07eb802ebdb4a340(swig_c int) {
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorTokenSink)
 	swig_p.Released()
 }
@@ -2114,8 +2162,8 @@ func (swig_p *_swig_DirectorTokenSink) Tokens(ids int64, n int64) int {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorTokenSink_callback_tokens_native_e0db8acd8712f916
-func Swig_DirectorTokenSink_callback_tokens_native_e0db8acd8712f916(swig_c int, ids int64, n int64) (swig_result int) {
+//export Swig_DirectorTokenSink_callback_tokens_native_07eb802ebdb4a340
+func Swig_DirectorTokenSink_callback_tokens_native_07eb802ebdb4a340(swig_c int, ids int64, n int64) (swig_result int) {
 	var swig_r int
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorTokenSink)
 	swig_r = swig_p.Tokens(ids, n)
@@ -2140,17 +2188,17 @@ func (arg1 SwigcptrTokenSink) Tokens(arg2 int64, arg3 int64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_TokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_108(_swig_i_1), C.swig_type_109(_swig_i_2)))
+	swig_r = (int)(C._wrap_TokenSink_tokens_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_110(_swig_i_1), C.swig_type_111(_swig_i_2)))
 	return swig_r
 }
 
 func DeleteTokenSink(arg1 TokenSink) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_TokenSink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_TokenSink_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (_swig_base SwigcptrTokenSink) Released() {
-	C._wrap_TokenSink_released_native_e0db8acd8712f916(C.uintptr_t(_swig_base))
+	C._wrap_TokenSink_released_native_07eb802ebdb4a340(C.uintptr_t(_swig_base))
 }
 
 func (p SwigcptrTokenSink) SwigIsCallback() {
@@ -2188,17 +2236,17 @@ func (p *_swig_DirectorRowTokenSink) DirectorInterface() interface{} {
 
 func NewDirectorRowTokenSink(v interface{}) RowTokenSink {
 	p := &_swig_DirectorRowTokenSink{0, v}
-	p.SwigcptrRowTokenSink = SwigcptrRowTokenSink(C._wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_e0db8acd8712f916(C.int(swigDirectorAdd(p))))
+	p.SwigcptrRowTokenSink = SwigcptrRowTokenSink(C._wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_07eb802ebdb4a340(C.int(swigDirectorAdd(p))))
 	return p
 }
 
 func DeleteDirectorRowTokenSink(arg1 RowTokenSink) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_DeleteDirectorRowTokenSink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_DeleteDirectorRowTokenSink_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
-//export Swiggo_DeleteDirector_RowTokenSink_native_e0db8acd8712f916
-func Swiggo_DeleteDirector_RowTokenSink_native_e0db8acd8712f916(c int) {
+//export Swiggo_DeleteDirector_RowTokenSink_native_07eb802ebdb4a340
+func Swiggo_DeleteDirector_RowTokenSink_native_07eb802ebdb4a340(c int) {
 	swigDirectorLookup(c).(*_swig_DirectorRowTokenSink).SwigcptrRowTokenSink = 0
 	swigDirectorDelete(c)
 }
@@ -2215,8 +2263,8 @@ func (swig_p *_swig_DirectorRowTokenSink) Released() {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorRowTokenSink_callback_released_native_e0db8acd8712f916
-func Swig_DirectorRowTokenSink_callback_released_native_e0db8acd8712f916(swig_c int) {
+//export Swig_DirectorRowTokenSink_callback_released_native_07eb802ebdb4a340
+func Swig_DirectorRowTokenSink_callback_released_native_07eb802ebdb4a340(swig_c int) {
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorRowTokenSink)
 	swig_p.Released()
 }
@@ -2232,8 +2280,8 @@ func (swig_p *_swig_DirectorRowTokenSink) Tokens(row int64, ids int64, n int64) 
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorRowTokenSink_callback_tokens_native_e0db8acd8712f916
-func Swig_DirectorRowTokenSink_callback_tokens_native_e0db8acd8712f916(swig_c int, row int64, ids int64, n int64) (swig_result int) {
+//export Swig_DirectorRowTokenSink_callback_tokens_native_07eb802ebdb4a340
+func Swig_DirectorRowTokenSink_callback_tokens_native_07eb802ebdb4a340(swig_c int, row int64, ids int64, n int64) (swig_result int) {
 	var swig_r int
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorRowTokenSink)
 	swig_r = swig_p.Tokens(row, ids, n)
@@ -2259,17 +2307,17 @@ func (arg1 SwigcptrRowTokenSink) Tokens(arg2 int64, arg3 int64, arg4 int64) (_sw
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_RowTokenSink_tokens_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_type_110(_swig_i_1), C.swig_type_111(_swig_i_2), C.swig_type_112(_swig_i_3)))
+	swig_r = (int)(C._wrap_RowTokenSink_tokens_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_112(_swig_i_1), C.swig_type_113(_swig_i_2), C.swig_type_114(_swig_i_3)))
 	return swig_r
 }
 
 func DeleteRowTokenSink(arg1 RowTokenSink) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_RowTokenSink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_RowTokenSink_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (_swig_base SwigcptrRowTokenSink) Released() {
-	C._wrap_RowTokenSink_released_native_e0db8acd8712f916(C.uintptr_t(_swig_base))
+	C._wrap_RowTokenSink_released_native_07eb802ebdb4a340(C.uintptr_t(_swig_base))
 }
 
 func (p SwigcptrRowTokenSink) SwigIsCallback() {
@@ -2307,17 +2355,17 @@ func (p *_swig_DirectorUpdater) DirectorInterface() interface{} {
 
 func NewDirectorUpdater(v interface{}) Updater {
 	p := &_swig_DirectorUpdater{0, v}
-	p.SwigcptrUpdater = SwigcptrUpdater(C._wrap__swig_NewDirectorUpdaterUpdater_native_e0db8acd8712f916(C.int(swigDirectorAdd(p))))
+	p.SwigcptrUpdater = SwigcptrUpdater(C._wrap__swig_NewDirectorUpdaterUpdater_native_07eb802ebdb4a340(C.int(swigDirectorAdd(p))))
 	return p
 }
 
 func DeleteDirectorUpdater(arg1 Updater) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_DeleteDirectorUpdater_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_DeleteDirectorUpdater_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
-//export Swiggo_DeleteDirector_Updater_native_e0db8acd8712f916
-func Swiggo_DeleteDirector_Updater_native_e0db8acd8712f916(c int) {
+//export Swiggo_DeleteDirector_Updater_native_07eb802ebdb4a340
+func Swiggo_DeleteDirector_Updater_native_07eb802ebdb4a340(c int) {
 	swigDirectorLookup(c).(*_swig_DirectorUpdater).SwigcptrUpdater = 0
 	swigDirectorDelete(c)
 }
@@ -2334,8 +2382,8 @@ func (swig_p *_swig_DirectorUpdater) Released() {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorUpdater_callback_released_native_e0db8acd8712f916
-func Swig_DirectorUpdater_callback_released_native_e0db8acd8712f916(swig_c int) {
+//export Swig_DirectorUpdater_callback_released_native_07eb802ebdb4a340
+func Swig_DirectorUpdater_callback_released_native_07eb802ebdb4a340(swig_c int) {
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorUpdater)
 	swig_p.Released()
 }
@@ -2351,8 +2399,8 @@ func (swig_p *_swig_DirectorUpdater) Update(parameter string, step int64, lr flo
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorUpdater_callback_update_native_e0db8acd8712f916
-func Swig_DirectorUpdater_callback_update_native_e0db8acd8712f916(swig_c int, parameter string, step int64, lr float64, weight int64, gradient int64, state int64, n int64) (swig_result int) {
+//export Swig_DirectorUpdater_callback_update_native_07eb802ebdb4a340
+func Swig_DirectorUpdater_callback_update_native_07eb802ebdb4a340(swig_c int, parameter string, step int64, lr float64, weight int64, gradient int64, state int64, n int64) (swig_result int) {
 	var swig_r int
 	var _swig_i_0 string
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorUpdater)
@@ -2384,7 +2432,7 @@ func (arg1 SwigcptrUpdater) Update(arg2 string, arg3 int64, arg4 float64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
-	swig_r = (int)(C._wrap_Updater_update_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_113)(unsafe.Pointer(&_swig_i_1)), C.swig_type_114(_swig_i_2), C.double(_swig_i_3), C.swig_type_115(_swig_i_4), C.swig_type_116(_swig_i_5), C.swig_type_117(_swig_i_6), C.swig_type_118(_swig_i_7)))
+	swig_r = (int)(C._wrap_Updater_update_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_115)(unsafe.Pointer(&_swig_i_1)), C.swig_type_116(_swig_i_2), C.double(_swig_i_3), C.swig_type_117(_swig_i_4), C.swig_type_118(_swig_i_5), C.swig_type_119(_swig_i_6), C.swig_type_120(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2393,11 +2441,11 @@ func (arg1 SwigcptrUpdater) Update(arg2 string, arg3 int64, arg4 float64, arg5 i
 
 func DeleteUpdater(arg1 Updater) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Updater_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Updater_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (_swig_base SwigcptrUpdater) Released() {
-	C._wrap_Updater_released_native_e0db8acd8712f916(C.uintptr_t(_swig_base))
+	C._wrap_Updater_released_native_07eb802ebdb4a340(C.uintptr_t(_swig_base))
 }
 
 func (p SwigcptrUpdater) SwigIsCallback() {
@@ -2429,7 +2477,7 @@ func (p SwigcptrText) SwigIsText() {
 func (arg1 SwigcptrText) Put(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Text_put_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Text_put_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2437,13 +2485,13 @@ func (arg1 SwigcptrText) Put(arg2 string) {
 
 func NewText() (_swig_ret Text) {
 	var swig_r Text
-	swig_r = (Text)(SwigcptrText(C._wrap_new_Text_native_e0db8acd8712f916()))
+	swig_r = (Text)(SwigcptrText(C._wrap_new_Text_native_07eb802ebdb4a340()))
 	return swig_r
 }
 
 func DeleteText(arg1 Text) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Text_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Text_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Text interface {
@@ -2470,17 +2518,17 @@ func (p *_swig_DirectorBatchSource) DirectorInterface() interface{} {
 
 func NewDirectorBatchSource(v interface{}) BatchSource {
 	p := &_swig_DirectorBatchSource{0, v}
-	p.SwigcptrBatchSource = SwigcptrBatchSource(C._wrap__swig_NewDirectorBatchSourceBatchSource_native_e0db8acd8712f916(C.int(swigDirectorAdd(p))))
+	p.SwigcptrBatchSource = SwigcptrBatchSource(C._wrap__swig_NewDirectorBatchSourceBatchSource_native_07eb802ebdb4a340(C.int(swigDirectorAdd(p))))
 	return p
 }
 
 func DeleteDirectorBatchSource(arg1 BatchSource) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_DeleteDirectorBatchSource_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_DeleteDirectorBatchSource_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
-//export Swiggo_DeleteDirector_BatchSource_native_e0db8acd8712f916
-func Swiggo_DeleteDirector_BatchSource_native_e0db8acd8712f916(c int) {
+//export Swiggo_DeleteDirector_BatchSource_native_07eb802ebdb4a340
+func Swiggo_DeleteDirector_BatchSource_native_07eb802ebdb4a340(c int) {
 	swigDirectorLookup(c).(*_swig_DirectorBatchSource).SwigcptrBatchSource = 0
 	swigDirectorDelete(c)
 }
@@ -2497,8 +2545,8 @@ func (swig_p *_swig_DirectorBatchSource) Released() {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorBatchSource_callback_released_native_e0db8acd8712f916
-func Swig_DirectorBatchSource_callback_released_native_e0db8acd8712f916(swig_c int) {
+//export Swig_DirectorBatchSource_callback_released_native_07eb802ebdb4a340
+func Swig_DirectorBatchSource_callback_released_native_07eb802ebdb4a340(swig_c int) {
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorBatchSource)
 	swig_p.Released()
 }
@@ -2514,8 +2562,8 @@ func (swig_p *_swig_DirectorBatchSource) Next(batch Batch) int {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorBatchSource_callback_next_native_e0db8acd8712f916
-func Swig_DirectorBatchSource_callback_next_native_e0db8acd8712f916(swig_c int, batch uintptr) (swig_result int) {
+//export Swig_DirectorBatchSource_callback_next_native_07eb802ebdb4a340
+func Swig_DirectorBatchSource_callback_next_native_07eb802ebdb4a340(swig_c int, batch uintptr) (swig_result int) {
 	var swig_r int
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorBatchSource)
 	swig_r = swig_p.Next(SwigcptrBatch(batch))
@@ -2533,8 +2581,8 @@ func (swig_p *_swig_DirectorBatchSource) Keeps_cursor() bool {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorBatchSource_callback_keeps_cursor_native_e0db8acd8712f916
-func Swig_DirectorBatchSource_callback_keeps_cursor_native_e0db8acd8712f916(swig_c int) (swig_result bool) {
+//export Swig_DirectorBatchSource_callback_keeps_cursor_native_07eb802ebdb4a340
+func Swig_DirectorBatchSource_callback_keeps_cursor_native_07eb802ebdb4a340(swig_c int) (swig_result bool) {
 	var swig_r bool
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorBatchSource)
 	swig_r = swig_p.Keeps_cursor()
@@ -2552,8 +2600,8 @@ func (swig_p *_swig_DirectorBatchSource) Save(cursor Text) int {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorBatchSource_callback_save_native_e0db8acd8712f916
-func Swig_DirectorBatchSource_callback_save_native_e0db8acd8712f916(swig_c int, cursor uintptr) (swig_result int) {
+//export Swig_DirectorBatchSource_callback_save_native_07eb802ebdb4a340
+func Swig_DirectorBatchSource_callback_save_native_07eb802ebdb4a340(swig_c int, cursor uintptr) (swig_result int) {
 	var swig_r int
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorBatchSource)
 	swig_r = swig_p.Save(SwigcptrText(cursor))
@@ -2571,8 +2619,8 @@ func (swig_p *_swig_DirectorBatchSource) Restore(cursor string) int {
 	panic("call to pure virtual method")
 }
 
-//export Swig_DirectorBatchSource_callback_restore_native_e0db8acd8712f916
-func Swig_DirectorBatchSource_callback_restore_native_e0db8acd8712f916(swig_c int, cursor string) (swig_result int) {
+//export Swig_DirectorBatchSource_callback_restore_native_07eb802ebdb4a340
+func Swig_DirectorBatchSource_callback_restore_native_07eb802ebdb4a340(swig_c int, cursor string) (swig_result int) {
 	var swig_r int
 	var _swig_i_0 string
 	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorBatchSource)
@@ -2598,14 +2646,14 @@ func (arg1 SwigcptrBatchSource) Next(arg2 Batch) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (int)(C._wrap_BatchSource_next_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (int)(C._wrap_BatchSource_next_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
 func (arg1 SwigcptrBatchSource) Keeps_cursor() (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
-	swig_r = (bool)(C._wrap_BatchSource_keeps_cursor_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0)))
+	swig_r = (bool)(C._wrap_BatchSource_keeps_cursor_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -2613,7 +2661,7 @@ func (arg1 SwigcptrBatchSource) Save(arg2 Text) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (int)(C._wrap_BatchSource_save_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (int)(C._wrap_BatchSource_save_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	return swig_r
 }
 
@@ -2621,7 +2669,7 @@ func (arg1 SwigcptrBatchSource) Restore(arg2 string) (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (int)(C._wrap_BatchSource_restore_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), *(*C.swig_type_120)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (int)(C._wrap_BatchSource_restore_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_122)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2630,11 +2678,11 @@ func (arg1 SwigcptrBatchSource) Restore(arg2 string) (_swig_ret int) {
 
 func DeleteBatchSource(arg1 BatchSource) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_BatchSource_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_BatchSource_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 func (_swig_base SwigcptrBatchSource) Released() {
-	C._wrap_BatchSource_released_native_e0db8acd8712f916(C.uintptr_t(_swig_base))
+	C._wrap_BatchSource_released_native_07eb802ebdb4a340(C.uintptr_t(_swig_base))
 }
 
 func (p SwigcptrBatchSource) SwigIsCallback() {
@@ -2657,24 +2705,349 @@ type BatchSource interface {
 	SwigGetCallback() Callback
 }
 
+type SwigcptrOpCall uintptr
+
+func (p SwigcptrOpCall) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrOpCall) SwigIsOpCall() {
+}
+
+func (arg1 SwigcptrOpCall) Count(arg2 int) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	swig_r = (int)(C._wrap_OpCall_count_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	return swig_r
+}
+
+func (arg1 SwigcptrOpCall) Kind(arg2 int, arg3 int) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r = (int)(C._wrap_OpCall_kind_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
+	return swig_r
+}
+
+func (arg1 SwigcptrOpCall) Wanted(arg2 int, arg3 int) (_swig_ret bool) {
+	var swig_r bool
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r = (bool)(C._wrap_OpCall_wanted_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
+	return swig_r
+}
+
+func (arg1 SwigcptrOpCall) Dims(arg2 int, arg3 int) (_swig_ret []byte) {
+	var swig_r []byte
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r_p := C._wrap_OpCall_dims_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2))
+	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
+	return swig_r
+}
+
+func (arg1 SwigcptrOpCall) Memory(arg2 int, arg3 int) (_swig_ret []byte) {
+	var swig_r []byte
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := arg3
+	swig_r_p := C._wrap_OpCall_memory_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2))
+	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
+	return swig_r
+}
+
+func (arg1 SwigcptrOpCall) Put_shape(arg2 []byte) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_OpCall_put_shape_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_125)(unsafe.Pointer(&_swig_i_1)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+}
+
+func DeleteOpCall(arg1 OpCall) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_OpCall_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
+}
+
+type OpCall interface {
+	Swigcptr() uintptr
+	SwigIsOpCall()
+	Count(arg2 int) (_swig_ret int)
+	Kind(arg2 int, arg3 int) (_swig_ret int)
+	Wanted(arg2 int, arg3 int) (_swig_ret bool)
+	Dims(arg2 int, arg3 int) (_swig_ret []byte)
+	Memory(arg2 int, arg3 int) (_swig_ret []byte)
+	Put_shape(arg2 []byte)
+}
+
+type _swig_DirectorHostOp struct {
+	SwigcptrHostOp
+	v interface{}
+}
+
+func (p *_swig_DirectorHostOp) Swigcptr() uintptr {
+	return getSwigcptr(p.SwigcptrHostOp)
+}
+
+func (p *_swig_DirectorHostOp) SwigIsHostOp() {
+}
+
+func (p *_swig_DirectorHostOp) DirectorInterface() interface{} {
+	return p.v
+}
+
+func NewDirectorHostOp(v interface{}) HostOp {
+	p := &_swig_DirectorHostOp{0, v}
+	p.SwigcptrHostOp = SwigcptrHostOp(C._wrap__swig_NewDirectorHostOpHostOp_native_07eb802ebdb4a340(C.int(swigDirectorAdd(p))))
+	return p
+}
+
+func DeleteDirectorHostOp(arg1 HostOp) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_DeleteDirectorHostOp_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
+}
+
+//export Swiggo_DeleteDirector_HostOp_native_07eb802ebdb4a340
+func Swiggo_DeleteDirector_HostOp_native_07eb802ebdb4a340(c int) {
+	swigDirectorLookup(c).(*_swig_DirectorHostOp).SwigcptrHostOp = 0
+	swigDirectorDelete(c)
+}
+
+type _swig_DirectorInterfaceHostOpReleased interface {
+	Released()
+}
+
+func (swig_p *_swig_DirectorHostOp) Released() {
+	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceHostOpReleased); swig_ok {
+		swig_g.Released()
+		return
+	}
+	panic("call to pure virtual method")
+}
+
+//export Swig_DirectorHostOp_callback_released_native_07eb802ebdb4a340
+func Swig_DirectorHostOp_callback_released_native_07eb802ebdb4a340(swig_c int) {
+	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorHostOp)
+	swig_p.Released()
+}
+
+type _swig_DirectorInterfaceHostOpHas_shapes interface {
+	Has_shapes() bool
+}
+
+func (swig_p *_swig_DirectorHostOp) Has_shapes() bool {
+	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceHostOpHas_shapes); swig_ok {
+		return swig_g.Has_shapes()
+	}
+	panic("call to pure virtual method")
+}
+
+//export Swig_DirectorHostOp_callback_has_shapes_native_07eb802ebdb4a340
+func Swig_DirectorHostOp_callback_has_shapes_native_07eb802ebdb4a340(swig_c int) (swig_result bool) {
+	var swig_r bool
+	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorHostOp)
+	swig_r = swig_p.Has_shapes()
+	return swig_r
+}
+
+type _swig_DirectorInterfaceHostOpHas_gradient interface {
+	Has_gradient() bool
+}
+
+func (swig_p *_swig_DirectorHostOp) Has_gradient() bool {
+	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceHostOpHas_gradient); swig_ok {
+		return swig_g.Has_gradient()
+	}
+	panic("call to pure virtual method")
+}
+
+//export Swig_DirectorHostOp_callback_has_gradient_native_07eb802ebdb4a340
+func Swig_DirectorHostOp_callback_has_gradient_native_07eb802ebdb4a340(swig_c int) (swig_result bool) {
+	var swig_r bool
+	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorHostOp)
+	swig_r = swig_p.Has_gradient()
+	return swig_r
+}
+
+type _swig_DirectorInterfaceHostOpShapes interface {
+	Shapes(string, OpCall) int
+}
+
+func (swig_p *_swig_DirectorHostOp) Shapes(attributes string, call OpCall) int {
+	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceHostOpShapes); swig_ok {
+		return swig_g.Shapes(attributes, call)
+	}
+	panic("call to pure virtual method")
+}
+
+//export Swig_DirectorHostOp_callback_shapes_native_07eb802ebdb4a340
+func Swig_DirectorHostOp_callback_shapes_native_07eb802ebdb4a340(swig_c int, attributes string, call uintptr) (swig_result int) {
+	var swig_r int
+	var _swig_i_0 string
+	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorHostOp)
+ _swig_i_0 = swigCopyString(attributes) 
+	swig_r = swig_p.Shapes(_swig_i_0, SwigcptrOpCall(call))
+	return swig_r
+}
+
+type _swig_DirectorInterfaceHostOpForward interface {
+	Forward(string, OpCall) int
+}
+
+func (swig_p *_swig_DirectorHostOp) Forward(attributes string, call OpCall) int {
+	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceHostOpForward); swig_ok {
+		return swig_g.Forward(attributes, call)
+	}
+	panic("call to pure virtual method")
+}
+
+//export Swig_DirectorHostOp_callback_forward_native_07eb802ebdb4a340
+func Swig_DirectorHostOp_callback_forward_native_07eb802ebdb4a340(swig_c int, attributes string, call uintptr) (swig_result int) {
+	var swig_r int
+	var _swig_i_0 string
+	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorHostOp)
+ _swig_i_0 = swigCopyString(attributes) 
+	swig_r = swig_p.Forward(_swig_i_0, SwigcptrOpCall(call))
+	return swig_r
+}
+
+type _swig_DirectorInterfaceHostOpBackward interface {
+	Backward(string, OpCall) int
+}
+
+func (swig_p *_swig_DirectorHostOp) Backward(attributes string, call OpCall) int {
+	if swig_g, swig_ok := swig_p.v.(_swig_DirectorInterfaceHostOpBackward); swig_ok {
+		return swig_g.Backward(attributes, call)
+	}
+	panic("call to pure virtual method")
+}
+
+//export Swig_DirectorHostOp_callback_backward_native_07eb802ebdb4a340
+func Swig_DirectorHostOp_callback_backward_native_07eb802ebdb4a340(swig_c int, attributes string, call uintptr) (swig_result int) {
+	var swig_r int
+	var _swig_i_0 string
+	swig_p := swigDirectorLookup(swig_c).(*_swig_DirectorHostOp)
+ _swig_i_0 = swigCopyString(attributes) 
+	swig_r = swig_p.Backward(_swig_i_0, SwigcptrOpCall(call))
+	return swig_r
+}
+
+type SwigcptrHostOp uintptr
+
+func (p SwigcptrHostOp) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrHostOp) SwigIsHostOp() {
+}
+
+func (p SwigcptrHostOp) DirectorInterface() interface{} {
+	return nil
+}
+
+func (arg1 SwigcptrHostOp) Has_shapes() (_swig_ret bool) {
+	var swig_r bool
+	_swig_i_0 := arg1
+	swig_r = (bool)(C._wrap_HostOp_has_shapes_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrHostOp) Has_gradient() (_swig_ret bool) {
+	var swig_r bool
+	_swig_i_0 := arg1
+	swig_r = (bool)(C._wrap_HostOp_has_gradient_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrHostOp) Shapes(arg2 string, arg3 OpCall) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := getSwigcptr(arg3)
+	swig_r = (int)(C._wrap_HostOp_shapes_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_126)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	return swig_r
+}
+
+func (arg1 SwigcptrHostOp) Forward(arg2 string, arg3 OpCall) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := getSwigcptr(arg3)
+	swig_r = (int)(C._wrap_HostOp_forward_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_127)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	return swig_r
+}
+
+func (arg1 SwigcptrHostOp) Backward(arg2 string, arg3 OpCall) (_swig_ret int) {
+	var swig_r int
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	_swig_i_2 := getSwigcptr(arg3)
+	swig_r = (int)(C._wrap_HostOp_backward_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_128)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	return swig_r
+}
+
+func DeleteHostOp(arg1 HostOp) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_HostOp_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
+}
+
+func (_swig_base SwigcptrHostOp) Released() {
+	C._wrap_HostOp_released_native_07eb802ebdb4a340(C.uintptr_t(_swig_base))
+}
+
+func (p SwigcptrHostOp) SwigIsCallback() {
+}
+
+func (p SwigcptrHostOp) SwigGetCallback() Callback {
+	return SwigcptrCallback(getSwigcptr(p))
+}
+
+type HostOp interface {
+	Swigcptr() uintptr
+	SwigIsHostOp()
+	DirectorInterface() interface{}
+	Has_shapes() (_swig_ret bool)
+	Has_gradient() (_swig_ret bool)
+	Shapes(arg2 string, arg3 OpCall) (_swig_ret int)
+	Forward(arg2 string, arg3 OpCall) (_swig_ret int)
+	Backward(arg2 string, arg3 OpCall) (_swig_ret int)
+	Released()
+	SwigIsCallback()
+	SwigGetCallback() Callback
+}
+
 func Set_log_sink(arg1 LogSink, arg2 int) {
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := arg2
-	C._wrap_set_log_sink_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1))
+	C._wrap_set_log_sink_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1))
 }
 
 func Open_source(arg1 BatchSource, arg2 Engine) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := getSwigcptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Data)(SwigcptrData(C._wrap_open_source_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))))
+	swig_r = (Data)(SwigcptrData(C._wrap_open_source_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1))))
 	return swig_r
 }
 
 func Parse_graph(arg1 string) (_swig_ret Graph) {
 	var swig_r Graph
 	_swig_i_0 := arg1
-	swig_r = (Graph)(SwigcptrGraph(C._wrap_parse_graph_native_e0db8acd8712f916(*(*C.swig_type_121)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Graph)(SwigcptrGraph(C._wrap_parse_graph_native_07eb802ebdb4a340(*(*C.swig_type_129)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2685,7 +3058,7 @@ func Memory_at(arg1 int64, arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_memory_at_native_e0db8acd8712f916(C.swig_type_123(_swig_i_0), C.swig_type_124(_swig_i_1))
+	swig_r_p := C._wrap_memory_at_native_07eb802ebdb4a340(C.swig_type_131(_swig_i_0), C.swig_type_132(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -2702,7 +3075,7 @@ func (p SwigcptrIds) SwigIsIds() {
 func (arg1 SwigcptrIds) Memory() (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Ids_memory_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Ids_memory_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -2710,14 +3083,14 @@ func (arg1 SwigcptrIds) Memory() (_swig_ret []byte) {
 func (arg1 SwigcptrIds) Counts() (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Ids_counts_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Ids_counts_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
 
 func DeleteIds(arg1 Ids) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Ids_native_e0db8acd8712f916(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Ids_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
 }
 
 type Ids interface {

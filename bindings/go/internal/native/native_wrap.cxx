@@ -369,7 +369,6 @@ inline std::string failed_message() { return failure().message; }
 
 
 namespace dsrt {
-inline uint32_t abi_version() { return ds_abi_version(); }
 inline std::string status_name(int32_t code) { return ds_status_name(code); }
 }
 
@@ -407,6 +406,7 @@ SWIGINTERN void dsrt_Graph_call(dsrt::Graph *self,std::string const &op,dsrt::Me
         const auto made = self->ops(op, dsrt::detail::numbers<int32_t>(inputs), attrs_json, outputs.bytes / sizeof(int32_t));
         if (!made.empty()) std::memcpy(outputs.data, made.data(), outputs.bytes);
     }
+SWIGINTERN void dsrt_Graph_define(dsrt::Graph *self,std::string const &name,int32_t outputs,dsrt::HostOp *op){ self->define_op(name, dsrt::functions_of(op, outputs)); }
 SWIGINTERN int32_t dsrt_Graph_embed(dsrt::Graph *self,std::string const &folder,dsrt::Memory inputs,std::string const &output,std::optional< std::string > const &options_json){
         return self->model(folder, dsrt::detail::numbers<int32_t>(inputs), output, options_json);
     }
@@ -440,19 +440,19 @@ SwigDirector_LogSink::SwigDirector_LogSink(int swig_p)
       go_val(swig_p), swig_mem(0)
 { }
 
-extern "C" void Swiggo_DeleteDirector_LogSink_native_e0db8acd8712f916(intgo);
+extern "C" void Swiggo_DeleteDirector_LogSink_native_07eb802ebdb4a340(intgo);
 SwigDirector_LogSink::~SwigDirector_LogSink()
 {
-  Swiggo_DeleteDirector_LogSink_native_e0db8acd8712f916(go_val);
+  Swiggo_DeleteDirector_LogSink_native_07eb802ebdb4a340(go_val);
   delete swig_mem;
 }
 
-extern "C" void Swig_DirectorLogSink_callback_released_native_e0db8acd8712f916(int);
+extern "C" void Swig_DirectorLogSink_callback_released_native_07eb802ebdb4a340(int);
 void SwigDirector_LogSink::released() {
-  Swig_DirectorLogSink_callback_released_native_e0db8acd8712f916(go_val);
+  Swig_DirectorLogSink_callback_released_native_07eb802ebdb4a340(go_val);
 }
 
-extern "C" intgo Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(int, intgo level, _gostring_ component, _gostring_ message);
+extern "C" intgo Swig_DirectorLogSink_callback_log_native_07eb802ebdb4a340(int, intgo level, _gostring_ component, _gostring_ message);
 int32_t SwigDirector_LogSink::log(int32_t level,std::string const &component,std::string const &message) {
   int32_t c_result = SwigValueInit< int32_t >() ;
   intgo result;
@@ -463,7 +463,7 @@ int32_t SwigDirector_LogSink::log(int32_t level,std::string const &component,std
   swig_level = (int32_t)level; 
   swig_component = Swig_AllocateString((&component)->data(), (&component)->length()); 
   swig_message = Swig_AllocateString((&message)->data(), (&message)->length()); 
-  result = Swig_DirectorLogSink_callback_log_native_e0db8acd8712f916(go_val, swig_level, swig_component, swig_message);
+  result = Swig_DirectorLogSink_callback_log_native_07eb802ebdb4a340(go_val, swig_level, swig_component, swig_message);
   c_result = (int32_t)result; 
   return c_result;
 }
@@ -473,19 +473,19 @@ SwigDirector_TokenSink::SwigDirector_TokenSink(int swig_p)
       go_val(swig_p), swig_mem(0)
 { }
 
-extern "C" void Swiggo_DeleteDirector_TokenSink_native_e0db8acd8712f916(intgo);
+extern "C" void Swiggo_DeleteDirector_TokenSink_native_07eb802ebdb4a340(intgo);
 SwigDirector_TokenSink::~SwigDirector_TokenSink()
 {
-  Swiggo_DeleteDirector_TokenSink_native_e0db8acd8712f916(go_val);
+  Swiggo_DeleteDirector_TokenSink_native_07eb802ebdb4a340(go_val);
   delete swig_mem;
 }
 
-extern "C" void Swig_DirectorTokenSink_callback_released_native_e0db8acd8712f916(int);
+extern "C" void Swig_DirectorTokenSink_callback_released_native_07eb802ebdb4a340(int);
 void SwigDirector_TokenSink::released() {
-  Swig_DirectorTokenSink_callback_released_native_e0db8acd8712f916(go_val);
+  Swig_DirectorTokenSink_callback_released_native_07eb802ebdb4a340(go_val);
 }
 
-extern "C" intgo Swig_DirectorTokenSink_callback_tokens_native_e0db8acd8712f916(int, long long ids, long long n);
+extern "C" intgo Swig_DirectorTokenSink_callback_tokens_native_07eb802ebdb4a340(int, long long ids, long long n);
 int32_t SwigDirector_TokenSink::tokens(int64_t ids,int64_t n) {
   int32_t c_result = SwigValueInit< int32_t >() ;
   intgo result;
@@ -494,7 +494,7 @@ int32_t SwigDirector_TokenSink::tokens(int64_t ids,int64_t n) {
   
   swig_ids = (int64_t)ids; 
   swig_n = (int64_t)n; 
-  result = Swig_DirectorTokenSink_callback_tokens_native_e0db8acd8712f916(go_val, swig_ids, swig_n);
+  result = Swig_DirectorTokenSink_callback_tokens_native_07eb802ebdb4a340(go_val, swig_ids, swig_n);
   c_result = (int32_t)result; 
   return c_result;
 }
@@ -504,19 +504,19 @@ SwigDirector_RowTokenSink::SwigDirector_RowTokenSink(int swig_p)
       go_val(swig_p), swig_mem(0)
 { }
 
-extern "C" void Swiggo_DeleteDirector_RowTokenSink_native_e0db8acd8712f916(intgo);
+extern "C" void Swiggo_DeleteDirector_RowTokenSink_native_07eb802ebdb4a340(intgo);
 SwigDirector_RowTokenSink::~SwigDirector_RowTokenSink()
 {
-  Swiggo_DeleteDirector_RowTokenSink_native_e0db8acd8712f916(go_val);
+  Swiggo_DeleteDirector_RowTokenSink_native_07eb802ebdb4a340(go_val);
   delete swig_mem;
 }
 
-extern "C" void Swig_DirectorRowTokenSink_callback_released_native_e0db8acd8712f916(int);
+extern "C" void Swig_DirectorRowTokenSink_callback_released_native_07eb802ebdb4a340(int);
 void SwigDirector_RowTokenSink::released() {
-  Swig_DirectorRowTokenSink_callback_released_native_e0db8acd8712f916(go_val);
+  Swig_DirectorRowTokenSink_callback_released_native_07eb802ebdb4a340(go_val);
 }
 
-extern "C" intgo Swig_DirectorRowTokenSink_callback_tokens_native_e0db8acd8712f916(int, long long row, long long ids, long long n);
+extern "C" intgo Swig_DirectorRowTokenSink_callback_tokens_native_07eb802ebdb4a340(int, long long row, long long ids, long long n);
 int32_t SwigDirector_RowTokenSink::tokens(int64_t row,int64_t ids,int64_t n) {
   int32_t c_result = SwigValueInit< int32_t >() ;
   intgo result;
@@ -527,7 +527,7 @@ int32_t SwigDirector_RowTokenSink::tokens(int64_t row,int64_t ids,int64_t n) {
   swig_row = (int64_t)row; 
   swig_ids = (int64_t)ids; 
   swig_n = (int64_t)n; 
-  result = Swig_DirectorRowTokenSink_callback_tokens_native_e0db8acd8712f916(go_val, swig_row, swig_ids, swig_n);
+  result = Swig_DirectorRowTokenSink_callback_tokens_native_07eb802ebdb4a340(go_val, swig_row, swig_ids, swig_n);
   c_result = (int32_t)result; 
   return c_result;
 }
@@ -537,19 +537,19 @@ SwigDirector_Updater::SwigDirector_Updater(int swig_p)
       go_val(swig_p), swig_mem(0)
 { }
 
-extern "C" void Swiggo_DeleteDirector_Updater_native_e0db8acd8712f916(intgo);
+extern "C" void Swiggo_DeleteDirector_Updater_native_07eb802ebdb4a340(intgo);
 SwigDirector_Updater::~SwigDirector_Updater()
 {
-  Swiggo_DeleteDirector_Updater_native_e0db8acd8712f916(go_val);
+  Swiggo_DeleteDirector_Updater_native_07eb802ebdb4a340(go_val);
   delete swig_mem;
 }
 
-extern "C" void Swig_DirectorUpdater_callback_released_native_e0db8acd8712f916(int);
+extern "C" void Swig_DirectorUpdater_callback_released_native_07eb802ebdb4a340(int);
 void SwigDirector_Updater::released() {
-  Swig_DirectorUpdater_callback_released_native_e0db8acd8712f916(go_val);
+  Swig_DirectorUpdater_callback_released_native_07eb802ebdb4a340(go_val);
 }
 
-extern "C" intgo Swig_DirectorUpdater_callback_update_native_e0db8acd8712f916(int, _gostring_ parameter, long long step, double lr, long long weight, long long gradient, long long state, long long n);
+extern "C" intgo Swig_DirectorUpdater_callback_update_native_07eb802ebdb4a340(int, _gostring_ parameter, long long step, double lr, long long weight, long long gradient, long long state, long long n);
 int32_t SwigDirector_Updater::update(std::string const &parameter,int64_t step,double lr,int64_t weight,int64_t gradient,int64_t state,int64_t n) {
   int32_t c_result = SwigValueInit< int32_t >() ;
   intgo result;
@@ -568,7 +568,7 @@ int32_t SwigDirector_Updater::update(std::string const &parameter,int64_t step,d
   swig_gradient = (int64_t)gradient; 
   swig_state = (int64_t)state; 
   swig_n = (int64_t)n; 
-  result = Swig_DirectorUpdater_callback_update_native_e0db8acd8712f916(go_val, swig_parameter, swig_step, swig_lr, swig_weight, swig_gradient, swig_state, swig_n);
+  result = Swig_DirectorUpdater_callback_update_native_07eb802ebdb4a340(go_val, swig_parameter, swig_step, swig_lr, swig_weight, swig_gradient, swig_state, swig_n);
   c_result = (int32_t)result; 
   return c_result;
 }
@@ -578,60 +578,139 @@ SwigDirector_BatchSource::SwigDirector_BatchSource(int swig_p)
       go_val(swig_p), swig_mem(0)
 { }
 
-extern "C" void Swiggo_DeleteDirector_BatchSource_native_e0db8acd8712f916(intgo);
+extern "C" void Swiggo_DeleteDirector_BatchSource_native_07eb802ebdb4a340(intgo);
 SwigDirector_BatchSource::~SwigDirector_BatchSource()
 {
-  Swiggo_DeleteDirector_BatchSource_native_e0db8acd8712f916(go_val);
+  Swiggo_DeleteDirector_BatchSource_native_07eb802ebdb4a340(go_val);
   delete swig_mem;
 }
 
-extern "C" void Swig_DirectorBatchSource_callback_released_native_e0db8acd8712f916(int);
+extern "C" void Swig_DirectorBatchSource_callback_released_native_07eb802ebdb4a340(int);
 void SwigDirector_BatchSource::released() {
-  Swig_DirectorBatchSource_callback_released_native_e0db8acd8712f916(go_val);
+  Swig_DirectorBatchSource_callback_released_native_07eb802ebdb4a340(go_val);
 }
 
-extern "C" intgo Swig_DirectorBatchSource_callback_next_native_e0db8acd8712f916(int, dsrt::Batch *batch);
+extern "C" intgo Swig_DirectorBatchSource_callback_next_native_07eb802ebdb4a340(int, dsrt::Batch *batch);
 int32_t SwigDirector_BatchSource::next(dsrt::Batch &batch) {
   int32_t c_result = SwigValueInit< int32_t >() ;
   intgo result;
   dsrt::Batch *swig_batch;
   
   swig_batch = (dsrt::Batch *)&batch; 
-  result = Swig_DirectorBatchSource_callback_next_native_e0db8acd8712f916(go_val, swig_batch);
+  result = Swig_DirectorBatchSource_callback_next_native_07eb802ebdb4a340(go_val, swig_batch);
   c_result = (int32_t)result; 
   return c_result;
 }
 
-extern "C" bool Swig_DirectorBatchSource_callback_keeps_cursor_native_e0db8acd8712f916(int);
+extern "C" bool Swig_DirectorBatchSource_callback_keeps_cursor_native_07eb802ebdb4a340(int);
 bool SwigDirector_BatchSource::keeps_cursor() {
   bool c_result = SwigValueInit< bool >() ;
   bool result;
   
-  result = Swig_DirectorBatchSource_callback_keeps_cursor_native_e0db8acd8712f916(go_val);
+  result = Swig_DirectorBatchSource_callback_keeps_cursor_native_07eb802ebdb4a340(go_val);
   c_result = (bool)result; 
   return c_result;
 }
 
-extern "C" intgo Swig_DirectorBatchSource_callback_save_native_e0db8acd8712f916(int, dsrt::Text *cursor);
+extern "C" intgo Swig_DirectorBatchSource_callback_save_native_07eb802ebdb4a340(int, dsrt::Text *cursor);
 int32_t SwigDirector_BatchSource::save(dsrt::Text &cursor) {
   int32_t c_result = SwigValueInit< int32_t >() ;
   intgo result;
   dsrt::Text *swig_cursor;
   
   swig_cursor = (dsrt::Text *)&cursor; 
-  result = Swig_DirectorBatchSource_callback_save_native_e0db8acd8712f916(go_val, swig_cursor);
+  result = Swig_DirectorBatchSource_callback_save_native_07eb802ebdb4a340(go_val, swig_cursor);
   c_result = (int32_t)result; 
   return c_result;
 }
 
-extern "C" intgo Swig_DirectorBatchSource_callback_restore_native_e0db8acd8712f916(int, _gostring_ cursor);
+extern "C" intgo Swig_DirectorBatchSource_callback_restore_native_07eb802ebdb4a340(int, _gostring_ cursor);
 int32_t SwigDirector_BatchSource::restore(std::string const &cursor) {
   int32_t c_result = SwigValueInit< int32_t >() ;
   intgo result;
   _gostring_ swig_cursor;
   
   swig_cursor = Swig_AllocateString((&cursor)->data(), (&cursor)->length()); 
-  result = Swig_DirectorBatchSource_callback_restore_native_e0db8acd8712f916(go_val, swig_cursor);
+  result = Swig_DirectorBatchSource_callback_restore_native_07eb802ebdb4a340(go_val, swig_cursor);
+  c_result = (int32_t)result; 
+  return c_result;
+}
+
+SwigDirector_HostOp::SwigDirector_HostOp(int swig_p)
+    : dsrt::HostOp(),
+      go_val(swig_p), swig_mem(0)
+{ }
+
+extern "C" void Swiggo_DeleteDirector_HostOp_native_07eb802ebdb4a340(intgo);
+SwigDirector_HostOp::~SwigDirector_HostOp()
+{
+  Swiggo_DeleteDirector_HostOp_native_07eb802ebdb4a340(go_val);
+  delete swig_mem;
+}
+
+extern "C" void Swig_DirectorHostOp_callback_released_native_07eb802ebdb4a340(int);
+void SwigDirector_HostOp::released() {
+  Swig_DirectorHostOp_callback_released_native_07eb802ebdb4a340(go_val);
+}
+
+extern "C" bool Swig_DirectorHostOp_callback_has_shapes_native_07eb802ebdb4a340(int);
+bool SwigDirector_HostOp::has_shapes() {
+  bool c_result = SwigValueInit< bool >() ;
+  bool result;
+  
+  result = Swig_DirectorHostOp_callback_has_shapes_native_07eb802ebdb4a340(go_val);
+  c_result = (bool)result; 
+  return c_result;
+}
+
+extern "C" bool Swig_DirectorHostOp_callback_has_gradient_native_07eb802ebdb4a340(int);
+bool SwigDirector_HostOp::has_gradient() {
+  bool c_result = SwigValueInit< bool >() ;
+  bool result;
+  
+  result = Swig_DirectorHostOp_callback_has_gradient_native_07eb802ebdb4a340(go_val);
+  c_result = (bool)result; 
+  return c_result;
+}
+
+extern "C" intgo Swig_DirectorHostOp_callback_shapes_native_07eb802ebdb4a340(int, _gostring_ attributes, dsrt::OpCall *call);
+int32_t SwigDirector_HostOp::shapes(std::string const &attributes,dsrt::OpCall &call) {
+  int32_t c_result = SwigValueInit< int32_t >() ;
+  intgo result;
+  _gostring_ swig_attributes;
+  dsrt::OpCall *swig_call;
+  
+  swig_attributes = Swig_AllocateString((&attributes)->data(), (&attributes)->length()); 
+  swig_call = (dsrt::OpCall *)&call; 
+  result = Swig_DirectorHostOp_callback_shapes_native_07eb802ebdb4a340(go_val, swig_attributes, swig_call);
+  c_result = (int32_t)result; 
+  return c_result;
+}
+
+extern "C" intgo Swig_DirectorHostOp_callback_forward_native_07eb802ebdb4a340(int, _gostring_ attributes, dsrt::OpCall *call);
+int32_t SwigDirector_HostOp::forward(std::string const &attributes,dsrt::OpCall &call) {
+  int32_t c_result = SwigValueInit< int32_t >() ;
+  intgo result;
+  _gostring_ swig_attributes;
+  dsrt::OpCall *swig_call;
+  
+  swig_attributes = Swig_AllocateString((&attributes)->data(), (&attributes)->length()); 
+  swig_call = (dsrt::OpCall *)&call; 
+  result = Swig_DirectorHostOp_callback_forward_native_07eb802ebdb4a340(go_val, swig_attributes, swig_call);
+  c_result = (int32_t)result; 
+  return c_result;
+}
+
+extern "C" intgo Swig_DirectorHostOp_callback_backward_native_07eb802ebdb4a340(int, _gostring_ attributes, dsrt::OpCall *call);
+int32_t SwigDirector_HostOp::backward(std::string const &attributes,dsrt::OpCall &call) {
+  int32_t c_result = SwigValueInit< int32_t >() ;
+  intgo result;
+  _gostring_ swig_attributes;
+  dsrt::OpCall *swig_call;
+  
+  swig_attributes = Swig_AllocateString((&attributes)->data(), (&attributes)->length()); 
+  swig_call = (dsrt::OpCall *)&call; 
+  result = Swig_DirectorHostOp_callback_backward_native_07eb802ebdb4a340(go_val, swig_attributes, swig_call);
   c_result = (int32_t)result; 
   return c_result;
 }
@@ -640,7 +719,7 @@ int32_t SwigDirector_BatchSource::restore(std::string const &cursor) {
 extern "C" {
 #endif
 
-void _wrap_Swig_free_native_e0db8acd8712f916(void *_swig_go_0) {
+void _wrap_Swig_free_native_07eb802ebdb4a340(void *_swig_go_0) {
   void *arg1 = (void *) 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -650,7 +729,7 @@ void _wrap_Swig_free_native_e0db8acd8712f916(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_native_e0db8acd8712f916(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_native_07eb802ebdb4a340(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -663,7 +742,7 @@ void *_wrap_Swig_malloc_native_e0db8acd8712f916(intgo _swig_go_0) {
 }
 
 
-intgo _wrap_failed_code_native_e0db8acd8712f916() {
+intgo _wrap_failed_code_native_07eb802ebdb4a340() {
   int32_t result;
   intgo _swig_go_result;
   
@@ -684,7 +763,7 @@ intgo _wrap_failed_code_native_e0db8acd8712f916() {
 }
 
 
-_gostring_ _wrap_failed_message_native_e0db8acd8712f916() {
+_gostring_ _wrap_failed_message_native_07eb802ebdb4a340() {
   std::string result;
   _gostring_ _swig_go_result;
   
@@ -705,28 +784,7 @@ _gostring_ _wrap_failed_message_native_e0db8acd8712f916() {
 }
 
 
-intgo _wrap_abi_version_native_e0db8acd8712f916() {
-  uint32_t result;
-  intgo _swig_go_result;
-  
-  
-  {
-    try {
-      result = (uint32_t)dsrt::abi_version();
-    } catch (const dsrt::Error& e) {
-      fail_with(e.code(), e.what());
-    } catch (const std::bad_alloc&) {
-      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
-    } catch (const std::exception& e) {
-      fail_with(DS_E_INVALID_ARGUMENT, e.what());
-    }
-  }
-  _swig_go_result = result; 
-  return _swig_go_result;
-}
-
-
-_gostring_ _wrap_status_name_native_e0db8acd8712f916(intgo _swig_go_0) {
+_gostring_ _wrap_status_name_native_07eb802ebdb4a340(intgo _swig_go_0) {
   int32_t arg1 ;
   std::string result;
   _gostring_ _swig_go_result;
@@ -749,7 +807,7 @@ _gostring_ _wrap_status_name_native_e0db8acd8712f916(intgo _swig_go_0) {
 }
 
 
-_gostring_ _wrap_version_native_e0db8acd8712f916() {
+_gostring_ _wrap_version_native_07eb802ebdb4a340() {
   std::string result;
   _gostring_ _swig_go_result;
   
@@ -770,7 +828,28 @@ _gostring_ _wrap_version_native_e0db8acd8712f916() {
 }
 
 
-_gostring_ _wrap_build_info_native_e0db8acd8712f916() {
+intgo _wrap_abi_version_native_07eb802ebdb4a340() {
+  uint32_t result;
+  intgo _swig_go_result;
+  
+  
+  {
+    try {
+      result = (uint32_t)dsrt::abi_version();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_build_info_native_07eb802ebdb4a340() {
   std::string result;
   _gostring_ _swig_go_result;
   
@@ -791,7 +870,7 @@ _gostring_ _wrap_build_info_native_e0db8acd8712f916() {
 }
 
 
-_gostring_ _wrap_score_native_e0db8acd8712f916(_gostring_ _swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+_gostring_ _wrap_score_native_07eb802ebdb4a340(_gostring_ _swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   std::string *arg1 = 0 ;
   std::string *arg2 = 0 ;
   std::string *arg3 = 0 ;
@@ -827,7 +906,7 @@ _gostring_ _wrap_score_native_e0db8acd8712f916(_gostring_ _swig_go_0, _gostring_
 }
 
 
-_gostring_ _wrap_config_describe_native_e0db8acd8712f916() {
+_gostring_ _wrap_config_describe_native_07eb802ebdb4a340() {
   std::string result;
   _gostring_ _swig_go_result;
   
@@ -848,7 +927,7 @@ _gostring_ _wrap_config_describe_native_e0db8acd8712f916() {
 }
 
 
-long long _wrap_Tensor_count_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
+long long _wrap_Tensor_count_native_07eb802ebdb4a340(dsrt::Tensor *_swig_go_0) {
   dsrt::Tensor *arg1 = (dsrt::Tensor *) 0 ;
   size_t result;
   long long _swig_go_result;
@@ -871,7 +950,7 @@ long long _wrap_Tensor_count_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
 }
 
 
-void _wrap_Tensor_close_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
+void _wrap_Tensor_close_native_07eb802ebdb4a340(dsrt::Tensor *_swig_go_0) {
   dsrt::Tensor *arg1 = (dsrt::Tensor *) 0 ;
   
   arg1 = *(dsrt::Tensor **)&_swig_go_0; 
@@ -891,7 +970,7 @@ void _wrap_Tensor_close_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
 }
 
 
-dsrt::Tensor *_wrap_new_Tensor_native_e0db8acd8712f916(intgo _swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2) {
+dsrt::Tensor *_wrap_new_Tensor_native_07eb802ebdb4a340(intgo _swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2) {
   int32_t arg1 ;
   dsrt::Memory arg2 ;
   dsrt::Memory arg3 ;
@@ -922,7 +1001,7 @@ dsrt::Tensor *_wrap_new_Tensor_native_e0db8acd8712f916(intgo _swig_go_0, _goslic
 }
 
 
-_goslice_ _wrap_Tensor_dims_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
+_goslice_ _wrap_Tensor_dims_native_07eb802ebdb4a340(dsrt::Tensor *_swig_go_0) {
   dsrt::Tensor *arg1 = (dsrt::Tensor *) 0 ;
   dsrt::Memory result;
   _goslice_ _swig_go_result;
@@ -948,7 +1027,7 @@ _goslice_ _wrap_Tensor_dims_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
 }
 
 
-intgo _wrap_Tensor_kind_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
+intgo _wrap_Tensor_kind_native_07eb802ebdb4a340(dsrt::Tensor *_swig_go_0) {
   dsrt::Tensor *arg1 = (dsrt::Tensor *) 0 ;
   int32_t result;
   intgo _swig_go_result;
@@ -971,7 +1050,7 @@ intgo _wrap_Tensor_kind_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
 }
 
 
-void _wrap_Tensor_copy_out_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2) {
+void _wrap_Tensor_copy_out_native_07eb802ebdb4a340(dsrt::Tensor *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2) {
   dsrt::Tensor *arg1 = (dsrt::Tensor *) 0 ;
   int32_t arg2 ;
   dsrt::Memory arg3 ;
@@ -997,7 +1076,7 @@ void _wrap_Tensor_copy_out_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0, int
 }
 
 
-void _wrap_delete_Tensor_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
+void _wrap_delete_Tensor_native_07eb802ebdb4a340(dsrt::Tensor *_swig_go_0) {
   dsrt::Tensor *arg1 = (dsrt::Tensor *) 0 ;
   
   arg1 = *(dsrt::Tensor **)&_swig_go_0; 
@@ -1017,7 +1096,7 @@ void _wrap_delete_Tensor_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
 }
 
 
-dsrt::Batch *_wrap_new_Batch_native_e0db8acd8712f916() {
+dsrt::Batch *_wrap_new_Batch_native_07eb802ebdb4a340() {
   dsrt::Batch *result = 0 ;
   dsrt::Batch *_swig_go_result;
   
@@ -1038,7 +1117,7 @@ dsrt::Batch *_wrap_new_Batch_native_e0db8acd8712f916() {
 }
 
 
-dsrt::Tensor *_wrap_Batch_get_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0, _gostring_ _swig_go_1) {
+dsrt::Tensor *_wrap_Batch_get_native_07eb802ebdb4a340(dsrt::Batch *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Batch *arg1 = (dsrt::Batch *) 0 ;
   std::string *arg2 = 0 ;
   SwigValueWrapper< dsrt::Tensor > result;
@@ -1066,7 +1145,7 @@ dsrt::Tensor *_wrap_Batch_get_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0, _
 }
 
 
-void _wrap_Batch_close_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0) {
+void _wrap_Batch_close_native_07eb802ebdb4a340(dsrt::Batch *_swig_go_0) {
   dsrt::Batch *arg1 = (dsrt::Batch *) 0 ;
   
   arg1 = *(dsrt::Batch **)&_swig_go_0; 
@@ -1086,7 +1165,7 @@ void _wrap_Batch_close_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0) {
 }
 
 
-dsrt::Tensor *_wrap_Batch_find_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0, _gostring_ _swig_go_1) {
+dsrt::Tensor *_wrap_Batch_find_native_07eb802ebdb4a340(dsrt::Batch *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Batch *arg1 = (dsrt::Batch *) 0 ;
   std::string *arg2 = 0 ;
   dsrt::Tensor *result = 0 ;
@@ -1114,7 +1193,7 @@ dsrt::Tensor *_wrap_Batch_find_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0, 
 }
 
 
-void _wrap_Batch_put_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0, _gostring_ _swig_go_1, dsrt::Tensor *_swig_go_2) {
+void _wrap_Batch_put_native_07eb802ebdb4a340(dsrt::Batch *_swig_go_0, _gostring_ _swig_go_1, dsrt::Tensor *_swig_go_2) {
   dsrt::Batch *arg1 = (dsrt::Batch *) 0 ;
   std::string *arg2 = 0 ;
   dsrt::Tensor *arg3 = 0 ;
@@ -1141,7 +1220,7 @@ void _wrap_Batch_put_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0, _gostring_
 }
 
 
-void _wrap_delete_Batch_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0) {
+void _wrap_delete_Batch_native_07eb802ebdb4a340(dsrt::Batch *_swig_go_0) {
   dsrt::Batch *arg1 = (dsrt::Batch *) 0 ;
   
   arg1 = *(dsrt::Batch **)&_swig_go_0; 
@@ -1161,7 +1240,7 @@ void _wrap_delete_Batch_native_e0db8acd8712f916(dsrt::Batch *_swig_go_0) {
 }
 
 
-_goslice_ _wrap_Encoding_id_memory_native_e0db8acd8712f916(dsrt::Encoding *_swig_go_0) {
+_goslice_ _wrap_Encoding_id_memory_native_07eb802ebdb4a340(dsrt::Encoding *_swig_go_0) {
   dsrt::Encoding *arg1 = (dsrt::Encoding *) 0 ;
   dsrt::Memory result;
   _goslice_ _swig_go_result;
@@ -1187,7 +1266,7 @@ _goslice_ _wrap_Encoding_id_memory_native_e0db8acd8712f916(dsrt::Encoding *_swig
 }
 
 
-_goslice_ _wrap_Encoding_type_memory_native_e0db8acd8712f916(dsrt::Encoding *_swig_go_0) {
+_goslice_ _wrap_Encoding_type_memory_native_07eb802ebdb4a340(dsrt::Encoding *_swig_go_0) {
   dsrt::Encoding *arg1 = (dsrt::Encoding *) 0 ;
   dsrt::Memory result;
   _goslice_ _swig_go_result;
@@ -1213,7 +1292,7 @@ _goslice_ _wrap_Encoding_type_memory_native_e0db8acd8712f916(dsrt::Encoding *_sw
 }
 
 
-_goslice_ _wrap_Encoding_offset_memory_native_e0db8acd8712f916(dsrt::Encoding *_swig_go_0) {
+_goslice_ _wrap_Encoding_offset_memory_native_07eb802ebdb4a340(dsrt::Encoding *_swig_go_0) {
   dsrt::Encoding *arg1 = (dsrt::Encoding *) 0 ;
   dsrt::Memory result;
   _goslice_ _swig_go_result;
@@ -1239,7 +1318,7 @@ _goslice_ _wrap_Encoding_offset_memory_native_e0db8acd8712f916(dsrt::Encoding *_
 }
 
 
-dsrt::Encoding *_wrap_new_Encoding_native_e0db8acd8712f916() {
+dsrt::Encoding *_wrap_new_Encoding_native_07eb802ebdb4a340() {
   dsrt::Encoding *result = 0 ;
   dsrt::Encoding *_swig_go_result;
   
@@ -1260,7 +1339,7 @@ dsrt::Encoding *_wrap_new_Encoding_native_e0db8acd8712f916() {
 }
 
 
-void _wrap_delete_Encoding_native_e0db8acd8712f916(dsrt::Encoding *_swig_go_0) {
+void _wrap_delete_Encoding_native_07eb802ebdb4a340(dsrt::Encoding *_swig_go_0) {
   dsrt::Encoding *arg1 = (dsrt::Encoding *) 0 ;
   
   arg1 = *(dsrt::Encoding **)&_swig_go_0; 
@@ -1280,7 +1359,7 @@ void _wrap_delete_Encoding_native_e0db8acd8712f916(dsrt::Encoding *_swig_go_0) {
 }
 
 
-dsrt::Tokenizer *_wrap_new_Tokenizer_native_e0db8acd8712f916(_gostring_ _swig_go_0) {
+dsrt::Tokenizer *_wrap_new_Tokenizer_native_07eb802ebdb4a340(_gostring_ _swig_go_0) {
   std::string *arg1 = 0 ;
   dsrt::Tokenizer *result = 0 ;
   dsrt::Tokenizer *_swig_go_result;
@@ -1306,7 +1385,7 @@ dsrt::Tokenizer *_wrap_new_Tokenizer_native_e0db8acd8712f916(_gostring_ _swig_go
 }
 
 
-_gostring_ _wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+_gostring_ _wrap_Tokenizer_apply_chat_template__SWIG_0_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
   std::string *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -1340,7 +1419,7 @@ _gostring_ _wrap_Tokenizer_apply_chat_template__SWIG_0_native_e0db8acd8712f916(d
 }
 
 
-_gostring_ _wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, _gostring_ _swig_go_1) {
+_gostring_ _wrap_Tokenizer_apply_chat_template__SWIG_1_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
   std::string *arg2 = 0 ;
   std::string result;
@@ -1368,7 +1447,7 @@ _gostring_ _wrap_Tokenizer_apply_chat_template__SWIG_1_native_e0db8acd8712f916(d
 }
 
 
-void _wrap_Tokenizer_close_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0) {
+void _wrap_Tokenizer_close_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0) {
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
   
   arg1 = *(dsrt::Tokenizer **)&_swig_go_0; 
@@ -1388,7 +1467,7 @@ void _wrap_Tokenizer_close_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0) 
 }
 
 
-dsrt::Encoding *_wrap_Tokenizer_encode_text_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, bool _swig_go_3) {
+dsrt::Encoding *_wrap_Tokenizer_encode_text_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, bool _swig_go_3) {
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
   std::string *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -1424,7 +1503,7 @@ dsrt::Encoding *_wrap_Tokenizer_encode_text_native_e0db8acd8712f916(dsrt::Tokeni
 }
 
 
-dsrt::Batch *_wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3) {
+dsrt::Batch *_wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3) {
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
   dsrt::Memory arg2 ;
   dsrt::Memory arg3 ;
@@ -1461,7 +1540,7 @@ dsrt::Batch *_wrap_Tokenizer_encode_texts_native_e0db8acd8712f916(dsrt::Tokenize
 }
 
 
-_gostring_ _wrap_Tokenizer_text_of_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, _goslice_ _swig_go_1, bool _swig_go_2) {
+_gostring_ _wrap_Tokenizer_text_of_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0, _goslice_ _swig_go_1, bool _swig_go_2) {
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
   dsrt::Memory arg2 ;
   bool arg3 ;
@@ -1490,7 +1569,7 @@ _gostring_ _wrap_Tokenizer_text_of_native_e0db8acd8712f916(dsrt::Tokenizer *_swi
 }
 
 
-void _wrap_delete_Tokenizer_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0) {
+void _wrap_delete_Tokenizer_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0) {
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
   
   arg1 = *(dsrt::Tokenizer **)&_swig_go_0; 
@@ -1510,7 +1589,7 @@ void _wrap_delete_Tokenizer_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0)
 }
 
 
-dsrt::TextStream *_wrap_new_TextStream__SWIG_0_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0, bool _swig_go_1) {
+dsrt::TextStream *_wrap_new_TextStream__SWIG_0_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0, bool _swig_go_1) {
   dsrt::Tokenizer *arg1 = 0 ;
   bool arg2 ;
   dsrt::TextStream *result = 0 ;
@@ -1535,7 +1614,7 @@ dsrt::TextStream *_wrap_new_TextStream__SWIG_0_native_e0db8acd8712f916(dsrt::Tok
 }
 
 
-dsrt::TextStream *_wrap_new_TextStream__SWIG_1_native_e0db8acd8712f916(dsrt::Tokenizer *_swig_go_0) {
+dsrt::TextStream *_wrap_new_TextStream__SWIG_1_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0) {
   dsrt::Tokenizer *arg1 = 0 ;
   dsrt::TextStream *result = 0 ;
   dsrt::TextStream *_swig_go_result;
@@ -1558,7 +1637,7 @@ dsrt::TextStream *_wrap_new_TextStream__SWIG_1_native_e0db8acd8712f916(dsrt::Tok
 }
 
 
-_gostring_ _wrap_TextStream_end_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0) {
+_gostring_ _wrap_TextStream_end_native_07eb802ebdb4a340(dsrt::TextStream *_swig_go_0) {
   dsrt::TextStream *arg1 = (dsrt::TextStream *) 0 ;
   std::string result;
   _gostring_ _swig_go_result;
@@ -1581,7 +1660,7 @@ _gostring_ _wrap_TextStream_end_native_e0db8acd8712f916(dsrt::TextStream *_swig_
 }
 
 
-void _wrap_TextStream_close_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0) {
+void _wrap_TextStream_close_native_07eb802ebdb4a340(dsrt::TextStream *_swig_go_0) {
   dsrt::TextStream *arg1 = (dsrt::TextStream *) 0 ;
   
   arg1 = *(dsrt::TextStream **)&_swig_go_0; 
@@ -1601,7 +1680,7 @@ void _wrap_TextStream_close_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0
 }
 
 
-_gostring_ _wrap_TextStream_piece_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0, _goslice_ _swig_go_1) {
+_gostring_ _wrap_TextStream_piece_native_07eb802ebdb4a340(dsrt::TextStream *_swig_go_0, _goslice_ _swig_go_1) {
   dsrt::TextStream *arg1 = (dsrt::TextStream *) 0 ;
   dsrt::Memory arg2 ;
   std::string result;
@@ -1628,7 +1707,7 @@ _gostring_ _wrap_TextStream_piece_native_e0db8acd8712f916(dsrt::TextStream *_swi
 }
 
 
-void _wrap_delete_TextStream_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_0) {
+void _wrap_delete_TextStream_native_07eb802ebdb4a340(dsrt::TextStream *_swig_go_0) {
   dsrt::TextStream *arg1 = (dsrt::TextStream *) 0 ;
   
   arg1 = *(dsrt::TextStream **)&_swig_go_0; 
@@ -1648,110 +1727,7 @@ void _wrap_delete_TextStream_native_e0db8acd8712f916(dsrt::TextStream *_swig_go_
 }
 
 
-dsrt::Cancel *_wrap_new_Cancel_native_e0db8acd8712f916() {
-  dsrt::Cancel *result = 0 ;
-  dsrt::Cancel *_swig_go_result;
-  
-  
-  {
-    try {
-      result = (dsrt::Cancel *)new dsrt::Cancel();
-    } catch (const dsrt::Error& e) {
-      fail_with(e.code(), e.what());
-    } catch (const std::bad_alloc&) {
-      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
-    } catch (const std::exception& e) {
-      fail_with(DS_E_INVALID_ARGUMENT, e.what());
-    }
-  }
-  *(dsrt::Cancel **)&_swig_go_result = (dsrt::Cancel *)result; 
-  return _swig_go_result;
-}
-
-
-void _wrap_Cancel_set__SWIG_0_native_e0db8acd8712f916(dsrt::Cancel *_swig_go_0, bool _swig_go_1) {
-  dsrt::Cancel *arg1 = (dsrt::Cancel *) 0 ;
-  bool arg2 ;
-  
-  arg1 = *(dsrt::Cancel **)&_swig_go_0; 
-  arg2 = (bool)_swig_go_1; 
-  
-  {
-    try {
-      (arg1)->set(arg2);
-    } catch (const dsrt::Error& e) {
-      fail_with(e.code(), e.what());
-    } catch (const std::bad_alloc&) {
-      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
-    } catch (const std::exception& e) {
-      fail_with(DS_E_INVALID_ARGUMENT, e.what());
-    }
-  }
-  
-}
-
-
-void _wrap_Cancel_set__SWIG_1_native_e0db8acd8712f916(dsrt::Cancel *_swig_go_0) {
-  dsrt::Cancel *arg1 = (dsrt::Cancel *) 0 ;
-  
-  arg1 = *(dsrt::Cancel **)&_swig_go_0; 
-  
-  {
-    try {
-      (arg1)->set();
-    } catch (const dsrt::Error& e) {
-      fail_with(e.code(), e.what());
-    } catch (const std::bad_alloc&) {
-      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
-    } catch (const std::exception& e) {
-      fail_with(DS_E_INVALID_ARGUMENT, e.what());
-    }
-  }
-  
-}
-
-
-void _wrap_Cancel_close_native_e0db8acd8712f916(dsrt::Cancel *_swig_go_0) {
-  dsrt::Cancel *arg1 = (dsrt::Cancel *) 0 ;
-  
-  arg1 = *(dsrt::Cancel **)&_swig_go_0; 
-  
-  {
-    try {
-      (arg1)->close();
-    } catch (const dsrt::Error& e) {
-      fail_with(e.code(), e.what());
-    } catch (const std::bad_alloc&) {
-      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
-    } catch (const std::exception& e) {
-      fail_with(DS_E_INVALID_ARGUMENT, e.what());
-    }
-  }
-  
-}
-
-
-void _wrap_delete_Cancel_native_e0db8acd8712f916(dsrt::Cancel *_swig_go_0) {
-  dsrt::Cancel *arg1 = (dsrt::Cancel *) 0 ;
-  
-  arg1 = *(dsrt::Cancel **)&_swig_go_0; 
-  
-  {
-    try {
-      delete arg1;
-    } catch (const dsrt::Error& e) {
-      fail_with(e.code(), e.what());
-    } catch (const std::bad_alloc&) {
-      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
-    } catch (const std::exception& e) {
-      fail_with(DS_E_INVALID_ARGUMENT, e.what());
-    }
-  }
-  
-}
-
-
-dsrt::Graph *_wrap_new_Graph_native_e0db8acd8712f916() {
+dsrt::Graph *_wrap_new_Graph_native_07eb802ebdb4a340() {
   dsrt::Graph *result = 0 ;
   dsrt::Graph *_swig_go_result;
   
@@ -1772,7 +1748,7 @@ dsrt::Graph *_wrap_new_Graph_native_e0db8acd8712f916() {
 }
 
 
-_gostring_ _wrap_Graph_ops_json_native_e0db8acd8712f916() {
+_gostring_ _wrap_Graph_ops_json_native_07eb802ebdb4a340() {
   std::string result;
   _gostring_ _swig_go_result;
   
@@ -1793,7 +1769,7 @@ _gostring_ _wrap_Graph_ops_json_native_e0db8acd8712f916() {
 }
 
 
-void _wrap_Graph_output_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2) {
+void _wrap_Graph_output_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2) {
   dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
   std::string *arg2 = 0 ;
   dsrt::Graph::Value arg3 ;
@@ -1820,7 +1796,7 @@ void _wrap_Graph_output_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _gostri
 }
 
 
-void _wrap_Graph_loss_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, intgo _swig_go_1) {
+void _wrap_Graph_loss_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0, intgo _swig_go_1) {
   dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
   dsrt::Graph::Value arg2 ;
   
@@ -1842,7 +1818,32 @@ void _wrap_Graph_loss_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, intgo _sw
 }
 
 
-void _wrap_Graph_close_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0) {
+void _wrap_Graph_read_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1) {
+  dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
+  std::string *arg2 = 0 ;
+  
+  arg1 = *(dsrt::Graph **)&_swig_go_0; 
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  
+  {
+    try {
+      (arg1)->read((std::string const &)*arg2);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+void _wrap_Graph_close_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0) {
   dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
   
   arg1 = *(dsrt::Graph **)&_swig_go_0; 
@@ -1862,7 +1863,7 @@ void _wrap_Graph_close_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0) {
 }
 
 
-intgo _wrap_Graph_new_input_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, _goslice_ _swig_go_3) {
+intgo _wrap_Graph_new_input_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, _goslice_ _swig_go_3) {
   dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
   std::string *arg2 = 0 ;
   int32_t arg3 ;
@@ -1896,7 +1897,7 @@ intgo _wrap_Graph_new_input_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _go
 }
 
 
-intgo _wrap_Graph_new_param_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, _goslice_ _swig_go_3, _gostring_ _swig_go_4) {
+intgo _wrap_Graph_new_param_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, _goslice_ _swig_go_3, _gostring_ _swig_go_4) {
   dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
   std::string *arg2 = 0 ;
   int32_t arg3 ;
@@ -1936,7 +1937,7 @@ intgo _wrap_Graph_new_param_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _go
 }
 
 
-void _wrap_Graph_call_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3, _goslice_ _swig_go_4) {
+void _wrap_Graph_call_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3, _goslice_ _swig_go_4) {
   dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
   std::string *arg2 = 0 ;
   dsrt::Memory arg3 ;
@@ -1975,7 +1976,36 @@ void _wrap_Graph_call_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _gostring
 }
 
 
-intgo _wrap_Graph_embed_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4) {
+void _wrap_Graph_define_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, dsrt::HostOp *_swig_go_3) {
+  dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
+  std::string *arg2 = 0 ;
+  int32_t arg3 ;
+  dsrt::HostOp *arg4 = (dsrt::HostOp *) 0 ;
+  
+  arg1 = *(dsrt::Graph **)&_swig_go_0; 
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  arg3 = (int32_t)_swig_go_2; 
+  arg4 = *(dsrt::HostOp **)&_swig_go_3; 
+  
+  {
+    try {
+      dsrt_Graph_define(arg1,(std::string const &)*arg2,arg3,arg4);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+intgo _wrap_Graph_embed_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0, _gostring_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3, _gostring_ _swig_go_4) {
   dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
   std::string *arg2 = 0 ;
   dsrt::Memory arg3 ;
@@ -2018,7 +2048,7 @@ intgo _wrap_Graph_embed_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0, _gostri
 }
 
 
-void _wrap_delete_Graph_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0) {
+void _wrap_delete_Graph_native_07eb802ebdb4a340(dsrt::Graph *_swig_go_0) {
   dsrt::Graph *arg1 = (dsrt::Graph *) 0 ;
   
   arg1 = *(dsrt::Graph **)&_swig_go_0; 
@@ -2038,7 +2068,110 @@ void _wrap_delete_Graph_native_e0db8acd8712f916(dsrt::Graph *_swig_go_0) {
 }
 
 
-dsrt::Options *_wrap_new_Options_native_e0db8acd8712f916() {
+dsrt::Cancel *_wrap_new_Cancel_native_07eb802ebdb4a340() {
+  dsrt::Cancel *result = 0 ;
+  dsrt::Cancel *_swig_go_result;
+  
+  
+  {
+    try {
+      result = (dsrt::Cancel *)new dsrt::Cancel();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  *(dsrt::Cancel **)&_swig_go_result = (dsrt::Cancel *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_Cancel_set__SWIG_0_native_07eb802ebdb4a340(dsrt::Cancel *_swig_go_0, bool _swig_go_1) {
+  dsrt::Cancel *arg1 = (dsrt::Cancel *) 0 ;
+  bool arg2 ;
+  
+  arg1 = *(dsrt::Cancel **)&_swig_go_0; 
+  arg2 = (bool)_swig_go_1; 
+  
+  {
+    try {
+      (arg1)->set(arg2);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+void _wrap_Cancel_set__SWIG_1_native_07eb802ebdb4a340(dsrt::Cancel *_swig_go_0) {
+  dsrt::Cancel *arg1 = (dsrt::Cancel *) 0 ;
+  
+  arg1 = *(dsrt::Cancel **)&_swig_go_0; 
+  
+  {
+    try {
+      (arg1)->set();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+void _wrap_Cancel_close_native_07eb802ebdb4a340(dsrt::Cancel *_swig_go_0) {
+  dsrt::Cancel *arg1 = (dsrt::Cancel *) 0 ;
+  
+  arg1 = *(dsrt::Cancel **)&_swig_go_0; 
+  
+  {
+    try {
+      (arg1)->close();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+void _wrap_delete_Cancel_native_07eb802ebdb4a340(dsrt::Cancel *_swig_go_0) {
+  dsrt::Cancel *arg1 = (dsrt::Cancel *) 0 ;
+  
+  arg1 = *(dsrt::Cancel **)&_swig_go_0; 
+  
+  {
+    try {
+      delete arg1;
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+dsrt::Options *_wrap_new_Options_native_07eb802ebdb4a340() {
   dsrt::Options *result = 0 ;
   dsrt::Options *_swig_go_result;
   
@@ -2059,7 +2192,7 @@ dsrt::Options *_wrap_new_Options_native_e0db8acd8712f916() {
 }
 
 
-void _wrap_Options_close_native_e0db8acd8712f916(dsrt::Options *_swig_go_0) {
+void _wrap_Options_close_native_07eb802ebdb4a340(dsrt::Options *_swig_go_0) {
   dsrt::Options *arg1 = (dsrt::Options *) 0 ;
   
   arg1 = *(dsrt::Options **)&_swig_go_0; 
@@ -2079,7 +2212,7 @@ void _wrap_Options_close_native_e0db8acd8712f916(dsrt::Options *_swig_go_0) {
 }
 
 
-void _wrap_Options_set_updater_native_e0db8acd8712f916(dsrt::Options *_swig_go_0, intgo _swig_go_1, dsrt::Updater *_swig_go_2) {
+void _wrap_Options_set_updater_native_07eb802ebdb4a340(dsrt::Options *_swig_go_0, intgo _swig_go_1, dsrt::Updater *_swig_go_2) {
   dsrt::Options *arg1 = (dsrt::Options *) 0 ;
   int32_t arg2 ;
   dsrt::Updater *arg3 = (dsrt::Updater *) 0 ;
@@ -2103,7 +2236,7 @@ void _wrap_Options_set_updater_native_e0db8acd8712f916(dsrt::Options *_swig_go_0
 }
 
 
-void _wrap_Options_set_graph_native_e0db8acd8712f916(dsrt::Options *_swig_go_0, dsrt::Graph *_swig_go_1) {
+void _wrap_Options_set_graph_native_07eb802ebdb4a340(dsrt::Options *_swig_go_0, dsrt::Graph *_swig_go_1) {
   dsrt::Options *arg1 = (dsrt::Options *) 0 ;
   dsrt::Graph *arg2 = 0 ;
   
@@ -2125,7 +2258,7 @@ void _wrap_Options_set_graph_native_e0db8acd8712f916(dsrt::Options *_swig_go_0, 
 }
 
 
-void _wrap_Options_set_cancel_native_e0db8acd8712f916(dsrt::Options *_swig_go_0, dsrt::Cancel *_swig_go_1) {
+void _wrap_Options_set_cancel_native_07eb802ebdb4a340(dsrt::Options *_swig_go_0, dsrt::Cancel *_swig_go_1) {
   dsrt::Options *arg1 = (dsrt::Options *) 0 ;
   dsrt::Cancel *arg2 = 0 ;
   
@@ -2147,7 +2280,7 @@ void _wrap_Options_set_cancel_native_e0db8acd8712f916(dsrt::Options *_swig_go_0,
 }
 
 
-void _wrap_Options_set_mpi_native_e0db8acd8712f916(dsrt::Options *_swig_go_0, intgo _swig_go_1) {
+void _wrap_Options_set_mpi_native_07eb802ebdb4a340(dsrt::Options *_swig_go_0, intgo _swig_go_1) {
   dsrt::Options *arg1 = (dsrt::Options *) 0 ;
   int32_t arg2 ;
   
@@ -2169,7 +2302,7 @@ void _wrap_Options_set_mpi_native_e0db8acd8712f916(dsrt::Options *_swig_go_0, in
 }
 
 
-void _wrap_delete_Options_native_e0db8acd8712f916(dsrt::Options *_swig_go_0) {
+void _wrap_delete_Options_native_07eb802ebdb4a340(dsrt::Options *_swig_go_0) {
   dsrt::Options *arg1 = (dsrt::Options *) 0 ;
   
   arg1 = *(dsrt::Options **)&_swig_go_0; 
@@ -2189,7 +2322,7 @@ void _wrap_delete_Options_native_e0db8acd8712f916(dsrt::Options *_swig_go_0) {
 }
 
 
-dsrt::Data *_wrap_new_Data__SWIG_0_native_e0db8acd8712f916(_gostring_ _swig_go_0, dsrt::Engine *_swig_go_1) {
+dsrt::Data *_wrap_new_Data__SWIG_0_native_07eb802ebdb4a340(_gostring_ _swig_go_0, dsrt::Engine *_swig_go_1) {
   std::string *arg1 = 0 ;
   dsrt::Engine *arg2 = (dsrt::Engine *) 0 ;
   dsrt::Data *result = 0 ;
@@ -2217,7 +2350,7 @@ dsrt::Data *_wrap_new_Data__SWIG_0_native_e0db8acd8712f916(_gostring_ _swig_go_0
 }
 
 
-dsrt::Data *_wrap_new_Data__SWIG_1_native_e0db8acd8712f916(_gostring_ _swig_go_0) {
+dsrt::Data *_wrap_new_Data__SWIG_1_native_07eb802ebdb4a340(_gostring_ _swig_go_0) {
   std::string *arg1 = 0 ;
   dsrt::Data *result = 0 ;
   dsrt::Data *_swig_go_result;
@@ -2243,7 +2376,7 @@ dsrt::Data *_wrap_new_Data__SWIG_1_native_e0db8acd8712f916(_gostring_ _swig_go_0
 }
 
 
-dsrt::Data *_wrap_new_Data__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+dsrt::Data *_wrap_new_Data__SWIG_2_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = 0 ;
   dsrt::Data *result = 0 ;
   dsrt::Data *_swig_go_result;
@@ -2266,7 +2399,7 @@ dsrt::Data *_wrap_new_Data__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_swig_g
 }
 
 
-bool _wrap_Data_next_native_e0db8acd8712f916(dsrt::Data *_swig_go_0, dsrt::Batch *_swig_go_1) {
+bool _wrap_Data_next_native_07eb802ebdb4a340(dsrt::Data *_swig_go_0, dsrt::Batch *_swig_go_1) {
   dsrt::Data *arg1 = (dsrt::Data *) 0 ;
   dsrt::Batch *arg2 = 0 ;
   bool result;
@@ -2291,7 +2424,7 @@ bool _wrap_Data_next_native_e0db8acd8712f916(dsrt::Data *_swig_go_0, dsrt::Batch
 }
 
 
-void _wrap_Data_close_native_e0db8acd8712f916(dsrt::Data *_swig_go_0) {
+void _wrap_Data_close_native_07eb802ebdb4a340(dsrt::Data *_swig_go_0) {
   dsrt::Data *arg1 = (dsrt::Data *) 0 ;
   
   arg1 = *(dsrt::Data **)&_swig_go_0; 
@@ -2311,7 +2444,7 @@ void _wrap_Data_close_native_e0db8acd8712f916(dsrt::Data *_swig_go_0) {
 }
 
 
-void _wrap_delete_Data_native_e0db8acd8712f916(dsrt::Data *_swig_go_0) {
+void _wrap_delete_Data_native_07eb802ebdb4a340(dsrt::Data *_swig_go_0) {
   dsrt::Data *arg1 = (dsrt::Data *) 0 ;
   
   arg1 = *(dsrt::Data **)&_swig_go_0; 
@@ -2331,7 +2464,7 @@ void _wrap_delete_Data_native_e0db8acd8712f916(dsrt::Data *_swig_go_0) {
 }
 
 
-dsrt::Engine *_wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(_gostring_ _swig_go_0, dsrt::Options *_swig_go_1) {
+dsrt::Engine *_wrap_new_Engine__SWIG_0_native_07eb802ebdb4a340(_gostring_ _swig_go_0, dsrt::Options *_swig_go_1) {
   std::optional< std::string > *arg1 = 0 ;
   dsrt::Options *arg2 = (dsrt::Options *) 0 ;
   std::optional< std::string > text1 ;
@@ -2360,7 +2493,7 @@ dsrt::Engine *_wrap_new_Engine__SWIG_0_native_e0db8acd8712f916(_gostring_ _swig_
 }
 
 
-dsrt::Engine *_wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(_gostring_ _swig_go_0) {
+dsrt::Engine *_wrap_new_Engine__SWIG_1_native_07eb802ebdb4a340(_gostring_ _swig_go_0) {
   std::optional< std::string > *arg1 = 0 ;
   std::optional< std::string > text1 ;
   dsrt::Engine *result = 0 ;
@@ -2387,7 +2520,7 @@ dsrt::Engine *_wrap_new_Engine__SWIG_1_native_e0db8acd8712f916(_gostring_ _swig_
 }
 
 
-_gostring_ _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(_gostring_ _swig_go_0, dsrt::Options *_swig_go_1) {
+_gostring_ _wrap_Engine_plan__SWIG_0_native_07eb802ebdb4a340(_gostring_ _swig_go_0, dsrt::Options *_swig_go_1) {
   std::optional< std::string > *arg1 = 0 ;
   dsrt::Options *arg2 = (dsrt::Options *) 0 ;
   std::optional< std::string > text1 ;
@@ -2416,7 +2549,7 @@ _gostring_ _wrap_Engine_plan__SWIG_0_native_e0db8acd8712f916(_gostring_ _swig_go
 }
 
 
-_gostring_ _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(_gostring_ _swig_go_0) {
+_gostring_ _wrap_Engine_plan__SWIG_1_native_07eb802ebdb4a340(_gostring_ _swig_go_0) {
   std::optional< std::string > *arg1 = 0 ;
   std::optional< std::string > text1 ;
   std::string result;
@@ -2443,7 +2576,7 @@ _gostring_ _wrap_Engine_plan__SWIG_1_native_e0db8acd8712f916(_gostring_ _swig_go
 }
 
 
-float _wrap_Engine_forward_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
+float _wrap_Engine_forward_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Batch *arg2 = 0 ;
   float result;
@@ -2468,7 +2601,7 @@ float _wrap_Engine_forward_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, dsr
 }
 
 
-void _wrap_Engine_forward_only_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
+void _wrap_Engine_forward_only_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Batch *arg2 = 0 ;
   
@@ -2490,7 +2623,7 @@ void _wrap_Engine_forward_only_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0,
 }
 
 
-void _wrap_Engine_backward_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+void _wrap_Engine_backward_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   
   arg1 = *(dsrt::Engine **)&_swig_go_0; 
@@ -2510,7 +2643,7 @@ void _wrap_Engine_backward_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
 }
 
 
-void _wrap_Engine_backward_from_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
+void _wrap_Engine_backward_from_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Batch *arg2 = 0 ;
   
@@ -2532,7 +2665,7 @@ void _wrap_Engine_backward_from_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0
 }
 
 
-void _wrap_Engine_zero_grad_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+void _wrap_Engine_zero_grad_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   
   arg1 = *(dsrt::Engine **)&_swig_go_0; 
@@ -2552,7 +2685,7 @@ void _wrap_Engine_zero_grad_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
 }
 
 
-float _wrap_Engine_eval_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
+float _wrap_Engine_eval_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Batch *arg2 = 0 ;
   float result;
@@ -2577,7 +2710,7 @@ float _wrap_Engine_eval_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, dsrt::
 }
 
 
-void _wrap_Engine_eval_only_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
+void _wrap_Engine_eval_only_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, dsrt::Batch *_swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Batch *arg2 = 0 ;
   
@@ -2599,7 +2732,7 @@ void _wrap_Engine_eval_only_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, ds
 }
 
 
-void _wrap_Engine_set_json_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+void _wrap_Engine_set_json_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   std::string *arg3 = 0 ;
@@ -2629,7 +2762,7 @@ void _wrap_Engine_set_json_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _go
 }
 
 
-_gostring_ _wrap_Engine_get_json_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+_gostring_ _wrap_Engine_get_json_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   std::string result;
@@ -2657,7 +2790,7 @@ _gostring_ _wrap_Engine_get_json_native_e0db8acd8712f916(dsrt::Engine *_swig_go_
 }
 
 
-double _wrap_Engine_metric_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+double _wrap_Engine_metric_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   double result;
@@ -2685,7 +2818,7 @@ double _wrap_Engine_metric_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _go
 }
 
 
-void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3) {
+void _wrap_Engine_save__SWIG_0_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -2722,7 +2855,7 @@ void _wrap_Engine_save__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0,
 }
 
 
-void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+void _wrap_Engine_save__SWIG_1_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -2753,7 +2886,7 @@ void _wrap_Engine_save__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0,
 }
 
 
-void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_Engine_save__SWIG_2_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   
@@ -2778,7 +2911,7 @@ void _wrap_Engine_save__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0,
 }
 
 
-void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3) {
+void _wrap_Engine_load__SWIG_0_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -2815,7 +2948,7 @@ void _wrap_Engine_load__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0,
 }
 
 
-void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+void _wrap_Engine_load__SWIG_1_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -2846,7 +2979,7 @@ void _wrap_Engine_load__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0,
 }
 
 
-void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_Engine_load__SWIG_2_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   
@@ -2871,7 +3004,7 @@ void _wrap_Engine_load__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0,
 }
 
 
-void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+void _wrap_Engine_export_folder__SWIG_0_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -2902,7 +3035,7 @@ void _wrap_Engine_export_folder__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_s
 }
 
 
-void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_Engine_export_folder__SWIG_1_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   
@@ -2927,7 +3060,7 @@ void _wrap_Engine_export_folder__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_s
 }
 
 
-void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+void _wrap_Engine_report__SWIG_0_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -2958,7 +3091,7 @@ void _wrap_Engine_report__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_
 }
 
 
-void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_Engine_report__SWIG_1_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   
@@ -2983,7 +3116,7 @@ void _wrap_Engine_report__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_
 }
 
 
-_gostring_ _wrap_Engine_evaluate__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+_gostring_ _wrap_Engine_evaluate__SWIG_0_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::optional< std::string > *arg2 = 0 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -3018,7 +3151,7 @@ _gostring_ _wrap_Engine_evaluate__SWIG_0_native_e0db8acd8712f916(dsrt::Engine *_
 }
 
 
-_gostring_ _wrap_Engine_evaluate__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+_gostring_ _wrap_Engine_evaluate__SWIG_1_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::optional< std::string > *arg2 = 0 ;
   std::optional< std::string > text2 ;
@@ -3047,7 +3180,7 @@ _gostring_ _wrap_Engine_evaluate__SWIG_1_native_e0db8acd8712f916(dsrt::Engine *_
 }
 
 
-_gostring_ _wrap_Engine_evaluate__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+_gostring_ _wrap_Engine_evaluate__SWIG_2_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string result;
   _gostring_ _swig_go_result;
@@ -3070,7 +3203,7 @@ _gostring_ _wrap_Engine_evaluate__SWIG_2_native_e0db8acd8712f916(dsrt::Engine *_
 }
 
 
-void _wrap_Engine_close_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+void _wrap_Engine_close_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   
   arg1 = *(dsrt::Engine **)&_swig_go_0; 
@@ -3090,7 +3223,7 @@ void _wrap_Engine_close_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
 }
 
 
-dsrt::Tensor *_wrap_Engine_output_of_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
+dsrt::Tensor *_wrap_Engine_output_of_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   dsrt::Tensor *result = 0 ;
@@ -3118,7 +3251,7 @@ dsrt::Tensor *_wrap_Engine_output_of_native_e0db8acd8712f916(dsrt::Engine *_swig
 }
 
 
-dsrt::Tensor *_wrap_Engine_parameter_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2) {
+dsrt::Tensor *_wrap_Engine_parameter_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   int32_t arg3 ;
@@ -3148,7 +3281,7 @@ dsrt::Tensor *_wrap_Engine_parameter_native_e0db8acd8712f916(dsrt::Engine *_swig
 }
 
 
-dsrt::Params *_wrap_Engine_parameters_list_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+dsrt::Params *_wrap_Engine_parameters_list_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Params *result = 0 ;
   dsrt::Params *_swig_go_result;
@@ -3171,7 +3304,7 @@ dsrt::Params *_wrap_Engine_parameters_list_native_e0db8acd8712f916(dsrt::Engine 
 }
 
 
-dsrt::Ids *_wrap_Engine_generated_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, dsrt::TokenSink *_swig_go_3) {
+dsrt::Ids *_wrap_Engine_generated_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _goslice_ _swig_go_1, _gostring_ _swig_go_2, dsrt::TokenSink *_swig_go_3) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Memory arg2 ;
   std::optional< std::string > *arg3 = 0 ;
@@ -3206,7 +3339,7 @@ dsrt::Ids *_wrap_Engine_generated_native_e0db8acd8712f916(dsrt::Engine *_swig_go
 }
 
 
-dsrt::Ids *_wrap_Engine_generated_rows_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3, dsrt::RowTokenSink *_swig_go_4) {
+dsrt::Ids *_wrap_Engine_generated_rows_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3, dsrt::RowTokenSink *_swig_go_4) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Memory arg2 ;
   dsrt::Memory arg3 ;
@@ -3245,7 +3378,7 @@ dsrt::Ids *_wrap_Engine_generated_rows_native_e0db8acd8712f916(dsrt::Engine *_sw
 }
 
 
-intgo _wrap_Engine_update_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+intgo _wrap_Engine_update_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   int32_t result;
   intgo _swig_go_result;
@@ -3268,7 +3401,7 @@ intgo _wrap_Engine_update_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
 }
 
 
-dsrt::Trained *_wrap_Engine_train_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, dsrt::Data *_swig_go_1) {
+dsrt::Trained *_wrap_Engine_train_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, dsrt::Data *_swig_go_1) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   dsrt::Data *arg2 = 0 ;
   dsrt::Trained result;
@@ -3293,7 +3426,7 @@ dsrt::Trained *_wrap_Engine_train_native_e0db8acd8712f916(dsrt::Engine *_swig_go
 }
 
 
-void _wrap_Engine_put_param_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, dsrt::Tensor *_swig_go_3) {
+void _wrap_Engine_put_param_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0, _gostring_ _swig_go_1, intgo _swig_go_2, dsrt::Tensor *_swig_go_3) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   std::string *arg2 = 0 ;
   int32_t arg3 ;
@@ -3322,7 +3455,7 @@ void _wrap_Engine_put_param_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0, _g
 }
 
 
-void _wrap_delete_Engine_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
+void _wrap_delete_Engine_native_07eb802ebdb4a340(dsrt::Engine *_swig_go_0) {
   dsrt::Engine *arg1 = (dsrt::Engine *) 0 ;
   
   arg1 = *(dsrt::Engine **)&_swig_go_0; 
@@ -3342,7 +3475,7 @@ void _wrap_delete_Engine_native_e0db8acd8712f916(dsrt::Engine *_swig_go_0) {
 }
 
 
-dsrt::View *_wrap_new_View_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
+dsrt::View *_wrap_new_View_native_07eb802ebdb4a340(dsrt::Tensor *_swig_go_0) {
   dsrt::Tensor *arg1 = 0 ;
   dsrt::View *result = 0 ;
   dsrt::View *_swig_go_result;
@@ -3365,7 +3498,7 @@ dsrt::View *_wrap_new_View_native_e0db8acd8712f916(dsrt::Tensor *_swig_go_0) {
 }
 
 
-void _wrap_delete_View_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
+void _wrap_delete_View_native_07eb802ebdb4a340(dsrt::View *_swig_go_0) {
   dsrt::View *arg1 = (dsrt::View *) 0 ;
   
   arg1 = *(dsrt::View **)&_swig_go_0; 
@@ -3385,7 +3518,7 @@ void _wrap_delete_View_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
 }
 
 
-_goslice_ _wrap_View_memory_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
+_goslice_ _wrap_View_memory_native_07eb802ebdb4a340(dsrt::View *_swig_go_0) {
   dsrt::View *arg1 = (dsrt::View *) 0 ;
   dsrt::Memory result;
   _goslice_ _swig_go_result;
@@ -3411,7 +3544,7 @@ _goslice_ _wrap_View_memory_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
 }
 
 
-long long _wrap_View_address_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
+long long _wrap_View_address_native_07eb802ebdb4a340(dsrt::View *_swig_go_0) {
   dsrt::View *arg1 = (dsrt::View *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -3434,7 +3567,7 @@ long long _wrap_View_address_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
 }
 
 
-long long _wrap_View_bytes_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
+long long _wrap_View_bytes_native_07eb802ebdb4a340(dsrt::View *_swig_go_0) {
   dsrt::View *arg1 = (dsrt::View *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -3457,7 +3590,7 @@ long long _wrap_View_bytes_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
 }
 
 
-bool _wrap_View_read_only_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
+bool _wrap_View_read_only_native_07eb802ebdb4a340(dsrt::View *_swig_go_0) {
   dsrt::View *arg1 = (dsrt::View *) 0 ;
   bool result;
   bool _swig_go_result;
@@ -3480,7 +3613,7 @@ bool _wrap_View_read_only_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
 }
 
 
-void _wrap_View_close_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
+void _wrap_View_close_native_07eb802ebdb4a340(dsrt::View *_swig_go_0) {
   dsrt::View *arg1 = (dsrt::View *) 0 ;
   
   arg1 = *(dsrt::View **)&_swig_go_0; 
@@ -3500,7 +3633,7 @@ void _wrap_View_close_native_e0db8acd8712f916(dsrt::View *_swig_go_0) {
 }
 
 
-void _wrap_Trained_outcome_set_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0, intgo _swig_go_1) {
+void _wrap_Trained_outcome_set_native_07eb802ebdb4a340(dsrt::Trained *_swig_go_0, intgo _swig_go_1) {
   dsrt::Trained *arg1 = (dsrt::Trained *) 0 ;
   int32_t arg2 ;
   
@@ -3512,7 +3645,7 @@ void _wrap_Trained_outcome_set_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0
 }
 
 
-intgo _wrap_Trained_outcome_get_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0) {
+intgo _wrap_Trained_outcome_get_native_07eb802ebdb4a340(dsrt::Trained *_swig_go_0) {
   dsrt::Trained *arg1 = (dsrt::Trained *) 0 ;
   int32_t result;
   intgo _swig_go_result;
@@ -3525,7 +3658,7 @@ intgo _wrap_Trained_outcome_get_native_e0db8acd8712f916(dsrt::Trained *_swig_go_
 }
 
 
-void _wrap_Trained_loss_set_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0, float _swig_go_1) {
+void _wrap_Trained_loss_set_native_07eb802ebdb4a340(dsrt::Trained *_swig_go_0, float _swig_go_1) {
   dsrt::Trained *arg1 = (dsrt::Trained *) 0 ;
   float arg2 ;
   
@@ -3537,7 +3670,7 @@ void _wrap_Trained_loss_set_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0, f
 }
 
 
-float _wrap_Trained_loss_get_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0) {
+float _wrap_Trained_loss_get_native_07eb802ebdb4a340(dsrt::Trained *_swig_go_0) {
   dsrt::Trained *arg1 = (dsrt::Trained *) 0 ;
   float result;
   float _swig_go_result;
@@ -3550,7 +3683,7 @@ float _wrap_Trained_loss_get_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0) 
 }
 
 
-dsrt::Trained *_wrap_new_Trained_native_e0db8acd8712f916() {
+dsrt::Trained *_wrap_new_Trained_native_07eb802ebdb4a340() {
   dsrt::Trained *result = 0 ;
   dsrt::Trained *_swig_go_result;
   
@@ -3571,7 +3704,7 @@ dsrt::Trained *_wrap_new_Trained_native_e0db8acd8712f916() {
 }
 
 
-void _wrap_delete_Trained_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0) {
+void _wrap_delete_Trained_native_07eb802ebdb4a340(dsrt::Trained *_swig_go_0) {
   dsrt::Trained *arg1 = (dsrt::Trained *) 0 ;
   
   arg1 = *(dsrt::Trained **)&_swig_go_0; 
@@ -3591,7 +3724,7 @@ void _wrap_delete_Trained_native_e0db8acd8712f916(dsrt::Trained *_swig_go_0) {
 }
 
 
-long long _wrap_Params_count_native_e0db8acd8712f916(dsrt::Params *_swig_go_0) {
+long long _wrap_Params_count_native_07eb802ebdb4a340(dsrt::Params *_swig_go_0) {
   dsrt::Params *arg1 = (dsrt::Params *) 0 ;
   size_t result;
   long long _swig_go_result;
@@ -3614,7 +3747,7 @@ long long _wrap_Params_count_native_e0db8acd8712f916(dsrt::Params *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_Params_name_native_e0db8acd8712f916(dsrt::Params *_swig_go_0, long long _swig_go_1) {
+_gostring_ _wrap_Params_name_native_07eb802ebdb4a340(dsrt::Params *_swig_go_0, long long _swig_go_1) {
   dsrt::Params *arg1 = (dsrt::Params *) 0 ;
   size_t arg2 ;
   std::string result;
@@ -3639,7 +3772,7 @@ _gostring_ _wrap_Params_name_native_e0db8acd8712f916(dsrt::Params *_swig_go_0, l
 }
 
 
-bool _wrap_Params_trainable_native_e0db8acd8712f916(dsrt::Params *_swig_go_0, long long _swig_go_1) {
+bool _wrap_Params_trainable_native_07eb802ebdb4a340(dsrt::Params *_swig_go_0, long long _swig_go_1) {
   dsrt::Params *arg1 = (dsrt::Params *) 0 ;
   size_t arg2 ;
   bool result;
@@ -3664,7 +3797,7 @@ bool _wrap_Params_trainable_native_e0db8acd8712f916(dsrt::Params *_swig_go_0, lo
 }
 
 
-_goslice_ _wrap_Params_dims_native_e0db8acd8712f916(dsrt::Params *_swig_go_0, long long _swig_go_1) {
+_goslice_ _wrap_Params_dims_native_07eb802ebdb4a340(dsrt::Params *_swig_go_0, long long _swig_go_1) {
   dsrt::Params *arg1 = (dsrt::Params *) 0 ;
   size_t arg2 ;
   dsrt::Memory result;
@@ -3692,7 +3825,7 @@ _goslice_ _wrap_Params_dims_native_e0db8acd8712f916(dsrt::Params *_swig_go_0, lo
 }
 
 
-void _wrap_delete_Params_native_e0db8acd8712f916(dsrt::Params *_swig_go_0) {
+void _wrap_delete_Params_native_07eb802ebdb4a340(dsrt::Params *_swig_go_0) {
   dsrt::Params *arg1 = (dsrt::Params *) 0 ;
   
   arg1 = *(dsrt::Params **)&_swig_go_0; 
@@ -3712,7 +3845,7 @@ void _wrap_delete_Params_native_e0db8acd8712f916(dsrt::Params *_swig_go_0) {
 }
 
 
-void _wrap_delete_Callback_native_e0db8acd8712f916(dsrt::Callback *_swig_go_0) {
+void _wrap_delete_Callback_native_07eb802ebdb4a340(dsrt::Callback *_swig_go_0) {
   dsrt::Callback *arg1 = (dsrt::Callback *) 0 ;
   
   arg1 = *(dsrt::Callback **)&_swig_go_0; 
@@ -3732,7 +3865,7 @@ void _wrap_delete_Callback_native_e0db8acd8712f916(dsrt::Callback *_swig_go_0) {
 }
 
 
-void _wrap_Callback_released_native_e0db8acd8712f916(dsrt::Callback *_swig_go_0) {
+void _wrap_Callback_released_native_07eb802ebdb4a340(dsrt::Callback *_swig_go_0) {
   dsrt::Callback *arg1 = (dsrt::Callback *) 0 ;
   
   arg1 = *(dsrt::Callback **)&_swig_go_0; 
@@ -3752,7 +3885,7 @@ void _wrap_Callback_released_native_e0db8acd8712f916(dsrt::Callback *_swig_go_0)
 }
 
 
-dsrt::LogSink *_wrap__swig_NewDirectorLogSinkLogSink_native_e0db8acd8712f916(intgo _swig_go_0) {
+dsrt::LogSink *_wrap__swig_NewDirectorLogSinkLogSink_native_07eb802ebdb4a340(intgo _swig_go_0) {
   int arg1 ;
   dsrt::LogSink *result = 0 ;
   dsrt::LogSink *_swig_go_result;
@@ -3775,7 +3908,7 @@ dsrt::LogSink *_wrap__swig_NewDirectorLogSinkLogSink_native_e0db8acd8712f916(int
 }
 
 
-void _wrap_DeleteDirectorLogSink_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0) {
+void _wrap_DeleteDirectorLogSink_native_07eb802ebdb4a340(dsrt::LogSink *_swig_go_0) {
   dsrt::LogSink *arg1 = (dsrt::LogSink *) 0 ;
   
   arg1 = *(dsrt::LogSink **)&_swig_go_0; 
@@ -3795,7 +3928,7 @@ void _wrap_DeleteDirectorLogSink_native_e0db8acd8712f916(dsrt::LogSink *_swig_go
 }
 
 
-intgo _wrap_LogSink_log_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0, intgo _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3) {
+intgo _wrap_LogSink_log_native_07eb802ebdb4a340(dsrt::LogSink *_swig_go_0, intgo _swig_go_1, _gostring_ _swig_go_2, _gostring_ _swig_go_3) {
   dsrt::LogSink *arg1 = (dsrt::LogSink *) 0 ;
   int32_t arg2 ;
   std::string *arg3 = 0 ;
@@ -3830,7 +3963,7 @@ intgo _wrap_LogSink_log_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0, intgo
 }
 
 
-void _wrap_delete_LogSink_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0) {
+void _wrap_delete_LogSink_native_07eb802ebdb4a340(dsrt::LogSink *_swig_go_0) {
   dsrt::LogSink *arg1 = (dsrt::LogSink *) 0 ;
   
   arg1 = *(dsrt::LogSink **)&_swig_go_0; 
@@ -3850,7 +3983,7 @@ void _wrap_delete_LogSink_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0) {
 }
 
 
-void _wrap_LogSink_released_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0) {
+void _wrap_LogSink_released_native_07eb802ebdb4a340(dsrt::LogSink *_swig_go_0) {
   dsrt::LogSink *arg1 = (dsrt::LogSink *) 0 ;
   
   arg1 = *(dsrt::LogSink **)&_swig_go_0; 
@@ -3861,7 +3994,7 @@ void _wrap_LogSink_released_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0) {
 }
 
 
-dsrt::TokenSink *_wrap__swig_NewDirectorTokenSinkTokenSink_native_e0db8acd8712f916(intgo _swig_go_0) {
+dsrt::TokenSink *_wrap__swig_NewDirectorTokenSinkTokenSink_native_07eb802ebdb4a340(intgo _swig_go_0) {
   int arg1 ;
   dsrt::TokenSink *result = 0 ;
   dsrt::TokenSink *_swig_go_result;
@@ -3884,7 +4017,7 @@ dsrt::TokenSink *_wrap__swig_NewDirectorTokenSinkTokenSink_native_e0db8acd8712f9
 }
 
 
-void _wrap_DeleteDirectorTokenSink_native_e0db8acd8712f916(dsrt::TokenSink *_swig_go_0) {
+void _wrap_DeleteDirectorTokenSink_native_07eb802ebdb4a340(dsrt::TokenSink *_swig_go_0) {
   dsrt::TokenSink *arg1 = (dsrt::TokenSink *) 0 ;
   
   arg1 = *(dsrt::TokenSink **)&_swig_go_0; 
@@ -3904,7 +4037,7 @@ void _wrap_DeleteDirectorTokenSink_native_e0db8acd8712f916(dsrt::TokenSink *_swi
 }
 
 
-intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(dsrt::TokenSink *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
+intgo _wrap_TokenSink_tokens_native_07eb802ebdb4a340(dsrt::TokenSink *_swig_go_0, long long _swig_go_1, long long _swig_go_2) {
   dsrt::TokenSink *arg1 = (dsrt::TokenSink *) 0 ;
   int64_t arg2 ;
   int64_t arg3 ;
@@ -3931,7 +4064,7 @@ intgo _wrap_TokenSink_tokens_native_e0db8acd8712f916(dsrt::TokenSink *_swig_go_0
 }
 
 
-void _wrap_delete_TokenSink_native_e0db8acd8712f916(dsrt::TokenSink *_swig_go_0) {
+void _wrap_delete_TokenSink_native_07eb802ebdb4a340(dsrt::TokenSink *_swig_go_0) {
   dsrt::TokenSink *arg1 = (dsrt::TokenSink *) 0 ;
   
   arg1 = *(dsrt::TokenSink **)&_swig_go_0; 
@@ -3951,7 +4084,7 @@ void _wrap_delete_TokenSink_native_e0db8acd8712f916(dsrt::TokenSink *_swig_go_0)
 }
 
 
-void _wrap_TokenSink_released_native_e0db8acd8712f916(dsrt::TokenSink *_swig_go_0) {
+void _wrap_TokenSink_released_native_07eb802ebdb4a340(dsrt::TokenSink *_swig_go_0) {
   dsrt::TokenSink *arg1 = (dsrt::TokenSink *) 0 ;
   
   arg1 = *(dsrt::TokenSink **)&_swig_go_0; 
@@ -3962,7 +4095,7 @@ void _wrap_TokenSink_released_native_e0db8acd8712f916(dsrt::TokenSink *_swig_go_
 }
 
 
-dsrt::RowTokenSink *_wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_e0db8acd8712f916(intgo _swig_go_0) {
+dsrt::RowTokenSink *_wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_07eb802ebdb4a340(intgo _swig_go_0) {
   int arg1 ;
   dsrt::RowTokenSink *result = 0 ;
   dsrt::RowTokenSink *_swig_go_result;
@@ -3985,7 +4118,7 @@ dsrt::RowTokenSink *_wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_e0db8
 }
 
 
-void _wrap_DeleteDirectorRowTokenSink_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig_go_0) {
+void _wrap_DeleteDirectorRowTokenSink_native_07eb802ebdb4a340(dsrt::RowTokenSink *_swig_go_0) {
   dsrt::RowTokenSink *arg1 = (dsrt::RowTokenSink *) 0 ;
   
   arg1 = *(dsrt::RowTokenSink **)&_swig_go_0; 
@@ -4005,7 +4138,7 @@ void _wrap_DeleteDirectorRowTokenSink_native_e0db8acd8712f916(dsrt::RowTokenSink
 }
 
 
-intgo _wrap_RowTokenSink_tokens_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3) {
+intgo _wrap_RowTokenSink_tokens_native_07eb802ebdb4a340(dsrt::RowTokenSink *_swig_go_0, long long _swig_go_1, long long _swig_go_2, long long _swig_go_3) {
   dsrt::RowTokenSink *arg1 = (dsrt::RowTokenSink *) 0 ;
   int64_t arg2 ;
   int64_t arg3 ;
@@ -4034,7 +4167,7 @@ intgo _wrap_RowTokenSink_tokens_native_e0db8acd8712f916(dsrt::RowTokenSink *_swi
 }
 
 
-void _wrap_delete_RowTokenSink_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig_go_0) {
+void _wrap_delete_RowTokenSink_native_07eb802ebdb4a340(dsrt::RowTokenSink *_swig_go_0) {
   dsrt::RowTokenSink *arg1 = (dsrt::RowTokenSink *) 0 ;
   
   arg1 = *(dsrt::RowTokenSink **)&_swig_go_0; 
@@ -4054,7 +4187,7 @@ void _wrap_delete_RowTokenSink_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig
 }
 
 
-void _wrap_RowTokenSink_released_native_e0db8acd8712f916(dsrt::RowTokenSink *_swig_go_0) {
+void _wrap_RowTokenSink_released_native_07eb802ebdb4a340(dsrt::RowTokenSink *_swig_go_0) {
   dsrt::RowTokenSink *arg1 = (dsrt::RowTokenSink *) 0 ;
   
   arg1 = *(dsrt::RowTokenSink **)&_swig_go_0; 
@@ -4065,7 +4198,7 @@ void _wrap_RowTokenSink_released_native_e0db8acd8712f916(dsrt::RowTokenSink *_sw
 }
 
 
-dsrt::Updater *_wrap__swig_NewDirectorUpdaterUpdater_native_e0db8acd8712f916(intgo _swig_go_0) {
+dsrt::Updater *_wrap__swig_NewDirectorUpdaterUpdater_native_07eb802ebdb4a340(intgo _swig_go_0) {
   int arg1 ;
   dsrt::Updater *result = 0 ;
   dsrt::Updater *_swig_go_result;
@@ -4088,7 +4221,7 @@ dsrt::Updater *_wrap__swig_NewDirectorUpdaterUpdater_native_e0db8acd8712f916(int
 }
 
 
-void _wrap_DeleteDirectorUpdater_native_e0db8acd8712f916(dsrt::Updater *_swig_go_0) {
+void _wrap_DeleteDirectorUpdater_native_07eb802ebdb4a340(dsrt::Updater *_swig_go_0) {
   dsrt::Updater *arg1 = (dsrt::Updater *) 0 ;
   
   arg1 = *(dsrt::Updater **)&_swig_go_0; 
@@ -4108,7 +4241,7 @@ void _wrap_DeleteDirectorUpdater_native_e0db8acd8712f916(dsrt::Updater *_swig_go
 }
 
 
-intgo _wrap_Updater_update_native_e0db8acd8712f916(dsrt::Updater *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2, double _swig_go_3, long long _swig_go_4, long long _swig_go_5, long long _swig_go_6, long long _swig_go_7) {
+intgo _wrap_Updater_update_native_07eb802ebdb4a340(dsrt::Updater *_swig_go_0, _gostring_ _swig_go_1, long long _swig_go_2, double _swig_go_3, long long _swig_go_4, long long _swig_go_5, long long _swig_go_6, long long _swig_go_7) {
   dsrt::Updater *arg1 = (dsrt::Updater *) 0 ;
   std::string *arg2 = 0 ;
   int64_t arg3 ;
@@ -4148,7 +4281,7 @@ intgo _wrap_Updater_update_native_e0db8acd8712f916(dsrt::Updater *_swig_go_0, _g
 }
 
 
-void _wrap_delete_Updater_native_e0db8acd8712f916(dsrt::Updater *_swig_go_0) {
+void _wrap_delete_Updater_native_07eb802ebdb4a340(dsrt::Updater *_swig_go_0) {
   dsrt::Updater *arg1 = (dsrt::Updater *) 0 ;
   
   arg1 = *(dsrt::Updater **)&_swig_go_0; 
@@ -4168,7 +4301,7 @@ void _wrap_delete_Updater_native_e0db8acd8712f916(dsrt::Updater *_swig_go_0) {
 }
 
 
-void _wrap_Updater_released_native_e0db8acd8712f916(dsrt::Updater *_swig_go_0) {
+void _wrap_Updater_released_native_07eb802ebdb4a340(dsrt::Updater *_swig_go_0) {
   dsrt::Updater *arg1 = (dsrt::Updater *) 0 ;
   
   arg1 = *(dsrt::Updater **)&_swig_go_0; 
@@ -4179,7 +4312,7 @@ void _wrap_Updater_released_native_e0db8acd8712f916(dsrt::Updater *_swig_go_0) {
 }
 
 
-void _wrap_Text_put_native_e0db8acd8712f916(dsrt::Text *_swig_go_0, _gostring_ _swig_go_1) {
+void _wrap_Text_put_native_07eb802ebdb4a340(dsrt::Text *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::Text *arg1 = (dsrt::Text *) 0 ;
   std::string *arg2 = 0 ;
   
@@ -4204,7 +4337,7 @@ void _wrap_Text_put_native_e0db8acd8712f916(dsrt::Text *_swig_go_0, _gostring_ _
 }
 
 
-dsrt::Text *_wrap_new_Text_native_e0db8acd8712f916() {
+dsrt::Text *_wrap_new_Text_native_07eb802ebdb4a340() {
   dsrt::Text *result = 0 ;
   dsrt::Text *_swig_go_result;
   
@@ -4225,7 +4358,7 @@ dsrt::Text *_wrap_new_Text_native_e0db8acd8712f916() {
 }
 
 
-void _wrap_delete_Text_native_e0db8acd8712f916(dsrt::Text *_swig_go_0) {
+void _wrap_delete_Text_native_07eb802ebdb4a340(dsrt::Text *_swig_go_0) {
   dsrt::Text *arg1 = (dsrt::Text *) 0 ;
   
   arg1 = *(dsrt::Text **)&_swig_go_0; 
@@ -4245,7 +4378,7 @@ void _wrap_delete_Text_native_e0db8acd8712f916(dsrt::Text *_swig_go_0) {
 }
 
 
-dsrt::BatchSource *_wrap__swig_NewDirectorBatchSourceBatchSource_native_e0db8acd8712f916(intgo _swig_go_0) {
+dsrt::BatchSource *_wrap__swig_NewDirectorBatchSourceBatchSource_native_07eb802ebdb4a340(intgo _swig_go_0) {
   int arg1 ;
   dsrt::BatchSource *result = 0 ;
   dsrt::BatchSource *_swig_go_result;
@@ -4268,7 +4401,7 @@ dsrt::BatchSource *_wrap__swig_NewDirectorBatchSourceBatchSource_native_e0db8acd
 }
 
 
-void _wrap_DeleteDirectorBatchSource_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go_0) {
+void _wrap_DeleteDirectorBatchSource_native_07eb802ebdb4a340(dsrt::BatchSource *_swig_go_0) {
   dsrt::BatchSource *arg1 = (dsrt::BatchSource *) 0 ;
   
   arg1 = *(dsrt::BatchSource **)&_swig_go_0; 
@@ -4288,7 +4421,7 @@ void _wrap_DeleteDirectorBatchSource_native_e0db8acd8712f916(dsrt::BatchSource *
 }
 
 
-intgo _wrap_BatchSource_next_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go_0, dsrt::Batch *_swig_go_1) {
+intgo _wrap_BatchSource_next_native_07eb802ebdb4a340(dsrt::BatchSource *_swig_go_0, dsrt::Batch *_swig_go_1) {
   dsrt::BatchSource *arg1 = (dsrt::BatchSource *) 0 ;
   dsrt::Batch *arg2 = 0 ;
   int32_t result;
@@ -4313,7 +4446,7 @@ intgo _wrap_BatchSource_next_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go
 }
 
 
-bool _wrap_BatchSource_keeps_cursor_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go_0) {
+bool _wrap_BatchSource_keeps_cursor_native_07eb802ebdb4a340(dsrt::BatchSource *_swig_go_0) {
   dsrt::BatchSource *arg1 = (dsrt::BatchSource *) 0 ;
   bool result;
   bool _swig_go_result;
@@ -4336,7 +4469,7 @@ bool _wrap_BatchSource_keeps_cursor_native_e0db8acd8712f916(dsrt::BatchSource *_
 }
 
 
-intgo _wrap_BatchSource_save_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go_0, dsrt::Text *_swig_go_1) {
+intgo _wrap_BatchSource_save_native_07eb802ebdb4a340(dsrt::BatchSource *_swig_go_0, dsrt::Text *_swig_go_1) {
   dsrt::BatchSource *arg1 = (dsrt::BatchSource *) 0 ;
   dsrt::Text *arg2 = 0 ;
   int32_t result;
@@ -4361,7 +4494,7 @@ intgo _wrap_BatchSource_save_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go
 }
 
 
-intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go_0, _gostring_ _swig_go_1) {
+intgo _wrap_BatchSource_restore_native_07eb802ebdb4a340(dsrt::BatchSource *_swig_go_0, _gostring_ _swig_go_1) {
   dsrt::BatchSource *arg1 = (dsrt::BatchSource *) 0 ;
   std::string *arg2 = 0 ;
   int32_t result;
@@ -4389,7 +4522,7 @@ intgo _wrap_BatchSource_restore_native_e0db8acd8712f916(dsrt::BatchSource *_swig
 }
 
 
-void _wrap_delete_BatchSource_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go_0) {
+void _wrap_delete_BatchSource_native_07eb802ebdb4a340(dsrt::BatchSource *_swig_go_0) {
   dsrt::BatchSource *arg1 = (dsrt::BatchSource *) 0 ;
   
   arg1 = *(dsrt::BatchSource **)&_swig_go_0; 
@@ -4409,7 +4542,7 @@ void _wrap_delete_BatchSource_native_e0db8acd8712f916(dsrt::BatchSource *_swig_g
 }
 
 
-void _wrap_BatchSource_released_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go_0) {
+void _wrap_BatchSource_released_native_07eb802ebdb4a340(dsrt::BatchSource *_swig_go_0) {
   dsrt::BatchSource *arg1 = (dsrt::BatchSource *) 0 ;
   
   arg1 = *(dsrt::BatchSource **)&_swig_go_0; 
@@ -4420,7 +4553,400 @@ void _wrap_BatchSource_released_native_e0db8acd8712f916(dsrt::BatchSource *_swig
 }
 
 
-void _wrap_set_log_sink_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0, intgo _swig_go_1) {
+intgo _wrap_OpCall_count_native_07eb802ebdb4a340(dsrt::OpCall *_swig_go_0, intgo _swig_go_1) {
+  dsrt::OpCall *arg1 = (dsrt::OpCall *) 0 ;
+  int32_t arg2 ;
+  int32_t result;
+  intgo _swig_go_result;
+  
+  arg1 = *(dsrt::OpCall **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  
+  {
+    try {
+      result = (int32_t)((dsrt::OpCall const *)arg1)->count(arg2);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_OpCall_kind_native_07eb802ebdb4a340(dsrt::OpCall *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
+  dsrt::OpCall *arg1 = (dsrt::OpCall *) 0 ;
+  int32_t arg2 ;
+  int32_t arg3 ;
+  int32_t result;
+  intgo _swig_go_result;
+  
+  arg1 = *(dsrt::OpCall **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  arg3 = (int32_t)_swig_go_2; 
+  
+  {
+    try {
+      result = (int32_t)((dsrt::OpCall const *)arg1)->kind(arg2,arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+bool _wrap_OpCall_wanted_native_07eb802ebdb4a340(dsrt::OpCall *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
+  dsrt::OpCall *arg1 = (dsrt::OpCall *) 0 ;
+  int32_t arg2 ;
+  int32_t arg3 ;
+  bool result;
+  bool _swig_go_result;
+  
+  arg1 = *(dsrt::OpCall **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  arg3 = (int32_t)_swig_go_2; 
+  
+  {
+    try {
+      result = (bool)((dsrt::OpCall const *)arg1)->wanted(arg2,arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+_goslice_ _wrap_OpCall_dims_native_07eb802ebdb4a340(dsrt::OpCall *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
+  dsrt::OpCall *arg1 = (dsrt::OpCall *) 0 ;
+  int32_t arg2 ;
+  int32_t arg3 ;
+  dsrt::Memory result;
+  _goslice_ _swig_go_result;
+  
+  arg1 = *(dsrt::OpCall **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  arg3 = (int32_t)_swig_go_2; 
+  
+  {
+    try {
+      result = ((dsrt::OpCall const *)arg1)->dims(arg2,arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+  _swig_go_result.array = (&result)->data;
+  _swig_go_result.len = _swig_go_result.cap = static_cast<intgo>((&result)->bytes);
+  
+  return _swig_go_result;
+}
+
+
+_goslice_ _wrap_OpCall_memory_native_07eb802ebdb4a340(dsrt::OpCall *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
+  dsrt::OpCall *arg1 = (dsrt::OpCall *) 0 ;
+  int32_t arg2 ;
+  int32_t arg3 ;
+  dsrt::Memory result;
+  _goslice_ _swig_go_result;
+  
+  arg1 = *(dsrt::OpCall **)&_swig_go_0; 
+  arg2 = (int32_t)_swig_go_1; 
+  arg3 = (int32_t)_swig_go_2; 
+  
+  {
+    try {
+      result = ((dsrt::OpCall const *)arg1)->memory(arg2,arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+  _swig_go_result.array = (&result)->data;
+  _swig_go_result.len = _swig_go_result.cap = static_cast<intgo>((&result)->bytes);
+  
+  return _swig_go_result;
+}
+
+
+void _wrap_OpCall_put_shape_native_07eb802ebdb4a340(dsrt::OpCall *_swig_go_0, _goslice_ _swig_go_1) {
+  dsrt::OpCall *arg1 = (dsrt::OpCall *) 0 ;
+  dsrt::Memory arg2 ;
+  
+  arg1 = *(dsrt::OpCall **)&_swig_go_0; 
+  arg2 = dsrt::Memory{
+    _swig_go_1.array, static_cast<size_t>(_swig_go_1.len)
+  }; 
+  
+  {
+    try {
+      (arg1)->put_shape(arg2);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+void _wrap_delete_OpCall_native_07eb802ebdb4a340(dsrt::OpCall *_swig_go_0) {
+  dsrt::OpCall *arg1 = (dsrt::OpCall *) 0 ;
+  
+  arg1 = *(dsrt::OpCall **)&_swig_go_0; 
+  
+  {
+    try {
+      delete arg1;
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+dsrt::HostOp *_wrap__swig_NewDirectorHostOpHostOp_native_07eb802ebdb4a340(intgo _swig_go_0) {
+  int arg1 ;
+  dsrt::HostOp *result = 0 ;
+  dsrt::HostOp *_swig_go_result;
+  
+  arg1 = (int)_swig_go_0; 
+  
+  {
+    try {
+      result = new SwigDirector_HostOp(arg1);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  *(dsrt::HostOp **)&_swig_go_result = (dsrt::HostOp *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_DeleteDirectorHostOp_native_07eb802ebdb4a340(dsrt::HostOp *_swig_go_0) {
+  dsrt::HostOp *arg1 = (dsrt::HostOp *) 0 ;
+  
+  arg1 = *(dsrt::HostOp **)&_swig_go_0; 
+  
+  {
+    try {
+      delete arg1;
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+bool _wrap_HostOp_has_shapes_native_07eb802ebdb4a340(dsrt::HostOp *_swig_go_0) {
+  dsrt::HostOp *arg1 = (dsrt::HostOp *) 0 ;
+  bool result;
+  bool _swig_go_result;
+  
+  arg1 = *(dsrt::HostOp **)&_swig_go_0; 
+  
+  {
+    try {
+      result = (bool)(arg1)->has_shapes();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+bool _wrap_HostOp_has_gradient_native_07eb802ebdb4a340(dsrt::HostOp *_swig_go_0) {
+  dsrt::HostOp *arg1 = (dsrt::HostOp *) 0 ;
+  bool result;
+  bool _swig_go_result;
+  
+  arg1 = *(dsrt::HostOp **)&_swig_go_0; 
+  
+  {
+    try {
+      result = (bool)(arg1)->has_gradient();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_HostOp_shapes_native_07eb802ebdb4a340(dsrt::HostOp *_swig_go_0, _gostring_ _swig_go_1, dsrt::OpCall *_swig_go_2) {
+  dsrt::HostOp *arg1 = (dsrt::HostOp *) 0 ;
+  std::string *arg2 = 0 ;
+  dsrt::OpCall *arg3 = 0 ;
+  int32_t result;
+  intgo _swig_go_result;
+  
+  arg1 = *(dsrt::HostOp **)&_swig_go_0; 
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  arg3 = *(dsrt::OpCall **)&_swig_go_2; 
+  
+  {
+    try {
+      result = (int32_t)(arg1)->shapes((std::string const &)*arg2,*arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_HostOp_forward_native_07eb802ebdb4a340(dsrt::HostOp *_swig_go_0, _gostring_ _swig_go_1, dsrt::OpCall *_swig_go_2) {
+  dsrt::HostOp *arg1 = (dsrt::HostOp *) 0 ;
+  std::string *arg2 = 0 ;
+  dsrt::OpCall *arg3 = 0 ;
+  int32_t result;
+  intgo _swig_go_result;
+  
+  arg1 = *(dsrt::HostOp **)&_swig_go_0; 
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  arg3 = *(dsrt::OpCall **)&_swig_go_2; 
+  
+  {
+    try {
+      result = (int32_t)(arg1)->forward((std::string const &)*arg2,*arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+intgo _wrap_HostOp_backward_native_07eb802ebdb4a340(dsrt::HostOp *_swig_go_0, _gostring_ _swig_go_1, dsrt::OpCall *_swig_go_2) {
+  dsrt::HostOp *arg1 = (dsrt::HostOp *) 0 ;
+  std::string *arg2 = 0 ;
+  dsrt::OpCall *arg3 = 0 ;
+  int32_t result;
+  intgo _swig_go_result;
+  
+  arg1 = *(dsrt::HostOp **)&_swig_go_0; 
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  arg3 = *(dsrt::OpCall **)&_swig_go_2; 
+  
+  {
+    try {
+      result = (int32_t)(arg1)->backward((std::string const &)*arg2,*arg3);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_HostOp_native_07eb802ebdb4a340(dsrt::HostOp *_swig_go_0) {
+  dsrt::HostOp *arg1 = (dsrt::HostOp *) 0 ;
+  
+  arg1 = *(dsrt::HostOp **)&_swig_go_0; 
+  
+  {
+    try {
+      delete arg1;
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+void _wrap_HostOp_released_native_07eb802ebdb4a340(dsrt::HostOp *_swig_go_0) {
+  dsrt::HostOp *arg1 = (dsrt::HostOp *) 0 ;
+  
+  arg1 = *(dsrt::HostOp **)&_swig_go_0; 
+  
+  dsrt::Callback *swig_b0 = (dsrt::Callback *)arg1;
+  (swig_b0)->released();
+  
+}
+
+
+void _wrap_set_log_sink_native_07eb802ebdb4a340(dsrt::LogSink *_swig_go_0, intgo _swig_go_1) {
   dsrt::LogSink *arg1 = (dsrt::LogSink *) 0 ;
   int32_t arg2 ;
   
@@ -4442,7 +4968,7 @@ void _wrap_set_log_sink_native_e0db8acd8712f916(dsrt::LogSink *_swig_go_0, intgo
 }
 
 
-dsrt::Data *_wrap_open_source_native_e0db8acd8712f916(dsrt::BatchSource *_swig_go_0, dsrt::Engine *_swig_go_1) {
+dsrt::Data *_wrap_open_source_native_07eb802ebdb4a340(dsrt::BatchSource *_swig_go_0, dsrt::Engine *_swig_go_1) {
   dsrt::BatchSource *arg1 = (dsrt::BatchSource *) 0 ;
   dsrt::Engine *arg2 = (dsrt::Engine *) 0 ;
   dsrt::Data *result = 0 ;
@@ -4467,7 +4993,7 @@ dsrt::Data *_wrap_open_source_native_e0db8acd8712f916(dsrt::BatchSource *_swig_g
 }
 
 
-dsrt::Graph *_wrap_parse_graph_native_e0db8acd8712f916(_gostring_ _swig_go_0) {
+dsrt::Graph *_wrap_parse_graph_native_07eb802ebdb4a340(_gostring_ _swig_go_0) {
   std::string *arg1 = 0 ;
   dsrt::Graph *result = 0 ;
   dsrt::Graph *_swig_go_result;
@@ -4493,7 +5019,7 @@ dsrt::Graph *_wrap_parse_graph_native_e0db8acd8712f916(_gostring_ _swig_go_0) {
 }
 
 
-_goslice_ _wrap_memory_at_native_e0db8acd8712f916(long long _swig_go_0, long long _swig_go_1) {
+_goslice_ _wrap_memory_at_native_07eb802ebdb4a340(long long _swig_go_0, long long _swig_go_1) {
   int64_t arg1 ;
   int64_t arg2 ;
   dsrt::Memory result;
@@ -4521,7 +5047,7 @@ _goslice_ _wrap_memory_at_native_e0db8acd8712f916(long long _swig_go_0, long lon
 }
 
 
-_goslice_ _wrap_Ids_memory_native_e0db8acd8712f916(dsrt::Ids *_swig_go_0) {
+_goslice_ _wrap_Ids_memory_native_07eb802ebdb4a340(dsrt::Ids *_swig_go_0) {
   dsrt::Ids *arg1 = (dsrt::Ids *) 0 ;
   dsrt::Memory result;
   _goslice_ _swig_go_result;
@@ -4547,7 +5073,7 @@ _goslice_ _wrap_Ids_memory_native_e0db8acd8712f916(dsrt::Ids *_swig_go_0) {
 }
 
 
-_goslice_ _wrap_Ids_counts_native_e0db8acd8712f916(dsrt::Ids *_swig_go_0) {
+_goslice_ _wrap_Ids_counts_native_07eb802ebdb4a340(dsrt::Ids *_swig_go_0) {
   dsrt::Ids *arg1 = (dsrt::Ids *) 0 ;
   dsrt::Memory result;
   _goslice_ _swig_go_result;
@@ -4573,7 +5099,7 @@ _goslice_ _wrap_Ids_counts_native_e0db8acd8712f916(dsrt::Ids *_swig_go_0) {
 }
 
 
-void _wrap_delete_Ids_native_e0db8acd8712f916(dsrt::Ids *_swig_go_0) {
+void _wrap_delete_Ids_native_07eb802ebdb4a340(dsrt::Ids *_swig_go_0) {
   dsrt::Ids *arg1 = (dsrt::Ids *) 0 ;
   
   arg1 = *(dsrt::Ids **)&_swig_go_0; 

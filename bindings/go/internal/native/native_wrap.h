@@ -76,4 +76,20 @@ class SwigDirector_BatchSource : public dsrt::BatchSource
   Swig_memory *swig_mem;
 };
 
+class SwigDirector_HostOp : public dsrt::HostOp
+{
+ public:
+  SwigDirector_HostOp(int swig_p);
+  virtual ~SwigDirector_HostOp();
+  virtual void released();
+  virtual bool has_shapes();
+  virtual bool has_gradient();
+  virtual int32_t shapes(std::string const &attributes,dsrt::OpCall &call);
+  virtual int32_t forward(std::string const &attributes,dsrt::OpCall &call);
+  virtual int32_t backward(std::string const &attributes,dsrt::OpCall &call);
+ private:
+  intgo go_val;
+  Swig_memory *swig_mem;
+};
+
 #endif

@@ -146,11 +146,22 @@ impl EngineBuilder {
         })
     }
 
-    /// Makes the engine.
-    pub fn build(mut self) -> Result<Engine> {
+    /// The options that there are, or what one of the parts failed with.
+    fn options(&mut self) -> Result<*mut sys::ds_options> {
         let options = std::mem::replace(&mut self.options, Ok(null_mut()))?;
         self.options = Ok(options);
-        let text = self.config.text()?;
+        Ok(options)
+    }
+
+    /// JSON: what a run would need in memory, FLOPs and traffic. Runs nothing.
+    pub fn plan(mut self) -> Result<String> {
+        let (options, text) = (self.options()?, self.config.text()?);
+        text_of(|out, _| unsafe { sys::ds_plan(c_pointer(&text), options, out) })
+    }
+
+    /// Makes the engine.
+    pub fn build(mut self) -> Result<Engine> {
+        let (options, text) = (self.options()?, self.config.text()?);
         Engine::made(|out| unsafe { sys::ds_engine_create(c_pointer(&text), options, out) })
     }
 }
@@ -365,8 +376,14 @@ impl Engine {
 
     /// Loads a checkpoint, the latest without a tag.
     pub fn load(&mut self, dir: impl AsRef<Path>, tag: Option<&str>) -> Result<()> {
+        self.load_as(dir, tag, Json::Null)
+    }
+
+    /// The same with options as `Json::object([("weights_only", true)])`, or `Json::Null`.
+    pub fn load_as(&mut self, dir: impl AsRef<Path>, tag: Option<&str>, options: impl Into<Json>) -> Result<()> {
+        let options = c_option(options.into().given().as_deref())?;
         let (dir, tag) = (c_text(&dir.as_ref().to_string_lossy())?, c_option(tag)?);
-        check(unsafe { sys::ds_load(self.ptr, dir.as_ptr(), c_pointer(&tag), null()) }).map(drop)
+        check(unsafe { sys::ds_load(self.ptr, dir.as_ptr(), c_pointer(&tag), c_pointer(&options)) }).map(drop)
     }
 
     /// Writes a Hugging Face folder.
@@ -382,8 +399,13 @@ impl Engine {
 
     /// Writes a self-contained report.html: curves, memory plan, timeline.
     pub fn report(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        let path = c_text(&path.as_ref().to_string_lossy())?;
-        check(unsafe { sys::ds_report(self.ptr, path.as_ptr(), null()) }).map(drop)
+        self.report_with(path, Json::Null)
+    }
+
+    /// The same with a title, a summary and charts beside the engine's own, as an object.
+    pub fn report_with(&mut self, path: impl AsRef<Path>, contents: impl Into<Json>) -> Result<()> {
+        let (path, contents) = (c_text(&path.as_ref().to_string_lossy())?, c_option(contents.into().given().as_deref())?);
+        check(unsafe { sys::ds_report(self.ptr, path.as_ptr(), c_pointer(&contents)) }).map(drop)
     }
 
     /// Continues a prompt; the new ids. Options as `Json::object([("max_new_tokens", 20)])`, or `Json::Null`.

@@ -36,6 +36,12 @@ impl Graph {
         Graph::made(|out| unsafe { sys::ds_graph_parse(text.as_ptr(), out) })
     }
 
+    /// Reads the text form into a graph without values, which may have ops of the host's own.
+    pub fn read(&mut self, text: &str) -> Result<()> {
+        let text = c_text(text)?;
+        check(unsafe { sys::ds_graph_read(self.ptr, text.as_ptr()) }).map(drop)
+    }
+
     /// Every op with inputs, outputs and attributes, as JSON.
     pub fn ops_json() -> Result<String> {
         crate::error::text_of(|out, _| unsafe { sys::ds_graph_ops_json(out) })

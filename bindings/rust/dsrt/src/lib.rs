@@ -29,6 +29,7 @@ mod engine;
 mod error;
 mod graph;
 mod library;
+mod op;
 mod tensor;
 mod tokenizer;
 
@@ -38,5 +39,6 @@ pub use engine::{Cancel, Engine, EngineBuilder, Epoch, Optimizer, Outcome, Param
 pub use error::{BoxError, Code, Error, Result};
 pub use graph::{Graph, Value};
 pub use library::{abi_version, build_info, config_describe, plan, reset_log, score, set_log, version, Level};
+pub use op::{Op, OpInput, OpOutput};
 pub use tensor::{Batch, DType, Element, Tensor, View};
 pub use tokenizer::{Encoding, TextStream, Tokenizer};

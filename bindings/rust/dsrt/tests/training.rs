@@ -315,6 +315,216 @@ fn graphs_and_parameters() {
 }
 
 #[test]
+fn a_model_is_scored_on_rows() {
+    let rows = std::env::temp_dir().join(format!("dsrt-rust-{}.jsonl", std::process::id()));
+    std::fs::write(&rows, "{\"ids\": [1, 2, 3, 4]}\n{\"ids\": [4, 3, 2]}\n{\"ids\": [5, 6, 7, 1, 2]}\n").unwrap();
+    let options = || {
+        Json::object([
+            ("files", Json::from(rows.to_str().unwrap())),
+            ("format", "jsonl".into()),
+            ("task", "causal".into()),
+            ("columns", Json::object([("input_ids", "ids")])),
+        ])
+    };
+    let mut engine = Engine::new(config()).unwrap();
+    let scores = engine.evaluate(options(), Json::Null).unwrap();
+    assert!(scores.contains("\"rows\":3") && scores.contains("\"perplexity\":"), "{}", scores);
+    assert_eq!(engine.evaluate(options(), Json::object([("metric", 1)])).unwrap_err().code(), Code::InvalidArgument);
+    let mut data = engine.open_data(options()).unwrap();
+    let loss = engine.eval(&data.next_batch().unwrap().unwrap()).unwrap();
+    assert!((1.0..4.0).contains(&loss), "{}", loss);
+    assert!(Data::open(options()).unwrap_err().to_string().contains("batch_size"));
+    std::fs::remove_file(&rows).unwrap();
+}
+
+#[test]
+fn files_come_and_go() {
+    let dir = std::env::temp_dir().join(format!("dsrt-rust-files-{}", std::process::id()));
+    let (name, weights_only) = ("transformer.ln_f.weight", || Json::object([("weights_only", true)]));
+    let mut engine = Engine::new(config()).unwrap();
+    engine.save_as(&dir, Some("here"), weights_only()).unwrap();
+    engine.set_param(name, What::Weight, &Tensor::new(&[0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], &[8]).unwrap()).unwrap();
+    assert_eq!(engine.param(name, What::Weight).unwrap().to_vec::<f32>().unwrap()[3], 3.0);
+    engine.load_as(&dir, Some("here"), weights_only()).unwrap();
+    assert_eq!(engine.param(name, What::Weight).unwrap().to_vec::<f32>().unwrap()[3], 1.0);
+    engine.export_as(dir.join("tuned"), Json::object([("dtype", "bf16")])).unwrap();
+    assert!(dir.join("tuned/model.safetensors").exists());
+    engine.report_with(dir.join("report.html"), Json::object([("title", "A run of Rust's")])).unwrap();
+    assert!(std::fs::read_to_string(dir.join("report.html")).unwrap().contains("A run of Rust"));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_loss_of_ones_own() {
+    let mut engine = Engine::new(config()).unwrap();
+    engine.forward_only(&batch()).unwrap();
+    let gradient: Vec<f32> = (0..88).map(|i| (i % 3) as f32).collect();
+    engine.backward_from(&Batch::new().unwrap().with("logits", &gradient, &[2, 4, 11]).unwrap()).unwrap();
+    let size = |e: &mut Engine| e.param("transformer.wte.weight", What::Grad).unwrap().to_vec::<f32>().unwrap().iter().map(|g| g.abs()).sum::<f32>();
+    assert!(size(&mut engine) > 0.0);
+    engine.zero_grad().unwrap();
+    assert_eq!(size(&mut engine), 0.0);
+    engine.set("optimizer.params.lr", 0.05).unwrap();
+    assert!((engine.metric("lr").unwrap() - 0.05).abs() < 1e-9);
+    assert!(engine.predict(&batch(), "logits").unwrap().to_vec::<f32>().unwrap().len() == 88);
+}
+
+#[test]
+fn a_familys_body_is_part_of_a_graph() {
+    let data = std::env::var("DSRT_TEST_DATA").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/data").into());
+    let mut g = Graph::new().unwrap();
+    let ids = g.input("input_ids", DType::I64, &[-1, -1]).unwrap();
+    let h = g.model(&(data + "/models/bert-mlm"), &[ids], "last_hidden_state", Json::object([("prefix", "bert.")])).unwrap();
+    let loss = g.op("mean", &[h], Json::Null).unwrap();
+    g.loss(loss).unwrap();
+    assert!(Engine::builder(op_config()).graph(&g).build().unwrap().params().unwrap()[0].name.starts_with("bert."));
+    assert!(Graph::ops_json().unwrap().contains("layernorm") && build_info().contains("compiler"));
+    let vocabulary = std::env::temp_dir().join(format!("dsrt-rust-{}.txt", std::process::id()));
+    std::fs::write(&vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ngood\nfilm\n##s\n").unwrap();
+    let tokenizer = Tokenizer::load(&vocabulary).unwrap();
+    std::fs::remove_file(&vocabulary).unwrap();
+    assert_eq!(tokenizer.encode_pair("good films", Some("good"), true).unwrap().type_ids, [0, 0, 0, 0, 0, 1, 1]);
+    let padded = tokenizer.encode_batch(&["good", "films good"], None, Json::Null).unwrap();
+    assert_eq!(padded.get("input_ids").unwrap().to_vec::<i64>().unwrap(), [2, 5, 3, 0, 0, 2, 6, 7, 5, 3]);
+}
+
+/// y = factor * x * x, and the sum of each row of y.
+struct Square;
+impl Square {
+    fn factor(attributes: &str) -> f32 {
+        attributes.split(&[':', '}'][..]).nth(1).map_or(1.0, |n| n.trim().parse().unwrap())
+    }
+}
+impl Op for Square {
+    fn outputs(&self) -> usize {
+        2
+    }
+    fn shapes(&self, _: &str, inputs: &[OpInput<'_>]) -> std::result::Result<Vec<Vec<i64>>, BoxError> {
+        match inputs {
+            [x] if x.shape().len() == 2 && x.values::<f32>().is_empty() => Ok(vec![x.shape().to_vec(), x.shape()[..1].to_vec()]),
+            _ => Err("square takes one matrix".into()),
+        }
+    }
+    fn forward(&self, attributes: &str, inputs: &[OpInput<'_>], outputs: &mut [OpOutput<'_>]) -> std::result::Result<(), BoxError> {
+        let (f, columns) = (Square::factor(attributes), inputs[0].shape()[1] as usize);
+        let x = inputs[0].values::<f32>();
+        outputs[0].values().iter_mut().zip(x).for_each(|(y, x)| *y = f * x * x);
+        outputs[1].values().iter_mut().zip(x.chunks(columns)).for_each(|(s, row)| *s = row.iter().map(|x| f * x * x).sum());
+        Ok(())
+    }
+    fn differentiable(&self) -> bool {
+        true
+    }
+    fn backward(
+        &self,
+        attributes: &str,
+        inputs: &[OpInput<'_>],
+        _: &[OpInput<'_>],
+        given: &[OpInput<'_>],
+        wanted: &mut [OpOutput<'_>],
+    ) -> std::result::Result<(), BoxError> {
+        let (f, columns) = (Square::factor(attributes), inputs[0].shape()[1] as usize);
+        let (x, dy, dsums) = (inputs[0].values::<f32>(), given[0].values::<f32>(), given[1].values::<f32>());
+        for (i, dx) in wanted[0].values().iter_mut().enumerate() {
+            *dx = 2.0 * f * x[i] * (dy[i] + dsums[i / columns]);
+        }
+        Ok(())
+    }
+}
+
+/// Its output is its input; then it fails, or panics.
+struct Plain {
+    fail: bool,
+    panic: bool,
+    dropped: Arc<AtomicUsize>,
+}
+impl Op for Plain {
+    fn forward(&self, _: &str, inputs: &[OpInput<'_>], outputs: &mut [OpOutput<'_>]) -> std::result::Result<(), BoxError> {
+        assert!(!self.panic, "a panic of the op's");
+        outputs[0].values().copy_from_slice(inputs[0].values());
+        if self.fail {
+            Err(Broken(3).into())
+        } else {
+            Ok(())
+        }
+    }
+}
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn rows_of_three() -> Batch {
+    Batch::new().unwrap().with("x", &[1f32, -2.0, 3.0, 0.5, 4.0, -1.0], &[2, 3]).unwrap()
+}
+
+fn op_config() -> Config {
+    Config::new().micro_batch(2).threads(1).optimizer("SGD", [("lr", 0.01)])
+}
+
+#[test]
+fn an_op_of_ones_own_trains_as_ops_of_the_library_do() {
+    let text = |body: &str| {
+        format!(
+            "graph m(%x: f32[rows,3], param %w: f32[3,2] normal 0.5) {{\n  %h = matmul %x, %w\n{}  %a = mean %y\n  %b = mean %s\n  \
+             %loss = add %a, %b\n  loss = %loss\n}}\n",
+            body
+        )
+    };
+    let losses = |g: Graph| -> Vec<f32> {
+        let mut engine = Engine::builder(op_config()).graph(&g).build().unwrap();
+        drop(g);
+        (0..4)
+            .map(|_| {
+                let loss = engine.forward(&rows_of_three()).unwrap();
+                engine.backward().unwrap();
+                engine.step().unwrap();
+                loss
+            })
+            .collect()
+    };
+    let mut own = Graph::new().unwrap();
+    own.define_op("square", Square).unwrap();
+    own.read(&text("  %y, %s = square %h {factor = 2}\n")).unwrap();
+    assert!(Engine::builder(op_config()).graph(&own).plan().unwrap().contains("memory"));
+    let built_in = Graph::parse(&text("  %q = mul %h, %h\n  %y = scale %q {factor = 2}\n  %s = sum %y {axes = [1]}\n")).unwrap();
+    let (got, want) = (losses(own), losses(built_in));
+    assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs()), "{:?} {:?}", got, want);
+    assert!(want[3] < want[0]);
+}
+
+#[test]
+fn what_an_op_fails_with_is_the_errors_source() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let engine_of = |fail, panic| {
+        let mut g = Graph::new().unwrap();
+        g.define_op("plain", Plain { fail, panic, dropped: dropped.clone() }).unwrap();
+        g.read("graph m(%x: f32[rows,3], param %w: f32[3] ones) {\n  %h = mul %x, %w\n  %y = plain %h\n  %loss = mean %y\n  output y = %y\n  loss = %loss\n}\n")
+            .unwrap();
+        Engine::builder(op_config()).graph(&g).build().unwrap()
+    };
+    let error = engine_of(true, false).eval(&rows_of_three()).unwrap_err();
+    assert_eq!((error.code(), error.into_source().unwrap().downcast_ref::<Broken>().unwrap().0), (Code::User, 3));
+    let mut panicking = engine_of(false, true);
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panicking.eval(&rows_of_three()).map(drop))).unwrap_err();
+    assert_eq!(*panic.downcast_ref::<&str>().unwrap(), "a panic of the op's");
+    drop(panicking);
+    let mut engine = engine_of(false, false);
+    let error = engine.forward(&rows_of_three()).unwrap_err();
+    assert_eq!(error.code(), Code::Unsupported);
+    assert!(error.to_string().contains("plain: this op has no gradient"), "{}", error);
+    let mut g = Graph::new().unwrap();
+    g.define_op("square", Square).unwrap();
+    let x = g.input("x", DType::F32, &[-1]).unwrap();
+    let error = g.ops("square", &[x], Json::Null, 2).unwrap_err();
+    assert_eq!(error.into_source().unwrap().to_string(), "square takes one matrix");
+    assert!(g.define_op("matmul", Square).unwrap_err().to_string().contains("already"));
+    drop(engine);
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
+}
+
+#[test]
 fn the_log_arrives() {
     let lines = Arc::new(AtomicUsize::new(0));
     let count = lines.clone();

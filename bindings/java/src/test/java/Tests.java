@@ -247,6 +247,64 @@ public class Tests {
         thrown(DsrtException.class, () -> Dsrt.score("taste", tags, tags));
     }
 
+    static void itScoresAModelOnRows() throws Exception {
+        Path rows = Files.createTempFile("dsrt", ".jsonl");
+        Files.writeString(rows, "{\"ids\": [1, 2, 3, 4]}\n{\"ids\": [4, 3, 2]}\n{\"ids\": [5, 6, 7, 1, 2]}\n");
+        Map<String, Object> options = Map.of("files", rows.toString(), "format", "jsonl", "task", "causal", "columns", Map.of("input_ids", "ids"));
+        try (Engine engine = new Engine(config()); Data data = new Data(options, engine)) {
+            String scores = engine.evaluate(options, null);
+            check(scores.contains("\"rows\":3") && scores.contains("\"perplexity\":"), scores);
+            check(code(() -> engine.evaluate(options, Map.of("metric", 1))) == DsrtException.Code.INVALID_ARGUMENT);
+            float loss = engine.eval(data.next());
+            check(loss > 1 && loss < 4, loss);
+        }
+        Files.delete(rows);
+    }
+
+    static void itReadsAndWritesFiles() throws Exception {
+        String dir = Files.createTempDirectory("dsrt").toString(), name = "transformer.ln_f.weight";
+        try (Engine engine = new Engine(config())) {
+            engine.save(dir, "here", Map.of("weights_only", true));
+            engine.setParam(name, Engine.What.WEIGHT, Tensor.of(new float[] {0, 1, 2, 3, 4, 5, 6, 7}, 8));
+            check(engine.param(name, Engine.What.WEIGHT).toFloats()[3] == 3);
+            engine.load(dir, "here", Map.of("weights_only", true));
+            check(engine.param(name, Engine.What.WEIGHT).toFloats()[3] == 1);
+            engine.export(dir + "/tuned", Map.of("dtype", "bf16"));
+            engine.report(dir + "/report.html", Map.of("title", "A run of Java's"));
+            check(Files.exists(Path.of(dir, "tuned/model.safetensors")) && Files.readString(Path.of(dir, "report.html")).contains("A run of Java"));
+        }
+    }
+
+    static void itTakesALossOfOnesOwn() {
+        try (Engine engine = new Engine(config())) {
+            engine.forwardOnly(batch());
+            float[] gradient = new float[2 * 4 * 11];
+            for (int i = 0; i < gradient.length; ++i) gradient[i] = i % 3;
+            engine.backward(new Batch().set("logits", gradient, 2, 4, 11));
+            java.util.function.DoubleSupplier size = () -> {
+                double sum = 0;
+                for (float g : engine.param("transformer.wte.weight", Engine.What.GRAD).toFloats()) sum += Math.abs(g);
+                return sum;
+            };
+            check(size.getAsDouble() > 0);
+            engine.zeroGrad();
+            check(size.getAsDouble() == 0);
+            engine.set("optimizer.params.lr", 0.05);
+            check(Math.abs(engine.metric("lr") - 0.05) < 1e-9, engine.metric("lr"));
+        }
+        thrown(DsrtException.class, () -> new Engine(config(), new Engine.Options().mpi(-5)));
+    }
+
+    static void itEmbedsAFamilysBody() {
+        String data = System.getenv("DSRT_TEST_DATA");
+        Graph g = new Graph();
+        int h = g.model((data == null ? "tests/data" : data) + "/models/bert-mlm", "last_hidden_state", Map.of("prefix", "bert."), g.input("input_ids", DType.INT64, -1, -1));
+        g.loss(g.op("mean", null, h));
+        check(new Engine(OP_CONFIG, new Engine.Options().graph(g)).params().get(0).name.startsWith("bert."));
+        Graph.parse("graph m(%x: f32[rows,3]) {\n  %y = exp %x\n  output y = %y\n}\n").close();
+        check(Dsrt.graphOps().contains("layernorm") && Dsrt.configDescribe().contains("zero_optimization") && Dsrt.buildInfo().contains("compiler"));
+    }
+
     static void itTellsErrors() {
         DsrtException e = thrown(DsrtException.class, () -> new Engine(Map.of("optimiser", 1)));
         check(e.code() == DsrtException.Code.CONFIG && e.getMessage().contains("did you mean optimizer"));
@@ -284,6 +342,96 @@ public class Tests {
         check(engine.predict(b, "y").toFloats()[0] == 6);
     }
 
+    /** y = factor * x * x, and the sum of each row of y. */
+    static class Square implements Op.WithShapes, Op.WithGradient {
+        static float factor(String attributes) {
+            return Float.parseFloat(attributes.replaceAll("[^0-9.]", ""));
+        }
+
+        @Override
+        public int outputs() {
+            return 2;
+        }
+
+        @Override
+        public List<long[]> shapes(String attributes, List<Value> in) {
+            if (in.size() != 1 || in.get(0).shape.length != 2 || in.get(0).wanted()) throw new IllegalArgumentException("square takes one matrix");
+            return List.of(in.get(0).shape, new long[] {in.get(0).shape[0]});
+        }
+
+        @Override
+        public void forward(String attributes, List<Value> in, List<Value> out) {
+            FloatBuffer x = in.get(0).floats(), y = out.get(0).floats(), sums = out.get(1).floats();
+            for (int i = 0; i < sums.capacity(); ++i) sums.put(i, 0);
+            int columns = (int) in.get(0).shape[1];
+            for (int i = 0; i < x.capacity(); ++i) {
+                y.put(i, factor(attributes) * x.get(i) * x.get(i));
+                sums.put(i / columns, sums.get(i / columns) + y.get(i));
+            }
+        }
+
+        @Override
+        public void backward(String attributes, List<Value> in, List<Value> out, List<Value> given, List<Value> wanted) {
+            FloatBuffer x = in.get(0).floats(), dy = given.get(0).floats(), dsums = given.get(1).floats(), dx = wanted.get(0).floats();
+            int columns = (int) in.get(0).shape[1];
+            for (int i = 0; i < x.capacity(); ++i) dx.put(i, 2 * factor(attributes) * x.get(i) * (dy.get(i) + dsums.get(i / columns)));
+        }
+    }
+
+    static final Map<String, Object> OP_CONFIG = Map.of("optimizer", Map.of("type", "SGD", "params", Map.of("lr", 0.01)), "train_micro_batch_size_per_gpu", 2,
+        "threads", 1);
+
+    static Batch rowsOfThree() {
+        return new Batch().set("x", new float[] {1, -2, 3, 0.5f, 4, -1}, 2, 3);
+    }
+
+    static float[] lossesOf(Graph g) {
+        Engine engine = new Engine(OP_CONFIG, new Engine.Options().graph(g));
+        float[] all = new float[4];
+        for (int i = 0; i < 4; ++i) {
+            all[i] = engine.forward(rowsOfThree());
+            engine.backward();
+            engine.step();
+        }
+        return all;
+    }
+
+    static void itTrainsWithAnOpOfOnesOwn() {
+        String[] bodies = {"  %y, %s = square %h {factor = 2}\n", "  %q = mul %h, %h\n  %y = scale %q {factor = 2}\n  %s = sum %y {axes = [1]}\n"};
+        float[][] losses = new float[2][];
+        for (int i = 0; i < 2; ++i) {
+            Graph g = new Graph();
+            g.defineOp("square", new Square());
+            g.read("graph m(%x: f32[rows,3], param %w: f32[3,2] normal 0.5) {\n  %h = matmul %x, %w\n" + bodies[i]
+                + "  %a = mean %y\n  %b = mean %s\n  %loss = add %a, %b\n  loss = %loss\n}\n");
+            losses[i] = lossesOf(g);
+            check(Dsrt.plan(OP_CONFIG, new Engine.Options().graph(g)).contains("memory"));
+        }
+        for (int i = 0; i < 4; ++i) check(Math.abs(losses[0][i] - losses[1][i]) <= 1e-5 * Math.abs(losses[1][i]), losses[0], losses[1]);
+        check(losses[1][3] < losses[1][0], losses[1]);
+    }
+
+    static Engine withOp(Op op) {
+        Graph g = new Graph();
+        g.defineOp("plain", op);
+        g.read("graph m(%x: f32[rows,3], param %w: f32[3] ones) {\n  %h = mul %x, %w\n  %y = plain %h\n  %loss = mean %y\n  output y = %y\n  loss = %loss\n}\n");
+        return new Engine(OP_CONFIG, new Engine.Options().graph(g));
+    }
+
+    static void itThrowsWhatAnOpThrew() {
+        java.io.IOException e = thrown(java.io.IOException.class, () -> withOp((attributes, in, out) -> { throw new java.io.IOException("no rule"); }).eval(rowsOfThree()));
+        check(e.getMessage().equals("no rule"));
+        check(code(() -> withOp((attributes, in, out) -> in.get(0).ints()).eval(rowsOfThree())) == DsrtException.Code.INVALID_ARGUMENT);
+        Engine without = withOp((attributes, in, out) -> out.get(0).floats().put(in.get(0).floats()));
+        DsrtException refused = thrown(DsrtException.class, () -> without.forward(rowsOfThree()));
+        check(refused.code() == DsrtException.Code.UNSUPPORTED && refused.getMessage().contains("plain: this op has no gradient"), refused.getMessage());
+        check(without.predict(rowsOfThree(), "y").toFloats()[4] == 4);
+        Graph g = new Graph();
+        g.defineOp("square", new Square());
+        thrown(IllegalArgumentException.class, () -> g.ops("square", null, 2, g.input("x", DType.FLOAT32, -1)));
+        check(thrown(DsrtException.class, () -> g.defineOp("matmul", new Square())).getMessage().contains("already"));
+    }
+
     static void itTokenizes() throws Exception {
         Path dir = Files.createTempDirectory("dsrt");
         Files.write(dir.resolve("vocab.txt"), List.of("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "film", "##s", "😀"));
@@ -303,7 +451,7 @@ public class Tests {
         check(thrown(IllegalStateException.class, () -> new Engine(config())).getMessage().equals("in the log"));
         Dsrt.setLog(null, Dsrt.Level.WARN);
         new Engine(config()).close();
-        check(lines.get() > 0 && Dsrt.version().equals("0.1.0") && Dsrt.plan(config()).contains("memory"));
+        check(lines.get() > 0 && Dsrt.version().equals("0.1.0") && Dsrt.abiVersion() >> 16 == 0 && Dsrt.plan(config()).contains("memory"));
     }
 
     static long resident() throws Exception {

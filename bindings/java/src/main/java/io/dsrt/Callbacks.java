@@ -1,8 +1,11 @@
 package io.dsrt;
 
 import io.dsrt.swig.Bridge;
+import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.Callable;
@@ -22,26 +25,26 @@ final class Callbacks {
         for (Runnable delete; (delete = RELEASED.poll()) != null; ) delete.run();
     }
 
-    /** What a callback threw. */
-    static final class Thrown {
-        private Throwable thrown;
+    private static final String FAILED_LOG = "the host's log failed"; // as the native side says it
+    // What a callback threw. Callbacks run on the thread of the call that they belong to. The log's can't stop the call, so it is kept by itself.
+    private static final ThreadLocal<Throwable> THROWN = new ThreadLocal<>(), LOG_THREW = new ThreadLocal<>();
 
-        synchronized int run(Callable<Boolean> callback) {
-            try {
-                return callback.call() ? GO_ON : STOP;
-            } catch (Throwable t) {
-                thrown = t;
-                return FAILED;
-            }
+    private static int run(Callable<Boolean> callback) {
+        try {
+            return callback.call() ? GO_ON : STOP;
+        } catch (Throwable t) {
+            THROWN.set(t);
+            return FAILED;
         }
+    }
 
-        /** Throws what a callback threw, where the call failed because of it. */
-        synchronized RuntimeException cause(DsrtException e) {
-            Throwable t = thrown;
-            thrown = null;
-            if (t == null || e.code() != DsrtException.Code.USER) return e;
-            return sneak(t);
-        }
+    /** What the call failed with: what a callback threw, where that is what failed. */
+    static Throwable cause(DsrtException e) {
+        if (e.code() != DsrtException.Code.USER) return e;
+        ThreadLocal<Throwable> from = FAILED_LOG.equals(e.getMessage()) ? LOG_THREW : THROWN;
+        Throwable t = from.get();
+        from.remove();
+        return t == null ? e : t;
     }
 
     /** Throws it as it was, checked or not. */
@@ -55,7 +58,6 @@ final class Callbacks {
     }
 
     static final class Source extends io.dsrt.swig.BatchSource {
-        final Thrown thrown = new Thrown();
         private final DataSource source;
 
         Source(DataSource source) {
@@ -66,7 +68,7 @@ final class Callbacks {
 
         @Override
         public int next(io.dsrt.swig.Batch batch) {
-            return thrown.run(() -> source.next(new Batch(batch, false)));
+            return run(() -> source.next(new Batch(batch, false)));
         }
 
         @Override
@@ -76,7 +78,7 @@ final class Callbacks {
 
         @Override
         public int save(io.dsrt.swig.Text cursor) {
-            return thrown.run(() -> {
+            return run(() -> {
                 cursor.put(((DataSource.WithCursor) source).save());
                 return true;
             });
@@ -84,7 +86,7 @@ final class Callbacks {
 
         @Override
         public int restore(String cursor) {
-            return thrown.run(() -> {
+            return run(() -> {
                 ((DataSource.WithCursor) source).restore(cursor);
                 return true;
             });
@@ -98,7 +100,6 @@ final class Callbacks {
     }
 
     static final class Updater extends io.dsrt.swig.Updater {
-        final Thrown thrown = new Thrown();
         private final Optimizer optimizer;
 
         Updater(Optimizer optimizer) {
@@ -113,7 +114,7 @@ final class Callbacks {
 
         @Override
         public int update(String parameter, long step, double lr, long weight, long gradient, long state, long n) {
-            return thrown.run(() -> {
+            return run(() -> {
                 optimizer.update(parameter, step, lr, floats(weight, n), floats(gradient, n).asReadOnlyBuffer(),
                     floats(state, n * optimizer.statePerElement()));
                 return true;
@@ -127,8 +128,66 @@ final class Callbacks {
         }
     }
 
+    static final class HostOp extends io.dsrt.swig.HostOp {
+        private final Op op;
+
+        HostOp(Op op) {
+            sweep();
+            this.op = op;
+            LIVE.add(this);
+        }
+
+        private static List<Op.Value> values(io.dsrt.swig.OpCall call, int list) {
+            List<Op.Value> all = new ArrayList<>();
+            for (int i = 0; i < call.count(list); ++i) {
+                ByteBuffer memory = call.wanted(list, i) ? call.memory(list, i) : null;
+                all.add(new Op.Value(DType.values()[call.kind(list, i)], Tensor.longs(call.dims(list, i)), memory));
+            }
+            return all;
+        }
+
+        @Override
+        public boolean has_shapes() {
+            return op instanceof Op.WithShapes;
+        }
+
+        @Override
+        public boolean has_gradient() {
+            return op instanceof Op.WithGradient;
+        }
+
+        @Override
+        public int shapes(String attributes, io.dsrt.swig.OpCall call) {
+            return run(() -> {
+                for (long[] shape : ((Op.WithShapes) op).shapes(attributes, values(call, 0))) call.put_shape(Tensor.longs(shape));
+                return true;
+            });
+        }
+
+        @Override
+        public int forward(String attributes, io.dsrt.swig.OpCall call) {
+            return run(() -> {
+                op.forward(attributes, values(call, 0), values(call, 1));
+                return true;
+            });
+        }
+
+        @Override
+        public int backward(String attributes, io.dsrt.swig.OpCall call) {
+            return run(() -> {
+                ((Op.WithGradient) op).backward(attributes, values(call, 0), values(call, 1), values(call, 2), values(call, 3));
+                return true;
+            });
+        }
+
+        @Override
+        public void released() {
+            LIVE.remove(this);
+            RELEASED.add(this::delete);
+        }
+    }
+
     static final class Tokens extends io.dsrt.swig.TokenSink {
-        final Thrown thrown = new Thrown();
         private final TokenListener listener;
 
         Tokens(TokenListener listener) {
@@ -139,7 +198,7 @@ final class Callbacks {
 
         @Override
         public int tokens(long ids, long n) {
-            return thrown.run(() -> listener.tokens(ids(ids, n)));
+            return run(() -> listener.tokens(ids(ids, n)));
         }
 
         @Override
@@ -150,7 +209,6 @@ final class Callbacks {
     }
 
     static final class RowTokens extends io.dsrt.swig.RowTokenSink {
-        final Thrown thrown = new Thrown();
         private final RowTokenListener listener;
 
         RowTokens(RowTokenListener listener) {
@@ -161,7 +219,7 @@ final class Callbacks {
 
         @Override
         public int tokens(long row, long ids, long n) {
-            return thrown.run(() -> listener.tokens((int) row, ids(ids, n)));
+            return run(() -> listener.tokens((int) row, ids(ids, n)));
         }
 
         @Override
@@ -179,16 +237,7 @@ final class Callbacks {
     }
 
     static final class Sink extends io.dsrt.swig.LogSink {
-        private static final String FAILED_LOG = "the host's log failed"; // as the native side says it
-        private static final ThreadLocal<Throwable> THROWN = new ThreadLocal<>(); // by the call of this thread that logged
         private final Dsrt.LogListener listener;
-
-        /** What the log threw, where that is what failed. */
-        static Throwable cause(DsrtException e) {
-            Throwable t = THROWN.get();
-            THROWN.remove();
-            return t == null || !FAILED_LOG.equals(e.getMessage()) ? e : t;
-        }
 
         Sink(Dsrt.LogListener listener) {
             sweep();
@@ -202,7 +251,7 @@ final class Callbacks {
                 listener.log(Dsrt.Level.values()[level], component, message);
                 return GO_ON;
             } catch (Throwable t) {
-                THROWN.set(t);
+                LOG_THREW.set(t);
                 return FAILED;
             }
         }

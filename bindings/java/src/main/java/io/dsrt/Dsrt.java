@@ -18,6 +18,11 @@ public final class Dsrt {
         return io.dsrt.swig.dsrt.version();
     }
 
+    /** Major << 16 | minor of the library's ABI. */
+    public static int abiVersion() {
+        return (int) io.dsrt.swig.dsrt.abi_version();
+    }
+
     /** JSON: compiler, instruction levels, libraries, optional parts, devices. */
     public static String buildInfo() {
         return io.dsrt.swig.dsrt.build_info();
@@ -35,7 +40,17 @@ public final class Dsrt {
 
     /** JSON: what a run of this config would need in memory, FLOPs and traffic. Runs nothing. */
     public static String plan(Object config) {
-        return io.dsrt.swig.Engine.plan(Callbacks.json(config));
+        return plan(config, null);
+    }
+
+    /** With parts of the host's own, such as a graph; options may be null. */
+    public static String plan(Object config, Engine.Options options) {
+        io.dsrt.swig.Options o = Engine.Options.made(options);
+        try {
+            return Handle.alive(io.dsrt.swig.Engine.plan(Callbacks.json(config), o), options);
+        } finally {
+            if (o != null) o.delete();
+        }
     }
 
     /** JSON: scores of predictions ("spans", "squad", "bleu"). Both are lists or JSON text. */

@@ -12,7 +12,7 @@ public final class DsrtException extends RuntimeException {
 
         /** The code's name in C, "DS_E_CONFIG". */
         public String cName() {
-            return "DS_E_" + name();
+            return io.dsrt.swig.dsrt.status_name(-1 - ordinal());
         }
     }
 
@@ -23,12 +23,11 @@ public final class DsrtException extends RuntimeException {
         this.code = code;
     }
 
-    /** Called by the native side: the failure of a call, or what the log threw during it. */
+    /** Called by the native side: what a call failed with: this, or what a callback threw during it. */
     static Throwable of(int code, byte[] message) {
         Code[] all = Code.values();
         Code known = code <= -1 && code >= -all.length ? all[-1 - code] : Code.INTERNAL;
-        DsrtException made = new DsrtException(known, new String(message, StandardCharsets.UTF_8));
-        return known == Code.USER ? Callbacks.Sink.cause(made) : made;
+        return Callbacks.cause(new DsrtException(known, new String(message, StandardCharsets.UTF_8)));
     }
 
     static DsrtException invalid(String message) {

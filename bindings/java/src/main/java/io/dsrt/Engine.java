@@ -4,13 +4,11 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.function.Supplier;
 
 /** A model, its optimizer and its schedule, trained with DeepSpeed's semantics. One call at a time (code BUSY), but for metric(). */
 public final class Engine extends Handle {
     final io.dsrt.swig.Engine n;
-    final List<Callbacks.Thrown> thrown = new CopyOnWriteArrayList<>();
 
     /** What a step came to: UPDATED, SKIPPED (an fp16 gradient overflowed), PENDING (more micro-batches are needed). */
     public enum Outcome { UPDATED, SKIPPED, PENDING }
@@ -71,6 +69,17 @@ public final class Engine extends Handle {
             mpi = fortranComm;
             return this;
         }
+
+        /** What the library takes of them; null of null. */
+        static io.dsrt.swig.Options made(Options from) {
+            if (from == null) return null;
+            io.dsrt.swig.Options o = new io.dsrt.swig.Options();
+            if (from.graph != null) o.set_graph(from.graph.n);
+            if (from.cancel != null) o.set_cancel(from.cancel.n);
+            if (from.mpi != null) o.set_mpi(from.mpi);
+            if (from.optimizer != null) o.set_updater(from.optimizer.statePerElement(), new Callbacks.Updater(from.optimizer));
+            return o;
+        }
     }
 
     /** config: a map, JSON text, the path of a JSON file, or null for what DSRT_CONFIG or DEEPSPEED_CONFIG holds. */
@@ -79,18 +88,8 @@ public final class Engine extends Handle {
     }
 
     public Engine(Object config, Options options) {
-        io.dsrt.swig.Options o = options == null ? null : new io.dsrt.swig.Options();
+        io.dsrt.swig.Options o = Options.made(options);
         try {
-            if (options != null) {
-                if (options.graph != null) o.set_graph(options.graph.n);
-                if (options.cancel != null) o.set_cancel(options.cancel.n);
-                if (options.mpi != null) o.set_mpi(options.mpi);
-                if (options.optimizer != null) {
-                    Callbacks.Updater updater = new Callbacks.Updater(options.optimizer);
-                    thrown.add(updater.thrown);
-                    o.set_updater(options.optimizer.statePerElement(), updater);
-                }
-            }
             n = new io.dsrt.swig.Engine(Callbacks.json(config), o);
         } finally {
             if (o != null) o.delete();
@@ -99,17 +98,8 @@ public final class Engine extends Handle {
         owns(n::delete);
     }
 
-    /** A call of the engine; what a callback threw comes first. */
     private <T> T call(Supplier<T> call, Object... during) {
-        try {
-            return alive(call.get(), this, during);
-        } catch (DsrtException e) {
-            for (Callbacks.Thrown t : thrown) {
-                RuntimeException cause = t.cause(e);
-                if (cause != e) throw cause;
-            }
-            throw e;
-        }
+        return alive(call.get(), this, during);
     }
 
     private void run(Runnable call, Object... during) {
@@ -224,7 +214,12 @@ public final class Engine extends Handle {
     }
 
     public void load(String dir, String tag) {
-        run(() -> n.load(dir, tag, null));
+        load(dir, tag, null);
+    }
+
+    /** tag null: the latest. options as Map.of("weights_only", true). */
+    public void load(String dir, String tag, Map<String, ?> options) {
+        run(() -> n.load(dir, tag, Callbacks.json(options)));
     }
 
     /** Writes a Hugging Face folder. */
@@ -239,7 +234,12 @@ public final class Engine extends Handle {
 
     /** Writes a self-contained report.html: curves, memory plan, timeline. */
     public void report(String path) {
-        run(() -> n.report(path, null));
+        report(path, null);
+    }
+
+    /** contents: a title, a summary and charts beside the engine's own, as a map or JSON text. */
+    public void report(String path, Object contents) {
+        run(() -> n.report(path, Callbacks.json(contents)));
     }
 
     /** Continues a prompt; the new ids. options may be null: Map.of("max_new_tokens", 20, "temperature", 0). */
@@ -250,14 +250,10 @@ public final class Engine extends Handle {
     /** The same; the listener (may be null) hears of ids as they come, and stops by false. */
     public int[] generate(int[] prompt, Object options, TokenListener listener) {
         Callbacks.Tokens sink = listener == null ? null : new Callbacks.Tokens(listener);
-        try {
-            io.dsrt.swig.Ids made = call(() -> n.generated(Tensor.ints(prompt), Callbacks.json(options), sink));
-            int[] ids = Tensor.ints(made.memory());
-            made.delete();
-            return ids;
-        } catch (DsrtException e) {
-            throw sink == null ? e : sink.thrown.cause(e);
-        }
+        io.dsrt.swig.Ids made = call(() -> n.generated(Tensor.ints(prompt), Callbacks.json(options), sink));
+        int[] ids = Tensor.ints(made.memory());
+        made.delete();
+        return ids;
     }
 
     /** The same for several prompts at once, of any lengths, which is much faster than one by one; the new ids of each. */
@@ -270,17 +266,13 @@ public final class Engine extends Handle {
         long[] lengths = Arrays.stream(prompts).mapToLong(p -> p.length).toArray();
         int[] all = Arrays.stream(prompts).flatMapToInt(Arrays::stream).toArray();
         Callbacks.RowTokens sink = listener == null ? null : new Callbacks.RowTokens(listener);
-        try {
-            io.dsrt.swig.Ids made = call(() -> n.generated_rows(Tensor.ints(all), Tensor.longs(lengths), Callbacks.json(options), sink));
-            int[] ids = Tensor.ints(made.memory());
-            long[] counts = Tensor.longs(made.counts());
-            made.delete();
-            int[][] rows = new int[counts.length][];
-            for (int row = 0, at = 0; row < rows.length; at += rows[row++].length) rows[row] = Arrays.copyOfRange(ids, at, at + (int) counts[row]);
-            return rows;
-        } catch (DsrtException e) {
-            throw sink == null ? e : sink.thrown.cause(e);
-        }
+        io.dsrt.swig.Ids made = call(() -> n.generated_rows(Tensor.ints(all), Tensor.longs(lengths), Callbacks.json(options), sink));
+        int[] ids = Tensor.ints(made.memory());
+        long[] counts = Tensor.longs(made.counts());
+        made.delete();
+        int[][] rows = new int[counts.length][];
+        for (int row = 0, at = 0; row < rows.length; at += rows[row++].length) rows[row] = Arrays.copyOfRange(ids, at, at + (int) counts[row]);
+        return rows;
     }
 
     /** From text to text. options and listener may be null; the listener hears of the new text as it becomes certain, and stops by false. */

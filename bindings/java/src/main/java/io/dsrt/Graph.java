@@ -43,6 +43,17 @@ public final class Graph extends Handle {
         return alive(Tensor.ints(made), this);
     }
 
+    /** Makes name an op of this graph, for op, ops and read. The graph, and engines made of it, keep it. */
+    public void defineOp(String name, Op op) {
+        int outputs = op instanceof Op.WithShapes ? ((Op.WithShapes) op).outputs() : 1;
+        alive(() -> n.define(name, outputs, new Callbacks.HostOp(op)), this);
+    }
+
+    /** Reads the text form into a graph without values, which may have ops of the host's own. */
+    public void read(String text) {
+        alive(() -> n.read(text), this);
+    }
+
     /** A model family's body: its output of input_ids, attention_mask, token_type_ids, position_ids. */
     public int model(String folder, String output, Map<String, ?> options, int... inputs) {
         return alive(n.embed(folder, Tensor.ints(inputs), output, Callbacks.json(options)), this);
