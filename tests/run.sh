@@ -15,7 +15,7 @@ readers="base tokenizer text_stream readers batching config lr ckpt ckpt_crash c
 gpus=90
 for arg in "$@"; do
     case $arg in
-        --deps) exec sh tests/deps.sh $(sh tests/bindings/packages.sh) ;;
+        --deps) sh tests/deps.sh chromium; exec sh tests/deps.sh $(sh tests/bindings/packages.sh) ;;
         --quick) presets="release" ;;
         --asan) presets="asan-ubsan"; whole=1 ;;
         --full) presets="release asan-ubsan tsan"; whole=1; DSRT_FULL=1; export DSRT_FULL; gpus="80;90;100;ptx" ;;
@@ -26,6 +26,8 @@ sh tests/deps.sh || exit 1
 languages=$(sh tests/bindings/packages.sh)
 # shellcheck disable=SC2086
 sh tests/deps.sh $languages valgrind || echo "the languages and tools whose packages are missing will be skipped"
+# A browser for the page of examples/service (125 MB to load beside a desktop's libraries), by itself: where it can't be had, that test alone is skipped.
+sh tests/deps.sh chromium || echo "the page of examples/service will not be looked at"
 jobs=${DSRT_JOBS:-$(nproc)}
 ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:${ASAN_OPTIONS:-}"
 LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"
@@ -80,17 +82,21 @@ if [ "${DSRT_FULL:-0}" = 1 ]; then
     echo "transformers: $1 passed, $2 failed (log: $log)"
     passed=$((passed + $1)) failed=$((failed + $2))
 fi
-if [ "${DSRT_FULL:-0}" = 1 ]; then
-    echo "== a bare Debian"
-    log=build/fresh-run.log
-    sh tests/fresh.sh >"$log" 2>&1
+# part NAME SCRIPT: a script that ends with "N passed, N failed".
+part() {
+    echo "== $1"
+    log=build/$(basename "$(dirname "$2")")-$(basename "$2" .sh).log
+    sh "$2" >"$log" 2>&1
     grep '^FAILED\|^SKIPPED' "$log"
     counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
     # shellcheck disable=SC2086
-    set -- ${counts:-0 1}
-    echo "a bare Debian: $1 passed, $2 failed (log: $log)"
-    passed=$((passed + $1)) failed=$((failed + $2))
-    if grep -q '^SKIPPED' "$log"; then skipped=$((skipped + 1)); fi
+    set -- "$1" ${counts:-0 1}
+    echo "$1: $2 passed, $3 failed (log: $log)"
+    passed=$((passed + $2)) failed=$((failed + $3))
+    skipped=$((skipped + $(grep -c '^SKIPPED' "$log")))
+}
+if [ "${DSRT_FULL:-0}" = 1 ]; then
+    part "a bare Debian" tests/fresh.sh
 fi
 [ "$skipped" = 0 ] || echo "$skipped skipped, for the reasons above"
 echo "$passed passed, $failed failed"

@@ -93,6 +93,7 @@ public:
         out["waiting"] = waiting_.size();
         out["classified"] = classified_.load();
         out["failed_steps"] = failed_steps_;
+        out["labels"] = labels_;
         out["curve"] = curve_;
         return out;
     }
