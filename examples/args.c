@@ -16,7 +16,8 @@ static const char usage[] =
     "  --eval-every N          evaluate every N steps and keep the best checkpoint (default: at the end only)\n"
     "  --eval-rows N           use the first N test rows for that (are they mixed?); the final test takes all\n"
     "  --eval-data FILE        options of the test data, JSON (default: the config's data with \"take\": \"test\")\n"
-    "  --patience N            stop after N evaluations without a better accuracy (or loss)\n"
+    "  --eval-options JSON     options of ds_evaluate, such as '{\"generate\": {\"num_beams\": 4}}' for translation\n"
+    "  --patience N            stop after N evaluations without a better score (or loss)\n"
     "  --save-every N          keep a checkpoint every N steps (Ctrl-C always does)\n"
     "  --resume                go on from the newest checkpoint in DIR\n"
     "  --add KEY=JSON          one more key for the config, such as --add seed=2\n"
@@ -62,7 +63,7 @@ arguments read_arguments(int argc, char **argv) {
     text members = {NULL, 0};
     const struct { const char *name; long *to; } counts[] = {{"--epochs", &a.epochs}, {"--steps", &a.steps}, {"--eval-every", &a.eval_every},
         {"--eval-rows", &a.eval_rows}, {"--patience", &a.patience}, {"--save-every", &a.save_every}};
-    const struct { const char *name; const char **to; } texts[] = {{"--output", &a.output}, {"--eval-data", &a.eval_data}, {"--title", &a.title},
+    const struct { const char *name; const char **to; } texts[] = {{"--output", &a.output}, {"--eval-data", &a.eval_data}, {"--eval-options", &a.eval_options}, {"--title", &a.title},
         {"--generate", &a.prompt}, {"--classify", &a.classify}, {"--write", &a.write}, {"--deepspeed_config", &config}};
     for (int i = 1; i < argc; ++i) {
         int known = 0;

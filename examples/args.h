@@ -8,6 +8,7 @@ typedef struct arguments {
     long epochs, steps;     /* steps 0: as many as the epochs have */
     long eval_every, eval_rows, patience, save_every;
     const char *eval_data;  /* file with the options of ds_data_open; NULL: the config's data with "take": "test" */
+    const char *eval_options; /* JSON; NULL: none */
     const char *title, *prompt;
     int resume, local_rank, export_model;
     const char *classify, *write; /* a folder: no training */

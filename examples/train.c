@@ -18,14 +18,16 @@
 typedef struct run {
     arguments args;
     ds_engine *engine;
-    ds_data *data, *test, *final_test; /* test: what is looked at while training */
+    ds_data *data;
+    char *test, *final_test;     /* options of test rows: those that are looked at while training, and all; NULL: none */
     char *checkpoints;
     long epoch, total, per_epoch;
-    double best_score;           /* of the evaluations so far: the lowest loss, or share of wrong answers */
+    double best_score;           /* of the evaluations so far: the lowest loss, or what is missing from the best score */
     long best_step, worse;       /* evaluations since then */
     int shows_best;              /* the weights are the best checkpoint's, no more the last step's */
     scores last, kept;           /* of the final test: the last weights', and the best checkpoint's */
-    text test_losses;            /* points of the report's curve */
+    const score_kind *kind;      /* of the scores below */
+    text test_losses, points[most_scores]; /* of the report's curves */
     double train_seconds, tokens_before;
     char started[32];
 } run;
@@ -66,18 +68,30 @@ static char *test_options(const run *r, long rows) {
     return t.data;
 }
 
-static ds_data *open_data(ds_engine *e, const char *options) {
-    ds_data *data = NULL;
-    if (options) must(ds_data_open(options, e, &data), "data");
-    return data;
+/* Bad test rows are told before there is anything to lose. */
+static void check_data(ds_engine *e, const char *options) {
+    ds_data *data;
+    must(ds_data_open(options, e, &data), "test data");
+    ds_data_destroy(data);
 }
 
 static void save(run *r, const char *tag) {
     text state = {NULL, 0};
-    add(&state, "{\"client_state\": {\"epoch\": %ld, \"best_score\": %.17g, \"best_step\": %ld, \"worse\": %ld, \"train_seconds\": %.3f}}", r->epoch,
+    add(&state, "{\"client_state\": {\"epoch\": %ld, \"best_score\": %.17g, \"best_step\": %ld, \"worse\": %ld, \"train_seconds\": %.3f", r->epoch,
         isinf(r->best_score) ? -1 : r->best_score, r->best_step, r->worse, r->train_seconds);
+    add(&state, ", \"test_losses\": [%s]", r->test_losses.data ? r->test_losses.data : "");
+    for (int i = 0; i < most_scores; ++i) add(&state, ", \"test_scores_%d\": [%s]", i, r->points[i].data ? r->points[i].data : "");
+    add(&state, "}}");
     must(ds_save(r->engine, r->checkpoints, tag, state.data), "checkpoint");
     free(state.data);
+}
+
+/* The points of a curve, as save() wrote them. */
+static void restore_points(text *points, const char *state, const char *key) {
+    char pattern[64];
+    snprintf(pattern, sizeof pattern, "\"%s\":[", key);
+    const char *from = strstr(state, pattern), *to = from ? strstr(from, "]]") : NULL;
+    if (to && strstr(from, "[[") && strstr(from, "[[") < to) add(points, "%.*s]", (int)(to - from - (long)strlen(pattern)), from + strlen(pattern));
 }
 
 static void resume(run *r) {
@@ -89,6 +103,12 @@ static void resume(run *r) {
     r->best_step = (long)json_number(state, "best_step", 0);
     r->worse = (long)json_number(state, "worse", 0);
     r->train_seconds = json_number(state, "train_seconds", 0);
+    restore_points(&r->test_losses, state, "test_losses");
+    for (int i = 0; i < most_scores; ++i) {
+        char key[32];
+        snprintf(key, sizeof key, "test_scores_%d", i);
+        restore_points(&r->points[i], state, key);
+    }
     ds_free(state);
     if (!r->args.local_rank) printf("Resumed at step %.0f.\n", metric(r->engine, "global_steps"));
 }
@@ -103,19 +123,16 @@ static void prepare(run *r) {
     if (metric(r->engine, "process") > 0) r->args.local_rank = 1; /* one process of the job talks */
     if (mkdir(r->args.output, 0777) < 0 && errno != EEXIST) die("%s: cannot be made: %s", r->args.output, strerror(errno));
     r->checkpoints = join(r->args.output, "checkpoints");
-    /* The engine saves the cursor of the data opened last: the training data's. */
-    char *some = test_options(r, r->args.eval_rows), *all = test_options(r, 0), *train = get(r->engine, "data");
-    r->test = r->args.eval_every ? open_data(r->engine, some) : NULL;
-    r->final_test = open_data(r->engine, all);
-    r->data = open_data(r->engine, train);
+    r->test = test_options(r, r->args.eval_rows), r->final_test = test_options(r, 0);
     if (r->args.eval_every && !r->test) die("--eval-every needs test data: a \"split\" in the config's data, or --eval-data");
-    free(some);
-    free(all);
+    if (r->final_test) check_data(r->engine, r->final_test);
+    /* The engine saves the cursor of the data opened last: the training data's. */
+    char *train = get(r->engine, "data");
+    must(ds_data_open(train, r->engine, &r->data), "data");
     ds_free(train);
     r->per_epoch = (long)metric(r->engine, "steps_per_epoch");
     r->total = r->args.steps ? r->args.steps : r->args.epochs * r->per_epoch;
     r->best_score = INFINITY;
-    r->last.accuracy = r->kept.accuracy = -1;
     if (r->args.resume) resume(r);
     r->tokens_before = metric(r->engine, "tokens");
     const struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND}; /* a second Ctrl-C ends at once */
@@ -123,21 +140,29 @@ static void prepare(run *r) {
     sigaction(SIGTERM, &action, NULL);
 }
 
+static void add_points(run *r, long step, const scores *s) {
+    r->kind = s->kind;
+    add(&r->test_losses, "%s[%ld, %.6g]", r->test_losses.size ? ", " : "", step, s->loss);
+    for (int i = 0; s->kind && i < most_scores && s->kind->scores[i].key; ++i)
+        add(&r->points[i], "%s[%ld, %.6g]", r->points[i].size ? ", " : "", step, s->values[i]);
+}
+
 /* Keeps the best checkpoint. DS_END: patience is at its end. */
 static ds_status look(run *r, progress *p) {
     scores s;
-    const ds_status status = evaluate(r->engine, r->test, &s);
+    const ds_status status = evaluate(r->engine, r->test, r->args.eval_options, &s);
     if (status < 0) return status;
     const long step = (long)metric(r->engine, "global_steps");
     end_progress(p);
     if (!r->args.local_rank) {
-        printf("Step %ld: test loss %.4f", step, s.loss);
-        if (s.accuracy >= 0) printf(", accuracy %.2f %%", 100 * s.accuracy);
-        printf(" (%ld rows)\n", s.rows);
+        text said = {NULL, 0};
+        add_scores(&said, &s);
+        printf("Step %ld: test loss %.4f%s (%ld rows)\n", step, s.loss, said.data ? said.data : "", s.rows);
         fflush(stdout);
+        free(said.data);
     }
-    add(&r->test_losses, "%s[%ld, %.6g]", r->test_losses.size ? ", " : "", step, s.loss);
-    const double score = s.accuracy >= 0 ? 1 - s.accuracy : s.loss; /* what counts: accuracy where there is one */
+    add_points(r, step, &s);
+    const double score = what_counts(&s);
     if (score < r->best_score) {
         r->best_score = score;
         r->best_step = step;
@@ -177,13 +202,15 @@ static ds_status train(run *r) {
 /* Everybody's numbers, then the best checkpoint's, whose weights stay. */
 static ds_status test_all(run *r) {
     if (!r->final_test) return DS_OK;
-    ds_status status = evaluate(r->engine, r->final_test, &r->last);
+    ds_status status = evaluate(r->engine, r->final_test, r->args.eval_options, &r->last);
+    r->kind = r->last.kind;
+    if (status >= 0 && !r->test_losses.size) add_points(r, (long)metric(r->engine, "global_steps"), &r->last);
     r->kept = r->last;
     if (status < 0 || !r->best_step || r->best_step == (long)metric(r->engine, "global_steps")) return status;
     save(r, "last"); /* --resume with more epochs goes on from here */
     must(ds_load(r->engine, r->checkpoints, "best", "{\"weights_only\": true}"), "best checkpoint");
     r->shows_best = 1;
-    return evaluate(r->engine, r->final_test, &r->kept);
+    return evaluate(r->engine, r->final_test, r->args.eval_options, &r->kept);
 }
 
 static void line(text *summary, text *json, const char *name, const char *key, const char *unit, double value, int digits) {
@@ -192,6 +219,26 @@ static void line(text *summary, text *json, const char *name, const char *key, c
     add(summary, ", [\"%s\", \"%s\"]", name, number);
     add(json, ", \"%s\": %.*f", key, digits, value);
     printf("  %-22s %s\n", name, number);
+}
+
+/* A line a score: "Test F1", "Best test F1". */
+static void score_lines(text *summary, text *json, const char *title, const char *prefix, const scores *s) {
+    for (int i = 0; s->kind && i < most_scores && s->kind->scores[i].key; ++i) {
+        char name[64], key[64];
+        snprintf(name, sizeof name, "%s %s", title, s->kind->scores[i].name);
+        snprintf(key, sizeof key, "%s%s", prefix, s->kind->scores[i].key);
+        line(summary, json, name, key, s->kind->unit, s->values[i], 2);
+    }
+}
+
+/* The report's curves of test rows: the loss beside the training's, and the task's scores on a chart of their own. */
+static void add_charts(text *contents, const run *r) {
+    if (!r->test_losses.size) return;
+    add(contents, ", \"charts\": [{\"title\": \"Loss\", \"series\": [{\"name\": \"test\", \"markers\": true, \"points\": [%s]}]}", r->test_losses.data);
+    if (r->kind) add(contents, ", {\"title\": \"%s\", \"x_label\": \"step\", \"series\": [", r->kind->title);
+    for (int i = 0; r->kind && i < most_scores && r->points[i].size; ++i)
+        add(contents, "%s{\"name\": \"test %s\", \"markers\": true, \"points\": [%s]}", i ? ", " : "", r->kind->scores[i].name, r->points[i].data);
+    add(contents, r->kind ? "]}]" : "]");
 }
 
 static void summarise(run *r) {
@@ -211,16 +258,15 @@ static void summarise(run *r) {
     line(&summary, &json, "Waited for data", "data_wait_seconds", " s", metric(e, "data_wait_seconds"), 3);
     line(&summary, &json, "Memory", "memory_mib", " MiB", metric(e, "peak_bytes") / (1 << 20), 0);
     if (r->final_test) line(&summary, &json, "Test loss", "test_loss", "", r->last.loss, 4);
-    if (r->last.accuracy >= 0) line(&summary, &json, "Test accuracy", "accuracy", " %", 100 * r->last.accuracy, 2);
+    score_lines(&summary, &json, "Test", "", &r->last);
     if (r->best_step) line(&summary, &json, "Best checkpoint", "best_step", "", (double)r->best_step, 0);
-    if (r->best_step && r->kept.accuracy >= 0) line(&summary, &json, "Its test accuracy", "best_accuracy", " %", 100 * r->kept.accuracy, 2);
+    if (r->best_step) score_lines(&summary, &json, "Its test", "best_", &r->kept);
     add(&summary, "]");
     add(&json, "}\n");
     add(&contents, "{\"title\": ");
     add_json(&contents, r->args.title);
     add(&contents, ", \"summary\": %s", summary.data);
-    if (r->test_losses.size)
-        add(&contents, ", \"charts\": [{\"title\": \"Loss\", \"series\": [{\"name\": \"test\", \"markers\": true, \"points\": [%s]}]}]", r->test_losses.data);
+    add_charts(&contents, r);
     add(&contents, "}");
     char *path = join(r->args.output, "summary.json"), *report = join(r->args.output, "report.html");
     write_text(path, json.data);
@@ -253,15 +299,16 @@ int train_main(int argc, char **argv) {
         must(ds_export(r.engine, model, NULL), "export");
         if (!r.args.local_rank) printf("  %-22s %s\n", "Model", model);
     }
-    ds_data_destroy(r.test);
-    ds_data_destroy(r.final_test);
     ds_data_destroy(r.data);
     ds_engine_destroy(r.engine);
     ds_cancel_destroy(cancel);
     if (status == DS_OK && r.args.prompt && !r.args.local_rank) printf("\n"), continue_text(model, r.args.prompt);
     free(model);
     free(r.checkpoints);
+    free(r.test);
+    free(r.final_test);
     free(r.test_losses.data);
+    for (int i = 0; i < most_scores; ++i) free(r.points[i].data);
     free(r.args.config);
     return status == DS_OK ? 0 : 130;
 }

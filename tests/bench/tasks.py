@@ -21,39 +21,67 @@ import torch
 import transformers
 
 TASKS = pathlib.Path("examples/tasks")
-# Of each task: its config, how many steps (0: epochs), the score that counts.
-ROWS = {"ner": ("ner/config.json", 3, 0, "f1"), "qa": ("qa/config.json", 3, 0, "exact_match"), "translation": ("translation/config.json", 0, 1500, "bleu"),
-        "pretrain": ("pretrain-finetune/pretrain.json", 0, 600, "perplexity"), "chat": ("chat/config.json", 0, 300, "perplexity")}
+# Of each task: the score that counts, and what is trained one after the other: a config, epochs, or steps. A later one goes on from the one before it.
+ROWS = {"ner": ("f1", ("ner/config.json", 3, 0)), "qa": ("f1", ("qa/config.json", 5, 0)), "translation": ("bleu", ("translation/config.json", 0, 1500)),
+        "chat": ("perplexity", ("chat/config.json", 0, 300)),
+        "pretrain-finetune": ("perplexity", ("pretrain-finetune/pretrain.json", 0, 600), ("pretrain-finetune/config.json", 0, 200)),
+        "sentiment-lstm": ("accuracy", ("sentiment-lstm/config.json", 3, 0))}
 
 
-def dsrt(config, out, steps, precision):
+def dsrt(stages, out, scored):
     """(seconds of training, scores)"""
-    epochs, steps = steps
-    more = ["--steps", str(steps)] if steps else ["--epochs", str(epochs)]
-    file = pathlib.Path(out) / "config.json"
-    file.write_text(json.dumps({**config, **precision}))
-    subprocess.run(["build/release/examples/train", str(file), "--output", str(out), *more], check=True, stdout=subprocess.DEVNULL)
-    seconds = json.loads((pathlib.Path(out) / "summary.json").read_text())["train_seconds"]
-    made = subprocess.run(["build/release/bindings/cli/dsrt", "evaluate", str(file), "--json", "--model", f"{out}/model", "--generate", '{"max_new_tokens": 60}'], check=True, capture_output=True)
+    seconds, model = 0, None
+    for i, (config, epochs, steps) in enumerate(stages):
+        more = ["--steps", str(steps)] if steps else ["--epochs", str(epochs)]
+        folder = pathlib.Path(out) / str(i)
+        folder.mkdir()
+        file = folder / "config.json"
+        config = {**config, **({"model": model} if model else {})}
+        if not scored:  # no split, no test
+            config = {**config, "data": {k: v for k, v in config["data"].items() if k != "split"}}
+        file.write_text(json.dumps(config))
+        made = subprocess.run(["build/release/examples/train", str(file), "--output", str(folder), *more], capture_output=True, text=True)
+        if made.returncode:
+            sys.exit(made.stderr)
+        seconds += json.loads((folder / "summary.json").read_text())["train_seconds"]
+        model = f"{folder}/model"
+    if not scored:
+        return seconds, None
+    made = subprocess.run(["build/release/bindings/cli/dsrt", "evaluate", str(file), "--json", "--model", model, "--generate", '{"max_new_tokens": 60}'], capture_output=True, text=True)
+    if made.returncode:
+        sys.exit(made.stderr)
     return seconds, json.loads(made.stdout)
+
+
+class Lstm(torch.nn.Module):
+    """lib/models/lstm.cpp, by torch's own layers."""
+
+    def __init__(self, c):
+        super().__init__()
+        ways = 2 if c["bidirectional"] else 1
+        self.config = argparse.Namespace(pad_token_id=c["pad_token_id"])
+        self.embedding = torch.nn.Embedding(c["vocab_size"], c["embedding_size"], padding_idx=c["pad_token_id"])
+        self.lstm = torch.nn.LSTM(c["embedding_size"], c["hidden_size"], c["num_layers"], batch_first=True, bidirectional=ways == 2)
+        self.classifier = torch.nn.Linear(ways * c["hidden_size"], c["num_labels"])
+        self.dropout = torch.nn.Dropout(c["dropout"])
+
+    def forward(self, input_ids, attention_mask, labels, token_type_ids=None):
+        x = torch.nn.utils.rnn.pack_padded_sequence(self.dropout(self.embedding(input_ids)), attention_mask.sum(1), batch_first=True, enforce_sorted=False)
+        ends = self.lstm(x)[1][0]
+        logits = self.classifier(self.dropout(torch.cat(list(ends[-2:] if self.lstm.bidirectional else ends[-1:]), 1)))
+        return argparse.Namespace(logits=logits, loss=torch.nn.functional.cross_entropy(logits, labels))
 
 
 class Peer:
     """The same config by transformers and torch."""
 
-    def __init__(self, config, seed, bf16):
+    def __init__(self, config, bf16, trained=None):
         self.config, self.bf16 = config, bf16
-        torch.manual_seed(seed)
         data, model = config["data"], config["model"]
         every = data["split"]["every"]
         overrides = config.get("model_overrides", {})
         folder = model if isinstance(model, str) else None
-        made = transformers.AutoConfig.from_pretrained(folder) if folder else transformers.AutoConfig.for_model(**model)
-        for key, value in overrides.items():
-            setattr(made, key, value)
-        name = (overrides.get("architectures") or made.architectures or model["architectures"])[0]
-        kind = getattr(transformers, name)
-        self.model = kind.from_pretrained(folder, config=made) if folder else kind(made)
+        self.model = trained or self.make(folder, model, overrides)
         path = config.get("tokenizer") or folder
         self.tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=path) if path.endswith(".json") else transformers.AutoTokenizer.from_pretrained(path)
         self.length = config.get("max_seq_length", 0)
@@ -61,18 +89,32 @@ class Peer:
         self.train = [r for i, r in enumerate(rows) if (i + 1) % every]
         self.test = [r for i, r in enumerate(rows) if (i + 1) % every == 0]
 
+    def make(self, folder, model, overrides):
+        if not folder and model["model_type"] == "lstm":
+            return Lstm(model)
+        made = transformers.AutoConfig.from_pretrained(folder) if folder else transformers.AutoConfig.for_model(**model)
+        for key, value in overrides.items():
+            setattr(made, key, value)
+        kind = getattr(transformers, (overrides.get("architectures") or made.architectures or model["architectures"])[0])
+        return kind.from_pretrained(folder, config=made) if folder else kind(made)
+
     def read(self, data):
         text = pathlib.Path(data["files"]).read_text(encoding="utf-8", errors="replace")
         columns = data.get("columns", {})
+        lines = text.rstrip("\n").split("\n")
         if "words" in columns:
             self.names = columns["tags"]["names"]
-            return [self.tags(json.loads(line)) for line in text.splitlines()]
+            return [self.tags(json.loads(line)) for line in lines]
         if "question" in columns:
-            return [self.span(json.loads(line)) for line in text.splitlines()]
+            return [self.span(json.loads(line)) for line in lines]
         if "source" in columns:
-            return [self.pair(*line.split("\t")) for line in text.splitlines()[1:]]
+            return [self.pair(*line.split("\t")) for line in lines[1:]]
         if "messages" in columns:
-            return [self.talk(json.loads(line)["messages"]) for line in text.splitlines()]
+            return [self.talk(json.loads(line)["messages"]) for line in lines]
+        if "label" in columns:
+            fields = [line.split("\t") for line in lines]
+            cut = lambda text: self.tokenizer(text, truncation=True, max_length=self.length)["input_ids"]
+            return [{"input_ids": cut(f[columns["text"]]), "class": int(float(f[columns["label"]["column"]]) > columns["label"]["greater_than"])} for f in fields]
         return [p for p in text.split("\n\n") if p.strip()]  # cut into blocks when all are known
 
     def tags(self, row):
@@ -117,6 +159,8 @@ class Peer:
         out["attention_mask"] = torch.tensor([[1] * len(r["input_ids"]) + [0] * (out["input_ids"].shape[1] - len(r["input_ids"])) for r in rows])
         if "labels" in rows[0]:
             out["labels"] = filled("labels", -100)
+        if "class" in rows[0]:
+            out["labels"] = torch.tensor([r["class"] for r in rows])
         if "token_type_ids" in rows[0]:
             out["token_type_ids"] = filled("token_type_ids", 0)
         for name in ("start_positions", "end_positions"):
@@ -160,11 +204,13 @@ class Peer:
     @torch.no_grad()
     def score(self):
         self.model.eval()
-        made, there, loss, weight = [], [], 0.0, 0
+        made, there, loss, weight, right = [], [], 0.0, 0, 0
         for at in range(0, len(self.test), 32):
             rows = self.test[at:at + 32]
             x = self.batch(rows)
-            if "offsets" in rows[0]:
+            if "class" in rows[0]:
+                right += (self.model(**x).logits.argmax(-1) == x["labels"]).sum().item()
+            elif "offsets" in rows[0]:
                 out = self.model(**x)
                 for r, start, end in zip(rows, out.start_logits, out.end_logits):
                     made.append(best_span(r, start, end))
@@ -182,6 +228,8 @@ class Peer:
                 count = (x["labels"][:, 1:] != -100).sum().item()
                 loss += self.model(**x).loss.item() * count
                 weight += count
+        if "class" in self.test[0]:
+            return {"accuracy": right / len(self.test)}
         if weight:
             return {"perplexity": float(torch.tensor(loss / weight).exp())}
         metric = "spans" if hasattr(self, "names") else "squad" if isinstance(there[0], list) else "bleu"
@@ -206,31 +254,41 @@ def score(metric, made, there):
     return json.loads(out.value)
 
 
+def peer(stages, seed, scored):
+    """(seconds of training, scores)"""
+    torch.manual_seed(seed)
+    seconds, model = 0, None
+    for config, epochs, steps in stages:
+        side = Peer(config, config["bf16"]["enabled"], model)
+        seconds += side.run(epochs, steps)
+        model = side.model
+    return seconds, side.score() if scored else None
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--only", choices=ROWS)
     arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--steps", type=int, default=0)
+    arguments.add_argument("--steps", type=int, default=0, help="so many steps of each training, timed and not scored")
     a = arguments.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     bf16 = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
     print("| task | score | libdsrt | PyTorch | seconds, libdsrt | PyTorch | ratio |\n|---|---|---|---|---|---|---|")
     for task in [a.only] if a.only else ROWS:
-        file, epochs, steps, name = ROWS[task]
-        config = json.loads((TASKS / file).read_text())
-        if a.steps:
-            epochs, steps = 0, a.steps
+        name, *stages = ROWS[task]
         ours, theirs = [], []
         for seed in range(1, a.seeds + 1):
+            todo = []
+            for file, epochs, steps in stages:
+                config = json.loads((TASKS / file).read_text())
+                config |= {"seed": seed, "bf16": {"enabled": bf16 and task != "sentiment-lstm"}}  # torch's LSTM is made for f32
+                todo.append((config, 0 if a.steps else epochs, a.steps or steps))
             with tempfile.TemporaryDirectory() as out:
-                ours.append(dsrt({**config, "seed": seed}, out, (epochs, steps), {"bf16": {"enabled": bf16}}))
-            peer = Peer(config, seed, bf16)
-            seconds = peer.run(epochs, steps)
-            theirs.append((seconds, peer.score()))
-        mine, other = ([s[name] for _, s in side] for side in (ours, theirs))
-        spread = lambda x: f"{statistics.mean(x):.3f} ± {statistics.stdev(x) if len(x) > 1 else 0:.3f}"
+                ours.append(dsrt(todo, out, not a.steps))
+            theirs.append(peer(todo, seed, not a.steps))
+        spread = lambda side: "" if a.steps else f"{statistics.mean(s[name] for _, s in side):.3f} ± {statistics.stdev(s[name] for _, s in side) if len(side) > 1 else 0:.3f}"
         fast, slow = (statistics.median(s for s, _ in side) for side in (ours, theirs))
-        print(f"| {task} | {name} | {spread(mine)} | {spread(other)} | {fast:.1f} | {slow:.1f} | {slow / fast:.2f} |", flush=True)
+        print(f"| {task} | {name} | {spread(ours)} | {spread(theirs)} | {fast:.1f} | {slow:.1f} | {slow / fast:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

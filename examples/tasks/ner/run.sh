@@ -5,6 +5,7 @@ task=ner
 say "Weights and tweets"
 sh examples/sentiment/fetch.sh examples/work
 sh examples/tasks/fetch.sh $task "$work"
+python3 examples/tasks/baseline.py $task
 say "Training"
 "$train" examples/tasks/ner/config.json --output "$out" --epochs 3 --eval-every 135 --title "Names in tweets, MiniLM-L6" --add "$precision" "$@"
 score "Entities of tweets that training did not see" examples/tasks/ner/config.json --model "$out/model" --predictions "$out/predictions.jsonl"

@@ -6,7 +6,7 @@ task=pretrain-finetune
 say "Texts"
 sh examples/tasks/fetch.sh text "$work"
 say "Plain text, then the FAQ"
-"$train" examples/tasks/$task/pretrain.json --output "$out/base" --steps 600 --eval-every 300 --eval-rows 40 --title "English from the Jargon File" --add "$precision" "$@"
+"$train" examples/tasks/$task/pretrain.json --output "$out/base" --steps 600 --eval-every 100 --eval-rows 40 --title "English from the Jargon File" --add "$precision" "$@"
 "$train" examples/tasks/$task/config.json --output "$out" --steps 200 --eval-every 50 --title "The FAQ after the Jargon File" --add "$precision" "$@"
 say "The FAQ alone"
 "$train" examples/tasks/$task/scratch.json --output "$out/scratch" --steps 800 --eval-every 100 --title "The FAQ alone" --add "$precision" "$@"

@@ -44,8 +44,8 @@ public:
     bool counts_parts() const override { return stride_ > 0; }
 
     Status check(const Record& record) const override {
-        DS_CHECK(text_of(record[question_], "question").status());
-        DS_CHECK(text_of(record[context_], "context").status());
+        DS_CHECK(filled_text_of(record[question_], "question").status());
+        DS_CHECK(filled_text_of(record[context_], "context").status());
         return answer_ ? span_of(record).status() : ok();
     }
 

@@ -26,13 +26,13 @@ public:
     Target target() const override { return Target::sequence; }
 
     Status check(const Record& record) const override {
-        DS_CHECK(filled(record[source_], "source").status());
-        return filled(record[target_], "target").status();
+        DS_CHECK(filled_text_of(record[source_], "source").status());
+        return filled_text_of(record[target_], "target").status();
     }
 
     Result<Sample> sample(const Record& record, int64_t) const override {
-        DS_TRY(const std::string_view source, filled(record[source_], "source"));
-        DS_TRY(const std::string_view target, filled(record[target_], "target"));
+        DS_TRY(const std::string_view source, filled_text_of(record[source_], "source"));
+        DS_TRY(const std::string_view target, filled_text_of(record[target_], "target"));
         DS_TRY(Encoding from, source_tokenizer_->encode(prefix_ + std::string(source), std::nullopt, {.add_special_tokens = true, .max_length = max_source_}));
         DS_TRY(Encoding to, target_tokenizer_->encode(target, std::nullopt, {.add_special_tokens = true, .max_length = max_target_}));
         Sample out = to_sample(std::move(from));
@@ -45,12 +45,6 @@ public:
     }
 
 private:
-    static Result<std::string_view> filled(const Cell& value, std::string_view role) {
-        DS_TRY(const std::string_view text, text_of(value, role));
-        if (text.find_first_not_of(" \t\r\n") == text.npos) return fail(Code::E_CORRUPT, "column {}: found an empty text, a text is accepted", role);
-        return text;
-    }
-
     std::shared_ptr<const Tokenizer> source_tokenizer_, target_tokenizer_;
     std::string prefix_;
     int64_t max_source_ = 0, max_target_ = 0, vocabulary_ = 0;

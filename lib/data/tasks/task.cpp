@@ -75,6 +75,12 @@ Result<std::string_view> text_of(const Cell& value, std::string_view role) {
     return std::string_view(value.text);
 }
 
+Result<std::string_view> filled_text_of(const Cell& value, std::string_view role) {
+    DS_TRY(const std::string_view text, text_of(value, role));
+    if (text.find_first_not_of(" \t\r\n") == text.npos) return fail(Code::E_CORRUPT, "column {}: found an empty text, a text is accepted", role);
+    return text;
+}
+
 Sample to_sample(Encoding encoding) {
     Sample out;
     out.ids = std::move(encoding.ids);

@@ -107,8 +107,9 @@ private:
 std::vector<std::string> answers_of(const Cell& value);
 std::string code_points_of(std::string_view text, int64_t begin, int64_t end);
 
-// The value as text, or an error that names the role.
+// The value as text, or an error that names the role; the second refuses blank ones too.
 Result<std::string_view> text_of(const Cell& value, std::string_view role);
+Result<std::string_view> filled_text_of(const Cell& value, std::string_view role);
 Sample to_sample(Encoding encoding);
 
 }  // namespace ds
