@@ -13,6 +13,8 @@ import sys
 import tempfile
 
 ROWS = [("gpt2", 4, 64), ("gpt2", 1, 1024), ("bert", 16, 128), ("llama110m", 2, 256)]
+# What only some rows are compared with: (name, model, dtype, what the command needs). Their figures stand in lines of their own.
+OTHERS = [("llm.c", "gpt2", "f32", "llmc"), ("DeepSpeed ZeRO-1", "gpt2", "bf16", "deepspeed")]
 AGREE = [("gpt2", 2, 33), ("bert", 3, 21), ("llama110m", 2, 47)]
 
 
@@ -35,11 +37,26 @@ def agree(args, folder):
             sys.exit(f"losses differ: {ours} and {theirs}")
 
 
+def cell(results):
+    times = [r["median_s"] for r in results]
+    return f"{statistics.median(times):.3f} ({min(times):.3f}..{max(times):.3f})"
+
+
+def compare(args, commands):
+    """Runs the commands in turn, as often as asked; what each printed."""
+    results = {name: [] for name in commands}
+    for _ in range(args.repeats):
+        for name, command in commands.items():
+            results[name].append(run(command))
+    return results
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bench", required=True), parser.add_argument("--peer", required=True)
     parser.add_argument("--repeats", type=int, default=5), parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--compile", action="store_true", help="also torch.compile"), parser.add_argument("--only", help="a model's name")
+    parser.add_argument("--llmc", help="llm.c's step, built"), parser.add_argument("--deepspeed", help="DeepSpeed's step, a script")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         agree(args, folder)
@@ -55,17 +72,28 @@ def main():
             commands = {"ours": [args.bench, model, *shape, str(args.steps)], "eager": [sys.executable, args.peer, model, *shape, "--steps", str(args.steps)]}
             if args.compile:
                 commands["compile"] = commands["eager"] + ["--compile"]
-            results = {name: [] for name in commands}
-            for _ in range(args.repeats):
-                for name, command in commands.items():
-                    results[name].append(run(command))
+            results = compare(args, commands)
             median = {name: statistics.median(r["median_s"] for r in list_) for name, list_ in results.items()}
             peak = {name: statistics.median(r["peak_rss_mib"] for r in list_) for name, list_ in results.items()}
-            cell = lambda name: f"{median[name]:.3f} ({min(r['median_s'] for r in results[name]):.3f}..{max(r['median_s'] for r in results[name]):.3f})"
-            line = f"| {model} B {rows} T {length} {dtype} | {cell('ours')} | {cell('eager')} | {median['eager'] / median['ours']:.2f} | "
+            line = f"| {model} B {rows} T {length} {dtype} | {cell(results['ours'])} | {cell(results['eager'])} | {median['eager'] / median['ours']:.2f} | "
             if args.compile:
-                line += f"{cell('compile')} | {median['compile'] / median['ours']:.2f} | "
+                line += f"{cell(results['compile'])} | {median['compile'] / median['ours']:.2f} | "
             print(line + f"{peak['ours']:.0f}, {peak['eager']:.0f} | {peak['ours'] / peak['eager']:.2f} |", flush=True)
+    others(args)
+
+
+def others(args):
+    rows, length = "4", "64"
+    programs = {"llmc": args.llmc and [args.llmc, rows, length, str(args.steps)],
+                "deepspeed": args.deepspeed and [sys.executable, args.deepspeed, "gpt2", rows, length, "bf16", "--steps", str(args.steps)]}
+    asked = [other for other in OTHERS if programs[other[3]]]
+    if asked:
+        print("\n| step | libdsrt | other | ratio | peak memory, MiB |\n|---|---|---|---|---|")
+    for name, model, dtype, program in asked:
+        results = compare(args, {"ours": [args.bench, model, rows, length, dtype, str(args.steps)], "other": programs[program]})
+        ours, other = (statistics.median(r["median_s"] for r in results[who]) for who in ("ours", "other"))
+        peaks = [f"{statistics.median(r['peak_rss_mib'] for r in results[who]):.0f}" for who in ("ours", "other")]
+        print(f"| {model} B {rows} T {length} {dtype}, {name} | {cell(results['ours'])} | {cell(results['other'])} | {other / ours:.2f} | {', '.join(peaks)} |", flush=True)
 
 
 if __name__ == "__main__":
