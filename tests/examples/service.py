@@ -53,12 +53,23 @@ def screenshot(url, folder):
     if not os.path.exists(probe):
         print("SKIPPED examples/service/page: chromium does not run here")
         return
-    subprocess.run(command + [f"--screenshot={picture}", url], capture_output=True, timeout=300)
+
+    def shown(page):
+        return page.count("<polyline") == 2 and re.search(r"Steps</dt><dd>[1-9]", page) and page.count("It is class ") == 2 and "step 48<" in page
+
+    for _ in range(4):  # a browser on a busy machine may give up waiting for the page's own requests
+        try:
+            subprocess.run(command + [f"--screenshot={picture}", url], capture_output=True, timeout=120)
+            page = subprocess.run(command + ["--dump-dom", url], capture_output=True, text=True, timeout=120).stdout
+        except subprocess.TimeoutExpired:
+            continue
+        page = re.sub(r"<script.*?</script>", "", page, flags=re.S)  # what it made, not what it would make
+        if shown(page):
+            break
+    else:
+        page = ""
     check(os.path.exists(picture) and os.path.getsize(picture) > 5000, "page/shows_in_a_browser")
-    page = subprocess.run(command + ["--dump-dom", url], capture_output=True, text=True, timeout=300).stdout
-    page = re.sub(r"<script.*?</script>", "", page, flags=re.S)  # what it made, not what it would make
-    check(page.count("<polyline") == 2 and re.search(r"Steps</dt><dd>[1-9]", page), "page/draws_the_curve_and_the_numbers")
-    check(page.count("It is class ") == 2 and "step 48<" in page, "page/offers_each_label_and_names_the_steps")
+    check(shown(page), "page/draws_the_curves_and_the_numbers_and_offers_each_label")
     kept = os.environ.get("DSRT_SCREENSHOTS")
     if kept and os.path.exists(picture):
         shutil.copy(picture, os.path.join(kept, "service.png"))
