@@ -9,21 +9,19 @@
 namespace ds::cpu {
 namespace {
 
-constexpr int64_t kUnitsInB = 400;          // one panel of a (12 x 400 units; AMX 32 x 256) stays in the first cache,
-constexpr int64_t kBlockOfB = 64 * 1024;    // a block of b (units) in the second,
-constexpr int64_t kBlockOfA = 1536 * 1024;  // and a block of a in the third
-constexpr int64_t kUnitsOfAmx = 256;
-constexpr int64_t kBlocksInA = 12;          // at most, of the units that b has
+constexpr int64_t kUnitsAtOnce = 400;       // that tiles sum up: a panel of a so long (12 x 400) stays in the first cache,
+constexpr int64_t kMostUnits = 1200;        // of a block of b, and of a
+constexpr int64_t kBlockOfB = 192 * 1024;   // units: most of the second cache
+constexpr int64_t kBlockOfA = 1536 * 1024;  // units: in the third
+constexpr int64_t kRowsCollide = 512;       // floats
 constexpr int64_t kSkew = 16;               // keeps panels from falling on the same cache sets
 
-int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
+int64_t up(int64_t n, int64_t multiple) { return parts(n, multiple) * multiple; }
 // The size of equal parts of n that are at most `most`.
-int64_t even_part(int64_t n, int64_t most) {
-    const int64_t parts = (n + most - 1) / most;
-    return parts ? (n + parts - 1) / parts : 1;
-}
-// The most that one of `parts` gets of n when they are cut in grains.
-int64_t largest_part(int64_t n, int64_t grain, int64_t parts) { return ((n + grain - 1) / grain + parts - 1) / parts * grain; }
+int64_t even_part(int64_t n, int64_t most) { return n > 0 ? parts(n, parts(n, most)) : 1; }
+// The most that one `among` so many gets of n when they are cut in grains.
+int64_t largest_part(int64_t n, int64_t grain, int64_t among) { return parts(parts(n, grain), among) * grain; }
 
 const std::byte* place(const void* p, DType type, int64_t index) { return static_cast<const std::byte*>(p) + index * float_size(type); }
 std::byte* place(void* p, DType type, int64_t index) { return static_cast<std::byte*>(p) + index * float_size(type); }
@@ -37,12 +35,13 @@ Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
     row_grain_ = amx_ ? amx::kPanel : tiles_->rows;
     column_grain_ = amx_ ? amx::kPanel : tiles_->columns();
     units_ = tiles_->units(shape.k);
-    const int64_t in_b = tiles_->grain > 1 ? kUnitsOfAmx : kUnitsInB;
-    kb_ = even_part(units_, kBlocksInA * in_b);
-    kc_ = up(even_part(kb_, in_b), tiles_->grain);
+    kb_ = even_part(units_, kMostUnits);
+    kc_ = even_part(kb_, kUnitsAtOnce);
     kb_ = up(kb_, kc_);
-    mb_ = std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;
-    nc_ = std::clamp<int64_t>(kBlockOfB / kc_ / tiles_->columns(), 1, 64) * tiles_->columns();
+    // Rows of a serve as they lie, unless so many of them fall on the same sets of the first cache that it can't hold a line of each.
+    in_rows_ = tiles_->row_tile[0][0] && shape.a_type == DType::f32 && !shape.transpose_a && shape.lda % kRowsCollide != 0;
+    mb_ = in_rows_ && shape.c_type == DType::f32 ? up(std::max<int64_t>(shape.m, 1), tiles_->rows) : std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;
+    nc_ = std::clamp<int64_t>(kBlockOfB / kb_ / tiles_->columns(), 1, 64) * tiles_->columns();
 }
 
 // One rectangle of c, and where its packed blocks lie in a thread's scratch.
@@ -63,7 +62,6 @@ public:
     }
 
     void run(const GemmArgs& args, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float* scratch) {
-        const TileUse use(t_);
         args_ = args;
         scratch_ = scratch;
         for (int64_t row = m0; row < m1; row += mb_) {
@@ -71,71 +69,114 @@ public:
             int64_t unit = 0;
             do {  // at least once: where k is 0 bias and into remain
                 const int64_t units = std::min(g_.kb_, g_.units_ - unit), k0 = unit * t_.step;
-                t_.pack_a(shape_.a_type, place(args.a, shape_.a_type, shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0),
-                        shape_.lda, shape_.transpose_a, std::min(units * t_.step, shape_.k - k0), rows, scratch, t_.rows, a_panel_);
+                if (!g_.in_rows_)
+                    t_.pack_a(shape_.a_type, place(args.a, shape_.a_type, shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0),
+                            shape_.lda, shape_.transpose_a, std::min(units * t_.step, shape_.k - k0), rows, scratch, t_.rows, a_panel_);
                 for (int64_t column = n0; column < n1; column += nc_)
-                    columns(row, rows, column, std::min(nc_, n1 - column), n0, n1, unit, units);
+                    columns({row, rows, column, std::min(nc_, n1 - column), column - n0, unit, units}, n1);
                 unit += g_.kb_;
             } while (unit < g_.units_);
         }
     }
 
 private:
+    // Of c, by a stretch of k: rows that a's packed block has, columns that b's has, which begin `from_left` columns into the region.
+    struct Block { int64_t row, rows, column, columns, from_left, unit, units; };
+
     void place_blocks(int64_t columns) {
         a_panel_ = t_.rows * g_.kb_ + kSkew;
-        b_panel_ = t_.columns() * g_.kc_ + kSkew;
-        b_ = mb_ / t_.rows * a_panel_;
+        b_panel_ = t_.columns() * g_.kb_ + kSkew;
+        b_ = g_.in_rows_ ? 0 : mb_ / t_.rows * a_panel_;
         bias_ = b_ + nc_ / t_.columns() * b_panel_;
         sums_ = bias_ + nc_;
         sums_stride_ = 0;
         floats_ = sums_;
-        if (shape_.c_type != DType::f32 && g_.units_ > g_.kc_) {
-            sums_stride_ = (g_.units_ > g_.kb_ ? up(columns, t_.columns()) : nc_) + kSkew;
-            floats_ += mb_ * sums_stride_;
-        }
-    }
-    // Multiplies the packed block of a with [unit, unit + units) x [column, column + count) of b.
-    void columns(int64_t row, int64_t rows, int64_t column, int64_t count, int64_t n0, int64_t n1, int64_t unit, int64_t units) {
-        if (args_.bias) to_f32(place(args_.bias, shape_.bias_type, column), shape_.bias_type, count, scratch_ + bias_);
-        // Sums wait for later blocks of k: of these columns only, or of all when a's block does not hold all of k.
-        float* sums = scratch_ + sums_ + (g_.units_ > g_.kb_ ? column - n0 : 0);
-        for (int64_t done = 0; done < units || done == 0; done += g_.kc_) {
-            const int64_t now = std::min(g_.kc_, units - done), k0 = (unit + done) * t_.step;
-            float* b = scratch_ + b_;
-            t_.pack_b(shape_.b_type, source(column, k0), shape_.ldb, !shape_.transpose_b, std::min(now * t_.step, shape_.k - k0), count, b,
-                    t_.columns(), b_panel_);
-            Fetch fetch = done + now < units ? next(column, count, k0 + now * t_.step, rows)
-                                             : next(column + count, std::min(nc_, n1 - column - count), unit * t_.step, rows);
-            for (int64_t i = 0; i < rows; i += t_.rows, fetch.some())
-                for (int64_t j = 0; j < count; j += t_.columns())
-                    tile(scratch_ + i / t_.rows * a_panel_ + done * t_.rows, b + j / t_.columns() * b_panel_, now, row + i,
-                         std::min<int64_t>(t_.rows, rows - i), column + j, std::min<int64_t>(t_.columns(), count - j), scratch_ + bias_ + j,
-                         sums + i * sums_stride_ + j, unit + done == 0, unit + done + now >= g_.units_);
+        if (shape_.c_type != DType::f32 && g_.units_ > g_.kc_) {  // of all rows and columns, where a's block does not hold all of k; else of a panel
+            const bool many = g_.units_ > g_.kb_;
+            sums_stride_ = (many ? up(columns, t_.columns()) : nc_) + kSkew;
+            floats_ += (many ? mb_ : t_.rows) * sums_stride_;
         }
     }
 
-    const std::byte* source(int64_t column, int64_t k0) const {
-        return place(args_.b, shape_.b_type, shape_.transpose_b ? column * shape_.ldb + k0 : k0 * shape_.ldb + column);
+    // Panel i of a, from a unit of the block on.
+    const float* panel_of_a(const Block& w, int64_t i, int64_t done) const {
+        if (g_.in_rows_) return static_cast<const float*>(args_.a) + (w.row + i) * shape_.lda + w.unit + done;
+        return scratch_ + i / t_.rows * a_panel_ + done * t_.rows;
     }
 
-    // Brings the block of b that is packed next into the second cache, in as many portions as there are panels of a to multiply meanwhile.
-    struct Fetch {
-        const std::byte* row;
-        int64_t rows, row_bytes, stride, portion;
-        void some() {
-            for (int64_t i = std::min(portion, rows); i > 0; --i, --rows, row += stride)
-                for (int64_t at = 0; at < row_bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+    const std::byte* source_of_b(int64_t column, int64_t k) const {
+        return place(args_.b, shape_.b_type, shape_.transpose_b ? column * shape_.ldb + k : k * shape_.ldb + column);
+    }
+    // What of b is packed after this block, among this region's columns: rows of its lines, and how many.
+    Ahead after(const Block& w, int64_t n1) const {
+        const int64_t column = w.column + w.columns, columns = std::min(nc_, n1 - column), k0 = w.unit * t_.step, k = std::min(w.units * t_.step, shape_.k - k0);
+        if (columns <= 0 || k <= 0) return {};
+        const int64_t size = float_size(shape_.b_type);
+        return {source_of_b(column, k0), shape_.ldb * size, parts((shape_.transpose_b ? k : columns) * size, 64), shape_.transpose_b ? columns : k};
+    }
+
+    // Brings what comes next into the second cache, some lines with each tile of a panel: the next panel's part of a and rows of c, and a share of the next
+    // block of b.
+    class Fetch {
+    public:
+        Fetch(const GemmRegion& r, const Block& w, int64_t i, const Ahead& b) : tiles_(parts(w.columns, r.t_.columns()) * parts(w.units, r.g_.kc_)) {
+            if (w.units == 0) return;
+            const int64_t panels = parts(w.rows, r.t_.rows), panel = i / r.t_.rows, first = b.rows * panel / panels;
+            what_[2] = {b.from + first * b.stride, b.stride, b.lines, b.rows * (panel + 1) / panels - first};
+            if (i += r.t_.rows; i < w.rows) {
+                const int64_t rows = std::min<int64_t>(r.t_.rows, w.rows - i), size = float_size(r.shape_.c_type);
+                const auto* a = reinterpret_cast<const std::byte*>(r.panel_of_a(w, i, 0));
+                if (r.g_.in_rows_) what_[0] = {a, r.shape_.lda * 4, parts(w.units, 16), rows};
+                else what_[0] = {a, kRun * 64, kRun, parts(w.units * r.t_.rows, kRun * 16)};
+                what_[1] = {place(r.args_.c, r.shape_.c_type, (w.row + i) * r.shape_.ldc + w.column), r.shape_.ldc * size, parts(w.columns * size, 64), rows};
+            }
+            for (const Ahead& what : what_) rows_ += what.rows;
         }
+        Ahead next() {
+            int64_t begin = tile_ * rows_ / tiles_, end = ++tile_ * rows_ / tiles_;
+            for (const Ahead& what : what_) {
+                if (begin < what.rows) return {what.from + begin * what.stride, what.stride, what.lines, std::min(end, what.rows) - begin};
+                begin -= what.rows, end -= what.rows;
+            }
+            return {};
+        }
+
+    private:
+        static constexpr int64_t kRun = 32;  // lines of a packed a
+        Ahead what_[3];
+        int64_t rows_ = 0, tiles_, tile_ = 0;
     };
-    Fetch next(int64_t column, int64_t count, int64_t k0, int64_t rows) const {
-        const int64_t size = float_size(shape_.b_type), ks = std::min(g_.kc_ * t_.step, shape_.k - k0);
-        if (count <= 0 || ks <= 0) return {nullptr, 0, 0, 0, 0};
-        const int64_t lines = shape_.transpose_b ? count : ks, panels = (rows + t_.rows - 1) / t_.rows;
-        return {source(column, k0), lines, (shape_.transpose_b ? ks : count) * size, shape_.ldb * size, (lines + panels - 1) / panels};
+
+    // Multiplies the packed block of a with one of b. All of k that both have goes into a panel of c before the next one, so that c's lines
+    // come once.
+    void columns(const Block& w, int64_t n1) {
+        const int64_t k0 = w.unit * t_.step;
+        if (args_.bias) to_f32(place(args_.bias, shape_.bias_type, w.column), shape_.bias_type, w.columns, scratch_ + bias_);
+        t_.pack_b(shape_.b_type, source_of_b(w.column, k0), shape_.ldb, !shape_.transpose_b, std::min(w.units * t_.step, shape_.k - k0), w.columns, scratch_ + b_,
+                  t_.columns(), b_panel_);
+        const Ahead ahead = after(w, n1);
+        for (int64_t i = 0; i < w.rows; i += t_.rows) panel(w, i, Fetch(*this, w, i, ahead));
     }
 
-    void tile(const float* a, const float* b, int64_t units, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* bias,
-              float* sums, bool first, bool last) {
+    void panel(const Block& w, int64_t i, Fetch fetch) {
+        const int64_t rows = std::min<int64_t>(t_.rows, w.rows - i);
+        float* sums = scratch_ + sums_ + (g_.units_ > g_.kb_ ? i * sums_stride_ + w.from_left : 0);
+        for (int64_t done = 0; done < w.units || done == 0; done += g_.kc_) {
+            const int64_t now = std::min(g_.kc_, w.units - done);
+            const bool first = w.unit + done == 0, last = w.unit + done + now >= g_.units_;
+            for (int64_t j = 0; j < w.columns; j += t_.columns())
+                tile({panel_of_a(w, i, done), scratch_ + b_ + j / t_.columns() * b_panel_ + done * t_.columns(), now, fetch.next()}, w.row + i, rows, w.column + j,
+                     std::min<int64_t>(t_.columns(), w.columns - j), scratch_ + bias_ + j, sums + j, first, last);
+        }
+    }
+
+    struct Operands {
+        const float *a, *b;
+        int64_t units;
+        Ahead ahead;
+    };
+
+    void tile(const Operands& o, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* bias, float* sums, bool first, bool last) {
         const bool f32 = shape_.c_type == DType::f32, narrow = columns <= t_.lanes, whole = columns == (narrow ? t_.lanes : t_.columns());
         std::byte* c = place(args_.c, shape_.c_type, row * shape_.ldc + column);
         // Where sums grow: in c itself, in scratch until the last block of k, or here when there is one block only or c has no room for a
@@ -148,7 +189,8 @@ private:
         bool accumulate = true;
         if (first) accumulate = start(to, stride, row, rows, column, columns, bias);
         else if (f32 && !whole) copy(to, stride, c, DType::f32, shape_.ldc, rows, columns);
-        t_.tile[narrow ? 0 : 1][rows - 1](rows, units, a, t_.rows, b, t_.columns(), to, stride, accumulate);
+        const auto& tiles = g_.in_rows_ ? t_.row_tile : t_.tile;
+        tiles[narrow ? 0 : 1][rows - 1](rows, o.units, o.a, g_.in_rows_ ? shape_.lda : t_.rows, o.b, t_.columns(), to, stride, accumulate, o.ahead);
         if (f32 ? !whole : last) store_rows(to, stride, rows, columns, shape_.c_type, c, shape_.ldc);
     }
 
@@ -185,7 +227,7 @@ Gemm::Grid Gemm::grid(int threads) const {
         if (threads % rows) continue;
         const auto m = static_cast<double>(largest_part(shape_.m, row_grain_, rows)),
                    n = static_cast<double>(largest_part(shape_.n, column_grain_, threads / rows));
-        const double cost = m * n + packing * (m + n);
+        const double cost = m * n + packing * ((in_rows_ ? 0 : m) + n);
         if (rows == 1 || cost < least) {
             least = cost;
             best = {rows, threads / rows};

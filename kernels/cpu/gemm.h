@@ -1,7 +1,7 @@
 // c = op(a) @ op(b) (+ bias) (+ into) for f32, bf16 and f16 in any mixture, any strides, with f32 sums: the one matrix product of the CPU.
 //
 // Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication": blocks of a and b are packed (converted and transposed
-// where needed) into the order in which the register tiles of tile.h read them. A team splits c; the sum over k is cut by sizes alone, so
+// where needed) into the order in which the register tiles of tile.h read them; rows of a in f32 are read as they lie. A team splits c; the sum over k is cut by sizes alone, so
 // every element of c is the same whatever the team.
 #pragma once
 
@@ -52,6 +52,7 @@ private:
 
     GemmShape shape_;
     bool amx_ = false;
+    bool in_rows_ = false;  // tiles read a as it lies
     int64_t row_grain_ = 1, column_grain_ = 1;  // of the parts of a team
     const TileSet* tiles_ = nullptr;
     int64_t units_ = 0;                               // of k

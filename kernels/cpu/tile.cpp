@@ -6,6 +6,8 @@
 #include <hwy/highway.h>
 #include <emmintrin.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/tile.h"
@@ -39,24 +41,55 @@ HWY_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return hn::MulAdd(a, b, c); }
 #endif
 constexpr int kRows = kLanes == 16 ? 12 : 4;  // rows x 2 sums, 2 columns and a broadcast fill the register file
 
-template <int rows, int vectors>
-void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
+// The rows of an a that was packed: those of a unit lie side by side.
+struct Packed {
+    const float* at;
+    int64_t stride;
+    Packed(const float* a, int64_t a_stride) : at(a), stride(a_stride) {}
+    HWY_INLINE float operator()(int i) const { return at[i]; }
+    HWY_INLINE void next() { at += stride; }
+};
+// Those of an a as it lies, from four pointers that a processor's addresses reach all rows from.
+struct Rows {
+    const float* at[4];
+    int64_t stride;
+    Rows(const float* a, int64_t a_stride) : at{a, a + 3 * a_stride, a + 6 * a_stride, a + 9 * a_stride}, stride(a_stride) {}
+    HWY_INLINE float operator()(int i) const { return at[i / 3][i % 3 * stride]; }
+    HWY_INLINE void next() {
+        for (auto& p : at) ++p;
+    }
+};
+
+// A unit: one column of a times one row of b.
+template <int rows, int vectors, class A>
+HWY_INLINE void add_unit(const A& a, const float* b, Vec (&sum)[rows][vectors]) {
+    Vec columns[vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) columns[v] = load(b + kLanes * v);
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; ++i) {
+        const Vec row = broadcast(a(i));
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[i][v] = multiply_add(row, columns[v], sum[i][v]);
+    }
+}
+
+template <int rows, int vectors, class A>
+void tile(int64_t, int64_t units, const float* from_a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate,
+          const Ahead& ahead) {
     Vec sum[rows][vectors];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; ++v) sum[i][v] = zero();
-    for (int64_t u = 0; u < units; ++u, a += a_stride, b += b_stride) {
-        Vec columns[vectors];
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) columns[v] = load(b + kLanes * v);
-#pragma GCC unroll 12
-        for (int i = 0; i < rows; ++i) {
-            const Vec row = broadcast(a[i]);
-#pragma GCC unroll 2
-            for (int v = 0; v < vectors; ++v) sum[i][v] = multiply_add(row, columns[v], sum[i][v]);
-        }
+    A a(from_a, a_stride);
+    Fetching fetching(ahead);
+    int64_t u = 0;
+    for (const int64_t lines = std::min(ahead.lines * ahead.rows, units); u < lines; ++u, a.next(), b += b_stride) {
+        fetching.next();
+        add_unit(a, b, sum);
     }
+    for (; u < units; ++u, a.next(), b += b_stride) add_unit(a, b, sum);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
@@ -69,14 +102,14 @@ void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float*
 template <int rows>
 void fill(TileSet& set) {
     if constexpr (rows > 0) {
-        set.tile[0][rows - 1] = tile<rows, 1>;
-        set.tile[1][rows - 1] = tile<rows, 2>;
+        set.tile[0][rows - 1] = tile<rows, 1, Packed>, set.tile[1][rows - 1] = tile<rows, 2, Packed>;
+        set.row_tile[0][rows - 1] = tile<rows, 1, Rows>, set.row_tile[1][rows - 1] = tile<rows, 2, Rows>;
         fill<rows - 1>(set);
     }
 }
 
 TileSet f32_tiles() {
-    TileSet set{1, 1, kRows, kLanes, 1, detail::pack_f32, detail::pack_f32, {}};
+    TileSet set{1, 1, kRows, kLanes, 1, detail::pack_f32, detail::pack_f32, {}, {}};
     if (kLanes == 16) set.pack_a = set.pack_b = detail::pack512_f32;
     fill<kRows>(set);
     return set;
@@ -95,13 +128,13 @@ namespace {
 HWY_EXPORT(f32_tiles);
 
 TileSet bf16_tiles() {
-    TileSet set{2, 1, detail::kBf16Rows, 16, 1, detail::pack512_bf16, detail::pack512_bf16, {}};
+    TileSet set{2, 1, detail::kBf16Rows, 16, 1, detail::pack512_bf16, detail::pack512_bf16, {}, {}};
     for (int i = 0; i < 2 * detail::kBf16Rows; ++i) set.tile[i / detail::kBf16Rows][i % detail::kBf16Rows] = detail::kBf16Tiles[i];
     return set;
 }
 
 TileSet amx_tiles() {
-    TileSet set{2, 16, kMaxTileRows, 16, 16, detail::pack512_amx_a, detail::pack512_amx_b, {}, detail::enter_amx, detail::leave_amx};
+    TileSet set{2, 16, kMaxTileRows, 16, 16, detail::pack512_amx_a, detail::pack512_amx_b, {}, {}, detail::enter_amx, detail::leave_amx};
     for (int i = 0; i < 2 * kMaxTileRows; ++i) set.tile[i / kMaxTileRows][i % kMaxTileRows] = detail::kAmxTiles[i / kMaxTileRows];
     return set;
 }

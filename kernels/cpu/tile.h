@@ -6,14 +6,35 @@
 // whole instead: 16 units of a row, then those of the next row; after all rows of the panel their next 16 units.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/dtype.h"
 
 namespace ds::cpu {
 
+// Lines that a tile fetches into the second cache while it computes, one a unit, for what comes after it: some rows of so many lines, `stride` bytes apart.
+struct Ahead {
+    const std::byte* from = nullptr;
+    int64_t stride = 0, lines = 0, rows = 0;
+};
+// Walks them.
+class Fetching {
+public:
+    explicit Fetching(const Ahead& ahead) : at_(ahead.from), step_(ahead.stride - 64 * (ahead.lines - 1)), lines_(ahead.lines), left_(ahead.lines) {}
+    void next() {
+        __builtin_prefetch(at_, 0, 2);
+        const bool last = --left_ == 0;
+        at_ += last ? step_ : 64;
+        left_ = last ? lines_ : left_;
+    }
+
+private:
+    const std::byte* at_;
+    int64_t step_, lines_, left_;
+};
 using TileFn = void (*)(int64_t rows, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c,
-                        int64_t c_stride, bool accumulate);
+                        int64_t c_stride, bool accumulate, const Ahead& ahead);
 // Reads element (k, i) at src[k * stride + i] (k_major) or src[i * stride + k], writes unit (u, i) at
 // dst[i / width * panel_stride + u * width + i % width] (AMX: above). The last panel and the last unit are filled up with zeros, and units
 // up to the grain.
@@ -31,6 +52,7 @@ struct TileSet {
     int row_step;  // floats from a row of a packed a to the next
     PackFn pack_a, pack_b;         // from f32, bf16 or f16 (step 2: from f32 or bf16)
     TileFn tile[2][kMaxTileRows];  // [vectors - 1][rows - 1]
+    TileFn row_tile[2][kMaxTileRows];  // for an a as it lies, element (u, i) at a[i * a_stride + u]; null where units are not f32
     void (*enter)() = nullptr, (*leave)() = nullptr;  // around the use of tiles in a thread
 
     int columns() const { return 2 * lanes; }
@@ -64,7 +86,7 @@ inline void tile_block(const TileSet& t, int64_t rows, int64_t columns, int64_t 
         const TileFn* fns = t.tile[columns - j > t.lanes ? 1 : 0];
         for (int64_t i = 0; i < rows; i += t.rows) {
             const int64_t part = rows - i < t.rows ? rows - i : t.rows;
-            fns[part - 1](part, units, a + i * t.row_step, a_stride, b + j, b_stride, c + i * c_stride + j, c_stride, accumulate);
+            fns[part - 1](part, units, a + i * t.row_step, a_stride, b + j, b_stride, c + i * c_stride + j, c_stride, accumulate, {});
         }
     }
 }

@@ -58,7 +58,7 @@ void multiply(int64_t units, const float* a, int64_t a_stride, const float* b, i
 }
 
 template <bool two_across>
-void tile(int64_t rows, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
+void tile(int64_t rows, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate, const Ahead&) {
     const auto product = rows > kEdge ? multiply<true, two_across> : multiply<false, two_across>;
     if (rows % kEdge == 0) {
         asm volatile("" ::: "memory");  // GCC does not know that tiles read memory

@@ -1,5 +1,7 @@
 // Register tiles over pairs of bf16 with AVX512_BF16's dot product. Debian's Highway 1.0.3 lacks it, so its intrinsics stand here alone;
 // tiles(true) hands these out only where the processor has them.
+#include <algorithm>
+
 #include "kernels/cpu/tile.h"
 
 #pragma GCC push_options
@@ -9,24 +11,34 @@
 namespace ds::cpu::detail {
 namespace {
 
+// A unit: a pair of columns of a times a pair of rows of b.
 template <int rows, int vectors>
-void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
+inline __attribute__((always_inline)) void add_unit(const float* a, const float* b, __m512 (&sum)[rows][vectors]) {
+    __m512bh columns[vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) columns[v] = (__m512bh)_mm512_loadu_ps(b + 16 * v);
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; ++i) {
+        const __m512bh row = (__m512bh)_mm512_set1_ps(a[i]);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], row, columns[v]);
+    }
+}
+
+template <int rows, int vectors>
+void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add, const Ahead& ahead) {
     __m512 sum[rows][vectors];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_setzero_ps();
-    for (int64_t u = 0; u < units; ++u, a += a_stride, b += b_stride) {
-        __m512bh columns[vectors];
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) columns[v] = (__m512bh)_mm512_loadu_ps(b + 16 * v);
-#pragma GCC unroll 12
-        for (int i = 0; i < rows; ++i) {
-            const __m512bh row = (__m512bh)_mm512_set1_ps(a[i]);
-#pragma GCC unroll 2
-            for (int v = 0; v < vectors; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], row, columns[v]);
-        }
+    Fetching fetching(ahead);
+    int64_t u = 0;
+    for (const int64_t lines = std::min(ahead.lines * ahead.rows, units); u < lines; ++u, a += a_stride, b += b_stride) {
+        fetching.next();
+        add_unit(a, b, sum);
     }
+    for (; u < units; ++u, a += a_stride, b += b_stride) add_unit(a, b, sum);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2

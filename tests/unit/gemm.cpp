@@ -102,6 +102,19 @@ TEST_CASE("matmul/splits_many_rows_and_columns_into_blocks") {
     check(tiles, rng);
     tiles.transpose_a = false, tiles.transpose_b = true, tiles.y = DType::bf16, tiles.bias = true;
     check(tiles, rng);
+    // Rows that are read as they lie and such as are packed, over one block of k and over two.
+    for (const int64_t k : {512, 700, 1536, 1500})
+        for (const DType type : {DType::f32, DType::f16}) {
+            Case rows{{}, 29, 333, k, false, true};
+            rows.y = type, rows.bias = true;
+            check(rows, rng);
+        }
+    // Gradients of weights that are stored past the caches, with sums over one and over several blocks of k.
+    for (const int64_t k : {40, 96, 700}) {
+        Case gradient{{}, 528, 544, k, true};
+        gradient.a = gradient.b = DType::bf16;
+        check(gradient, rng);
+    }
 }
 
 TEST_CASE("matmul/multiplies_batches_with_and_without_a_shared_b") {
