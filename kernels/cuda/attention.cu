@@ -1,5 +1,5 @@
 // Attention without the matrix of scores (Dao et al. 2022, arXiv 2205.14135): keys come in tiles, and each row keeps its largest score, the sum of
-// exponentials and the weighted sum of values so far. y_i = sum over visible j of softmax_j(scale q_i . k_j) v_j.
+// exponentials and the weighted sum of values so far. y_i = sum over visible j of softmax_j(scale q_i . k_j + bias_ij) v_j.
 #include "kernels/cuda/attention.cuh"
 
 namespace ds::cuda {
@@ -14,11 +14,13 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(Sight s, Hea
     const int r = threadIdx.x / kAcross, c = threadIdx.x % kAcross;
     const int64_t first_query = int64_t{blockIdx.x} * kTile, i = first_query + r, head = blockIdx.y, kv_head = head / s.group;
     const Draws draws{s.draws.get(0), s.draws.get(1)};
-    const Range mine = keys_of(s, i);
+    DS_SHARED(float, votes, 32);
+    const Spot mine = keys_of(s, i);
+    const auto seen = [&](int64_t j) { return mine.holds(j) && sees(s, i, head, j, mine); };
     if (c == 0) {
-        // Index bounds hold for tokens too: places of packed tokens lie at least as far apart as their indices.
-        begins.put(r, s.window > 0 && i - s.window + 1 > mine.begin ? i - s.window + 1 : mine.begin);
-        ends.put(r, s.causal && i + 1 < mine.end ? i + 1 : mine.end);
+        const Range near = near_keys(s, i, mine);
+        begins.put(r, near.begin);
+        ends.put(r, near.end);
     }
     load_tile<kD>(query, q, first_query, s.q_rows, head, s.size);
     barrier();
@@ -28,6 +30,7 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(Sight s, Hea
 #pragma unroll
     for (int m = 0; m < kD / kAcross; ++m) sums[m] = 0;
     for (int64_t first_key = all.begin; first_key < all.end; first_key += kTile) {
+        if (unseen(s, votes, kScores, [&](int m) { return seen(first_key + c + kAcross * m); })) continue;
         load_tile<kD>(key, k, first_key, s.k_rows, kv_head, s.size);
         load_tile<kD>(value, v, first_key, s.k_rows, kv_head, s.size);
         barrier();
@@ -36,7 +39,7 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(Sight s, Hea
 #pragma unroll
         for (int m = 0; m < kScores; ++m) {
             const int64_t j = first_key + c + kAcross * m;
-            scores[m] = j >= mine.begin && j < mine.end && sees(s, i, j) ? scores[m] * s.scale : -INFINITY;
+            scores[m] = seen(j) ? scores[m] * s.scale + bias_of(s, i, head, j) : -INFINITY;
             larger = fmaxf(larger, scores[m]);
         }
         for (int d = 1; d < kAcross; d *= 2) larger = fmaxf(larger, shuffle_xor(larger, d));
@@ -47,7 +50,7 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(Sight s, Hea
             const int64_t j = first_key + c + kAcross * m;
             const float p = scores[m] == -INFINITY ? 0.0f : expf(scores[m] - larger);
             sum += p;
-            weights.put(r * (kTile + 1) + c + kAcross * m, p == 0 ? 0.0f : p * kept_of(s, draws, i, head, j, mine.begin));
+            weights.put(r * (kTile + 1) + c + kAcross * m, p == 0 ? 0.0f : p * kept_of(s, draws, i, head, j, mine));
         }
         for (int d = 1; d < kAcross; d *= 2) sum += shuffle_xor(sum, d);
         total = total * fade + sum;
@@ -62,12 +65,12 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(Sight s, Hea
 #pragma unroll
     for (int m = 0; m < kD / kAcross; ++m)
         if (c + kAcross * m < s.size) y.put(i, head, c + kAcross * m, total > 0 ? sums[m] / total : 0.0f);
-    if (c == 0) lse.put(i * s.heads + head, total > 0 ? most + logf(total) : 0.0f);
+    if (c == 0) lse.put(i * s.heads + head, total > 0 ? most + logf(total) : s.first_tokens.data ? -INFINITY : 0.0f);
 }
 
 void run(const Call& c, Queue& queue) {
     const Tensor &q = c.in[0], &k = c.in[1], &v = c.in[2], &y = c.out[0], &lse = c.out[1];
-    const Sight s = sight_of(c.attr<Attention>(), q, k, c.in + 3, &queue.draws->seed);
+    const Sight s = sight_of(c.attr<Attention>(), q, k, c.in + 3, queue, c.scratch);
     if (s.q_rows == 0) return;
     with_width(s.size, [&](auto width) {
         constexpr int kD = decltype(width)::value;
@@ -78,9 +81,10 @@ void run(const Call& c, Queue& queue) {
     });
 }
 
+Result<Prepared> prepare(const Request& r) { return Prepared{{queued<run>}, nullptr, bucket_bytes(r.attr<Attention>(), r.in[9])}; }
 const char* declines(const Request& r) { return accepts_heads(r.attr<Attention>(), r.in[0], r, 3); }
 
-constexpr KernelImpl kAttention[] = {{"flash_mma", mma::forward_declines, mma::prepare_forward}, {"flash_f32", declines, simple<queued<run>>}};
+constexpr KernelImpl kAttention[] = {{"flash_mma", mma::forward_declines, mma::prepare_forward}, {"flash_f32", declines, prepare}};
 
 }  // namespace
 

@@ -49,18 +49,22 @@ DS_DEVICE void write_sums(SumMatrix* sums, Shared<float> memory, const Part<T>& 
 }
 
 template <int kD, class T>
-__global__ void __launch_bounds__(kThreads) query_kernel(Sight s, Part<T> dy, Part<T> q, Part<T> k, Part<T> v, Span<const float> lse, Span<const float> delta, Part<T> dq) {
+__global__ void __launch_bounds__(kThreads, 1) query_kernel(Sight s, Part<T> dy, Part<T> q, Part<T> k, Part<T> v, Span<const float> lse, Span<const float> delta, Part<T> dq, BiasSums dbias) {
     const Room<kD, T> m = room<kD, T>();
     DS_SHARED(int64_t, begins, kTile);
     DS_SHARED(int64_t, ends, kTile);
     const int r = threadIdx.x / 2, half = threadIdx.x % 2;
     const int64_t first_query = int64_t{blockIdx.x} * kTile, i = first_query + r, head = blockIdx.y, kv_head = head / s.group;
     const Draws draws{s.draws.get(0), s.draws.get(1)};
-    const Range mine = keys_of(s, i);
+    DS_SHARED(float, votes, 32);
+    const Spot mine = keys_of(s, i);
+    const auto seen = [&](int64_t j) { return mine.holds(j) && sees(s, i, head, j, mine); };
     if (half == 0) {
-        begins.put(r, s.window > 0 && i - s.window + 1 > mine.begin ? i - s.window + 1 : mine.begin);
-        ends.put(r, s.causal && i + 1 < mine.end ? i + 1 : mine.end);
+        const Range near = near_keys(s, i, mine);
+        begins.put(r, near.begin);
+        ends.put(r, near.end);
     }
+    if (dbias.present()) dbias.clear(head);
     load_tile<kD>(m.own, q, first_query, s.q_rows, head, s.size);
     load_tile<kD>(m.own_other, dy, first_query, s.q_rows, head, s.size);
     barrier();
@@ -70,6 +74,7 @@ __global__ void __launch_bounds__(kThreads) query_kernel(Sight s, Part<T> dy, Pa
 #pragma unroll
     for (int n = 0; n < kD / 16; ++n) sums[n].clear();
     for (int64_t first_key = all.begin; first_key < all.end; first_key += kTile) {
+        if (unseen(s, votes, kTile / 2, [&](int n) { return seen(first_key + half + 2 * n); })) continue;
         load_tile<kD>(m.other, k, first_key, s.k_rows, kv_head, s.size);
         load_tile<kD>(m.other_other, v, first_key, s.k_rows, kv_head, s.size);
         barrier();
@@ -79,30 +84,34 @@ __global__ void __launch_bounds__(kThreads) query_kernel(Sight s, Part<T> dy, Pa
         for (int c = half; c < kTile; c += 2) {
             const int64_t j = first_key + c;
             float slope = 0;
-            if (j >= mine.begin && j < mine.end && sees(s, i, j))
-                slope = expf(m.scores.get(r * kScoreStride + c) * s.scale - normaliser) * (m.products.get(r * kScoreStride + c) * kept_of(s, draws, i, head, j, mine.begin) - own) * s.scale;
+            if (seen(j))
+                slope = expf(m.scores.get(r * kScoreStride + c) * s.scale + bias_of(s, i, head, j) - normaliser) *
+                        (m.products.get(r * kScoreStride + c) * kept_of(s, draws, i, head, j, mine) - own) * s.scale;
             m.slopes.put(r * kWeightStride + c, from_f32<T>(slope));
+            if (dbias.present()) m.products.put(r * kScoreStride + c, slope);
         }
         barrier();
         add_weighted<kD>(sums, m.slopes, m.other);
+        if (dbias.present()) dbias.add<kTile>(s, head, first_query, first_key, [&](int row, int column) { return m.products.get(row * kScoreStride + column); });
         barrier();
     }
     write_sums<kD>(sums, m.scores, dq, first_query, s.q_rows, head, s.size);
 }
 
 template <int kD, class T>
-__global__ void __launch_bounds__(kThreads) key_kernel(Sight s, Part<T> dy, Part<T> q, Part<T> k, Part<T> v, Span<const float> lse, Span<const float> delta, Part<T> dk, Part<T> dv) {
+__global__ void __launch_bounds__(kThreads, 1) key_kernel(Sight s, Part<T> dy, Part<T> q, Part<T> k, Part<T> v, Span<const float> lse, Span<const float> delta, Part<T> dk, Part<T> dv) {
     const Room<kD, T> m = room<kD, T>();
     DS_SHARED(int64_t, begins, kTile);
     DS_SHARED(int64_t, ends, kTile);
     const int r = threadIdx.x / 2, half = threadIdx.x % 2;
     const int64_t first_key = int64_t{blockIdx.x} * kTile, j = first_key + r, kv_head = blockIdx.y;
     const Draws draws{s.draws.get(0), s.draws.get(1)};
-    const Range mine = queries_of(s, j);
-    const int64_t first = j < s.k_rows ? (s.segments.data ? mine.begin : j / s.k_length * s.k_length) : 0;
+    DS_SHARED(float, votes, 32);
+    const Spot mine = queries_of(s, j);
     if (half == 0) {
-        begins.put(r, s.causal && j > mine.begin ? j : mine.begin);
-        ends.put(r, s.window > 0 && j + s.window < mine.end ? j + s.window : mine.end);
+        const Range near = near_queries(s, j, mine);
+        begins.put(r, near.begin);
+        ends.put(r, near.end);
     }
     load_tile<kD>(m.own, k, first_key, s.k_rows, kv_head, s.size);
     load_tile<kD>(m.own_other, v, first_key, s.k_rows, kv_head, s.size);
@@ -113,6 +122,8 @@ __global__ void __launch_bounds__(kThreads) key_kernel(Sight s, Part<T> dy, Part
     for (int n = 0; n < kD / 16; ++n) dkey[n].clear(), dvalue[n].clear();
     for (int64_t head = kv_head * s.group; head < (kv_head + 1) * s.group; ++head)
         for (int64_t first_query = all.begin; first_query < all.end; first_query += kTile) {
+            const auto seen = [&](int64_t i) { return mine.holds(i) && sees(s, i, head, j, mine); };
+            if (unseen(s, votes, kTile / 2, [&](int n) { return seen(first_query + half + 2 * n); })) continue;
             load_tile<kD>(m.other, q, first_query, s.q_rows, head, s.size);
             load_tile<kD>(m.other_other, dy, first_query, s.q_rows, head, s.size);
             barrier();
@@ -122,8 +133,8 @@ __global__ void __launch_bounds__(kThreads) key_kernel(Sight s, Part<T> dy, Part
             for (int c = half; c < kTile; c += 2) {
                 const int64_t i = first_query + c;
                 float weight = 0, slope = 0;
-                if (i >= mine.begin && i < mine.end && sees(s, i, j)) {
-                    const float p = expf(m.scores.get(r * kScoreStride + c) * s.scale - lse.get(i * s.heads + head)), keep = kept_of(s, draws, i, head, j, first);
+                if (seen(i)) {
+                    const float p = expf(m.scores.get(r * kScoreStride + c) * s.scale + bias_of(s, i, head, j) - lse.get(i * s.heads + head)), keep = kept_of(s, draws, i, head, j, mine);
                     weight = p * keep;
                     slope = p * (m.products.get(r * kScoreStride + c) * keep - delta.get(i * s.heads + head)) * s.scale;
                 }
@@ -140,10 +151,11 @@ __global__ void __launch_bounds__(kThreads) key_kernel(Sight s, Part<T> dy, Part
 }
 
 void run(const Call& c, Queue& queue) {
-    const Tensor &dy = c.in[0], &q = c.in[1], &k = c.in[2], &v = c.in[3], &y = c.in[4], &lse = c.in[5];
-    const Sight s = sight_of(c.attr<Attention>(), q, k, c.in + 6, &queue.draws->seed);
+    const Tensor &dy = c.in[0], &q = c.in[1], &k = c.in[2], &v = c.in[3], &y = c.in[4], &lse = c.in[5], &bias = c.in[12];
+    const GradRoom space(c.attr<Attention>(), q, bias, kTile, kThreads);
+    const Sight s = sight_of(c.attr<Attention>(), q, k, c.in + 6, queue, c.scratch + space.buckets);
     const int64_t kv_heads = s.heads / s.group;
-    const Span<float> delta = scratch<float>(c, 0, s.q_rows * s.heads);
+    const Span<float> delta = scratch<float>(c, space.delta, s.q_rows * s.heads);
     const Span<const float> deltas{delta.data, delta.n};
     with_type(q.dtype, s.size, [&](auto element, auto width) {
         using T = decltype(element);
@@ -154,12 +166,13 @@ void run(const Call& c, Queue& queue) {
         if (s.q_rows > 0) {
             launch(queue, blocks_for(s.q_rows * s.heads * kWarp, 128, INT32_MAX), 128, 0, delta_kernel<T>, ups, part_of<T>(y, s.heads), s.q_rows, s.heads, s.size, delta);
             launch(queue, dim3(blocks_for(s.q_rows, kTile), static_cast<unsigned>(s.heads)), kThreads, kBytes<kD>, query_kernel<kD, T>, s, ups, queries, keys, values, span<const float>(lse), deltas,
-                   part_of<T>(c.out[0], s.heads));
+                   part_of<T>(c.out[0], s.heads), space.sums(c, bias));
         }
         if (s.k_rows > 0)
             launch(queue, dim3(blocks_for(s.k_rows, kTile), static_cast<unsigned>(kv_heads)), kThreads, kBytes<kD>, key_kernel<kD, T>, s, ups, queries, keys, values, span<const float>(lse), deltas,
                    part_of<T>(c.out[1], kv_heads), part_of<T>(c.out[2], kv_heads));
     });
+    space.finish(c, queue, bias, c.out[3]);
 }
 
 }  // namespace
@@ -168,9 +181,6 @@ const char* backward_declines(const Request& r) {
     const Tensor* alike[] = {&r.in[0], &r.in[2], &r.in[3], &r.in[4], &r.out[0], &r.out[1], &r.out[2]};
     return declines(r.attr<Attention>(), r.in[1], alike, r, 6);
 }
-Result<Prepared> prepare_backward(const Request& r) {
-    const Tensor& q = r.in[1];
-    return Prepared{{queued<run>}, nullptr, q.rows() * (q.rank == 4 ? 1 : r.attr<Attention>().heads) * 4};
-}
+Result<Prepared> prepare_backward(const Request& r) { return Prepared{{queued<run>}, nullptr, GradRoom(r.attr<Attention>(), r.in[1], r.in[12], kTile, kThreads).bytes}; }
 
 }  // namespace ds::cuda::mma

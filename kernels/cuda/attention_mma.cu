@@ -20,10 +20,13 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sight s, Part<T> q, P
     const int r = threadIdx.x / 2, half = threadIdx.x % 2, row = threadIdx.x / kWarp * kRows;
     const int64_t first_query = int64_t{blockIdx.x} * kTile, i = first_query + r, head = blockIdx.y, kv_head = head / s.group;
     const Draws draws{s.draws.get(0), s.draws.get(1)};
-    const Range mine = keys_of(s, i);
+    DS_SHARED(float, votes, 32);
+    const Spot mine = keys_of(s, i);
+    const auto seen = [&](int64_t j) { return mine.holds(j) && sees(s, i, head, j, mine); };
     if (half == 0) {
-        begins.put(r, s.window > 0 && i - s.window + 1 > mine.begin ? i - s.window + 1 : mine.begin);
-        ends.put(r, s.causal && i + 1 < mine.end ? i + 1 : mine.end);
+        const Range near = near_keys(s, i, mine);
+        begins.put(r, near.begin);
+        ends.put(r, near.end);
     }
     for (int c = half; c < kD; c += 2) sums.put(r * kSumStride<kD> + c, 0.0f);
     load_tile<kD>(query, q, first_query, s.q_rows, head, s.size);
@@ -32,6 +35,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sight s, Part<T> q, P
 
     float most = -INFINITY, total = 0;
     for (int64_t first_key = all.begin; first_key < all.end; first_key += kTile) {
+        if (unseen(s, votes, kTile / 2, [&](int m) { return seen(first_key + half + 2 * m); })) continue;
         load_tile<kD>(key, k, first_key, s.k_rows, kv_head, s.size);
         load_tile<kD>(value, v, first_key, s.k_rows, kv_head, s.size);
         barrier();
@@ -40,8 +44,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sight s, Part<T> q, P
         float larger = most, sum = 0;
         for (int c = half; c < kTile; c += 2) {
             const int64_t j = first_key + c;
-            const bool seen = j >= mine.begin && j < mine.end && sees(s, i, j);
-            const float score = seen ? scores.get(r * kScoreStride + c) * s.scale : -INFINITY;
+            const float score = seen(j) ? scores.get(r * kScoreStride + c) * s.scale + bias_of(s, i, head, j) : -INFINITY;
             scores.put(r * kScoreStride + c, score);
             larger = fmaxf(larger, score);
         }
@@ -50,7 +53,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sight s, Part<T> q, P
         for (int c = half; c < kTile; c += 2) {
             const float score = scores.get(r * kScoreStride + c), p = score == -INFINITY ? 0.0f : expf(score - larger);
             sum += p;
-            weights.put(r * kWeightStride + c, from_f32<T>(p == 0 ? 0.0f : p * kept_of(s, draws, i, head, first_key + c, mine.begin)));
+            weights.put(r * kWeightStride + c, from_f32<T>(p == 0 ? 0.0f : p * kept_of(s, draws, i, head, first_key + c, mine)));
         }
         total = total * fade + sum + shuffle_xor(sum, 1);
         most = larger;
@@ -67,12 +70,12 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sight s, Part<T> q, P
     }
     if (i >= s.q_rows) return;
     for (int c = half; c < s.size; c += 2) y.memory.put(y.at(i, head) + c, from_f32<T>(total > 0 ? sums.get(r * kSumStride<kD> + c) / total : 0.0f));
-    if (half == 0) lse.put(i * s.heads + head, total > 0 ? most + logf(total) : 0.0f);
+    if (half == 0) lse.put(i * s.heads + head, total > 0 ? most + logf(total) : s.first_tokens.data ? -INFINITY : 0.0f);
 }
 
 void run(const Call& c, Queue& queue) {
     const Tensor &q = c.in[0], &k = c.in[1], &v = c.in[2], &y = c.out[0], &lse = c.out[1];
-    const Sight s = sight_of(c.attr<Attention>(), q, k, c.in + 3, &queue.draws->seed);
+    const Sight s = sight_of(c.attr<Attention>(), q, k, c.in + 3, queue, c.scratch);
     if (s.q_rows == 0) return;
     with_type(q.dtype, s.size, [&](auto element, auto width) {
         using T = decltype(element);
@@ -89,6 +92,6 @@ const char* forward_declines(const Request& r) {
     const Tensor* alike[] = {&r.in[1], &r.in[2], &r.out[0]};
     return declines(r.attr<Attention>(), r.in[0], alike, r, 3);
 }
-Result<Prepared> prepare_forward(const Request& r) { return simple<queued<run>>(r); }
+Result<Prepared> prepare_forward(const Request& r) { return Prepared{{queued<run>}, nullptr, bucket_bytes(r.attr<Attention>(), r.in[9])}; }
 
 }  // namespace ds::cuda::mma

@@ -60,6 +60,10 @@ template <class T> struct LeftMatrix {        // row-major
     nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, T, nvcuda::wmma::row_major> f;
     DS_DEVICE void load(Shared<T> m, int at, int stride) { nvcuda::wmma::load_matrix_sync(f, m.data + at, stride); }
 };
+template <class T> struct LeftTransposed {    // a left operand that lies as its transpose
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, T, nvcuda::wmma::col_major> f;
+    DS_DEVICE void load(Shared<T> m, int at, int stride) { nvcuda::wmma::load_matrix_sync(f, m.data + at, stride); }
+};
 template <class T> struct RightMatrix {       // row-major
     nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, 16, 16, 16, T, nvcuda::wmma::row_major> f;
     DS_DEVICE void load(Shared<T> m, int at, int stride) { nvcuda::wmma::load_matrix_sync(f, m.data + at, stride); }

@@ -1,88 +1,93 @@
 // y = op(a) @ op(b) (+ bias) (+ into) by cuBLASLt. It takes operands of one type, and gives f32 or that type; whatever else comes is converted on the way.
-#include "kernels/cuda/products.h"
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/walk.cuh"
-#include "ops/attrs.h"
 
 namespace ds::cuda {
 namespace {
 
 void convert(Queue& q, const Tensor& y, const Tensor& x) { convert(q, walk(y, {&x}), y, x); }
 
-// An operand as the product takes it: itself, or a dense copy of another type in scratch.
-struct Taken {
-    DType type = DType::f32;
-    int64_t scratch = -1;  // offset; -1: as it is
-
-    Tensor of(const Tensor& t, const Call& c) const {
-        if (scratch < 0) return t;
-        Tensor copy = t;
-        copy.dtype = type;
-        copy.row_stride = t.columns();
-        copy.data = c.scratch + scratch;
-        return copy;
-    }
-};
-
-struct Plan {
-    std::shared_ptr<Products::Product> product;
-    Taken a, b, bias, y;
-    bool adds_in_place = false;  // into is first brought to where the result goes
-    bool empty = false, no_depth = false;
-};
-
 Operand operand(const Tensor& t, DType type, bool copied, int64_t batch) {
     const int64_t rows = t.rank < 2 ? 1 : t.dims[t.rank - 2], stride = copied ? t.columns() : t.row_stride;
     return {type, rows, t.columns(), std::max<int64_t>(stride, 1), t.rank == 2 || batch == 1 ? 0 : rows * stride};
 }
 
-void run(const Call& c, Queue& q) {
-    const auto& plan = *static_cast<const Plan*>(c.state);
-    const Tensor &bias = c.in[2], &into = c.in[3], &y = c.out[0];
-    if (plan.empty) return;
-    const Tensor a = plan.a.of(c.in[0], c), b = plan.b.of(c.in[1], c), d = plan.y.of(y, c);
-    if (plan.a.scratch >= 0) convert(q, a, c.in[0]);
-    if (plan.b.scratch >= 0) convert(q, b, c.in[1]);
-    Tensor low_bias = bias;
-    if (plan.bias.scratch >= 0) convert(q, low_bias = plan.bias.of(bias, c), bias);
-    const void* from = d.data;
-    if (into.present && plan.adds_in_place && into.data != d.data) convert(q, d, into);
-    if (into.present && !plan.adds_in_place) from = into.data;
-    q.note(plan.product->run(q, a.data, b.data, into.present ? 1.0f : 0.0f, from, d.data, bias.present ? low_bias.data : nullptr));
-    if (plan.y.scratch >= 0) convert(q, y, d);
-}
-
 DType wider(DType a, DType b) { return a == b ? a : DType::f32; }
 
-Result<Prepared> prepare(const Request& r) {
-    const Tensor &a = r.in[0], &b = r.in[1], &bias = r.in[2], &into = r.in[3], &y = r.out[0];
-    const auto& attrs = r.attr<Matmul>();
-    auto plan = std::make_shared<Plan>();
-    int64_t room = 0;
+}  // namespace
+
+Tensor Linear::Taken::of(const Tensor& t, std::byte* memory) const {
+    if (scratch < 0) return t;
+    Tensor copy = t;
+    copy.dtype = type;
+    copy.row_stride = t.columns();
+    copy.data = memory + scratch;
+    return copy;
+}
+
+Status Linear::run(Queue& q, const LinearOperands& o, std::byte* scratch) const {
+    if (!product_) return ok();
+    const Tensor a = a_.of(o.a, scratch), b = b_.of(o.b, scratch), d = y_.of(o.y, scratch);
+    if (a_.scratch >= 0) convert(q, a, o.a);
+    if (b_.scratch >= 0) convert(q, b, o.b);
+    Tensor bias = o.bias;
+    if (bias_.scratch >= 0) convert(q, bias = bias_.of(o.bias, scratch), o.bias);
+    const void* from = d.data;
+    if (o.into.present && adds_in_place_ && o.into.data != d.data) convert(q, d, o.into);
+    if (o.into.present && !adds_in_place_) from = o.into.data;
+    DS_CHECK(product_->run(q, a.data, b.data, o.into.present ? 1.0f : 0.0f, from, d.data, bias.present ? bias.data : nullptr, o.aux.present ? o.aux.data : nullptr));
+    if (y_.scratch >= 0) convert(q, o.y, d);
+    return ok();
+}
+
+Result<Linear> Linear::prepare(Queue& queue, const LinearOperands& o, const Matmul& attrs, Epilogue epilogue) {
+    const Tensor &a = o.a, &b = o.b, &bias = o.bias, &into = o.into, &y = o.y;
+    Linear linear;
     const auto take = [&](Taken& taken, const Tensor& t, DType type) {
         taken.type = type;
         if (t.dtype == type) return;
-        taken.scratch = room;
-        room += (t.count() * size_of(type) + 255) / 256 * 256;
+        taken.scratch = linear.scratch_;
+        linear.scratch_ += (t.count() * size_of(type) + 255) / 256 * 256;
     };
     const DType in = wider(a.dtype, b.dtype), out = in == DType::f32 ? DType::f32 : y.dtype == in ? in : DType::f32;
-    take(plan->a, a, in);
-    take(plan->b, b, in);
-    take(plan->y, y, out);
-    if (bias.present) take(plan->bias, bias, out);
+    take(linear.a_, a, in);
+    take(linear.b_, b, in);
+    take(linear.y_, y, out);
+    if (bias.present) take(linear.bias_, bias, out);
     int64_t batch = 1;
     for (int i = 0; i + 2 < y.rank; ++i) batch *= y.dims[i];
-    plan->empty = y.count() == 0;
-    plan->adds_in_place = into.present && (into.dtype != out || plan->y.scratch >= 0);
-    if (plan->empty) return Prepared{{queued<run>}, plan, room};
-    ProductShape shape{operand(a, in, plan->a.scratch >= 0, batch), operand(b, in, plan->b.scratch >= 0, batch), {}, operand(y, out, plan->y.scratch >= 0, batch),
-                       attrs.transpose_a, attrs.transpose_b, bias.present, batch};
-    shape.c = into.present && !plan->adds_in_place ? operand(into, out, false, batch) : shape.d;
+    linear.adds_in_place_ = into.present && (into.dtype != out || linear.y_.scratch >= 0);
+    if (y.count() == 0) return linear;
+    ProductShape shape{operand(a, in, linear.a_.scratch >= 0, batch), operand(b, in, linear.b_.scratch >= 0, batch), {}, operand(y, out, linear.y_.scratch >= 0, batch),
+                       attrs.transpose_a, attrs.transpose_b, bias.present, batch, epilogue};
+    shape.c = into.present && !linear.adds_in_place_ ? operand(into, out, false, batch) : shape.d;
     if (b.rank == 2 && batch > 1 && !attrs.transpose_a) {  // one product of all rows
-        for (Operand* o : {&shape.a, &shape.c, &shape.d}) o->rows *= batch;
+        for (Operand* each : {&shape.a, &shape.c, &shape.d}) each->rows *= batch;
         shape.batch = 1;
     }
-    DS_TRY(plan->product, static_cast<Queue*>(r.queue)->products->prepare(shape));
-    return Prepared{{queued<run>}, plan, room};
+    DS_TRY(linear.product_, queue.products->prepare(shape));
+    return linear;
+}
+
+const char* Linear::declines_epilogue(const LinearOperands& o) {
+    const DType type = o.y.dtype;
+    if (o.b.rank != 2) return "a product in batches";
+    if (type != DType::bf16 && type != DType::f16) return "the result is neither bf16 nor f16";
+    if (o.a.dtype != type || o.b.dtype != type || o.aux.dtype != type) return "operands have several types";
+    if (o.y.columns() % 8 != 0 || !o.y.dense() || !o.aux.dense()) return "rows are no multiples of 8 elements";
+    return nullptr;
+}
+
+namespace {
+
+LinearOperands operands(std::span<const Tensor> in, const Tensor& y) { return {in[0], in[1], in[2], in[3], y, {}}; }
+
+void run(const Call& c, Queue& q) { q.note(static_cast<const Linear*>(c.state)->run(q, operands({c.in, 4}, c.out[0]), c.scratch)); }
+
+Result<Prepared> prepare(const Request& r) {
+    DS_TRY(Linear linear, Linear::prepare(*static_cast<Queue*>(r.queue), operands(r.in, r.out[0]), r.attr<Matmul>()));
+    const int64_t bytes = linear.scratch_bytes();
+    return Prepared{{queued<run>}, std::make_shared<Linear>(std::move(linear)), bytes};
 }
 
 const char* declines(const Request& r) {

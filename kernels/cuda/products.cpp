@@ -59,11 +59,13 @@ public:
     LtProduct(const LtProducts& owner, const ProductShape& shape) : owner_(owner), shape_(shape) {}
     ~LtProduct() override;
     Status make();
-    Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias) override;
+    Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux) override;
 
 private:
     Status layout(cublasLtMatrixLayout_t& out, const Operand& operand) const;
     Status choose();
+    template <class V>
+    Status set(cublasLtMatmulDescAttributes_t attribute, const V& value) const;
 
     const LtProducts& owner_;
     const ProductShape shape_;
@@ -118,20 +120,25 @@ Status LtProduct::layout(cublasLtMatrixLayout_t& out, const Operand& m) const {
     return lt.answer(lt.cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &m.batch_stride, sizeof m.batch_stride), "describing an operand");
 }
 
+template <class V>
+Status LtProduct::set(cublasLtMatmulDescAttributes_t attribute, const V& value) const {
+    return owner_.lt.answer(owner_.lt.cublasLtMatmulDescSetAttribute(desc_, attribute, &value, sizeof value), "describing a product");
+}
+
 // d = op(a) op(b) row-major is d^T = op(b)^T op(a)^T column-major, so b is its first operand, and d's columns are its rows, along which a bias lies.
 Status LtProduct::make() {
     const Library& lt = owner_.lt;
     DS_CHECK(lt.answer(lt.cublasLtMatmulDescCreate(&desc_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product"));
-    const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) { return lt.answer(lt.cublasLtMatmulDescSetAttribute(desc_, attribute, &value, sizeof value), "describing a product"); };
     const cublasOperation_t first = shape_.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = shape_.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     DS_CHECK(set(CUBLASLT_MATMUL_DESC_TRANSA, first));
     DS_CHECK(set(CUBLASLT_MATMUL_DESC_TRANSB, second));
-    if (shape_.bias) {
-        const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        const cudaDataType_t type = type_of(shape_.d.type);
-        DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
-        DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type));
-    }
+    const cublasLtEpilogue_t epilogue = shape_.epilogue == Epilogue::gelu_grad ? CUBLASLT_EPILOGUE_DGELU
+                                        : shape_.epilogue == Epilogue::gelu    ? shape_.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX
+                                        : shape_.bias                          ? CUBLASLT_EPILOGUE_BIAS
+                                                                               : CUBLASLT_EPILOGUE_DEFAULT;
+    if (epilogue != CUBLASLT_EPILOGUE_DEFAULT) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
+    if (shape_.bias) DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type_of(shape_.d.type)));
+    if (shape_.epilogue != Epilogue::none) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, shape_.d.stride));
     DS_CHECK(layout(a_, shape_.a));
     DS_CHECK(layout(b_, shape_.b));
     DS_CHECK(layout(c_, shape_.c));
@@ -143,24 +150,29 @@ Status LtProduct::choose() {
     cublasLtMatmulPreference_t preference = nullptr;
     DS_CHECK(lt.answer(lt.cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm"));
     Status status;
-    const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
         if (status.ok()) status = lt.answer(lt.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value), "choosing an algorithm");
     };
-    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_[0]);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_[1]);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_[2]);
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_[3]);
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_[0]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_[1]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_[2]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_[3]);
     int found = 0;
-    if (status.ok()) status = lt.answer(lt.cublasLtMatmulAlgoGetHeuristic(owner_.handle, desc_, b_, a_, c_, d_, preference, 1, &chosen_, &found), "choosing an algorithm");
+    if (status.ok()) {
+        const cublasStatus_t answer = lt.cublasLtMatmulAlgoGetHeuristic(owner_.handle, desc_, b_, a_, c_, d_, preference, 1, &chosen_, &found);
+        if (answer == CUBLAS_STATUS_NOT_SUPPORTED) found = 0;
+        else status = lt.answer(answer, "choosing an algorithm");
+    }
     if (status.ok() && found == 0) status = fail(Code::E_UNSUPPORTED, "cuda: cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}]", shape_.a.rows, shape_.a.columns, shape_.b.rows, shape_.b.columns);
     lt.cublasLtMatmulPreferenceDestroy(preference);
     return status;
 }
 
-Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias) {
+Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux) {
     if (queue.failed()) return ok();  // what it would read may be missing
     const Library& lt = owner_.lt;
+    if (shape_.epilogue != Epilogue::none) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
     const uint32_t alignment[4] = {alignment_of(b), alignment_of(a), alignment_of(c), alignment_of(d)};
     if (!std::equal(alignment, alignment + 4, alignment_)) {
         std::copy_n(alignment, 4, alignment_);
@@ -169,7 +181,7 @@ Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, co
             return status;
         }
     }
-    if (shape_.bias) DS_CHECK(lt.answer(lt.cublasLtMatmulDescSetAttribute(desc_, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias), "describing a product"));
+    if (shape_.bias) DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias));
     const float alpha = 1;
     return lt.answer(lt.cublasLtMatmul(owner_.handle, desc_, &alpha, b, b_, a, a_, &beta, c, c_, d, d_, &chosen_.algo, owner_.workspace, kWorkspace, queue.stream), "queueing a product");
 }

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "kernels/cuda/queue.h"
 #include "kernels/kernel.h"
@@ -15,11 +16,16 @@ struct Operand {          // row-major
     int64_t batch_stride = 0;  // elements
 };
 
-// d = op(a) op(b) + beta c (+ bias over d's columns, of d's type). a and b have one type; f32 ones give f32, others f32 or their own; c has d's.
+// What is done to sums before they are written. gelu (tanh approximation): the sums go to aux. gelu_grad: they are multiplied with gelu's slope at aux.
+enum class Epilogue { none, gelu, gelu_grad };
+
+// d = op(a) op(b) + beta c (+ bias over d's columns, of d's type). a and b have one type; f32 ones give f32, others f32 or their own; c has d's. aux lies
+// as d does.
 struct ProductShape {
     Operand a, b, c, d;
     bool transpose_a = false, transpose_b = false, bias = false;
     int64_t batch = 1;
+    Epilogue epilogue = Epilogue::none;
 };
 
 class Products {
@@ -33,9 +39,10 @@ public:
     class Product {
     public:
         virtual ~Product() = default;
-        // Queues it. Which algorithm serves may depend on the addresses' alignment; it is chosen again when that changes.
-        virtual Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias) = 0;
+        // Queues it. Which algorithm serves may depend on the addresses' alignment; it is chosen again when that changes. E_UNSUPPORTED: there is none.
+        virtual Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux = nullptr) = 0;
     };
+    std::map<std::vector<int64_t>, bool> winners;  // of what was timed: whether the first way is faster
     virtual Result<std::shared_ptr<Product>> prepare(const ProductShape& shape) = 0;
 };
 

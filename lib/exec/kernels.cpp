@@ -10,6 +10,7 @@ namespace ds {
 #include "kernels/zero.def"
 #include "kernels/compress.def"
 #include "kernels/generation.def"
+#include "kernels/epilogues.def"
 #undef DS_KERNEL
 
 const KernelList* kernels_of(std::string_view op, Backend backend) {
@@ -21,6 +22,7 @@ const KernelList* kernels_of(std::string_view op, Backend backend) {
 #include "kernels/zero.def"
 #include "kernels/compress.def"
 #include "kernels/generation.def"
+#include "kernels/epilogues.def"
 #undef DS_KERNEL
     };
     static const std::map<std::pair<std::string_view, std::string_view>, const KernelList*> table = [] {

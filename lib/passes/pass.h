@@ -86,6 +86,7 @@ struct PassOptions {
     const SparseBlocks* sparse = nullptr;      // null: attention is dense
     const ExpertLayout* experts = nullptr;     // null: every rank has all experts to itself
     int data_ranks = 1;                        // that hold other rows of the batch
+    bool epilogues = false;                    // the backend has kernels for products with an activation behind them
     std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
 };
 

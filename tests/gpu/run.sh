@@ -60,7 +60,8 @@ for part in $parts; do
             "$python" -c 'import torch; print("torch", torch.__version__)' 2>/dev/null || echo "no torch: nothing to compare with"
             ;;
         kernels)
-            run cases ds_opt --device=cuda "$cases"/[!c]*.ir
+            run cases ds_opt --device=cuda "$cases"/*.ir
+            for way in fused split timed; do run "epilogues $way" env DSRT_CUDA_EPILOGUES=$way ds_opt --device=cuda "$cases"/matmul_gelu.ir; done
             run kernels cuda_kernels
             run attention cuda_attention
             ;;
@@ -70,6 +71,7 @@ for part in $parts; do
             if [ -x "$tool" ]; then
                 run memcheck "$tool" --error-exitcode 1 --leak-check full bench_step "$data/models/gpt2" 2 16 bf16 2 1 '"device": "cuda"'
                 run racecheck "$tool" --tool racecheck --error-exitcode 1 bench_step "$data/models/llama" 2 16 f32 1 1 '"device": "cuda"'
+                run "racecheck of experts" "$tool" --tool racecheck --error-exitcode 1 bench_step "$data/models/mixtral" 2 16 bf16 1 1 '"device": "cuda"'
                 run initcheck "$tool" --tool initcheck --error-exitcode 1 bench_step "$data/models/bert-sentiment" 2 16 f32 1 1 '"device": "cuda"'
             else
                 skipped=$((skipped + 1))

@@ -153,6 +153,7 @@ private:
             o.zero = &zero_;
         }
         o.data_ranks = std::stoi(key("data", "1"));
+        o.epilogues = key("epilogues") == "1";
         if (case_.keys.count("seeds")) o.seeds = split_text(key("seeds"), ',');
         return o;
     }

@@ -1,5 +1,6 @@
-// cuBLASLt's matrix product, D = alpha op(A) op(B) + beta C (+ bias over D's rows), column-major, in plain loops; with the checks of arguments that the
-// library makes and with bounds checks that it doesn't.
+// cuBLASLt's matrix product, D = alpha op(A) op(B) + beta C (+ bias over D's rows), and GELU or its slope behind it, column-major, in plain loops; with the
+// checks of arguments that the library makes and with bounds checks that it doesn't. Sums are f64: f32 ones, term after term, are worse than any library's.
+#include <cmath>
 #include <cstring>
 #include <mutex>
 #include <vector>
@@ -17,6 +18,10 @@ struct EmuMatmulDesc {
     const void* bias = nullptr;
     cudaDataType_t bias_type = CUDA_R_32F;
     bool bias_type_set = false;
+    const void* aux = nullptr;
+    int64_t aux_stride = 0;
+    bool has_bias() const { return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS; }
+    bool has_aux() const { return epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_BIAS; }
 };
 struct EmuLayout {
     cudaDataType_t type = CUDA_R_32F;
@@ -54,12 +59,39 @@ struct Matrix {
     }
 };
 
+float tanh_of(float x) { return std::tanh(0.79788456f * (x + 0.044715f * x * x * x)); }
+float gelu(float x) { return 0.5f * x * (1 + tanh_of(x)); }
+float gelu_slope(float x) {
+    const float t = tanh_of(x);
+    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.79788456f * (1 + 3 * 0.044715f * x * x);
+}
+
+// A column of D's sums meets aux's: they are written there, or it is read. What D gets then.
+std::string apply(const EmuMatmulDesc& desc, const EmuLayout& d, uint64_t column, std::vector<float>& sums) {
+    const auto type = dtype_of(d.type);
+    const uint64_t bytes = d.rows * static_cast<uint64_t>(ds::size_of(type));
+    char* at = static_cast<char*>(const_cast<void*>(desc.aux)) + static_cast<int64_t>(column) * desc.aux_stride * ds::size_of(type);
+    const bool reads = desc.epilogue == CUBLASLT_EPILOGUE_DGELU;
+    if (std::string why = Memory::get().refuses(at, bytes, reads); !why.empty()) return "the aux of cublasLtMatmul " + why;
+    if (reads) {
+        std::vector<float> x(d.rows);
+        ds::convert(Memory::get().inside(at), type, x.data(), ds::DType::f32, static_cast<int64_t>(d.rows));
+        for (uint64_t i = 0; i < d.rows; ++i) sums[i] *= gelu_slope(x[i]);
+        return {};
+    }
+    ds::convert(sums.data(), ds::DType::f32, Memory::get().inside(at), type, static_cast<int64_t>(d.rows));
+    Memory::get().mark(at, bytes, ByteState::written);
+    for (float& x : sums) x = gelu(x);
+    return {};
+}
+
 std::string multiply(const EmuMatmulDesc& desc, float alpha, Matrix a, Matrix b, float beta, Matrix c, Matrix d) {
     const auto rows = d.layout.rows, columns = d.layout.columns;
     const bool ta = desc.transpose[0] == CUBLAS_OP_T, tb = desc.transpose[1] == CUBLAS_OP_T;
     const uint64_t depth = ta ? a.layout.rows : a.layout.columns;
     std::vector<float> av, bv, cv, bias(rows, 0.0f), sums(rows);
-    if (desc.epilogue == CUBLASLT_EPILOGUE_BIAS) {
+    std::vector<double> exact(rows);
+    if (desc.has_bias()) {
         const auto type = dtype_of(desc.bias_type_set ? desc.bias_type : d.layout.type);
         if (std::string why = Memory::get().refuses(desc.bias, rows * static_cast<uint64_t>(ds::size_of(type)), true); !why.empty()) return "the bias of cublasLtMatmul " + why;
         ds::convert(Memory::get().inside(desc.bias), type, bias.data(), ds::DType::f32, static_cast<int64_t>(rows));
@@ -70,15 +102,17 @@ std::string multiply(const EmuMatmulDesc& desc, float alpha, Matrix a, Matrix b,
         if (beta != 0)
             if (std::string why = c.load(batch, cv); !why.empty()) return why;
         for (uint64_t j = 0; j < columns; ++j) {
-            std::fill(sums.begin(), sums.end(), 0.0f);
+            std::fill(exact.begin(), exact.end(), 0.0);
             for (uint64_t l = 0; l < depth; ++l) {
-                const float right = tb ? bv[l * b.layout.rows + j] : bv[j * b.layout.rows + l];
+                const double right = tb ? bv[l * b.layout.rows + j] : bv[j * b.layout.rows + l];
                 if (ta)
-                    for (uint64_t i = 0; i < rows; ++i) sums[i] += av[i * a.layout.rows + l] * right;
+                    for (uint64_t i = 0; i < rows; ++i) exact[i] += av[i * a.layout.rows + l] * right;
                 else
-                    for (uint64_t i = 0; i < rows; ++i) sums[i] += av[l * a.layout.rows + i] * right;
+                    for (uint64_t i = 0; i < rows; ++i) exact[i] += av[l * a.layout.rows + i] * right;
             }
-            for (uint64_t i = 0; i < rows; ++i) sums[i] = alpha * sums[i] + (beta != 0 ? beta * cv[j * rows + i] : 0) + bias[i];
+            for (uint64_t i = 0; i < rows; ++i) sums[i] = alpha * static_cast<float>(exact[i]) + (beta != 0 ? beta * cv[j * rows + i] : 0) + bias[i];
+            if (desc.has_aux())
+                if (std::string why = apply(desc, d.layout, j, sums); !why.empty()) return why;
             char* at = const_cast<char*>(d.seen) + (batch * d.layout.batch_stride + static_cast<int64_t>(j) * d.layout.stride) * d.element();
             const uint64_t bytes = rows * static_cast<uint64_t>(d.element());
             if (std::string why = Memory::get().refuses(at, bytes, false); !why.empty()) return "the result of cublasLtMatmul " + why;
@@ -98,6 +132,7 @@ bool fits(const EmuMatmulDesc& desc, const EmuLayout& a, const EmuLayout& b, con
     for (const EmuLayout* l : {&a, &b, &c, &d})
         if (l->stride < static_cast<int64_t>(l->rows) || l->batch != d.batch) return false;
     if (a.type != b.type || c.type != d.type) return false;
+    if (desc.has_aux() && (d.type == CUDA_R_32F || d.batch != 1 || desc.aux_stride % 8 != 0 || desc.aux_stride < static_cast<int64_t>(d.rows))) return false;
     return a.type == CUDA_R_32F ? d.type == CUDA_R_32F : d.type == CUDA_R_32F || d.type == a.type;
 }
 
@@ -138,6 +173,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
     case CUBLASLT_MATMUL_DESC_TRANSB: std::memcpy(&desc->transpose[1], value, bytes); break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE: std::memcpy(&desc->epilogue, value, bytes); break;
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: std::memcpy(&desc->bias, value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: std::memcpy(&desc->aux, value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: std::memcpy(&desc->aux_stride, value, bytes); break;
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: std::memcpy(&desc->bias_type, value, bytes), desc->bias_type_set = true; break;
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -178,6 +215,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                               size_t workspace_bytes, cudaStream_t stream) {
     LT_CALL();
     if (!fits(*desc, *la, *lb, *lc, *ld)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (desc->has_aux() && !aligned(desc->aux, 16)) return CUBLAS_STATUS_INVALID_VALUE;
     const void* pointers[] = {a, b, c, d};
     for (int i = 0; i < 4; ++i)
         if (algo && !aligned(pointers[i], algo->data[i])) return told("cublasLtMatmul: an operand is less aligned than its algorithm was told"), CUBLAS_STATUS_INVALID_VALUE;

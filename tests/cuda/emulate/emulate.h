@@ -174,6 +174,7 @@ template <class T> struct RightMatrix : LeftMatrix<T> {};
 template <class T> struct TransposedMatrix : WarpMatrix {
     void load(Shared<T> memory, int at, int stride, const Place& place = Place::current()) { read(memory, at, stride, true, place); }
 };
+template <class T> struct LeftTransposed : TransposedMatrix<T> {};
 struct SumMatrix : WarpMatrix {
     void clear() { std::fill_n(m, 256, 0.0f); }
     void load(Shared<float> memory, int at, int stride, const Place& place = Place::current()) { read(memory, at, stride, false, place); }

@@ -1,0 +1,139 @@
+// Values rounded to few bits, as kernels/compress.h has it. Blocks look at pieces of a group, then its levels are made, then every element is rounded.
+#include "kernels/cuda/device.cuh"
+#include "ops/attrs_compress.h"
+
+namespace ds::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int64_t kPiece = 16384;
+
+struct Groups {
+    Rows x;
+    int64_t count, size, pieces;  // pieces: of a group
+    int bits;
+    bool asymmetric;
+    DS_DEVICE float get(int64_t i) const { return x.get(i / x.columns, i % x.columns); }
+};
+
+// What was found in a piece: the least and the largest value, or the sum of absolute values and how many.
+struct Found {
+    Span<float> least, most;
+    Span<double> sum, large;
+};
+
+// Of a group. Up to 2 bits: scale is the level and zero the threshold below which there is 0.
+struct Levels {
+    float scale, zero, least, most;
+};
+
+template <class F>
+DS_DEVICE void each_of_piece(const Groups& g, const F& f) {
+    const int64_t group = blockIdx.x / g.pieces, begin = blockIdx.x % g.pieces * kPiece, end = begin + kPiece < g.size ? begin + kPiece : g.size;
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) f(g.get(group * g.size + i));
+}
+
+__global__ void look_kernel(Groups g, Found found) {
+    DS_SHARED(float, memory, 32);
+    DS_SHARED(double, sums, 32);
+    if (g.bits > 2) {
+        float least = INFINITY, most = -INFINITY;
+        each_of_piece(g, [&](float x) { least = fminf(least, x), most = fmaxf(most, x); });
+        least = -max_of_block(-least, memory);
+        most = max_of_block(most, memory);
+        if (threadIdx.x == 0) found.least.put(blockIdx.x, least), found.most.put(blockIdx.x, most);
+        return;
+    }
+    double sum = 0;
+    each_of_piece(g, [&](float x) { sum += static_cast<double>(fabsf(x)); });
+    sum = sum_of_block(sum, sums);
+    if (threadIdx.x == 0) found.sum.put(blockIdx.x, sum);
+}
+
+// Of ternary levels: the sum and the number of what is above the threshold.
+__global__ void look_again_kernel(Groups g, Span<const Levels> levels, Found found) {
+    DS_SHARED(double, memory, 32);
+    const float threshold = levels.get(blockIdx.x / g.pieces).zero;
+    double sum = 0, count = 0;
+    each_of_piece(g, [&](float x) { if (fabsf(x) > threshold) sum += static_cast<double>(fabsf(x)), count += 1; });
+    sum = sum_of_block(sum, memory);
+    count = sum_of_block(count, memory);
+    if (threadIdx.x == 0) found.sum.put(blockIdx.x, sum), found.large.put(blockIdx.x, count);
+}
+
+// A thread a group. again: after look_again_kernel.
+__global__ void levels_kernel(Groups g, Found found, bool again, Span<Levels> levels) {
+    const int64_t group = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (group >= g.count) return;
+    float least = INFINITY, most = -INFINITY;
+    double sum = 0, large = 0;
+    for (int64_t i = group * g.pieces; i < (group + 1) * g.pieces; ++i) {
+        if (g.bits > 2) least = fminf(least, found.least.get(i)), most = fmaxf(most, found.most.get(i));
+        else sum += found.sum.get(i);
+        if (again) large += found.large.get(i);
+    }
+    Levels to{0, 0, 0, 0};
+    const auto range = static_cast<float>(1 << g.bits);
+    if (again) {
+        to = levels.get(group);
+        to.scale = large > 0 ? static_cast<float>(sum / large) : 0.0f;
+    } else if (g.bits <= 2) {
+        to.scale = static_cast<float>(sum / static_cast<double>(g.size));
+        to.zero = g.bits == 2 ? 0.7f * to.scale : 0.0f;
+    } else if (g.asymmetric) {
+        to.scale = (most - least) / range;
+        to.zero = to.scale == 0 ? 0.0f : rintf(least / to.scale) * to.scale;
+        to.most = range - 1;
+    } else {
+        to.scale = 2 * fmaxf(fabsf(least), fabsf(most)) / range;
+        to.least = -range / 2, to.most = range / 2 - 1;
+    }
+    levels.put(group, to);
+}
+
+__global__ void round_kernel(Groups g, Span<const Levels> levels, Rows y) {
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < g.count * g.size; i += step) {
+        const Levels to = levels.get(i / g.size);
+        const float x = g.get(i);
+        float rounded = x;
+        if (g.bits <= 2) rounded = x > to.zero ? to.scale : x < -to.zero ? -to.scale : 0.0f;
+        else if (to.scale != 0) rounded = fminf(fmaxf(rintf((x - to.zero) / to.scale), to.least), to.most) * to.scale + to.zero;
+        y.put(i / y.columns, i % y.columns, rounded);
+    }
+}
+
+Groups groups_of(const Tensor& x, const FakeQuantize& a) {
+    const int64_t count = a.groups == 0 ? std::max<int64_t>(x.rows(), 1) : a.groups, size = x.count() / count;
+    return {rows_of(x), count, size, std::max<int64_t>((size + kPiece - 1) / kPiece, 1), static_cast<int>(a.bits), a.asymmetric};
+}
+
+void run(const Call& c, Queue& q) {
+    const Groups g = groups_of(c.in[0], c.attr<FakeQuantize>());
+    if (c.out[0].count() == 0) return;
+    const int64_t pieces = g.count * g.pieces;
+    const Found found{scratch<float>(c, 0, pieces), scratch<float>(c, 4 * pieces, pieces), scratch<double>(c, 8 * pieces, pieces), scratch<double>(c, 16 * pieces, pieces)};
+    const Span<Levels> levels = scratch<Levels>(c, (24 * pieces + 15) / 16 * 16, g.count);
+    const Span<const Levels> made{levels.data, levels.n};
+    const auto blocks = static_cast<unsigned>(pieces);
+    launch(q, blocks, kThreads, 0, look_kernel, g, found);
+    launch(q, blocks_for(g.count, kThreads, INT32_MAX), kThreads, 0, levels_kernel, g, found, false, levels);
+    if (g.bits == 2) {
+        launch(q, blocks, kThreads, 0, look_again_kernel, g, made, found);
+        launch(q, blocks_for(g.count, kThreads, INT32_MAX), kThreads, 0, levels_kernel, g, found, true, levels);
+    }
+    launch(q, blocks_for(c.out[0].count(), kThreads, 1 << 16), kThreads, 0, round_kernel, g, made, rows_of(c.out[0]));
+}
+
+Result<Prepared> prepare(const Request& r) {
+    const Groups g = groups_of(r.in[0], r.attr<FakeQuantize>());
+    return Prepared{{queued<run>}, nullptr, g.count * g.pieces * 24 + g.count * static_cast<int64_t>(sizeof(Levels)) + 16};
+}
+
+constexpr KernelImpl kQuantize[] = {{"cuda", accepts_floats, prepare}};
+
+}  // namespace
+
+extern const KernelList fake_quantize{kQuantize};
+
+}  // namespace ds::cuda
