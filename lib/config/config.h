@@ -12,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/status.h"
+#include "base/weight_code.h"
 #include "config/values.h"
 
 namespace ds {
@@ -87,6 +88,13 @@ struct LoraConfig {
     std::string adapter;                          // the active one; "" = the first
 };
 
+// Frozen weights in few bits.
+struct QuantizationConfig {
+    bool enabled = false;
+    WeightCode code;
+    std::optional<std::vector<std::string>> skip;  // modules; nothing: heads
+};
+
 // What changes as training goes on, and what is left out of it: sections as they stand in the effective configuration, null where they are off.
 // Who uses one checks it (lr/ramp.h, lr/batch_growth.h, data/).
 struct EfficiencyConfig {
@@ -149,6 +157,7 @@ struct Config {
     TypeAndParams optimizer, scheduler;
     std::vector<ParamGroupConfig> param_groups;
     LoraConfig lora;
+    QuantizationConfig quantization;
     Clipping clipping;
     std::string loss_normalization = "batch";
 

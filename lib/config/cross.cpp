@@ -54,13 +54,27 @@ Status check_precision(const View& view) {
         return view.refuse("amp.enabled", "excludes zero_optimization.stage {}", view.config.zero_stage);
     if (view.on("bf16.bf16_optimizer_states") && !view.on("bf16.bf16_master_weights_and_grads"))
         return view.refuse("bf16.bf16_optimizer_states", "needs bf16.bf16_master_weights_and_grads");
-    const auto params = parse_float_dtype(view.json("data_types.param_dtype"));
+    const auto params = parse_float_dtype(view.json("data_types.param_dtype")), compute = parse_float_dtype(view.json("quantization.bnb_4bit_compute_dtype"));
     const DType mode = view.config.precision == PrecisionMode::f16    ? DType::f16
                        : view.config.precision == PrecisionMode::bf16 ? DType::bf16
                                                                       : DType::f32;
     if (params && *params != mode)
         return view.refuse("data_types.param_dtype", "{} contradicts fp16.enabled and bf16.enabled, which make it {}",
                            view.json("data_types.param_dtype").dump(), name_of(mode));
+    if (compute && *compute != mode)
+        return view.refuse("quantization.bnb_4bit_compute_dtype", "{} contradicts fp16.enabled and bf16.enabled, which make it {}",
+                           view.json("quantization.bnb_4bit_compute_dtype").dump(), name_of(mode));
+    return ok();
+}
+
+Status check_quantization(const View& view) {
+    if (!view.config.quantization.enabled) return ok();
+    if (view.on("quantization.load_in_4bit") == view.on("quantization.load_in_8bit"))
+        return view.refuse("quantization.load_in_4bit", "one of it and load_in_8bit must be true, {}", view.on("quantization.load_in_4bit") ? "not both" : "and neither is");
+    if (view.json("quantization.bnb_4bit_quant_type") == "fp4") return view.lack("quantization.bnb_4bit_quant_type", "fp4 is not built; there is nf4");
+    if (view.on("quantization.bnb_4bit_use_double_quant") && view.on("quantization.load_in_8bit"))
+        return view.refuse("quantization.bnb_4bit_use_double_quant", "belongs to load_in_4bit, which is false");
+    if (view.on("quantization.int8_products") && !view.on("quantization.load_in_8bit")) return view.refuse("quantization.int8_products", "belongs to load_in_8bit, which is false");
     return ok();
 }
 
@@ -116,7 +130,8 @@ Status check_combinations(const Config& config, const WrittenAs& names) {
     DS_CHECK(check_optimizer(view));
     DS_CHECK(check_precision(view));
     DS_CHECK(check_sparse_layout(config.sparse_attention));
-    return check_zero(view);
+    DS_CHECK(check_zero(view));
+    return check_quantization(view);
 }
 
 Status check_support(const Config& config, const WrittenAs& names, std::vector<std::string>& notes) {

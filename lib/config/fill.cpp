@@ -117,6 +117,16 @@ void fill_lora(const Reader& read, Config& config) {
     lora.adapter = read.text("lora.adapter");
 }
 
+void fill_quantization(const Reader& read, Config& config) {
+    QuantizationConfig& quantization = config.quantization;
+    quantization.enabled = read.json("quantization").is_object();
+    if (!quantization.enabled) return;
+    quantization.code.bits = read.flag("quantization.load_in_8bit") ? 8 : 4;
+    quantization.code.two_levels = quantization.code.bits == 4 && read.flag("quantization.bnb_4bit_use_double_quant");
+    quantization.code.by_output = read.flag("quantization.int8_products");
+    if (const Json& skip = read.json("quantization.llm_int8_skip_modules"); skip.is_array()) quantization.skip = skip.get<std::vector<std::string>>();
+}
+
 // Sections that are on, as are those around them.
 void fill_efficiency(const Reader& read, Config& config) {
     const auto section = [&](const std::string& path) -> Json {
@@ -130,7 +140,8 @@ void fill_efficiency(const Reader& read, Config& config) {
                          .random_ltd = section("data_efficiency.data_routing.random_ltd"), .layer_drop = section("progressive_layer_drop"), .seed = read.integer("data_efficiency.seed")};
     for (const char* technique : {"weight_quantization", "activation_quantization", "sparse_pruning", "row_pruning", "head_pruning"})
         if (read.flag((std::string("compression_training.") + technique + ".shared_parameters.enabled").c_str())) config.compression = read.json("compression_training");
-    if (read.flag("compression_training.layer_reduction.enabled")) config.compression = read.json("compression_training");
+    for (const char* way : {"layer_reduction", "knowledge_distillation"})
+        if (read.flag((std::string("compression_training.") + way + ".enabled").c_str())) config.compression = read.json("compression_training");
 }
 
 void fill_run(const Reader& read, Config& config) {
@@ -214,6 +225,7 @@ Status fill(Config& config) {
     fill_model(read, config);
     fill_run(read, config);
     fill_lora(read, config);
+    fill_quantization(read, config);
     fill_efficiency(read, config);
     fill_precision(read, config);
     DS_CHECK(fill_sizes(read, config));

@@ -93,9 +93,11 @@ Status Engine::make_the_program() {
     } else {
         if (config_.model.is_null()) return fail(Code::E_CONFIG, "config: model: is missing; accepted: a Hugging Face folder, its config.json as an object, or a graph's .ds file (or options with a graph)");
         DS_TRY(ModelSource source, read_model_source(config_.model, config_.model_overrides));
+        const Json whole = source.config;
         DS_CHECK(reduce_layers(source.config));
         model_config_ = source.config;
         model_folder_ = source.folder.string();
+        DS_CHECK(make_teacher(whole));
         DS_TRY(auto model, make_model(source.config));
         model_ = std::shared_ptr<const Model>(std::move(model));
         program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()});
@@ -111,15 +113,18 @@ Status Engine::make_the_program() {
         }
         DS_CHECK(make_compression(graph));
         DS_CHECK(add_compression(graph, compression_, -1));
+        DS_CHECK(add_teacher(graph, smallest.shape));
     }
+    DS_CHECK(choose_coded(graph));
     if (config_.lora.enabled && !adapters_) return fail(Code::E_UNSUPPORTED, "config: lora: adapters are added to model families, not to a host's own graph");
     const auto known = program_->outputs();
     for (const std::string& name : config_.outputs)
         if (std::find(known.begin(), known.end(), name) == known.end())
             return fail(Code::E_CONFIG, "config: outputs: there is no output {}; there are {}", name, fmt::join(known, ", "));
     DS_TRY(params_, ParamStore::create(graph, config_, options_.optimizer ? &*options_.optimizer : nullptr));
+    for (const auto& [name, code] : coded_) params_->find(name)->code = code;
     for (const Param& p : params_->all())
-        if (!buffers.contains(p.name)) infos_.push_back({p.name, p.shape, p.trainable});
+        if (!buffers.contains(p.name) && !(teacher_ && is_teacher_tensor(p.name))) infos_.push_back({p.name, p.shape, p.trainable});
     return ok();
 }
 
@@ -216,6 +221,10 @@ Status Engine::open_devices() {
         if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: op {} of the graph is the host's own, which reads the host's memory", own);
         return ok();
     }
+    if (!coded_.empty()) {
+        if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: quantization is not built there: products with weights in few bits run on the CPU");
+        return ok();
+    }
     if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory()) {
         if (must) return fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda");
         return ok();
@@ -269,8 +278,12 @@ Status Engine::load_weights() {
 }
 
 Status Engine::load_base_weights() {
-    if (weights_come_from_a_folder()) return load_folder(model_folder_, "", model_->base_prefix);
+    if (weights_come_from_a_folder()) {
+        DS_CHECK(load_folder(model_folder_, "", model_->base_prefix));
+        return load_teacher();
+    }
     for (const Param& p : params_->all()) DS_CHECK(initialise(p));
+    DS_CHECK(load_teacher());
     if (options_.graph) {
         for (const HostGraph::Embedded& part : options_.graph->models())
             if (!part.random) DS_CHECK(load_folder(part.folder, part.prefix, part.base_prefix));
@@ -312,11 +325,13 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
     std::vector<Copy> copies;
     for (const Param& p : params_->all()) {
         if (!p.name.starts_with(prefix) || is_adapter_tensor(p.name)) continue;
+        const bool of_teacher = teacher_ && is_teacher_tensor(p.name);
+        if (of_teacher && prefix.empty()) continue;
         if (is_compression_tensor(p.name)) {
             DS_CHECK(initialise(p));
             continue;
         }
-        const auto theirs = teachers_name(p.name.substr(prefix.size()));
+        const auto theirs = of_teacher ? p.name.substr(prefix.size()) : teachers_name(p.name.substr(prefix.size()));
         const std::string name = theirs ? folder_name(folder, *theirs, base_prefix) : "";
         const TensorView* view = theirs ? folder.find(name) : nullptr;
         if (!view) {

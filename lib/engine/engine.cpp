@@ -61,6 +61,7 @@ void Engine::declare_unused(Graph& graph) const {
 Result<Graph> Engine::graph_of(const Rank&, const PlanKey& key) const {
     DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
     DS_CHECK(add_compression(graph, compression_, compressed_updates_));
+    if (key.train || compressed_updates_ < 0) DS_CHECK(add_teacher(graph, key.shape));
     if (key.train && !key.seeds.empty()) declare_unused(graph);
     for (const ValueId id : graph.inputs) {
         Value& v = graph.value(id);
@@ -88,6 +89,7 @@ PassOptions Engine::pass_options(const Rank& rank, const PlanKey& key) const {
     options.recompute = key.recompute;
     options.recompute_blocks = key.recompute_blocks;
     options.zero = rank.zero ? &*rank.zero : nullptr;
+    options.coded = coded_.empty() ? nullptr : &coded_;
     return options;
 }
 
@@ -279,6 +281,7 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
     plan.place(arena, [&](Kind kind, ValueId id) -> void* {
         if (is_cache(graph.value(id))) return cache_of(id);
         const Param& p = *params.find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
+        if (p.code && kind == Kind::shadow) return params.codes(p);
         return kind == Kind::param ? static_cast<void*>(params.weight(p)) : kind == Kind::shadow ? params.low(p) : params.grad(p);
     });
     return ok();

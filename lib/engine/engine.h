@@ -30,6 +30,7 @@
 #include "lr/schedule.h"
 #include "parallel/timetable.h"
 #include "passes/compression.h"
+#include "passes/distillation.h"
 #include "passes/pass.h"
 #include "telemetry/report.h"
 
@@ -168,6 +169,15 @@ private:
     void let_batch_grow(bool skipped);
     Json save_efficiency() const;
     Status restore_efficiency(const Json& state);
+    // coded.cpp: weights in few bits
+    Status choose_coded(Graph& graph);
+    Json coded_checksums() const;
+    Status check_coded(const Json& saved, const std::string& folder) const;
+    // teacher.cpp: knowledge distillation
+    Status make_teacher(const Json& whole);
+    Status add_teacher(Graph& graph, const StreamShape& shape) const;
+    Status load_teacher();
+    bool from_elsewhere(const Param& p) const { return teacher_ && is_teacher_tensor(p.name); }  // and in no file that this engine writes
     // compression.cpp
     Status make_compression(const Graph& graph);
     Status reduce_layers(Json& model_config);
@@ -367,7 +377,11 @@ private:
     Backend backend_ = Backend::cpu;
     std::unique_ptr<Schedule> schedule_;
     std::unique_ptr<LossScaler> scaler_;
+    std::shared_ptr<const Model> teacher_;    // null: none
+    std::string teacher_folder_;              // empty: initialised from the seed
+    DistillationSpec distillation_;
     std::vector<int64_t> teacher_layers_;     // of each layer of a student; empty: none is one
+    CodedWeights coded_;                      // in few bits; empty: none
     CompressionSpec compression_;             // of linear modules; empty: none
     std::vector<int64_t> active_compression_;
     int64_t compressed_updates_ = -1;         // what graphs are built for: everything that will be, until the engine is made

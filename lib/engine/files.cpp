@@ -118,13 +118,15 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     const ReadWhole read = [this](const Param& p, Field field, float* out) { return read_whole("ds_save", p, field, out); };
     CheckpointFiles files;
     auto& weights = files[kWeights];
-    for (const Param& p : params_->all()) weights.push_back(tensor_of(*whole_, read, p, {Field::weight}, p.name, p.shape));
+    for (const Param& p : params_->all())
+        if (!p.code && !from_elsewhere(p)) weights.push_back(tensor_of(*whole_, read, p, {Field::weight}, p.name, p.shape));
     if (!weights_only && (*ranks_)[0].params->has_state()) {
         auto& state = files[kOptimizer];
         for (const Param& p : params_->all())
             for (size_t i = 0; i < p.state_defs.size(); ++i) state.push_back(tensor_of(*whole_, read, p, {Field::state, i}, state_name(p, p.state_defs[i]), p.state_defs[i].shape));
     }
     Json state = {{"engine_format", kFormat}, {"client_state", options.value("client_state", Json())}, {"weights_only", weights_only}};
+    if (!coded_.empty()) state["coded"] = coded_checksums();
     if (!weights_only) {
         state["counters"] = {{"global_steps", global_steps_}, {"skipped_steps", skipped_steps_}, {"micro_steps", micro_steps_}, {"global_samples", global_samples_},
                              {"updates", updates_}, {"draws", draws_}, {"tokens", total_tokens_}};
@@ -209,10 +211,13 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
     const SafetensorsFile* moments = weights_only ? nullptr : checkpoint.file(kOptimizer);
 
     // Everything is checked before anything changes.
+    const Json coded = state.value("coded", Json::object());
+    DS_CHECK(check_coded(coded, checkpoint.folder().string()));
     std::set<std::string> masks;  // of compression; a checkpoint from before it has none
     for (const Param& p : params_->all()) {
-        if (is_compression_tensor(p.name) && !checkpoint.tensor(kWeights, p.name).ok()) continue;
+        if (from_elsewhere(p) || (is_compression_tensor(p.name) && !checkpoint.tensor(kWeights, p.name).ok())) continue;
         if (is_compression_tensor(p.name)) masks.insert(p.name);
+        if (coded.contains(p.name)) continue;
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
         if (view->shape != p.shape) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this model's is {}", checkpoint.folder().string(), p.name, view->shape, p.shape);
         for (const StateDef& def : p.state_defs)
@@ -233,7 +238,7 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
     Incoming incoming(*whole_);
     for (const Param& p : params_->all()) {
-        if (is_compression_tensor(p.name) && !masks.count(p.name)) continue;
+        if ((is_compression_tensor(p.name) && !masks.count(p.name)) || coded.contains(p.name) || from_elsewhere(p)) continue;
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
         DS_CHECK(incoming.add(p, {Field::weight}, *view));
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
@@ -317,7 +322,7 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
     Json config = model_config_;
     DS_TRY(const auto compressed, compressed_weights(config));
     for (const Param& p : params_->all()) {
-        if (is_compression_tensor(p.name)) continue;  // in what they mask
+        if (is_compression_tensor(p.name) || from_elsewhere(p)) continue;  // the former are in what they mask
         if (const auto found = compressed.find(p.name); found != compressed.end()) {
             const HostTensor* weight = &found->second;
             tensors.push_back({p.name, dtype, weight->shape, nullptr, [weight, dtype](const ChunkWriter& write) {

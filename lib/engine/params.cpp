@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "kernels/coded.h"
 #include "kernels/kernel.h"
 #include "passes/pass.h"
 
@@ -160,7 +161,7 @@ Status ParamStore::reserve(Arena& arena, int64_t bytes) {
 
 void ParamStore::deal_out(const Dealing& dealing) {
     make_buckets(dealing);
-    weight_elements_ = grad_elements_ = low_elements_ = disk_weights_ = disk_lows_ = 0;
+    weight_elements_ = grad_elements_ = low_elements_ = disk_weights_ = disk_lows_ = code_bytes_ = 0;
     int64_t in_memory = 0;
     const auto hold = [](Held& held, const Param& p, bool in_parts, bool on_disk, int64_t& memory, int64_t& disk) {
         int64_t& total = on_disk ? disk : memory;
@@ -174,6 +175,12 @@ void ParamStore::deal_out(const Dealing& dealing) {
             p.share.begin = std::clamp<int64_t>(part.begin - p.offset, 0, p.count);
             p.share.end = std::clamp<int64_t>(part.end - p.offset, p.share.begin, p.count);
             p.own = dealing.stage >= 1 ? p.share : all;
+            if (p.code) {  // every data rank has it whole
+                p.weight = p.low = {};
+                p.code_offset = code_bytes_;
+                code_bytes_ += (coded_bytes(p.shape[0], p.shape[1], *p.code) + 63) / 64 * 64;
+                continue;
+            }
             const bool weight_in_parts = dealing.stage >= 1 && !dealing.whole_weight(p), low_in_parts = dealing.stage >= 1 && !dealing.whole_low(p);
             const bool may_leave = weight_place_ && weight_in_parts, leaves = may_leave && in_memory + p.share.size() > dealing.weights_in_memory;
             if (may_leave && !leaves) in_memory += p.share.size();
@@ -188,7 +195,45 @@ Status ParamStore::need_weights() {
     if (weight_place_ && disk_weights_ > 0 && !weight_file_) {
         DS_TRY(weight_file_, DiskFile::create(weight_place_->folder, weight_place_->name, bytes_on_disk(), weight_place_->options, weight_place_->key));
     }
+    if (code_bytes_ > 0) DS_CHECK(codes_.reserve(static_cast<size_t>(code_bytes_)));
     return reserve(weights_, weight_elements_ * 4);
+}
+
+void ParamStore::encode(const Param& p, const float* from, Workers& workers) {
+    if (p.code->by_output) {
+        const bool out_first = p.code->out_first;
+        const Int8Parts channels(p.shape[out_first ? 0 : 1], p.shape[out_first ? 1 : 0]);
+        return workers.run([&](Team team) {
+            const auto [first, last] = team.part(channels.panels);
+            code_outputs(from, channels, out_first, first, last, reinterpret_cast<uint8_t*>(codes(p)));
+        });
+    }
+    constexpr int64_t kPart = 1024;  // blocks
+    const CodedParts parts(p.count, *p.code);
+    auto* to = reinterpret_cast<uint8_t*>(codes(p));
+    std::vector<float> scales(static_cast<size_t>(parts.blocks));
+    workers.run([&](Team team) {
+        const auto [first, last] = team.part(parts.blocks, kPart);
+        code_blocks(from, p.count, *p.code, first, last, to, scales.data());
+    });
+    code_scales(scales, parts, *p.code, to);
+}
+
+void ParamStore::decode(const Param& p, float* to, Workers& workers) const {
+    if (p.code->by_output) {
+        const bool out_first = p.code->out_first;
+        const Int8Parts channels(p.shape[out_first ? 0 : 1], p.shape[out_first ? 1 : 0]);
+        return workers.run([&](Team team) {
+            const auto [first, last] = team.part(channels.outs);
+            for (int64_t o = first; o < last; ++o)
+                for (int64_t i = 0; i < channels.ins; ++i) to[out_first ? o * channels.ins + i : i * channels.outs + o] = coded_output(codes(p), channels, o, i);
+        });
+    }
+    const CodedWeight weight(codes(p), p.count, *p.code);
+    workers.run([&](Team team) {
+        const auto [begin, end] = team.part(p.count, kCodeBlock);
+        for (int64_t i = begin; i < end; ++i) to[i] = weight.at(i);
+    });
 }
 
 Param* ParamStore::find(std::string_view name) {
@@ -241,7 +286,7 @@ Status ParamStore::make_state_file(int64_t bytes) {
 }
 
 Status ParamStore::need_low(Param& p, DType type) {
-    if (p.low_type == type) return ok();
+    if (p.low_type == type || p.code) return ok();
     if (p.low_type) return fail(Code::E_UNSUPPORTED, "precision: parameter {} is used in {} and in {}; one low type a parameter is built", p.name, name_of(*p.low_type), name_of(type));
     DS_CHECK(reserve(lows_, low_elements_ * 2));
     p.low_type = type;

@@ -16,6 +16,7 @@
 #include "ir/graph.h"
 #include "optim/optimizer.h"
 #include "base/mesh.h"
+#include "base/weight_code.h"
 
 namespace ds {
 
@@ -60,6 +61,8 @@ struct Param {
     std::vector<int64_t> state_offsets; // bytes in the file of states
     bool by_rows = false;               // an embedding's table, whose gradient may travel as rows
     std::optional<DType> low_type;      // a plan reads this copy; the optimizer refreshes it
+    std::optional<WeightCode> code;     // it lies in few bits and in no other form: `weight` and `low` hold nothing then
+    int64_t code_offset = 0;            // bytes
 };
 
 // Consecutive parameters whose gradients are exchanged together, and what of their elements falls to each data rank.
@@ -123,6 +126,11 @@ public:
     float* weight(const Param& p, int64_t i) const { return weights() + p.weight.at(i); }
     float* grad(const Param& p, int64_t i) const { return grads() + p.grad.at(i); }
     void* low(const Param& p, int64_t i) const { return lows_.data() + 2 * p.low.at(i); }
+    // Of a parameter in few bits: all of its values, coded and decoded by the team of `workers`.
+    std::byte* codes(const Param& p) const { return codes_.data() + p.code_offset; }
+    void encode(const Param& p, const float* from, Workers& workers);
+    void decode(const Param& p, float* to, Workers& workers) const;
+    int64_t code_bytes() const { return code_bytes_; }
     Status need_grads();                                   // before the first backward
     Status need_state();                                   // before the first update, or to load one
     Status need_low(Param& p, DType type);
@@ -156,11 +164,11 @@ private:
     std::vector<ParamGroup> groups_;
     Device* device_ = nullptr;
     std::vector<ParamBucket> buckets_;
-    Arena weights_, grads_, states_, lows_, disk_buffers_;
+    Arena weights_, grads_, states_, lows_, codes_, disk_buffers_;
     std::optional<DiskPlace> state_place_, weight_place_;
     std::unique_ptr<DiskFile> state_file_, weight_file_;
     int64_t disk_weights_ = 0, disk_lows_ = 0;
-    int64_t total_ = 0, trained_ = 0, weight_elements_ = 0, grad_elements_ = 0, low_elements_ = 0;
+    int64_t total_ = 0, trained_ = 0, weight_elements_ = 0, grad_elements_ = 0, low_elements_ = 0, code_bytes_ = 0;
 };
 
 // Elements [begin, end) of a fresh, whole parameter; begin is a multiple of 4. What they become does not depend on how the work is cut.

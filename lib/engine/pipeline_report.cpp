@@ -64,10 +64,10 @@ Result<OrderedJson> Engine::stages_report(const PlanKey& given) {
             working += plan->arena_bytes() * most_in_flight_of_stage(table, key.stage);
             flops += plan->flops();
             for (const Value& v : plan->graph().values)
-                if (v.kind == Kind::shadow) low += bytes(v.type);
+                if (v.kind == Kind::shadow && is_float(v.type.dtype)) low += bytes(v.type);
             stages.push_back(key.stage);
         }
-        const int64_t weights = rank.params->total_elements() * 4;
+        const int64_t weights = memory_of(rank, nullptr).weights;
         list.push_back({{"rank", place}, {"stages", stages}, {"parameters", rank.params->total_elements()}, {"flops_per_micro_batch", flops},
                         {"memory_bytes", {{"weights", weights}, {"gradients", trained * 4}, {"optimizer_state", state}, {"low_precision_weights", low}, {"working", working},
                                           {"total", weights + trained * 4 + state + low + working}}}});

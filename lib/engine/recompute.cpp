@@ -14,7 +14,7 @@ namespace ds {
 Engine::RankMemory Engine::memory_of(const Rank& rank, const Plan* plan) const {
     RankMemory memory;
     const ParamStore& params = *rank.params;
-    memory.weights = params.weight_elements() * 4;
+    memory.weights = params.weight_elements() * 4 + params.code_bytes();
     for (const Param& p : params.all()) {
         if (p.trainable) memory.gradients += p.grad.elements.size() * 4;
         for (size_t i = 0; i < p.state_defs.size(); ++i) memory.state += params.state_count(p, i) * 4;
@@ -23,7 +23,7 @@ Engine::RankMemory Engine::memory_of(const Rank& rank, const Plan* plan) const {
     if (!plan) return memory;
     memory.working = plan->arena_bytes();
     for (const Value& v : plan->graph().values)
-        if (v.kind == Kind::shadow) memory.low += bytes(v.type);
+        if (v.kind == Kind::shadow && is_float(v.type.dtype)) memory.low += bytes(v.type);  // others are weights in few bits
     return memory;
 }
 

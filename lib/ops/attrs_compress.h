@@ -20,4 +20,11 @@ struct TopMask {
     template <class V> void fields(V& v) { v("ratio", ratio); v("n", n); v("m", m); }
 };
 
+// A student's loss against its teacher's logits, both divided by the temperature.
+struct Distillation {
+    double temperature = 1;
+    int64_t ignore = -100;     // a label whose row counts for nothing
+    template <class V> void fields(V& v) { v("temperature", temperature); v("ignore", ignore); }
+};
+
 }  // namespace ds

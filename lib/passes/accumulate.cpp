@@ -1,6 +1,7 @@
 // y = add(a, f(...)), where f can add to its output, becomes f(..., into = a): one sweep over memory less, and gradients of weights accumulate where
 // they lie. In mixed precision a product that is added to the f32 residual stream is not rounded before.
 #include "ir/op.h"
+#include "ops/attrs_coded.h"
 #include "passes/pass.h"
 
 namespace ds::passes {
@@ -34,13 +35,7 @@ private:
             if (static_cast<size_t>(in) < maker.in.size() && maker.in[static_cast<size_t>(in)] != kNone) return false;
             const DType type = graph_.type(sum).dtype;
             if (graph_.type(base).dtype != type) return false;
-            if (graph_.type(summand).dtype != type) {
-                if (maker.attrs.type() != attrs_type<Matmul>()) return false;
-                Matmul attrs = maker.attrs.as<Matmul>();
-                attrs.set_out = true;
-                attrs.out = type;
-                maker.attrs = attrs;
-            }
+            if (graph_.type(summand).dtype != type && !gives<Matmul>(maker, type) && !gives<CodedMatmul>(maker, type) && !gives<Int8Matmul>(maker, type)) return false;
             maker.in.resize(std::max(maker.in.size(), static_cast<size_t>(in) + 1), kNone);
             maker.in[static_cast<size_t>(in)] = base;
             maker.out[static_cast<size_t>(out)] = sum;
@@ -49,6 +44,17 @@ private:
             return true;
         }
         return false;
+    }
+
+    // Makes a product whose attributes are A's give another type.
+    template <class A>
+    static bool gives(Node& product, DType type) {
+        if (product.attrs.type() != attrs_type<A>()) return false;
+        A attrs = product.attrs.as<A>();
+        attrs.set_out = true;
+        attrs.out = type;
+        product.attrs = attrs;
+        return true;
     }
 
     Graph& graph_;

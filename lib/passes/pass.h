@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/precision.h"
+#include "base/weight_code.h"
 #include "ir/graph.h"
 
 namespace ds {
@@ -85,6 +86,7 @@ struct PassOptions {
     const ZeroLayout* zero = nullptr;          // null: every rank has all parameters and gradients
     const SparseBlocks* sparse = nullptr;      // null: attention is dense
     const ExpertLayout* experts = nullptr;     // null: every rank has all experts to itself
+    const CodedWeights* coded = nullptr;       // frozen weights that are kept in few bits; null: none
     int data_ranks = 1;                        // that hold other rows of the batch
     bool epilogues = false;                    // the backend has kernels for products with an activation behind them
     std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere

@@ -43,8 +43,12 @@ private:
     DType type_for(const Node& node) const {
         for (const PrecisionRule& rule : options_.precision_rules) {
             if (glob_match(rule.pattern, node.op->name == "sequence_attention" ? "attention" : node.op->name)) return rule.dtype;
-            for (const ValueId id : node.in)
-                if (id != kNone && graph_.value(id).kind == Kind::param && glob_match(rule.pattern, graph_.value(id).name)) return rule.dtype;
+            for (const ValueId id : node.in) {
+                if (id == kNone) continue;
+                const Value& v = graph_.value(id);
+                const Value& weight = v.kind == Kind::shadow && v.of != kNone ? graph_.value(v.of) : v;
+                if (weight.kind == Kind::param && glob_match(rule.pattern, weight.name)) return rule.dtype;
+            }
         }
         return options_.precision;
     }

@@ -20,7 +20,7 @@
 //      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 data=N
 //      zero=R/N (of N data ranks, which share gradients in buckets of bucket=N elements, and weights with weights=1;
 //      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N blocks=N (the first N whatever the level) precision=bf16 rule=GLOB:f32 cache=POOL/CAPACITY[/fresh] seeds=loss,y boundary=h (values that blocks begin with)
-//      ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
+//      coded=NAME:BITS[/2] (a weight in few bits, with two levels of scales) or NAME:8/o ([in, out], a scale an output) ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
 // --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same bits.
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
 #include <cstdio>
@@ -151,6 +151,10 @@ private:
         if (const auto place = split_text(key("zero"), '/'); place.size() == 2) {
             share(graph, std::stoi(place[0]), std::stoi(place[1]));
             o.zero = &zero_;
+        }
+        if (const auto weight = split_text(key("coded"), ':'); weight.size() == 2) {
+            coded_[weight[0]] = {std::stoll(weight[1]), weight[1].ends_with("/2"), weight[1].ends_with("/o"), false};
+            o.coded = &coded_;
         }
         o.data_ranks = std::stoi(key("data", "1"));
         o.epilogues = key("epilogues") == "1";
@@ -369,6 +373,7 @@ private:
     const std::map<std::string, Cut, std::less<>> known_;  // all parameters are whole at rest
     SequenceLayout sequence_;
     ZeroLayout zero_;
+    CodedWeights coded_;
 };
 
 int check_coverage(const Coverage& c) {

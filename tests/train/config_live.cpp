@@ -33,12 +33,15 @@ const char* const kSampling = R"({"data_efficiency": {"enabled": true, "data_sam
     {"seqlen": {"min_difficulty": 8, "max_difficulty": 60, "schedule_type": "fixed_linear", "schedule_config": {"total_curriculum_step": 6, "difficulty_step": 1}}}}}}})";
 const char* const kStudent = R"({"compression_training": {"layer_reduction": {"enabled": true, "keep_number_layer": 1, "module_name_prefix": "bert.encoder.layer", "teacher_layer": [1],
     "other_module_name": ["bert.embeddings", "bert.pooler", "classifier"]}}})";
+const char* const kTaught = R"({"compression_training": {"layer_reduction": {"enabled": true, "keep_number_layer": 1, "module_name_prefix": "bert.encoder.layer", "teacher_layer": [1],
+    "other_module_name": ["bert.embeddings", "bert.pooler", "classifier"]}, "knowledge_distillation": {"enabled": true}}})";
 const char* const kTwo = R"({"parallel": {"data": 2}})";
 #define ZERO(stage, settings) R"({"parallel": {"data": 2}, "zero_optimization": {"stage": )" #stage settings "}}"
 #define DISK(settings) R"({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 10, "offload_param": {"device": "nvme", "nvme_path": "/tmp", "max_in_cpu": 0)" settings "}}}"
 #define GROUP(settings) "{\"param_groups\": [{\"match\": [\"*\"]" settings "}]}"
 #define SPARSE(settings) "{\"sparse_attention\": {\"block\": 2, \"num_local_blocks\": 2" settings "}}"
 #define LORA(settings) "{\"lora\": {\"target_modules\": [\"query\"]" settings "}}"
+#define CODED(settings) "{\"lora\": {\"target_modules\": [\"query\"]}, \"quantization\": {" settings "}}"
 #define GROWTH(settings) "{\"train_batch_size\": 2, \"batch_growth\": {\"schedule\": [[2, 4], [4, 6]]" settings "}}"
 #define PLATEAU(settings) "{\"train_batch_size\": 2, \"batch_growth\": {\"by\": \"plateau\", \"max_batch_size\": 40, \"patience\": 1, \"smoothing\": 0" settings "}}"
 #define BY_TOKENS(settings) "{\"train_micro_batch_size_per_gpu\": 1, \"data_efficiency\": {\"enabled\": true, \"data_sampling\": {\"enabled\": true, \"dynamic_batching\": {\"enabled\": true, \"max_tokens\": 40" settings "}}}}"
@@ -147,6 +150,11 @@ const Row kRows[] = {
     {"compression_training.layer_reduction.module_name_prefix", kStudent, R"({"compression_training": {"layer_reduction": {"module_name_prefix": "bert.encoder.other"}}})"},
     {"compression_training.layer_reduction.teacher_layer", kStudent, R"({"compression_training": {"layer_reduction": {"teacher_layer": [0]}}})"},
     {"compression_training.layer_reduction.other_module_name", kStudent, R"({"compression_training": {"layer_reduction": {"other_module_name": ["bert.embeddings"]}}})"},
+    {"compression_training.knowledge_distillation.enabled", kTaught, R"({"compression_training": {"knowledge_distillation": {"enabled": false}}})"},
+    {"compression_training.knowledge_distillation.teacher", kTaught, R"({"compression_training": {"knowledge_distillation": {"teacher": "/nowhere/teacher"}}})"},
+    {"compression_training.knowledge_distillation.temperature", kTaught, R"({"compression_training": {"knowledge_distillation": {"temperature": 4}}})"},
+    {"compression_training.knowledge_distillation.alpha", kTaught, R"({"compression_training": {"knowledge_distillation": {"alpha": 0.9}}})"},
+    {"compression_training.knowledge_distillation.hidden_weight", kTaught, R"({"compression_training": {"knowledge_distillation": {"hidden_weight": 0.3}}})"},
     {"lora.r", LORA(""), LORA(", \"r\": 3")},
     {"lora.alpha", LORA(", \"bias\": \"all\""), R"({"lora": {"alpha": 64}})"},
     {"lora.lora_alpha", LORA(", \"bias\": \"all\""), R"({"lora": {"lora_alpha": 64}})"},
@@ -158,6 +166,14 @@ const Row kRows[] = {
     {"lora.use_rslora", LORA(", \"alpha\": 64"), LORA(", \"use_rslora\": true")},
     {"lora.adapters", LORA(""), LORA(", \"adapters\": {\"x\": \"/nowhere\"}")},
     {"lora.adapter", LORA(""), LORA(", \"adapter\": \"nobody\"")},
+    {"quantization.load_in_4bit", CODED("\"load_in_4bit\": true"), R"({"quantization": {"load_in_4bit": false}})"},
+    {"quantization.load_in_8bit", CODED("\"load_in_4bit\": true"), R"({"quantization": {"load_in_4bit": false, "load_in_8bit": true}})"},
+    {"quantization.bnb_4bit_quant_type", CODED("\"load_in_4bit\": true"), R"({"quantization": {"bnb_4bit_quant_type": "fp4"}})"},
+    {"quantization.bnb_4bit_use_double_quant", CODED("\"load_in_4bit\": true"), R"({"quantization": {"bnb_4bit_use_double_quant": true}})"},
+    {"quantization.bnb_4bit_compute_dtype", CODED("\"load_in_4bit\": true"), R"({"quantization": {"bnb_4bit_compute_dtype": "bfloat16"}})"},
+    {"quantization.int8_products", CODED("\"load_in_8bit\": true"), R"({"quantization": {"int8_products": true}})"},
+    {"quantization.llm_int8_skip_modules", CODED("\"load_in_4bit\": true"), R"({"quantization": {"llm_int8_skip_modules": ["query"]}})"},
+    {"quantization_config", LORA(""), R"({"quantization_config": {"load_in_8bit": true}})"},
     {"scheduler.type", R"({"scheduler": {"type": "ExponentialLR", "params": {"gamma": 0.5}}})", R"({"scheduler": {"type": "StepLR", "params": {"step_size": 3}}})"},
     {"scheduler.params", R"({"scheduler": {"type": "ExponentialLR", "params": {"gamma": 0.5}}})", R"({"scheduler": {"params": {"gamma": 0.9}}})"},
     {"gradient_clipping", kSgd, R"({"gradient_clipping": 0.01})"},

@@ -1,0 +1,153 @@
+// coded_matmul: groups of the product's columns are dealt out to the team; the part of the weight that a group needs is decoded into a thread's own memory, where
+// the caches hold it, and multiplied from there by gemm.h. The weight as a whole is never anywhere but in its few bits.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/coded.cpp"
+#include <hwy/foreach_target.h>
+
+#include "kernels/cpu/vec-inl.h"
+
+#include "kernels/coded.h"
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/gemm.h"
+#include "ops/attrs_coded.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ds::cpu {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr int64_t kGroup = 32;  // elements that are decoded at once
+
+#if HWY_TARGET <= HWY_AVX2
+// The value of each lane's code: a table of 16 is one register of AVX-512, two of AVX2.
+HWY_INLINE V values_of(VI code) {
+#if HWY_TARGET <= HWY_AVX3
+    return hn::TableLookupLanes(hn::LoadU(d, kNormalFloat), hn::IndicesFromVec(d, code));
+#else
+    const VI within = hn::And(code, hn::Set(di, 7));
+    const V low = hn::TableLookupLanes(hn::LoadU(d, kNormalFloat), hn::IndicesFromVec(d, within)), high = hn::TableLookupLanes(hn::LoadU(d, kNormalFloat + 8), hn::IndicesFromVec(d, within));
+    return hn::IfThenElse(hn::RebindMask(d, hn::Gt(code, hn::Set(di, 7))), high, low);
+#endif
+}
+
+HWY_INLINE void decode_group(const uint8_t* codes, float scale, float* to) {
+    const hn::Full128<uint8_t> d8;
+    const auto bytes = hn::LoadU(d8, codes), high = hn::ShiftRight<4>(bytes), low = hn::And(bytes, hn::Set(d8, 15));
+    HWY_ALIGN uint8_t each[kGroup];
+    hn::Store(hn::InterleaveLower(d8, high, low), d8, each);
+    hn::Store(hn::InterleaveUpper(d8, high, low), d8, each + 16);
+    const V by = hn::Set(d, scale);
+    for (int64_t i = 0; i < kGroup; i += lanes()) hn::StoreU(hn::Mul(values_of(hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), each + i))), by), d, to + i);
+}
+#else
+void decode_group(const uint8_t* codes, float scale, float* to) {
+    for (int64_t i = 0; i < kGroup; i += 2) to[i] = kNormalFloat[codes[i / 2] >> 4] * scale, to[i + 1] = kNormalFloat[codes[i / 2] & 15] * scale;
+}
+#endif
+
+}  // namespace
+
+// n elements from element i on, all of one block.
+void decode_4(const uint8_t* codes, int64_t i, int64_t n, float scale, float* to) {
+    const int64_t end = i + n;
+    for (; i < end && i % 2; ++i) *to++ = kNormalFloat[codes[i / 2] & 15] * scale;
+    for (; i + kGroup <= end; i += kGroup, to += kGroup) decode_group(codes + i / 2, scale, to);
+    for (; i < end; ++i) *to++ = kNormalFloat[i % 2 ? codes[i / 2] & 15 : codes[i / 2] >> 4] * scale;
+}
+
+void decode_8(const uint8_t* codes, int64_t i, int64_t n, float scale, float* to) {
+    const auto* from = reinterpret_cast<const int8_t*>(codes) + i;
+    const float step = scale / 127;
+    const V by = hn::Set(d, step);
+    int64_t at = 0;
+    for (; at + lanes() <= n; at += lanes()) hn::StoreU(hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, D>(), from + at))), by), d, to + at);
+    for (; at < n; ++at) to[at] = static_cast<float>(from[at]) * step;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace ds::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+
+namespace ds::cpu {
+namespace {
+HWY_EXPORT(decode_4);
+HWY_EXPORT(decode_8);
+
+struct State {
+    Gemm gemm;
+    int64_t m = 0, n = 0, k = 0;
+    int64_t width = 0;                 // columns of a group
+    int64_t decoded = 0, scratch = 0;  // bytes of a thread: of its part of the weight, of all
+};
+
+// Elements [begin, begin + n) of the weight as `type`.
+void decode(const CodedWeight& weight, int64_t bits, int64_t begin, int64_t n, DType type, std::byte* to) {
+    const auto block_by = bits == 4 ? HWY_DYNAMIC_DISPATCH(decode_4) : HWY_DYNAMIC_DISPATCH(decode_8);
+    alignas(64) float buffer[kBlock];
+    for (int64_t done = 0; done < n;) {
+        const int64_t part = std::min(n - done, kBlock);
+        float* at = type == DType::f32 ? reinterpret_cast<float*>(to) + done : buffer;
+        for (int64_t i = begin + done, end = i + part; i < end;) {
+            const int64_t block = i / kCodeBlock, here = std::min((block + 1) * kCodeBlock, end) - i;
+            block_by(weight.codes(), i, here, weight.scale(block), at);
+            i += here, at += here;
+        }
+        if (type != DType::f32) from_f32(buffer, part, type, to + done * float_size(type));
+        done += part;
+    }
+}
+
+void* place(const Tensor& t, int64_t column) { return t.present ? t.as<std::byte>() + column * float_size(t.dtype) : nullptr; }
+
+void multiply(const Call& call, Team team) {
+    const State& s = *static_cast<const State*>(call.state);
+    const auto& attrs = call.attr<CodedMatmul>();
+    const CodedWeight weight(call.in[1].data, attrs.rows * attrs.columns, {attrs.bits, attrs.two_levels});
+    std::byte* scratch = call.scratch + team.rank * s.scratch;
+    const DType type = call.in[0].dtype;
+    const int64_t groups = (s.n + s.width - 1) / s.width;
+    for (int64_t g = call.ticket->fetch_add(1); g < groups; g = call.ticket->fetch_add(1)) {
+        const int64_t first = g * s.width, columns = std::min(s.width, s.n - first);
+        if (attrs.transpose) decode(weight, attrs.bits, first * s.k, columns * s.k, type, scratch);
+        else
+            for (int64_t row = 0; row < s.k; ++row) decode(weight, attrs.bits, row * s.n + first, columns, type, scratch + row * s.width * float_size(type));
+        s.gemm.region({call.in[0].data, scratch, place(call.out[0], first), place(call.in[2], first), place(call.in[3], first)}, 0, s.m, 0, columns, scratch + s.decoded);
+    }
+}
+
+const char* declines(const Request& request) {
+    for (const size_t i : {0, 2, 3})
+        if (request.in[i].present && !is_simd_float(request.in[i].dtype)) return "an input is not f32, bf16 or f16";
+    return is_simd_float(request.out[0].dtype) ? nullptr : "the output is not f32, bf16 or f16";
+}
+
+Result<Prepared> prepare(const Request& request) {
+    constexpr int64_t kFewRows = 128, kSmall = 1 << 20, kLarge = 8 << 20;  // of many rows, packing a for each group must not count
+    const Tensor &a = request.in[0], &bias = request.in[2], &into = request.in[3], &y = request.out[0];
+    const auto& attrs = request.attr<CodedMatmul>();
+    auto s = std::make_shared<State>();
+    s->m = y.rows(), s->n = y.columns(), s->k = a.columns();
+    const int64_t size = float_size(a.dtype), most = (s->m <= kFewRows ? kSmall : kLarge) / (s->k * size) / 64 * 64;
+    const int64_t fair = ((s->n + request.threads - 1) / request.threads + 63) / 64 * 64;
+    s->width = std::min({std::max<int64_t>(most, 64), fair, int64_t{1024}});
+    GemmShape g{.m = s->m, .n = s->width, .k = s->k, .transpose_b = attrs.transpose, .a_type = a.dtype, .b_type = a.dtype, .c_type = y.dtype,
+                .lda = a.row_stride, .ldb = attrs.transpose ? s->k : s->width, .ldc = y.row_stride};
+    if (bias.present) g.bias_type = bias.dtype;
+    if (into.present) g.into_type = into.dtype, g.ld_into = into.row_stride;
+    s->gemm = Gemm(g);
+    s->decoded = (s->width * s->k * size + 63) / 64 * 64;
+    s->scratch = s->decoded + (s->gemm.scratch_bytes(1) + 63) / 64 * 64;
+    const int64_t scratch = s->scratch * request.threads;
+    return Prepared{{multiply}, std::move(s), scratch};
+}
+
+constexpr KernelImpl kCoded[] = {{"decoded", declines, prepare}};
+
+}  // namespace
+
+extern const KernelList coded_matmul = kCoded;
+
+}  // namespace ds::cpu
+#endif

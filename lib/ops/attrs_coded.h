@@ -1,0 +1,29 @@
+// Attributes of the op of ops/coded.cpp, apart from attrs.h because few files read them.
+#pragma once
+
+#include "ops/attrs.h"
+
+namespace ds {
+
+// A product with a weight of `rows` x `columns` that is kept in few bits (kernels/coded.h).
+struct CodedMatmul {
+    int64_t bits = 4;            // 4: NF4; 8: integers
+    bool two_levels = false;     // the scales are coded, too (QLoRA's double quantisation)
+    int64_t rows = 0, columns = 0;
+    bool transpose = false;      // y = a W^T
+    DType out = DType::f32;
+    bool set_out = false;        // false: a's type
+    template <class V> void fields(V& v) {
+        v("bits", bits); v("two_levels", two_levels); v("rows", rows); v("columns", columns); v("transpose", transpose); v("out", out); v("set_out", set_out);
+    }
+};
+
+// An integer product with a weight in 8 bits by output (lib/base/weight_code.h).
+struct Int8Matmul {
+    int64_t outs = 0;
+    DType out = DType::f32;
+    bool set_out = false;        // false: a's type
+    template <class V> void fields(V& v) { v("outs", outs); v("out", out); v("set_out", set_out); }
+};
+
+}  // namespace ds
