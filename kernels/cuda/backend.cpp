@@ -6,7 +6,9 @@
 #include <new>
 
 #include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/group.h"
 #include "kernels/cuda/optim.h"
+#include "kernels/cuda/parcels.h"
 #include "kernels/cuda/products.h"
 #include "kernels/cuda/queue.h"
 #include "kernels/kernel.h"
@@ -39,18 +41,20 @@ struct Open {
     std::unique_ptr<Products> products;
     Staging staging;
     Partials partials;
+    Parcels parcels{queue};
 
     ~Open() {
         cudaSetDevice(index);
         if (queue.stream) cudaStreamSynchronize(queue.stream);
         staging.release();
         partials.release();
+        parcels.release();
         products.reset();
         if (queue.draws) cudaFree(queue.draws);
         if (queue.stream) cudaStreamDestroy(queue.stream);
     }
     Status make(int which) {
-        index = which;
+        index = queue.device = which;
         DS_CHECK(check(cudaSetDevice(index), "choosing the device"));
         DS_CHECK(check(cudaStreamCreateWithFlags(&queue.stream, cudaStreamNonBlocking), "making a stream"));
         void* draws = nullptr;
@@ -61,7 +65,7 @@ struct Open {
         DS_CHECK(products->make_workspace());
         return staging.make();
     }
-    Status ready() { return queue.failed() ? queue.failure : check(cudaSetDevice(index), "choosing the device"); }
+    Status ready() { return queue.failed() ? queue.why() : check(cudaSetDevice(index), "choosing the device"); }
 };
 
 Open& of(void* device) { return *static_cast<Open*>(device); }
@@ -132,6 +136,7 @@ int32_t allocate(void* device, size_t bytes, void** out) {
 // Works on a device that has failed too: its memory goes back in any case.
 int32_t release(void* device, void* memory) {
     cudaSetDevice(of(device).index);
+    if (!of(device).queue.members.empty()) static_cast<void>(of(device).queue.wait());  // freeing waits for what runs, which may be waiting for other devices in vain
     return answer(check(cudaFree(memory), "freeing"));
 }
 
@@ -141,10 +146,7 @@ int32_t allocate_host(void* device, size_t bytes, void** out) {
 }
 int32_t release_host(void*, void* memory) { return answer(check(cudaFreeHost(memory), "freeing pinned memory")); }
 
-Status finish(Open& open) {
-    open.queue.note(cudaStreamSynchronize(open.queue.stream), "running what was queued");
-    return open.queue.failure;
-}
+Status finish(Open& open) { return open.queue.wait(); }
 
 Status record(Open& open) { return check(cudaStreamBeginCapture(open.queue.stream, cudaStreamCaptureModeThreadLocal), "recording a graph"); }
 
@@ -152,10 +154,19 @@ Status recorded(Open& open, void** graph) {
     cudaGraph_t captured = nullptr;
     DS_CHECK(check(cudaStreamEndCapture(open.queue.stream, &captured), "recording a graph"));
     cudaGraphExec_t exec = nullptr;
-    Status status = open.queue.failed() ? open.queue.failure : check(cudaGraphInstantiate(&exec, captured, 0), "instantiating a graph");
+    Status status = open.queue.failed() ? open.queue.why() : check(cudaGraphInstantiate(&exec, captured, 0), "instantiating a graph");
     cudaGraphDestroy(captured);
     *graph = exec;
     return status;
+}
+
+int32_t join(void* device, const BackendGroup* group, void** member) {
+    *member = nullptr;
+    return call(device, [&](Open& open) -> Status {
+        DS_TRY(auto joined, Member::join(open.queue, *group));
+        *member = joined.release();
+        return ok();
+    });
 }
 
 const void* kernels(const char* op) {
@@ -171,7 +182,7 @@ const void* kernels(const char* op) {
 }
 
 constexpr BackendTable table = {
-    .plugin = {sizeof(BackendTable), "cuda", "CUDA 13, cuBLASLt"},
+    .plugin = {sizeof(BackendTable), "cuda", "CUDA 13, cuBLASLt, NCCL"},
     .stamp = DS_BACKEND_STAMP,
     .attach = [](const BackendHost* given) { host = given; },
     .last_error = [] { return last_error.c_str(); },
@@ -203,7 +214,7 @@ constexpr BackendTable table = {
     .kernels = kernels,
     .queue = [](void* device) -> void* { return &of(device).queue; },
     .begin = [](void* device, uint64_t seed, uint64_t step) { return call(device, [&](Open& open) { return set_draws(open.queue, seed, step); }); },
-    .status = [](void* device) { return answer(of(device).queue.failure); },
+    .status = [](void* device) { return answer(of(device).queue.why()); },
     .finish = [](void* device) { return call(device, finish); },
     .record = [](void* device) { return call(device, record); },
     .recorded = [](void* device, void** graph) {
@@ -213,9 +224,39 @@ constexpr BackendTable table = {
     .replay = [](void* device, void* graph) { return call(device, [&](Open& open) { return check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), open.queue.stream), "replaying a graph"); }); },
     .forget = [](void* device, void* graph) {
         cudaSetDevice(of(device).index);
-        cudaStreamSynchronize(of(device).queue.stream);
+        static_cast<void>(of(device).queue.wait());
         cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
     },
+    .add = [](void* device, float* to, const float* from, int64_t count) { return call(device, [&](Open& open) { return add_elements(open.queue, to, from, count); }); },
+    .group_library = [](int32_t* version) {
+        int number = 0;
+        const Status status = load_nccl(number);
+        *version = number;
+        return answer(status);
+    },
+    .group_id = [](BackendGroupId* id) { return answer(make_group_id(*id)); },
+    .join = join,
+    .leave = [](void* device, void* member) {
+        cudaSetDevice(of(device).index);
+        delete static_cast<Member*>(member);
+        if (of(device).queue.members.empty()) of(device).queue.link_failure = {};
+    },
+    .exchange = [](void* device, void* member, const BackendBlock* send, const BackendBlock* receive) { return call(device, [&](Open&) { return static_cast<Member*>(member)->exchange(send, receive); }); },
+    .reduce_scatter = [](void* device, void* member, const BackendBlock* send, const BackendBlock* out, int32_t dtype) {
+        return call(device, [&](Open&) { return static_cast<Member*>(member)->reduce_scatter(send, *out, static_cast<DType>(dtype)); });
+    },
+    .all_reduce = [](void* device, void* member, const BackendBlock* data, int32_t dtype) {
+        return call(device, [&](Open&) { return static_cast<Member*>(member)->all_reduce(*data, static_cast<DType>(dtype)); });
+    },
+    .post = [](void* device, const void* data, size_t bytes, void** parcel) {
+        *parcel = nullptr;
+        return call(device, [&](Open& open) -> Status {
+            DS_TRY(*parcel, open.parcels.post(data, bytes));
+            return ok();
+        });
+    },
+    .take = [](void* device, void* parcel, void* to) { return call(device, [&](Open& open) { return Parcels::take(open.queue, *static_cast<Parcel*>(parcel), to); }); },
+    .drop = [](void* parcel) { Parcels::drop(*static_cast<Parcel*>(parcel)); },
 };
 
 }  // namespace

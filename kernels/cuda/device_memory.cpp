@@ -36,7 +36,7 @@ Status Staging::upload(Queue& queue, void* to, const void* from, size_t bytes) {
     for (size_t at = 0; at < bytes; at += kSlot) {
         Slot& slot = slots_[next_++ % std::size(slots_)];
         const size_t n = std::min(kSlot, bytes - at);
-        if (slot.used) DS_CHECK(check(cudaEventSynchronize(slot.free), "waiting for a copy"));
+        if (slot.used) DS_CHECK(queue.wait(slot.free));
         slot.used = false;
         std::memcpy(slot.memory, static_cast<const char*>(from) + at, n);
         DS_CHECK(check(cudaMemcpyAsync(static_cast<char*>(to) + at, slot.memory, n, cudaMemcpyHostToDevice, queue.stream), "copying to the device"));
@@ -51,8 +51,7 @@ Status Staging::download(Queue& queue, void* to, const void* from, size_t bytes)
         Slot& slot = slots_[next_++ % std::size(slots_)];
         const size_t n = std::min(kSlot, bytes - at);
         DS_CHECK(check(cudaMemcpyAsync(slot.memory, static_cast<const char*>(from) + at, n, cudaMemcpyDeviceToHost, queue.stream), "copying from the device"));
-        queue.note(cudaStreamSynchronize(queue.stream), "running what was queued");
-        if (queue.failed()) return queue.failure;
+        DS_CHECK(queue.wait());
         slot.used = false;
         std::memcpy(static_cast<char*>(to) + at, slot.memory, n);
     }

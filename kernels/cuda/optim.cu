@@ -93,6 +93,11 @@ __global__ void sweep_kernel(Sweep s) {
     }
 }
 
+__global__ void add_kernel(Span<float> to, Span<const float> from) {
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < to.n; i += step) to.put(i, to.get(i) + from.get(i));
+}
+
 __global__ void scale_kernel(Span<float> x, float factor) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < x.n; i += step) x.put(i, x.get(i) * factor);
@@ -132,6 +137,11 @@ Status set_draws(Queue& q, uint64_t seed, uint64_t step) {
 
 Status convert_elements(Queue& q, void* to, DType to_type, const void* from, DType from_type, int64_t count) {
     if (count > 0) launch(q, blocks_for(count, 256, 1 << 16), 256, 0, convert_kernel, Any{const_cast<void*>(from), count, from_type}, Any{to, count, to_type});
+    return q.failure;
+}
+
+Status add_elements(Queue& q, float* to, const float* from, int64_t count) {
+    if (count > 0) launch(q, blocks_for(count, 256, 1 << 16), 256, 0, add_kernel, Span<float>{to, count}, Span<const float>{from, count});
     return q.failure;
 }
 

@@ -41,6 +41,9 @@ public:
     virtual Status send(int to, int64_t tag, Block data) = 0;
     virtual Status receive(int from, int64_t tag, Block data) = 0;
 
+    // This, or where the ranks' memory lies on devices, one for memory of the host's: messages between processes.
+    virtual Communicator& for_host_memory() { return *this; }
+
     // Ends every rank's present and later calls in this group with `why`.
     virtual void abort(const Status& why) = 0;
 

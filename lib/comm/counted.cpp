@@ -32,6 +32,7 @@ public:
         return group_->send(to, tag, data);
     }
     Status receive(int from, int64_t tag, Block data) override { return group_->receive(from, tag, data); }
+    Communicator& for_host_memory() override { return group_->for_host_memory(); }
     void abort(const Status& why) override { group_->abort(why); }
 
 private:

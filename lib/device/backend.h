@@ -11,7 +11,7 @@
 
 namespace ds {
 
-#define DS_BACKEND_STAMP "libdsrt 0.1.0, backend 1, GCC " __VERSION__
+#define DS_BACKEND_STAMP "libdsrt 0.1.0, backend 2, GCC " __VERSION__
 
 // What libdsrt does for the backend.
 struct BackendHost {
@@ -41,6 +41,28 @@ struct BackendSweep {
     int64_t count = 0;
     void* low = nullptr;          // null, or where the new weights are written once more
     int32_t low_dtype = 0;
+};
+
+// Of a rank's memory, in device memory; bytes may be 0.
+struct BackendBlock {
+    void* data = nullptr;
+    int64_t bytes = 0;
+};
+
+struct BackendGroupId {
+    unsigned char bytes[128] = {};
+};
+
+// A device's place in a group of devices, of this process or of several.
+struct BackendGroup {
+    size_t struct_size = sizeof(BackendGroup);
+    BackendGroupId id;            // the same for all members, of one group only
+    int32_t rank = 0, size = 1;
+    int64_t deadline_ms = 0;      // how long the device may be in one exchange
+    // Asked again and again while a call waits. 0: go on. Else a code, and why the group has ended is in `text`. overdue: 0, or the number (from 1) of this
+    // member's exchange that has passed the deadline.
+    int32_t (*look)(void* user, int64_t overdue, char* text, size_t bytes) = nullptr;
+    void* user = nullptr;
 };
 
 // Calls on one device come from one thread at a time. What is queued runs in order; `finish` waits for all of it.
@@ -75,6 +97,20 @@ struct BackendTable {
     int32_t (*recorded)(void* device, void** graph);
     int32_t (*replay)(void* device, void* graph);
     void (*forget)(void* device, void* graph);
+    int32_t (*add)(void* device, float* to, const float* from, int64_t count);            // queued
+    // Groups of devices. A failure of an exchange is what every later call on the device answers until the device has left all its groups.
+    int32_t (*group_library)(int32_t* version);                    // whether there can be groups
+    int32_t (*group_id)(BackendGroupId* id);                       // of a new group: one member makes it and tells the others
+    int32_t (*join)(void* device, const BackendGroup* group, void** member);  // waits for the others
+    void (*leave)(void* device, void* member);                     // ends what is under way; null: of a group that this device never came to
+    // Queued, by all members in the same order. send[i] goes to member i, receive[i] comes from it; sums are taken in the order of members.
+    int32_t (*exchange)(void* device, void* member, const BackendBlock* send, const BackendBlock* receive);
+    int32_t (*reduce_scatter)(void* device, void* member, const BackendBlock* send, const BackendBlock* out, int32_t dtype);
+    int32_t (*all_reduce)(void* device, void* member, const BackendBlock* data, int32_t dtype);
+    // Messages between devices of this process: a copy is posted, and taken or dropped once. post and take are queued.
+    int32_t (*post)(void* device, const void* data, size_t bytes, void** parcel);
+    int32_t (*take)(void* device, void* parcel, void* to);
+    void (*drop)(void* parcel);
 };
 
 }  // namespace ds

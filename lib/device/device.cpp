@@ -68,6 +68,7 @@ Result<double> Device::squares(const float* x, int64_t count) {
     return sum;
 }
 Status Device::sweep(const BackendSweep& sweep) { return answer(table_.sweep(device_, &sweep)); }
+Status Device::add(float* to, const float* from, int64_t count) { return answer(table_.add(device_, to, from, count)); }
 
 const KernelList* Device::kernels(std::string_view op) const { return static_cast<const KernelList*>(table_.kernels(std::string(op).c_str())); }
 Status Device::begin(uint64_t seed, uint64_t step) { return answer(table_.begin(device_, seed, step)); }
@@ -81,6 +82,35 @@ Result<void*> Device::recorded() {
 }
 Status Device::replay(void* graph) { return answer(table_.replay(device_, graph)); }
 void Device::forget(void* graph) { table_.forget(device_, graph); }
+
+Status Device::can_group() const {
+    int32_t version = 0;
+    DS_CHECK(answer(table_.group_library(&version)));
+    log(Level::debug, "device", "groups of devices: NCCL {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+    return ok();
+}
+Result<BackendGroupId> Device::group_id() {
+    BackendGroupId id;
+    DS_CHECK(answer(table_.group_id(&id)));
+    return id;
+}
+Result<void*> Device::join(const BackendGroup& group) {
+    void* member = nullptr;
+    DS_CHECK(answer(table_.join(device_, &group, &member)));
+    return member;
+}
+void Device::leave(void* member) { table_.leave(device_, member); }
+Status Device::exchange(void* member, const BackendBlock* send, const BackendBlock* receive) { return answer(table_.exchange(device_, member, send, receive)); }
+Status Device::reduce_scatter(void* member, const BackendBlock* send, BackendBlock out, DType dtype) {
+    return answer(table_.reduce_scatter(device_, member, send, &out, static_cast<int32_t>(dtype)));
+}
+Status Device::all_reduce(void* member, BackendBlock data, DType dtype) { return answer(table_.all_reduce(device_, member, &data, static_cast<int32_t>(dtype))); }
+Result<void*> Device::post(const void* data, size_t bytes) {
+    void* parcel = nullptr;
+    DS_CHECK(answer(table_.post(device_, data, bytes, &parcel)));
+    return parcel;
+}
+Status Device::take(void* parcel, void* to) { return answer(table_.take(device_, parcel, to)); }
 
 Status to_device(Device* device, void* to, const void* from, size_t bytes) {
     if (device) return device->upload(to, from, bytes);

@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/status.h"
 #include "device/backend.h"
@@ -33,6 +34,7 @@ public:
     Status scale(float* x, int64_t count, float factor);
     Result<double> squares(const float* x, int64_t count);  // their sum
     Status sweep(const BackendSweep& sweep);
+    Status add(float* to, const float* from, int64_t count);  // to += from
 
     // What exec needs.
     const KernelList* kernels(std::string_view op) const;
@@ -45,6 +47,21 @@ public:
     Status replay(void* graph);
     void forget(void* graph);
 
+    // What comm needs for exchanges with other devices (comm/device_group.h).
+    Status can_group() const;  // E_UNSUPPORTED: with what is lacking
+    Result<BackendGroupId> group_id();
+    Result<void*> join(const BackendGroup& group);
+    void leave(void* member);
+    Status exchange(void* member, const BackendBlock* send, const BackendBlock* receive);
+    Status reduce_scatter(void* member, const BackendBlock* send, BackendBlock out, DType dtype);
+    Status all_reduce(void* member, BackendBlock data, DType dtype);
+    Result<void*> post(const void* data, size_t bytes);
+    Status take(void* parcel, void* to);
+    void drop(void* parcel) { table_.drop(parcel); }
+    // What is queued next, for messages about exchanges: an op and a value, or some words. The texts live until the next label.
+    void label(std::string_view what, std::string_view of = {}) { what_ = what, of_ = of; }
+    std::string label() const { return of_.empty() ? std::string(what_) : fmt::format("{} of {}", what_, of_); }
+
 private:
     Device(const BackendTable& table, void* device) : table_(table), device_(device) {}
     Status answer(int32_t code) const;
@@ -52,6 +69,7 @@ private:
     const BackendTable& table_;
     void* const device_;
     std::string description_;
+    std::string_view what_, of_;
 };
 
 // How many devices of a kind this process can use, or why none.

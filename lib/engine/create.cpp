@@ -134,7 +134,7 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     Status status = engine->make_ranks();
     if (status.ok()) status = engine->check_layout();
     DS_CHECK(engine->agree("ds_engine_create", status));
-    engine->ranks_->connect(engine->world_);
+    DS_CHECK(engine->ranks_->connect(engine->world_));
     DS_CHECK(engine->compare_with_others());
     DS_CHECK(engine->agree("ds_engine_create", engine->make_memory()));
     DS_CHECK(engine->agree("ds_engine_create", engine->load_weights()));
@@ -173,7 +173,8 @@ Status Engine::make_ranks() {
     const int64_t wanted = config_.threads ? config_.threads : std::max(usable_cpus() / on_this_host, 1);
     const int threads = static_cast<int>(std::min<int64_t>(wanted, 1024));
     std::vector<std::vector<Spot>> places(static_cast<size_t>(here), std::vector<Spot>(static_cast<size_t>(threads)));
-    if (machine.ok()) places = machine->deal(here, threads, first, on_this_host);
+    const bool on_gpus = config_.device != "cpu" && machine.ok() && machine->gpus() > 0 && device_count("cuda").ok();
+    if (machine.ok()) places = machine->deal(here, threads, first, on_this_host, on_gpus);
     const int process = config_.processes > 1 ? launch_.rank : 0;
     places_ = to_string(places, here * process);
     log(Level::info, "places", "{}", places_);
@@ -229,20 +230,37 @@ Status Engine::open_devices() {
         if (must) return fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda");
         return ok();
     }
-    if (ranks_->mesh().ranks() > 1) {
-        if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: {} ranks{} need collectives between devices, which are not built; one rank trains on a device", ranks_->mesh().ranks(),
-                              ranks_->all_are_here() ? " in one process" : "");
+    DS_TRY(const int before, processes_before());  // by all processes, whatever each finds
+    auto opened = devices_of_ranks(before);
+    if (!opened.ok()) {
+        if (must) return std::move(opened).status();
+        log(Level::info, "device", "auto: computing on the CPU ({})", opened.status().message());
         return ok();
     }
-    auto device = Device::open("cuda", 0);
-    if (!device.ok()) {
-        if (must) return device.status();
-        log(Level::info, "device", "auto: computing on the CPU ({})", device.status().message());
-        return ok();
+    for (int i = 0; i < ranks_->size(); ++i) {
+        log(Level::info, "device", "{}computing on {}", ranks_->mesh().ranks() > 1 ? fmt::format("rank {}: ", (*ranks_)[i].index) : "", (*opened)[static_cast<size_t>(i)]->description());
+        (*ranks_)[i].use(std::move((*opened)[static_cast<size_t>(i)]));
     }
-    log(Level::info, "device", "computing on {}", (*device)->description());
-    (*ranks_)[0].use(std::move(*device));
     return ok();
+}
+
+// A launcher may show each process its own devices only; otherwise those of a host are dealt out to its processes in order.
+Result<std::vector<std::unique_ptr<Device>>> Engine::devices_of_ranks(int processes_before_this) const {
+    const int here = ranks_->size();
+    int first = 0;
+    if (ranks_->mesh().ranks() > 1) {
+        DS_TRY(const int count, device_count("cuda"));
+        if (count > here) first = here * processes_before_this;
+        if (count < first + here)
+            return fail(Code::E_DEVICE, "device: cuda: a GPU a rank: {} ranks of this process, behind {} of other processes of this host, need {} GPUs, but {} can be used", here, first, first + here, count);
+    }
+    std::vector<std::unique_ptr<Device>> devices;
+    for (int i = 0; i < here; ++i) {
+        DS_TRY(auto device, Device::open("cuda", first + i));
+        devices.push_back(std::move(device));
+    }
+    if (ranks_->mesh().ranks() > 1) DS_CHECK(devices.front()->can_group());
+    return devices;
 }
 
 // What can't be updated in parts must not lie in parts.

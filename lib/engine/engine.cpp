@@ -28,7 +28,10 @@ Status Engine::usable() const {
 // What a device said while memory was copied for a caller who does not ask.
 Status Engine::devices_ok() const {
     if (!ranks_) return ok();
-    for (const auto& rank : *ranks_) DS_CHECK(rank->device_status());
+    for (const auto& rank : *ranks_) {
+        DS_CHECK(rank->device_status());
+        if (rank->device) DS_CHECK(rank->device->status());
+    }
     return ok();
 }
 

@@ -206,6 +206,8 @@ private:
     static Result<HostTensor> read_value(const Rank& rank, const Plan& plan, ValueId id);
     Status devices_ok() const;
     Status open_devices();
+    Result<std::vector<std::unique_ptr<Device>>> devices_of_ranks(int processes_before_this) const;
+    Result<int> processes_before();      // this one on its host
     Status update_through_host(Rank& rank, Param& p, const Hyper& hyper);
     void dump(const Plan& plan, const std::string& choices);
     SequenceLayout sequence_layout(const Rank& rank, const StreamShape& shape) const;

@@ -1,10 +1,12 @@
 // One engine of several: what the processes of a job tell each other, so that all of them go on, or none.
 #include <algorithm>
 #include <cstring>
+#include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "engine/engine.h"
 #include "kernels/cpu/level.h"
@@ -84,7 +86,7 @@ Status Engine::rejoin() {
     if (!world_ || !world_->failed()) return ok();
     if (options_.communicator || options_.mpi || backend_of(join_options(launch_)) != "gloo")
         return fail(Code::E_COMM, "ds_load: the job has ended ({}) and this backend can't join anew; start the processes again", world_->failure().message());
-    ranks_->connect(nullptr);
+    static_cast<void>(ranks_->connect(nullptr));
     const Status before = world_->failure();
     {
         std::lock_guard lock(world_mutex_);
@@ -96,15 +98,27 @@ Status Engine::rejoin() {
         std::lock_guard lock(world_mutex_);
         world_ = World::over(std::move(ended[static_cast<size_t>(launch_.rank)]), std::chrono::milliseconds(1));
         world_->abort(before);
-        ranks_->connect(world_);
+        static_cast<void>(ranks_->connect(world_));
         return std::move(joined).status().within("ds_load: joining anew");
     }
     {
         std::lock_guard lock(world_mutex_);
         world_ = std::move(*joined);
     }
-    ranks_->connect(world_);
+    DS_CHECK(ranks_->connect(world_));
     return compare_with_others();
+}
+
+// Launchers tell it; where none did, the processes tell each other where they are.
+Result<int> Engine::processes_before() {
+    if (!world_) return 0;
+    if (launch_.local_size) return launch_.local_rank;
+    char name[256] = {};
+    ::gethostname(name, sizeof name - 1);
+    const auto boot = read_file("/proc/sys/kernel/random/boot_id", 4096);  // hosts may share a name
+    DS_TRY(const std::vector<std::string> all, world_->exchange("hosts of processes", std::string(name) + " " + (boot.ok() ? *boot : "")));
+    const auto me = all.begin() + world_->process();
+    return static_cast<int>(std::count(all.begin(), me, *me));
 }
 
 // What looks at one process alone so far.
@@ -136,6 +150,7 @@ Status Engine::compare_with_others() {
     if (!world_) return ok();
     std::map<std::string, std::string> mine{{"the library", std::string("format 1, compiler ") + __VERSION__},
                                             {"the processor's instructions (DSRT_CPU=avx2 would make them alike)", cpu::name_of(cpu::level())}};
+    mine["where ranks compute (device)"] = (*ranks_)[0].device ? "cuda" : "cpu";
     flatten(config_.effective, "", mine);
     mine["the model's config.json"] = hash_of(model_config_.dump());
     for (const ParamInfo& info : infos_) mine["parameter " + info.name] = fmt::format("{}{}", info.shape, info.trainable ? "" : " frozen");
@@ -290,7 +305,7 @@ Status Engine::share_outputs(std::map<int, OutputPart>& parts, bool& nobody_has_
             if (!works || has) continue;
             Coordinates from = to;
             from[static_cast<size_t>(MeshAxis::pipeline)] = held.first;
-            const auto line = [&](const Coordinates& place) -> Communicator& { return *ranks_->at(place).links.axis[static_cast<size_t>(MeshAxis::pipeline)]; };
+            const auto line = [&](const Coordinates& place) -> Communicator& { return ranks_->at(place).links.axis[static_cast<size_t>(MeshAxis::pipeline)]->for_host_memory(); };
             if (p == me) {
                 parts[d] = {held.first, HostTensor::zeros(DType::f32, held.second)};
                 DS_CHECK(line(to).receive(held.first, tag, {parts[d].value.data, parts[d].value.bytes()}));

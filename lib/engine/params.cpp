@@ -152,6 +152,18 @@ void ParamStore::lie_on(Device* device) {
     for (Arena* arena : {&weights_, &grads_, &states_, &lows_}) arena->lie_on(device);
 }
 
+Status ParamStore::clear_grads() {
+    if (device_) return device_->zero(grads(), static_cast<size_t>(grad_elements_) * sizeof(float));
+    std::fill_n(grads(), grad_elements_, 0.0f);
+    return ok();
+}
+
+Status ParamStore::clear_grad(const Param& p) {
+    if (device_) return device_->zero(grad(p), static_cast<size_t>(p.count) * sizeof(float));
+    std::fill_n(grad(p), p.count, 0.0f);
+    return ok();
+}
+
 // Fresh memory is zero, on a device too: gaps between parameters are summed and exchanged with them.
 Status ParamStore::reserve(Arena& arena, int64_t bytes) {
     const bool fresh = !arena.data();

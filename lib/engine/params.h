@@ -132,6 +132,8 @@ public:
     void decode(const Param& p, float* to, Workers& workers) const;
     int64_t code_bytes() const { return code_bytes_; }
     Status need_grads();                                   // before the first backward
+    Status clear_grads();                                  // all zero; they exist
+    Status clear_grad(const Param& p);
     Status need_state();                                   // before the first update, or to load one
     Status need_low(Param& p, DType type);
     Status refresh_low(const Param& p);                    // after the weight changed other than by the optimizer

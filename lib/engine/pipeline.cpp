@@ -1,4 +1,4 @@
-// Pipelines: micro-batches wait for their turns, and each rank walks the timetable. Ranks of a pipeline compute on threads: their memory is the host's.
+// Pipelines: micro-batches wait for their turns, and each rank walks the timetable.
 #include "engine/pipeline.h"
 
 #include <algorithm>
@@ -139,13 +139,18 @@ struct Engine::Walker {
         return known;
     }
 
-    static Status exchange(Plan& plan, const std::vector<Crossing>& crossings, bool gradients, const std::function<Status(Block)>& f) {
+    Status exchange(Plan& plan, const std::vector<Crossing>& crossings, bool gradients, const std::function<Status(Block)>& f) const {
         for (const Crossing& c : crossings) {
             const ValueId id = gradients ? c.gradient : c.value;
             if (gradients && !c.differentiable) continue;
             Block block{plan.address(id), bytes(plan.graph().type(id))};
-            std::vector<std::byte> unread;
-            if (!block.data) unread.resize(static_cast<size_t>(block.bytes)), block.data = unread.data();  // nothing here needs it
+            Arena unread;
+            if (!block.data) {  // nothing here needs it
+                unread.lie_on(rank.device.get());
+                DS_CHECK(unread.reserve(static_cast<size_t>(block.bytes)));
+                block.data = unread.data();
+            }
+            if (rank.device) rank.device->label("the pipeline's message", plan.graph().value(id).name);
             DS_CHECK(f(block));
         }
         return ok();
@@ -193,9 +198,10 @@ Status Engine::begin_stage(Rank& rank, Micro& micro, int stage, bool keeps) {
         memory.free.pop_back();
         micro.memory[place] = arena;
     }
+    arena->lie_on(rank.device.get());
     DS_CHECK(arena->reserve(std::max<size_t>(static_cast<size_t>(plan->arena_bytes()), 64)));
     DS_CHECK(place_plan(rank, *plan, arena->data()));
-    DS_CHECK(fill_inputs(nullptr, micro.pass.packed[part], *plan));
+    DS_CHECK(fill_inputs(rank.device.get(), micro.pass.packed[part], *plan));
     micro.memory[place] = arena;
     micro.pass.plans[place] = plan;
     return ok();
@@ -207,14 +213,13 @@ Status Engine::run_turn(Rank& rank, Micro& micro, const Turn& turn, Plan& plan) 
     if (turn.work == Work::backward)
         for (const auto& [key, value] : micro.seeds) {
             const ValueId id = key.first == part ? seed_of(graph, key.second) : kNone;
-            if (void* to = id == kNone ? nullptr : plan.address(id)) std::memcpy(to, value.data, static_cast<size_t>(value.bytes()));
+            if (void* to = id == kNone ? nullptr : plan.address(id)) DS_CHECK(to_device(rank.device.get(), to, value.data, static_cast<size_t>(value.bytes())));
         }
     const Plan::Part which = turn.work == Work::forward ? Plan::Part::forward : turn.work == Work::backward ? Plan::Part::backward : Plan::Part::weights;
     DS_CHECK(run_part(rank, plan, which, micro.pass.draw, micro.pass.train));
     if (turn.work == Work::forward && graph.loss != kNone && rank.at(MeshAxis::tensor) == 0 && rank.at(MeshAxis::sequence) == 0) {
-        float loss = 0;
-        convert(plan.address(graph.loss), graph.type(graph.loss).dtype, &loss, DType::f32, 1);
-        micro.losses[static_cast<size_t>(part)] = loss;
+        DS_TRY(const HostTensor loss, read_value(rank, plan, graph.loss));
+        micro.losses[static_cast<size_t>(part)] = loss.as<float>()[0];
     }
     return ok();
 }
@@ -265,7 +270,7 @@ Status Engine::clear_shared_gradients(Rank& rank) {
         if (!pipeline_->shares[static_cast<size_t>(stage)]) continue;
         DS_CHECK(rank.params->need_grads());
         for (const Param& p : rank.params->all())
-            if (const auto& of = pipeline_->holders.at(p.name); p.trainable && std::count(of.begin(), of.end(), stage)) std::fill_n(rank.params->grad(p), p.count, 0.0f);
+            if (const auto& of = pipeline_->holders.at(p.name); p.trainable && std::count(of.begin(), of.end(), stage)) DS_CHECK(rank.params->clear_grad(p));
     }
     return ok();
 }
@@ -376,13 +381,20 @@ Status Engine::sum_tied(Rank& rank) {
             DS_CHECK(line.receive(holders.front(), tag, mine));
             continue;
         }
-        std::vector<float> other(static_cast<size_t>(p.count));
+        Arena memory;
+        memory.lie_on(rank.device.get());
+        DS_CHECK(memory.reserve(static_cast<size_t>(p.count) * 4));
+        const auto* other = reinterpret_cast<const float*>(memory.data());
         for (size_t h = 1; h < holders.size(); ++h) {
-            DS_CHECK(line.receive(holders[h], tag, {other.data(), p.count * 4}));
+            DS_CHECK(line.receive(holders[h], tag, {memory.data(), p.count * 4}));
+            float* sum = rank.params->grad(p);
+            if (rank.device) {
+                DS_CHECK(rank.device->add(sum, other, p.count));
+                continue;
+            }
             DS_CHECK(rank.run([&](Team team) {
                 const Team::Range range = team.part(p.count, 16);
-                float* sum = rank.params->grad(p);
-                for (int64_t i = range.begin; i < range.end; ++i) sum[i] += other[static_cast<size_t>(i)];
+                for (int64_t i = range.begin; i < range.end; ++i) sum[i] += other[i];
                 return ok();
             }));
         }

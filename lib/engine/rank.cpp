@@ -1,5 +1,10 @@
 #include "engine/rank.h"
 
+#include <algorithm>
+#include <cstring>
+
+#include "comm/device_group.h"
+
 namespace ds {
 namespace {
 
@@ -22,13 +27,32 @@ Status Rank::run(const std::function<Status(Team)>& job) {
     return links.failed() ? links.status() : ok();
 }
 
+Status Rank::exchange(const char* what, const std::function<Status(Team)>& job) {
+    if (!device) return run(job);
+    device->label(what);
+    links.note(job(Team{0, 1}));
+    return links.failed() ? links.status() : ok();
+}
+
 Ranks::Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes, int process)
     : mesh_(mesh), threads_(static_cast<int>(places.front().size())), processes_(processes), process_(process) {
     const int n = mesh.ranks() / processes;
     first_ = n * process;
     for (int i = 0; i < n; ++i) list_.push_back(std::make_unique<Rank>(first_ + i, mesh.place(first_ + i), places[static_cast<size_t>(i)]));
     if (n > 1) drivers_ = std::make_unique<Workers>(n, Workers::kAnyCpu);
-    connect(nullptr);
+    static_cast<void>(connect(nullptr));  // within a process nothing can fail
+}
+
+Ranks::~Ranks() { wait_for_devices(); }
+
+// No device may give its memory back while another reads from it. One that failed will never come to what others wait for.
+void Ranks::wait_for_devices() {
+    if (mesh_.ranks() == 1) return;
+    for (const auto& rank : list_)
+        if (rank->device)
+            if (const Status status = rank->device->status(); !status.ok()) rank->links.abort(status);
+    for (const auto& rank : list_)
+        if (rank->device) static_cast<void>(rank->device->finish());
 }
 
 std::vector<int> Ranks::data_ranks(int process) const {
@@ -37,35 +61,78 @@ std::vector<int> Ranks::data_ranks(int process) const {
     return {found.begin(), found.end()};
 }
 
-void Ranks::connect(std::shared_ptr<World> world) {
+Status Ranks::connect(std::shared_ptr<World> world) {
     world_ = std::move(world);
+    const bool failed = std::any_of(list_.begin(), list_.end(), [](const auto& rank) { return rank->links.failed() || (rank->device && !rank->device->status().ok()); });
+    for (const auto& rank : list_)
+        if (rank->device && mesh_.ranks() > 1 && !failed) DS_CHECK(rank->device->finish());
+    wait_for_devices();
     for (const auto& rank : list_) rank->links.clear();
+    DS_TRY(const auto ids, group_ids());
     for (int a = 0; a < kAxes; ++a)
-        if (extent(static_cast<MeshAxis>(a)) > 1) connect_axis(static_cast<MeshAxis>(a));
+        if (extent(static_cast<MeshAxis>(a)) > 1) connect_axis(static_cast<MeshAxis>(a), ids);
     between_.reset();
-    if (!world_) return;
+    if (!world_) return ok();
     std::vector<Member> members;
     for (int p = 0; p < processes_; ++p) members.push_back({p * size(), p, World::kMaxLocal});
     between_ = world_->group("processes", std::move(members), process_, kAxes, 1);
+    return ok();
 }
 
-void Ranks::connect_axis(MeshAxis axis) {
+std::vector<Member> Ranks::members_of(const Rank& rank, MeshAxis axis) const {
+    std::vector<Member> members;
+    for (const int number : mesh_.group(rank.index, axis)) members.push_back(member(number));
+    return members;
+}
+
+bool Ranks::is_here(const std::vector<Member>& members) const {
+    return std::all_of(members.begin(), members.end(), [&](const Member& m) { return m.process == process_; });
+}
+
+namespace {
+std::string name_of_group(MeshAxis axis, const std::vector<Member>& members) { return fmt::format("{} {}", name_of(axis), members.front().rank); }
+}  // namespace
+
+// Of the groups of devices over several processes: the process of the first member makes the id and tells the others.
+Result<std::map<std::string, BackendGroupId>> Ranks::group_ids() {
+    std::map<std::string, BackendGroupId> ids;
+    if (!world_ || !list_.front()->device) return ids;
+    std::string mine;
+    for (const auto& rank : list_)
+        for (int a = 0; a < kAxes; ++a) {
+            const auto axis = static_cast<MeshAxis>(a);
+            const std::vector<Member> members = extent(axis) > 1 ? members_of(*rank, axis) : std::vector<Member>{};
+            if (members.empty() || is_here(members) || members.front().rank != rank->index) continue;
+            DS_TRY(const BackendGroupId id, rank->device->group_id());
+            mine += fmt::format("{:40}", name_of_group(axis, members));
+            mine.append(reinterpret_cast<const char*>(id.bytes), sizeof id.bytes);
+        }
+    DS_TRY(const std::vector<std::string> all, world_->exchange("groups of devices", mine));
+    for (const std::string& told : all)
+        for (size_t at = 0; at + 40 + sizeof(BackendGroupId) <= told.size(); at += 40 + sizeof(BackendGroupId)) {
+            std::string name = told.substr(at, 40);
+            name.erase(name.find_last_not_of(' ') + 1);
+            std::memcpy(ids[name].bytes, told.data() + at + 40, sizeof(BackendGroupId));
+        }
+    return ids;
+}
+
+void Ranks::connect_axis(MeshAxis axis, const std::map<std::string, BackendGroupId>& ids) {
     const auto a = static_cast<size_t>(axis);
     for (const auto& rank : list_) {
         if (rank->links.axis[a]) continue;
-        const std::vector<int> numbers = mesh_.group(rank->index, axis);
-        std::vector<Member> members;
-        bool here = true;
-        for (const int number : numbers) {
-            members.push_back(member(number));
-            here &= members.back().process == process_;
-        }
-        if (here) {
-            auto ends = local_group(static_cast<int>(numbers.size()), threads_, kDeadline);
-            for (size_t i = 0; i < numbers.size(); ++i) (*this)[numbers[i] - first_].links.axis[a] = counted(std::move(ends[i]), (*this)[numbers[i] - first_].sent);
-        } else if (world_) {
-            rank->links.axis[a] = counted(world_->group(name_of(axis), std::move(members), rank->at(axis), static_cast<int>(axis), threads_), rank->sent);
-        }
+        std::vector<Member> members = members_of(*rank, axis);
+        const bool here = is_here(members);
+        std::vector<Rank*> ranks;  // those of this process
+        std::vector<Device*> devices;
+        for (const Member& m : members)
+            if (m.process == process_) ranks.push_back(list_[static_cast<size_t>(m.local)].get()), devices.push_back(ranks.back()->device.get());
+        std::vector<std::unique_ptr<Communicator>> ends;
+        if (here && rank->device) ends = device_group(devices, kDeadline);
+        else if (here) ends = local_group(static_cast<int>(members.size()), threads_, kDeadline);
+        else if (world_ && rank->device) ends = device_group(world_, name_of(axis), members, devices, static_cast<int>(axis), ids.at(name_of_group(axis, members)));
+        else if (world_) ranks = {rank.get()}, ends.push_back(world_->group(name_of(axis), std::move(members), rank->at(axis), static_cast<int>(axis), threads_));
+        for (size_t i = 0; i < ends.size(); ++i) ranks[i]->links.axis[a] = counted(std::move(ends[i]), ranks[i]->sent);
     }
 }
 
@@ -103,7 +170,9 @@ Status Ranks::each(const std::function<Status(Rank&)>& part) {
         world_->abort(first);  // also where no link led to another process
         return first;
     }
-    connect(nullptr);
+    // Devices run behind what was called: an exchange that failed may belong to a call that has returned. So they stay as they are, and say so.
+    const bool behind = list_.front()->device && (first.code() == Code::E_TIMEOUT || first.code() == Code::E_COMM);
+    if (!behind) static_cast<void>(connect(nullptr));
     return first;
 }
 

@@ -62,6 +62,8 @@ struct Rank {
     int at(MeshAxis axis) const { return ds::at(place, axis); }
     // All threads run job; what a communicator answers is noted in links.
     Status run(const std::function<Status(Team)>& job);
+    // The same for an exchange of what plans compute with, which a device's rank queues from this thread.
+    Status exchange(const char* what, const std::function<Status(Team)>& job);
 
 private:
     Status device_failure_;
@@ -71,6 +73,7 @@ class Ranks {
 public:
     // Those that process `process` of the job has: each process has as many, in order. places: of their threads.
     Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes = 1, int process = 0);
+    ~Ranks();
 
     const Mesh& mesh() const { return mesh_; }
     int size() const { return static_cast<int>(list_.size()); }  // of this process
@@ -86,7 +89,7 @@ public:
     std::vector<int> data_ranks() const { return data_ranks(process_); }
 
     // Links the ranks, through `world` to those of other processes.
-    void connect(std::shared_ptr<World> world);
+    Status connect(std::shared_ptr<World> world);
     // Between processes, each as a whole; null where there is one. For one thread.
     Communicator* between() const { return between_.get(); }
 
@@ -95,7 +98,11 @@ public:
     Status each(const std::function<Status(Rank&)>& part);
 
 private:
-    void connect_axis(MeshAxis axis);
+    void connect_axis(MeshAxis axis, const std::map<std::string, BackendGroupId>& ids);
+    Result<std::map<std::string, BackendGroupId>> group_ids();
+    std::vector<Member> members_of(const Rank& rank, MeshAxis axis) const;
+    bool is_here(const std::vector<Member>& members) const;
+    void wait_for_devices();
     Member member(int rank) const { return {rank, rank / size(), rank % size()}; }
 
     const Mesh mesh_;

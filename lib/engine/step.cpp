@@ -22,13 +22,6 @@ Status scale_gradients(Rank& rank, float factor) {
     });
 }
 
-Status fill_gradients_with_zeros(Rank& rank) {
-    ParamStore& params = *rank.params;
-    if (rank.device) return rank.device->zero(params.grads(), static_cast<size_t>(params.grad_elements()) * sizeof(float));
-    std::fill_n(params.grads(), params.grad_elements(), 0.0f);
-    return ok();
-}
-
 }  // namespace
 
 Result<double> Engine::squares_of(Rank& rank, const float* x, int64_t n) {
@@ -111,7 +104,9 @@ Status Engine::update(double factor, double clip_value) {
     }
     Status status = ranks_->each([&](Rank& rank) -> Status {
         if (!options_.optimizer) DS_CHECK(update(rank, factor, clip_value));
-        return updates_are_dealt_out() ? gather_weights(rank).within("the exchange of updated weights") : ok();
+        if (!updates_are_dealt_out()) return ok();
+        DS_CHECK(gather_weights(rank).within("the exchange of updated weights"));
+        return rank.device ? rank.device->finish() : ok();  // an update that not everybody has must be known now
     });
     broken_ |= !status.ok();  // some elements are new, others not
     return status;
@@ -212,7 +207,7 @@ void Engine::clear_gradients() {
 Status Engine::zero_grad() {
     DS_CHECK(usable());
     // A forward that waits for its backward was planned to add to what is there; a pipeline plans it anew.
-    if (pending_ && !pipeline_) DS_CHECK(ranks_->each([](Rank& rank) { return rank.backwards == 0 ? ok() : fill_gradients_with_zeros(rank); }));
+    if (pending_ && !pipeline_) DS_CHECK(ranks_->each([](Rank& rank) { return rank.backwards == 0 ? ok() : rank.params->clear_grads(); }));
     clear_gradients();
     return ok();
 }

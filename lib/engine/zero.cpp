@@ -23,11 +23,17 @@ std::vector<Block> blocks_of(const ParamBucket& bucket, Interval elements, std::
     return blocks;
 }
 
-void convert_share(const void* from, DType from_type, void* to, DType to_type, int64_t n, Team team) {
-    const Team::Range part = team.part(n, 64);
-    if (part.end > part.begin)
-        convert(static_cast<const std::byte*>(from) + part.begin * size_of(from_type), from_type, static_cast<std::byte*>(to) + part.begin * size_of(to_type), to_type, part.end - part.begin);
+Status convert_all(Rank& rank, const void* from, DType from_type, void* to, DType to_type, int64_t n) {
+    if (rank.device) return rank.device->convert(to, to_type, from, from_type, n);
+    return rank.run([&](Team team) {
+        const Team::Range part = team.part(n, 64);
+        if (part.end > part.begin)
+            convert(static_cast<const std::byte*>(from) + part.begin * size_of(from_type), from_type, static_cast<std::byte*>(to) + part.begin * size_of(to_type), to_type, part.end - part.begin);
+        return ok();
+    });
 }
+
+constexpr char kSum[] = "the sum of gradients", kGather[] = "the exchange of updated weights";
 
 }  // namespace
 
@@ -174,10 +180,10 @@ Status Engine::reduce_gradients() {
 Status Engine::reduce_gradients(Rank& rank) {
     ParamStore& params = *rank.params;
     DS_CHECK(params.need_grads());
-    if (rank.backwards == 0) std::fill_n(params.grads(), params.grad_elements(), 0.0f);
+    if (rank.backwards == 0) DS_CHECK(params.clear_grads());
     // Ranks with pieces of the same rows each have a summand.
     if (Communicator* pieces = rank.links[static_cast<int64_t>(MeshAxis::sequence)])
-        DS_CHECK(rank.run([&](Team team) { return pieces->all_reduce({params.grads(), params.grad_elements() * 4}, DType::f32, team); }));
+        DS_CHECK(rank.exchange(kSum, [&](Team team) { return pieces->all_reduce({params.grads(), params.grad_elements() * 4}, DType::f32, team); }));
     DS_CHECK(sum_tied(rank));
     if (ranks_->extent(MeshAxis::data) == 1 || gradients_are_dealt_out()) return ok();  // the plan summed over data ranks
     Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
@@ -185,7 +191,7 @@ Status Engine::reduce_gradients(Rank& rank) {
     const auto here = static_cast<size_t>(data.rank());
     for (const ParamBucket& bucket : params.buckets()) {
         if (!bucket.trainable) continue;
-        if (const Param& p = params.all()[bucket.first]; p.by_rows) {
+        if (const Param& p = params.all()[bucket.first]; p.by_rows && !rank.device) {  // which rows are not zero is looked up by the host
             DS_TRY(const bool done, reduce_rows(rank, p));
             if (done) continue;
         }
@@ -195,16 +201,16 @@ Status Engine::reduce_gradients(Rank& rank) {
         if (wire != DType::f32) {
             DS_CHECK(rank.other_arena.reserve(static_cast<size_t>(n * size_of(wire))));
             sent = rank.other_arena.data();
-            DS_CHECK(rank.run([&](Team team) { return convert_share(sums, DType::f32, sent, wire, n, team), ok(); }));
+            DS_CHECK(convert_all(rank, sums, DType::f32, sent, wire, n));
         }
         const std::vector<Block> blocks = blocks_of(bucket, bucket.elements, sent, bucket.elements.begin, size_of(wire));
-        DS_CHECK(rank.run([&](Team team) {
+        DS_CHECK(rank.exchange(kSum, [&](Team team) {
             return updates_are_dealt_out() ? data.reduce_scatter(blocks, blocks[here], wire, team) : data.all_reduce({sent, n * size_of(wire)}, wire, team);
         }));
         if (wire == DType::f32) continue;
         const Interval summed = updates_are_dealt_out() ? bucket.parts[here] : bucket.elements;
         const int64_t at = summed.begin - bucket.elements.begin;
-        DS_CHECK(rank.run([&](Team team) { return convert_share(sent + at * size_of(wire), wire, sums + at * 4, DType::f32, summed.size(), team), ok(); }));
+        DS_CHECK(convert_all(rank, sent + at * size_of(wire), wire, sums + at * 4, DType::f32, summed.size()));
     }
     return ok();
 }
@@ -240,7 +246,7 @@ Status Engine::gather_weights(Rank& rank) {
         std::byte* base = g.low ? params.lows() : reinterpret_cast<std::byte*>(params.weights());
         const int64_t size = g.low ? 2 : 4;
         const std::vector<Block> blocks = blocks_of(*g.bucket, g.elements, base + (g.elements.begin + g.shift) * size, g.elements.begin, size);
-        DS_CHECK(rank.run([&](Team team) { return data.all_gather(blocks[static_cast<size_t>(data.rank())], blocks, team); }));
+        DS_CHECK(rank.exchange(kGather, [&](Team team) { return data.all_gather(blocks[static_cast<size_t>(data.rank())], blocks, team); }));
     }
     return ok();
 }

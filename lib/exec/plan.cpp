@@ -98,6 +98,7 @@ Status Plan::choose_kernel(Step& step, Backend backend, int threads) {
             auto prepared = kernel.prepare(request);
             if (!prepared.ok()) return std::move(std::move(prepared).status()).within(node.op->name);
             step.kernel = &kernel;
+            step.exchanges = std::string_view(kernel.name) == "exchange";
             step.prepared = std::move(prepared).value();
             if (!reasons.empty()) log(Level::trace, "dispatch", "{}: {} ({})", node.op->name, kernel.name, reasons);
             return ok();

@@ -61,6 +61,7 @@ private:
         std::vector<Tensor> in, out;
         int node_index = 0;
         int first_ticket = 0;
+        bool exchanges = false;  // with other ranks
     };
     Status choose_kernels(Backend backend, int threads);
     Status choose_kernel(Step& step, Backend backend, int threads);
@@ -75,18 +76,15 @@ private:
 
     // plan_device.cpp
     Status run_on_device(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline);
-    Status queue_steps(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline);
+    Status queue_steps(size_t begin, size_t end, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline);
+    Status replay_steps(size_t begin, size_t end, const Runtime& runtime);
     void forget_recordings();
-    struct Recording {
-        void* graph = nullptr;
-        int64_t runs = 0;
-    };
 
     Graph graph_;
     MemoryPlan memory_;
     Device* device_ = nullptr;
-    bool records_ = true;             // kernels only queue work, so a part can be recorded
-    Recording recordings_[3];         // of the parts
+    int64_t runs_[3] = {};            // of the parts, at the addresses of now
+    std::map<size_t, void*> graphs_;  // recorded steps, by the first of them
     std::vector<Step> steps_;
     size_t first_backward_ = 0, first_weights_ = 0;
     std::vector<size_t> host_steps_;  // that the calling thread runs between those of the workers

@@ -118,12 +118,6 @@ TEST_CASE("cuda/the_double_trains_as_the_cpu_does") {
     CHECK(control<int64_t()>("emu_launches")() > 100);
 }
 
-TEST_CASE("cuda/several_ranks_are_refused_with_what_is_lacking") {
-    std::string text = config("cuda");
-    text.back() = ',';
-    CHECK(train(text + R"("parallel": {"data": 2}})").find("DS_E_UNSUPPORTED: device: cuda: 2 ranks in one process need collectives between devices") == 0);
-}
-
 TEST_CASE("cuda/every_call_that_fails_is_told") {
     auto* fail_at = control<void(int64_t)>("emu_fail_at");
     auto* calls = control<int64_t()>("emu_calls");

@@ -1,13 +1,14 @@
 #!/bin/sh
 # Everything that needs a GPU, on a machine that has one; no network; within 8 minutes.
-#   tests/gpu/run.sh [info] [kernels] [goldens] [sanitizer] [bench]     all parts without an argument
+#   tests/gpu/run.sh [info] [kernels] [goldens] [several] [sanitizer] [bench]     all parts without an argument
+# several: ranks on 2 to 4 GPUs, where there are as many.
 # In an unpacked bundle (tests/gpu/bundle.sh makes one) it uses the programs there; in a clone it builds what is missing.
 # DSRT_GPU_SECONDS: when to stop starting new parts (default 450).
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 began=$(date +%s)
 limit=${DSRT_GPU_SECONDS:-450}
-parts=${*:-info kernels goldens sanitizer bench}
+parts=${*:-info kernels goldens several sanitizer bench}
 passed=0 failed=0 skipped=0
 
 if [ -d "$here/bin" ]; then
@@ -16,7 +17,7 @@ if [ -d "$here/bin" ]; then
 else
     root=$(cd "$here/../.." && pwd)
     cmake -S "$root" -B "$root/build/gpu" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDSRT_CUDA=ON -DDSRT_CUDA_ARCHITECTURES="${DSRT_CUDA_ARCHITECTURES:-90}" >/dev/null &&
-        cmake --build "$root/build/gpu" --target dsrt dsrt_cuda train_goldens cuda_kernels cuda_attention ds_opt bench_step >"$root/build/gpu.log" 2>&1 || {
+        cmake --build "$root/build/gpu" --target dsrt dsrt_cuda train_goldens cuda_kernels cuda_attention cuda_devices ds_opt bench_step >"$root/build/gpu.log" 2>&1 || {
         tail -n 20 "$root/build/gpu.log"
         echo "FAILED build"
         exit 1
@@ -66,6 +67,18 @@ for part in $parts; do
             run attention cuda_attention
             ;;
         goldens) for precision in f32 bf16 fp16; do run "goldens $precision" train_goldens $precision; done ;;
+        several)
+            gpus=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+            if [ "$gpus" -ge 2 ]; then
+                run "$gpus devices" cuda_devices
+                run "goldens on 2 GPUs" train_goldens f32 data=2 data=2,zero=1 data=2,zero=2 data=2,zero=3 tensor=2 pipeline=2,accumulate=4 sequence=2
+                run "goldens on 2 GPUs, bf16" train_goldens bf16 data=2 tensor=2
+                if [ "$gpus" -ge 4 ]; then run "goldens on 4 GPUs" train_goldens f32 tensor=2,data=2,zero=1 pipeline=2,data=2; fi
+            else
+                skipped=$((skipped + 1))
+                echo "skipped several: $gpus GPU"
+            fi
+            ;;
         sanitizer)
             tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
             if [ -x "$tool" ]; then
@@ -79,7 +92,7 @@ for part in $parts; do
             fi
             ;;
         bench) "$python" "$here/compare.py" --bench "$(command -v bench_step)" --peer "$here/torch_step.py" --seconds "$((limit - $(date +%s) + began))" || failed=$((failed + 1)) ;;
-        *) echo "tests/gpu/run.sh: unknown part $part; known are info, kernels, goldens, sanitizer and bench" >&2; exit 2 ;;
+        *) echo "tests/gpu/run.sh: unknown part $part; known are info, kernels, goldens, several, sanitizer and bench" >&2; exit 2 ;;
     esac
 done
 echo "$passed passed, $failed failed, $skipped skipped in $(($(date +%s) - began)) s"

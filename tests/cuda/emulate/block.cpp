@@ -9,6 +9,7 @@
 
 #include "tests/cuda/emulate/api.h"
 #include "tests/cuda/emulate/emulate.h"
+#include "tests/cuda/emulate/stream.h"
 
 // Saves this stack's registers, goes on with another's. System V, x86-64: what a callee must keep.
 extern "C" void emu_switch(void** save, void* load);
@@ -225,6 +226,7 @@ void check_touch(Touch& touch, bool writes, const char* memory, const Place& pla
 void check_global(const void* at, size_t bytes, bool writes, const Place& place) {
     Memory& memory = Memory::get();
     if (!memory.holds(at)) fault("is not device memory", place);
+    if (const int device = running_device(); device >= 0 && memory.device_of(at) != device) fault("memory of device " + std::to_string(memory.device_of(at)) + " used on device " + std::to_string(device), place);
     if (reinterpret_cast<uintptr_t>(at) % bytes != 0) fault("misaligned access", place);
     ByteState* s = memory.state(at);
     if (s[0] == ByteState::free) fault("global memory that is not allocated, or was freed", place);

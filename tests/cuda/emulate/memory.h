@@ -17,22 +17,24 @@ struct Touch {  // of the element that begins here
 };
 inline constexpr uint32_t kMany = 0xffffffffu, kManyBlocks = 0xfffffffeu;  // readers
 
-inline constexpr size_t kDeviceBytes = size_t{16} << 30;
+inline constexpr int kDevices = 8;
+inline constexpr size_t kDeviceBytes = size_t{8} << 30, kAllBytes = kDeviceBytes * kDevices;  // devices' memories lie one behind the other
 
 class Memory {
 public:
     static Memory& get() { return *(only_ ? only_ : only_ = make()); }
-    void* allocate(size_t bytes);         // null: no room. Never an address that was used before
+    void* allocate(size_t bytes, int device);  // null: no room. Never an address that was used before
     bool release(void* at);               // false: nothing that is allocated begins there
     size_t live() const { return live_; }
-    size_t live_bytes() const { return live_bytes_; }
+    size_t live_bytes(int device) const { return live_bytes_[device]; }
 
-    bool holds(const void* at) const { return at >= seen_ && at < seen_ + kDeviceBytes; }
+    bool holds(const void* at) const { return at >= seen_ && at < seen_ + kAllBytes; }
+    int device_of(const void* at) const { return static_cast<int>(static_cast<size_t>(static_cast<const char*>(at) - seen_) / kDeviceBytes); }
     char* inside(const void* at) const { return inner_ + (static_cast<const char*>(at) - seen_); }
     ByteState* state(const void* at) const { return state_ + (static_cast<const char*>(at) - seen_); }
     Touch* touch(const void* at) const { return touch_ + (static_cast<const char*>(at) - seen_) / 2; }
-    // Whether all bytes are allocated (and written, where they are read); else what is wrong.
-    std::string refuses(const void* at, size_t bytes, bool reads) const;
+    // Whether all bytes are allocated on the device (-1: the one whose stream runs) and written, where they are read; else what is wrong.
+    std::string refuses(const void* at, size_t bytes, bool reads, int device = -1) const;
     void mark(void* at, size_t bytes, ByteState state);
 
 private:
@@ -42,7 +44,7 @@ private:
     char *seen_ = nullptr, *inner_ = nullptr;
     ByteState* state_ = nullptr;
     Touch* touch_ = nullptr;
-    size_t next_ = 256, live_ = 0, live_bytes_ = 0;
+    size_t next_[kDevices] = {}, live_ = 0, live_bytes_[kDevices] = {};
 };
 
 }  // namespace emu

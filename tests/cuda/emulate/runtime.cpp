@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,72 +18,147 @@ namespace emu {
 namespace {
 
 struct State {
-    std::recursive_mutex mutex;  // one call at a time
     int64_t calls = 0, fail_at = 0, launches = 0;
+    int fail_device = -1;  // -1: calls for any
     const char* failed_call = "";
     int64_t live = 0;
     std::string first_fault;
     std::map<void*, size_t> pinned;
     std::map<const void*, int> dynamic_shared;  // what cudaFuncSetAttribute allowed
-    cudaError_t last = cudaSuccess;
 };
 State& state() {
     static State& s = *new State;
     return s;
 }
 
+thread_local int current_device = 0;
+thread_local cudaError_t last = cudaSuccess;
+
 cudaError_t answer(cudaError_t error) {
-    if (error != cudaSuccess) state().last = error;
+    if (error != cudaSuccess) last = error;
     return error;
+}
+
+bool fails(const char* call, int device) {
+    State& s = state();
+    if ((s.fail_device >= 0 && s.fail_device != device) || ++s.calls != s.fail_at) return false;
+    s.failed_call = call;
+    return true;
 }
 
 }  // namespace
 
+std::recursive_mutex& mutex() {
+    static auto& m = *new std::recursive_mutex;
+    return m;
+}
+std::condition_variable_any& moved() {
+    static auto& c = *new std::condition_variable_any;
+    return c;
+}
+std::set<EmuStream*>& streams() {
+    static auto& all = *new std::set<EmuStream*>;
+    return all;
+}
+int device_of_thread() { return current_device; }
+
 void told(const std::string& fault) {
+    std::lock_guard lock(mutex());
     std::fprintf(stderr, "emulated device: %s\n", fault.c_str());
     if (state().first_fault.empty()) state().first_fault = fault;
 }
 bool fails(const char* call) {
-    State& s = state();
-    if (++s.calls != s.fail_at) return false;
-    s.failed_call = call;
-    return true;
+    std::lock_guard lock(mutex());
+    return fails(call, current_device);
 }
-void count_live(int change) { state().live += change; }
+void count_live(int change) {
+    std::lock_guard lock(mutex());
+    state().live += change;
+}
 void count_launch() { ++state().launches; }
 
-// Runs what a stream has queued, and what that waits for on others. The first failure ends the stream, as it ends a context.
-cudaError_t drive(EmuStream& stream) {
-    while (!stream.queued.empty() && stream.failed == cudaSuccess) {
-        Operation op = std::move(stream.queued.front());
-        stream.queued.pop_front();
-        const std::string wrong = op();
-        if (wrong.empty()) continue;
+namespace {
+int running = -1;
+}
+int running_device() { return running; }
+
+// The first failure ends the stream, as it ends a context.
+bool step(EmuStream& stream) {
+    if (stream.runs || stream.queued.empty() || stream.failed != cudaSuccess) return false;
+    const int before = std::exchange(running, stream.device);
+    stream.runs = true;
+    const std::string wrong = stream.queued.front()();
+    stream.runs = false;
+    running = before;
+    if (wrong == kNotYet) return false;
+    stream.queued.pop_front();
+    moved().notify_all();
+    if (!wrong.empty()) {
         told(wrong);
         stream.failed = cudaErrorLaunchFailure;
     }
+    return true;
+}
+
+cudaError_t drive(EmuStream& stream) {
+    while (step(stream)) {}
     return stream.failed;
 }
 
 cudaError_t queue(cudaStream_t stream, Operation op) {
+    std::lock_guard lock(mutex());
     if (!stream) return cudaErrorInvalidResourceHandle;  // the backend has no business on the default stream
+    if (stream->device != current_device) return told("work for a stream of device " + std::to_string(stream->device) + " while the thread's device is " + std::to_string(current_device)), cudaErrorInvalidResourceHandle;
     if (stream->failed != cudaSuccess) return stream->failed;
     (stream->recording ? stream->recording->operations : stream->queued).push_back(std::move(op));
+    moved().notify_all();
     return cudaSuccess;
 }
 
+namespace {
+
+using Lock = std::unique_lock<std::recursive_mutex>;
+
+bool stands_still(const EmuStream& stream) { return stream.queued.empty() || stream.failed != cudaSuccess; }
+
+// Other threads may have to bring what it waits for.
+template <class F>
+void wait_until(Lock& lock, EmuStream& stream, F over) {
+    for (;;) {
+        drive(stream);
+        if (over() || stands_still(stream)) return;
+        moved().wait_for(lock, std::chrono::milliseconds(1));
+    }
+}
+
+// Frees wait for what runs. A wait without an end is a fault of the backend's, which must not hang the test.
+void finish_device(Lock& lock, int device) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (;;) {
+        bool all = true;
+        for (EmuStream* stream : std::vector<EmuStream*>(streams().begin(), streams().end()))
+            if (stream->device == device) drive(*stream), all &= stands_still(*stream) || stream->runs;
+        if (all) return;
+        if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(20)) return told("memory is freed while work waits for other devices in vain");
+        moved().wait_for(lock, std::chrono::milliseconds(1));
+    }
+}
+
+}  // namespace
 }  // namespace emu
 
 using namespace emu;
 
 #define CALL(failure)                                    \
-    std::lock_guard emu_lock(state().mutex);             \
+    Lock emu_lock(mutex());                              \
     if (fails(__func__)) return answer(failure)
 
 extern "C" {
-void emu_fail_at(int64_t call) {
+void emu_fail_at(int64_t call) { emu_fail_on(-1, call); }
+void emu_fail_on(int device, int64_t call) {
+    std::lock_guard lock(mutex());
     State& s = state();
-    s.calls = 0, s.fail_at = call, s.failed_call = "";
+    s.calls = 0, s.fail_at = call, s.fail_device = device, s.failed_call = "";
 }
 int64_t emu_calls() { return state().calls; }
 const char* emu_failed_call() { return state().failed_call; }
@@ -98,19 +174,33 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
+    case cudaErrorNotReady: return "device not ready";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     default: return "unknown error";
     }
 }
-cudaError_t cudaGetLastError() { return std::exchange(state().last, cudaSuccess); }
+cudaError_t cudaGetLastError() { return std::exchange(last, cudaSuccess); }
 cudaError_t cudaGetDeviceCount(int* count) {
     CALL(cudaErrorNoDevice);
-    *count = 8;
+    *count = kDevices;
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) {
+    Lock lock(mutex());
+    if (fails(__func__, device)) return answer(cudaErrorUnknown);
+    if (device < 0 || device >= kDevices) return answer(cudaErrorInvalidValue);
+    current_device = device;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
     CALL(cudaErrorUnknown);
-    return answer(device >= 0 && device < 8 ? cudaSuccess : cudaErrorInvalidValue);
+    *can = device != peer;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
+    CALL(cudaErrorUnknown);
+    return answer(peer != current_device && peer >= 0 && peer < kDevices ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     CALL(cudaErrorUnknown);
@@ -124,20 +214,20 @@ cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSu
 cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
     CALL(cudaErrorUnknown);
-    *total = kDeviceBytes, *free = kDeviceBytes - Memory::get().live_bytes();
+    *total = kDeviceBytes, *free = kDeviceBytes - Memory::get().live_bytes(current_device);
     return cudaSuccess;
 }
 cudaError_t cudaMalloc(void** out, size_t bytes) {
     CALL(cudaErrorMemoryAllocation);
-    *out = Memory::get().allocate(bytes);
+    *out = Memory::get().allocate(bytes, current_device);
     if (!*out) return answer(cudaErrorMemoryAllocation);
     count_live(1);
     return cudaSuccess;
 }
 cudaError_t cudaFree(void* memory) {
-    std::lock_guard lock(state().mutex);  // what frees can't be made to fail: nobody could do anything about it
-    for (EmuStream* stream : streams()) drive(*stream);
+    Lock lock(mutex());  // what frees can't be made to fail: nobody could do anything about it
     if (!memory) return cudaSuccess;
+    if (Memory::get().holds(memory)) finish_device(lock, Memory::get().device_of(memory));
     if (!Memory::get().release(memory)) return told("cudaFree of what is not allocated"), answer(cudaErrorInvalidValue);
     count_live(-1);
     return cudaSuccess;
@@ -150,7 +240,7 @@ cudaError_t cudaHostAlloc(void** out, size_t bytes, unsigned) {
     return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* memory) {
-    std::lock_guard lock(state().mutex);
+    Lock lock(mutex());
     if (state().pinned.erase(memory) == 0) return told("cudaFreeHost of what is not pinned"), answer(cudaErrorInvalidValue);
     std::free(memory);
     count_live(-1);
@@ -179,22 +269,28 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     }));
 }
 
-namespace emu {
-std::set<EmuStream*>& streams() {
-    static auto& all = *new std::set<EmuStream*>;
-    return all;
+cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device, size_t bytes, cudaStream_t stream) {
+    CALL(cudaErrorUnknown);
+    return answer(queue(stream, [=]() -> std::string {
+        Memory& memory = Memory::get();
+        if (std::string why = memory.refuses(from, bytes, true, from_device); !why.empty()) return "cudaMemcpyPeerAsync: the source " + why;
+        if (std::string why = memory.refuses(to, bytes, false, to_device); !why.empty()) return "cudaMemcpyPeerAsync: the target " + why;
+        std::memmove(memory.inside(to), memory.inside(from), bytes);
+        memory.mark(to, bytes, ByteState::written);
+        return {};
+    }));
 }
-}  // namespace emu
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
     CALL(cudaErrorUnknown);
-    streams().insert(*stream = new EmuStream);
+    streams().insert(*stream = new EmuStream{.device = current_device});
     count_live(1);
     return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    std::lock_guard lock(state().mutex);
+    Lock lock(mutex());
     drive(*stream);
+    if (!stands_still(*stream)) told("a stream is destroyed whose work waits for other devices");
     streams().erase(stream);
     delete stream;
     count_live(-1);
@@ -203,13 +299,25 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     CALL(cudaErrorUnknown);
     if (stream->recording) return answer(cudaErrorStreamCaptureUnsupported);
-    return answer(drive(*stream));
+    wait_until(emu_lock, *stream, [] { return false; });
+    return answer(stream->failed);
+}
+// Looks can't be made to fail: how many there are depends on how fast threads are.
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    Lock lock(mutex());
+    if (stream->recording) return answer(cudaErrorStreamCaptureUnsupported);
+    drive(*stream);
+    return stands_still(*stream) ? answer(stream->failed) : cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     CALL(cudaErrorUnknown);
-    return answer(queue(stream, [event]() -> std::string {
-        if (event->pending && event->stream) drive(*event->stream);
-        return event->pending ? "a wait for an event that can't come" : "";
+    return answer(queue(stream, [marks = event->marks, until = event->marks->recorded]() -> std::string {
+        if (marks->reached >= until) return {};
+        if (!marks->stream || !streams().count(marks->stream)) return "a wait for an event that can't come";
+        EmuStream& other = *marks->stream;
+        while (marks->reached < until && step(other)) {}
+        if (marks->reached >= until) return {};
+        return stands_still(other) && !other.runs ? "a wait for an event that can't come" : kNotYet;
     }));
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -219,24 +327,33 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
     return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    std::lock_guard lock(state().mutex);
-    if (event->stream && event->pending) drive(*event->stream);
+    Lock lock(mutex());
     delete event;
     count_live(-1);
     return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     CALL(cudaErrorUnknown);
-    event->stream = stream;
-    ++event->pending;
-    return answer(queue(stream, [event]() -> std::string {
-        --event->pending;
-        return {};
-    }));
+    const auto& marks = event->marks;
+    marks->stream = stream;
+    const cudaError_t error = queue(stream, [marks, place = marks->recorded + 1]() -> std::string { return marks->reached = place, std::string(); });
+    if (error == cudaSuccess) ++marks->recorded;
+    return answer(error);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     CALL(cudaErrorUnknown);
-    return answer(event->pending && event->stream ? drive(*event->stream) : cudaSuccess);
+    const auto& marks = event->marks;
+    if (marks->reached == marks->recorded || !marks->stream) return cudaSuccess;
+    wait_until(emu_lock, *marks->stream, [&] { return marks->reached == marks->recorded; });
+    return answer(marks->reached == marks->recorded ? cudaSuccess : marks->stream->failed);
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    Lock lock(mutex());
+    const auto& marks = event->marks;
+    if (marks->reached == marks->recorded || !marks->stream) return cudaSuccess;
+    while (marks->reached < marks->recorded && step(*marks->stream)) {}
+    if (marks->reached == marks->recorded) return cudaSuccess;
+    return marks->stream->failed != cudaSuccess ? answer(marks->stream->failed) : cudaErrorNotReady;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     CALL(cudaErrorUnknown);
@@ -245,7 +362,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-    std::lock_guard lock(state().mutex);
+    Lock lock(mutex());
     *graph = std::exchange(stream->recording, nullptr);
     if (*graph) count_live(1);
     if (fails(__func__)) {
@@ -274,13 +391,13 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return cudaGraphDestroy(exec); }
 
 cudaError_t emu_set_attribute(const void* kernel, cudaFuncAttribute, int value) {
-    std::lock_guard lock(state().mutex);
+    Lock lock(mutex());
     if (fails("cudaFuncSetAttribute")) return answer(cudaErrorUnknown);
     state().dynamic_shared[kernel] = value;
     return answer(value <= (227 << 10) ? cudaSuccess : cudaErrorInvalidValue);
 }
 cudaError_t emu_launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, const void* kernel, std::function<void()> body) {
-    std::lock_guard lock(state().mutex);
+    Lock lock(mutex());
     if (fails("a kernel's launch")) return answer(cudaErrorUnknown);
     if (shared > (48u << 10) && static_cast<int>(shared) > state().dynamic_shared[kernel]) return told("a launch with more dynamic shared memory than cudaFuncSetAttribute allowed"), answer(cudaErrorInvalidValue);
     return answer(queue(stream, [=, body = std::move(body)] {

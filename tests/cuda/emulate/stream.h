@@ -1,8 +1,11 @@
 // Streams, events and graphs of the double.
 #pragma once
 
+#include <condition_variable>
 #include <deque>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -10,8 +13,14 @@
 #include "tests/cuda/emulate/api.h"
 
 namespace emu {
-using Operation = std::function<std::string()>;  // runs; what went wrong
-}
+using Operation = std::function<std::string()>;  // runs; what went wrong, or kNotYet
+inline constexpr char kNotYet[] = "not yet";     // it waits for another stream, and will be tried again
+
+struct Marks {  // of an event: how often it was recorded, and how many of those the stream has reached
+    EmuStream* stream = nullptr;
+    int64_t recorded = 0, reached = 0;
+};
+}  // namespace emu
 
 struct EmuGraph {
     std::deque<emu::Operation> operations;
@@ -20,14 +29,19 @@ struct EmuStream {
     std::deque<emu::Operation> queued;
     EmuGraph* recording = nullptr;
     cudaError_t failed = cudaSuccess;
+    int device = 0;
+    bool runs = false;  // an operation of it is being run
 };
 struct EmuEvent {
-    EmuStream* stream = nullptr;
-    int pending = 0;
+    std::shared_ptr<emu::Marks> marks = std::make_shared<emu::Marks>();
 };
 
 namespace emu {
+std::recursive_mutex& mutex();            // one call at a time
+std::condition_variable_any& moved();     // a stream got further, or got something to do
 std::set<EmuStream*>& streams();
 cudaError_t queue(cudaStream_t stream, Operation op);
-cudaError_t drive(EmuStream& stream);
+bool step(EmuStream& stream);             // runs its next operation; false: there is none, or it has to wait
+cudaError_t drive(EmuStream& stream);     // as far as it gets
+int running_device();                     // whose operation is being run; -1: none
 }  // namespace emu
