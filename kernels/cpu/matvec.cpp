@@ -141,15 +141,30 @@ namespace ds::cpu {
 namespace {
 HWY_EXPORT(few_rows);
 
-constexpr int64_t kColumns = 1024;  // of y that a part has: its sums stay in the first cache
+constexpr int64_t kColumns = 1024;   // of y that a part has: its sums stay in the first cache
+constexpr int64_t kParts = 16;       // of b's rows, where threads share those: a number that the size decides, so that sums are the same for any team
+constexpr int64_t kNarrow = 16384;   // bytes of a row of b up to which threads share rows: of columns a thread would read pieces too short for the prefetchers
+constexpr int64_t kSums = 8192;      // floats of sums that stay in the first cache
 
 struct State {
     int64_t m, n, k, own;  // own: floats of scratch of a thread
 };
 
+// Sums, bias and what is added to -> y, from column `first` on.
+void finish(const Call& call, float* sums, int64_t m, int64_t ld, int64_t first, int64_t n) {
+    float extra[kColumns];
+    for (const Tensor* add : {&call.in[2], &call.in[3]})
+        for (int64_t i = 0; add->present && i < m; ++i) {
+            if (add == &call.in[3] || i == 0) to_f32(address(*add, add == &call.in[3] ? i : 0, first), add->dtype, n, extra);
+            for (int64_t j = 0; j < n; ++j) sums[i * ld + j] += extra[j];
+        }
+    for (int64_t i = 0; i < m; ++i) from_f32(sums + i * ld, n, call.out[0].dtype, address(call.out[0], i, first));
+}
+
+// Threads have columns of b, or its rows where it is transposed.
 void multiply(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
-    const Tensor &a = call.in[0], &b = call.in[1], &bias = call.in[2], &into = call.in[3], &y = call.out[0];
+    const Tensor &a = call.in[0], &b = call.in[1];
     const bool transposed = call.attr<Matmul>().transpose_b;
     const auto run = HWY_DYNAMIC_DISPATCH(few_rows);
     float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.own, *sums = rows + s.m * padded(s.k);
@@ -159,13 +174,44 @@ void multiply(const Call& call, Team team) {
         const int64_t n = std::min(kColumns, mine.end - first);
         std::memset(sums, 0, static_cast<size_t>(s.m * kColumns) * 4);
         run({rows, s.m, s.k, padded(s.k), transposed ? address(b, first) : address(b, 0, first), b.dtype, b.row_stride, n, sums, kColumns}, transposed);
-        float extra[kColumns];
-        for (const Tensor* add : {&bias, &into})
-            for (int64_t i = 0; add->present && i < s.m; ++i) {
-                if (add == &into || i == 0) to_f32(address(*add, add == &into ? i : 0, first), add->dtype, n, extra);
-                for (int64_t j = 0; j < n; ++j) sums[i * kColumns + j] += extra[j];
+        finish(call, sums, s.m, kColumns, first, n);
+    }
+}
+
+// Threads have rows of b, which lie one after the other: each part's sums first ...
+void multiply_parts(const Call& call, Team team) {
+    const State& s = *static_cast<const State*>(call.state);
+    const Tensor &a = call.in[0], &b = call.in[1];
+    const auto run = HWY_DYNAMIC_DISPATCH(few_rows);
+    const int64_t deep = padded((s.k + kParts - 1) / kParts), wide = std::max<int64_t>(kSums / s.m / 64 * 64, 64), ld = padded(s.n);
+    float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.m * deep, *all = reinterpret_cast<float*>(call.scratch) + team.size * s.m * deep;
+    const auto mine = team.part(kParts);
+    for (int64_t part = mine.begin; part < mine.end; ++part) {
+        const int64_t begin = std::min(part * deep, s.k), depth = std::min(deep, s.k - begin);
+        float* sums = all + part * s.m * ld;
+        std::memset(sums, 0, static_cast<size_t>(s.m * ld) * 4);
+        if (depth == 0) continue;
+        for (int64_t i = 0; i < s.m; ++i) to_f32(address(a, i, begin), a.dtype, depth, rows + i * deep);
+        for (int64_t first = 0; first < s.n; first += wide)
+            run({rows, s.m, depth, deep, address(b, begin, first), b.dtype, b.row_stride, std::min(wide, s.n - first), sums + first, ld}, false);
+    }
+}
+
+// ... then the sums of all parts.
+void add_parts(const Call& call, Team team) {
+    const State& s = *static_cast<const State*>(call.state);
+    const int64_t deep = padded((s.k + kParts - 1) / kParts), ld = padded(s.n);
+    float* all = reinterpret_cast<float*>(call.scratch) + team.size * s.m * deep;
+    const auto mine = team.part(s.n, 64);
+    for (int64_t first = mine.begin; first < mine.end; first += kColumns) {
+        const int64_t n = std::min(kColumns, mine.end - first);
+        for (int64_t part = 1; part < kParts && part * deep < s.k; ++part)
+            for (int64_t i = 0; i < s.m; ++i) {
+                float* to = all + i * ld + first;
+                const float* from = all + (part * s.m + i) * ld + first;
+                for (int64_t j = 0; j < n; ++j) to[j] += from[j];
             }
-        for (int64_t i = 0; i < s.m; ++i) from_f32(sums + i * kColumns, n, y.dtype, address(y, i, first));
+        finish(call, all + first, s.m, ld, first, n);
     }
 }
 
@@ -182,6 +228,10 @@ Result<Prepared> prepare_matvec(const Request& r) {
     level();
     auto state = std::make_shared<State>();
     state->m = r.out[0].rows(), state->n = r.out[0].columns(), state->k = r.in[0].columns();
+    if (!r.attr<Matmul>().transpose_b && state->n * float_size(r.in[1].dtype) <= kNarrow && state->k >= 4 * kParts) {
+        const int64_t scratch = 4 * state->m * (r.threads * padded((state->k + kParts - 1) / kParts) + kParts * padded(state->n));
+        return Prepared{{multiply_parts, add_parts}, std::move(state), scratch};
+    }
     state->own = state->m * (padded(state->k) + kColumns);
     const int64_t scratch = state->own * 4 * r.threads;
     return Prepared{{multiply}, std::move(state), scratch};

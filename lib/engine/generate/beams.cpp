@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "engine/generate/next_token.h"
+#include "kernels/cpu/logits.h"
 
 namespace ds {
 
@@ -12,10 +13,9 @@ Beams::Beams(const GenerateOptions& options, std::vector<int32_t> prompt, int64_
 void Beams::process(std::vector<std::vector<float>>& scores) const {
     for (size_t b = 0; b < scores.size(); ++b) {
         std::vector<float>& row = scores[b];
-        const double most = *std::max_element(row.begin(), row.end());
-        double sum = 0;
-        for (const float x : row) sum += std::exp(x - most);
-        const double lse = most + std::log(sum);
+        cpu::Running sum;
+        sum.see(row.data(), static_cast<int64_t>(row.size()));
+        const double lse = static_cast<double>(sum.most) + std::log(static_cast<double>(sum.total));
         for (float& x : row) x = static_cast<float>(x - lse);
         std::vector<int32_t> ids = prompt_;
         ids.insert(ids.end(), running_[b].ids.begin(), running_[b].ids.end());
