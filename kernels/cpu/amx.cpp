@@ -157,6 +157,8 @@ void begin(float* sums, int64_t sums_stride, int64_t rows, int64_t columns, cons
     }
 }
 
+void streams_are_done() { _mm_sfence(); }
+
 void finish(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Finish& f) {
     for (int64_t j = 0; j < columns; j += 16) {
         const auto mask = static_cast<__mmask16>(first(columns - j));
@@ -164,7 +166,8 @@ void finish(const float* sums, int64_t sums_stride, int64_t rows, int64_t column
         for (int64_t i = 0; i < rows; ++i) {
             __m512 v = _mm512_loadu_ps(sums + i * sums_stride + j);
             if (f.bias) v = _mm512_add_ps(v, bias);
-            store(v, f.to, f.type, i * f.stride + j, mask);
+            if (f.past_caches && columns - j >= 16) _mm512_stream_ps(static_cast<float*>(f.to) + i * f.stride + j, v);
+            else store(v, f.to, f.type, i * f.stride + j, mask);
         }
     }
 }

@@ -68,7 +68,9 @@ struct Finish {
     DType type = DType::f32;
     int64_t stride = 0;
     void* to = nullptr;
+    bool past_caches = false;  // whole lines of f32 from a line's start on; streams_are_done() before others read them
 };
+void streams_are_done();
 void finish(const float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Finish& f);
 
 }  // namespace ds::cpu::amx

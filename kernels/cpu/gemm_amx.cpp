@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kBlockOfA = 800 * 1024;  // elements: most of the second cache
 constexpr int64_t kMostInA = 4096;         // of k
 constexpr int64_t kMostInB = 512;          // of k: a panel of b stays in the first cache
+constexpr int64_t kLargeGradient = 1 << 18;  // elements
 
 int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 int64_t even_part(int64_t n, int64_t most) {
@@ -47,12 +48,13 @@ struct Blocks {
 class Region {
 public:
     Region(const GemmShape& shape, const GemmArgs& args, Gemm::Rectangle r, std::byte* scratch)
-        : shape_(shape), args_(args), r_(r), b_(shape.k, r.m1 - r.m0, r.n1 - r.n0), scratch_(scratch) {}
+        : shape_(shape), args_(args), r_(r), b_(shape.k, r.m1 - r.m0, r.n1 - r.n0), streams_(is_large_gradient()), scratch_(scratch) {}
 
     void run() {
         const TileUse use(tiles_);
         for (int64_t row = r_.m0; row < r_.m1; row += b_.mb)
             for (int64_t k0 = 0; k0 < shape_.k || k0 == 0; k0 += b_.kb) block(row, std::min(b_.mb, r_.m1 - row), k0, std::min(b_.kb, shape_.k - k0));
+        if (streams_) amx::streams_are_done();
     }
 
 private:
@@ -95,7 +97,7 @@ private:
             const bool in_c = grows_in_c(rows, columns);
             float* sums = in_c ? static_cast<float*>(args_.c) + row * shape_.ldc + column : sums_at(p.at, column, j);
             const int64_t stride = in_c ? shape_.ldc : b_.sums_stride;
-            if (p.last || in_c) fetch_c(row, rows, column, columns);
+            if ((p.last || in_c) && !streams_) fetch_c(row, rows, column, columns);
             if (p.first && args_.into && !(in_c && args_.into == args_.c))  // sums begin with it wherever they grow: the same order, the same bits
                 amx::begin(sums, stride, rows, columns, {place(args_.into, shape_.into_type, row * shape_.ld_into + column), shape_.into_type, shape_.ld_into});
             amx::multiply(a, b, amx::steps(now.k), rows, columns, sums, stride, !p.first || args_.into, next);
@@ -118,7 +120,12 @@ private:
 
     // Whether sums of a block of c need no other place than c itself.
     bool grows_in_c(int64_t rows, int64_t columns) const {
-        return shape_.c_type == DType::f32 && !args_.bias && rows == amx::kPanel && columns == amx::kPanel;
+        return shape_.c_type == DType::f32 && !args_.bias && !streams_ && rows == amx::kPanel && columns == amx::kPanel;
+    }
+    // A weight's gradient is read next by the update, long after caches have forgotten it: stores past them need not read it first.
+    bool is_large_gradient() const {
+        return shape_.c_type == DType::f32 && shape_.transpose_a && !args_.into && shape_.k <= b_.kb && shape_.ldc % 16 == 0 && reinterpret_cast<uintptr_t>(args_.c) % 64 == 0 &&
+               shape_.m * shape_.n >= kLargeGradient;
     }
     // `at`: the row within the block; `j`: the column within the group.
     float* sums_at(int64_t at, int64_t column, int64_t j) const {
@@ -128,7 +135,7 @@ private:
     }
 
     void finish(const float* sums, int64_t row, int64_t rows, int64_t column, int64_t columns, int64_t j) const {
-        amx::finish(sums, b_.sums_stride, rows, columns, {args_.bias ? bias() + j : nullptr, shape_.c_type, shape_.ldc, place(args_.c, shape_.c_type, row * shape_.ldc + column)});
+        amx::finish(sums, b_.sums_stride, rows, columns, {args_.bias ? bias() + j : nullptr, shape_.c_type, shape_.ldc, place(args_.c, shape_.c_type, row * shape_.ldc + column), streams_});
     }
 
     const TileSet& tiles_ = tiles(true);
@@ -136,6 +143,7 @@ private:
     const GemmArgs& args_;
     const Gemm::Rectangle r_;
     const Blocks b_;
+    const bool streams_;
     std::byte* scratch_;
 };
 

@@ -140,6 +140,48 @@ void pack_pairs(DType type, const void* src, int64_t stride, bool k_major, int64
     else pack<float, 2, order>(src, stride, k_major, k, n, dst, width, panel_stride, grain);
 }
 
+// 8 columns of 32 k, which become rows of 64 bytes. Loads bring every eighth k into one register's quarters, so that only 8 x 8 words within quarters
+// remain to be transposed.
+void columns8(const BF16* src, int64_t stride, BF16* to) {
+    __m512i r[8], t[8];
+#pragma GCC unroll 8
+    for (int64_t j = 0; j < 8; ++j) {
+        const auto quarter = [&](int64_t q) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(src + (8 * q + j) * stride)); };
+        r[j] = _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(quarter(0)), quarter(1), 1), quarter(2), 2), quarter(3), 3);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) t[i] = _mm512_unpacklo_epi16(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_epi16(r[i], r[i + 1]);
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {  // columns 4 half + {0, 1}, then {2, 3}, of four k
+            r[i + 2 * half] = _mm512_unpacklo_epi32(t[i + half], t[i + 2 + half]);
+            r[i + 2 * half + 1] = _mm512_unpackhi_epi32(t[i + half], t[i + 2 + half]);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        _mm512_storeu_si512(to + 2 * i * 32, _mm512_unpacklo_epi64(r[i], r[i + 4]));
+        _mm512_storeu_si512(to + (2 * i + 1) * 32, _mm512_unpackhi_epi64(r[i], r[i + 4]));
+    }
+}
+
+// The transposed left operand of AMX, in panels of 32.
+void pack_columns(const BF16* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t panel_stride) {
+    constexpr int64_t panel = 2 * kWords, step = 2 * kWords;
+    const int64_t whole_k = k / step * step, whole_n = n / panel * panel;
+    constexpr int64_t group = 512;  // whole lines of the source are used while the cache holds them
+    for (int64_t first = 0; first < whole_n; first += group)
+        for (int64_t at = 0; at < whole_k; at += step)
+            for (int64_t i = first; i < std::min(whole_n, first + group); i += 8)
+                columns8(src + at * stride + i, stride, reinterpret_cast<BF16*>(dst + i / panel * panel_stride) + at * panel + i % panel * step);
+    const auto rest = [&](int64_t k0, int64_t ks, int64_t i0, int64_t count) {
+        if (ks > 0 && count > 0)
+            pack<BF16, 2, Order::rows>(src + k0 * stride + i0, stride, true, ks, count, dst + i0 / panel * panel_stride + k0 * panel / 2, panel, panel_stride, kWords);
+    };
+    rest(0, k, whole_n, n - whole_n);
+    rest(whole_k, k - whole_k, 0, whole_n);
+}
+
 }  // namespace
 
 void pack512_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
@@ -150,6 +192,7 @@ void pack512_bf16(DType type, const void* src, int64_t stride, bool k_major, int
     pack_pairs<Order::units>(type, src, stride, k_major, k, n, dst, width, panel_stride, 1);
 }
 void pack512_amx_a(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
+    if (type == DType::bf16 && k_major && width == 2 * kWords) return pack_columns(static_cast<const BF16*>(src), stride, k, n, dst, panel_stride);
     pack_pairs<Order::rows>(type, src, stride, k_major, k, n, dst, width, panel_stride, kWords);
 }
 void pack512_amx_b(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
