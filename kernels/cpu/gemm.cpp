@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kUnitsAtOnce = 400;       // that tiles sum up: a panel of a so long (12 x 400) stays in the first cache,
 constexpr int64_t kMostUnits = 1200;        // of a block of b, and of a
-constexpr int64_t kBlockOfB = 192 * 1024;   // units: most of the second cache
+constexpr int64_t kBlockOfB = 80 * 1024;    // units: in the second, with what is fetched ahead
 constexpr int64_t kBlockOfA = 1536 * 1024;  // units: in the third
 constexpr int64_t kRowsCollide = 512;       // floats
 constexpr int64_t kSkew = 16;               // keeps panels from falling on the same cache sets
