@@ -306,6 +306,7 @@ private:
     Status update(Rank& rank, double factor, double clip_value);  // update.cpp
     Status update_on_device(Rank& rank, const std::vector<Hyper>& hypers);
     Status update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const UpdateChunk& chunk, std::byte* memory);
+    bool sweep_measures_norm() const;  // the update itself does, as nothing asks for the norm before
     Status update_by_host(Rank& rank, double factor, double clip_value);
     Status gather_weights(Rank& rank);
     void finish_step(bool skipped);
@@ -420,6 +421,7 @@ private:
     uint64_t draws_ = 0;                   // training forwards so far
     int64_t global_steps_ = 0, skipped_steps_ = 0, micro_steps_ = 0, global_samples_ = 0, samples_in_step_ = 0, updates_ = 0;
     double last_norm_ = 0;
+    double swept_squares_ = 0;             // of the gradient, where sweep_measures_norm()
     double step_loss_sum_ = 0, step_loss_weight_ = 0;
     int64_t tokens_in_step_ = 0, total_tokens_ = 0;
     std::array<int64_t, kTraffics> sent_before_{};  // by all ranks, up to the last update

@@ -156,11 +156,13 @@ Status Engine::step() {
     if (!reduced_) DS_CHECK(measure_ranks());
     DS_CHECK(reduce_gradients());
     const double factor = final_factor();
-    DS_TRY(const double norm, gradient_norm(factor));
-    last_norm_ = norm;
-    const bool overflow = config_.skip_on_overflow && !std::isfinite(norm);
+    const bool swept = sweep_measures_norm();
+    if (!swept) {
+        DS_TRY(last_norm_, gradient_norm(factor));
+    }
+    const bool overflow = config_.skip_on_overflow && !std::isfinite(last_norm_);
     if (!overflow) {
-        const double clipped = factor * clip_factor(norm, config_.clipping.norm);
+        const double clipped = swept ? factor : factor * clip_factor(last_norm_, config_.clipping.norm);
         const auto begin = std::chrono::steady_clock::now();
         DS_CHECK(update(clipped, config_.clipping.value));
         if (records_this_step() && recorded_plan_) {
@@ -168,6 +170,7 @@ Status Engine::step() {
             record_spans(*recorded_plan_, {{0, "update", at(begin), at(std::chrono::steady_clock::now())}}, 0);
         }
         ++updates_;
+        if (swept) last_norm_ = std::sqrt(swept_squares_) * factor;
     }
     finish_step(overflow);
     return Status(overflow ? Code::SKIPPED : Code::OK);

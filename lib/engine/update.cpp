@@ -1,8 +1,10 @@
 // The sweep of one rank over what it updates. State and weights that lie on disk come in chunks: while threads update one, the ones behind it are being
 // read and the one before it is being written.
 #include <algorithm>
+#include <numeric>
 
 #include "engine/engine.h"
+#include "kernels/cpu/optim.h"
 
 namespace ds {
 
@@ -94,11 +96,13 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
     size_t scratch_bytes = 0;
     for (const UpdatePiece& piece : chunk.whole) scratch_bytes = std::max(scratch_bytes, static_cast<size_t>(optimizer_of(*piece.param).scratch_bytes(piece.param->traits, rank.workers.size())));
     DS_CHECK(rank.other_arena.reserve(scratch_bytes));
+    std::vector<double> squares(sweep_measures_norm() ? chunk.pieces.size() : 0);
     std::atomic<size_t> next{0};
-    return rank.run([&](Team team) {
+    DS_CHECK(rank.run([&](Team team) {
         std::vector<float*> state;
         for (size_t i = next.fetch_add(1); i < chunk.pieces.size(); i = next.fetch_add(1)) {
             const Param& p = *chunk.pieces[i].param;
+            if (!squares.empty()) squares[i] = cpu::sum_of_squares(params.grad(p, chunk.pieces[i].begin), chunk.pieces[i].end - chunk.pieces[i].begin);
             optimizer_of(p).update(0, p.traits, view_of(chunk.pieces[i], state), hypers[p.group], nullptr, Team{0, 1});
         }
         for (const UpdatePiece& piece : chunk.whole) {
@@ -110,7 +114,18 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
             }
         }
         return ok();
-    });
+    }));
+    swept_squares_ = std::accumulate(squares.begin(), squares.end(), 0.0);
+    return ok();
+}
+
+// Nothing needs the norm before the update, and one rank updates everything element by element in memory, in a single chunk.
+bool Engine::sweep_measures_norm() const {
+    if (config_.skip_on_overflow || config_.clipping.norm > 0 || options_.optimizer || world_ || ranks_->mesh().ranks() > 1) return false;
+    const Rank& rank = (*ranks_)[0];
+    if (rank.device || rank.params->state_file() || rank.params->weight_file()) return false;
+    const auto& all = rank.params->all();
+    return std::all_of(all.begin(), all.end(), [](const Param& p) { return p.elementwise || !p.trainable; });
 }
 
 // An optimizer that sees whole parameters computes on the host, whatever holds them.
