@@ -5,7 +5,9 @@
 
 #include "kernels/cpu/vec-inl.h"
 
+#if defined(__x86_64__)
 #include <cpuid.h>
+#endif
 
 #include <cstring>
 
@@ -77,14 +79,18 @@ void plain_sums(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, co
         }
 }
 
+#if defined(__x86_64__)
 bool has_amx_int8() {
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d >> 25 & 1;
 }
+#endif
 
 Int8Way choose() {
+#if defined(__x86_64__)
     if (level() == Level::amx_bf16 && has_amx_int8()) return {"int8_amx", detail::int8_amx, false, detail::enter_amx, detail::leave_amx};
     if (level() >= Level::avx512_bf16 && __builtin_cpu_supports("avx512vnni")) return {"int8_vnni", detail::int8_vnni, true, nullptr, nullptr};
+#endif
     return {"int8_plain", plain_sums, false, nullptr, nullptr};
 }
 

@@ -2,15 +2,17 @@
 
 #include <cstdlib>
 #include <cstring>
+#if defined(__x86_64__)
+#include <cpuid.h>
 #include <hwy/targets.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <cpuid.h>
+#endif
 
 namespace ds::cpu {
 namespace {
 
+#if defined(__x86_64__)
 constexpr const char* kNames[] = {"sse2", "avx2", "avx512", "avx512_bf16", "amx_bf16"};
 
 // Intel's matrix tiles. Linux saves their 8 KiB only for a process that asks; it refuses where a thread's signal stack would not hold them.
@@ -23,7 +25,7 @@ bool may_use_amx() {
 
 Level of_processor() {
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::sse2;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::baseline;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return Level::avx2;
     return __builtin_cpu_supports("avx512bf16") ? Level::amx_bf16 : Level::avx512;
@@ -38,6 +40,10 @@ Level choose() {
     if (best < Level::avx512) hwy::DisableTargets(best == Level::avx2 ? HWY_AVX3 | HWY_AVX3_DL : HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL);
     return best;
 }
+#else  // one level: vectors of 128 bits, Arm's NEON
+constexpr const char* kNames[] = {"neon"};
+Level choose() { return Level::baseline; }
+#endif
 
 }  // namespace
 
@@ -47,5 +53,6 @@ Level level() {
 }
 
 const char* name_of(Level level) { return kNames[static_cast<int>(level)]; }
+std::span<const char* const> level_names() { return kNames; }
 
 }  // namespace ds::cpu

@@ -1,25 +1,17 @@
-// Packing for tile.h into units of f32, in 128-bit vectors of SSE2 for every level and type: packing is bound by stores and cache misses, and 4
-// divides every width. With AVX-512 pack512.cpp does most of it.
-#include <emmintrin.h>
-
+// Packing for tile.h into units of f32, in 128-bit vectors for every level and type: packing is bound by stores and cache misses, and 4 divides every
+// width. With AVX-512 pack512.cpp does most of it.
 #include <cstring>
 
 #include "kernels/cpu/tile.h"
+#include "kernels/cpu/words4.h"
 
 namespace ds::cpu {
 namespace {
 
-using Units = __m128i;  // 4 of them
-
-__m128i bits_of(__m128 v) { return _mm_castps_si128(v); }
-__m128i load64(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }
-__m128i load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
-void store128(__m128i v, float* p) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
-
 // 4 elements as f32.
-__m128i four(const float* p) { return load128(p); }
-__m128i four(const BF16* p) { return _mm_unpacklo_epi16(_mm_setzero_si128(), load64(p)); }
-__m128i four(const F16* p) { return bits_of(_mm_setr_ps(to_f32(p[0]), to_f32(p[1]), to_f32(p[2]), to_f32(p[3]))); }
+Words4 four(const float* p) { return load4(p); }
+Words4 four(const BF16* p) { return widen4(p); }
+Words4 four(const F16* p) { return words_of(to_f32(p[0]), to_f32(p[1]), to_f32(p[2]), to_f32(p[3])); }
 
 template <class T>
 void pack_panels(const T* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
@@ -29,13 +21,13 @@ void pack_panels(const T* src, int64_t stride, int64_t k, int64_t n, float* dst,
         for (int64_t first = 0; first < n; first += width, panel += panel_stride) {
             const int64_t valid = n - first < width ? n - first : width;
             int64_t i = 0;
-            for (; i + 4 <= valid; i += 4) store128(four(p + first + i), panel + i);
+            for (; i + 4 <= valid; i += 4) store4(four(p + first + i), panel + i);
             for (; i < valid; i += 4) {
                 T a[4] = {};
                 std::memcpy(a, p + first + i, static_cast<size_t>(valid - i < 4 ? valid - i : 4) * sizeof(T));
-                store128(four(a), panel + i);
+                store4(four(a), panel + i);
             }
-            for (; i < width; i += 4) store128(_mm_setzero_si128(), panel + i);
+            for (; i < width; i += 4) store4(zero4(), panel + i);
         }
     }
 }
@@ -50,13 +42,12 @@ void pack_k_major(const T* src, int64_t stride, int64_t k, int64_t n, float* dst
 }
 
 // 4 rows along k become 4 columns.
-void store_transposed(Units r0, Units r1, Units r2, Units r3, int64_t units, float* dst, int64_t width) {
-    const __m128i a = _mm_unpacklo_epi32(r0, r1), b = _mm_unpacklo_epi32(r2, r3), e = _mm_unpackhi_epi32(r0, r1),
-                  f = _mm_unpackhi_epi32(r2, r3);
-    store128(_mm_unpacklo_epi64(a, b), dst);
-    if (units > 1) store128(_mm_unpackhi_epi64(a, b), dst + width);
-    if (units > 2) store128(_mm_unpacklo_epi64(e, f), dst + 2 * width);
-    if (units > 3) store128(_mm_unpackhi_epi64(e, f), dst + 3 * width);
+void store_transposed(Words4 r0, Words4 r1, Words4 r2, Words4 r3, int64_t units, float* dst, int64_t width) {
+    const Words4 a = low_words(r0, r1), b = low_words(r2, r3), e = high_words(r0, r1), f = high_words(r2, r3);
+    store4(low_pairs(a, b), dst);
+    if (units > 1) store4(high_pairs(a, b), dst + width);
+    if (units > 2) store4(low_pairs(e, f), dst + 2 * width);
+    if (units > 3) store4(high_pairs(e, f), dst + 3 * width);
 }
 
 template <class T>
@@ -64,7 +55,7 @@ void transpose_strip(const T* src, int64_t stride, int64_t rows, int64_t k, floa
     constexpr int64_t block = 4;
     int64_t at = 0;
     if (rows == 0) {
-        for (; at < k; ++at, dst += width) store128(_mm_setzero_si128(), dst);
+        for (; at < k; ++at, dst += width) store4(zero4(), dst);
         return;
     }
     if (rows == 4)

@@ -4,7 +4,9 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/tile.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+#if defined(__x86_64__)
 #include <emmintrin.h>
+#endif
 
 #include <algorithm>
 
