@@ -17,7 +17,7 @@ __global__ void delta_kernel(Heads dy, Heads y, int64_t rows, int64_t heads, int
 }
 
 template <int kD>
-__global__ void __launch_bounds__(kAttentionThreads) query_kernel(Sight s, Heads dy, Heads q, Heads k, Heads v, Span<const float> lse, Span<const float> delta, Heads dq, BiasSums dbias) {
+__global__ void __launch_bounds__(kAttentionThreads, 1) query_kernel(Sight s, Heads dy, Heads q, Heads k, Heads v, Span<const float> lse, Span<const float> delta, Heads dq, BiasSums dbias) {
     constexpr int kBytes = 4 * kTileFloats<kD>;
     const Shared<float> query = dynamic_shared<float>(0, kTileFloats<kD>), up = dynamic_shared<float>(kBytes, kTileFloats<kD>), key = dynamic_shared<float>(2 * kBytes, kTileFloats<kD>),
                         value = dynamic_shared<float>(3 * kBytes, kTileFloats<kD>), weights = dynamic_shared<float>(4 * kBytes, kWeightFloats);

@@ -93,6 +93,7 @@ PassOptions Engine::pass_options(const Rank& rank, const PlanKey& key) const {
     options.recompute_blocks = key.recompute_blocks;
     options.zero = rank.zero ? &*rank.zero : nullptr;
     options.coded = coded_.empty() ? nullptr : &coded_;
+    options.epilogues = rank.device && rank.device->kernels("matmul_gelu");
     return options;
 }
 

@@ -1,6 +1,6 @@
 // ds_generate and ds_generate_batch: ids equal to those of transformers (tests/data/generate/expected.json says how they were made), with a cache as
 // without one, alone as in a batch, in f32; bf16 with a cache as bf16 without one. Options, limits, callbacks, and what generation leaves alone.
-// Usage: train_generate [LAYOUT ...], a layout being like tensor=2
+// Usage: train_generate [LAYOUT ...], a layout being like tensor=2; train_generate cuda: on that device as on the CPU
 #include <dsrt/dsrt.h>
 
 #include <algorithm>
@@ -291,10 +291,27 @@ void leaves_training_alone() {
     }
 }
 
+// On a device the same ids come out as on the CPU, with a cache as without one.
+void equals_the_cpu(const std::string& device) {
+    for (const char* name : {"gpt2", "mistral-window", "mixtral", "t5-gated", "marian-translation"}) {
+        const Engine here(folder(name), {{"device", "cpu"}}), there(folder(name), {{"device", device}});
+        const std::vector<Ids> prompts{{5, 9, 60}, {40}, {3, 4, 5, 6, 7, 8, 9}};
+        for (const int beams : {1, 2}) {
+            Json options = {{"max_new_tokens", 5}, {"eos_token_id", -1}, {"num_beams", beams}};
+            const auto expected = here.batch(prompts, options), made = there.batch(prompts, options);
+            for (size_t r = 0; r < prompts.size(); ++r) check(made[r] == expected[r], device + ": " + name + " of " + text(prompts[r]) + ": " + text(made[r]) + ", cpu " + text(expected[r]));
+            options["use_cache"] = false;
+            if (beams == 1) check(there.batch({prompts[0]}, options)[0] == expected[0], device + ": " + name + " without a cache");
+        }
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc > 1) {
+    if (argc > 1 && std::strcmp(argv[1], "cuda") == 0) {
+        equals_the_cpu(argv[1]);
+    } else if (argc > 1) {
         for (int i = 1; i < argc; ++i) {
             Json layout = Json::object();
             std::string rest = argv[i];

@@ -141,7 +141,15 @@ private:
         const Plan& plan = *(*engine_.ranks_)[0].plans.at(key);
         const ValueId id = plan.graph().outputs.front().second;
         logits_.resize(sequences * width_);
-        convert(plan.address(id), plan.graph().type(id).dtype, logits_.data(), DType::f32, static_cast<int64_t>(logits_.size()));
+        const DType dtype = plan.graph().type(id).dtype;
+        const void* made = plan.address(id);
+        std::vector<std::byte> copy;
+        if (Device* device = (*engine_.ranks_)[0].device.get()) {
+            copy.resize(logits_.size() * static_cast<size_t>(size_of(dtype)));
+            DS_CHECK(device->download(copy.data(), made, copy.size()));
+            made = copy.data();
+        }
+        convert(made, dtype, logits_.data(), DType::f32, static_cast<int64_t>(logits_.size()));
         return ok();
     }
 

@@ -234,9 +234,9 @@ Json Engine::generation_defaults() const {
     return defaults;
 }
 
-// Whether these ranks can keep keys and values; other layouts, and devices, run whole sequences again.
+// Whether these ranks can keep keys and values; other layouts run whole sequences again.
 bool Engine::caches() const {
-    return !(*ranks_)[0].device && config_.zero_stage < 3 && ranks_->extent(MeshAxis::tensor) == 1 && ranks_->extent(MeshAxis::pipeline) == 1 && ranks_->extent(MeshAxis::sequence) == 1;
+    return config_.zero_stage < 3 && ranks_->extent(MeshAxis::tensor) == 1 && ranks_->extent(MeshAxis::pipeline) == 1 && ranks_->extent(MeshAxis::sequence) == 1;
 }
 
 Status Engine::run_cached(Rank& rank, const PlanKey& key, const Packed& packed) {
