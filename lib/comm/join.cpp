@@ -41,7 +41,7 @@ Result<std::shared_ptr<World>> join_job(const JoinOptions& options) {
     if (backend == "gloo" && !launch.one_host && launch.address.empty())
         return fail(Code::E_CONFIG, "distributed: {} started {} processes on several hosts and did not say where rank 0 is: set MASTER_ADDR and MASTER_PORT for all of them, or install libdsrt_mpi.so", launch.by, launch.size);
     DS_TRY(const std::string secret, secret_of(options));
-    Json json = {{"rank", launch.rank}, {"size", launch.size}, {"port", launch.port}, {"one_host", launch.one_host}, {"job", launch.job}, {"secret", secret}, {"interface", options.interface},
+    Json json = {{"rank", launch.rank}, {"size", launch.size}, {"port", launch.port}, {"one_host", launch.one_host}, {"job", launch.job}, {"epoch", launch.restart}, {"secret", secret}, {"interface", options.interface},
                  {"join_ms", milliseconds(options.join_seconds).count()}, {"heartbeat_ms", milliseconds(options.heartbeat_seconds).count()}};
     if (!launch.address.empty()) json["address"] = launch.address;
     if (options.mpi) json["fortran_comm"] = *options.mpi;

@@ -82,6 +82,10 @@ Status find_rank_zero(Launch& launch, const Environment& environment) {
         launch.one_host = launch.local_size ? launch.local_size == launch.size : is_local_name(launch.address) || launch.size == 1;
     }
     const bool torch = launch.by == kTorchrun.by;
+    if (torch) {
+        DS_TRY(const auto restart, number(environment, "TORCHELASTIC_RESTART_COUNT"));
+        launch.restart = restart.value_or(0);
+    }
     launch.port = port ? *port : torch ? 29500 : port_of(launch.job);
     // The agent itself listens at MASTER_PORT.
     if (torch && text(environment, "TORCHELASTIC_USE_AGENT_STORE") == "True") ++launch.port;

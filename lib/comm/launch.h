@@ -14,6 +14,7 @@ struct Launch {
     int local_rank = 0;          // among the processes of this host
     int local_size = 0;          // of this host; 0: not told
     bool one_host = true;        // all processes are on this host
+    int restart = 0;             // how often the launcher has started the job again: processes of an earlier round are strangers
     std::string address;         // of rank 0; empty: not told, and not needed on one host
     bool address_is_given = false;
     int port = 29500;

@@ -49,6 +49,10 @@ TEST_CASE("launch/torchrun") {
     CHECK(agent->address == "gpu7");
     CHECK(agent->port == 29401);  // the agent listens at its own
     CHECK(agent->job == "r17");
+    CHECK(agent->restart == 0);
+    const auto again = launch({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"LOCAL_WORLD_SIZE", "2"}, {"TORCHELASTIC_RUN_ID", "r17"}, {"TORCHELASTIC_RESTART_COUNT", "3"}});
+    REQUIRE(again.ok());
+    CHECK(again->restart == 3);
 }
 
 TEST_CASE("launch/kubeflow_pods_of_one_process_each") {

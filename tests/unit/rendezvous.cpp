@@ -239,3 +239,31 @@ TEST_CASE("rendezvous/an_impostor_is_not_believed") {
         CHECK((code == Code::E_COMM || code == Code::E_TIMEOUT));
     }
 }
+
+// torchrun starts a job again while processes of the round before may still be about: each round meets only itself, whoever holds the port.
+TEST_CASE("rendezvous/a_restarted_job_meets_no_process_of_the_round_before") {
+    const int port = free_ports();
+    Options old_first = options_of(0, 2, port), old_second = options_of(1, 2, port);
+    old_first.join_deadline = old_second.join_deadline = 3s;
+    Options new_first = options_of(0, 2, port), new_second = options_of(1, 2, port);
+    new_first.epoch = new_second.epoch = 1;
+    Joined stale = join(old_first);
+    {
+        const Socket probe;
+        REQUIRE(probe.connects(port));  // it holds the first port
+    }
+    Joined first = join(new_first), second = join(new_second);
+    auto a = first.get(), b = second.get();
+    REQUIRE_MESSAGE(a.ok(), a.status().message());
+    REQUIRE_MESSAGE(b.ok(), b.status().message());
+    CHECK((*a)->port() != port);
+    (*a)->set("round", "1");
+    const auto heard = (*b)->get("round", std::chrono::steady_clock::now() + 5s);
+    REQUIRE_MESSAGE(heard.ok(), heard.status().message());
+    const auto gone = stale.get();
+    CHECK(gone.status().code() == Code::E_TIMEOUT);
+    Joined late = join(old_second);  // and one of the old round that comes to the new one
+    const auto refused = late.get();
+    REQUIRE(!refused.ok());
+    CHECK_MESSAGE(refused.status().message().find("restart 1 of the job, rank 1 at 0") != std::string::npos, refused.status().message());
+}

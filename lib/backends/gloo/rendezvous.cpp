@@ -2,58 +2,17 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
-#include <nettle/hmac.h>
 #include <signal.h>
-#include <sys/random.h>
-#include <uv.h>
 
-#include <algorithm>
-#include <condition_variable>
-#include <list>
-#include <map>
-#include <mutex>
-#include <thread>
-
-#include "backends/gloo/frames.h"
+#include "backends/gloo/node.h"
 
 namespace ds::rendezvous {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::chrono::seconds kHandshake{10};
 constexpr std::chrono::milliseconds kRetry{100};
-constexpr size_t kLargestQueue = size_t{64} << 20;
 
 double seconds(std::chrono::milliseconds t) { return std::chrono::duration<double>(t).count(); }
-
-std::string random_bytes() {
-    std::string bytes(32, '\0');
-    size_t at = 0;
-    while (at < bytes.size()) {
-        const ssize_t n = getrandom(bytes.data() + at, bytes.size() - at, 0);
-        if (n > 0) at += static_cast<size_t>(n);
-    }
-    return bytes;
-}
-
-// What a side proves: that it knows the secret, in this job, at this epoch, as this rank, now.
-std::string proof_of(const Options& options, const char* side, int64_t rank, const std::string& client_nonce, const std::string& server_nonce) {
-    const std::string text = fmt::format("{}\n{}\n{}\n{}\n{}\n", side, options.job, options.epoch, rank, options.size) + client_nonce + server_nonce;
-    hmac_sha256_ctx context;
-    hmac_sha256_set_key(&context, options.secret.size(), reinterpret_cast<const uint8_t*>(options.secret.data()));
-    hmac_sha256_update(&context, text.size(), reinterpret_cast<const uint8_t*>(text.data()));
-    std::string digest(SHA256_DIGEST_SIZE, '\0');
-    hmac_sha256_digest(&context, digest.size(), reinterpret_cast<uint8_t*>(digest.data()));
-    return digest;
-}
-
-bool equal_in_constant_time(const std::string& a, const std::string& b) {
-    if (a.size() != b.size()) return false;
-    unsigned difference = 0;
-    for (size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i]);
-    return difference == 0;
-}
 
 bool is_loopback(const sockaddr_storage& a) {
     if (a.ss_family == AF_INET) return (ntohl(reinterpret_cast<const sockaddr_in&>(a).sin_addr.s_addr) >> 24) == 127;
@@ -103,145 +62,7 @@ std::string outside_address() {
     return found;
 }
 
-// One connection. Owned by the loop thread; freed when libuv has closed it.
-struct Peer {
-    uv_tcp_t tcp{};
-    int64_t rank = -1;       // proved
-    int64_t claims = -1;
-    std::string in, client_nonce, server_nonce;
-    Clock::time_point since = Clock::now(), heard = Clock::now();
-    bool closing = false, said_bye = false;
-    bool knows_secret = false;  // of the first process, as a client sees it
-};
-
-class Node : public Rendezvous {
-public:
-    Node(const Options& options, Failed failed) : options_(options), failed_(std::move(failed)), here_(static_cast<size_t>(options.size), false), left_(here_) { here_[0] = true; }
-
-    ~Node() override {
-        if (!thread_.joinable()) return;
-        post([this] { leave(); });
-        thread_.join();
-    }
-
-    Status start();
-    Status wait_for_all();
-
-    void set(const std::string& key, const std::string& value) override {
-        post([this, key, value] {
-            if (options_.rank == 0) store(key, value);
-            else if (peer_) write(*peer_, encode(Type::set, {key, value}));
-        });
-    }
-
-    Result<std::string> get(const std::string& key, Clock::time_point until) override {
-        post([this, key] {
-            if (options_.rank != 0 && peer_) write(*peer_, encode(Type::get, {key}));
-        });
-        std::unique_lock lock(mutex_);
-        const bool came = changed_.wait_until(lock, until, [&] { return values_.count(key) || !failure_.ok(); });
-        if (!failure_.ok()) return failure_;
-        if (!came) return ds::fail(Code::E_TIMEOUT, "the rendezvous: nobody has set {} in time", key);
-        return values_[key];
-    }
-
-    void fail(const Status& why) override {
-        post([this, why] { spread(why, -1); });
-    }
-
-    std::string own_address() const override { return own_address_; }
-    int port() const override { return port_; }
-
-private:
-    void post(std::function<void()> job) {
-        std::lock_guard lock(jobs_mutex_);
-        jobs_.push_back(std::move(job));
-        if (running_) uv_async_send(&wake_);
-    }
-    void run_jobs() {
-        std::list<std::function<void()>> jobs;
-        {
-            std::lock_guard lock(jobs_mutex_);
-            jobs.swap(jobs_);
-        }
-        for (auto& job : jobs) job();
-    }
-
-    void loop();
-    Status listen();
-    void connect_next();
-    void on_connected(Peer& peer, int status);
-    void on_bytes(Peer& peer, ssize_t n, const char* bytes);
-    void on_frame(Peer& peer, const Frame& frame);
-    void server_frame(Peer& peer, const Frame& frame);
-    void client_frame(Peer& peer, const Frame& frame);
-    void hello(Peer& peer, const Frame& frame);
-    void lost(Peer& peer, const std::string& why);
-    void tick();
-    void leave();
-    void close(Peer& peer);
-    static void closed(uv_handle_t* tcp) {
-        static_cast<Node*>(tcp->data)->peers_.remove_if([&](const auto& p) { return reinterpret_cast<uv_handle_t*>(&p->tcp) == tcp; });
-    }
-    void start_reading(Peer& peer);
-    void store(const std::string& key, const std::string& value);
-    void spread(const Status& why, int64_t except);
-    void refuse(Peer& peer, const std::string& why, bool another_port_may_do);
-    void give_up(Status why) {
-        std::lock_guard lock(mutex_);
-        if (join_failure_.ok()) join_failure_ = std::move(why);
-        changed_.notify_all();
-    }
-    void note_failure(const Status& why) {
-        {
-            std::lock_guard lock(mutex_);
-            if (!failure_.ok()) return;
-            failure_ = why;
-            changed_.notify_all();
-        }
-        if (failed_) failed_(why);
-    }
-    void write(Peer& peer, std::string bytes) {
-        if (peer.closing) return;
-        if (uv_stream_get_write_queue_size(reinterpret_cast<uv_stream_t*>(&peer.tcp)) > kLargestQueue) return lost(peer, "it does not read what it is sent");
-        struct Write {
-            uv_write_t request;
-            std::string bytes;
-        };
-        auto* w = new Write{{}, std::move(bytes)};
-        w->request.data = w;
-        uv_buf_t buffer = uv_buf_init(w->bytes.data(), static_cast<unsigned>(w->bytes.size()));
-        if (uv_write(&w->request, reinterpret_cast<uv_stream_t*>(&peer.tcp), &buffer, 1, [](uv_write_t* r, int) { delete static_cast<Write*>(r->data); }) != 0) delete w;
-    }
-
-    const Options options_;
-    const Failed failed_;
-    sockaddr_storage address_{};
-    std::string own_address_;
-    int port_ = 0;
-
-    uv_loop_t loop_{};
-    uv_async_t wake_{};
-    uv_timer_t timer_{}, retry_{};
-    uv_tcp_t listener_{};
-    bool listening_ = false, leaving_ = false, running_ = false;
-    std::list<std::unique_ptr<Peer>> peers_;
-    Peer* peer_ = nullptr;  // of a client: the first process
-    int attempt_ = 0;
-    std::vector<bool> here_, left_;
-    std::multimap<std::string, int64_t> wanted_;  // key -> rank
-    std::string last_trouble_ = "nothing answers there";
-    std::thread thread_;
-
-    std::mutex jobs_mutex_;
-    std::list<std::function<void()>> jobs_;
-
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    std::map<std::string, std::string> values_;
-    bool complete_ = false;
-    Status failure_, join_failure_;
-};
+}  // namespace
 
 Status Node::listen() {
     std::vector<sockaddr_storage> places{address_};
@@ -416,102 +237,6 @@ void Node::on_bytes(Peer& peer, ssize_t n, const char* bytes) {
     }
 }
 
-void Node::on_frame(Peer& peer, const Frame& frame) {
-    if (frame.type == Type::failure && peer.rank >= 0) {
-        const auto code = -frame.number(0);
-        const Status why(code >= -15 && code <= -1 ? static_cast<Code>(code) : Code::E_COMM, frame.field(1));
-        if (options_.rank == 0) return spread(why, peer.rank);
-        return note_failure(why);
-    }
-    if (frame.type == Type::bye) {
-        peer.said_bye = true;
-        return;
-    }
-    if (frame.type == Type::beat) return;
-    options_.rank == 0 ? server_frame(peer, frame) : client_frame(peer, frame);
-}
-
-void Node::refuse(Peer& peer, const std::string& why, bool another_port_may_do) {
-    write(peer, encode(Type::refuse, {why, another_port_may_do ? "1" : "0"}));
-    peer.said_bye = true;  // its going is no failure
-    close(peer);
-}
-
-void Node::hello(Peer& peer, const Frame& frame) {
-    const int64_t rank = frame.number(0), size = frame.number(1);
-    if (frame.field(2) != options_.job) return refuse(peer, "another job listens there", true);
-    if (frame.number(3) != options_.epoch) return refuse(peer, fmt::format("rank 0 is at restart {} of the job, rank {} at {}", options_.epoch, rank, frame.field(3)), true);
-    if (size != options_.size) return refuse(peer, fmt::format("rank {} was started for a job of {} processes, rank 0 for one of {}", rank, frame.field(1), options_.size), false);
-    if (rank < 1 || rank >= options_.size) return refuse(peer, fmt::format("there is no rank {} in a job of {} processes", frame.field(0), options_.size), false);
-    if (here_[static_cast<size_t>(rank)]) return refuse(peer, fmt::format("rank {} is there already", rank), true);
-    peer.claims = rank;
-    peer.client_nonce = frame.field(4);
-    peer.server_nonce = random_bytes();
-    write(peer, encode(Type::challenge, {peer.server_nonce, proof_of(options_, "server", rank, peer.client_nonce, peer.server_nonce)}));
-}
-
-void Node::server_frame(Peer& peer, const Frame& frame) {
-    if (peer.rank < 0) {
-        if (frame.type == Type::hello && peer.claims < 0) return hello(peer, frame);
-        if (frame.type != Type::proof || peer.claims < 0) return lost(peer, "it did not introduce itself");
-        if (!equal_in_constant_time(frame.field(0), proof_of(options_, "client", peer.claims, peer.client_nonce, peer.server_nonce)))
-            return refuse(peer, fmt::format("rank {} does not know the secret of this job", peer.claims), false);
-        if (here_[static_cast<size_t>(peer.claims)]) return refuse(peer, fmt::format("rank {} is there already", peer.claims), true);
-        peer.rank = peer.claims;
-        here_[static_cast<size_t>(peer.rank)] = true;
-        write(peer, encode(Type::welcome));
-        if (std::find(here_.begin(), here_.end(), false) != here_.end()) return;
-        for (auto& p : peers_)
-            if (p->rank >= 0) write(*p, encode(Type::ready));
-        std::lock_guard lock(mutex_);
-        complete_ = true;
-        changed_.notify_all();
-        return;
-    }
-    if (frame.type == Type::set) return store(frame.field(0), frame.field(1));
-    if (frame.type == Type::get) {
-        std::unique_lock lock(mutex_);
-        const auto known = values_.find(frame.field(0));
-        if (known == values_.end()) {
-            if (wanted_.size() < static_cast<size_t>(options_.size) * 1024) wanted_.emplace(frame.field(0), peer.rank);
-            return;
-        }
-        const std::string answer = encode(Type::value, {known->first, known->second});
-        lock.unlock();
-        return write(peer, answer);
-    }
-    lost(peer, "it sent a frame that has no place there");
-}
-
-void Node::client_frame(Peer& peer, const Frame& frame) {
-    if (frame.type == Type::challenge) {
-        peer.server_nonce = frame.field(0);
-        if (!equal_in_constant_time(frame.field(1), proof_of(options_, "server", options_.rank, peer.client_nonce, peer.server_nonce)))
-            return give_up(ds::fail(Code::E_COMM, "rank 0 at {} port {} does not know the secret that rank {} has", options_.address, port_, options_.rank));
-        peer.knows_secret = true;
-        return write(peer, encode(Type::proof, {proof_of(options_, "client", options_.rank, peer.client_nonce, peer.server_nonce)}));
-    }
-    if (frame.type == Type::refuse) {
-        if (frame.field(1) == "1") {
-            {
-                std::lock_guard lock(mutex_);
-                last_trouble_ = frame.field(0);
-            }
-            return;  // it hangs up, and the next port is tried
-        }
-        return give_up(ds::fail(Code::E_COMM, "{}", frame.field(0)));
-    }
-    if (!peer.knows_secret) return lost(peer, "what answers there did not prove that it knows the secret");
-    if (frame.type == Type::welcome) {
-        peer.rank = 0;
-        return;
-    }
-    std::lock_guard lock(mutex_);
-    if (frame.type == Type::ready) complete_ = true;
-    if (frame.type == Type::value) values_[frame.field(0)] = frame.field(1);
-    changed_.notify_all();
-}
-
 void Node::store(const std::string& key, const std::string& value) {
     {
         std::lock_guard lock(mutex_);
@@ -598,8 +323,6 @@ void Node::leave() {
     uv_unref(reinterpret_cast<uv_handle_t*>(&timer_));
     uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
 }
-
-}  // namespace
 
 Result<std::unique_ptr<Rendezvous>> Rendezvous::join(const Options& options, Failed failed) {
     auto node = std::make_unique<Node>(options, std::move(failed));
