@@ -109,7 +109,7 @@ DS_API ds_status ds_report(ds_engine *e, const char *path, const char *contents_
 typedef int32_t (*ds_token_fn)(const int32_t *ids, size_t n, void *user);
 
 /* How good the model is on rows of data, without dropout. data_json: as ds_data_open takes it; NULL: the config's "data", of its "split"
-   the side that is not trained on. Every row counts once, in order, whatever the options say of shuffling; all are read by this process.
+   the side that is not trained on. Every row counts once, in order, whatever the options say of shuffling. Of several processes each reads all rows and computes a part of them; process 0 writes the predictions.
    *scores_json (ds_free): {"task", "rows", "loss": mean over unignored labels, and by the task
      sequence_classification   "accuracy"
      token_classification      "precision", "recall", "f1" of entities and "accuracy" of tags as seqeval computes them, from each word's
@@ -146,12 +146,13 @@ DS_API ds_status ds_score(const char *metric, const char *predictions_json, cons
      "bad_words_ids"       lists of ids of which none is made whole
      "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"  the id that an encoder-decoder's answer begins behind; its first
                            id; the id of the last place. These and bad_words_ids: default as eos_token_id's; -1: none
-     "use_cache"           false: no keys and values are kept and every token costs the whole sequence (as it does on a device, and with tensor, pipeline or sequence ranks and
-                           ZeRO 3)
+     "use_cache"           false: no keys and values are kept and every token costs the whole sequence (as it does on a device, and with tensor, pipeline, sequence or expert
+                           ranks and ZeRO 3)
    on_token (may be NULL) runs on this thread for each new id, with num_beams above 1 once at the end. *ids: the new ids, n_ids of them;
    ds_free. Gradients, counters and a forward whose backward is to come are left as they are; ds_output reads no earlier eval afterwards.
-   The cache (2 numbers of the products' type a layer, key-value head column and token) is memory of this call only. DS_E_UNSUPPORTED: an
-   engine of several processes. */
+   The cache (2 numbers of the products' type a layer, key-value head column and token) is memory of this call only. Collective: all processes
+   pass the same prompts and options (else DS_E_INVALID_ARGUMENT in all), deal the prompts out over data ranks and get the same ids; each one's
+   on_token, where it has one, hears all of them, and what one answers ends it for all. */
 DS_API ds_status ds_generate(ds_engine *e, const int32_t *prompt, size_t n, const char *options_json, ds_token_fn on_token, void *user,
                              int32_t **ids, size_t *n_ids);
 

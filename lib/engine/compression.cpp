@@ -261,7 +261,7 @@ void Engine::follow_compression() {
 Result<std::vector<float>> Engine::mask_values(const PruneRule& rule, const std::string& mask, const std::string& scores) const {
     const Param& p = *params_->find(rule.learned ? scores : mask);
     std::vector<float> values(static_cast<size_t>(elements(p.shape)));
-    DS_CHECK(whole_->read(p, {Field::weight}, values.data()));
+    DS_CHECK(read_whole("ds_export", p, {Field::weight}, values.data()));
     if (rule.learned) {
         const std::vector<float> trained = values;
         top_mask(trained.data(), values.data(), static_cast<int64_t>(values.size()), rule.keep, rule.n, rule.m);
@@ -269,7 +269,7 @@ Result<std::vector<float>> Engine::mask_values(const PruneRule& rule, const std:
     return values;
 }
 
-// Weights as the forward pass uses them now, and what may be taken out of them: by parameter's name.
+// For the writer of an export. Weights as the forward pass uses them now, and what may be taken out of them: by parameter's name.
 Result<std::map<std::string, HostTensor>> Engine::compressed_weights(Json& config) const {
     std::map<std::string, HostTensor> tensors;
     struct Removal { std::string module; std::vector<float> mask; int64_t unit; std::vector<std::string> related; bool heads; };
@@ -278,7 +278,7 @@ Result<std::map<std::string, HostTensor>> Engine::compressed_weights(Json& confi
         if (const auto known = tensors.find(name); known != tensors.end()) return known->second;
         const Param& p = *params_->find(name);
         HostTensor t = HostTensor::zeros(DType::f32, p.shape);
-        DS_CHECK(whole_->read(p, {Field::weight}, t.as<float>().data()));
+        DS_CHECK(read_whole("ds_export", p, {Field::weight}, t.as<float>().data()));
         return t;
     };
     for (const auto& [module, how] : compression_) {

@@ -76,7 +76,7 @@ void Engine::describe_sampling(DataContext& context) const {
     if (!config_.efficiency.sampling.is_null() || !config_.efficiency.dynamic_batching.is_null()) context.seed = static_cast<uint64_t>(config_.efficiency.seed);
     const Json& dynamic = config_.efficiency.dynamic_batching;
     if (dynamic.is_null()) return;
-    const int64_t ranks = config_.mesh.data;
+    const auto ranks = static_cast<int64_t>(ranks_->data_ranks().size());
     context.tokens_per_batch = dynamic.value("max_tokens", int64_t{0}) * ranks;
     context.min_rows = dynamic.value("min_batch_size", int64_t{1}) * ranks;
     if (const Json most = dynamic.value("max_batch_size", Json()); most.is_number()) context.max_rows = most.get<int64_t>() * ranks;
@@ -161,7 +161,7 @@ void Engine::route(Pass& pass) {
     const int64_t keep = kept_tokens_ ? std::max<int64_t>(kept_tokens_->at(global_steps_), 1) : 0;
     if (kept_tokens_) put_metric("random_ltd_kept", static_cast<double>(keep));
     for (Packed& part : pass.packed) {
-        if (part.shape.rows == 0) continue;
+        if (part.inputs.empty()) continue;  // without rows, or another process's
         part.routing = routing;
         for (size_t i = 0; i < scales.size(); ++i) part.inputs[block_operand(static_cast<int64_t>(i), "scale")] = HostTensor::of<float>(DType::f32, {1}, std::span(&scales[i], 1));
         if (kept_tokens_) drop_tokens(part, keep, pass.draw);
@@ -225,19 +225,21 @@ bool Engine::gradients_leave_at_once() const { return config_.zero_stage >= 2 &&
 
 // The mean over data ranks of what each rank's own gradients have as squares.
 Result<double> Engine::own_squares() {
-    std::vector<double> sums(static_cast<size_t>(ranks_->size()), 0.0);
+    std::vector<std::pair<int, double>> sums;
+    for (const auto& rank : *ranks_) sums.emplace_back(rank->index, 0.0);
     const Status status = ranks_->each([&](Rank& rank) -> Status {
         for (const Param& p : rank.params->all()) {
             if (!p.trainable || (p.cut.whole() && rank.at(MeshAxis::tensor) != 0)) continue;
             const Interval held = gradients_leave_at_once() ? p.share : p.grad.elements;
             if (held.size() == 0 || rank.backwards == 0) continue;
             DS_TRY(const double sum, squares_of(rank, rank.params->grad(p, held.begin), held.size()));
-            sums[static_cast<size_t>(rank.index)] += sum;
+            sums[static_cast<size_t>(rank.index - sums.front().first)].second += sum;
         }
         return ok();
     });
     DS_CHECK(status);
-    return std::accumulate(sums.begin(), sums.end(), 0.0);
+    DS_TRY(const std::vector<double> all, of_all("noise_scale", sums, static_cast<size_t>(ranks_->mesh().ranks())));
+    return std::accumulate(all.begin(), all.end(), 0.0);
 }
 
 // After the first backward of an update. Where one micro-batch is all, data ranks are compared instead (measure_ranks).

@@ -291,15 +291,15 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
     return ok();
 }
 
-Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train) {
+Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress) {
     DS_CHECK(begin_fetching(rank, plan, part));
     const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->mesh().ranks() > 1 || rank.links.source ? &rank.links : nullptr};
     const CancelFlag* cancel = world_ ? nullptr : options_.cancel.get();  // processes agree on that between passes
     const bool records = train && rank.index == 0 && records_this_step();
-    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel);
+    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel, nullptr, progress);
     std::vector<Span> timeline;
     const double offset_us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - step_began_).count();
-    DS_CHECK(plan.run(part, runtime, rank.workers, cancel, &timeline));
+    DS_CHECK(plan.run(part, runtime, rank.workers, cancel, &timeline, progress));
     if (records) record_spans(plan, timeline, offset_us);
     if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";
@@ -429,8 +429,10 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
                 DS_TRY(const HostTensor value, seed(plan->graph().type(id).shape, rank->at(MeshAxis::data), name));
                 if (void* to = plan->address(id)) DS_CHECK(to_device(rank->device.get(), to, value.data, static_cast<size_t>(value.bytes())));
             }
+        const bool sums = sums_overlap();
         Status status = ranks_->each([&](Rank& rank) -> Status {
             Plan* plan = pass.plans[static_cast<size_t>(rank.index)];
+            if (sums) return backward_and_sum(rank, plan, pass.draw);
             if (!plan) return ok();
             DS_CHECK(run_part(rank, *plan, Plan::Part::backward, pass.draw, true));
             ++rank.backwards;
@@ -441,6 +443,7 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
             pending_.reset();
             return status;
         }
+        reduced_ = sums;
         count_backward(pass, weight);
         DS_CHECK(measure_first());
         if (pass.labelled && pass.key().seeds.count("loss")) {

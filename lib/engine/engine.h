@@ -37,6 +37,7 @@
 namespace ds {
 
 struct UpdateChunk;  // update.cpp
+struct GenerateOptions;
 
 struct HostOptions {
     std::shared_ptr<HostGraph> graph;
@@ -88,6 +89,11 @@ public:
     // generate/generate.cpp: the new ids of each prompt
     Result<std::vector<std::vector<int32_t>>> generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener);
 
+    // job.cpp: calls whose rows every process is given, and whose answer every process gets
+    Interval own_rows(int64_t rows) const;  // those that this process computes
+    Result<HostTensor> of_all_rows(std::string_view call, const HostTensor& mine, int64_t rows) const;  // put together from what each has of its own rows
+    Status agree(std::string_view call, const Status& mine);  // every process says how it went so far, and whether it is to be cancelled: all go on or none
+    bool writes_files() const { return !world_ || world_->process() == 0; }
     void end_job();  // by another thread: a call that waits for other processes comes back
 
     DataContext data_context() const;
@@ -98,6 +104,7 @@ private:
     friend class Generation;
     friend class CachedDecoder;
     friend class PlainDecoder;
+    friend class SharedDecoder;
     friend Result<std::string> plan_report(std::optional<std::string_view> config, const HostOptions& options);
 
     // The last pass over a batch: what outputs are read from, and what a backward belongs to.
@@ -142,8 +149,9 @@ private:
     Status run_forward(Rank& rank, Pass& pass);
     Status run_cached(Rank& rank, const PlanKey& key, const Packed& packed);
     bool caches() const;
+    Result<GenerateOptions> check_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json) const;
     Json generation_defaults() const;
-    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train);
+    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress = nullptr);
     bool records_this_step() const;
     void record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us);
     void record_point(double loss, double lr);
@@ -259,8 +267,10 @@ private:
     };
     RankMemory memory_of(const Rank& rank, const Plan* plan) const;
     int64_t memory_limit() const;
+    Result<int64_t> least_limit() const;  // of all processes
     Status check_memory_limit() const;
     Status choose_recomputation(Pass& pass);
+    Result<Need> most_of_all(const Need& mine) const;
     Result<Recomputation> find_recomputation(const std::vector<PlanKey>& keys);
     Result<Need> need_of(const std::vector<PlanKey>& keys, int level, int blocks);
     Status need_of(Rank& rank, PlanKey key, Need& need);
@@ -270,13 +280,10 @@ private:
     Status join(const Launch& launch);
     JoinOptions join_options(const Launch& launch) const;
     Status check_layout() const;
-    Status check_parts() const;
     Status compare_with_others();        // what must be equal in all processes, at the start
     void note_loaded(const Param& p, const float* whole);
     Status compare_weights();
     Status rejoin();                     // after a failure
-    // Every process says how it went so far, and whether it is to be cancelled: all go on or none.
-    Status agree(std::string_view call, const Status& mine);
     // The first row of this process in the whole batch. wants_loss: whether this host asks for the loss; then, whether any does.
     Result<int64_t> agree_on_rows(std::string_view call, const Batch& batch, const Result<int64_t>& rows, bool& wants_loss);
     Status share_figures(std::string_view call, std::vector<Packed>& packed, const Status& mine);
@@ -291,7 +298,9 @@ private:
     Status restore_cursor(DataSource& data, const Json& cursor) const;
     Status load_here(const Checkpoint& checkpoint, bool only_weights, const Spread& spread);
     Status export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only);
-    bool writes_files() const { return !world_ || world_->process() == 0; }
+    Interval rows_of_process(int64_t rows, int process) const;
+    Result<std::vector<std::string>> collect(std::string_view call, std::string_view mine, const std::vector<size_t>& bytes) const;  // bytes: that each process gives
+    Result<bool> agree_on_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options, bool listens) const;
     Status read_for_writer(std::string_view call);                 // the other processes, until end_of_reads
     Status end_of_reads(std::string_view call, Status status);     // the writer
     Status read_whole(std::string_view call, const Param& p, Field field, float* out) const;  // the writer
@@ -301,6 +310,12 @@ private:
     Status reduce_gradients();           // sums what data ranks hold
     Status reduce_gradients(Rank& rank);
     static Result<double> squares_of(Rank& rank, const float* x, int64_t n);  // partial sums are cut by size, never by threads
+    // overlap.cpp: sums that leave while the backward pass runs
+    bool sums_overlap() const;
+    Status backward_and_sum(Rank& rank, Plan* plan, uint64_t draw);
+    Status sum_as_made(Rank& rank, const std::map<std::string, int64_t>& steps, const Progress& progress) const;
+    // Of gradients of this type, which lie in order from `sums` on. By every thread of the team that the communicator is for.
+    Status sum_bucket(Communicator& data, const ParamBucket& bucket, std::byte* sums, DType type, Team team) const;
     Result<double> gradient_norm(double factor);
     Status update(double factor, double clip_value);
     Status update(Rank& rank, double factor, double clip_value);  // update.cpp
@@ -406,7 +421,7 @@ private:
 
     std::set<std::string> train_outputs_, eval_outputs_;  // what hosts asked for before will be built at once next time
     std::set<std::string> seeds_{"loss"};
-    std::map<std::vector<PlanKey>, Recomputation> recomputations_;  // chosen so far
+    std::map<std::vector<double>, Recomputation> recomputations_;  // chosen so far, by the numbers that all processes gave their keys (known_keys_)
     std::string recomputation_;            // the last choice, in words
 
     std::optional<Pass> last_;             // of the later of forward and eval
@@ -435,6 +450,7 @@ private:
 
     mutable std::mutex metrics_mutex_;
     std::map<std::string, double, std::less<>> metrics_;
+    std::map<std::vector<PlanKey>, int> known_keys_;  // of training passes, numbered as they came
 };
 
 // What a run of this config would need, as JSON; runs nothing and reads no weights.

@@ -39,15 +39,25 @@ public:
 
     Result<Json> run() {
         if (target_ == Target::none) return fail(Code::E_INVALID_ARGUMENT, "ds_evaluate: the data has no column of labels, so there is nothing to compare with");
-        const int64_t rows = std::max<int64_t>(engine_.data_context().rows_per_batch, 1);
+        const DataContext context = engine_.data_context();
+        const int64_t rows = std::max<int64_t>(context.rows_per_batch * context.shard_count, 1);
         for (int64_t first = 0; first < o_.samples.size(); first += rows) DS_CHECK(one_batch(first, std::min(first + rows, o_.samples.size())));
         Json out = {{"task", o_.task}, {"rows", o_.samples.size()}, {"loss", weight_ > 0 ? loss_ / weight_ : 0.0}};
         DS_CHECK(score(out));
-        if (!options_.predictions.empty()) DS_CHECK(write_file_atomically(options_.predictions, lines_));
+        const bool writes = !options_.predictions.empty() && engine_.writes_files();
+        DS_CHECK(engine_.agree(kCall, writes ? write_file_atomically(options_.predictions, lines_) : ok()));
         return out;
     }
 
 private:
+    static constexpr const char* kCall = "ds_evaluate";
+
+    // Every process reads all rows and computes its own; outputs come together again.
+    Result<HostTensor> output(const char* name, const std::vector<Sample>& samples) {
+        DS_TRY(const HostTensor own, engine_.output(name));
+        return engine_.of_all_rows(kCall, own, static_cast<int64_t>(samples.size()));
+    }
+
     const Columns& columns() const { return o_.samples.setup().columns; }
 
     Status one_batch(int64_t first, int64_t last) {
@@ -58,7 +68,10 @@ private:
             o_.samples.task().disturb(sample, random.at(static_cast<uint64_t>(i)));
             samples.push_back(std::move(sample));
         }
-        DS_TRY(const Batch batch, collate(samples, o_.rules.collate));
+        DS_TRY(Batch batch, collate(samples, o_.rules.collate));
+        const Interval own = engine_.own_rows(last - first);
+        if (own.size() < last - first)
+            for (auto& [name, tensor] : batch) tensor = slice(tensor, 0, own.begin, own.end);
         float loss = 0;
         DS_CHECK(engine_.eval(batch, &loss));
         const double labels = labels_of(samples);
@@ -116,7 +129,7 @@ private:
     }
 
     Status add_classes(const std::vector<Sample>& samples, int64_t first) {
-        DS_TRY(const HostTensor logits, engine_.output("logits"));
+        DS_TRY(const HostTensor logits, output("logits", samples));
         const auto classes = static_cast<size_t>(logits.shape.back());
         for (size_t r = 0; r < samples.size(); ++r) {
             const auto guess = static_cast<int64_t>(largest(logits.as<float>().subspan(r * classes, classes)));
@@ -128,7 +141,7 @@ private:
 
     // A word's first token speaks for it.
     Status add_tags(const std::vector<Sample>& samples, int64_t first) {
-        DS_TRY(const HostTensor logits, engine_.output("logits"));
+        DS_TRY(const HostTensor logits, output("logits", samples));
         const auto length = static_cast<size_t>(logits.shape[1]), classes = static_cast<size_t>(logits.shape[2]);
         for (size_t r = 0; r < samples.size(); ++r) {
             metrics::Tags guessed, there;
@@ -151,8 +164,8 @@ private:
 
     // The best span of each window of a row's context; that none is there counts as in the window that is least sure of it.
     Status add_windows(const std::vector<Sample>& samples, int64_t first) {
-        DS_TRY(const HostTensor starts, engine_.output("start_logits"));
-        DS_TRY(const HostTensor ends, engine_.output("end_logits"));
+        DS_TRY(const HostTensor starts, output("start_logits", samples));
+        DS_TRY(const HostTensor ends, output("end_logits", samples));
         const auto length = static_cast<size_t>(starts.shape[1]);
         for (size_t r = 0; r < samples.size(); ++r) {
             const auto row = static_cast<size_t>(o_.samples.row_of(first + static_cast<int64_t>(r)));
@@ -244,8 +257,9 @@ Result<Json> evaluate(Engine& engine, Json data, const Json& options) {
     if (data.is_object() && data.contains("align")) data["align"] = "first";
     DataContext context = engine.data_context();
     context.curriculum = {}, context.tokens_per_batch = 0;  // of training
-    DS_TRY(OpenedSamples opened, open_samples(data, context));
-    return Evaluation(engine, std::move(opened), std::move(read)).run();
+    auto opened = open_samples(data, context);
+    DS_CHECK(engine.agree("ds_evaluate", opened.status()));
+    return Evaluation(engine, std::move(*opened), std::move(read)).run();
 }
 
 }  // namespace ds

@@ -121,19 +121,8 @@ Result<int> Engine::processes_before() {
     return static_cast<int>(std::count(all.begin(), me, *me));
 }
 
-// What looks at one process alone so far.
-Status Engine::check_parts() const {
-    const EfficiencyConfig& e = config_.efficiency;
-    for (const auto& [key, on] : {std::pair{"batch_growth", growth_ != nullptr}, {"data_efficiency.data_sampling.curriculum_learning", !e.sampling.is_null()},
-                                  {"data_efficiency.data_sampling.dynamic_batching", !e.dynamic_batching.is_null()}, {"data_efficiency.data_routing.random_ltd", kept_tokens_.has_value()},
-                                  {"progressive_layer_drop", !e.layer_drop.is_null()}, {"compression_training", !compression_.empty()}})
-        if (on && world_) return fail(Code::E_UNSUPPORTED, "config: {}: is not built for a job of several processes", key);
-    return ok();
-}
-
 // Processes hold different rows or the same ones.
 Status Engine::check_layout() const {
-    DS_CHECK(check_parts());
     for (int p = 0; p < config_.processes; ++p)
         for (int q = 0; q < p; ++q) {
             const std::vector<int> a = ranks_->data_ranks(p), b = ranks_->data_ranks(q);
@@ -337,6 +326,60 @@ Result<std::vector<double>> Engine::of_all(std::string_view call, const std::vec
     DS_TRY(const std::vector<std::string> all, world_->exchange(call, std::move(bytes)));
     for (const std::string& part : all) take(part);
     return out;
+}
+
+// Rows that every process was given fall to data ranks as they would in one process; where some rank would have none, every process computes all of them.
+Interval Engine::own_rows(int64_t rows) const { return rows_of_process(rows, world_ ? world_->process() : 0); }
+
+Interval Engine::rows_of_process(int64_t rows, int process) const {
+    const std::vector<int> its = ranks_->data_ranks(process);
+    const int64_t all = ranks_->extent(MeshAxis::data);
+    if (!world_ || rows < all) return {0, rows};
+    return {near_even(rows, its.front(), all).begin, near_even(rows, its.back(), all).end};
+}
+
+Result<HostTensor> Engine::of_all_rows(std::string_view call, const HostTensor& mine, int64_t rows) const {
+    const std::vector<int> holders = ranks_->row_holders();
+    if (holders.size() == 1 || own_rows(rows).size() == rows) return mine;
+    const auto row_bytes = static_cast<size_t>(mine.bytes() / own_rows(rows).size());
+    std::vector<size_t> bytes(static_cast<size_t>(world_->processes()), 0);
+    for (const int p : holders) bytes[static_cast<size_t>(p)] = row_bytes * static_cast<size_t>(rows_of_process(rows, p).size());
+    DS_TRY(const std::vector<std::string> parts, collect(call, {static_cast<const char*>(mine.data), static_cast<size_t>(mine.bytes())}, bytes));
+    Shape shape = mine.shape;
+    shape[0] = rows;
+    HostTensor all = HostTensor::zeros(mine.dtype, std::move(shape));
+    auto* to = static_cast<char*>(all.data);
+    for (const int p : holders) to = std::copy_n(parts[static_cast<size_t>(p)].data(), parts[static_cast<size_t>(p)].size(), to);
+    return all;
+}
+
+// Any amount, in messages of a size.
+Result<std::vector<std::string>> Engine::collect(std::string_view call, std::string_view mine, const std::vector<size_t>& bytes) const {
+    constexpr size_t kMessage = size_t{32} << 20;
+    std::vector<std::string> all(bytes.size());
+    const size_t most = *std::max_element(bytes.begin(), bytes.end());
+    mine = mine.substr(0, bytes[static_cast<size_t>(world_->process())]);
+    for (size_t at = 0; at < most; at += kMessage) {
+        DS_TRY(const std::vector<std::string> pieces, world_->exchange(call, std::string(mine.substr(std::min(at, mine.size()), kMessage))));
+        for (size_t p = 0; p < all.size(); ++p) all[p] += pieces[p];
+    }
+    for (size_t p = 0; p < all.size(); ++p)
+        if (all[p].size() != bytes[p]) return fail(Code::E_COMM, "{}: process {} sent {} bytes where {} were due", call, p, all[p].size(), bytes[p]);
+    return all;
+}
+
+// Every process continues the same prompts in the same way. Whether anybody listens.
+Result<bool> Engine::agree_on_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options, bool listens) const {
+    if (!world_) return listens;
+    std::string text(options);
+    for (const auto& prompt : prompts) text.append("\n").append(reinterpret_cast<const char*>(prompt.data()), prompt.size() * sizeof(int32_t));
+    DS_TRY(const std::vector<std::string> all, world_->exchange("ds_generate", fmt::format("{}{}", listens ? 1 : 0, hash_of(text))));
+    bool any = false;
+    for (size_t p = 0; p < all.size(); ++p) {
+        any |= all[p].starts_with('1');
+        if (all[p].substr(1) != all[0].substr(1)) return fail(Code::E_INVALID_ARGUMENT, "ds_generate: the processes 0 and {} were given different prompts or options; all must pass the same", p);
+    }
+    return any;
 }
 
 // The writer asks for one field after the other; everybody gives what it holds of it.

@@ -8,6 +8,7 @@
 namespace ds {
 namespace {
 
+constexpr int kBackgroundChannel = kAxes + 1;  // behind those of the axes and that between processes
 constexpr std::chrono::seconds kDeadline{60};  // of a collective: a rank that is later than that is taken to be gone
 
 }  // namespace
@@ -62,6 +63,14 @@ std::vector<int> Ranks::data_ranks(int process) const {
     return {found.begin(), found.end()};
 }
 
+std::vector<int> Ranks::row_holders() const {
+    std::map<int, int> first;  // by data rank
+    for (int p = 0; p < processes_; ++p) first.try_emplace(data_ranks(p).front(), p);
+    std::vector<int> list;
+    for (const auto& [rank, process] : first) list.push_back(process);
+    return list;
+}
+
 Status Ranks::connect(std::shared_ptr<World> world) {
     world_ = std::move(world);
     const bool failed = std::any_of(list_.begin(), list_.end(), [](const auto& rank) { return rank->links.failed() || (rank->device && !rank->device->status().ok()); });
@@ -70,6 +79,8 @@ Status Ranks::connect(std::shared_ptr<World> world) {
     wait_for_devices();
     for (const auto& rank : list_) rank->links.clear();
     DS_TRY(const auto ids, group_ids());
+    background_.clear();
+    if (world_) background_.resize(list_.size());
     for (int a = 0; a < kAxes; ++a)
         if (extent(static_cast<MeshAxis>(a)) > 1) connect_axis(static_cast<MeshAxis>(a), ids);
     between_.reset();
@@ -128,6 +139,8 @@ void Ranks::connect_axis(MeshAxis axis, const std::map<std::string, BackendGroup
         std::vector<Device*> devices;
         for (const Member& m : members)
             if (m.process == process_) ranks.push_back(list_[static_cast<size_t>(m.local)].get()), devices.push_back(ranks.back()->device.get());
+        if (world_ && !here && !rank->device && axis == MeshAxis::data)
+            background_[static_cast<size_t>(rank->index - first_)] = counted(world_->group(name_of(axis), members, rank->at(axis), kBackgroundChannel, 1), rank->sent);
         std::vector<std::unique_ptr<Communicator>> ends;
         if (here && rank->device) ends = device_group(devices, kDeadline);
         else if (here) ends = local_group(static_cast<int>(members.size()), threads_, kDeadline);

@@ -87,11 +87,16 @@ public:
     // The data ranks that some rank of a process belongs to, in order.
     std::vector<int> data_ranks(int process) const;
     std::vector<int> data_ranks() const { return data_ranks(process_); }
+    // Of the processes that share data ranks the first; in the order of their rows.
+    std::vector<int> row_holders() const;
 
     // Links the ranks, through `world` to those of other processes.
     Status connect(std::shared_ptr<World> world);
     // Between processes, each as a whole; null where there is one. For one thread.
     Communicator* between() const { return between_.get(); }
+
+    // Along the data axis, for one thread beside a rank's workers; null: that axis lies in this process.
+    Communicator* background(const Rank& rank) const { return background_.empty() ? nullptr : background_[static_cast<size_t>(rank.index - first_)].get(); }
 
     // Every rank does its part at the same time. The first failure ends the others' exchanges and is the answer. Within one process the links are whole
     // again afterwards; between processes the job has ended.
@@ -112,6 +117,7 @@ private:
     std::unique_ptr<Workers> drivers_;  // one thread a rank, which waits for the rank's workers
     std::shared_ptr<World> world_;
     std::unique_ptr<Communicator> between_;
+    std::vector<std::unique_ptr<Communicator>> background_;  // of each rank here; empty: there is one process
 };
 
 }  // namespace ds

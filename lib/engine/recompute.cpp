@@ -30,13 +30,18 @@ Engine::RankMemory Engine::memory_of(const Rank& rank, const Plan* plan) const {
 // Of a rank; 0: none.
 int64_t Engine::memory_limit() const {
     if (config_.memory_limit || config_.recompute >= 0 || (*ranks_)[0].device) return config_.memory_limit;
-    return memory_of_machine() / ranks_->size();
+    return memory_of_machine() / ranks_->size() / (world_ ? std::max(launch_.local_size, 1) : 1);
+}
+
+Result<int64_t> Engine::least_limit() const {
+    if (!world_) return memory_limit();
+    DS_TRY(const std::vector<double> limits, of_all("memory_limit", {{world_->process(), static_cast<double>(memory_limit())}}, static_cast<size_t>(world_->processes())));
+    return static_cast<int64_t>(*std::min_element(limits.begin(), limits.end()));
 }
 
 // What no way of recomputing changes is told before anything runs.
 Status Engine::check_memory_limit() const {
     if (!config_.memory_limit) return ok();
-    if (world_) return fail(Code::E_UNSUPPORTED, "config: memory_limit: is not built for ranks in several processes, which would have to choose alike");
     for (const auto& rank : *ranks_) {
         RankMemory held = memory_of(*rank, nullptr);
         if (!schedule_) held.gradients = held.state = 0;
@@ -92,11 +97,32 @@ Result<Engine::Need> Engine::need_of(const std::vector<PlanKey>& keys, int level
         most.seconds = std::max(most.seconds, need.seconds);
         most.blocks = std::max(most.blocks, need.blocks);
     }
+    return most_of_all(most);
+}
+
+// Processes weigh their own ranks and choose by the same numbers.
+Result<Engine::Need> Engine::most_of_all(const Need& mine) const {
+    if (!world_) return mine;
+    const RankMemory& m = mine.memory;
+    const std::array<double, 8> numbers{static_cast<double>(m.weights), static_cast<double>(m.gradients), static_cast<double>(m.state), static_cast<double>(m.state_on_disk),
+                                        static_cast<double>(m.low), static_cast<double>(m.working), mine.seconds, static_cast<double>(mine.blocks)};
+    const size_t n = numbers.size(), processes = static_cast<size_t>(world_->processes());
+    std::vector<std::pair<int, double>> said;
+    for (size_t i = 0; i < n; ++i) said.emplace_back(static_cast<int>(static_cast<size_t>(world_->process()) * n + i), numbers[i]);
+    DS_TRY(const std::vector<double> all, of_all("memory_limit", said, processes * n));
+    Need most;
+    for (size_t p = 0; p < processes; ++p) {
+        const auto number = [&](size_t i) { return static_cast<int64_t>(all[p * n + i]); };
+        const RankMemory memory{number(0), number(1), number(2), number(3), number(4), number(5)};
+        if (memory.total() > most.memory.total()) most.memory = memory;
+        most.seconds = std::max(most.seconds, all[p * n + 6]);
+        most.blocks = std::max(most.blocks, static_cast<int>(number(7)));
+    }
     return most;
 }
 
 Result<Engine::Recomputation> Engine::find_recomputation(const std::vector<PlanKey>& keys) {
-    const int64_t limit = memory_limit();
+    DS_TRY(const int64_t limit, least_limit());
     const auto fits = [&](const Need& need) { return need.memory.total() <= limit; };
     const auto line = [](const Recomputation& r) {
         const std::string what = r.blocks == 0 && r.level == 0 ? "everything is kept" : fmt::format("{}{}{}", r.level ? "cheap ops" : "", r.level && r.blocks ? " and " : "",
@@ -144,12 +170,15 @@ Result<Engine::Recomputation> Engine::find_recomputation(const std::vector<PlanK
 }
 
 Status Engine::choose_recomputation(Pass& pass) {
-    if (!pass.train || world_ || pass.key().seeds.empty() || (config_.memory_limit == 0 && (config_.recompute >= 0 || (*ranks_)[0].device))) return ok();
-    auto known = recomputations_.find(pass.keys);
+    if (!pass.train || pass.key().seeds.empty() || (config_.memory_limit == 0 && (config_.recompute >= 0 || (*ranks_)[0].device))) return ok();
+    const int number = known_keys_.try_emplace(pass.keys, static_cast<int>(known_keys_.size())).first->second;
+    const int process = world_ ? world_->process() : 0;
+    DS_TRY(const std::vector<double> numbers, of_all("memory_limit", {{process, number}}, static_cast<size_t>(world_ ? world_->processes() : 1)));
+    auto known = recomputations_.find(numbers);
     if (known == recomputations_.end()) {
         DS_TRY(Recomputation chosen, find_recomputation(pass.keys));
         if (!chosen.told.empty()) log(Level::info, "plan", "{}", chosen.told);
-        known = recomputations_.emplace(pass.keys, std::move(chosen)).first;
+        known = recomputations_.emplace(numbers, std::move(chosen)).first;
     }
     const Recomputation& way = known->second;
     recomputation_ = way.told;

@@ -188,7 +188,6 @@ Status Engine::reduce_gradients(Rank& rank) {
     if (ranks_->extent(MeshAxis::data) == 1 || gradients_are_dealt_out()) return ok();  // the plan summed over data ranks
     Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
     const DType wire = config_.communication;
-    const auto here = static_cast<size_t>(data.rank());
     for (const ParamBucket& bucket : params.buckets()) {
         if (!bucket.trainable) continue;
         if (const Param& p = params.all()[bucket.first]; p.by_rows && !rank.device) {  // which rows are not zero is looked up by the host
@@ -203,16 +202,19 @@ Status Engine::reduce_gradients(Rank& rank) {
             sent = rank.other_arena.data();
             DS_CHECK(convert_all(rank, sums, DType::f32, sent, wire, n));
         }
-        const std::vector<Block> blocks = blocks_of(bucket, bucket.elements, sent, bucket.elements.begin, size_of(wire));
-        DS_CHECK(rank.exchange(kSum, [&](Team team) {
-            return updates_are_dealt_out() ? data.reduce_scatter(blocks, blocks[here], wire, team) : data.all_reduce({sent, n * size_of(wire)}, wire, team);
-        }));
+        DS_CHECK(rank.exchange(kSum, [&](Team team) { return sum_bucket(data, bucket, sent, wire, team); }));
         if (wire == DType::f32) continue;
-        const Interval summed = updates_are_dealt_out() ? bucket.parts[here] : bucket.elements;
+        const Interval summed = updates_are_dealt_out() ? bucket.parts[static_cast<size_t>(data.rank())] : bucket.elements;
         const int64_t at = summed.begin - bucket.elements.begin;
         DS_CHECK(convert_all(rank, sent + at * size_of(wire), wire, sums + at * 4, DType::f32, summed.size()));
     }
     return ok();
+}
+
+Status Engine::sum_bucket(Communicator& data, const ParamBucket& bucket, std::byte* sums, DType type, Team team) const {
+    if (!updates_are_dealt_out()) return data.all_reduce({sums, bucket.elements.size() * size_of(type)}, type, team);
+    const std::vector<Block> blocks = blocks_of(bucket, bucket.elements, sums, bucket.elements.begin, size_of(type));
+    return data.reduce_scatter(blocks, blocks[static_cast<size_t>(data.rank())], type, team);
 }
 
 // Neighbouring parameters that every data rank holds whole but updates in parts lie side by side: they are gathered together, so many elements at a time.

@@ -145,7 +145,7 @@ Call Plan::call_of(const Step& step, const Runtime& runtime) const {
     return {step.in.data(), step.out.data(), step.node->attrs.get(), step.prepared.state.get(), arena_ + memory_.scratch[static_cast<size_t>(step.node_index)], &runtime, nullptr};
 }
 
-Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline) {
+Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline, Progress* progress) {
     if (device_) return run_on_device(part, runtime, cancel, timeline);
     for (int i = 0; i <= ticket_count_; ++i) tickets_[static_cast<size_t>(i)].store(0, std::memory_order_relaxed);
     stopped_.store(0, std::memory_order_relaxed);
@@ -155,7 +155,7 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
     for (size_t begin = first_of(part), end = end_of(part); host.ok() && begin <= end && !stopped_.load(std::memory_order_relaxed);) {
         const auto next = std::lower_bound(host_steps_.begin(), host_steps_.end(), begin);
         const size_t until = next == host_steps_.end() ? end : std::min(*next, end);
-        workers.run([&](Team team) { work(begin, until, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr); });
+        workers.run([&](Team team) { work(begin, until, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr, progress); });
         if (until < end && !stopped_.load(std::memory_order_relaxed)) host = call_host(steps_[until]);
         begin = until + 1;
     }
@@ -170,7 +170,7 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
     return stopped_.load(std::memory_order_relaxed) ? Status(Code::E_CANCELLED, "the call was cancelled between two kernels") : ok();
 }
 
-void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline) {
+void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline, Progress* progress) {
     const auto start = Clock::now();
     for (size_t i = begin; i < end; ++i) {
         const Step& step = steps_[i];
@@ -183,11 +183,25 @@ void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Bar
             if (timeline && phase + 1 == step.prepared.phases.size()) timeline->push_back({team.rank, step.node->op->name.data(), microseconds(start, from), microseconds(start, Clock::now())});
             barrier.arrive_and_wait();
         }
+        if (progress && team.rank == 0) progress->done(static_cast<int64_t>(i) + 1);
         if (team.rank == 0 && failed_ < 0 && runtime.links && runtime.links->failed()) failed_ = static_cast<int>(i);
         // Set before the barrier that every thread has just passed, for this step or an earlier one: all leave together.
         const int stop = stopped_.load(std::memory_order_relaxed);
         if (stop && stop <= static_cast<int>(i) + 1) return;
     }
+}
+
+std::map<std::string, int64_t> Plan::gradient_steps() const {
+    std::map<ValueId, size_t> made;  // by which node
+    for (size_t i = 0; i < graph_.nodes.size(); ++i)
+        for (const ValueId id : graph_.nodes[i].out) made[id] = i;
+    std::map<std::string, int64_t> steps;
+    for (const auto& [param, gradient] : graph_.grads) {
+        // A node without a step is a view of what an earlier one made.
+        const auto step = std::find_if(steps_.begin(), steps_.end(), [&, node = made.at(gradient)](const Step& s) { return static_cast<size_t>(s.node_index) >= node; });
+        steps[graph_.value(param).name] = step == steps_.end() ? static_cast<int64_t>(steps_.size()) : step - steps_.begin() + 1;
+    }
+    return steps;
 }
 
 // On the thread that called, as the host's other callbacks; the workers wait. Floats come as f32, whatever the products around the op have.

@@ -4,6 +4,7 @@
 // (weights, their shadows, gradients). `place` fills in addresses when either moves; running allocates nothing.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,6 +25,29 @@ struct Span {  // of the timeline: what a thread did when, in microseconds since
     int thread = 0;
     const char* name = "";
     double start_us = 0, end_us = 0;
+};
+
+// How far a run is, for a thread beside the workers that waits for results.
+class Progress {
+public:
+    void done(int64_t steps) {
+        steps_.store(steps, std::memory_order_release);
+        steps_.notify_one();
+    }
+    // Nothing more will be done: all was, or the run has failed.
+    void end(bool well) {
+        failed_ = !well;
+        done(INT64_MAX);
+    }
+    // Whether so many steps are done; waits for them.
+    bool wait_for(int64_t steps) const {
+        for (int64_t now = steps_.load(std::memory_order_acquire); now < steps; now = steps_.load(std::memory_order_acquire)) steps_.wait(now, std::memory_order_acquire);
+        return !failed_;
+    }
+
+private:
+    std::atomic<int64_t> steps_{0};
+    std::atomic<bool> failed_{false};
 };
 
 class Plan {
@@ -48,7 +72,9 @@ public:
 
     enum class Part { forward, backward, weights };  // weights: the backward pass's second part (Node::weights), where there is one
     // Runs one part; DS_E_CANCELLED when the flag was raised meanwhile (null: can't be cancelled).
-    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr);
+    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr, Progress* progress = nullptr);
+    // By parameter: after how many steps, as Progress counts them, its gradient is final.
+    std::map<std::string, int64_t> gradient_steps() const;
 
     double flops() const { return flops_; }
     std::string describe() const;  // one line a call: op, kernel, shapes
@@ -71,7 +97,7 @@ private:
     Call call_of(const Step& step, const Runtime& runtime) const;
     Tensor tensor_of(ValueId id) const;
     void place_steps();
-    void work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline);
+    void work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline, Progress* progress);
     Status call_host(const Step& step) const;
 
     // plan_device.cpp

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <numeric>
 
 #include "engine/engine.h"
@@ -104,7 +105,7 @@ private:
             segments[s + 1] = static_cast<int32_t>(at);
         }
         if (!sources_.empty()) add_sources(packed, key.shape, fresh);
-        DS_CHECK(engine_.ranks_->each([&](Rank& rank) { return rank.at(MeshAxis::data) == 0 ? engine_.run_cached(rank, key, packed) : ok(); }));
+        DS_CHECK(engine_.ranks_->each([&](Rank& rank) { return &rank == &(*engine_.ranks_)[0] ? engine_.run_cached(rank, key, packed) : ok(); }));
         return read_logits(key, counts.size());
     }
 
@@ -185,6 +186,7 @@ public:
         }
         return run();
     }
+    bool runs_together() const override { return true; }
 
 private:
     static size_t add_rows(Batch& batch, const std::string& ids_name, const std::string& mask_name, const std::vector<std::vector<int32_t>>& rows) {
@@ -220,6 +222,81 @@ private:
     std::vector<std::vector<int32_t>> sequences_, sources_;  // a source for each sequence, or none at all
 };
 
+// Processes with different rows deal out the prompts, with what becomes of them; each gets the logits of all.
+class SharedDecoder : public Decoder {
+public:
+    SharedDecoder(Engine& engine, std::unique_ptr<Decoder> own) : engine_(engine), own_(std::move(own)), holders_(engine.ranks_->row_holders()) {
+        width_ = static_cast<size_t>(engine.model_->vocabulary);
+        for (size_t h = 0; h < holders_.size(); ++h)
+            if (engine.ranks_->data_ranks(holders_[h]) == engine.ranks_->data_ranks()) me_ = static_cast<int>(h);
+    }
+
+    Status start(std::span<const std::vector<int32_t>> prompts, std::span<const std::vector<int32_t>> sources) override {
+        const auto count = static_cast<int64_t>(prompts.size()), shares = static_cast<int64_t>(holders_.size());
+        for (int64_t h = 0; h < shares; ++h) owners_.insert(owners_.end(), static_cast<size_t>(near_even(count, h, shares).size()), static_cast<int>(h));
+        stand_in_ = {{prompts[0][0]}};
+        if (!sources.empty()) stand_in_source_ = {sources[0]};
+        const Interval mine = near_even(count, me_, shares);
+        const auto part = [&](std::span<const std::vector<int32_t>> all) { return all.empty() ? all : all.subspan(static_cast<size_t>(mine.begin), static_cast<size_t>(mine.size())); };
+        DS_CHECK(mine.size() == 0 ? run_along() : own_->start(part(prompts), part(sources)));
+        return share();
+    }
+
+    Status advance(std::span<const int> from, std::span<const int32_t> ids) override {
+        const std::vector<int> places = places_of_own();
+        std::vector<int> owners, own_from;
+        std::vector<int32_t> own_ids;
+        for (size_t i = 0; i < from.size(); ++i) {
+            owners.push_back(owners_[static_cast<size_t>(from[i])]);
+            if (owners.back() != me_) continue;
+            own_from.push_back(places[static_cast<size_t>(from[i])]);
+            own_ids.push_back(ids[i]);
+        }
+        owners_ = std::move(owners);
+        DS_CHECK(own_from.empty() ? run_along() : own_->advance(own_from, own_ids));
+        return share();
+    }
+
+    bool runs_together() const override { return own_->runs_together(); }
+
+private:
+    // A process without sequences makes the calls that the others make.
+    Status run_along() { return own_->runs_together() ? own_->start(stand_in_, stand_in_source_) : ok(); }
+
+    // Where this process's sequences are among its own.
+    std::vector<int> places_of_own() const {
+        std::vector<int> places;
+        int own = 0;
+        for (const int owner : owners_) places.push_back(owner == me_ ? own++ : -1);
+        return places;
+    }
+
+    Status share() {
+        const size_t row = width_ * sizeof(float);
+        std::vector<size_t> bytes(static_cast<size_t>(engine_.world_->processes()), 0);
+        for (const int owner : owners_) bytes[static_cast<size_t>(holders_[static_cast<size_t>(owner)])] += row;
+        std::string mine;
+        const auto count = static_cast<size_t>(std::count(owners_.begin(), owners_.end(), me_));
+        for (size_t i = 0; i < count; ++i) mine.append(reinterpret_cast<const char*>(own_->logits(i).data()), row);
+        DS_TRY(const std::vector<std::string> all, engine_.collect("ds_generate", mine, bytes));
+        std::vector<size_t> taken(all.size(), 0);
+        logits_.resize(owners_.size() * width_);
+        for (size_t i = 0; i < owners_.size(); ++i) {
+            const auto p = static_cast<size_t>(holders_[static_cast<size_t>(owners_[i])]);
+            std::memcpy(logits_.data() + i * width_, all[p].data() + row * taken[p]++, row);
+        }
+        return ok();
+    }
+
+    Engine& engine_;
+    const std::unique_ptr<Decoder> own_;
+    const std::vector<int> holders_;  // the process of each share
+    int me_ = 0;
+    std::vector<int> owners_;         // of each sequence, whose share it is in
+    std::vector<std::vector<int32_t>> stand_in_, stand_in_source_;
+};
+
+std::unique_ptr<Decoder> make_shared_decoder(Engine& engine, std::unique_ptr<Decoder> own) { return std::make_unique<SharedDecoder>(engine, std::move(own)); }
 std::unique_ptr<Decoder> make_cached_decoder(Engine& engine, const DecoderSize& size) { return std::make_unique<CachedDecoder>(engine, size); }
 std::unique_ptr<Decoder> make_plain_decoder(Engine& engine) { return std::make_unique<PlainDecoder>(engine); }
 

@@ -42,8 +42,10 @@ private:
 class Generation {
 public:
     // sources: of an encoder-decoder, one a prompt; else none.
-    Generation(Engine& engine, std::vector<std::vector<int32_t>> prompts, const std::vector<std::vector<int32_t>>* sources, GenerateOptions options, const TokenListener& listener)
-        : engine_(engine), prompts_(std::move(prompts)), sources_(sources), o_(std::move(options)), listener_(listener), made_(prompts_.size()) {
+    // somebody_listens: in this process or another.
+    Generation(Engine& engine, std::vector<std::vector<int32_t>> prompts, const std::vector<std::vector<int32_t>>* sources, GenerateOptions options, const TokenListener& listener,
+               bool somebody_listens)
+        : engine_(engine), prompts_(std::move(prompts)), sources_(sources), o_(std::move(options)), listener_(listener), somebody_listens_(somebody_listens), made_(prompts_.size()) {
         for (const auto& prompt : prompts_) most_new_.push_back(o_.most_new(static_cast<int64_t>(prompt.size()), engine.model_->max_positions));
     }
 
@@ -56,12 +58,10 @@ public:
                 if (sources_) sources.push_back((*sources_)[r]);
             }
         if (rows_.empty()) return std::move(made_);
-        if (!o_.stop_strings.empty() && !engine_.data_context().tokenizer)
-            return fail(Code::E_INVALID_ARGUMENT, "{}: stop_strings needs a tokenizer: name one by the config's \"tokenizer\" or keep it in the model's folder", kCall);
         decoder_ = make_decoder();
         Status status = decoder_->start(prompts, sources);
         if (status.code() == Code::E_UNSUPPORTED) {  // attention of a kind that a cache is not built for
-            decoder_ = make_plain_decoder(engine_);
+            decoder_ = shared(make_plain_decoder(engine_));
             status = decoder_->start(prompts, sources);
         }
         if (status.ok()) status = o_.num_beams > 1 ? search() : sample();
@@ -73,8 +73,12 @@ public:
 private:
     static constexpr const char* kCall = "ds_generate";
 
+    std::unique_ptr<Decoder> shared(std::unique_ptr<Decoder> own) const {
+        return engine_.ranks_->row_holders().size() > 1 ? make_shared_decoder(engine_, std::move(own)) : std::move(own);
+    }
+
     std::unique_ptr<Decoder> make_decoder() const {
-        if (!o_.use_cache || !engine_.caches()) return make_plain_decoder(engine_);
+        if (!o_.use_cache || !engine_.caches()) return shared(make_plain_decoder(engine_));
         DecoderSize size;
         for (const size_t r : rows_) {
             const auto prompt = static_cast<int64_t>(prompts_[r].size());
@@ -85,7 +89,7 @@ private:
             size.source_capacity = std::max(size.source_capacity, source);
             size.source_tokens += source;
         }
-        return make_cached_decoder(engine_, size);
+        return shared(make_cached_decoder(engine_, size));
     }
 
     // The listener's answer to new ids: positive ends the row.
@@ -95,15 +99,26 @@ private:
         return answer != 0;
     }
 
+    // Of each row's last id. The answer of all processes' listeners: not zero ends the row.
+    Result<std::vector<double>> tell_of_all() {
+        std::vector<std::pair<int, double>> ended;
+        Status status;
+        for (size_t i = 0; i < rows_.size() && status.ok(); ++i) {
+            const auto answer = tell(rows_[i], std::span(&made_[rows_[i]].back(), 1));
+            if (!answer.ok()) status = answer.status();
+            else if (*answer) ended.emplace_back(static_cast<int>(rows_[i]), 1.0);
+        }
+        DS_CHECK(engine_.agree(kCall, status));
+        if (!somebody_listens_) return std::vector<double>(prompts_.size(), 0.0);
+        return engine_.of_all(kCall, ended, prompts_.size());
+    }
+
     bool is_end(int32_t id) const { return std::find(o_.eos.begin(), o_.eos.end(), id) != o_.eos.end(); }
 
     Status sample() {
         std::vector<StopWatch> watches(prompts_.size(), StopWatch(o_, engine_.data_context().tokenizer));
         std::vector<std::vector<int32_t>> all = prompts_;
         while (true) {
-            std::vector<int> from;
-            std::vector<int32_t> ids;
-            std::vector<size_t> going;
             for (size_t i = 0; i < rows_.size(); ++i) {
                 const size_t r = rows_[i];
                 const auto given = decoder_->logits(i);
@@ -112,9 +127,16 @@ private:
                 const int32_t id = next_token(o_, scores, static_cast<int64_t>(r), static_cast<int64_t>(all[r].size()));
                 all[r].push_back(id);
                 made_[r].push_back(id);
-                DS_TRY(const bool stopped, tell(r, std::span(&id, 1)));
+            }
+            DS_TRY(const std::vector<double> stopped, tell_of_all());
+            std::vector<int> from;
+            std::vector<int32_t> ids;
+            std::vector<size_t> going;
+            for (size_t i = 0; i < rows_.size(); ++i) {
+                const size_t r = rows_[i];
+                const int32_t id = made_[r].back();
                 DS_TRY(const bool heard, watches[r].hears(id));
-                if (stopped || heard || is_end(id) || static_cast<int64_t>(made_[r].size()) >= most_new_[r]) continue;
+                if (stopped[r] != 0 || heard || is_end(id) || static_cast<int64_t>(made_[r].size()) >= most_new_[r]) continue;
                 going.push_back(r);
                 from.push_back(static_cast<int>(i));
                 ids.push_back(id);
@@ -129,7 +151,7 @@ private:
         struct Row { size_t row; Beams beams; int first, count; };  // its running beams among the decoder's sequences
         std::vector<Row> searches;
         for (size_t i = 0; i < rows_.size(); ++i) searches.push_back({rows_[i], Beams(o_, prompts_[rows_[i]], most_new_[rows_[i]]), static_cast<int>(i), 1});
-        Status failed;
+        Status failed, told;
         const auto tokenizer = engine_.data_context().tokenizer;
         std::function<bool(std::span<const int32_t>)> stops;
         if (!o_.stop_strings.empty()) stops = [&](std::span<const int32_t> ids) {
@@ -156,7 +178,7 @@ private:
                 DS_CHECK(failed);
                 if (choices.empty()) {
                     made_[row.row] = row.beams.best();
-                    DS_CHECK(tell(row.row, made_[row.row]).status());
+                    if (told.ok()) told = tell(row.row, made_[row.row]).status();
                     continue;
                 }
                 const auto first = static_cast<int>(from.size());
@@ -168,6 +190,7 @@ private:
                 row.count = static_cast<int>(choices.size());
                 going.push_back(std::move(row));
             }
+            DS_CHECK(engine_.agree(kCall, told));
             searches = std::move(going);
             if (!searches.empty()) DS_CHECK(decoder_->advance(from, ids));
         }
@@ -179,19 +202,16 @@ private:
     const std::vector<std::vector<int32_t>>* const sources_;
     const GenerateOptions o_;
     const TokenListener& listener_;
+    const bool somebody_listens_;
     std::vector<std::vector<int32_t>> made_;
     std::vector<int64_t> most_new_;
     std::vector<size_t> rows_;  // that go on, in the decoder's order
     std::unique_ptr<Decoder> decoder_;
 };
 
-Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener) {
-    DS_CHECK(usable());
-    if (!model_ || (model_->task != Task::causal_lm && model_->task != Task::seq2seq_lm))
-        return fail(Code::E_UNSUPPORTED, "ds_generate: needs a causal language model, or an encoder-decoder with a head");
-    if (world_) return fail(Code::E_UNSUPPORTED, "ds_generate: is not built for an engine of several processes; ds_export, and generate with one");
-    const bool encodes = model_->encoder_decoder;
-    const int64_t vocabulary = encodes ? model_->source_vocabulary : model_->vocabulary;
+// What can be said of a call before anything runs.
+Result<GenerateOptions> Engine::check_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json) const {
+    const int64_t vocabulary = model_->encoder_decoder ? model_->source_vocabulary : model_->vocabulary;
     DS_TRY(GenerateOptions options, generate_options(options_json, generation_defaults(), model_->vocabulary, "ds_generate"));
     for (size_t r = 0; r < prompts.size(); ++r) {
         const auto length = static_cast<int64_t>(prompts[r].size());
@@ -203,14 +223,26 @@ Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std
             if (prompts[r][i] < 0 || prompts[r][i] >= vocabulary)
                 return fail(Code::E_INVALID_ARGUMENT, "ds_generate: id {} of {} is {}, outside the vocabulary 0..{}", i, which, prompts[r][i], vocabulary - 1);
     }
+    if (!options.stop_strings.empty() && !data_context().tokenizer)
+        return fail(Code::E_INVALID_ARGUMENT, "ds_generate: stop_strings needs a tokenizer: name one by the config's \"tokenizer\" or keep it in the model's folder");
+    if (!model_->encoder_decoder) return options;
+    if (!options.decoder_start && model_->decoder_start_id && *model_->decoder_start_id < model_->vocabulary) options.decoder_start = static_cast<int32_t>(*model_->decoder_start_id);
+    if (!options.decoder_start)
+        return fail(Code::E_INVALID_ARGUMENT, "ds_generate: decoder_start_token_id is missing: neither the options, generation_config.json nor config.json has one in the vocabulary 0..{}", model_->vocabulary - 1);
+    return options;
+}
+
+Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener) {
+    DS_CHECK(usable());
+    if (!model_ || (model_->task != Task::causal_lm && model_->task != Task::seq2seq_lm))
+        return fail(Code::E_UNSUPPORTED, "ds_generate: needs a causal language model, or an encoder-decoder with a head");
+    auto options = check_prompts(prompts, options_json);
+    DS_CHECK(agree("ds_generate", options.status()));
+    DS_TRY(const bool somebody_listens, agree_on_prompts(prompts, options_json, static_cast<bool>(listener)));
+    const bool encodes = model_->encoder_decoder;
     std::vector<std::vector<int32_t>> begins = prompts;
-    if (encodes) {
-        if (!options.decoder_start && model_->decoder_start_id && *model_->decoder_start_id < model_->vocabulary) options.decoder_start = static_cast<int32_t>(*model_->decoder_start_id);
-        if (!options.decoder_start)
-            return fail(Code::E_INVALID_ARGUMENT, "ds_generate: decoder_start_token_id is missing: neither the options, generation_config.json nor config.json has one in the vocabulary 0..{}", model_->vocabulary - 1);
-        begins.assign(prompts.size(), {*options.decoder_start});
-    }
-    auto made = Generation(*this, std::move(begins), encodes ? &prompts : nullptr, std::move(options), listener).run();
+    if (encodes) begins.assign(prompts.size(), {*options->decoder_start});
+    auto made = Generation(*this, std::move(begins), encodes ? &prompts : nullptr, std::move(*options), listener, somebody_listens).run();
     for (const auto& rank : *ranks_) rank->cache.release();
     // Its memory was used; that of a pending forward was not.
     if (last_ && !(last_->train && !last_->key().seeds.empty())) last_.reset();
@@ -236,7 +268,14 @@ Json Engine::generation_defaults() const {
 
 // Whether these ranks can keep keys and values; other layouts run whole sequences again.
 bool Engine::caches() const {
-    return config_.zero_stage < 3 && ranks_->extent(MeshAxis::tensor) == 1 && ranks_->extent(MeshAxis::pipeline) == 1 && ranks_->extent(MeshAxis::sequence) == 1;
+    const bool fits = config_.zero_stage < 3 && config_.mesh.expert == 1 && ranks_->extent(MeshAxis::tensor) == 1 && ranks_->extent(MeshAxis::pipeline) == 1 &&
+                      ranks_->extent(MeshAxis::sequence) == 1;
+    if (!fits || !world_) return fits;
+    // One process finds out by trying; several must know beforehand, as one may have nothing to try it with.
+    PlanKey key{.shape = {.tokens = 8, .rows = 1, .length = 1, .labelled = 8}, .cache = {.pool = 8, .capacity = 8}, .outputs = {"logits"}};
+    key.cache.fresh = true;
+    if (model_->encoder_decoder) key.shape.source_tokens = key.cache.source_pool = key.cache.source_capacity = 8;
+    return graph_of((*ranks_)[0], key).ok();
 }
 
 Status Engine::run_cached(Rank& rank, const PlanKey& key, const Packed& packed) {

@@ -1,0 +1,53 @@
+// Sums of gradients that leave while the backward pass still runs. What processes exchange at the end of an update would wait for the network; a bucket's
+// gradients are final as soon as the plan has made the last of them, long before the pass is over.
+//
+// One thread beside a rank's workers sums bucket after bucket, the last parameters first, as backward passes make them. The order is that of the parameters,
+// whatever a plan's shapes, so that all processes exchange alike; sums are those of reduce_gradients, bit by bit.
+#include "data/threads.h"
+#include "engine/engine.h"
+
+namespace ds {
+
+// In the last backward pass of an update, where nothing but the data ranks' sum stands between gradients and update, and nobody looks at single summands.
+bool Engine::sums_overlap() const {
+    const bool last = micro_in_step_ + 1 == config_.batch.accumulation;
+    return last && world_ && ranks_->background((*ranks_)[0]) && !pipeline_ && !ranks_run_together() && ranks_->extent(MeshAxis::sequence) == 1 && config_.communication == DType::f32 &&
+           !config_.sparse_gradients && !(growth_ && growth_->wants_noise());
+}
+
+Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {
+    ParamStore& params = *rank.params;
+    DS_CHECK(params.need_grads());
+    if (!plan && rank.backwards == 0) std::fill_n(params.grads(), params.grad_elements(), 0.0f);  // without rows it has a summand all the same
+    Progress progress;
+    Status summed;
+    std::thread beside = start_quiet_thread([&, steps = plan ? plan->gradient_steps() : std::map<std::string, int64_t>()] {
+        try {
+            summed = sum_as_made(rank, steps, progress);
+        } catch (...) {
+            summed = status_of_current_exception("the sum of gradients");
+        }
+    });
+    Status run = plan ? run_part(rank, *plan, Plan::Part::backward, draw, true, &progress) : ok();
+    if (!run.ok()) ranks_->background(rank)->abort(run);  // it may be waiting for the others
+    progress.end(run.ok());
+    beside.join();
+    DS_CHECK(run);
+    if (plan) ++rank.backwards;
+    return std::move(summed).within("the sum of gradients over data ranks");
+}
+
+Status Engine::sum_as_made(Rank& rank, const std::map<std::string, int64_t>& steps, const Progress& progress) const {
+    const ParamStore& params = *rank.params;
+    for (auto bucket = params.buckets().rbegin(); bucket != params.buckets().rend(); ++bucket) {
+        if (!bucket->trainable) continue;
+        int64_t last = 0;
+        for (size_t i = bucket->first; i < bucket->last; ++i)
+            if (const auto found = steps.find(params.all()[i].name); found != steps.end()) last = std::max(last, found->second);
+        if (!progress.wait_for(last)) return ok();  // the run says what happened
+        DS_CHECK(sum_bucket(*ranks_->background(rank), *bucket, reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin), DType::f32, Team{0, 1}));
+    }
+    return ok();
+}
+
+}  // namespace ds
