@@ -56,6 +56,22 @@ void quantize(const Call& c, Team team) {
     }
 }
 
+// Of bf16 and f16: each group through f32.
+void quantize_low(const Call& c, Team team) {
+    const FakeQuantize& a = c.attr<FakeQuantize>();
+    const Groups g = groups_of(c.in[0], a);
+    const int64_t element = size_of(c.in[0].dtype);
+    std::vector<float> group(static_cast<size_t>(g.size));
+    const auto [first, last] = team.part(g.count);
+    for (int64_t i = first; i < last; ++i) {
+        convert(c.in[0].as<std::byte>() + i * g.size * element, c.in[0].dtype, group.data(), DType::f32, g.size);
+        fake_quantize_group(group.data(), group.data(), g.size, a.bits, a.asymmetric);
+        convert(group.data(), DType::f32, c.out[0].as<std::byte>() + i * g.size * element, c.out[0].dtype, g.size);
+    }
+}
+
+const char* only_dense(const Request& request) { return request.in[0].dense() && request.out[0].dense() ? nullptr : "a tensor is not dense"; }
+
 void mask(const Call& c) {
     const TopMask& a = c.attr<TopMask>();
     top_mask(c.in[0].as<float>(), c.out[0].as<float>(), c.in[0].count(), a.ratio, a.n, a.m);
@@ -72,7 +88,7 @@ Result<Prepared> prepare(const Request& request) {
     return Prepared{{ranges, quantize}, nullptr, g.count < request.threads ? 8 * g.count * request.threads : 0};
 }
 
-constexpr KernelImpl kQuantize[] = {{"ref", only_f32, prepare}}, kMask[] = {{"ref", only_f32, simple<alone<mask>>}};
+constexpr KernelImpl kQuantize[] = {{"ref", only_f32, prepare}, {"ref_low", only_dense, simple<quantize_low>}}, kMask[] = {{"ref", only_f32, simple<alone<mask>>}};
 
 }  // namespace
 
