@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""A row for each way of making a model smaller: what its weights take in memory, seconds of an evaluation of the test split from start to end, accuracy.
+compression.sh sets everything up. Ways that train begin from the whole model's fine-tuned folder; students of layer reduction too."""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+LINEAR = [r"attention\.self", r"attention\.output\.dense", r"intermediate\.dense", r"layer\.\d+\.output\.dense"]
+
+
+def technique(name, shared, params, modules=LINEAR, related=None):
+    group = {"params": params, "modules": modules}
+    if related:
+        group["related_modules"] = related
+    return {"compression_training": {name: {"shared_parameters": {"enabled": True, "schedule_offset": 0, **shared}, "different_groups": {"all": group}}}}
+
+
+def student(layers, **distillation):
+    section = {"layer_reduction": {"enabled": True, "keep_number_layer": len(layers), "module_name_prefix": "bert.encoder.layer", "teacher_layer": layers,
+                                   "other_module_name": ["bert.embeddings", "bert.pooler", "classifier"]}}
+    if distillation:
+        section["knowledge_distillation"] = {"enabled": True, **distillation}
+    return {"compression_training": section}
+
+
+# name: (config while training or None where nothing is trained, config of the evaluation)
+WAYS = {
+    "whole": (None, {}),
+    "NF4, decoded": (None, {"quantization": {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}}),
+    "8 bits, decoded": (None, {"quantization": {"load_in_8bit": True}}),
+    "8 bits, integer products": (None, {"quantization": {"load_in_8bit": True, "int8_products": True}}),
+    "half of the weights": (technique("sparse_pruning", {"method": "l1"}, {"dense_ratio": 0.5}), {}),
+    "2 of 4 weights": (technique("sparse_pruning", {"method": "l1", "block_pattern": "2:4"}, {"dense_ratio": 0.5}), {}),
+    "half of the inner rows": (technique("row_pruning", {"method": "l1"}, {"dense_ratio": 0.5}, [r"layer\.\d+\.intermediate\.dense"], [[r"layer\.\d+\.output\.dense"]]), {}),
+    "trained with 8-bit weights and inputs": ({"compression_training": {
+        **technique("weight_quantization", {"quantize_weight_in_forward": True}, {"start_bits": 8, "target_bits": 8})["compression_training"],
+        **technique("activation_quantization", {}, {"bits": 8})["compression_training"]}}, {"quantization": {"load_in_8bit": True, "int8_products": True}}),
+    "3 of 6 layers": (student([1, 3, 5]), {}),
+    "3 of 6 layers, distilled": (student([1, 3, 5], temperature=2.0, alpha=0.7, hidden_weight=0.1), {}),
+}
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def write(path, config):
+    with open(path, "w") as file:
+        json.dump(config, file, indent=1)
+    return path
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("train", "dsrt", "config", "work"):
+        parser.add_argument("--" + name, required=True)
+    parser.add_argument("--steps", type=int), parser.add_argument("--repeats", type=int, default=3), parser.add_argument("--only"), parser.add_argument("--f32", action="store_true")
+    args = parser.parse_args()
+    os.makedirs(args.work, exist_ok=True)
+    base = json.load(open(args.config))
+    base["bf16"] = {"enabled": not args.f32}
+    steps = ["--steps", str(args.steps)] if args.steps else []
+
+    def trained(name, config):
+        folder = os.path.join(args.work, name.replace(" ", "_").replace(",", ""))
+        run([args.train, write(folder + ".json", config), "--output", folder, *steps])
+        return os.path.join(folder, "model")
+
+    whole = trained("whole", base)
+    tuned = {key: value for key, value in base.items() if key != "model_overrides"} | {"model": whole}
+    print("| way | weights in memory, MB | seconds of evaluation | accuracy, % |\n|---|---|---|---|")
+    wanted = args.only.split(";") if args.only else list(WAYS)
+    for name in wanted:
+        training, evaluating = WAYS[name]
+        model = whole if training is None else trained(name, tuned | training)
+        path = write(os.path.join(args.work, "evaluate.json"), {key: value for key, value in tuned.items() if key not in ("optimizer", "scheduler")} | {"model": model} | evaluating)
+        seconds = []
+        for _ in range(args.repeats):
+            begin = time.monotonic()
+            scores = json.loads(run([args.dsrt, "evaluate", path, "--json"]))
+            seconds.append(time.monotonic() - begin)
+        memory = json.loads(run([args.dsrt, "plan", path, "--json"]))["memory_bytes"]["weights"]
+        print(f"| {name} | {memory / 1e6:.1f} | {min(seconds):.2f} | {100 * scores['accuracy']:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
