@@ -3,6 +3,8 @@
 // Gloo's own checks end the process when a message is longer than the memory given for it. So a receive is posted only once the header before it has been
 // checked (comm/remote.cpp), and strangers have no way in after all connections stand. Its data ports are plain TCP without authentication: across hosts they belong
 // on a private network.
+#include <signal.h>
+
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/store.h>
 #include <gloo/transport/tcp/device.h>
@@ -100,6 +102,34 @@ gloo::transport::tcp::attr place_of(const nlohmann::json& o, const Rendezvous& m
     return attr;
 }
 
+// While it lives, this thread hears no signal of these. Gloo writes to sockets whose other end may be gone and does not ask to be spared SIGPIPE, which would
+// end the host; and threads that it starts must leave the host's signals to the host.
+class Deaf {
+public:
+    explicit Deaf(bool to_all) {
+        sigset_t pending, set;
+        sigpending(&pending);
+        had_one_ = sigismember(&pending, SIGPIPE) == 1;
+        sigemptyset(&set);
+        sigaddset(&set, SIGPIPE);
+        if (to_all) sigfillset(&set);
+        pthread_sigmask(SIG_BLOCK, &set, &before_);
+    }
+    Deaf(const Deaf&) = delete;
+    ~Deaf() {
+        sigset_t pipe;
+        sigemptyset(&pipe);
+        sigaddset(&pipe, SIGPIPE);
+        const timespec now{};
+        if (!had_one_) static_cast<void>(sigtimedwait(&pipe, nullptr, &now));  // the one that came meanwhile is Gloo's
+        pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+
+private:
+    sigset_t before_{};
+    bool had_one_ = false;
+};
+
 Result<std::unique_ptr<Job>> join_job(const nlohmann::json& o, void (*failed)(void*, int32_t, const char*), void* user) {
     using std::chrono::milliseconds;
     rendezvous::Options options{o.at("rank"), o.at("size"), o.value("address", "127.0.0.1"), o.at("port"), o.value("one_host", true), o.value("secret", ""), o.value("job", ""), o.value("epoch", int64_t{0})};
@@ -117,6 +147,7 @@ Result<std::unique_ptr<Job>> join_job(const nlohmann::json& o, void (*failed)(vo
     if (!meeting.ok()) return std::move(meeting).status();
     job->meeting = std::move(*meeting);
     try {
+        const Deaf deaf(true);
         auto device = gloo::transport::tcp::CreateDevice(place_of(o, *job->meeting));
         job->context = std::make_shared<gloo::rendezvous::Context>(options.rank, options.size);
         job->context->setTimeout(options.join_deadline);
@@ -158,6 +189,7 @@ int32_t start(void* transport, int32_t peer, uint32_t lane, void* data, size_t b
             if (!job.failure.ok()) return put(job.failure.message(), error, error_bytes), static_cast<int32_t>(job.failure.code());
         }
         auto message = std::make_unique<Message>(job, data, bytes, peer, sends);
+        const Deaf deaf(false);
         sends ? message->buffer->send(peer, lane) : message->buffer->recv(peer, lane);
         *pending = message.release();
         return 0;
