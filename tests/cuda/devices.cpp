@@ -271,6 +271,7 @@ TEST_CASE("devices/layouts_train_as_on_the_cpu") {
     const Case cases[] = {{"data 2", layout(R"("data": 2)", "", 2)}, {"zero 1", layout(R"("data": 2)", zero(1), 2)}, {"zero 2", layout(R"("data": 2)", zero(2), 2)}, {"zero 3", layout(R"("data": 2)", zero(3), 2)},
                           {"data 4", layout(R"("data": 4)", "", 4), 4}, {"tensor 2", layout(R"("tensor": 2)")}, {"tensor 2 in regions", layout(R"("tensor": 2, "sequence_regions": "on")")},
                           {"pipeline 2", layout(R"("pipeline": 2)")}, {"ulysses 2", layout(R"("sequence": 2, "sequence_attention": "ulysses")")},
+                          {"ring 2", layout(R"("sequence": 2, "sequence_attention": "ring")")},
                           {"tensor 2 x data 2, zero 1", layout(R"("tensor": 2, "data": 2)", zero(1), 2), 4}};
     for (const Case& c : cases) {
         INFO(c.name);
