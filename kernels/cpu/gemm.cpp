@@ -119,7 +119,7 @@ private:
     // block of b.
     class Fetch {
     public:
-        Fetch(const GemmRegion& r, const Block& w, int64_t i, const Ahead& b) : tiles_(parts(w.columns, r.t_.columns()) * parts(w.units, r.g_.kc_)) {
+        Fetch(const GemmRegion& r, const Block& w, int64_t i, const Ahead& b) : tiles_(std::max<int64_t>(parts(w.columns, r.t_.columns()) * parts(w.units, r.g_.kc_), 1)) {
             if (w.units == 0) return;
             const int64_t panels = parts(w.rows, r.t_.rows), panel = i / r.t_.rows, first = b.rows * panel / panels;
             what_[2] = {b.from + first * b.stride, b.stride, b.lines, b.rows * (panel + 1) / panels - first};

@@ -47,7 +47,7 @@ public:
     Status replay(void* graph);
     void forget(void* graph);
 
-    // What comm needs for exchanges with other devices (comm/device_group.h).
+    // What comm needs for exchanges with other devices (device/group.h).
     Status can_group() const;  // E_UNSUPPORTED: with what is lacking
     Result<BackendGroupId> group_id();
     Result<void*> join(const BackendGroup& group);

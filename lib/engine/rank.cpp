@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "comm/device_group.h"
+#include "device/group.h"
 
 namespace ds {
 namespace {

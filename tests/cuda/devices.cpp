@@ -13,7 +13,7 @@
 #include <mutex>
 #include <tuple>
 
-#include "comm/device_group.h"
+#include "device/group.h"
 #include "tests/support/comm_suite.h"
 
 using namespace ds;

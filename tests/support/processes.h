@@ -17,17 +17,12 @@
 #include <thread>
 #include <vector>
 
+#include "ports.h"
+
 namespace job {
 
 using Variables = std::map<std::string, std::string>;
 using Clock = std::chrono::steady_clock;
-
-// A range of ports for one job: the rendezvous tries eight.
-inline int free_port() {
-    static int next = 21000 + static_cast<int>(getpid() * 131 % 4000) * 10;
-    next = next > 62000 ? 21000 : next + 10;
-    return next;
-}
 
 // What torchrun sets.
 inline Variables torchrun(int rank, int size, int port) {

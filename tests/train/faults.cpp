@@ -94,7 +94,7 @@ int child(const std::string& folder, const std::string& out) {
 std::string self, work;
 
 job::Job start(int n, const std::string& folder, const std::string& out) {
-    const int port = job::free_port();
+    const int port = job::free_ports();
     return job::start(n, [&](int) { return std::vector<std::string>{self, "child", folder, out}; }, [&](int r) { return n == 1 ? job::Variables{} : job::torchrun(r, n, port); });
 }
 

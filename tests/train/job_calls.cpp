@@ -315,7 +315,7 @@ void quarrel(const std::string& out) {
 std::string self, work;
 
 job::Job start(int n, const std::vector<std::string>& words) {
-    const int port = job::free_port();
+    const int port = job::free_ports();
     return job::start(n, [&](int) { std::vector<std::string> argv{self}; argv.insert(argv.end(), words.begin(), words.end()); return argv; },
                       [&](int r) { return n == 1 ? job::Variables{} : job::torchrun(r, n, port); });
 }

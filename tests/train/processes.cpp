@@ -224,7 +224,7 @@ void disagree(const std::string& how, const std::string& out) {
 std::string self, work;
 
 job::Job start(int n, const std::vector<std::string>& words) {
-    const int port = job::free_port();
+    const int port = job::free_ports();
     return job::start(n, [&](int) { std::vector<std::string> argv{self}; argv.insert(argv.end(), words.begin(), words.end()); return argv; }, [&](int r) { return job::torchrun(r, n, port); });
 }
 
@@ -283,7 +283,7 @@ void under_mpirun(bool has_plugin) {
         same_bits(2, "tensor=4", " under mpirun", mpirun(""));
         same_bits(4, "data=2,tensor=2,zero=1", " under mpirun", mpirun(""));
     }
-    same_bits(2, "data=2", " under mpirun, over Gloo", mpirun("MASTER_PORT=" + std::to_string(job::free_port())));
+    same_bits(2, "data=2", " under mpirun, over Gloo", mpirun("MASTER_PORT=" + std::to_string(job::free_ports())));
 }
 
 bool shell(const std::string& command) { return std::system((command + " >/dev/null 2>&1").c_str()) == 0; }
@@ -302,7 +302,7 @@ void on_two_hosts() {
     const std::string secret = work + "/secret", wrong = work + "/wrong";
     const auto starter = [&](const std::string& first, const std::string& second) {
         return [&, first, second](int n, const std::vector<std::string>& words) {
-            const int port = job::free_port();
+            const int port = job::free_ports();
             std::ofstream(secret) << "0123456789abcdef0123456789abcdef\n";
             std::ofstream(wrong) << "another secret of enough bytes\n";
             return job::start(n, [&](int r) {

@@ -88,6 +88,8 @@ std::string fingerprint(const Config& c) {
     all.push_back({a.mode, a.attention, a.block, a.num_local_blocks, a.num_global_blocks, a.num_different_global_patterns, a.num_random_blocks, a.num_sliding_window_blocks,
                    a.different_layout_per_head, a.horizontal_global_attention, a.local_window_blocks, a.global_block_indices, a.global_block_end_indices});
     all.push_back({c.lora.enabled, c.lora.r, c.lora.alpha, c.lora.dropout, c.lora.target_modules, c.lora.modules_to_save, c.lora.bias, c.lora.use_rslora, c.lora.adapters, c.lora.adapter});
+    const QuantizationConfig& q = c.quantization;
+    all.push_back({q.enabled, q.code.bits, q.code.two_levels, q.code.by_output, q.skip.value_or(std::vector<std::string>{"heads"})});
     all.push_back({name_of(c.communication), c.sparse_gradients, c.sum_over_ranks, c.sequence_attention, c.sequence_regions, c.pipeline.schedule, c.pipeline.partition, c.pipeline.chunks, c.pipeline.active});
     const ZeroConfig& z = c.zero;
     all.push_back({z.reduce_bucket, z.allgather_bucket, z.persistence_threshold, z.model_persistence_threshold, z.max_live, z.max_reuse, z.prefetch, z.disk_threads, z.disk_block});
@@ -118,6 +120,7 @@ Json another_value(const Key& key) {
                                                  {"bf16.enabled", false},
                                                  {"data_types.param_dtype", "fp16"},
                                                  {"tensor_parallel.dtype", "bf16"},
+                                                 {"quantization.bnb_4bit_compute_dtype", "fp16"},
                                                  {"zero_optimization.legacy_stage1", true},
                                                  {"pipeline.partition", "uniform"},
                                                  {"pipeline.partition_method", "uniform"}};
@@ -136,6 +139,13 @@ Json another_value(const Key& key) {
         if (check_value(key, path, false, value).ok() && value != standard) return value;
     }
     return Json();
+}
+
+// What must stand beside a key for it to count.
+Json with_companions(Json config, std::string_view path) {
+    if (!path.starts_with("quantization.") || path.starts_with("quantization.load_in_")) return config;
+    set_path(config, path == "quantization.int8_products" ? "quantization.load_in_8bit" : "quantization.load_in_4bit", true);
+    return config;
 }
 
 bool gated(std::string_view path) {
@@ -203,16 +213,16 @@ TEST_CASE("keys/none_is_silently_ignored") {
                  {"optimizer", {{"type", "AdamW"}}},
                  {"scheduler", {{"type", "WarmupLR"}}},
                  {"bf16", {{"enabled", true}}}};
-    const Config plain = good(base.dump()), switched = good(with_live_switches(base).dump());
+    const Config switched = good(with_live_switches(base).dump());
     for (const Key& key : config_keys()) {
         const std::string path = key.path;
         CAPTURE(path);
         const bool switches = key.support->kind == KeySupport::live && gated(path + ".") && !path.starts_with("fp16") && !path.starts_with("bf16");
-        const Config& before = switches ? switched : plain;
+        const Config before = good(with_companions(switches ? with_live_switches(base) : base, path).dump());
         const bool section_is_a_choice = key.is_section() && std::string(key.fallback) == "null";
         if ((key.is_section() && !section_is_a_choice) || key.in_list() || path == "optimizer" || path == "scheduler" || path == "strict")
             continue;
-        Json flipped = switches ? with_live_switches(base) : base;
+        Json flipped = with_companions(switches ? with_live_switches(base) : base, path);
         Json value = section_is_a_choice ? Json::object() : another_value(key);
         if (switches && value == true && at_path(switched.effective, path) && *at_path(switched.effective, path) == true) value = false;
         const bool one_choice = key.rule->choices && std::string_view(key.rule->choices).find('|') == std::string_view::npos;

@@ -12,19 +12,16 @@
 #include <sstream>
 
 #include "backends/gloo/frames.h"
+#include "support/ports.h"
 
 using namespace ds;
 using namespace ds::rendezvous;
+using job::free_ports;
 using namespace std::chrono_literals;
 
 namespace {
 
 const std::string kSecret = "a secret of this job";
-
-int free_ports() {
-    static int next = 24000 + static_cast<int>(getpid() * 17 % 3000) * 10;
-    return next += 10;
-}
 
 Options options_of(int rank, int size, int port) {
     Options o;

@@ -1,4 +1,4 @@
-#include "comm/device_group.h"
+#include "device/group.h"
 
 #include <algorithm>
 #include <array>
