@@ -113,6 +113,19 @@ static void resume(run *r) {
     if (!r->args.local_rank) printf("Resumed at step %.0f.\n", metric(r->engine, "global_steps"));
 }
 
+/* A folder and those around it. */
+static void make_folder(const char *path) {
+    char part[4096];
+    size_t i;
+    for (i = 0; i < sizeof part; ++i) {
+        part[i] = '\0';
+        if (i > 0 && (path[i] == '/' || path[i] == '\0') && mkdir(part, 0777) < 0 && errno != EEXIST) die("%s: cannot be made: %s", part, strerror(errno));
+        if (path[i] == '\0') return;
+        part[i] = path[i];
+    }
+    die("%s: the name of a folder is too long", path);
+}
+
 static void prepare(run *r) {
     ds_options *options;
     must(ds_cancel_create(&cancel), "options");
@@ -121,7 +134,7 @@ static void prepare(run *r) {
     must(ds_engine_create(r->args.config, options, &r->engine), "config");
     ds_options_destroy(options);
     if (metric(r->engine, "process") > 0) r->args.local_rank = 1; /* one process of the job talks */
-    if (mkdir(r->args.output, 0777) < 0 && errno != EEXIST) die("%s: cannot be made: %s", r->args.output, strerror(errno));
+    make_folder(r->args.output);
     r->checkpoints = join(r->args.output, "checkpoints");
     r->test = test_options(r, r->args.eval_rows), r->final_test = test_options(r, 0);
     if (r->args.eval_every && !r->test) die("--eval-every needs test data: a \"split\" in the config's data, or --eval-data");
