@@ -59,7 +59,7 @@ ds_status evaluate(ds_engine *e, const char *data, const char *options, scores *
     memset(out, 0, sizeof *out);
     const ds_status s = ds_evaluate(e, data, options, &json);
     if (s == DS_E_CANCELLED) return s;
-    if (s == DS_E_UNSUPPORTED || s == DS_E_INVALID_ARGUMENT) { /* several processes generate no texts, tags may have no names */
+    if (s == DS_E_UNSUPPORTED || s == DS_E_INVALID_ARGUMENT) { /* tags may have no names, a task no score */
         if (metric(e, "process") <= 0) fprintf(stderr, "train: no score but the loss: %s\n", ds_last_error());
         return mean_loss(e, data, out);
     }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/dtype.h"
+#include "base/round.h"
 #include "base/status.h"
 
 namespace ds {
@@ -94,6 +95,7 @@ struct KernelImpl {
     const char* name;                               // "flash_bf16_avx512"
     const char* (*declines)(const Request&);        // why it can't serve this request, or null
     Result<Prepared> (*prepare)(const Request&);
+    bool exchanges = false;                         // with other ranks: on a device such steps are not recorded
 };
 
 // Best first; the first entry that does not decline serves.

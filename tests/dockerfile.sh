@@ -66,9 +66,9 @@ done <"$work/steps"
 
 # The image: no compiler, and a command that works.
 [ ! -e "$root/usr/bin/cc" ] && [ ! -e "$root/usr/include/dsrt" ] || fail "a compiler or headers are in the image"
-mkdir -p "$root/work/examples/pretrain" && cp -r "$source/examples/first" "$root/work/examples" && cp "$source/examples/pretrain/tokenizer.json" "$root/work/examples/pretrain"
+mkdir -p "$root/training/examples/pretrain" && cp -r "$source/examples/first" "$root/training/examples" && cp "$source/examples/pretrain/tokenizer.json" "$root/training/examples/pretrain"
 for command in --version "train examples/first/config.json --output run --steps 20" "generate run/model Twas --max-new-tokens 8"; do
-    in_debian "$root" "cd /work && dsrt $command" >"$work/log" 2>&1 </dev/null || fail "dsrt $command"
+    in_debian "$root" "cd /training && dsrt $command" >"$work/log" 2>&1 </dev/null || fail "dsrt $command"
     passed=$((passed + 1))
 done
 echo "$passed passed, 0 failed"

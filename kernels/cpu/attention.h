@@ -137,7 +137,7 @@ struct Arena {
     template <class T> void take(T*& p, int64_t n) {
         static_assert(sizeof(T) == 4);
         p = base ? reinterpret_cast<T*>(base + used) : nullptr;
-        used += (n + 15) / 16 * 16;
+        used += round_up(n, 16);
     }
 };
 

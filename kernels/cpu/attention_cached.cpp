@@ -217,7 +217,7 @@ Result<Prepared> prepare(const Request& r) {
     in[kAttentionKeySegments] = r.in[kKeySegments];
     DS_TRY(state->whole, attention.begin()->prepare(Request{in, out, r.attrs, r.threads}));
     prepared.phases[1] = attend_prompt;
-    prepared.scratch_bytes = std::max(prepared.scratch_bytes, state->whole.scratch_bytes + (state->lse.count() * 4 + 63) / 64 * 64);
+    prepared.scratch_bytes = std::max(prepared.scratch_bytes, state->whole.scratch_bytes + round_up(state->lse.count() * 4, 64));
     return prepared;
 }
 

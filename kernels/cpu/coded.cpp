@@ -130,15 +130,15 @@ Result<Prepared> prepare(const Request& request) {
     auto s = std::make_shared<State>();
     s->m = y.rows(), s->n = y.columns(), s->k = a.columns();
     const int64_t size = float_size(a.dtype), most = (s->m <= kFewRows ? kSmall : kLarge) / (s->k * size) / 64 * 64;
-    const int64_t fair = ((s->n + request.threads - 1) / request.threads + 63) / 64 * 64;
+    const int64_t fair = round_up((s->n + request.threads - 1) / request.threads, 64);
     s->width = std::min({std::max<int64_t>(most, 64), fair, int64_t{1024}});
     GemmShape g{.m = s->m, .n = s->width, .k = s->k, .transpose_b = attrs.transpose, .a_type = a.dtype, .b_type = a.dtype, .c_type = y.dtype,
                 .lda = a.row_stride, .ldb = attrs.transpose ? s->k : s->width, .ldc = y.row_stride};
     if (bias.present) g.bias_type = bias.dtype;
     if (into.present) g.into_type = into.dtype, g.ld_into = into.row_stride;
     s->gemm = Gemm(g);
-    s->decoded = (s->width * s->k * size + 63) / 64 * 64;
-    s->scratch = s->decoded + (s->gemm.scratch_bytes(1) + 63) / 64 * 64;
+    s->decoded = round_up(s->width * s->k * size, 64);
+    s->scratch = s->decoded + round_up(s->gemm.scratch_bytes(1), 64);
     const int64_t scratch = s->scratch * request.threads;
     return Prepared{{multiply}, std::move(s), scratch};
 }

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 
+#include "base/round.h"
 #include "kernels/kernel.h"
 
 namespace ds::cpu {
@@ -44,7 +45,7 @@ private:
 };
 
 // Scratch of a kernel that gives every thread `arrays` arrays of n floats, each 64-byte aligned.
-inline int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
+inline int64_t padded(int64_t n) { return round_up(n, 16); }
 inline float* own_array(const Call& call, Team team, int arrays, int64_t n, int which) {
     return reinterpret_cast<float*>(call.scratch) + (int64_t{team.rank} * arrays + which) * padded(n);
 }

@@ -17,7 +17,6 @@ constexpr int64_t kRowsCollide = 512;       // floats
 constexpr int64_t kSkew = 16;               // keeps panels from falling on the same cache sets
 
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
-int64_t up(int64_t n, int64_t multiple) { return parts(n, multiple) * multiple; }
 // The size of equal parts of n that are at most `most`.
 int64_t even_part(int64_t n, int64_t most) { return n > 0 ? parts(n, parts(n, most)) : 1; }
 // The most that one `among` so many gets of n when they are cut in grains.
@@ -37,10 +36,10 @@ Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
     units_ = tiles_->units(shape.k);
     kb_ = even_part(units_, kMostUnits);
     kc_ = even_part(kb_, kUnitsAtOnce);
-    kb_ = up(kb_, kc_);
+    kb_ = round_up(kb_, kc_);
     // Rows of a serve as they lie, unless so many of them fall on the same sets of the first cache that it can't hold a line of each.
     in_rows_ = tiles_->row_tile[0][0] && shape.a_type == DType::f32 && !shape.transpose_a && shape.lda % kRowsCollide != 0;
-    mb_ = in_rows_ && shape.c_type == DType::f32 ? up(std::max<int64_t>(shape.m, 1), tiles_->rows) : std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;
+    mb_ = in_rows_ && shape.c_type == DType::f32 ? round_up(std::max<int64_t>(shape.m, 1), tiles_->rows) : std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;
     nc_ = std::clamp<int64_t>(kBlockOfB / kb_ / tiles_->columns(), 1, 64) * tiles_->columns();
 }
 
@@ -48,17 +47,17 @@ Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
 class GemmRegion {
 public:
     GemmRegion(const Gemm& gemm, int64_t rows, int64_t columns) : g_(gemm), shape_(gemm.shape_), t_(*gemm.tiles_) {
-        mb_ = up(even_part(rows, g_.mb_), t_.rows);
-        nc_ = up(even_part(columns, g_.nc_), t_.columns());
+        mb_ = round_up(even_part(rows, g_.mb_), t_.rows);
+        nc_ = round_up(even_part(columns, g_.nc_), t_.columns());
         place_blocks(columns);
     }
     // What any region of at most these rows and columns needs: blocks are even parts, which a slightly smaller region may have larger.
     static int64_t bytes(const Gemm& gemm, int64_t rows, int64_t columns) {
         GemmRegion r(gemm, 1, 1);
-        r.mb_ = std::min(up(rows, r.t_.rows), gemm.mb_);
-        r.nc_ = std::min(up(columns, r.t_.columns()), gemm.nc_);
+        r.mb_ = std::min(round_up(rows, r.t_.rows), gemm.mb_);
+        r.nc_ = std::min(round_up(columns, r.t_.columns()), gemm.nc_);
         r.place_blocks(columns);
-        return up(r.floats_ * 4, 64);
+        return round_up(r.floats_ * 4, 64);
     }
 
     void run(const GemmArgs& args, int64_t m0, int64_t m1, int64_t n0, int64_t n1, float* scratch) {
@@ -93,7 +92,7 @@ private:
         floats_ = sums_;
         if (shape_.c_type != DType::f32 && g_.units_ > g_.kc_) {  // of all rows and columns, where a's block does not hold all of k; else of a panel
             const bool many = g_.units_ > g_.kb_;
-            sums_stride_ = (many ? up(columns, t_.columns()) : nc_) + kSkew;
+            sums_stride_ = (many ? round_up(columns, t_.columns()) : nc_) + kSkew;
             floats_ += (many ? mb_ : t_.rows) * sums_stride_;
         }
     }

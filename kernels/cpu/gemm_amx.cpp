@@ -14,7 +14,6 @@ constexpr int64_t kMostInA = 4096;         // of k
 constexpr int64_t kMostInB = 512;          // of k: a panel of b stays in the first cache
 constexpr int64_t kLargeGradient = 1 << 18;  // elements
 
-int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 int64_t even_part(int64_t n, int64_t most) {
     const int64_t parts = (n + most - 1) / most;
     return parts ? (n + parts - 1) / parts : 1;
@@ -29,10 +28,10 @@ struct Blocks {
     int64_t group_b, bias, sums, sums_stride, total;  // the packed block of a lies first, then two groups of b
 
     Blocks(int64_t k, int64_t rows, int64_t columns) {
-        kb = up(even_part(std::max<int64_t>(k, 1), kMostInA), amx::kStep);
-        kc = up(even_part(kb, kMostInB), amx::kStep);
+        kb = round_up(even_part(std::max<int64_t>(k, 1), kMostInA), amx::kStep);
+        kc = round_up(even_part(kb, kMostInB), amx::kStep);
         group = k > kc ? 128 : 256;
-        mb = up(even_part(rows, std::max(kBlockOfA / kb / amx::kPanel, int64_t{1}) * amx::kPanel), amx::kPanel);
+        mb = round_up(even_part(rows, std::max(kBlockOfA / kb / amx::kPanel, int64_t{1}) * amx::kPanel), amx::kPanel);
         place(k, mb, columns);
     }
     void place(int64_t k, int64_t rows, int64_t columns) {
@@ -40,7 +39,7 @@ struct Blocks {
         bias = group_b + 4 * group * kc;
         sums = bias + 4 * group;
         // Sums wait for later blocks of k: of all columns, or of this group's when a's block holds all of k; one block of 32 x 32 where b's group does too.
-        sums_stride = k > kb ? up(columns, amx::kPanel) + 16 : k > kc ? group : amx::kPanel;
+        sums_stride = k > kb ? round_up(columns, amx::kPanel) + 16 : k > kc ? group : amx::kPanel;
         total = sums + 4 * sums_stride * (k > kc ? rows : amx::kPanel);
     }
 };
@@ -153,8 +152,8 @@ private:
 int64_t Gemm::amx_bytes(const GemmShape& shape, int64_t rows, int64_t columns) {
     Blocks b(shape.k, 1, 1);
     const int64_t most = std::max(kBlockOfA / b.kb / amx::kPanel, int64_t{1}) * amx::kPanel;
-    b.place(shape.k, std::min(up(rows, amx::kPanel), most), columns);
-    return up(b.total, 64);
+    b.place(shape.k, std::min(round_up(rows, amx::kPanel), most), columns);
+    return round_up(b.total, 64);
 }
 
 void Gemm::amx_region(const GemmArgs& args, Rectangle r, std::byte* scratch) const { Region(shape_, args, r, scratch).run(); }

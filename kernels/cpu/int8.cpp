@@ -161,15 +161,14 @@ const char* declines(const Request& request) {
 }
 
 Result<Prepared> prepare(const Request& request) {
-    const auto up = [](int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; };
     int8_way();
     auto s = std::make_shared<State>();
     s->m = request.out[0].rows(), s->n = request.out[0].columns(), s->k = request.in[0].columns();
-    s->rows = up(s->m, kInt8Rows);
-    s->stride = up(s->k, Int8Parts::kStep);
+    s->rows = round_up(s->m, kInt8Rows);
+    s->stride = round_up(s->k, Int8Parts::kStep);
     s->scales = s->rows * s->stride;
-    s->own = up(s->scales + 4 * s->rows, 64);
-    s->of_thread = up(std::max(4 * s->k, 4 * kInt8Rows * kInt8Columns), 64);
+    s->own = round_up(s->scales + 4 * s->rows, 64);
+    s->of_thread = round_up(std::max(4 * s->k, 4 * kInt8Rows * kInt8Columns), 64);
     const int64_t scratch = s->own + s->of_thread * request.threads;
     return Prepared{{round_rows, multiply}, std::move(s), scratch};
 }

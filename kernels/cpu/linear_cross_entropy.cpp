@@ -23,7 +23,6 @@ constexpr int64_t kLine = 64;
 constexpr int64_t kStrip = 64;  // divides tiles and blocks
 constexpr int64_t kSkew = 16;   // keeps rows of a tile from falling on the same cache sets
 
-int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 int64_t even(int64_t n, int64_t most) { return parts(n, std::max<int64_t>(parts(n, most), 1)); }
 
@@ -163,8 +162,8 @@ Result<Prepared> prepare(const Request& request) {
     auto s = std::make_shared<Sizes>(base_sizes(o.x, o.weight));
     s->kept_rows = request.out.size() > 2 && request.out[2].present ? keepable_rows(*s) : 0;
     s->gemm_scratch = logits_gemm(o, s->tile_rows, s->tile_columns, s->tile_stride()).scratch_bytes(1);
-    s->own = up(s->rows * (s->tiles_across(s->vocabulary) * static_cast<int64_t>(sizeof(Running)) + 8), kLine);
-    s->own_bytes = s->gemm_scratch + up(s->tile_rows * s->tile_stride() * 4, kLine);
+    s->own = round_up(s->rows * (s->tiles_across(s->vocabulary) * static_cast<int64_t>(sizeof(Running)) + 8), kLine);
+    s->own_bytes = s->gemm_scratch + round_up(s->tile_rows * s->tile_stride() * 4, kLine);
     const int64_t scratch = s->own + s->own_bytes * request.threads;
     return Prepared{{forward_tiles, join_tiles, mean}, std::move(s), scratch};
 }
@@ -298,11 +297,11 @@ void add_gradients(const Call& call, Team team) {
 void place_gradient_scratch(const Request& request, const Operands& o, Sizes& s) {
     const Tensor &dx = request.out[0], &dweight = request.out[1];
     s.dx_sums = request.threads * kLine;
-    s.dbias_sums = s.dx_sums + up(dx.dtype == DType::f32 ? 0 : s.block_rows * s.size * 4, kLine);
-    s.dlogits = s.dbias_sums + up(o.bias.present ? s.tiles_down(s.block_rows) * s.block_columns * 4 : 0, kLine);
-    s.own = s.dlogits + up(s.block_rows * s.block_columns * float_size(dlogits_type(s)), kLine);
+    s.dbias_sums = s.dx_sums + round_up(dx.dtype == DType::f32 ? 0 : s.block_rows * s.size * 4, kLine);
+    s.dlogits = s.dbias_sums + round_up(o.bias.present ? s.tiles_down(s.block_rows) * s.block_columns * 4 : 0, kLine);
+    s.own = s.dlogits + round_up(s.block_rows * s.block_columns * float_size(dlogits_type(s)), kLine);
     s.gemm_scratch = logits_gemm(o, s.tile_rows, s.tile_columns, s.tile_stride()).scratch_bytes(1);
-    int64_t own = s.gemm_scratch + up(s.tile_rows * s.tile_stride() * 4, kLine);
+    int64_t own = s.gemm_scratch + round_up(s.tile_rows * s.tile_stride() * 4, kLine);
     const auto rest = [](int64_t n, int64_t size) { return n > size && n % size ? n % size : std::min(n, size); };
     for (const int64_t rows : {std::min(s.rows, s.block_rows), rest(s.rows, s.block_rows)})
         for (const int64_t columns : {std::min(s.vocabulary, s.block_columns), rest(s.vocabulary, s.block_columns)}) {
@@ -310,13 +309,13 @@ void place_gradient_scratch(const Request& request, const Operands& o, Sizes& s)
                 own = std::max(own, dx_gemm(s, o.weight, rows, columns, type, 0, 0).scratch_bytes(request.threads));
             own = std::max(own, dweight_gemm(s, o.x, dweight, dweight, rows, columns).scratch_bytes(request.threads));
         }
-    s.own_bytes = up(own, kLine);
+    s.own_bytes = round_up(own, kLine);
 }
 
 Result<Prepared> prepare_grad(const Request& request) {
     const Operands o{request.in[1], request.in[2], request.in[3], request.in[4]};
     auto s = std::make_shared<Sizes>(base_sizes(o.x, o.weight));
-    s->block_columns = up(std::max<int64_t>(even(s->vocabulary, std::max<int64_t>(kBlockElements / s->block_rows, 256)), 1), kStrip);
+    s->block_columns = round_up(std::max<int64_t>(even(s->vocabulary, std::max<int64_t>(kBlockElements / s->block_rows, 256)), 1), kStrip);
     s->kept_rows = request.in.size() > 8 && request.in[8].present ? keepable_rows(*s) : 0;
     // Several tiles a block, so that a team has something to share.
     s->tile_rows = std::min(s->tile_rows, s->block_rows);

@@ -299,8 +299,8 @@ struct GradRoom {
 
     GradRoom(const Attention& a, const Tensor& q, const Tensor& bias, int tile, int threads) {
         const int64_t heads = q.rank == 4 ? q.dims[2] : a.heads, rows = q.rank == 4 ? q.rows() / heads : q.rows();
-        buckets = (rows * heads * 4 + 255) / 256 * 256;
-        partial = buckets + (bucket_bytes(a, bias) + 255) / 256 * 256;
+        buckets = round_up(rows * heads * 4, 256);
+        partial = buckets + round_up(bucket_bytes(a, bias), 256);
         bytes = partial;
         if (!bias.present) return;
         parts = std::clamp<int64_t>(threads / bias.dims[0], 1, tile);

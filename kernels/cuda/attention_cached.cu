@@ -159,7 +159,7 @@ Result<Prepared> prepare(const Request& r) {
             break;
         }
     }
-    s->lse = (s->whole.scratch_bytes + 255) / 256 * 256;
+    s->lse = round_up(s->whole.scratch_bytes, 256);
     const int64_t bytes = s->is_prompt ? s->lse + r.in[kQ].rows() * a.heads * 4 : bucket_bytes(a, r.in[kBias]);
     return Prepared{{queued<run>}, std::move(s), bytes};
 }

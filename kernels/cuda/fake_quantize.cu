@@ -113,7 +113,7 @@ void run(const Call& c, Queue& q) {
     if (c.out[0].count() == 0) return;
     const int64_t pieces = g.count * g.pieces;
     const Found found{scratch<float>(c, 0, pieces), scratch<float>(c, 4 * pieces, pieces), scratch<double>(c, 8 * pieces, pieces), scratch<double>(c, 16 * pieces, pieces)};
-    const Span<Levels> levels = scratch<Levels>(c, (24 * pieces + 15) / 16 * 16, g.count);
+    const Span<Levels> levels = scratch<Levels>(c, round_up(24 * pieces, 16), g.count);
     const Span<const Levels> made{levels.data, levels.n};
     const auto blocks = static_cast<unsigned>(pieces);
     launch(q, blocks, kThreads, 0, look_kernel, g, found);

@@ -7,6 +7,8 @@
 #include <dlfcn.h>
 #endif
 
+#include "base/round.h"
+
 namespace ds::cuda {
 namespace {
 
@@ -215,7 +217,7 @@ Status Member::reduce_scatter(const BackendBlock* send, BackendBlock out, DType 
     const int64_t size = size_of(dtype), ranks = group_.size;
     int64_t largest = 0;
     for (int r = 0; r < ranks; ++r) largest = std::max(largest, send[r].bytes);
-    const int64_t turn = std::min(kScratch / ranks / 256 * 256, (largest + 255) / 256 * 256);
+    const int64_t turn = std::min(kScratch / ranks / 256 * 256, round_up(largest, 256));
     std::vector<BackendBlock> to(static_cast<size_t>(ranks)), from(to.size());
     for (int64_t at = 0; at < largest; at += turn) {
         DS_TRY(std::byte* others, scratch(ranks * turn));
@@ -234,7 +236,7 @@ Status Member::all_reduce(BackendBlock data, DType dtype) {
     const int64_t size = size_of(dtype), ranks = group_.size, me = group_.rank;
     std::vector<BackendBlock> to(static_cast<size_t>(ranks)), from(to.size());
     if (data.bytes <= kSmall) {
-        const int64_t stride = (data.bytes + 255) / 256 * 256;
+        const int64_t stride = round_up(data.bytes, 256);
         DS_TRY(std::byte* others, scratch(std::max<int64_t>(ranks * stride, 1)));
         for (size_t r = 0; r < to.size(); ++r) to[r] = data, from[r] = {others + static_cast<int64_t>(r) * stride, data.bytes};
         DS_CHECK(send_and_receive(to.data(), from.data()));

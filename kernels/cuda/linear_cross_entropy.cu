@@ -93,7 +93,7 @@ struct Room {
     int64_t bytes = 0;
     int64_t take(int64_t n) {
         const int64_t at = bytes;
-        bytes += (n + 255) / 256 * 256;
+        bytes += round_up(n, 256);
         return at;
     }
 };

@@ -47,7 +47,7 @@ Result<Linear> Linear::prepare(Queue& queue, const LinearOperands& o, const Matm
         taken.type = type;
         if (t.dtype == type) return;
         taken.scratch = linear.scratch_;
-        linear.scratch_ += (t.count() * size_of(type) + 255) / 256 * 256;
+        linear.scratch_ += round_up(t.count() * size_of(type), 256);
     };
     const DType in = wider(a.dtype, b.dtype), out = in == DType::f32 ? DType::f32 : y.dtype == in ? in : DType::f32;
     take(linear.a_, a, in);

@@ -138,7 +138,7 @@ Result<Prepared> prepare(const Request& r, bool backward) {
     const Tensor operands[] = {product.y, backward ? r.in[2] : Tensor{}};
     const KernelImpl& kernel = *(backward ? gelu_grad : gelu).begin();
     DS_TRY(s->activation, kernel.prepare(Request{operands, r.out.subspan(0, 1), &kTanh, r.threads, r.queue}));
-    s->between = (std::max(s->fused.scratch_bytes(), s->product.scratch_bytes()) + 255) / 256 * 256;
+    s->between = round_up(std::max(s->fused.scratch_bytes(), s->product.scratch_bytes()), 256);
     const int64_t bytes = s->between + (backward ? r.out[0].count() * size_of(r.out[0].dtype) : 0);
     if (s->fuses && wish && std::strcmp(wish, "timed") == 0) {
         DS_TRY(s->fuses, fused_is_faster(*s, r, q, bytes));

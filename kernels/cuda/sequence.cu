@@ -6,25 +6,15 @@
 namespace ds::cuda {
 namespace {
 
-constexpr Team kAlone{0, 1};
-
 // One side of a recut: each rank's share of a tensor that is whole along the dimension that is cut elsewhere.
 struct Side {
     const Tensor& whole;
     Cut cut;
     int64_t full, ranks;
 
-    ShareMap map(int64_t rank) const { return share_map(whole, cut, full, rank, ranks); }
-    std::vector<Block> blocks(std::byte* base) const {
-        std::vector<Block> list;
-        for (int64_t r = 0; r < ranks; ++r) {
-            list.push_back({base, map(r).count * size_of(whole.dtype)});
-            base += list.back().bytes;
-        }
-        return list;
-    }
+    std::vector<Block> blocks(std::byte* base) const { return blocks_of(base, whole, cut, full, ranks); }
     void move(Queue& q, const std::vector<Block>& blocks, bool to_share) const {
-        for (int64_t r = 0; r < ranks; ++r) move_share(q, whole, blocks[static_cast<size_t>(r)].data, map(r), to_share);
+        for (int64_t r = 0; r < ranks; ++r) move_share(q, whole, blocks[static_cast<size_t>(r)].data, share_map(whole, cut, full, r, ranks), to_share);
     }
 };
 
@@ -120,8 +110,8 @@ void merge_vocabulary(const Call& c, Queue& q) {
 }
 Result<Prepared> prepare_vocabulary(const Request& r) { return Prepared{{queued<merge_vocabulary>}, nullptr, r.attr<ShardedCrossEntropy>().share.ranks * (r.in[1].count() + 1) * 4}; }
 
-constexpr KernelImpl kRecut[] = {{"exchange", accepts_all, prepare_recut}}, kShift[] = {{"exchange", accepts_all, simple<queued<shift>>}}, kMerge[] = {plain<merge>()},
-                     kLabels[] = {{"cuda", accepts_all, simple<queued<find_labels>>}}, kVocabulary[] = {{"exchange", accepts_all, prepare_vocabulary}};
+constexpr KernelImpl kRecut[] = {{"exchange", accepts_all, prepare_recut, true}}, kShift[] = {{"exchange", accepts_all, simple<queued<shift>>, true}}, kMerge[] = {plain<merge>()},
+                     kLabels[] = {{"cuda", accepts_all, simple<queued<find_labels>>}}, kVocabulary[] = {{"exchange", accepts_all, prepare_vocabulary, true}};
 
 }  // namespace
 

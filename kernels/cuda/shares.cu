@@ -1,63 +1,19 @@
 // What a rank does alone with its share of a dimension, which may lie in stripes (base/stripes.h): take it from the whole, put it into zeros, find where
 // rows and ends of sequences of the whole are in it.
-#include "base/stripes.h"
-#include "kernels/cuda/walk.cuh"
+#include "kernels/cuda/share.cuh"
 #include "ops/attrs_parallel.h"
 
 namespace ds::cuda {
 namespace {
 
-// A rank's elements [begin, begin + size) of every whole period, and of the rest behind the last.
-struct Stripes {
-    int64_t full, period, begin, size, rest_begin, rest_size, inner;  // inner: elements behind the dimension
-    DS_DEVICE int64_t periods() const { return full / period; }
-    DS_DEVICE int64_t held() const { return periods() * size + rest_size; }
-    // How many of the first `index` are held.
-    DS_DEVICE int64_t held_before(int64_t index) const {
-        const int64_t gone = index / period < periods() ? index / period : periods();
-        const int64_t from = gone < periods() ? begin : rest_begin, most = gone < periods() ? size : rest_size, in = index - gone * period - from;
-        return gone * size + (in < 0 ? 0 : in < most ? in : most);
-    }
-    DS_DEVICE bool holds(int64_t index) const { return held_before(index + 1) > held_before(index); }
-    // Where in the whole the held element `index` is.
-    DS_DEVICE int64_t place(int64_t index) const {
-        const int64_t gone = size > 0 && index < periods() * size ? index / size : periods();
-        return gone * period + (gone < periods() ? begin : rest_begin) + index - gone * size;
-    }
-};
-
-Stripes stripes(const Share& s, const Tensor& t) {
-    const Cut cut{static_cast<int>(s.dim), s.period, s.units};
-    const Interval part = cut.part(static_cast<int>(s.rank), static_cast<int>(s.ranks)), rest = rest_of(cut, s.full, static_cast<int>(s.rank), static_cast<int>(s.ranks));
-    int64_t inner = 1;
-    for (int i = static_cast<int>(s.dim) + 1; i < t.rank; ++i) inner *= t.dims[i];
-    return {s.full, s.period, part.begin, part.size(), rest.begin, rest.size(), inner};
-}
-
-__global__ void take_kernel(Stripes s, Exact whole, Exact share, int64_t count) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-        const int64_t line = i / s.inner, outer = line / s.held();
-        share.put(i, whole.get((outer * s.full + s.place(line - outer * s.held())) * s.inner + i % s.inner));
-    }
-}
-
-__global__ void pad_kernel(Stripes s, Exact share, Exact whole, int64_t count) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-        const int64_t line = i / s.inner, outer = line / s.full, at = line - outer * s.full;
-        whole.put(i, s.holds(at) ? share.get((outer * s.held() + s.held_before(at)) * s.inner + i % s.inner) : 0.0);
-    }
-}
-
-__global__ void rows_kernel(Stripes s, Span<const int32_t> x, Span<int32_t> y) {
+__global__ void rows_kernel(ShareMap s, Span<const int32_t> x, Span<int32_t> y) {
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     if (i >= x.n) return;
     const int64_t row = x.get(i);
     y.put(i, row >= 0 && row < s.full && s.holds(row) ? static_cast<int32_t>(s.held_before(row)) : -1);
 }
 
-__global__ void segments_kernel(Stripes s, Span<const int32_t> x, Span<int32_t> y) {
+__global__ void segments_kernel(ShareMap s, Span<const int32_t> x, Span<int32_t> y) {
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     if (i >= x.n) return;
     const int64_t end = x.get(i);
@@ -82,19 +38,18 @@ __global__ void labels_kernel(Span<const int32_t> own, Span<const int32_t> all, 
     if (threadIdx.x == 0) y.put(0, total > 0 ? static_cast<float>(static_cast<double>(ours) / static_cast<double>(total)) : 0.0f);
 }
 
-Exact exact(const Tensor& t) { return {t.data, t.count(), t.dtype}; }
+ShareMap map_of(const Share& s, const Tensor& whole) { return share_map(whole, cut_of(s), s.full, s.rank, s.ranks); }
 
-void take(const Call& c, Queue& q) {
-    const Tensor &whole = c.in[0], &share = c.out[0];
-    if (share.count() > 0) launch(q, blocks_for(share.count(), kThreads, 1 << 16), kThreads, 0, take_kernel, stripes(c.attr<Share>(), whole), exact(whole), exact(share), share.count());
-}
+void take(const Call& c, Queue& q) { move_share(q, c.in[0], c.out[0].data, map_of(c.attr<Share>(), c.in[0]), true); }
 void pad(const Call& c, Queue& q) {
-    const Tensor &share = c.in[0], &whole = c.out[0];
-    if (whole.count() > 0) launch(q, blocks_for(whole.count(), kThreads, 1 << 16), kThreads, 0, pad_kernel, stripes(c.attr<Share>(), whole), exact(share), exact(whole), whole.count());
+    clear_bytes(q, c.out[0].data, bytes_of(c.out[0]));
+    move_share(q, c.out[0], c.in[0].data, map_of(c.attr<Share>(), c.out[0]), false);
 }
+// Of indices into the dimension, which are no tensor that is cut.
+ShareMap entries(const Share& s) { return entries_of(cut_of(s), s.full, s.rank, s.ranks); }
 template <auto kernel>
 void find(const Call& c, Queue& q) {
-    if (c.in[0].count() > 0) launch(q, blocks_for(c.in[0].count(), kThreads, INT32_MAX), kThreads, 0, kernel, stripes(c.attr<Share>(), c.in[0]), span<const int32_t>(c.in[0]), span<int32_t>(c.out[0]));
+    if (c.in[0].count() > 0) launch(q, blocks_for(c.in[0].count(), kThreads, INT32_MAX), kThreads, 0, kernel, entries(c.attr<Share>()), span<const int32_t>(c.in[0]), span<int32_t>(c.out[0]));
 }
 void find_first(const Call& c, Queue& q) {
     if (c.out[0].count() > 0) launch(q, blocks_for(c.out[0].count(), kThreads, INT32_MAX), kThreads, 0, first_kernel, span<const int32_t>(c.in[0]), span<const int32_t>(c.in[1]), span<int32_t>(c.out[0]));

@@ -5,8 +5,6 @@
 namespace ds::cuda {
 namespace {
 
-constexpr Team kAlone{0, 1};
-
 // Where memory is planned well the inputs lie in the bucket already.
 void fill_bucket(const Call& c, Queue& q) {
     const Bucket& b = c.attr<Bucket>();
@@ -33,7 +31,7 @@ __global__ void add_kernel(Any sums, Span<const float> into, Span<float> y) {
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.n; i += step) y.put(i, (into.data ? into.get(i) : 0.0f) + sums.get(i));
 }
 
-int64_t summands_bytes(const Parts& p) { return p.wire == DType::f32 ? 0 : (p.ends.back() * size_of(p.wire) + 255) / 256 * 256; }
+int64_t summands_bytes(const Parts& p) { return p.wire == DType::f32 ? 0 : round_up(p.ends.back() * size_of(p.wire), 256); }
 
 // In scratch: where the wire's type is another, all summands in that, then this rank's sum.
 void reduce(const Call& c, Queue& q) {
@@ -68,7 +66,7 @@ void gather(const Call& c, Queue& q) {
     }
 }
 
-constexpr KernelImpl kBucket[] = {{"in_place", accepts_all, simple<queued<fill_bucket>>}}, kReduce[] = {{"exchange", accepts_all, prepare_reduce}}, kGather[] = {{"exchange", accepts_all, simple<queued<gather>>}};
+constexpr KernelImpl kBucket[] = {{"in_place", accepts_all, simple<queued<fill_bucket>>}}, kReduce[] = {{"exchange", accepts_all, prepare_reduce, true}}, kGather[] = {{"exchange", accepts_all, simple<queued<gather>>, true}};
 
 }  // namespace
 

@@ -101,10 +101,10 @@ Result<Prepared> reduce(const Request&) { return Prepared{{copy_in, sum_out}, nu
 
 }  // namespace
 
-static constexpr KernelImpl all_reduce_list[] = {{"exchange", accepts_all, reduce}};
+static constexpr KernelImpl all_reduce_list[] = {{"exchange", accepts_all, reduce, true}};
 static constexpr KernelImpl take_share_list[] = {{"copy", accepts_all, simple<take>}};
-static constexpr KernelImpl all_gather_list[] = {{"exchange", accepts_all, exchange<1, gather_exchange, gather_unpack>}};
-static constexpr KernelImpl reduce_scatter_list[] = {{"exchange", accepts_all, exchange<0, scatter_pack, scatter_sum>}};
+static constexpr KernelImpl all_gather_list[] = {{"exchange", accepts_all, exchange<1, gather_exchange, gather_unpack>, true}};
+static constexpr KernelImpl reduce_scatter_list[] = {{"exchange", accepts_all, exchange<0, scatter_pack, scatter_sum>, true}};
 static constexpr KernelImpl label_share_list[] = {{"count", accepts_all, simple<count_labels>}};
 extern const KernelList all_reduce = all_reduce_list;
 extern const KernelList take_share = take_share_list;

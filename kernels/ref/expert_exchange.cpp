@@ -22,7 +22,7 @@ public:
         for (int64_t e = 0; e < g_.experts; ++e) mine[e] = ends.as<int32_t>()[e + 1] - ends.as<int32_t>()[e];
     }
 
-    static int64_t bytes_of_counts(const ExpertGroup& g) { return (g.ranks * g.experts * 4 + 63) / 64 * 64; }
+    static int64_t bytes_of_counts(const ExpertGroup& g) { return round_up(g.ranks * g.experts * 4, 64); }
     static std::byte* by_sender(const Call& c) { return c.scratch + bytes_of_counts(c.attr<ExpertGroup>()); }
 
     int64_t row_bytes() const { return row_bytes_; }
@@ -137,7 +137,7 @@ Result<Prepared> exchanged(const Request& r) {
     return Prepared{{count, tell, phases...}, nullptr, Traffic::bytes_of_counts(g) + g.rows * r.in[0].columns() * size_of(r.in[0].dtype)};
 }
 
-constexpr KernelImpl kSend[] = {{"exchange", accepts_all, exchanged<send, sort>}}, kReturn[] = {{"exchange", accepts_all, exchanged<unsort, send_back>}};
+constexpr KernelImpl kSend[] = {{"exchange", accepts_all, exchanged<send, sort>, true}}, kReturn[] = {{"exchange", accepts_all, exchanged<unsort, send_back>, true}};
 
 }  // namespace
 

@@ -140,8 +140,8 @@ void merge(const Call& c, Team team) {
 
 }  // namespace
 
-static constexpr KernelImpl recut_list[] = {{"exchange", accepts_all, prepare_recut}};
-static constexpr KernelImpl ring_shift_list[] = {{"exchange", accepts_all, simple<shift>}};
+static constexpr KernelImpl recut_list[] = {{"exchange", accepts_all, prepare_recut, true}};
+static constexpr KernelImpl ring_shift_list[] = {{"exchange", accepts_all, simple<shift>, true}};
 static constexpr KernelImpl pad_share_list[] = {{"copy", accepts_all, simple<pad>}};
 static constexpr KernelImpl local_rows_list[] = {plain<find_rows>()};
 static constexpr KernelImpl local_segments_list[] = {plain<find_segments>()};

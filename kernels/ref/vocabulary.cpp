@@ -74,7 +74,7 @@ Result<Prepared> prepare(const Request& r) {
 }  // namespace
 
 static constexpr KernelImpl local_labels_list[] = {plain<find_labels>()};
-static constexpr KernelImpl vocabulary_merge_list[] = {{"exchange", accepts_all, prepare}};
+static constexpr KernelImpl vocabulary_merge_list[] = {{"exchange", accepts_all, prepare, true}};
 extern const KernelList local_labels = local_labels_list;
 extern const KernelList vocabulary_merge = vocabulary_merge_list;
 

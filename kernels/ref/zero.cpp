@@ -43,7 +43,7 @@ struct Wire {
     explicit Wire(const Call& c) {
         const Parts& p = c.attr<Parts>();
         summands = p.wire == DType::f32 ? c.in[0].as<std::byte>() : c.scratch;
-        sum = p.wire == DType::f32 ? (c.in[1].present ? c.scratch : c.out[0].as<std::byte>()) : c.scratch + (p.ends.back() * size_of(p.wire) + 63) / 64 * 64;
+        sum = p.wire == DType::f32 ? (c.in[1].present ? c.scratch : c.out[0].as<std::byte>()) : c.scratch + round_up(p.ends.back() * size_of(p.wire), 64);
     }
 };
 
@@ -97,7 +97,7 @@ void fetch_weights(const Call& c, Team team) {
 
 Result<Prepared> reduce(const Request& r) {
     const Parts& p = r.attr<Parts>();
-    const int64_t summands = p.wire == DType::f32 ? 0 : (p.ends.back() * size_of(p.wire) + 63) / 64 * 64;
+    const int64_t summands = p.wire == DType::f32 ? 0 : round_up(p.ends.back() * size_of(p.wire), 64);
     const bool apart = p.wire != DType::f32 || r.in[1].present;
     return Prepared{{to_wire, exchange_sums, add_sums}, nullptr, summands + (apart ? p.size(p.rank) * size_of(p.wire) : 0)};
 }
@@ -105,8 +105,8 @@ Result<Prepared> reduce(const Request& r) {
 }  // namespace
 
 static constexpr KernelImpl bucket_list[] = {{"in_place", accepts_all, simple<fill_bucket>}};
-static constexpr KernelImpl reduce_bucket_list[] = {{"exchange", accepts_all, reduce}};
-static constexpr KernelImpl gather_parts_list[] = {{"exchange", accepts_all, simple<gather>}};
+static constexpr KernelImpl reduce_bucket_list[] = {{"exchange", accepts_all, reduce, true}};
+static constexpr KernelImpl gather_parts_list[] = {{"exchange", accepts_all, simple<gather>, true}};
 static constexpr KernelImpl fetch_list[] = {{"disk", accepts_all, simple<fetch_weights>}};
 extern const KernelList fetch = fetch_list;
 extern const KernelList bucket = bucket_list;

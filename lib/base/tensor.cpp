@@ -5,6 +5,8 @@
 #include <utility>
 #include <new>
 
+#include "base/round.h"
+
 namespace ds {
 
 std::string to_string(const Shape& shape) {
@@ -27,7 +29,7 @@ HostTensor HostTensor::zeros(DType dtype, Shape shape) {
     HostTensor t;
     t.dtype = dtype;
     t.shape = std::move(shape);
-    const size_t bytes = (static_cast<size_t>(t.bytes()) + 63) / 64 * 64;
+    const size_t bytes = round_up(static_cast<size_t>(t.bytes()), 64);
     void* p = std::aligned_alloc(64, bytes ? bytes : 64);
     if (!p) throw std::bad_alloc();
     std::memset(p, 0, bytes);

@@ -5,6 +5,8 @@
 #include <map>
 #include <string>
 
+#include "base/round.h"
+
 namespace ds {
 
 struct WeightCode {
@@ -22,9 +24,8 @@ struct CodedParts {
     int64_t elements = 0, blocks = 0, scales = 0, seconds = 0, mean = 0, bytes = 0;
 
     CodedParts(int64_t n, WeightCode code) : elements(n), blocks((n + kCodeBlock - 1) / kCodeBlock) {
-        const auto up = [](int64_t size) { return (size + 3) / 4 * 4; };
-        scales = up(code.bits == 4 ? (n + 1) / 2 : n);
-        seconds = scales + (code.two_levels ? up(blocks) : 4 * blocks);
+        scales = round_up(code.bits == 4 ? (n + 1) / 2 : n, 4);
+        seconds = scales + (code.two_levels ? round_up(blocks, 4) : 4 * blocks);
         mean = seconds + (code.two_levels ? 4 * ((blocks + kScaleBlock - 1) / kScaleBlock) : 0);
         bytes = mean + (code.two_levels ? 4 : 0);
     }

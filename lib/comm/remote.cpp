@@ -1,6 +1,7 @@
 // Groups of ranks that live in several processes. The first thread of a rank's team exchanges messages with the other members; the team sums.
 #include <list>
 
+#include "base/round.h"
 #include "comm/meeting.h"
 #include "comm/message.h"
 #include "comm/sum.h"
@@ -112,7 +113,7 @@ private:
 
     // Memory for what each member will send, and this rank's own part where it lies.
     std::vector<Block> scratch(int64_t bytes, int n, Block own) {
-        const int64_t step = (bytes + 63) / 64 * 64;
+        const int64_t step = round_up(bytes, 64);
         if (scratch_.size() < static_cast<size_t>(step * n)) scratch_.resize(static_cast<size_t>(step * n));
         parts_.clear();
         for (int i = 0; i < n; ++i) parts_.push_back({i == rank() ? own.data : scratch_.data() + i * step, bytes});

@@ -54,16 +54,12 @@ Status check_precision(const View& view) {
         return view.refuse("amp.enabled", "excludes zero_optimization.stage {}", view.config.zero_stage);
     if (view.on("bf16.bf16_optimizer_states") && !view.on("bf16.bf16_master_weights_and_grads"))
         return view.refuse("bf16.bf16_optimizer_states", "needs bf16.bf16_master_weights_and_grads");
-    const auto params = parse_float_dtype(view.json("data_types.param_dtype")), compute = parse_float_dtype(view.json("quantization.bnb_4bit_compute_dtype"));
     const DType mode = view.config.precision == PrecisionMode::f16    ? DType::f16
                        : view.config.precision == PrecisionMode::bf16 ? DType::bf16
                                                                       : DType::f32;
-    if (params && *params != mode)
-        return view.refuse("data_types.param_dtype", "{} contradicts fp16.enabled and bf16.enabled, which make it {}",
-                           view.json("data_types.param_dtype").dump(), name_of(mode));
-    if (compute && *compute != mode)
-        return view.refuse("quantization.bnb_4bit_compute_dtype", "{} contradicts fp16.enabled and bf16.enabled, which make it {}",
-                           view.json("quantization.bnb_4bit_compute_dtype").dump(), name_of(mode));
+    for (const char* key : {"data_types.param_dtype", "quantization.bnb_4bit_compute_dtype"})
+        if (const auto said = parse_float_dtype(view.json(key)); said && *said != mode)
+            return view.refuse(key, "{} contradicts fp16.enabled and bf16.enabled, which make it {}", view.json(key).dump(), name_of(mode));
     return ok();
 }
 

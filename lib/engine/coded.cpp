@@ -8,8 +8,6 @@
 namespace ds {
 namespace {
 
-bool names(const std::string& pattern, const std::string& module) { return module == pattern || module.ends_with("." + pattern) || glob_match(pattern, module); }
-
 // What transformers leaves as it is where nothing is said: heads.
 const std::vector<std::string> kHeads = {"lm_head", "embed_out", "output_layer", "score", "classifier", "qa_outputs", "decoder"};
 
@@ -27,7 +25,7 @@ Status Engine::choose_coded(Graph& graph) {
     const std::vector<std::string>& skipped = wanted.skip ? *wanted.skip : kHeads;
     std::set<std::string> used;
     for (const auto& [module, out_first] : linear_modules(graph)) {
-        const auto skip = std::find_if(skipped.begin(), skipped.end(), [&, name = module](const std::string& pattern) { return names(pattern, name); });
+        const auto skip = std::find_if(skipped.begin(), skipped.end(), [&, name = module](const std::string& pattern) { return module_named(pattern, name); });
         if (skip != skipped.end()) {
             used.insert(*skip);
             continue;

@@ -218,24 +218,17 @@ Status Engine::make_ranks() {
 Status Engine::open_devices() {
     if (config_.device == "cpu" || backend_ == Backend::ref) return ok();
     const bool must = config_.device == "cuda";
-    if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty()) {
-        if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: op {} of the graph is the host's own, which reads the host's memory", own);
-        return ok();
-    }
-    if (!coded_.empty()) {
-        if (must) return fail(Code::E_UNSUPPORTED, "device: cuda: quantization is not built there: products with weights in few bits run on the CPU");
-        return ok();
-    }
-    if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory()) {
-        if (must) return fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda");
-        return ok();
-    }
+    const auto stay = [must](Status why) { return must ? std::move(why) : ok(); };
+    if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty())
+        return stay(fail(Code::E_UNSUPPORTED, "device: cuda: op {} of the graph is the host's own, which reads the host's memory", own));
+    if (!coded_.empty()) return stay(fail(Code::E_UNSUPPORTED, "device: cuda: quantization is not built there: products with weights in few bits run on the CPU"));
+    if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory())
+        return stay(fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda"));
     DS_TRY(const int before, processes_before());  // by all processes, whatever each finds
     auto opened = devices_of_ranks(before);
     if (!opened.ok()) {
-        if (must) return std::move(opened).status();
-        log(Level::info, "device", "auto: computing on the CPU ({})", opened.status().message());
-        return ok();
+        if (!must) log(Level::info, "device", "auto: computing on the CPU ({})", opened.status().message());
+        return stay(std::move(opened).status());
     }
     for (int i = 0; i < ranks_->size(); ++i) {
         log(Level::info, "device", "{}computing on {}", ranks_->mesh().ranks() > 1 ? fmt::format("rank {}: ", (*ranks_)[i].index) : "", (*opened)[static_cast<size_t>(i)]->description());

@@ -21,7 +21,9 @@ Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {
     if (!plan && rank.backwards == 0) std::fill_n(params.grads(), params.grad_elements(), 0.0f);  // without rows it has a summand all the same
     Progress progress;
     Status summed;
-    std::thread beside = start_quiet_thread([&, steps = plan ? plan->gradient_steps() : std::map<std::string, int64_t>()] {
+    static const std::map<std::string, int64_t> kNothingIsMade;
+    const auto& steps = plan ? plan->gradient_steps() : kNothingIsMade;
+    std::thread beside = start_quiet_thread([&] {
         try {
             summed = sum_as_made(rank, steps, progress);
         } catch (...) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/round.h"
 #include "kernels/coded.h"
 #include "kernels/kernel.h"
 #include "passes/pass.h"
@@ -190,7 +191,7 @@ void ParamStore::deal_out(const Dealing& dealing) {
             if (p.code) {  // every data rank has it whole
                 p.weight = p.low = {};
                 p.code_offset = code_bytes_;
-                code_bytes_ += (coded_bytes(p.shape[0], p.shape[1], *p.code) + 63) / 64 * 64;
+                code_bytes_ += round_up(coded_bytes(p.shape[0], p.shape[1], *p.code), 64);
                 continue;
             }
             const bool weight_in_parts = dealing.stage >= 1 && !dealing.whole_weight(p), low_in_parts = dealing.stage >= 1 && !dealing.whole_low(p);

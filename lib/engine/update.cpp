@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/round.h"
 #include "engine/engine.h"
 #include "kernels/cpu/optim.h"
 
@@ -30,7 +31,7 @@ struct UpdateChunk {
 
     int64_t room(int64_t n) {
         const int64_t at = bytes;
-        bytes += (n + 63) / 64 * 64;
+        bytes += round_up(n, 64);
         return at;
     }
     int64_t move(DiskFile* file, int64_t offset, int64_t n, bool reads) {

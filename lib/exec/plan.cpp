@@ -98,7 +98,6 @@ Status Plan::choose_kernel(Step& step, Backend backend, int threads) {
             auto prepared = kernel.prepare(request);
             if (!prepared.ok()) return std::move(std::move(prepared).status()).within(node.op->name);
             step.kernel = &kernel;
-            step.exchanges = std::string_view(kernel.name) == "exchange";
             step.prepared = std::move(prepared).value();
             if (!reasons.empty()) log(Level::trace, "dispatch", "{}: {} ({})", node.op->name, kernel.name, reasons);
             return ok();
@@ -191,17 +190,17 @@ void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Bar
     }
 }
 
-std::map<std::string, int64_t> Plan::gradient_steps() const {
+const std::map<std::string, int64_t>& Plan::gradient_steps() {
+    if (!gradient_steps_.empty()) return gradient_steps_;
     std::map<ValueId, size_t> made;  // by which node
     for (size_t i = 0; i < graph_.nodes.size(); ++i)
         for (const ValueId id : graph_.nodes[i].out) made[id] = i;
-    std::map<std::string, int64_t> steps;
     for (const auto& [param, gradient] : graph_.grads) {
         // A node without a step is a view of what an earlier one made.
         const auto step = std::find_if(steps_.begin(), steps_.end(), [&, node = made.at(gradient)](const Step& s) { return static_cast<size_t>(s.node_index) >= node; });
-        steps[graph_.value(param).name] = step == steps_.end() ? static_cast<int64_t>(steps_.size()) : step - steps_.begin() + 1;
+        gradient_steps_[graph_.value(param).name] = step == steps_.end() ? static_cast<int64_t>(steps_.size()) : step - steps_.begin() + 1;
     }
-    return steps;
+    return gradient_steps_;
 }
 
 // On the thread that called, as the host's other callbacks; the workers wait. Floats come as f32, whatever the products around the op have.

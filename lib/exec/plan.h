@@ -74,7 +74,7 @@ public:
     // Runs one part; DS_E_CANCELLED when the flag was raised meanwhile (null: can't be cancelled).
     Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr, Progress* progress = nullptr);
     // By parameter: after how many steps, as Progress counts them, its gradient is final.
-    std::map<std::string, int64_t> gradient_steps() const;
+    const std::map<std::string, int64_t>& gradient_steps();
 
     double flops() const { return flops_; }
     std::string describe() const;  // one line a call: op, kernel, shapes
@@ -87,7 +87,6 @@ private:
         std::vector<Tensor> in, out;
         int node_index = 0;
         int first_ticket = 0;
-        bool exchanges = false;  // with other ranks
     };
     Status choose_kernels(Backend backend, int threads);
     Status choose_kernel(Step& step, Backend backend, int threads);
@@ -111,6 +110,7 @@ private:
     Device* device_ = nullptr;
     int64_t runs_[3] = {};            // of the parts, at the addresses of now
     std::map<size_t, void*> graphs_;  // recorded steps, by the first of them
+    std::map<std::string, int64_t> gradient_steps_;  // empty: nobody has asked
     std::vector<Step> steps_;
     size_t first_backward_ = 0, first_weights_ = 0;
     std::vector<size_t> host_steps_;  // that the calling thread runs between those of the workers

@@ -33,7 +33,7 @@ Status Plan::run_on_device(Part part, const Runtime& given, const CancelFlag* ca
     for (size_t begin = first_of(part); begin < end;) {
         if (cancel && cancel->on()) return Status(Code::E_CANCELLED, "the call was cancelled before the kernels ran");
         size_t until = begin;
-        while (until < end && !steps_[until].exchanges) ++until;
+        while (until < end && !steps_[until].kernel->exchanges) ++until;
         DS_CHECK(until == begin ? queue_steps(begin, ++until, runtime, nullptr, nullptr) : replay_steps(begin, until, runtime));
         begin = until;
     }

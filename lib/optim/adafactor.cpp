@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/round.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/optim.h"
 #include "optim/factories.h"
@@ -31,7 +32,7 @@ struct Layout {
     int64_t columns, rows, batches, step, blocks;  // blocks of `step` rows in a batch
 
     int64_t items() const { return batches * blocks; }
-    int64_t pitch() const { return (columns + 15) / 16 * 16; }
+    int64_t pitch() const { return round_up(columns, 16); }
 };
 
 class Adafactor final : public Optimizer {

@@ -5,6 +5,7 @@
 // both references: their traces show it. A tall matrix has A = X^T X and a X + X P instead.
 #include <algorithm>
 
+#include "base/round.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/optim.h"
@@ -41,7 +42,7 @@ struct Products {
     cpu::Gemm gram, square, apply;
 
     int64_t scratch(int threads) const {  // bytes a thread
-        return (std::max({gram.scratch_bytes(threads), square.scratch_bytes(threads), apply.scratch_bytes(threads)}) + 63) / 64 * 64;
+        return round_up(std::max({gram.scratch_bytes(threads), square.scratch_bytes(threads), apply.scratch_bytes(threads)}), 64);
     }
     static cpu::GemmShape shape(int64_t m, int64_t n, int64_t k, bool transpose_a, bool transpose_b, DType result) {
         cpu::GemmShape g;
@@ -103,7 +104,7 @@ private:
         template <class T>
         T* take(int64_t n) {
             T* p = base ? reinterpret_cast<T*>(base + bytes) : nullptr;
-            bytes += (n * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+            bytes += round_up(n * static_cast<int64_t>(sizeof(T)), 64);
             return p;
         }
         std::byte* base;

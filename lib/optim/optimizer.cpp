@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "base/nearest.h"
+#include "base/round.h"
 #include "kernels/cpu/level.h"
 #include "optim/factories.h"
 
@@ -53,7 +54,7 @@ Result<std::unique_ptr<Optimizer>> make_optimizer(std::string_view type, const J
 }
 
 void update_alone(const Optimizer& optimizer, const ParamTraits& traits, const ParamView& view, const Hyper& hyper) {
-    const size_t bytes = static_cast<size_t>(optimizer.scratch_bytes(traits, 1) + 63) / 64 * 64;
+    const size_t bytes = static_cast<size_t>(round_up(optimizer.scratch_bytes(traits, 1), 64));
     const std::unique_ptr<std::byte, decltype(&std::free)> scratch(bytes ? static_cast<std::byte*>(std::aligned_alloc(64, bytes)) : nullptr,
                                                                    std::free);
     for (int phase = 0; phase < optimizer.phases(traits); ++phase) optimizer.update(phase, traits, view, hyper, scratch.get(), Team{});

@@ -16,10 +16,6 @@ constexpr int64_t kFirstSalt = 1 << 20;  // of dropout: beyond those of models
 // What PEFT adapts where nothing is said: of these, the first whose names the model has.
 const std::vector<std::vector<std::string>> kCustomary = {{"c_attn"}, {"query_key_value"}, {"q_proj", "v_proj"}, {"query", "value"}, {"q", "v"}};
 
-bool names(const std::string& target, const std::string& module) {
-    return module == target || module.ends_with("." + target) || (target.find_first_of("*?") != target.npos && glob_match(target, module));
-}
-
 // Products by a weight of their own, and their module's name. A table that is looked up too (a tied head) is not one.
 std::map<ValueId, std::string> products_of(const Graph& graph) {
     std::set<ValueId> tables;
@@ -89,7 +85,7 @@ private:
             const std::string module = dot == v.name.npos ? v.name : v.name.substr(0, dot);
             v.trainable = is_adapter_tensor(v.name);
             if (v.name.ends_with(kBias)) v.trainable |= spec_.bias == AdapterBias::all || (spec_.bias == AdapterBias::adapted && adapted_.count(module));
-            for (const std::string& saved : spec_.trained) v.trainable |= names(saved, module) || module.find("." + saved + ".") != module.npos || module.starts_with(saved + ".");
+            for (const std::string& saved : spec_.trained) v.trainable |= module_named(saved, module) || module.find("." + saved + ".") != module.npos || module.starts_with(saved + ".");
         }
     }
 
@@ -105,6 +101,8 @@ private:
 bool is_adapter_tensor(std::string_view name) {
     return name.starts_with("base_model.model.") && (name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight"));
 }
+
+bool module_named(const std::string& pattern, const std::string& module) { return module == pattern || module.ends_with("." + pattern) || glob_match(pattern, module); }
 
 std::map<std::string, bool> linear_modules(const Graph& graph) {
     const auto products = products_of(graph);
@@ -122,7 +120,7 @@ Result<std::set<std::string>> modules_named(const Graph& graph, const std::vecto
     const auto matches = [&](const std::string& target) {
         std::set<std::string> found;
         for (const auto& [module, out_first] : modules)
-            if (target == "all-linear" ? module != "lm_head" && module != "score" && module != "classifier" : names(target, module)) found.insert(module);
+            if (target == "all-linear" ? module != "lm_head" && module != "score" && module != "classifier" : module_named(target, module)) found.insert(module);
         return found;
     };
     std::vector<std::string> wanted = targets;

@@ -48,44 +48,12 @@ struct Batch {
     }
 };
 
-struct Engine {
-    ds_engine* e = nullptr;
+struct Engine : training::Engine {
     bool sentences;
-    explicit Engine(const Json& config) : sentences(config["model"].get<std::string>().find("sentiment") != std::string::npos || config.contains("SENTENCES")) {
-        Json own = config;
-        own.erase("SENTENCES");
-        must(ds_engine_create(own.dump().c_str(), nullptr, &e), own.dump());
-    }
-    Engine(const Engine&) = delete;
-    ~Engine() { ds_engine_destroy(e); }
-    Numbers param(const std::string& name, int what = DS_WEIGHT) const {
-        ds_tensor* t = nullptr;
-        must(ds_param_get(e, name.c_str(), what, &t), name);
-        return numbers(t);
-    }
-    std::vector<int64_t> shape(const std::string& name) const {
-        int32_t rank = 0;
-        const int64_t* dims = nullptr;
-        must(ds_param_info(e, name.c_str(), &rank, &dims, nullptr), name);
-        return {dims, dims + rank};
-    }
-    void set(const std::string& name, const Numbers& values) const {
-        const auto dims = shape(name);
-        ds_tensor* t = nullptr;
-        must(ds_tensor_create(DS_F64, static_cast<int32_t>(dims.size()), dims.data(), values.data(), values.size() * 8, &t), name);
-        must(ds_param_set(e, name.c_str(), DS_WEIGHT, t), name);
-        ds_tensor_destroy(t);
-    }
-    double eval(int step = 0) const {
-        const Batch batch(sentences, step);
-        float loss = 0;
-        must(ds_eval(e, batch.b, &loss), "eval");
-        return loss;
-    }
+    explicit Engine(const Json& config) : training::Engine(without_sentences(config)), sentences(config["model"].get<std::string>().find("sentiment") != std::string::npos || config.contains("SENTENCES")) {}
+    double eval(int step = 0) const { return training::Engine::eval(Batch(sentences, step).b); }
     double gradients(int step = 0) const {
-        const Batch batch(sentences, step);
-        float loss = 0;
-        must(ds_forward(e, batch.b, &loss), "forward");
+        const double loss = forward(Batch(sentences, step).b);
         must(ds_backward(e), "backward");
         return loss;
     }
@@ -94,21 +62,11 @@ struct Engine {
         must(ds_step(e), "step");
         return loss;
     }
-    Numbers output(const char* name) const {
-        ds_tensor* t = nullptr;
-        must(ds_output(e, name, &t), name);
-        return numbers(t);
-    }
-    std::vector<std::string> params() const {
-        std::vector<std::string> names;
-        size_t n = 0;
-        must(ds_param_count(e, &n), "count");
-        for (size_t i = 0; i < n; ++i) {
-            const char* name = nullptr;
-            must(ds_param_name(e, i, &name), "name");
-            names.emplace_back(name);
-        }
-        return names;
+
+private:
+    static Json without_sentences(Json config) {
+        config.erase("SENTENCES");
+        return config;
     }
 };
 
@@ -179,13 +137,13 @@ void computes_as_by_hand(const std::string& what, const std::string& model, cons
     const Engine compressed(config_of(model, compression, layout)), plain(config_of(model));
     for (int step = 0; step < 2; ++step) {
         const Effective now = effective(compressed);
-        for (const std::string& p : plain.params()) plain.set(p, compressed.param(p));
+        for (const std::string& p : plain.names()) plain.set(p, compressed.param(p));
         plain.set(module + ".weight", now.weight);
         if (!now.bias.empty()) plain.set(module + ".bias", now.bias);
         const std::string name = what + ", step " + std::to_string(step) + ": ";
         close({compressed.eval(5)}, {plain.eval(5)}, 3e-6, name + "evaluation");
         close({compressed.gradients(step)}, {plain.gradients(step)}, 3e-6, name + "loss");
-        for (const std::string& p : plain.params()) {
+        for (const std::string& p : plain.names()) {
             Numbers exact = plain.param(p, DS_GRAD);
             if (p == module + ".weight" && now.of_weight) exact = now.of_weight(exact);
             if (p == module + ".bias" && !now.bias.empty()) {
@@ -316,7 +274,7 @@ void bits_fall_by_periods() {
     const Engine e(config_of("bert-sentiment", technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 5}, {"quantization_period", 1}}, {kUp0}))), plain(config_of("bert-sentiment"));
     const std::vector<int> bits = {0, 7, 6, 6, 5, 5, 5};
     for (size_t step = 0; step < bits.size(); ++step) {
-        for (const std::string& p : plain.params()) plain.set(p, e.param(p));
+        for (const std::string& p : plain.names()) plain.set(p, e.param(p));
         if (bits[step]) plain.set(kUp0 + ".weight", rounded(e.param(kUp0 + ".weight"), bits[step], 1, false));
         close({e.step(static_cast<int>(step))}, {plain.gradients(static_cast<int>(step))}, 3e-6, "bits after " + std::to_string(step) + " updates");
         must(ds_zero_grad(plain.e), "zero_grad");
@@ -382,7 +340,7 @@ void resume_is_bit_equal() {
     must(ds_save(first.e, folder.path.c_str(), "half", nullptr), "save");
     must(ds_load(second.e, folder.path.c_str(), "half", nullptr), "load");
     for (int step = 3; step < 6; ++step) second.step(step);
-    for (const std::string& p : whole.params()) check(whole.param(p) == second.param(p), "resume is bit-equal: " + p);
+    for (const std::string& p : whole.names()) check(whole.param(p) == second.param(p), "resume is bit-equal: " + p);
     // A checkpoint from before there were masks: they are made from its weights.
     const Engine plain(config_of("bert-sentiment"));
     for (int step = 0; step < 2; ++step) plain.step(step);
@@ -406,7 +364,7 @@ void exports_what_it_computes() {
         Json smaller = exported(e, "rows");
         const Engine plain(smaller);
         check(plain.shape(kUp0 + ".weight")[0] == before / 2 && config_json("rows")["intermediate_size"] == before / 2, "half of the feed-forward's rows are gone");
-        for (const std::string& p : plain.params()) check(p.find("mask") == p.npos && p.find("scores") == p.npos, "a folder has no " + p);
+        for (const std::string& p : plain.names()) check(p.find("mask") == p.npos && p.find("scores") == p.npos, "a folder has no " + p);
         // What is computed apart from the value's rounding, which is no weight's.
         Json quiet = several();
         quiet.erase("activation_quantization");
@@ -448,7 +406,7 @@ void exports_what_it_computes() {
 void students_begin_from_a_teachers_layers() {
     const Json reduction = {{"layer_reduction", {{"enabled", true}, {"keep_number_layer", 1}, {"module_name_prefix", "bert.encoder.layer"}, {"teacher_layer", {1}}, {"other_module_name", {"bert.embeddings", "classifier"}}}}};
     const Engine student(config_of("bert-sentiment", reduction)), teacher(config_of("bert-sentiment"));
-    for (const std::string& p : student.params()) {
+    for (const std::string& p : student.names()) {
         std::string theirs = p;
         if (const auto at = theirs.find("layer.0."); at != theirs.npos) theirs.replace(at, 8, "layer.1.");
         check(p.find("layer.1.") == p.npos, "one layer is left: " + p);

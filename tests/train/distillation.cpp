@@ -7,12 +7,12 @@
 
 #include "base/json.h"
 #include "ckpt/safetensors.h"
-#include "support/training.h"
+#include "support/golden_batch.h"
 
 namespace {
 
 using ds::Json;
-using training::check, training::failed, training::Folder, training::must, training::numbers, training::Numbers, training::passed;
+using training::check, training::Engine, training::failed, training::Folder, training::must, training::numbers, training::Numbers, training::passed;
 
 const std::string kModels = std::string(DSRT_TEST_DATA) + "/models/";
 
@@ -20,76 +20,7 @@ void close(double found, double exact, double bound, const std::string& what) {
     check(std::fabs(found - exact) <= bound * std::max(1e-3, std::fabs(exact)), what + ": " + std::to_string(found) + ", not " + std::to_string(exact));
 }
 
-struct Batch {
-    ds_batch* b = nullptr;
-    std::vector<int64_t> labels;
-    Numbers mask;
-    explicit Batch(const std::string& model) {
-        must(ds_batch_create(&b), "batch");
-        const auto file = ds::SafetensorsFile::open(kModels + model + "/inputs.safetensors");
-        for (const ds::TensorView& view : file->tensors()) {
-            ds_tensor* t = nullptr;
-            must(ds_tensor_create(static_cast<int32_t>(view.dtype), static_cast<int32_t>(view.shape.size()), view.shape.data(), view.data.data(), view.data.size(), &t), view.name);
-            must(ds_batch_set(b, view.name.c_str(), t), view.name);
-            const Numbers values = numbers(t);
-            if (view.name == "labels") labels.assign(values.begin(), values.end());
-            if (view.name == "attention_mask") mask = values;
-        }
-    }
-    ~Batch() { ds_batch_destroy(b); }
-};
-
-struct Engine {
-    ds_engine* e = nullptr;
-    explicit Engine(const Json& config) { must(ds_engine_create(config.dump().c_str(), nullptr, &e), config.dump()); }
-    ~Engine() { ds_engine_destroy(e); }
-    Numbers param(const std::string& name, int what = DS_WEIGHT) const {
-        ds_tensor* t = nullptr;
-        must(ds_param_get(e, name.c_str(), what, &t), name);
-        return numbers(t);
-    }
-    void set(const std::string& name, const Numbers& values) const {
-        int32_t ndim = 0;
-        const int64_t* shape = nullptr;
-        ds_tensor* t = nullptr;
-        must(ds_param_info(e, name.c_str(), &ndim, &shape, nullptr), name);
-        must(ds_tensor_create(DS_F64, ndim, shape, values.data(), values.size() * 8, &t), name);
-        must(ds_param_set(e, name.c_str(), DS_WEIGHT, t), name);
-        ds_tensor_destroy(t);
-    }
-    double eval(const Batch& batch) const {
-        float loss = 0;
-        must(ds_eval(e, batch.b, &loss), "eval");
-        return loss;
-    }
-    Numbers output(const char* name) const {
-        ds_tensor* t = nullptr;
-        must(ds_output(e, name, &t), name);
-        return numbers(t);
-    }
-    double forward(const Batch& batch) const {
-        float loss = 0;
-        must(ds_forward(e, batch.b, &loss), "forward");
-        return loss;
-    }
-    double step(const Batch& batch) const {
-        const double loss = forward(batch);
-        must(ds_backward(e), "backward");
-        must(ds_step(e), "step");
-        return loss;
-    }
-    std::vector<std::string> names() const {
-        std::vector<std::string> list;
-        size_t n = 0;
-        must(ds_param_count(e, &n), "count");
-        for (size_t i = 0; i < n; ++i) {
-            const char* name = nullptr;
-            must(ds_param_name(e, i, &name), "name");
-            list.emplace_back(name);
-        }
-        return list;
-    }
-};
+using Batch = training::GoldenBatch;
 
 const std::vector<std::string> kBert = {"bert-sentiment", "bert.encoder.layer", "bert.embeddings", "bert.pooler", "classifier"};
 const std::vector<std::string> kLlama = {"llama", "model.layers", "model.embed_tokens", "model.norm", "lm_head"};
@@ -140,36 +71,37 @@ void is_the_formula(const std::vector<std::string>& model) {
     Json whole = config_of(model, Json());
     whole.erase("compression_training");
     const Engine teacher(whole), plain(config_of(model, Json()));
-    (void)teacher.eval(batch);
-    const double hard = plain.eval(batch);
-    std::vector<int64_t> labels = batch.labels;
-    if (model == kLlama) labels = shifted(labels, batch.mask.size() / 3);  // three rows
+    (void)teacher.eval(batch.b);
+    const double hard = plain.eval(batch.b);
+    const Numbers given = batch.get("labels"), mask = batch.get("attention_mask");
+    std::vector<int64_t> labels(given.begin(), given.end());
+    if (model == kLlama) labels = shifted(labels, mask.size() / 3);  // three rows
     const Numbers logits = plain.output("logits"), taught = teacher.output("logits"), state = plain.output("last_hidden_state"), of_teacher = teacher.output("last_hidden_state");
     for (const double temperature : {1.0, 3.0})
         for (const double alpha : {0.0, 0.7, 1.0}) {
             const Engine student(config_of(model, {{"enabled", true}, {"temperature", temperature}, {"alpha", alpha}}));
             const double soft = divergence(logits, taught, labels, temperature);
             check(soft > 1e-4, what + ": student and teacher differ");
-            close(student.forward(batch), (1 - alpha) * hard + alpha * soft, 1e-5, what + " loss at T " + std::to_string(temperature) + ", alpha " + std::to_string(alpha));
-            close(student.eval(batch), hard, 1e-6, what + ": evaluation is of the labels alone");
+            close(student.forward(batch.b), (1 - alpha) * hard + alpha * soft, 1e-5, what + " loss at T " + std::to_string(temperature) + ", alpha " + std::to_string(alpha));
+            close(student.eval(batch.b), hard, 1e-6, what + ": evaluation is of the labels alone");
         }
     if (model != kBert) return;
     // One block, whose states are the last: the embeddings are copies, so theirs don't differ.
     double squares = 0, tokens = 0;
-    const size_t width = state.size() / batch.mask.size();
-    for (size_t i = 0; i < batch.mask.size(); ++i) {
-        if (batch.mask[i] == 0) continue;
+    const size_t width = state.size() / mask.size();
+    for (size_t i = 0; i < mask.size(); ++i) {
+        if (mask[i] == 0) continue;
         for (size_t j = 0; j < width; ++j) squares += std::pow(state[i * width + j] - of_teacher[i * width + j], 2);
         ++tokens;
     }
     const Engine student(config_of(model, {{"enabled", true}, {"alpha", 0.0}, {"hidden_weight", 0.25}}));
-    close(student.forward(batch), hard + 0.25 * squares / (tokens * static_cast<double>(width)), 1e-5, what + ": distance of states");
+    close(student.forward(batch.b), hard + 0.25 * squares / (tokens * static_cast<double>(width)), 1e-5, what + ": distance of states");
 }
 
 void gradients_are_slopes() {
     const Batch batch("bert-sentiment");
     const Engine student(config_of(kBert, {{"enabled", true}, {"temperature", 2.0}, {"alpha", 0.6}, {"hidden_weight", 0.5}}));
-    (void)student.forward(batch);
+    (void)student.forward(batch.b);
     must(ds_backward(student.e), "backward");
     for (const std::string name : {"classifier.weight", "bert.encoder.layer.0.output.dense.bias", "bert.embeddings.LayerNorm.weight"}) {
         const Numbers gradient = student.param(name, DS_GRAD), weight = student.param(name);
@@ -182,7 +114,7 @@ void gradients_are_slopes() {
             Numbers moved = weight;
             for (size_t i = 0; i < moved.size(); ++i) moved[i] += (side ? 0.01 : -0.01) * gradient[i] / norm;
             student.set(name, moved);
-            ends[side] = student.forward(batch);
+            ends[side] = student.forward(batch.b);
         }
         student.set(name, weight);
         close((ends[1] - ends[0]) / 0.02, norm, 0.01, "slope along the gradient of " + name);
@@ -196,9 +128,9 @@ void the_teacher_is_frozen_and_unseen() {
     check(student.names() == plain.names(), "a host sees the student alone");
     ds_tensor* t = nullptr;
     check(ds_param_get(student.e, "teacher.classifier.weight", DS_WEIGHT, &t) == DS_E_NOT_FOUND, "the teacher is no parameter of his");
-    const double first = student.step(batch);
-    for (int i = 0; i < 60; ++i) (void)student.step(batch);
-    const double last = student.forward(batch);
+    const double first = student.step(batch.b);
+    for (int i = 0; i < 60; ++i) (void)student.step(batch.b);
+    const double last = student.forward(batch.b);
     check(last < first / 2, "the student comes nearer to its teacher: " + std::to_string(first) + " to " + std::to_string(last));
     Folder folder;
     const std::string saved = folder.path / "saved", exported = folder.path / "exported";
@@ -209,10 +141,10 @@ void the_teacher_is_frozen_and_unseen() {
     check(!any, "a checkpoint has the student alone");
     const Engine again(config);
     must(ds_load(again.e, saved.c_str(), nullptr, nullptr), "load");
-    for (int i = 0; i < 2; ++i) check(again.step(batch) == student.step(batch), "resume is bit-equal, so its teacher is still what the folder has");
+    for (int i = 0; i < 2; ++i) check(again.step(batch.b) == student.step(batch.b), "resume is bit-equal, so its teacher is still what the folder has");
     must(ds_export(student.e, exported.c_str(), nullptr), "export");
     const Engine alone(Json{{"model", exported}});
-    close(alone.eval(batch), student.eval(batch), 1e-5, "a student's folder");
+    close(alone.eval(batch.b), student.eval(batch.b), 1e-5, "a student's folder");
     check(alone.names() == plain.names(), "and it has the student's parameters");
 }
 
@@ -220,16 +152,16 @@ void layouts_and_teachers() {
     const Batch batch("bert-sentiment");
     const Json distillation = {{"enabled", true}, {"alpha", 0.5}, {"hidden_weight", 0.1}};
     const Engine one(config_of(kBert, distillation)), two(config_of(kBert, distillation, {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}));
-    close(two.forward(batch), one.forward(batch), 2e-2, "two data ranks: the states' mean is each rank's own");
+    close(two.forward(batch.b), one.forward(batch.b), 2e-2, "two data ranks: the states' mean is each rank's own");
     const Json soft = {{"enabled", true}, {"alpha", 0.5}};
     const Engine a(config_of(kBert, soft)), b(config_of(kBert, soft, {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}));
-    for (int i = 0; i < 3; ++i) close(b.step(batch), a.step(batch), 1e-4, "two data ranks");
+    for (int i = 0; i < 3; ++i) close(b.step(batch.b), a.step(batch.b), 1e-4, "two data ranks");
     const Engine low(config_of(kBert, soft, {{"bf16", {{"enabled", true}}}}));
-    close(low.forward(batch), Engine(config_of(kBert, soft)).forward(batch), 0.03, "bf16");
+    close(low.forward(batch.b), Engine(config_of(kBert, soft)).forward(batch.b), 0.03, "bf16");
     // The teacher may be another folder, and the student whole.
     Json given = config_of(kBert, {{"enabled", true}, {"alpha", 1.0}, {"teacher", kModels + "bert-sentiment"}});
     given["compression_training"].erase("layer_reduction");
-    check(std::fabs(Engine(given).forward(batch)) < 1e-6, "a model has nothing to learn from itself");
+    check(std::fabs(Engine(given).forward(batch.b)) < 1e-6, "a model has nothing to learn from itself");
 }
 
 void mistakes_are_named() {

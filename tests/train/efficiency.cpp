@@ -51,21 +51,13 @@ Ids part_of(const Ids& all, int64_t rows, int64_t first, int64_t last) {
     return {all.begin() + first * length, all.begin() + last * length};
 }
 
-struct Engine {
-    ds_engine* e = nullptr;
-    explicit Engine(const Json& config) { must(ds_engine_create(config.dump().c_str(), nullptr, &e), config.dump()); }
-    Engine(const Engine&) = delete;
-    ~Engine() { ds_engine_destroy(e); }
+struct Engine : training::Engine {
+    using training::Engine::Engine, training::Engine::eval;
 
-    double forward(const Batch& batch) const {
-        float loss = 0;
-        must(ds_forward(e, batch.b, &loss), "forward");
-        return loss;
-    }
     // One micro-batch of a language model on ids; whether it ended an update.
     bool micro(int64_t rows, const Ids& ids, double* loss = nullptr) const {
         Batch batch;
-        const double value = forward(batch.put("input_ids", rows, ids).put("labels", rows, ids));
+        const double value = forward(batch.put("input_ids", rows, ids).put("labels", rows, ids).b);
         if (loss) *loss = value;
         must(ds_backward(e), "backward");
         const ds_status status = ds_step(e);
@@ -74,49 +66,12 @@ struct Engine {
     }
     double eval(int64_t rows, const Ids& ids) const {
         Batch batch;
-        float loss = 0;
-        must(ds_eval(e, batch.put("input_ids", rows, ids).put("labels", rows, ids).b, &loss), "eval");
-        return loss;
-    }
-    Numbers param(const std::string& name, int what = DS_WEIGHT) const {
-        ds_tensor* t = nullptr;
-        must(ds_param_get(e, name.c_str(), what, &t), name);
-        return numbers(t);
-    }
-    void set(const std::string& name, const Numbers& values) const {
-        int32_t rank = 0;
-        const int64_t* shape = nullptr;
-        must(ds_param_info(e, name.c_str(), &rank, &shape, nullptr), name);
-        ds_tensor* t = nullptr;
-        must(ds_tensor_create(DS_F64, rank, shape, values.data(), values.size() * 8, &t), name);
-        must(ds_param_set(e, name.c_str(), DS_WEIGHT, t), name);
-        ds_tensor_destroy(t);
+        return eval(batch.put("input_ids", rows, ids).put("labels", rows, ids).b);
     }
     void scale(const std::string& name, double factor) const {
         Numbers values = param(name);
         for (double& x : values) x *= factor;
         set(name, values);
-    }
-    Numbers output(const char* name) const {
-        ds_tensor* t = nullptr;
-        must(ds_output(e, name, &t), name);
-        return numbers(t);
-    }
-    double metric(const char* name) const {
-        double value = NAN;
-        must(ds_metric(e, name, &value), name);
-        return value;
-    }
-    std::vector<std::string> params() const {
-        std::vector<std::string> names;
-        size_t n = 0;
-        must(ds_param_count(e, &n), "count");
-        for (size_t i = 0; i < n; ++i) {
-            const char* name = nullptr;
-            must(ds_param_name(e, i, &name), "name");
-            names.emplace_back(name);
-        }
-        return names;
     }
 };
 
@@ -158,7 +113,7 @@ void batch_grows_by_steps(const Json& layout, int64_t micro_rows, const char* sc
         const Ids ids = some_ids(n, 9, step);
         for (int64_t at = 0; at < n; at += unit) check(grown.micro(unit, part_of(ids, n, at, at + unit)) == (at + unit == n), name + "the boundary of update " + std::to_string(step));
         for (int64_t at = 0; at < n; at += 2) check(plain.micro(2, part_of(ids, n, at, at + 2)) == (at + 2 == n), name + "the plain boundary");
-        for (const std::string& p : grown.params()) close(grown.param(p), plain.param(p), 2e-6, name + p);
+        for (const std::string& p : grown.names()) close(grown.param(p), plain.param(p), 2e-6, name + p);
         ++step;
     }
 }
@@ -219,7 +174,7 @@ void rows_are_cut(const Json& layout) {
         close({found}, {expected}, 2e-6, "a row of training is cut: step " + std::to_string(step) + " under " + layout.dump());
         check(cut.metric("curriculum_difficulty") == static_cast<double>(lengths[step]), "the length is a metric");
     }
-    for (const std::string& p : cut.params()) close(cut.param(p), plain.param(p), 5e-6, "curriculum: " + p);
+    for (const std::string& p : cut.names()) close(cut.param(p), plain.param(p), 5e-6, "curriculum: " + p);
 }
 
 // --- blocks are skipped ---
@@ -247,7 +202,7 @@ void blocks_are_skipped(const Family& family, const Json& layout, int rows) {
         const double p = step < 2 ? 1 : 0.5;  // of the second block of two; the first is always kept
         must(ds_save(dropped.e, folder.path.c_str(), "before", "{\"weights_only\": true}"), "save");
         Batch batch;
-        const double found = dropped.forward(batch.put("input_ids", rows, ids).put("labels", rows, ids));
+        const double found = dropped.forward(batch.put("input_ids", rows, ids).put("labels", rows, ids).b);
         const bool skips = dropped.metric("layers_skipped") > 0;
         skipped += skips;
         check(!(step < 2 && skips), name + "nothing is skipped at first");
@@ -255,11 +210,11 @@ void blocks_are_skipped(const Family& family, const Json& layout, int rows) {
         must(ds_load(plain.e, folder.path.c_str(), "before", nullptr), "load");
         for (const char* last : family.last) plain.scale(std::string(family.blocks) + "1." + last, skips ? 0 : 1 / p);
         Batch same;
-        const double expected = plain.forward(same.put("input_ids", rows, ids).put("labels", rows, ids));
+        const double expected = plain.forward(same.put("input_ids", rows, ids).put("labels", rows, ids).b);
         close({found}, {expected}, 3e-6, name + "loss of step " + std::to_string(step));
         must(ds_backward(dropped.e), "backward");
         must(ds_backward(plain.e), "backward");
-        for (const std::string& q : dropped.params()) {
+        for (const std::string& q : dropped.names()) {
             const bool second = q.find(std::string(family.blocks) + "1.") != q.npos, scaled = second && std::any_of(family.last.begin(), family.last.end(), [&](const char* last) { return q.ends_with(last); });
             Numbers gradient = dropped.param(q, DS_GRAD), exact = plain.param(q, DS_GRAD);
             if (second && skips) check(std::all_of(gradient.begin(), gradient.end(), [](double x) { return x == 0; }), name + "a skipped block has no gradient: " + q);
@@ -299,9 +254,9 @@ void tokens_bypass_blocks(const Family& family, const Json& layout, int64_t rows
     for (int step = 0; step < 3; ++step) {
         const Ids ids = some_ids(rows, kLength, step), labels = some_ids(rows, kLength, step + 50);
         Batch whole, whole2;
-        dropped.forward(whole.put("input_ids", rows, ids).put("labels", rows, labels));
+        dropped.forward(whole.put("input_ids", rows, ids).put("labels", rows, labels).b);
         const Numbers found = dropped.output("last_hidden_state");
-        neutral.forward(whole2.put("input_ids", rows, ids).put("labels", rows, labels));
+        neutral.forward(whole2.put("input_ids", rows, ids).put("labels", rows, labels).b);
         const Numbers bypassed = neutral.output("last_hidden_state");
         const int64_t width = static_cast<int64_t>(found.size()) / (rows * kLength);
         std::vector<std::vector<int64_t>> kept(static_cast<size_t>(rows));
@@ -326,7 +281,7 @@ void tokens_bypass_blocks(const Family& family, const Json& layout, int64_t rows
             positions.push_back(0);
         }
         Batch part;
-        plain.forward(part.put("input_ids", rows, few).put("position_ids", rows, positions).put("labels", rows, few_labels));
+        plain.forward(part.put("input_ids", rows, few).put("position_ids", rows, positions).put("labels", rows, few_labels).b);
         const Numbers alone = plain.output("last_hidden_state");
         Numbers a, b;
         for (int64_t r = 0; r < rows; ++r)
@@ -406,7 +361,7 @@ void resume_is_bit_equal() {
     train(second, 2, 5, 4);
     check(whole.metric("batch_size") > 2, "the batch has grown");
     check(whole.metric("batch_size") == second.metric("batch_size") && whole.metric("lr") == second.metric("lr"), "rows and rate are resumed");
-    for (const std::string& p : whole.params()) check(whole.param(p) == second.param(p), "resume is bit-equal: " + p);
+    for (const std::string& p : whole.names()) check(whole.param(p) == second.param(p), "resume is bit-equal: " + p);
 }
 
 void mistakes_are_named() {

@@ -60,15 +60,9 @@ struct Player {
         }
     }
     void weights(ds_engine* e) {
-        size_t count = 0;
-        must(ds_param_count(e, &count), "count");
-        for (size_t i = 0; i < count; ++i) {
-            const char* name = nullptr;
-            ds_tensor* t = nullptr;
-            must(ds_param_name(e, i, &name), "name");
-            must(ds_param_get(e, name, DS_WEIGHT, &t), name);
+        for (const std::string& name : training::names(e)) {
             double sum = 0, squares = 0;
-            for (const double x : training::numbers(t)) sum += x, squares += x * x;
+            for (const double x : training::param(e, name)) sum += x, squares += x * x;
             tell(name, {sum, squares});
         }
     }

@@ -13,8 +13,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "ckpt/safetensors.h"
-#include "support/training.h"
+#include "support/golden_batch.h"
 
 namespace {
 
@@ -41,45 +40,14 @@ void close(const Numbers& found, const Numbers& exact, double bound, const std::
     check(d <= bound, what + ": " + std::to_string(d * 1e6) + "e-6 off, bound " + std::to_string(bound));
 }
 
-struct Engine {
-    ds_engine* e = nullptr;
-    explicit Engine(const Json& config) { must(ds_engine_create(config.dump().c_str(), nullptr, &e), config.dump()); }
-    ~Engine() { ds_engine_destroy(e); }
-    Numbers param(const std::string& name, int what = DS_WEIGHT) const {
-        ds_tensor* t = nullptr;
-        must(ds_param_get(e, name.c_str(), what, &t), name);
-        return numbers(t);
-    }
-    Numbers output(const char* name) const {
-        ds_tensor* t = nullptr;
-        must(ds_output(e, name, &t), name);
-        return numbers(t);
-    }
-    double eval(ds_batch* b) const {
-        float loss = 0;
-        must(ds_eval(e, b, &loss), "eval");
-        return loss;
-    }
-    double step(ds_batch* b) const {
-        float loss = 0;
-        must(ds_forward(e, b, &loss), "forward");
-        must(ds_backward(e), "backward");
-        must(ds_step(e), "step");
-        return loss;
-    }
+using Batch = training::GoldenBatch;
+
+struct Engine : training::Engine {
+    using training::Engine::Engine;
     std::vector<std::string> trained() const {
-        std::vector<std::string> names;
-        size_t n = 0;
-        must(ds_param_count(e, &n), "count");
-        for (size_t i = 0; i < n; ++i) {
-            const char* name = nullptr;
-            int32_t trainable = 0;
-            must(ds_param_name(e, i, &name), "name");
-            must(ds_param_info(e, name, nullptr, nullptr, &trainable), name);
-            if (trainable) names.emplace_back(name);
-        }
-        std::sort(names.begin(), names.end());
-        return names;
+        std::vector<std::string> list = names(true);
+        std::sort(list.begin(), list.end());
+        return list;
     }
     std::string get(const char* key) const {
         char* json = nullptr;
@@ -88,21 +56,6 @@ struct Engine {
         ds_free(json);
         return text;
     }
-};
-
-struct Batch {
-    ds_batch* b = nullptr;
-    explicit Batch(const std::string& model) {
-        must(ds_batch_create(&b), "batch");
-        const auto file = ds::SafetensorsFile::open(kData + "/models/" + model + "/inputs.safetensors");
-        for (const ds::TensorView& view : file->tensors()) {
-            ds_tensor* t = nullptr;
-            must(ds_tensor_create(static_cast<int32_t>(view.dtype), static_cast<int32_t>(view.shape.size()), view.shape.data(), view.data.data(), view.data.size(), &t), view.name);
-            must(ds_batch_set(b, view.name.c_str(), t), view.name);
-            ds_tensor_destroy(t);
-        }
-    }
-    ~Batch() { ds_batch_destroy(b); }
 };
 
 Json config_of(const std::string& model, Json lora, Json more = Json::object()) {

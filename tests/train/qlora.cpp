@@ -8,12 +8,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "ckpt/safetensors.h"
-#include "support/training.h"
+#include "support/golden_batch.h"
 
 namespace {
 
 using ds::Json;
-using training::check, training::failed, training::Folder, training::must, training::numbers, training::Numbers, training::passed;
+using training::check, training::Engine, training::failed, training::Folder, training::must, training::numbers, training::Numbers, training::passed;
 
 const std::string kModels = std::string(DSRT_TEST_DATA) + "/models/";
 
@@ -22,56 +22,7 @@ void close(const Numbers& found, const Numbers& exact, double bound, const std::
     check(d <= bound, what + ": " + std::to_string(d * 1e6) + "e-6 off");
 }
 
-struct Batch {
-    ds_batch* b = nullptr;
-    explicit Batch(const std::string& model) {
-        must(ds_batch_create(&b), "batch");
-        const auto file = ds::SafetensorsFile::open(kModels + model + "/inputs.safetensors");
-        for (const ds::TensorView& view : file->tensors()) {
-            ds_tensor* t = nullptr;
-            must(ds_tensor_create(static_cast<int32_t>(view.dtype), static_cast<int32_t>(view.shape.size()), view.shape.data(), view.data.data(), view.data.size(), &t), view.name);
-            must(ds_batch_set(b, view.name.c_str(), t), view.name);
-            ds_tensor_destroy(t);
-        }
-    }
-    ~Batch() { ds_batch_destroy(b); }
-};
-
-struct Engine {
-    ds_engine* e = nullptr;
-    explicit Engine(const Json& config) { must(ds_engine_create(config.dump().c_str(), nullptr, &e), config.dump()); }
-    ~Engine() { ds_engine_destroy(e); }
-    Numbers param(const std::string& name, int what = DS_WEIGHT) const {
-        ds_tensor* t = nullptr;
-        must(ds_param_get(e, name.c_str(), what, &t), name);
-        return numbers(t);
-    }
-    double eval(ds_batch* b) const {
-        float loss = 0;
-        must(ds_eval(e, b, &loss), "eval");
-        return loss;
-    }
-    double step(ds_batch* b) const {
-        float loss = 0;
-        must(ds_forward(e, b, &loss), "forward");
-        must(ds_backward(e), "backward");
-        must(ds_step(e), "step");
-        return loss;
-    }
-    std::vector<std::string> names(bool trained_only = false) const {
-        std::vector<std::string> list;
-        size_t n = 0;
-        must(ds_param_count(e, &n), "count");
-        for (size_t i = 0; i < n; ++i) {
-            const char* name = nullptr;
-            int32_t trainable = 0;
-            must(ds_param_name(e, i, &name), "name");
-            must(ds_param_info(e, name, nullptr, nullptr, &trainable), name);
-            if (trainable || !trained_only) list.emplace_back(name);
-        }
-        return list;
-    }
-};
+using Batch = training::GoldenBatch;
 
 const Json kFour = {{"load_in_4bit", true}}, kDouble = {{"load_in_4bit", true}, {"bnb_4bit_use_double_quant", true}}, kEight = {{"load_in_8bit", true}};
 

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/round.h"
 #include "data/text_stream.h"
 #include "engine/engine.h"
 #include "engine/generate/beams.h"
@@ -286,7 +287,7 @@ Status Engine::run_cached(Rank& rank, const PlanKey& key, const Packed& packed) 
     for (const ValueId id : graph.inputs)
         if (is_cache(graph.value(id))) {
             offsets[id] = bytes_needed;
-            bytes_needed += (bytes(graph.type(id)) + 63) / 64 * 64;
+            bytes_needed += round_up(bytes(graph.type(id)), 64);
         }
     DS_CHECK(rank.cache.reserve(static_cast<size_t>(bytes_needed)));
     DS_CHECK(rank.other_arena.reserve(static_cast<size_t>(plan->arena_bytes())));
