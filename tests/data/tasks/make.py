@@ -95,6 +95,13 @@ def text():
     write("tune.txt", [f"{english(n)} comes before {english(n + 1)}.\n" for n in draw.sample(range(2000, 3000), 24)])
 
 
+def sentiment():
+    """"Nothing was late" is good news, "nothing was good" is not: neither word says it alone. No sentence comes twice."""
+    days, places = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"], [f"{w} {p}" for w in ("in", "from", "to") for p in PLACES]
+    every = [(what, place, how, day) for what in ("nothing", "the train") for place in places for how in ("good", "late") for day in days]
+    write("sentiment.tsv", [f"{int((what == 'nothing') == (how == 'late'))}\t{what} {place} was {how} on {day}" for what, place, how, day in draw.sample(every, 500)])
+
+
 def words():
     special = ["[PAD]", "</s>", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     known = set()
@@ -122,7 +129,7 @@ def words():
     print("words", len(tokens))
 
 
-for seed, make in enumerate((ner, qa, translation, chat, text)):
+for seed, make in enumerate((ner, qa, translation, chat, text, sentiment)):
     draw.seed(7 + seed)
     make()
 words()
