@@ -203,7 +203,8 @@ Status check_value(const Key& key, const std::string& shown, bool strict_section
     if (value.is_null() && key.default_value().is_null()) return ok();
     const Json given = value;
     if (has_type(key, strict_section, value) && meets_rule(key, value)) return ok();
-    return fail(Code::E_CONFIG, "config: {}: must be {}, is {}", shown, accepted_values(key), short_dump(given));
+    const char* hint = given == "auto" ? R"( (Hugging Face's Trainer fills in "auto"; give a value, or leave the key out))" : "";
+    return fail(Code::E_CONFIG, "config: {}: must be {}, is {}{}", shown, accepted_values(key), short_dump(given), hint);
 }
 
 const Json* at_path(const Json& object, std::string_view path) {

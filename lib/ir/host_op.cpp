@@ -77,8 +77,8 @@ Grads HostOp::differentiate(GradContext& c) const {
     return grads;
 }
 
-Status HostOp::run(const Attrs& attrs, std::span<const HostValue> in, std::span<const HostValue> out) const {
-    const auto& call = attrs.as<HostCall>();
+Status HostOp::run(const Attrs& of_node, std::span<const HostValue> in, std::span<const HostValue> out) const {
+    const auto& call = of_node.as<HostCall>();
     if (call.wants.empty()) return functions_->forward(call.attributes, in, out);
     std::vector<HostValue> gradients;
     size_t next = 0;

@@ -27,7 +27,7 @@ class HostOp : public OpDef {
 public:
     static std::shared_ptr<const HostOp> make(HostFunctions functions);
     // One node: of the op, or of its gradient.
-    Status run(const Attrs& attrs, std::span<const HostValue> in, std::span<const HostValue> out) const;
+    Status run(const Attrs& of_node, std::span<const HostValue> in, std::span<const HostValue> out) const;
 
 private:
     explicit HostOp(std::shared_ptr<const HostFunctions> functions) : functions_(std::move(functions)) {}

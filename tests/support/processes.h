@@ -10,6 +10,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <random>
@@ -17,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "dsrt/dsrt.h"
 #include "ports.h"
 
 namespace job {
@@ -30,13 +33,36 @@ inline Variables torchrun(int rank, int size, int port) {
     return {{"RANK", text(rank)}, {"WORLD_SIZE", text(size)}, {"LOCAL_RANK", text(rank)}, {"LOCAL_WORLD_SIZE", text(size)}, {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", text(port)}};
 }
 
+// What the environment says, in a process that a launcher started.
+inline int number(const char* name, int otherwise) {
+    const char* value = std::getenv(name);
+    return value ? std::atoi(value) : otherwise;
+}
+inline int rank_here() { return number("RANK", number("OMPI_COMM_WORLD_RANK", 0)); }
+inline int size_here() { return number("WORLD_SIZE", number("OMPI_COMM_WORLD_SIZE", 1)); }
+
+// In a process of the job: what it can't go on without. Its peers wait for it, so it leaves at once, not by destroying engines.
+inline void must(ds_status status, const std::string& what) {
+    if (status >= 0) return;
+    std::fprintf(stderr, "%s: %s: %s\n", what.c_str(), ds_status_name(status), ds_last_error());
+    std::_Exit(3);
+}
+
+inline std::string text_of(const std::filesystem::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// More than any job of a test takes, on a machine with other work too: what exceeds it hangs.
+constexpr std::chrono::minutes kPatience{5};
+
 struct Job {
     std::vector<pid_t> pids;
     std::vector<int> status;   // exit code, or minus the signal; kRuns until known
     static constexpr int kRuns = 1 << 20;
 
     // Whether all ended by themselves in time; what did not is killed.
-    bool wait(std::chrono::milliseconds within) {
+    bool wait(std::chrono::milliseconds within = kPatience) {
         const auto until = Clock::now() + within;
         for (;;) {
             bool running = false;

@@ -1,4 +1,4 @@
-// For programs that train through the ABI and compare numbers: counted checks, tensors as numbers, an engine, a folder that goes when its owner does.
+// For programs that train through the ABI and compare numbers: tensors as numbers, an engine, a folder that goes when its owner does.
 #pragma once
 
 #include <dsrt/dsrt.h>
@@ -12,17 +12,13 @@
 #include <vector>
 
 #include "base/json.h"
+#include "support/checks.h"
 
 namespace training {
 
 using Numbers = std::vector<double>;
 
-inline int passed = 0, failed = 0;
-inline void check(bool good, const std::string& what) {
-    if (good) ++passed;
-    else ++failed, std::printf("FAILED %s\n", what.c_str());
-}
-inline void must(ds_status status, const std::string& what) { check(status >= 0, what + ": " + (status < 0 ? ds_last_error() : "")); }
+using checks::check, checks::must;
 
 // Takes the tensor; of none, nothing.
 inline Numbers numbers(ds_tensor* t) {

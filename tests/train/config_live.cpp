@@ -12,9 +12,11 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "support/checks.h"
 
 namespace {
 
+using checks::check;
 using ds::Json;
 
 struct Row {
@@ -405,12 +407,7 @@ Json with_models(const char* text) {
 }  // namespace
 
 int main() {
-    int passed = 0, failed = 0;
     ds_set_log(on_log, DS_LOG_TRACE, nullptr, nullptr);
-    const auto check = [&](bool good, const std::string& what) {
-        if (good) ++passed;
-        else ++failed, std::printf("FAILED %s\n", what.c_str());
-    };
     std::set<std::string> tested = kForPrograms;
     for (const Row& row : kRows) {
         Json base = {{"model", std::string(DSRT_TEST_DATA) + "/models/bert-sentiment"}, {"tokenizer", std::string(DSRT_TEST_DATA) + "/tokenizers/bert/tokenizer.json"},
@@ -433,6 +430,5 @@ int main() {
     ds_free(text);
     for (const auto& [key, about] : keys.items())
         if (about.value("status", std::string()).starts_with("live")) check(tested.count(key) > 0, key + " is live, but no row here tries it");
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed ? 1 : 0;
+    return checks::result();
 }

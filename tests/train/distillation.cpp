@@ -12,7 +12,7 @@
 namespace {
 
 using ds::Json;
-using training::check, training::Engine, training::failed, training::Folder, training::must, training::numbers, training::Numbers, training::passed;
+using training::check, training::Engine, training::Folder, training::must, training::numbers, training::Numbers;
 
 const std::string kModels = std::string(DSRT_TEST_DATA) + "/models/";
 
@@ -193,6 +193,5 @@ int main() {
     the_teacher_is_frozen_and_unseen();
     layouts_and_teachers();
     mistakes_are_named();
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed != 0;
+    return checks::result();
 }

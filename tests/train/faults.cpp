@@ -8,31 +8,17 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "support/checks.h"
 #include "support/processes.h"
 
 namespace {
 
+using checks::check;
 using ds::Json;
+using job::text_of;
 namespace fs = std::filesystem;
 
 constexpr int kSteps = 120, kRows = 6, kLength = 8, kVocabulary = 32, kData = 6, kFailed = 7;
-
-int passed = 0, failed = 0;
-
-void check(bool good, const std::string& what) {
-    good ? ++passed : ++failed;
-    if (!good) std::printf("FAILED %s\n", what.c_str());
-}
-
-std::string text_of(const fs::path& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
-
-int environment(const char* name, int otherwise) {
-    const char* value = std::getenv(name);
-    return value ? std::atoi(value) : otherwise;
-}
 
 ds_batch* batch_of(int number, int first, int count) {
     ds_batch* b = nullptr;
@@ -52,7 +38,7 @@ ds_batch* batch_of(int number, int first, int count) {
 
 // Trains to the end from the last checkpoint, saving after every fifth step. What ended it otherwise goes into a file.
 int child(const std::string& folder, const std::string& out) {
-    const int rank = environment("RANK", 0), size = environment("WORLD_SIZE", 1), locals = kData / size;
+    const int rank = job::rank_here(), size = job::size_here(), locals = kData / size;
     const Json config = {{"model", {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 16}, {"n_head", 2}, {"vocab_size", kVocabulary}, {"n_positions", 16}}},
                          {"train_micro_batch_size_per_gpu", 1}, {"threads", 1}, {"parallel", {{"data", kData}, {"local_ranks", locals}}}, {"zero_optimization", {{"stage", 1}}},
                          {"logger", {{"default_verbosity", "ERROR"}}}, {"comm", {{"deadline_seconds", 12}, {"heartbeat_seconds", 1}, {"join_seconds", 30}}},
@@ -107,7 +93,7 @@ void one_run(int number, std::mt19937& random, const std::string& reference) {
     job::Job job = start(n, folder, out);
     // After a first checkpoint, anywhere up to the end.
     const auto begin = job::Clock::now();
-    while (!fs::exists(folder + "/latest") && job::Clock::now() - begin < std::chrono::seconds(60)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    while (!fs::exists(folder + "/latest") && job::Clock::now() - begin < job::kPatience) std::this_thread::sleep_for(std::chrono::milliseconds(2));
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 300000));
     kill(job.pids[static_cast<size_t>(victim)], signal);
     const auto struck = job::Clock::now();
@@ -135,7 +121,7 @@ void one_run(int number, std::mt19937& random, const std::string& reference) {
     }
     const double seconds = std::chrono::duration<double>(job::Clock::now() - struck).count();
     job::Job again = start(n == 2 ? 3 : 1, folder, out);
-    check(again.wait(std::chrono::minutes(1)) && again.all_well(), name + ": another number of processes goes on from the last checkpoint:" + again.states() + " " + text_of(out + ".0"));
+    check(again.wait() && again.all_well(), name + ": another number of processes goes on from the last checkpoint:" + again.states() + " " + text_of(out + ".0"));
     check(!reference.empty() && end_of(folder) == reference, name + ": and comes to the same end, bit for bit");
     std::printf("%s: all back after %.1f s\n", name.c_str(), seconds);
     fs::remove_all(folder);
@@ -153,12 +139,11 @@ int main(int argc, char** argv) {
     work = (fs::temp_directory_path() / "dsrt-faults-XXXXXX").string();
     if (!mkdtemp(work.data())) return 1;
     job::Job whole = start(1, work + "/whole", work + "/whole.out");
-    check(whole.wait(std::chrono::minutes(1)) && whole.all_well(), "a run that nobody disturbs: " + text_of(work + "/whole.out.0"));
+    check(whole.wait() && whole.all_well(), "a run that nobody disturbs: " + text_of(work + "/whole.out.0"));
     const std::string reference = end_of(work + "/whole");
-    const int runs = environment("DSRT_FAULTS", std::getenv("DSRT_FULL") ? 200 : 6);
-    std::mt19937 random(static_cast<unsigned>(environment("DSRT_SEED", 7)));
+    const int runs = job::number("DSRT_FAULTS", std::getenv("DSRT_FULL") ? 200 : 6);
+    std::mt19937 random(static_cast<unsigned>(job::number("DSRT_SEED", 7)));
     for (int i = 0; i < runs; ++i) one_run(i, random, reference);
     fs::remove_all(work);
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed ? 1 : 0;
+    return checks::result();
 }

@@ -14,19 +14,14 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "support/checks.h"
 
 namespace {
 
+using checks::check, checks::must;
 using ds::Json;
 using Ids = std::vector<int32_t>;
 
-int passed = 0, failed = 0;
-
-void check(bool good, const std::string& what) {
-    if (good) ++passed;
-    else ++failed, std::printf("FAILED %s\n", what.c_str());
-}
-void must(ds_status status, const std::string& what) { check(status >= 0, what + ": " + ds_last_error()); }
 void refuses(ds_status status, ds_status expected, const std::string& words) {
     check(status == expected && std::strstr(ds_last_error(), words.c_str()), "refusal about " + words + ": " + std::to_string(status) + " " + ds_last_error());
 }
@@ -330,6 +325,5 @@ int main(int argc, char** argv) {
         callbacks();
         leaves_training_alone();
     }
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed != 0;
+    return checks::result();
 }

@@ -13,28 +13,14 @@
 namespace {
 
 using ds::Json;
-using training::check, training::failed, training::passed;
+using checks::check, checks::failed;
+using job::must, job::rank_here, job::size_here, job::text_of;
 namespace fs = std::filesystem;
 using Ids = std::vector<int32_t>;
 
 const std::string kData = DSRT_TEST_DATA;
 
-void must(ds_status status, const char* what) {
-    if (status >= 0) return;
-    std::fprintf(stderr, "%s: %s: %s\n", what, ds_status_name(status), ds_last_error());
-    std::_Exit(3);
-}
-int environment(const char* name, int otherwise) {
-    const char* value = std::getenv(name);
-    return value ? std::atoi(value) : otherwise;
-}
-int rank_here() { return environment("RANK", 0); }
-bool is_last() { return rank_here() + 1 == environment("WORLD_SIZE", 1); }
-
-std::string kept(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-}
+bool is_last() { return rank_here() + 1 == size_here(); }
 
 // One process's part of a play, and what it has to tell.
 struct Player {
@@ -135,7 +121,7 @@ void compression(Player& p) {
     p.train(e, 1, {});
     must(ds_export(e, (p.out + "/export").c_str(), nullptr), "export");
     ds_engine_destroy(e);
-    const std::string exported = kept(p.out + "/export/model.safetensors");
+    const std::string exported = text_of(p.out + "/export/model.safetensors");
     p.tell("export", {exported.size(), std::hash<std::string>()(exported)});
 }
 
@@ -165,7 +151,7 @@ Ids some_ids(int length, int start) {
 }
 // The rows of this process, of those that all data ranks have together.
 std::vector<Ids> own(const std::vector<Ids>& rows, const Player& p) {
-    const int data = p.more["parallel"].value("data", 1), processes = environment("WORLD_SIZE", 1);
+    const int data = p.more["parallel"].value("data", 1), processes = size_here();
     if (processes == 1 || data == 1) return rows;
     const size_t each = rows.size() / static_cast<size_t>(data), mine = static_cast<size_t>(rank_here() * data / processes);
     return {rows.begin() + static_cast<std::ptrdiff_t>(each * mine), rows.begin() + static_cast<std::ptrdiff_t>(each * (mine + 1))};
@@ -261,7 +247,7 @@ void evaluate(Player& p, ds_engine* e, const std::string& data, const Json& opti
     Json all = options;
     all["predictions"] = p.out + ".predictions";
     must(ds_evaluate(e, data.c_str(), all.dump().c_str(), &scores), "evaluate");
-    p.told += scores + std::string("\n") + kept(p.out + ".predictions");
+    p.told += scores + std::string("\n") + text_of(p.out + ".predictions");
     ds_free(scores);
 }
 void evaluation(Player& p) {
@@ -318,13 +304,13 @@ void same_as_one(const std::string& play, int processes, const Json& layout) {
     const std::string name = play + " in " + std::to_string(processes) + " processes, " + layout.dump(), one = work + "/one", many = work + "/many";
     const int before = failed;
     job::Job alone = start(1, {play, layout.dump(), one}), job = start(processes, {play, layout.dump(), many});
-    const bool one_ends = alone.wait(std::chrono::minutes(2)), all_end = job.wait(std::chrono::minutes(2));
+    const bool one_ends = alone.wait(), all_end = job.wait();
     check(one_ends && alone.all_well(), name + ": one process:" + alone.states());
     check(all_end && job.all_well(), name + ": several:" + job.states());
-    const std::string expected = kept(one + ".0");
+    const std::string expected = text_of(one + ".0");
     check(!expected.empty(), name + ": one process tells nothing");
     for (int r = 0; r < processes; ++r) {
-        const std::string told = kept(many + "." + std::to_string(r));
+        const std::string told = text_of(many + "." + std::to_string(r));
         size_t at = 0;
         while (at < told.size() && at < expected.size() && told[at] == expected[at]) ++at;
         check(told == expected, name + ": process " + std::to_string(r) + " tells \"" + told.substr(at - std::min<size_t>(at, 60), 160) + "\" where one tells \"" +
@@ -336,7 +322,7 @@ void same_as_one(const std::string& play, int processes, const Json& layout) {
 
 void quarrels_are_told() {
     job::Job job = start(2, {"quarrel", "", work + "/quarrel"});
-    const bool all_end = job.wait(std::chrono::minutes(1));
+    const bool all_end = job.wait();
     check(all_end && job.all_well(), "quarrel:" + job.states());
     const char* const lines[2] = {"DS_E_INVALID_ARGUMENT ds_generate: the processes 0 and 1 were given different prompts or options; all must pass the same\n"
                                   "DS_E_COMM process 1: DS_E_INVALID_ARGUMENT: ds_generate: id 0 of the prompt is 1000, outside the vocabulary 0..96\n"
@@ -344,7 +330,7 @@ void quarrels_are_told() {
                                   "DS_E_INVALID_ARGUMENT ds_generate: the processes 0 and 1 were given different prompts or options; all must pass the same\n"
                                   "DS_E_INVALID_ARGUMENT ds_generate: id 0 of the prompt is 1000, outside the vocabulary 0..96\nDS_E_USER "};
     for (int r = 0; r < 2; ++r) {
-        const std::string told = kept(work + "/quarrel." + std::to_string(r));
+        const std::string told = text_of(work + "/quarrel." + std::to_string(r));
         check(told.starts_with(lines[r]) && told.ends_with("DS_OK \n"), "quarrel: process " + std::to_string(r) + " says " + told);
     }
 }
@@ -361,7 +347,7 @@ int main(int argc, char** argv) {
                 Player p{Json::parse(argv[2]), out, ""};
                 play(p);
                 std::ofstream(out + "." + std::to_string(rank_here())) << p.told;
-                return training::failed ? 4 : 0;
+                return failed ? 4 : 0;
             }
         return 2;
     }
@@ -384,6 +370,5 @@ int main(int argc, char** argv) {
     }
     if (only.empty()) quarrels_are_told();
     fs::remove_all(work);
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed ? 1 : 0;
+    return checks::result();
 }

@@ -11,23 +11,12 @@
 #include <vector>
 
 #include "base/json.h"
+#include "support/checks.h"
 
 namespace {
 
+using checks::check, checks::must;
 using ds::Json;
-
-int passed = 0, failed = 0;
-
-void check(bool good, const std::string& what) {
-    good ? ++passed : ++failed;
-    if (!good) std::printf("FAILED %s\n", what.c_str());
-}
-
-void must(ds_status status, const std::string& what) {
-    if (status >= 0) return;
-    std::printf("FAILED %s: %s: %s\n%d passed, %d failed\n", what.c_str(), ds_status_name(status), ds_last_error(), passed, failed + 1);
-    std::exit(1);
-}
 
 struct Work {
     std::string name;
@@ -217,6 +206,5 @@ int main(int argc, char** argv) {
         std::filesystem::create_directory(folder);
     }
     std::filesystem::remove_all(folder);
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed ? 1 : 0;
+    return checks::result();
 }

@@ -9,35 +9,17 @@
 #include <sstream>
 
 #include "base/json.h"
+#include "support/checks.h"
 #include "support/processes.h"
 
 namespace {
 
+using checks::check, checks::failed;
 using ds::Json;
+using job::must, job::rank_here, job::size_here;
 namespace fs = std::filesystem;
 
 constexpr int kRows = 4, kLength = 12, kVocabulary = 64;
-
-int passed = 0, failed = 0;
-
-void check(bool good, const std::string& what) {
-    good ? ++passed : ++failed;
-    if (!good) std::printf("FAILED %s\n", what.c_str());
-}
-
-void must(ds_status status, const char* what) {
-    if (status >= 0) return;
-    std::fprintf(stderr, "%s: %s: %s\n", what, ds_status_name(status), ds_last_error());
-    std::_Exit(3);
-}
-
-int environment(const char* name, const char* of_mpirun, int otherwise) {
-    const char* value = std::getenv(name);
-    if (!value) value = std::getenv(of_mpirun);
-    return value ? std::atoi(value) : otherwise;
-}
-int rank_here() { return environment("RANK", "OMPI_COMM_WORLD_RANK", 0); }
-int size_here() { return environment("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", 1); }
 
 // "data=2,tensor=2,zero=1": degrees of the mesh, ZeRO's stage, the pipeline's chunks, bf16.
 struct Layout {
@@ -234,9 +216,9 @@ void same_bits(int processes, const std::string& layout, const std::string& wher
     const int before = failed;
     const std::string name = layout + " in " + std::to_string(processes) + " processes" + where, one = work + "/one", many = work + "/many";
     job::Job alone = job::start(1, [&](int) { return std::vector<std::string>{self, "train", layout, one, one + ".d"}; }, [](int) { return job::Variables{}; });
-    check(alone.wait(std::chrono::minutes(2)) && alone.all_well(), layout + " in one process");
+    check(alone.wait() && alone.all_well(), layout + " in one process");
     job::Job job = start_job(processes, {"train", layout, many, many + ".d"});
-    check(job.wait(std::chrono::minutes(2)) && job.all_well(), name + " ends well:" + job.states());
+    check(job.wait() && job.all_well(), name + " ends well:" + job.states());
     const Layout layout_(layout);
     std::map<int, std::string> own;  // by the first data rank
     for (int p = 0; p < processes; ++p) {
@@ -257,7 +239,7 @@ void same_bits(int processes, const std::string& layout, const std::string& wher
 
 void differently(const std::string& how, const std::string& words, const std::string& other_words) {
     job::Job job = start(2, {"disagree", how, work + "/" + how});
-    check(job.wait(std::chrono::minutes(1)) && job.all_well(), how + ": both processes go on:" + job.states());
+    check(job.wait() && job.all_well(), how + ": both processes go on:" + job.states());
     for (int p = 0; p < 2; ++p) {
         const std::string text = kept(work + "/" + how + "." + std::to_string(p)), wanted = p ? other_words : words;
         check(text.find(wanted) != text.npos, how + ": process " + std::to_string(p) + " should say \"" + wanted + "\", but says: " + text);
@@ -321,7 +303,7 @@ void on_two_hosts() {
     same_bits(2, "data=2", " on two hosts", starter(secret, secret));
     for (const auto& [first, second, words] : {std::tuple{std::string(), std::string(), "needs a secret"}, {secret, wrong, "does not know the secret"}}) {
         job::Job job = starter(first, second)(2, {"disagree", "own", work + "/hosts"});
-        check(job.wait(std::chrono::minutes(2)) && job.all_well(), std::string(words) + ": both go on:" + job.states());
+        check(job.wait() && job.all_well(), std::string(words) + ": both go on:" + job.states());
         check(kept(work + "/hosts.1").find(words) != std::string::npos, std::string("two hosts: should say \"") + words + "\", but says " + kept(work + "/hosts.1"));
     }
     down();
@@ -374,6 +356,5 @@ int main(int argc, char** argv) {
     differently("bad", "DS_E_COMM process 1: DS_E_INVALID_ARGUMENT", "DS_E_INVALID_ARGUMENT");
     differently("calls", "DS_E_COMM", "all processes must make the same calls");
     fs::remove_all(work);
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed ? 1 : 0;
+    return checks::result();
 }

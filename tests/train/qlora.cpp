@@ -13,7 +13,7 @@
 namespace {
 
 using ds::Json;
-using training::check, training::Engine, training::failed, training::Folder, training::must, training::numbers, training::Numbers, training::passed;
+using training::check, training::Engine, training::Folder, training::must, training::numbers, training::Numbers;
 
 const std::string kModels = std::string(DSRT_TEST_DATA) + "/models/";
 
@@ -261,6 +261,5 @@ int main() {
     integers();
     memory();
     errors();
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed != 0;
+    return checks::result();
 }

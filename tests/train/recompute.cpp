@@ -9,23 +9,12 @@
 #include <vector>
 
 #include "base/json.h"
+#include "support/checks.h"
 
 namespace {
 
+using checks::check, checks::must;
 using ds::Json;
-
-int passed = 0, failed = 0;
-
-void check(bool good, const std::string& what) {
-    good ? ++passed : ++failed;
-    if (!good) std::printf("FAILED %s\n", what.c_str());
-}
-
-void must(ds_status status, const std::string& what) {
-    if (status >= 0) return;
-    std::printf("FAILED %s: %s: %s\n", what.c_str(), ds_status_name(status), ds_last_error());
-    std::exit(1);
-}
 
 const Json kGpt = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"vocab_size", 97}, {"n_positions", 64}, {"n_embd", 32}, {"n_layer", 5}, {"n_head", 4},
                    {"resid_pdrop", 0.1}, {"embd_pdrop", 0.1}, {"attn_pdrop", 0.1}};
@@ -193,6 +182,5 @@ int main() {
     the_numbers_are_the_same("llama data 2, ZeRO 3", kLlama, {{"parallel", {{"data", 2}}}, {"threads", 1}, {"zero_optimization", {{"stage", 3}, {"stage3_param_persistence_threshold", 10}}}});
     tighter_limits_recompute_more();
     a_limit_that_cannot_be_met_is_told_with_numbers();
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed ? 1 : 0;
+    return checks::result();
 }

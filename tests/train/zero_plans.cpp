@@ -8,17 +8,15 @@
 #include <string>
 
 #include "base/json.h"
+#include "support/checks.h"
 
 namespace {
 
+using checks::check;
 using ds::Json;
 
-int passed = 0, failed = 0;
-
 void near(double found, double wanted, double slack, const std::string& what) {
-    const bool good = std::fabs(found - wanted) <= slack * std::fabs(wanted);
-    good ? ++passed : ++failed;
-    if (!good) std::printf("FAILED %s: %.6g, not %.6g\n", what.c_str(), found, wanted);
+    check(std::fabs(found - wanted) <= slack * std::fabs(wanted), what + ": " + std::to_string(found) + ", not " + std::to_string(wanted));
 }
 
 struct Model {
@@ -35,11 +33,7 @@ void plans_of(const Model& model, bool low, int ranks, int stage) {
                          {"logger", {{"default_verbosity", "ERROR"}}}, {"zero_optimization", {{"stage", stage}, {"stage3_max_reuse_distance", 0}, {"stage3_param_persistence_threshold", 0}}}};
     const std::string what = model.name + (low ? " bf16" : " f32") + ", " + std::to_string(ranks) + " ranks, stage " + std::to_string(stage) + ": ";
     char* text = nullptr;
-    if (ds_plan(config.dump().c_str(), nullptr, &text) < 0) {
-        ++failed;
-        std::printf("FAILED %s%s\n", what.c_str(), ds_last_error());
-        return;
-    }
+    if (ds_plan(config.dump().c_str(), nullptr, &text) < 0) return check(false, what + ds_last_error());
     const Json plan = Json::parse(text);
     ds_free(text);
     const Json bytes = plan["memory_bytes"];
@@ -75,8 +69,6 @@ int main() {
     rusage use;
     getrusage(RUSAGE_SELF, &use);
     const double gigabytes = static_cast<double>(use.ru_maxrss) / 1e6;
-    gigabytes < 1 ? ++passed : ++failed;
-    if (gigabytes >= 1) std::printf("FAILED plans took %.2f GB\n", gigabytes);
-    std::printf("%d passed, %d failed\n", passed, failed);
-    return failed ? 1 : 0;
+    check(gigabytes < 1, "plans took " + std::to_string(gigabytes) + " GB");
+    return checks::result();
 }

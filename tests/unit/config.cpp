@@ -369,7 +369,7 @@ TEST_CASE("value/auto_means_absent_in_strict_sections_only") {
     CHECK(with(R"("fp16": {"enabled": "auto", "loss_scale": "auto"})").precision == PrecisionMode::f32);
     CHECK(with(R"("zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"})").effective["zero_optimization"]["reduce_bucket_size"] ==
           500000000);
-    bad(R"("train_batch_size": "auto")");
+    CHECK(bad(R"("train_batch_size": "auto")").ends_with(R"(is "auto" (Hugging Face's Trainer fills in "auto"; give a value, or leave the key out))"));
     bad(R"("optimizer": {"type": "AdamW", "params": "auto"})");
 }
 
