@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""A row for each way of making a model smaller: what its weights take in memory, seconds of an evaluation of the test split from start to end, accuracy.
-compression.sh sets everything up. Ways that train begin from the whole model's fine-tuned folder; students of layer reduction too."""
+"""A row for each way of making a model smaller: what its weights take in memory, processor seconds of an evaluation of the test split by one thread from start to end
+(which other work on the machine disturbs less than seconds of the clock), accuracy. compression.sh sets everything up. Ways that train begin from the whole model's fine-tuned folder; students of layer reduction too."""
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 
 LINEAR = [r"attention\.self", r"attention\.output\.dense", r"intermediate\.dense", r"layer\.\d+\.output\.dense"]
 
@@ -61,10 +61,12 @@ def main():
     for name in ("train", "dsrt", "config", "work"):
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--steps", type=int), parser.add_argument("--repeats", type=int, default=3), parser.add_argument("--only"), parser.add_argument("--f32", action="store_true")
+    parser.add_argument("--threads", type=int, help="of trainings")
+    parser.add_argument("--whole", help="a fine-tuned folder to begin from; none: it is trained")
     args = parser.parse_args()
     os.makedirs(args.work, exist_ok=True)
     base = json.load(open(args.config))
-    base["bf16"] = {"enabled": not args.f32}
+    base |= {"bf16": {"enabled": not args.f32}} | ({"threads": args.threads} if args.threads else {})
     steps = ["--steps", str(args.steps)] if args.steps else []
 
     def trained(name, config):
@@ -72,19 +74,23 @@ def main():
         run([args.train, write(folder + ".json", config), "--output", folder, *steps])
         return os.path.join(folder, "model")
 
-    whole = trained("whole", base)
+    def processor_seconds():
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    whole = args.whole or trained("whole", base)
     tuned = {key: value for key, value in base.items() if key != "model_overrides"} | {"model": whole}
-    print("| way | weights in memory, MB | seconds of evaluation | accuracy, % |\n|---|---|---|---|")
+    print("| way | weights in memory, MB | processor seconds of evaluation | accuracy, % |\n|---|---|---|---|")
     wanted = args.only.split(";") if args.only else list(WAYS)
     for name in wanted:
         training, evaluating = WAYS[name]
         model = whole if training is None else trained(name, tuned | training)
-        path = write(os.path.join(args.work, "evaluate.json"), {key: value for key, value in tuned.items() if key not in ("optimizer", "scheduler")} | {"model": model} | evaluating)
+        path = write(os.path.join(args.work, "evaluate.json"), {key: value for key, value in tuned.items() if key not in ("optimizer", "scheduler")} | {"model": model, "threads": 1} | evaluating)
         seconds = []
         for _ in range(args.repeats):
-            begin = time.monotonic()
+            begin = processor_seconds()
             scores = json.loads(run([args.dsrt, "evaluate", path, "--json"]))
-            seconds.append(time.monotonic() - begin)
+            seconds.append(processor_seconds() - begin)
         memory = json.loads(run([args.dsrt, "plan", path, "--json"]))["memory_bytes"]["weights"]
         print(f"| {name} | {memory / 1e6:.1f} | {min(seconds):.2f} | {100 * scores['accuracy']:.2f} |", flush=True)
 
