@@ -64,7 +64,7 @@ public:
 // A rank's ends of its groups along every axis, as kernels reach them through Runtime. The first failure is kept.
 class Links {
 public:
-    std::array<std::unique_ptr<Communicator>, kAxes> axis;  // null: a group of one
+    std::array<std::unique_ptr<Communicator>, kAxes + 1> axis;  // the last: of the data ranks with the same experts. Null: a group of one
     WeightSource* source = nullptr;                         // null: all weights lie in memory
 
     Communicator* operator[](int64_t i) const { return axis[static_cast<size_t>(i)].get(); }

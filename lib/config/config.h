@@ -72,6 +72,7 @@ struct ZeroConfig {
     int64_t reduce_bucket = 500000000, allgather_bucket = 500000000;
     int64_t persistence_threshold = 100000, model_persistence_threshold = INT64_MAX;
     int64_t max_live = 1000000000, max_reuse = 1000000000, prefetch = 50000000;
+    bool overlap = false;  // gradients are summed while the backward pass runs
     OffloadConfig offload_optimizer, offload_param;
     int64_t disk_threads = 1, disk_block = 1 << 20;  // aio
 };

@@ -92,6 +92,8 @@ void fill_zero(const Reader& read, Config& config) {
     config.zero.offload_optimizer = {.device = text("offload_optimizer.device"), .path = text("offload_optimizer.nvme_path"), .buffers = size("offload_optimizer.buffer_count")};
     config.zero.offload_param = {.device = text("offload_param.device"), .path = text("offload_param.nvme_path"), .buffers = size("offload_param.buffer_count"),
                                  .buffer_elements = size("offload_param.buffer_size"), .in_memory = size("offload_param.max_in_cpu")};
+    const Json& overlap = read.json("zero_optimization.overlap_comm");
+    config.zero.overlap = overlap.is_null() ? config.zero_stage == 3 : overlap.get<bool>();
     config.zero.disk_threads = read.integer("aio.intra_op_parallelism");
     config.zero.disk_block = read.integer("aio.block_size");
     config.communication = parse_float_dtype(read.json("communication_data_type")).value_or(DType::f32);
@@ -200,7 +202,7 @@ void show_derived(Config& config) {
     all["gradient_accumulation_steps"] = config.batch.accumulation;
     set_path(all, "parallel.data", config.mesh.data);
     set_path(all, "parallel.local_ranks", config.mesh.local_ranks);
-    if (at_path(all, "zero_optimization.overlap_comm")->is_null()) set_path(all, "zero_optimization.overlap_comm", config.zero_stage == 3);
+    set_path(all, "zero_optimization.overlap_comm", config.zero.overlap);
     if (at_path(all, "data_types.grad_accum_dtype")->is_null()) set_path(all, "data_types.grad_accum_dtype", "fp32");
 }
 

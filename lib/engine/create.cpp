@@ -144,6 +144,7 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     DS_CHECK(engine->make_masks({}));
     engine->compressed_updates_ = 0;
     engine->follow_compression();
+    engine->tell_overlap();
     if (engine->config_.dump_state) log(Level::info, "config", "{}", engine->config_.effective.dump());
     engine->publish();
     return engine;
@@ -178,14 +179,16 @@ Status Engine::make_ranks() {
     const int process = config_.processes > 1 ? launch_.rank : 0;
     places_ = to_string(places, here * process);
     log(Level::info, "places", "{}", places_);
-    ranks_ = std::make_unique<Ranks>(mesh, places, static_cast<int>(config_.processes), process);
+    ranks_ = std::make_unique<Ranks>(mesh, places, static_cast<int>(config_.processes), process, static_cast<int>(sizes.expert));
     whole_ = std::make_unique<WholeParams>(*ranks_);
     if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty() && mesh.ranks() > 1)
         return fail(Code::E_UNSUPPORTED, "parallel: {} ranks, but op {} of the graph is the host's own, which runs on the thread that calls: one rank is what it can serve", mesh.ranks(), own);
     DS_CHECK(open_devices());
     DS_CHECK(make_pipeline());
+    DS_TRY(const std::set<std::string> experts, parameters_of_experts());
     for (const auto& rank : *ranks_) {
         DS_TRY(Graph graph, graph_of(*rank, smallest_key()));
+        DS_CHECK(keep_own_experts(rank->at(MeshAxis::data), graph));
         if (mesh.size(MeshAxis::sequence) > 1) {  // what the heads don't allow is told now
             Graph piece = graph;
             const SequenceLayout layout = sequence_layout(*rank, smallest_key().shape);
@@ -202,7 +205,7 @@ Status Engine::make_ranks() {
         for (const ValueId id : graph.inputs)
             if (const Value& v = graph.value(id); v.kind == Kind::param) rank->cuts[v.name] = v.cut;
         keep_own_params(*rank, graph);
-        rank->params = params_->local(graph);
+        rank->params = params_->local(graph, experts);
         rank->params->lie_on(rank->device.get());
         mark_counted(*rank);
         DS_CHECK(check_cuts(*rank->params));
@@ -212,6 +215,36 @@ Status Engine::make_ranks() {
         if (weights_leave_memory()) rank->params->keep_weights_on(disk_place(*rank, "offload_param", config_.zero.offload_param));
     }
     return deal_out();
+}
+
+// With expert parallelism a data rank has the weights of its own experts only.
+Status Engine::keep_own_experts(int data_rank, Graph& graph) const {
+    if (config_.mesh.expert == 1) return ok();
+    const ExpertLayout layout{data_rank, config_.mesh.expert, smallest_key().shape.tokens};
+    PassOptions options;
+    options.experts = &layout;
+    return find_pass("experts")->run(graph, options);
+}
+
+// Where experts are dealt out unevenly, a plan tells what those need that have one more.
+Rank& Engine::rank_with_most_experts() const {
+    const auto weights = [](const auto& rank) { return rank->at(MeshAxis::pipeline) == 0 ? rank->params->total_elements() : -1; };
+    return **std::max_element(ranks_->begin(), ranks_->end(), [&](const auto& a, const auto& b) { return config_.mesh.expert > 1 && weights(a) < weights(b); });
+}
+
+// Parameters that some data rank does without.
+Result<std::set<std::string>> Engine::parameters_of_experts() const {
+    std::set<std::string> names;
+    if (config_.mesh.expert == 1) return names;
+    DS_TRY(const Graph whole, graph_of((*ranks_)[0], smallest_key()));
+    for (int d = 0; d < config_.mesh.expert; ++d) {
+        Graph own = whole;
+        DS_CHECK(keep_own_experts(d, own));
+        const std::set<ValueId> kept(own.inputs.begin(), own.inputs.end());
+        for (const ValueId id : whole.inputs)
+            if (!kept.contains(id)) names.insert(whole.value(id).name);
+    }
+    return names;
 }
 
 // A device a rank, where the config wants one. "auto" takes what there is and says so.
@@ -224,6 +257,7 @@ Status Engine::open_devices() {
     if (!coded_.empty()) return stay(fail(Code::E_UNSUPPORTED, "device: cuda: quantization is not built there: products with weights in few bits run on the CPU"));
     if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory())
         return stay(fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda"));
+    if (config_.mesh.expert > 1) return stay(fail(Code::E_UNSUPPORTED, "device: cuda: parallel.expert is not built there: rows of experts are exchanged in the host's memory"));
     DS_TRY(const int before, processes_before());  // by all processes, whatever each finds
     auto opened = devices_of_ranks(before);
     if (!opened.ok()) {
@@ -439,7 +473,7 @@ Result<std::string> plan_report(std::optional<std::string_view> text, const Host
     packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length, .labels = labels,
                     .source_tokens = engine->model_ && engine->model_->encoder_decoder ? rows * length : 0};
     if (engine->model_) packed.shape.row_loss = engine->model_->row_loss.value_or(RowLoss::cross_entropy);
-    Rank& rank = (*engine->ranks_)[0];
+    Rank& rank = engine->rank_with_most_experts();
     Engine::Pass pass;
     pass.packed.assign(static_cast<size_t>(engine->ranks_->extent(MeshAxis::data)), packed);
     pass.train = true;

@@ -138,7 +138,7 @@ private:
     Result<Plan*> plan_for(Rank& rank, const PlanKey& key);
     PassOptions pass_options(const Rank& rank, const PlanKey& key) const;
     Result<Graph> graph_of(const Rank& rank, const PlanKey& key) const;
-    void declare_unused(Graph& graph) const;
+    void declare_unused(const Rank& rank, Graph& graph) const;
     Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row) const;
     Result<int64_t> rows_of_batch(const Batch& batch, const std::set<std::string>& outputs) const;
     Status usable() const;
@@ -311,7 +311,9 @@ private:
     Status reduce_gradients(Rank& rank);
     static Result<double> squares_of(Rank& rank, const float* x, int64_t n);  // partial sums are cut by size, never by threads
     // overlap.cpp: sums that leave while the backward pass runs
+    const char* no_overlap_because() const;  // null: sums overlap
     bool sums_overlap() const;
+    void tell_overlap() const;
     Status backward_and_sum(Rank& rank, Plan* plan, uint64_t draw);
     Status sum_as_made(Rank& rank, const std::map<std::string, int64_t>& steps, const Progress& progress) const;
     // Of gradients of this type, which lie in order from `sums` on. By every thread of the team that the communicator is for.
@@ -362,6 +364,11 @@ private:
     void let_all_ranks_run(Pass& pass) const;
     void publish_traffic();
     Status make_ranks();
+    Status keep_own_experts(int data_rank, Graph& graph) const;
+    Result<std::set<std::string>> parameters_of_experts() const;
+    Rank& rank_with_most_experts() const;
+    // Who exchanges a bucket: all data ranks, or those with the same experts; null: this rank alone has it.
+    static Communicator* sharers(const Rank& rank, const ParamBucket& bucket);
     Status check_cuts(const ParamStore& params) const;
     PlanKey smallest_key() const;
     Status initialise(const Param& p);

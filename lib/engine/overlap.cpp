@@ -1,18 +1,40 @@
-// Sums of gradients that leave while the backward pass still runs. What processes exchange at the end of an update would wait for the network; a bucket's
-// gradients are final as soon as the plan has made the last of them, long before the pass is over.
+// zero_optimization.overlap_comm: sums of gradients that leave while the backward pass still runs. What processes exchange at the end of an update would
+// wait for the network; a bucket's gradients are final as soon as the plan has made the last of them, long before the pass is over.
 //
 // One thread beside a rank's workers sums bucket after bucket, the last parameters first, as backward passes make them. The order is that of the parameters,
-// whatever a plan's shapes, so that all processes exchange alike; sums are those of reduce_gradients, bit by bit.
+// whatever a plan's shapes, so that all ranks exchange alike; sums are those of reduce_gradients, bit by bit.
+#include "base/log.h"
 #include "data/threads.h"
 #include "engine/engine.h"
 
 namespace ds {
 
-// In the last backward pass of an update, where nothing but the data ranks' sum stands between gradients and update, and nobody looks at single summands.
-bool Engine::sums_overlap() const {
-    const bool last = micro_in_step_ + 1 == config_.batch.accumulation;
-    return last && world_ && ranks_->background((*ranks_)[0]) && !pipeline_ && !ranks_run_together() && ranks_->extent(MeshAxis::sequence) == 1 && config_.communication == DType::f32 &&
-           !config_.sparse_gradients && !(growth_ && growth_->wants_noise());
+// Sums may leave early where nothing but the data ranks' sum stands between gradients and update, and nobody looks at single summands.
+const char* Engine::no_overlap_because() const {
+    const struct { bool so; const char* why; } reasons[] = {
+        {!config_.zero.overlap, "it is off"},
+        {ranks_->extent(MeshAxis::data) == 1, "there is one data rank"},
+        {(*ranks_)[0].device != nullptr, "devices sum in their own queues"},
+        {gradients_are_dealt_out(), "from stage 2 on sums are steps of the plan"},
+        {pipeline_ != nullptr, "a pipeline's gradients are final when its timetable ends"},
+        {ranks_->extent(MeshAxis::sequence) > 1, "sequence ranks sum first"},
+        {config_.mesh.expert > 1, "experts are summed by other ranks than the rest"},
+        {config_.communication != DType::f32, "communication_data_type is another than f32"},
+        {config_.sparse_gradients, "sparse_gradients looks for rows first"},
+        {growth_ && growth_->wants_noise(), "batch_growth looks at single summands"},
+    };
+    for (const auto& [so, why] : reasons)
+        if (so) return why;
+    return nullptr;
+}
+
+// In the last backward pass of an update.
+bool Engine::sums_overlap() const { return micro_in_step_ + 1 == config_.batch.accumulation && !no_overlap_because(); }
+
+void Engine::tell_overlap() const {
+    if (!config_.zero.overlap || ranks_->extent(MeshAxis::data) == 1) return;
+    const char* why = no_overlap_because();
+    log(Level::debug, "overlap", "zero_optimization.overlap_comm: {}", why ? std::string("without effect: ") + why : "gradients are summed while an update's last backward pass runs");
 }
 
 Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {

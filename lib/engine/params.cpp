@@ -97,19 +97,26 @@ void ParamStore::append(Param p, const Shape& held) {
     params_.push_back(std::move(p));
 }
 
-std::unique_ptr<ParamStore> ParamStore::local(const Graph& graph) const {
+std::unique_ptr<ParamStore> ParamStore::local(const Graph& graph, const std::set<std::string>& experts) const {
     auto store = std::make_unique<ParamStore>();
-    for (const bool trainable : {true, false})
+    for (const auto& [trainable, expert] : {std::pair{true, false}, {true, true}, {false, false}, {false, true}})
         for (const ValueId id : graph.inputs) {
             const Value& v = graph.value(id);
             if (v.kind != Kind::param) continue;
             Param p = params_[index_.find(v.name)->second];
-            if (p.trainable != trainable) continue;
+            p.expert = experts.contains(v.name);
+            if (p.trainable != trainable || p.expert != expert) continue;
             p.cut = v.cut;
             store->append(std::move(p), v.type.shape);
         }
     store->deal_out({});
     return store;
+}
+
+int64_t ParamStore::shared_elements() const {
+    int64_t n = total_;
+    for (const Param& p : params_) n -= p.expert ? align_up(p.count) : 0;
+    return n;
 }
 
 // Near-even parts; where an update needs a whole tensor, it stays in one of them.
@@ -129,21 +136,25 @@ std::vector<Interval> ParamStore::parts_of(Interval all, int ranks) const {
 void ParamStore::make_buckets(const Dealing& dealing) {
     bool elementwise = true;
     for (const Param& p : params_) elementwise &= p.elementwise || !p.trainable;
-    const std::vector<Interval> whole = elementwise ? std::vector<Interval>() : parts_of({0, trained_}, dealing.ranks);
+    int64_t shared = 0;  // of the trained ones, which come first
+    for (const Param& p : params_)
+        if (p.trainable && !p.expert) shared = p.offset + align_up(p.count);
+    const auto all_parts = [&](Interval all, int ranks) { return elementwise ? std::vector<Interval>() : parts_of(all, ranks); };
+    const std::vector<Interval> whole = all_parts({0, shared}, dealing.ranks), whole_experts = all_parts({shared, trained_}, dealing.holders);
     buckets_.clear();
     for (size_t i = 0; i < params_.size(); ++i) {
         const Param& p = params_[i];
         const Interval here{p.offset, p.offset + align_up(p.count)};
-        const bool apart = p.by_rows || (i > 0 && params_[i - 1].by_rows);
+        const bool apart = p.by_rows || (i > 0 && (params_[i - 1].by_rows || params_[i - 1].expert != p.expert));
         if (!buckets_.empty() && !apart && buckets_.back().trainable == p.trainable && here.end - buckets_.back().elements.begin <= dealing.bucket) {
             buckets_.back().last = i + 1;
             buckets_.back().elements.end = here.end;
-        } else buckets_.push_back({i, i + 1, here, {}, p.trainable});
+        } else buckets_.push_back({i, i + 1, here, {}, p.trainable, p.expert});
     }
     for (ParamBucket& bucket : buckets_) {
-        if (elementwise || !bucket.trainable) bucket.parts = parts_of(bucket.elements, dealing.ranks);
+        if (elementwise || !bucket.trainable) bucket.parts = parts_of(bucket.elements, bucket.experts ? dealing.holders : dealing.ranks);
         else
-            for (const Interval& part : whole)
+            for (const Interval& part : bucket.experts ? whole_experts : whole)
                 bucket.parts.push_back({std::clamp(part.begin, bucket.elements.begin, bucket.elements.end), std::clamp(part.end, bucket.elements.begin, bucket.elements.end)});
     }
 }
@@ -184,7 +195,8 @@ void ParamStore::deal_out(const Dealing& dealing) {
     for (const ParamBucket& bucket : buckets_)
         for (size_t i = bucket.first; i < bucket.last; ++i) {
             Param& p = params_[i];
-            const Interval all{0, p.count}, part = bucket.parts[static_cast<size_t>(dealing.rank)];
+            p.holder = bucket.experts ? dealing.holder : dealing.rank;
+            const Interval all{0, p.count}, part = bucket.parts[static_cast<size_t>(p.holder)];
             p.share.begin = std::clamp<int64_t>(part.begin - p.offset, 0, p.count);
             p.share.end = std::clamp<int64_t>(part.end - p.offset, p.share.begin, p.count);
             p.own = dealing.stage >= 1 ? p.share : all;

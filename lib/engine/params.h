@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,8 @@ struct Param {
     Interval share;                     // of these elements, those that fall to this data rank
     Interval own;                       // those that it updates: its share, or all
     Held weight, grad, low;             // those that it holds
+    bool expert = false;                // one of the experts that this data rank holds and its neighbours do not
+    int holder = 0;                     // this data rank among those that hold the parameter
     bool elementwise = true;            // each element's update depends on that element alone, so it may be dealt out
     ParamTraits traits;
     std::vector<StateDef> state_defs;   // of the whole parameter
@@ -71,11 +74,13 @@ struct ParamBucket {
     Interval elements;                  // counted as Param::offset
     std::vector<Interval> parts;
     bool trainable = true;
+    bool experts = false;               // of the data ranks that hold the same experts, else of all
 };
 
 // How data ranks share parameters: ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054). Stage 1 deals out updates and their state, 2 gradients, 3 weights.
 struct Dealing {
     int rank = 0, ranks = 1;
+    int holder = 0, holders = 1;        // of experts: this rank among the data ranks that hold them
     int64_t stage = 0;
     int64_t bucket = INT64_MAX;         // elements of a bucket; a larger parameter is one by itself
     std::function<bool(const Param&)> whole_weight, whole_low;  // from stage 1 on: what every rank has whole all the same
@@ -94,8 +99,9 @@ public:
     // graph: declares the parameters. Groups and frozen patterns come from the config.
     static Result<std::unique_ptr<ParamStore>> create(const Graph& graph, const Config& config, const OptimizerCallbacks* custom);
 
-    // The part of these definitions that `graph`, the plan of one rank, has.
-    std::unique_ptr<ParamStore> local(const Graph& graph) const;
+    // The part of these definitions that `graph`, the plan of one rank, has. experts: names of parameters that only some data ranks have; they come last, so
+    // that the others lie alike on all.
+    std::unique_ptr<ParamStore> local(const Graph& graph, const std::set<std::string>& experts = {}) const;
     void lie_on(Device* device);  // all memory; before any is made
     Device* device() const { return device_; }
     Status need_weights();
@@ -138,6 +144,7 @@ public:
     Status need_low(Param& p, DType type);
     Status refresh_low(const Param& p);                    // after the weight changed other than by the optimizer
     int64_t total_elements() const { return total_; }      // of the cuts
+    int64_t shared_elements() const;                       // of those that all data ranks have
     int64_t weight_elements() const { return weight_elements_; }  // held here, with what lies between them
     int64_t grad_elements() const { return grad_elements_; }
     int64_t bytes_of_lows() const;                         // that plans read so far

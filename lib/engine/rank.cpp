@@ -4,11 +4,12 @@
 #include <cstring>
 
 #include "device/group.h"
+#include "ops/attrs_zero.h"
 
 namespace ds {
 namespace {
 
-constexpr int kBackgroundChannel = kAxes + 1;  // behind those of the axes and that between processes
+constexpr int kBackgroundChannel = kAxes + 1, kExpertsChannel = kAxes + 2;  // behind those of the axes and that between processes
 constexpr std::chrono::seconds kDeadline{60};  // of a collective: a rank that is later than that is taken to be gone
 
 }  // namespace
@@ -36,8 +37,8 @@ Status Rank::exchange(const char* what, const std::function<Status(Team)>& job) 
     return links.failed() ? links.status() : ok();
 }
 
-Ranks::Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes, int process)
-    : mesh_(mesh), threads_(static_cast<int>(places.front().size())), processes_(processes), process_(process) {
+Ranks::Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes, int process, int experts)
+    : mesh_(mesh), threads_(static_cast<int>(places.front().size())), processes_(processes), process_(process), experts_(experts) {
     const int n = mesh.ranks() / processes;
     first_ = n * process;
     for (int i = 0; i < n; ++i) list_.push_back(std::make_unique<Rank>(first_ + i, mesh.place(first_ + i), places[static_cast<size_t>(i)]));
@@ -80,7 +81,7 @@ Status Ranks::connect(std::shared_ptr<World> world) {
     for (const auto& rank : list_) rank->links.clear();
     DS_TRY(const auto ids, group_ids());
     background_.clear();
-    if (world_) background_.resize(list_.size());
+    background_.resize(list_.size());
     for (int a = 0; a < kAxes; ++a)
         if (extent(static_cast<MeshAxis>(a)) > 1) connect_axis(static_cast<MeshAxis>(a), ids);
     between_.reset();
@@ -102,7 +103,7 @@ bool Ranks::is_here(const std::vector<Member>& members) const {
 }
 
 namespace {
-std::string name_of_group(MeshAxis axis, const std::vector<Member>& members) { return fmt::format("{} {}", name_of(axis), members.front().rank); }
+std::string name_of_group(const char* name, const std::vector<Member>& members) { return fmt::format("{} {}", name, members.front().rank); }
 }  // namespace
 
 // Of the groups of devices over several processes: the process of the first member makes the id and tells the others.
@@ -116,7 +117,7 @@ Result<std::map<std::string, BackendGroupId>> Ranks::group_ids() {
             const std::vector<Member> members = extent(axis) > 1 ? members_of(*rank, axis) : std::vector<Member>{};
             if (members.empty() || is_here(members) || members.front().rank != rank->index) continue;
             DS_TRY(const BackendGroupId id, rank->device->group_id());
-            mine += fmt::format("{:40}", name_of_group(axis, members));
+            mine += fmt::format("{:40}", name_of_group(name_of(axis), members));
             mine.append(reinterpret_cast<const char*>(id.bytes), sizeof id.bytes);
         }
     DS_TRY(const std::vector<std::string> all, world_->exchange("groups of devices", mine));
@@ -130,23 +131,42 @@ Result<std::map<std::string, BackendGroupId>> Ranks::group_ids() {
 }
 
 void Ranks::connect_axis(MeshAxis axis, const std::map<std::string, BackendGroupId>& ids) {
-    const auto a = static_cast<size_t>(axis);
+    const auto a = static_cast<int>(axis);
+    connect_group({name_of(axis), a, threads_, [&](const Rank& rank) { return members_of(rank, axis); }, [&](Rank& rank) -> auto& { return rank.links.axis[static_cast<size_t>(a)]; }}, ids);
+    if (axis == MeshAxis::data && !list_.front()->device) connect_data_ranks();
+}
+
+// What data ranks on the host have besides: a line for a thread beside the workers, and groups of those with the same experts.
+void Ranks::connect_data_ranks() {
+    const auto all = [&](const Rank& rank) { return members_of(rank, MeshAxis::data); };
+    connect_group({name_of(MeshAxis::data), kBackgroundChannel, 1, all, [&](Rank& rank) -> auto& { return background_[static_cast<size_t>(rank.index - first_)]; }}, {});
+    if (experts_ == 1 || experts_ == extent(MeshAxis::data)) return;
+    const auto same = [&](const Rank& rank) {
+        std::vector<Member> members = all(rank);
+        size_t place = 0;
+        std::erase_if(members, [&](const Member&) { return static_cast<int>(place++) % experts_ != rank.at(MeshAxis::data) % experts_; });
+        return members;
+    };
+    connect_group({"same experts", kExpertsChannel, threads_, same, [](Rank& rank) -> auto& { return rank.links.axis[kSameExperts]; }}, {});
+}
+
+void Ranks::connect_group(const Grouping& grouping, const std::map<std::string, BackendGroupId>& ids) {
+    const auto& [name, channel, threads, members_of, end_of] = grouping;
     for (const auto& rank : list_) {
-        if (rank->links.axis[a]) continue;
-        std::vector<Member> members = members_of(*rank, axis);
+        if (end_of(*rank)) continue;
+        std::vector<Member> members = members_of(*rank);
         const bool here = is_here(members);
+        const auto mine = static_cast<int>(std::find_if(members.begin(), members.end(), [&](const Member& m) { return m.rank == rank->index; }) - members.begin());
         std::vector<Rank*> ranks;  // those of this process
         std::vector<Device*> devices;
         for (const Member& m : members)
             if (m.process == process_) ranks.push_back(list_[static_cast<size_t>(m.local)].get()), devices.push_back(ranks.back()->device.get());
-        if (world_ && !here && !rank->device && axis == MeshAxis::data)
-            background_[static_cast<size_t>(rank->index - first_)] = counted(world_->group(name_of(axis), members, rank->at(axis), kBackgroundChannel, 1), rank->sent);
         std::vector<std::unique_ptr<Communicator>> ends;
         if (here && rank->device) ends = device_group(devices, kDeadline);
-        else if (here) ends = local_group(static_cast<int>(members.size()), threads_, kDeadline);
-        else if (world_ && rank->device) ends = device_group(world_, name_of(axis), members, devices, static_cast<int>(axis), ids.at(name_of_group(axis, members)));
-        else if (world_) ranks = {rank.get()}, ends.push_back(world_->group(name_of(axis), std::move(members), rank->at(axis), static_cast<int>(axis), threads_));
-        for (size_t i = 0; i < ends.size(); ++i) ranks[i]->links.axis[a] = counted(std::move(ends[i]), ranks[i]->sent);
+        else if (here) ends = local_group(static_cast<int>(members.size()), threads, kDeadline);
+        else if (world_ && rank->device) ends = device_group(world_, name, members, devices, channel, ids.at(name_of_group(name, members)));
+        else if (world_) ranks = {rank.get()}, ends.push_back(world_->group(name, std::move(members), mine, channel, threads));
+        for (size_t i = 0; i < ends.size(); ++i) end_of(*ranks[i]) = counted(std::move(ends[i]), ranks[i]->sent);
     }
 }
 

@@ -71,8 +71,9 @@ private:
 
 class Ranks {
 public:
-    // Those that process `process` of the job has: each process has as many, in order. places: of their threads.
-    Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes = 1, int process = 0);
+    // Those that process `process` of the job has: each process has as many, in order. places: of their threads. experts: neighbouring data ranks that
+    // deal out experts; as many ranks apart, data ranks hold the same ones.
+    Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes = 1, int process = 0, int experts = 1);
     ~Ranks();
 
     const Mesh& mesh() const { return mesh_; }
@@ -95,8 +96,8 @@ public:
     // Between processes, each as a whole; null where there is one. For one thread.
     Communicator* between() const { return between_.get(); }
 
-    // Along the data axis, for one thread beside a rank's workers; null: that axis lies in this process.
-    Communicator* background(const Rank& rank) const { return background_.empty() ? nullptr : background_[static_cast<size_t>(rank.index - first_)].get(); }
+    // Along the data axis, for one thread beside a rank's workers; null: there is one data rank, or ranks compute on devices.
+    Communicator* background(const Rank& rank) const { return background_[static_cast<size_t>(rank.index - first_)].get(); }
 
     // Every rank does its part at the same time. The first failure ends the others' exchanges and is the answer. Within one process the links are whole
     // again afterwards; between processes the job has ended.
@@ -104,6 +105,15 @@ public:
 
 private:
     void connect_axis(MeshAxis axis, const std::map<std::string, BackendGroupId>& ids);
+    void connect_data_ranks();
+    // Links the ranks of each group that has no links yet.
+    struct Grouping {
+        const char* name;
+        int channel, threads;  // threads: of each rank
+        std::function<std::vector<Member>(const Rank&)> members_of;  // a rank's group
+        std::function<std::unique_ptr<Communicator>&(Rank&)> end_of;  // where its end goes
+    };
+    void connect_group(const Grouping& grouping, const std::map<std::string, BackendGroupId>& ids);
     Result<std::map<std::string, BackendGroupId>> group_ids();
     std::vector<Member> members_of(const Rank& rank, MeshAxis axis) const;
     bool is_here(const std::vector<Member>& members) const;
@@ -111,13 +121,13 @@ private:
     Member member(int rank) const { return {rank, rank / size(), rank % size()}; }
 
     const Mesh mesh_;
-    const int threads_, processes_, process_;
+    const int threads_, processes_, process_, experts_;
     int first_ = 0;
     std::vector<std::unique_ptr<Rank>> list_;
     std::unique_ptr<Workers> drivers_;  // one thread a rank, which waits for the rank's workers
     std::shared_ptr<World> world_;
     std::unique_ptr<Communicator> between_;
-    std::vector<std::unique_ptr<Communicator>> background_;  // of each rank here; empty: there is one process
+    std::vector<std::unique_ptr<Communicator>> background_;  // of each rank here
 };
 
 }  // namespace ds

@@ -43,21 +43,29 @@ OrderedJson Engine::planned_traffic(const Rank& rank, const Plan& plan) const {
         } else if (op == "gather_parts") {
             const Parts& p = node.attrs.as<Parts>();
             if (p.ends.size() > 1) tally.add(Traffic::all_gather, p.size(p.rank) * size_of(x.dtype) * static_cast<int64_t>(p.ends.size() - 1), micro);
+        } else if (op == "expert_send" || op == "expert_return") {  // as if tokens chose all experts alike
+            const auto& g = node.attrs.as<ExpertGroup>();
+            const Type& rows = op == "expert_send" ? x : graph.type(node.out[0]);
+            if (g.ranks > 1) tally.add(Traffic::all_to_all, (bytes(rows) / g.ranks + 4 * g.experts) * (g.ranks - 1), micro);
         }
     }
-    const int data = ranks_->extent(MeshAxis::data), here = rank.at(MeshAxis::data);
+    const int data = ranks_->extent(MeshAxis::data);
+    const auto among = [&](const ParamBucket& bucket) { return std::pair{rank.params->all()[bucket.first].holder, static_cast<int>(bucket.parts.size())}; };  // this one, of so many
     if (data > 1 && !gradients_are_dealt_out())
         for (const ParamBucket& bucket : rank.params->buckets()) {
-            if (!bucket.trainable) continue;
+            const auto [here, sharing] = among(bucket);
+            if (!bucket.trainable || sharing == 1) continue;
             const int64_t n = bucket.elements.size(), size = size_of(config_.communication);
             if (updates_are_dealt_out()) tally.add(Traffic::reduce_scatter, (n - bucket.parts[static_cast<size_t>(here)].size()) * size);
-            else tally.add(Traffic::all_reduce, reduced_everywhere(n, size, here, data));
+            else tally.add(Traffic::all_reduce, reduced_everywhere(n, size, here, sharing));
         }
     if (updates_are_dealt_out())
         for (const Gathering& g : gatherings(rank)) {
+            const auto [here, sharing] = among(*g.bucket);
+            if (sharing == 1) continue;
             const Interval& part = g.bucket->parts[static_cast<size_t>(here)];
             const int64_t mine = std::max<int64_t>(std::min(part.end, g.elements.end) - std::max(part.begin, g.elements.begin), 0);
-            tally.add(Traffic::all_gather, mine * (g.low ? 2 : 4) * (data - 1));
+            tally.add(Traffic::all_gather, mine * (g.low ? 2 : 4) * (sharing - 1));
         }
     OrderedJson json;
     int64_t all = 0;

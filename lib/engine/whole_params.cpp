@@ -106,7 +106,7 @@ Status WholeParams::read(const Param& definition, Field field, float* out, bool 
     const Status status = holders(definition, [&](Rank& rank, Param& p) -> Status {
         if (!sums && rank.at(MeshAxis::sequence) != 0) return ok();
         if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) return ok();  // the others hold the same
-        if (!sums && !dealt_out && rank.at(MeshAxis::data) != 0) return ok();
+        if (!sums && !dealt_out && p.holder != 0) return ok();
         return take(rank, p, definition, field, dealt_out, sums, to + (summands > 1 ? (rank.index - ranks_[0].index) * n : 0));
     });
     if (!between) return status;

@@ -38,14 +38,16 @@ constexpr char kSum[] = "the sum of gradients", kGather[] = "the exchange of upd
 }  // namespace
 
 int64_t Engine::bucket_elements(const ParamStore& params) const {
-    return std::min(std::max<int64_t>(config_.zero.reduce_bucket, 1), std::max(params.total_elements() / kBuckets, kSmallestBucket));
+    return std::min(std::max<int64_t>(config_.zero.reduce_bucket, 1), std::max(params.shared_elements() / kBuckets, kSmallestBucket));
 }
 
-// Every rank's parameters are there. Ranks of one pipeline stage read the same of them.
+Communicator* Engine::sharers(const Rank& rank, const ParamBucket& bucket) { return rank.links[bucket.experts ? kSameExperts : static_cast<int64_t>(MeshAxis::data)]; }
+
+// Every rank's parameters are there. Ranks of one pipeline stage with the same experts read the same of them.
 Status Engine::deal_out() {
-    std::map<int, std::map<std::string, ReadAs>> known;
+    std::map<std::pair<int, int64_t>, std::map<std::string, ReadAs>> known;
     for (const auto& rank : *ranks_) {
-        auto& reads = known[rank->at(MeshAxis::pipeline)];
+        auto& reads = known[{rank->at(MeshAxis::pipeline), rank->at(MeshAxis::data) % config_.mesh.expert}];
         if (reads.empty() && (dealt_out(1) || weights_leave_memory() || config_.sparse_gradients)) {
             DS_TRY(reads, reads_of(*rank));
         }
@@ -59,7 +61,9 @@ Result<std::map<std::string, Engine::ReadAs>> Engine::reads_of(Rank& rank) {
     std::map<std::string, ReadAs> reads;
     const PlanKey key = smallest_key();
     DS_TRY(Graph graph, graph_of(rank, key));
-    const PassOptions options = pass_options(rank, key);
+    PassOptions options = pass_options(rank, key);
+    const ExpertLayout experts{rank.at(MeshAxis::data), config_.mesh.expert, key.shape.tokens};
+    options.experts = &experts;
     DS_CHECK(run_passes(graph, options));
     const std::vector<int> uses = use_counts(graph);
     for (const ValueId id : graph.inputs) {
@@ -79,16 +83,18 @@ void Engine::deal_out(Rank& rank, const std::map<std::string, ReadAs>& reads) {
     int64_t resident = 0;
     for (const Param& definition : params_->all()) {  // in the order of declaration
         const Param* p = rank.params->find(definition.name);
-        if (!p || p->count > config_.zero.persistence_threshold || resident + p->count > config_.zero.model_persistence_threshold) continue;
+        if (!p || p->expert || p->count > config_.zero.persistence_threshold || resident + p->count > config_.zero.model_persistence_threshold) continue;
         resident += p->count;
         persistent.insert(p->name);
     }
-    const auto stays = [&](const Param& p) { return stage < 3 || persistent.contains(p.name); };
+    const int data = ranks_->extent(MeshAxis::data), experts = static_cast<int>(config_.mesh.expert);
+    const bool one_holder = experts == data && !weights_leave_memory();  // of each expert
+    const auto stays = [&](const Param& p) { return stage < 3 || persistent.contains(p.name) || (p.expert && one_holder); };
     const auto found = [&](const Param& p) { return reads.contains(p.name) ? reads.at(p.name) : ReadAs{}; };
     if (config_.sparse_gradients)
         for (Param& p : rank.params->all()) p.by_rows = p.trainable && p.cut.whole() && found(p).table;
-    rank.params->deal_out({.rank = rank.at(MeshAxis::data), .ranks = ranks_->extent(MeshAxis::data), .stage = stage, .bucket = bucket_elements(*rank.params),
-                           .whole_weight = [&](const Param& p) { return stays(p) && (found(p).wide || pipeline_ || options_.optimizer); }, .whole_low = [&](const Param& p) { return stays(p) || !found(p).low; },
+    rank.params->deal_out({.rank = rank.at(MeshAxis::data), .ranks = data, .holder = rank.at(MeshAxis::data) / experts, .holders = data / experts, .stage = stage, .bucket = bucket_elements(*rank.params),
+                           .whole_weight = [&](const Param& p) { return stays(p) && (found(p).wide || pipeline_ || options_.optimizer || (p.expert && one_holder)); }, .whole_low = [&](const Param& p) { return stays(p) || !found(p).low; },
                            .weights_in_memory = config_.zero.offload_param.in_memory});
     if (stage == 0) return;
     for (const Param& p : rank.params->all())
@@ -100,12 +106,13 @@ void Engine::deal_out(Rank& rank, const std::map<std::string, ReadAs>& reads) {
 ZeroLayout Engine::zero_layout(const Rank& rank) const {
     ZeroLayout layout;
     layout.rank = rank.at(MeshAxis::data);
+    layout.holder = layout.rank / static_cast<int>(config_.mesh.expert);
     layout.wire = config_.communication;
     layout.max_live = config_.zero.max_live;
     layout.max_reuse = config_.zero.max_reuse;
     const std::vector<Param>& params = rank.params->all();
     for (const ParamBucket& bucket : rank.params->buckets()) {
-        ZeroLayout::Bucket gradients;
+        ZeroLayout::Bucket gradients{.experts = bucket.experts};
         for (const Interval& part : bucket.parts) gradients.ends.push_back(part.end - bucket.elements.begin);
         for (size_t i = bucket.first; i < bucket.last; ++i) {
             const Param& p = params[i];
@@ -113,7 +120,7 @@ ZeroLayout Engine::zero_layout(const Rank& rank) const {
             gradients.starts.push_back(p.offset - bucket.elements.begin);
             if (!p.weight.in_parts && !p.low.in_parts) continue;
             ZeroLayout::Shared& shared = layout.params[p.name];
-            shared.weight = p.weight.in_parts, shared.low = p.low.in_parts;
+            shared.weight = p.weight.in_parts, shared.low = p.low.in_parts, shared.expert = p.expert;
             if (p.weight.on_disk) shared.slot = static_cast<int64_t>(2 * i);
             for (const Interval& part : bucket.parts) shared.ends.push_back(std::clamp<int64_t>(part.end - p.offset, 0, p.count));
         }
@@ -186,10 +193,11 @@ Status Engine::reduce_gradients(Rank& rank) {
         DS_CHECK(rank.exchange(kSum, [&](Team team) { return pieces->all_reduce({params.grads(), params.grad_elements() * 4}, DType::f32, team); }));
     DS_CHECK(sum_tied(rank));
     if (ranks_->extent(MeshAxis::data) == 1 || gradients_are_dealt_out()) return ok();  // the plan summed over data ranks
-    Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
     const DType wire = config_.communication;
     for (const ParamBucket& bucket : params.buckets()) {
-        if (!bucket.trainable) continue;
+        Communicator* const sharing = sharers(rank, bucket);
+        if (!bucket.trainable || !sharing) continue;
+        Communicator& data = *sharing;
         if (const Param& p = params.all()[bucket.first]; p.by_rows && !rank.device) {  // which rows are not zero is looked up by the host
             DS_TRY(const bool done, reduce_rows(rank, p));
             if (done) continue;
@@ -243,8 +251,10 @@ std::vector<Engine::Gathering> Engine::gatherings(const Rank& rank) const {
 // Each data rank has updated its own elements; where the others hold them too, they get them.
 Status Engine::gather_weights(Rank& rank) {
     ParamStore& params = *rank.params;
-    Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
     for (const Gathering& g : gatherings(rank)) {
+        Communicator* const sharing = sharers(rank, *g.bucket);
+        if (!sharing) continue;
+        Communicator& data = *sharing;
         std::byte* base = g.low ? params.lows() : reinterpret_cast<std::byte*>(params.weights());
         const int64_t size = g.low ? 2 : 4;
         const std::vector<Block> blocks = blocks_of(*g.bucket, g.elements, base + (g.elements.begin + g.shift) * size, g.elements.begin, size);

@@ -1,9 +1,13 @@
 // Attributes of the ops of ops/zero.cpp, apart from attrs.h because few files read them.
 #pragma once
 
+#include "base/mesh.h"
 #include "ops/attrs.h"
 
 namespace ds {
+
+// The group, besides those along the mesh's axes, of the data ranks that hold the same experts.
+inline constexpr int64_t kSameExperts = kAxes;
 
 // Values one behind the other, from starts[i] on, in `size` elements.
 struct Bucket {

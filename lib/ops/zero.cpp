@@ -8,7 +8,7 @@ namespace ds::ops {
 namespace {
 
 Status check_parts(const Parts& p) {
-    DS_REQUIRE(p.group >= 0 && p.group < kAxes, "group {} is none of the mesh's {} axes", p.group, kAxes);
+    DS_REQUIRE(p.group >= 0 && p.group <= kSameExperts, "group {} is none of the {} that ranks form", p.group, kSameExperts + 1);
     DS_REQUIRE(p.rank >= 0 && p.rank < static_cast<int64_t>(p.ends.size()), "rank {} is not one of {}", p.rank, p.ends.size());
     for (size_t r = 0; r < p.ends.size(); ++r) DS_REQUIRE(p.size(static_cast<int64_t>(r)) >= 0, "ends must not fall, but rank {}'s is {}", r, p.ends[r]);
     return ok();

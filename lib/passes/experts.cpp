@@ -98,7 +98,14 @@ Status experts(Graph& graph, const PassOptions& options) {
         node.attrs = routing;
     }
     if (options.experts->ranks == 1) return ok();
-    return Dealer(graph, *options.experts).run();
+    const std::vector<int> before = use_counts(graph);
+    DS_CHECK(Dealer(graph, *options.experts).run());
+    const std::vector<int> uses = use_counts(graph);  // weights of experts that live elsewhere are nothing to this rank
+    std::erase_if(graph.inputs, [&](ValueId id) {
+        const auto i = static_cast<size_t>(id);
+        return graph.value(id).kind == Kind::param && before[i] > 0 && uses[i] == 0;
+    });
+    return ok();
 }
 
 }  // namespace ds::passes

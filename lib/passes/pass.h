@@ -43,13 +43,15 @@ struct ZeroLayout {
         std::vector<std::string> params;
         std::vector<int64_t> starts;  // of each in the bucket
         std::vector<int64_t> ends;    // of each rank's part of the bucket
+        bool experts = false;         // of the ranks that hold the same experts, else of all
     };
     struct Shared {                // a parameter
         std::vector<int64_t> ends;  // of each rank's part
         bool weight = false, low = false;  // which of its copies ranks hold in parts only
+        bool expert = false;               // likewise
         int64_t slot = -1;                 // of a weight that lies on disk; its low copy has the next one
     };
-    int rank = 0;
+    int rank = 0, holder = 0;     // among data ranks, and among those that hold the same experts
     std::vector<Bucket> buckets;  // empty: gradients stay whole on every rank
     std::map<std::string, Shared, std::less<>> params;
     DType wire = DType::f32;      // of gradients on their way

@@ -23,7 +23,7 @@ public:
         nodes_ = static_cast<int64_t>(nodes.size());
         find_uses(nodes);
         find_buckets(nodes);
-        for (const auto& [id, shared] : shared_) graph_.value(id).type.shape = {part_of(shared->ends)};
+        for (const auto& [id, shared] : shared_) graph_.value(id).type.shape = {part_of(shared->ends, shared->expert)};
         for (int64_t i = 0; i < nodes_; ++i) {
             Node& node = nodes[static_cast<size_t>(i)];
             b_.mark_backward(node.backward);
@@ -43,12 +43,12 @@ private:
     struct Use { int64_t node, clock; };  // clock: elements of weights used up to here
     struct Live { ValueId value; size_t next; };
 
-    int64_t part_of(const std::vector<int64_t>& ends) const {
-        const auto r = static_cast<size_t>(layout_.rank);
+    int64_t part_of(const std::vector<int64_t>& ends, bool expert) const {
+        const auto r = static_cast<size_t>(expert ? layout_.holder : layout_.rank);
         return ends[r] - (r ? ends[r - 1] : 0);
     }
-    Parts parts(const std::vector<int64_t>& ends, Shape shape) const {
-        return {.group = static_cast<int64_t>(MeshAxis::data), .rank = layout_.rank, .ends = ends, .shape = std::move(shape)};
+    Parts parts(const std::vector<int64_t>& ends, Shape shape, bool expert) const {
+        return {.group = expert ? kSameExperts : static_cast<int64_t>(MeshAxis::data), .rank = expert ? layout_.holder : layout_.rank, .ends = ends, .shape = std::move(shape)};
     }
 
     // Which values come in parts, and where they are used.
@@ -64,10 +64,13 @@ private:
         int64_t clock = 0;
         for (int64_t i = 0; i < nodes_; ++i)
             for (const ValueId id : nodes[static_cast<size_t>(i)].in)
-                if (shared_.contains(id)) uses_[static_cast<size_t>(id)].push_back({i, clock += elements(shapes_[id])});
+                if (shared_.contains(id)) uses_[static_cast<size_t>(id)].push_back({i, clock += counted(id)});
         for (const auto& [name, id] : graph_.outputs)
-            if (shared_.contains(id)) uses_[static_cast<size_t>(id)].push_back({nodes_, clock += elements(shapes_[id])});
+            if (shared_.contains(id)) uses_[static_cast<size_t>(id)].push_back({nodes_, clock += counted(id)});
     }
+
+    // Elements, as distances and limits count them. Not experts': ranks may have different numbers of them, but must gather all others in the same order.
+    int64_t counted(ValueId id) { return shared_[id]->expert ? 0 : elements(shapes_[id]); }
 
     // The whole weight at a node that needs it among others.
     ValueId whole(ValueId id, int64_t node, const std::set<ValueId>& needed) {
@@ -76,14 +79,15 @@ private:
         const size_t here = found == live_.end() ? next_[id] : found->second.next;
         next_[id] = here + 1;
         if (found == live_.end()) {
-            make_room(elements(shapes_[id]), needed);
+            make_room(counted(id), needed);
             const ValueId value = fetched(id);
-            live_elements_ += elements(shapes_[id]);
+            live_elements_ += counted(id);
             found = live_.emplace(id, Live{value, here}).first;
         }
         const ValueId value = found->second.value;
         found->second.next = here + 1;
-        const bool again = here + 1 < uses.size() && (uses[here + 1].node == node || uses[here + 1].clock - uses[here].clock - elements(shapes_[id]) <= layout_.max_reuse);
+        const bool reuses = !shared_[id]->expert && here + 1 < uses.size() && uses[here + 1].clock - uses[here].clock - counted(id) <= layout_.max_reuse;
+        const bool again = reuses || (here + 1 < uses.size() && uses[here + 1].node == node);
         if (!again) release(id);
         return value;
     }
@@ -97,7 +101,7 @@ private:
             part = b_.call("fetch", {}, Fetch{.slot = shared.slot + (v.kind == Kind::shadow), .shape = alone ? shapes_[id] : v.type.shape, .dtype = v.type.dtype}, v.name + ".part");
             if (alone) return part;
         }
-        return b_.call("gather_parts", {part}, parts(shared.ends, shapes_[id]), v.name + ".whole");
+        return b_.call("gather_parts", {part}, parts(shared.ends, shapes_[id], shared.expert), v.name + ".whole");
     }
 
     // The weight that is needed again last goes first.
@@ -106,14 +110,14 @@ private:
             ValueId last = kNone;
             int64_t when = -1;
             for (const auto& [id, live] : live_)
-                if (const int64_t node = uses_[static_cast<size_t>(id)][live.next].node; !needed.contains(id) && node > when) last = id, when = node;
+                if (const int64_t node = uses_[static_cast<size_t>(id)][live.next].node; !needed.contains(id) && !shared_[id]->expert && node > when) last = id, when = node;
             if (last == kNone) return;
             release(last);
         }
     }
     void release(ValueId id) {
         live_.erase(id);
-        live_elements_ -= elements(shapes_[id]);
+        live_elements_ -= counted(id);
     }
 
     // After which node all gradients of a bucket exist.
@@ -143,8 +147,8 @@ private:
         const ValueId whole = b_.call("bucket", in, std::move(laid));
         ValueId into = kNone;
         if (options_.accumulate)
-            into = graph_.add_value({.name = graph_.value(first).name + ".grad", .type = {DType::f32, {part_of(bucket.ends)}}, .kind = Kind::grad, .of = first});
-        Parts attrs = parts(bucket.ends, {});
+            into = graph_.add_value({.name = graph_.value(first).name + ".grad", .type = {DType::f32, {part_of(bucket.ends, bucket.experts)}}, .kind = Kind::grad, .of = first});
+        Parts attrs = parts(bucket.ends, {}, bucket.experts);
         attrs.wire = layout_.wire;
         parts_.emplace_back(first, b_.call("reduce_bucket", {whole, into}, std::move(attrs)));
     }

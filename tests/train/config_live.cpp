@@ -254,6 +254,7 @@ const Row kRows[] = {
     {"aio.intra_op_parallelism", DISK(""), R"({"aio": {"intra_op_parallelism": 2}})"},
     {"zero_optimization.stage", kTwo, R"({"zero_optimization": {"stage": 1}})"},
     {"zero_optimization.reduce_bucket_size", ZERO(2, ""), R"({"zero_optimization": {"reduce_bucket_size": 2000}})"},
+    {"zero_optimization.overlap_comm", R"({"parallel": {"data": 2}, "logger": {"default_verbosity": "TRACE"}})", R"({"zero_optimization": {"overlap_comm": true}})"},
     {"zero_optimization.allgather_bucket_size", ZERO(2, ""), R"({"zero_optimization": {"allgather_bucket_size": 2000}})"},
     {"zero_optimization.param_persistence_threshold", ZERO(3, ""), R"({"zero_optimization": {"param_persistence_threshold": 10}})"},
     {"zero_optimization.stage3_param_persistence_threshold", ZERO(3, ""), R"({"zero_optimization": {"stage3_param_persistence_threshold": 10}})"},

@@ -1,8 +1,9 @@
 // Any layout, same numbers: training with dropout, clipping and accumulation under each layout against one rank; the same layout twice, bit for bit;
 // a checkpoint of each layout loaded under every other. Usage: train_layouts LAYOUT ..., a layout being like tensor=2,data=2,zero=1 or
-// pipeline=2,schedule=zb-h1
+// pipeline=2,schedule=zb-h1; with expert=N among them, a mixture of experts
 #include <dsrt/dsrt.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -172,13 +173,16 @@ int main(int argc, char** argv) {
     const Json drop = {{"hidden_dropout_prob", 0.2}, {"attention_probs_dropout_prob", 0.2}, {"classifier_dropout", 0.2}};
     const Json wide = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 768}, {"n_head", 12}, {"vocab_size", 50257},
                        {"n_positions", 64}, {"attn_pdrop", 0.1}, {"resid_pdrop", 0.1}, {"embd_pdrop", 0.1}};
-    const std::vector<Work> all = {
+    const std::vector<Work> mixture = {{"mixtral", with({{"model", models + "mixtral"}, {"model_overrides", {{"attention_dropout", 0.2}}}}), 4, 13, 90, false, 1e-5}};
+    const std::vector<Work> others = {
         {"bert", with({{"model", models + "bert-sentiment"}, {"model_overrides", drop}}), 4, 11, 90, true, 1e-5},
         {"llama", with({{"model", models + "llama"}, {"model_overrides", {{"attention_dropout", 0.2}}}}), 4, 13, 90, false, 1e-5},
         {"wide gpt2", with({{"model", wide}}), 4, 23, 50257, false, 1e-5},
         {"wide gpt2 bf16", with({{"model", wide}, {"bf16", {{"enabled", true}}}}), 4, 23, 50257, false, 2e-3},
     };
     const std::vector<std::string> layouts(argv + 1, argv + argc);
+    const bool deals_experts = std::any_of(layouts.begin(), layouts.end(), [](const std::string& layout) { return layout.find("expert") != layout.npos; });
+    const std::vector<Work>& all = deals_experts ? mixture : others;
     std::string folder = (std::filesystem::temp_directory_path() / "dsrt-layouts-XXXXXX").string();
     if (!mkdtemp(folder.data())) return 1;
     for (const Work& work : all) {

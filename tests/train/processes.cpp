@@ -21,9 +21,9 @@ namespace fs = std::filesystem;
 
 constexpr int kRows = 4, kLength = 12, kVocabulary = 64;
 
-// "data=2,tensor=2,zero=1": degrees of the mesh, ZeRO's stage, the pipeline's chunks, bf16.
+// "data=2,tensor=2,zero=1": degrees of the mesh, ZeRO's stage, the pipeline's chunks, bf16, whether sums overlap.
 struct Layout {
-    std::map<std::string, int> is{{"data", 1}, {"tensor", 1}, {"sequence", 1}, {"pipeline", 1}, {"zero", 0}, {"chunks", 1}, {"bf16", 0}, {"adafactor", 0}};
+    std::map<std::string, int> is{{"data", 1}, {"tensor", 1}, {"sequence", 1}, {"pipeline", 1}, {"zero", 0}, {"chunks", 1}, {"bf16", 0}, {"adafactor", 0}, {"expert", 1}, {"overlap", 0}};
     explicit Layout(const std::string& text) {
         std::stringstream words(text);
         for (std::string word; std::getline(words, word, ',');) is.at(word.substr(0, word.find('='))) = std::stoi(word.substr(word.find('=') + 1));
@@ -51,7 +51,14 @@ Json config_of(const std::string& text) {
                    {"zero_optimization", {{"stage", l["zero"]}, {"stage3_param_persistence_threshold", 0}}}, {"logger", {{"default_verbosity", "ERROR"}}},
                    {"comm", {{"deadline_seconds", 20}, {"join_seconds", 30}}}, {"optimizer", {{"type", l["adafactor"] ? "Adafactor" : "AdamW"}, {"params", {{"lr", 1e-3}, {"weight_decay", 0.1}}}}}};
     if (l["chunks"] > 1) config["pipeline"] = {{"schedule", "interleaved"}, {"chunks", l["chunks"]}};
+    if (l["overlap"]) config["zero_optimization"]["overlap_comm"] = true;
     if (l["bf16"]) config["bf16"] = {{"enabled", true}};
+    if (l["expert"] > 1) {
+        config["parallel"]["expert"] = l["expert"];
+        config["model"] = {{"model_type", "mixtral"}, {"architectures", {"MixtralForCausalLM"}}, {"hidden_size", 32}, {"intermediate_size", 40}, {"num_hidden_layers", 2}, {"num_attention_heads", 4},
+                           {"num_key_value_heads", 2}, {"vocab_size", kVocabulary}, {"max_position_embeddings", 32}, {"num_local_experts", 5}, {"num_experts_per_tok", 2},
+                           {"output_router_logits", true}, {"router_aux_loss_coef", 0.02}};
+    }
     return config;
 }
 
@@ -326,16 +333,19 @@ int main(int argc, char** argv) {
     same_bits(2, "data=2");
     same_bits(2, "tensor=2");
     same_bits(2, "pipeline=2");
-    same_bits(2, "data=4,zero=1");
+    same_bits(2, "data=4,zero=1,overlap=1");
     same_bits(2, "data=2,zero=2");
     same_bits(3, "data=3,zero=3,bf16=1");
     same_bits(4, "data=2,tensor=2,zero=1");
+    same_bits(2, "data=2,expert=2");
+    same_bits(2, "data=4,expert=2,zero=2");
     if (std::getenv("DSRT_FULL")) {
         same_bits(3, "tensor=3");
         same_bits(2, "tensor=4");
         same_bits(2, "sequence=2");
         same_bits(2, "data=2,tensor=2");
-        same_bits(4, "data=4");
+        same_bits(4, "data=4,overlap=1");
+        same_bits(2, "data=2,zero=1,bf16=1,overlap=1");
         same_bits(2, "data=4,zero=3");
         same_bits(2, "data=2,zero=1,bf16=1");
         same_bits(2, "data=2,zero=1,adafactor=1");
@@ -344,6 +354,7 @@ int main(int argc, char** argv) {
         same_bits(4, "pipeline=2,data=2,zero=1");
         same_bits(2, "pipeline=2,tensor=2");
         same_bits(2, "pipeline=2,chunks=2,tensor=2");
+        for (const char* zero : {"0", "1", "3"}) same_bits(4, std::string("data=4,expert=2,zero=") + zero);
     }
     under_mpirun(Json::parse(info)["optional"]["mpi"]["found"].get<bool>());
     on_two_hosts();

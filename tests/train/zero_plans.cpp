@@ -52,6 +52,28 @@ void plans_of(const Model& model, bool low, int ranks, int stage) {
                 (bytes["weights"].get<double>() + bytes["gradients"].get<double>() + bytes["optimizer_state"].get<double>()) / 1e9, plan["traffic_bytes_per_step"].get<double>() / 1e9);
 }
 
+// Mixtral 8x7B on 16 data ranks, groups of 8 of which deal out the experts: a rank holds what all share and an eighth of the experts, with gradients and
+// state; ZeRO deals out what all share over 16 ranks and the experts over the two that have the same.
+void experts_are_dealt_out(int stage) {
+    const double per_expert = 3 * 4096.0 * 14336, experts = 32 * 8 * per_expert, shared = 46702792704.0 - experts, held = experts / 8;
+    const Json config = {{"model", {{"model_type", "mixtral"}, {"architectures", {"MixtralForCausalLM"}}, {"num_hidden_layers", 32}, {"hidden_size", 4096}, {"intermediate_size", 14336}, {"num_attention_heads", 32},
+                                    {"num_key_value_heads", 8}, {"vocab_size", 32000}, {"max_position_embeddings", 4096}, {"num_local_experts", 8}, {"num_experts_per_tok", 2}, {"tie_word_embeddings", false}}},
+                         {"threads", 1}, {"train_micro_batch_size_per_gpu", 1}, {"gradient_accumulation_steps", 1}, {"max_seq_length", 64}, {"parallel", {{"data", 16}, {"expert", 8}}},
+                         {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}}}}}, {"logger", {{"default_verbosity", "ERROR"}}},
+                         {"zero_optimization", {{"stage", stage}, {"stage3_param_persistence_threshold", 0}}}};
+    const std::string what = "Mixtral 8x7B, 16 ranks, expert 8, stage " + std::to_string(stage) + ": ";
+    char* text = nullptr;
+    if (ds_plan(config.dump().c_str(), nullptr, &text) < 0) return check(false, what + ds_last_error());
+    const Json plan = Json::parse(text), bytes = plan["memory_bytes"];
+    ds_free(text);
+    const auto dealt = [&](int from) { return stage >= from ? shared / 16 + held / 2 : shared + held; };
+    near(plan["parameters"].get<double>(), shared + experts, 0.0005, what + "parameters");
+    near(bytes["weights"].get<double>(), 4 * dealt(3), 0.005, what + "weights");
+    near(bytes["gradients"].get<double>(), 4 * dealt(2), 0.005, what + "gradients");
+    near(bytes["optimizer_state"].get<double>(), 8 * dealt(1), 0.005, what + "state");
+    std::printf("%-60s a rank: %.3g GB stays\n", what.c_str(), (bytes["weights"].get<double>() + bytes["gradients"].get<double>() + bytes["optimizer_state"].get<double>()) / 1e9);
+}
+
 }  // namespace
 
 int main() {
@@ -66,6 +88,7 @@ int main() {
         for (int stage = 1; stage <= 3; ++stage) plans_of(gpt2, false, ranks, stage);
     for (int stage = 0; stage <= 3; ++stage) plans_of(llama, false, 16, stage);
     for (int stage = 1; stage <= 3; ++stage) plans_of(llama, true, 64, stage);
+    for (const int stage : {0, 2, 3}) experts_are_dealt_out(stage);
     rusage use;
     getrusage(RUSAGE_SELF, &use);
     const double gigabytes = static_cast<double>(use.ru_maxrss) / 1e6;

@@ -1,0 +1,119 @@
+// Plans by shape: the graph of a rank, what the passes are told about its place, and the plan that comes out.
+#include "base/file.h"
+#include "base/log.h"
+#include "engine/engine.h"
+#include "engine/pipeline.h"
+#include "ir/builder.h"
+#include "parallel/partition.h"
+
+namespace ds {
+namespace {
+
+DType low_type(PrecisionMode mode) { return mode == PrecisionMode::bf16 ? DType::bf16 : mode == PrecisionMode::f16 ? DType::f16 : DType::f32; }
+
+}  // namespace
+
+// A weight that no asked-for result needs, an untied head's say, has a gradient all the same: zero, in place of what its memory holds from before.
+void Engine::declare_unused(const Rank& rank, Graph& graph) const {
+    Builder b(graph);
+    const auto elsewhere = [&](const Param& p) { return config_.mesh.expert > 1 && rank.params && !rank.params->find(p.name); };  // an expert of another rank
+    for (const Param& p : params_->all())
+        if (p.trainable && graph.find(p.name) == kNone && !elsewhere(p)) b.param(p.name, p.shape, p.init);
+}
+
+// The graph of one rank, before the passes that every graph goes through.
+Result<Graph> Engine::graph_of(const Rank& rank, const PlanKey& key) const {
+    DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
+    DS_CHECK(add_compression(graph, compression_, compressed_updates_));
+    if (key.train || compressed_updates_ < 0) DS_CHECK(add_teacher(graph, key.shape));
+    if (key.train && !key.seeds.empty()) declare_unused(rank, graph);
+    for (const ValueId id : graph.inputs) {
+        Value& v = graph.value(id);
+        if (v.kind == Kind::param) v.trainable = params_->find(v.name)->trainable;
+    }
+    DS_CHECK(route_blocks(graph, key.routing));
+    if (pipeline_) number_boundaries(graph, pipeline_->stages());
+    if (key.cache.pool) DS_CHECK(add_cache(graph, key.cache, config_.precision == PrecisionMode::bf16 ? DType::bf16 : DType::f32));
+    if (key.cache.fresh) {  // of a prompt only the last token's output counts; pass trim_rows drops the rest
+        Builder b(graph);
+        ValueId& output = graph.outputs.front().second;
+        output = b.call("embedding", {output, b.input("last_rows", DType::i32, {key.shape.rows})}, Embedding{.inside = true}, "last");
+        DS_CHECK(b.status());
+    }
+    return graph;
+}
+
+PassOptions Engine::pass_options(const Rank& rank, const PlanKey& key) const {
+    PassOptions options;
+    options.precision = low_type(config_.precision);
+    options.precision_rules = config_.precision_rules;
+    options.train = key.train;
+    options.accumulate = key.accumulate;
+    options.seeds.assign(key.seeds.begin(), key.seeds.end());
+    options.recompute = key.recompute;
+    options.recompute_blocks = key.recompute_blocks;
+    options.zero = rank.zero ? &*rank.zero : nullptr;
+    options.coded = coded_.empty() ? nullptr : &coded_;
+    options.epilogues = rank.device && rank.device->kernels("matmul_gelu");
+    return options;
+}
+
+Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
+    if (const auto known = rank.plans.find(key); known != rank.plans.end()) return known->second.get();
+    const auto began = std::chrono::steady_clock::now();
+    DS_TRY(Graph graph, graph_of(rank, key));
+    PassOptions options = pass_options(rank, key);
+    using Regions = TensorLayout::Regions;
+    const Regions regions = config_.sequence_regions == "on" ? Regions::on : config_.sequence_regions == "off" ? Regions::off : Regions::cheapest;
+    const TensorLayout tensor{rank.at(MeshAxis::tensor), ranks_->extent(MeshAxis::tensor), &rank.cuts, regions};
+    options.tensor = &tensor;
+    const SequenceLayout sequence = sequence_layout(rank, key.shape);
+    options.sequence = &sequence;
+    std::string choices;
+    options.choices = &choices;
+    StageLayout stage{key.stage, {}, nullptr};
+    if (pipeline_) {
+        stage.ends = pipeline_->ends;
+        stage.holders = &pipeline_->holders;
+        options.stage = &stage;
+        options.split_weights = pipeline_->splits;
+    }
+    const MoeConfig& moe = config_.moe;
+    const ExpertLayout experts{rank.at(MeshAxis::data), config_.mesh.expert, std::max(key.shape.peer_tokens, key.shape.tokens),
+                               moe.drop_tokens ? key.train ? moe.capacity_factor : moe.eval_capacity_factor : 0, moe.min_capacity};
+    options.experts = &experts;
+    const SparseBlocks sparse{config_.sparse_attention.block, key.shape.sparse_blocks, config_.sparse_attention.different_layout_per_head};
+    options.sparse = &sparse;
+    options.data_ranks = ranks_->extent(MeshAxis::data);
+    if (!dump_dir_.empty()) {
+        options.dump = dump_dir_;
+        if (ranks_->mesh().ranks() > 1) graph.name += fmt::format(".rank{}", rank.index);
+        graph.name += fmt::format(".{}", rank.plans.size());
+    }
+    if (key.train && key.seeds.empty()) graph.loss = kNone;  // outputs only; dropout stays on
+    DS_CHECK(run_passes(graph, options));
+    const auto passed = std::chrono::steady_clock::now();
+    DS_TRY(auto plan, Plan::compile(std::move(graph), rank.device ? Backend::device : backend_, rank.workers, rank.device.get()));
+    if (!dump_dir_.empty()) dump(*plan, choices);
+    rank.choices[key] = std::move(choices);
+    const auto milliseconds = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
+    log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms", plan->graph().name, key.shape.tokens, key.shape.rows,
+        plan->graph().nodes.size(), plan->arena_bytes(), milliseconds(began, passed), milliseconds(passed, std::chrono::steady_clock::now()));
+    Plan* raw = plan.get();
+    rank.plans[key] = std::move(plan);
+    return raw;
+}
+
+SequenceLayout Engine::sequence_layout(const Rank& rank, const StreamShape& shape) const {
+    using Way = SequenceLayout::Attention;
+    const Way way = config_.sequence_attention == "ulysses" ? Way::ulysses : config_.sequence_attention == "ring" ? Way::ring : Way::cheapest;
+    return {rank.at(MeshAxis::sequence), ranks_->extent(MeshAxis::sequence), model_ && !model_->one_piece && shape.sparse_blocks == 0 ? shape.tokens : 0, way, ranks_->extent(MeshAxis::tensor)};
+}
+
+void Engine::dump(const Plan& plan, const std::string& choices) {
+    const std::filesystem::path base = std::filesystem::path(dump_dir_) / plan.graph().name;
+    for (const auto& [suffix, text] : {std::pair<std::string, std::string>{".memory.txt", memory_table(plan.graph(), plan.memory())}, {".kernels.txt", plan.describe()}, {".choices.txt", choices}})
+        if (const Status status = write_file_atomically(base.string() + suffix, text); !status.ok()) log(Level::warn, "dump", "{}", status.message());
+}
+
+}  // namespace ds
