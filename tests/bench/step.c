@@ -1,5 +1,6 @@
 /* Times whole training steps (forward, backward, update) through the public ABI, on models built from their configs with random weights, or on a
    Hugging Face folder (an argument with a slash). Batches follow from a formula that peers/torch_step.py has too.
+   Processes that torchrun's variables tell of take near-even parts of the rows; gradient_accumulation_steps cut a step's rows into micro-batches.
    Usage: bench_step gpt2|llama110m|bert|FOLDER B T f32|bf16 [steps] [threads] [more of the config's JSON]
    Prints one JSON line: median and minimum seconds a step, tokens a second, peak resident memory, the losses. */
 #define _POSIX_C_SOURCE 200809L
@@ -63,15 +64,22 @@ int main(int argc, char **argv) {
     double *times = malloc(sizeof *times * (size_t)steps), update = 1e9, create = now();
     must(ds_engine_create(config, NULL, &e), "engine");
     create = now() - create;
+    char *accumulation = NULL;
+    must(ds_engine_get(e, "gradient_accumulation_steps", &accumulation), "accumulation");
+    const int micros = atoi(accumulation), processes = getenv("WORLD_SIZE") ? atoi(getenv("WORLD_SIZE")) : 1;
+    const int64_t rows_here = rows / micros / processes;
+    ds_free(accumulation);
     must(ds_batch_create(&b), "batch");
-    put(b, "input_ids", 2, rows, length, 30000, 1);
-    if (classifies) put(b, "labels", 1, rows, 0, 2, 2);
-    else put(b, "labels", 2, rows, length, 30000, 2);
+    put(b, "input_ids", 2, rows_here, length, 30000, 1);
+    if (classifies) put(b, "labels", 1, rows_here, 0, 2, 2);
+    else put(b, "labels", 2, rows_here, length, 30000, 2);
     float loss = 0, *losses = malloc(sizeof *losses * (size_t)steps);
     for (int i = 0; i < steps; ++i) {
         const double begin = now();
-        must(ds_forward(e, b, &loss), "forward");
-        must(ds_backward(e), "backward");
+        for (int micro = 0; micro < micros; ++micro) {
+            must(ds_forward(e, b, micros > 1 ? NULL : &loss), "forward");
+            must(ds_backward(e), "backward");
+        }
         const double before = now();
         must(ds_step(e), "step");
         times[i] = now() - begin;
