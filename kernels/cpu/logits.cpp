@@ -26,6 +26,18 @@ float largest(const float* x, int64_t n) {
     return most;
 }
 
+int64_t first_largest(const float* x, int64_t n) {
+    const float most = largest(x, n);
+    const V m = hn::Set(d, most);
+    const int64_t step = lanes();
+    int64_t i = 0;
+    for (; i + step <= n; i += step)
+        if (!hn::AllFalse(d, hn::Eq(hn::LoadU(d, x + i), m))) break;
+    for (; i < n; ++i)
+        if (x[i] == most) return i;
+    return 0;
+}
+
 // e^(x - m). The difference comes first: it is exact where it matters, near the largest.
 HWY_INLINE V exp_of_difference(V x, V m) { return exp2_below_127(hn::Mul(hn::Sub(x, m), hn::Set(d, 1.44269504f))); }
 
@@ -43,6 +55,15 @@ void add_row(const float* x, int64_t n, float* y) {
     each(n, [=](auto at) HWY_ATTR { at.store(hn::Add(at.load(x), at.load(y)), y); });
 }
 
+void subtract(float* x, int64_t n, double what) {
+    const hn::Rebind<float, hn::ScalableTag<double>> half;
+    const hn::ScalableTag<double> dd;
+    const int64_t step = static_cast<int64_t>(hn::Lanes(dd));
+    int64_t i = 0;
+    for (; i + step <= n; i += step) hn::StoreU(hn::DemoteTo(half, hn::Sub(hn::PromoteTo(dd, hn::LoadU(half, x + i)), hn::Set(dd, what))), half, x + i);
+    for (; i < n; ++i) x[i] = static_cast<float>(static_cast<double>(x[i]) - what);
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace ds::cpu
@@ -54,9 +75,11 @@ HWY_AFTER_NAMESPACE();
 namespace ds::cpu {
 namespace {
 HWY_EXPORT(largest);
+HWY_EXPORT(first_largest);
 HWY_EXPORT(sum_of_exp);
 HWY_EXPORT(softmax_row);
 HWY_EXPORT(add_row);
+HWY_EXPORT(subtract);
 }  // namespace
 
 void Running::see(const float* x, int64_t n) {
@@ -80,6 +103,9 @@ float Running::log() const { return most + std::log(total); }
 float Running::loss(float label) const { return (most - label) + std::log(total); }
 
 void softmax_of(const float* x, int64_t n, float lse, float factor, float* y) { HWY_DYNAMIC_DISPATCH(softmax_row)(x, n, lse, factor, y); }
+float largest_of(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(largest)(x, n); }
+int64_t place_of_largest(const float* x, int64_t n) { return HWY_DYNAMIC_DISPATCH(first_largest)(x, n); }
+void take_off(float* x, int64_t n, double lse) { HWY_DYNAMIC_DISPATCH(subtract)(x, n, lse); }
 void add_to(const float* x, int64_t n, float* y) { HWY_DYNAMIC_DISPATCH(add_row)(x, n, y); }
 
 }  // namespace ds::cpu

@@ -34,12 +34,16 @@ using DU = hn::RebindToUnsigned<D>;
 
 HWY_INLINE V wide(const float* p) { return hn::LoadU(d, p); }
 HWY_INLINE V wide(const uint16_t* p) { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(DU(), hn::LoadU(D16(), p)))); }
+// Asks for what is read next. The processor's own prefetchers see short runs that change places, and stop at the end of each page.
+HWY_INLINE void fetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 HWY_INLINE float wide_one(float x) { return x; }
 HWY_INLINE float wide_one(uint16_t x) { return ds::to_f32(BF16{x}); }
 
+constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3;
+
 // b lies as [k, n]: y[i] += a[i][u] * b[u] for kDepth rows u of b at a time, over a part of the columns that stays in the first cache.
 constexpr int64_t kDepth = 4;
-template <int M, class T>
+template <int M, bool kAhead, class T>
 HWY_INLINE void add_rows(const FewRows& p, const T* b, const float* a, float* y, int64_t n, int64_t depth) {
     float weight[M][kDepth];
     const T* row[kDepth];
@@ -49,13 +53,15 @@ HWY_INLINE void add_rows(const FewRows& p, const T* b, const float* a, float* y,
     }
     int64_t j = 0;
     for (const int64_t step = lanes(); j + step <= n; j += step) {
-        const V b0 = wide(row[0] + j), b1 = wide(row[1] + j), b2 = wide(row[2] + j), b3 = wide(row[3] + j);
+        if constexpr (kAhead)
+            for (int64_t u = 0; u < kDepth; ++u) fetch(row[u] + kDepth * p.ldb + j);
+        V column[kDepth];
+        for (int64_t u = 0; u < kDepth; ++u) column[u] = wide(row[u] + j);
         for (int i = 0; i < M; ++i) {
             float* to = y + i * p.ldy + j;
-            V s = hn::MulAdd(hn::Set(d, weight[i][0]), b0, hn::LoadU(d, to));
-            s = hn::MulAdd(hn::Set(d, weight[i][1]), b1, s);
-            s = hn::MulAdd(hn::Set(d, weight[i][2]), b2, s);
-            hn::StoreU(hn::MulAdd(hn::Set(d, weight[i][3]), b3, s), d, to);
+            V s = hn::LoadU(d, to);
+            for (int64_t u = 0; u < kDepth; ++u) s = hn::MulAdd(hn::Set(d, weight[i][u]), column[u], s);
+            hn::StoreU(s, d, to);
         }
     }
     for (; j < n; ++j)
@@ -72,9 +78,10 @@ void by_columns(const FewRows& p) {
         for (int64_t i = 0; i < p.m;) {
             const float* a = p.a + i * p.lda + u;
             float* y = p.y + i * p.ldy;
-            if (p.m - i >= 4) add_rows<4>(p, rows, a, y, p.n, depth), i += 4;
-            else if (p.m - i >= 2) add_rows<2>(p, rows, a, y, p.n, depth), i += 2;
-            else add_rows<1>(p, rows, a, y, p.n, depth), i += 1;
+            const bool ahead = i == 0 && p.k - u >= 2 * kDepth;
+            if (p.m - i >= 4) ahead ? add_rows<4, true>(p, rows, a, y, p.n, depth) : add_rows<4, false>(p, rows, a, y, p.n, depth), i += 4;
+            else if (p.m - i >= 2) ahead ? add_rows<2, true>(p, rows, a, y, p.n, depth) : add_rows<2, false>(p, rows, a, y, p.n, depth), i += 2;
+            else ahead ? add_rows<1, true>(p, rows, a, y, p.n, depth) : add_rows<1, false>(p, rows, a, y, p.n, depth), i += 1;
         }
     }
 }
@@ -88,6 +95,7 @@ HWY_INLINE void dots(const FewRows& p, const T* b, const float* a, float* y) {
     int64_t u = 0;
     for (const int64_t step = lanes(); u + step <= p.k; u += step)
         for (int j = 0; j < N; ++j) {
+            fetch(b + (j + N) * p.ldb + u);
             const V column = wide(b + j * p.ldb + u);
             for (int i = 0; i < M; ++i) sum[i][j] = hn::MulAdd(hn::LoadU(d, a + i * p.lda + u), column, sum[i][j]);
         }
@@ -101,7 +109,7 @@ HWY_INLINE void dots(const FewRows& p, const T* b, const float* a, float* y) {
 
 template <int M, class T>
 HWY_INLINE void rows_of(const FewRows& p, const T* b, const float* a, float* y, int64_t n) {
-    constexpr int N = M == 1 ? 4 : 8 / M;
+    constexpr int N = M == 1 || kManyRegisters ? 4 : 8 / M;
     int64_t j = 0;
     for (; j + N <= n; j += N) dots<M, N>(p, b + j * p.ldb, a, y + j);
     for (; j < n; ++j) dots<M, 1>(p, b + j * p.ldb, a, y + j);
@@ -135,6 +143,7 @@ void few_rows(const FewRows& p, bool transposed) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include <algorithm>
 #include <cstring>
 
 namespace ds::cpu {
@@ -142,13 +151,24 @@ namespace {
 HWY_EXPORT(few_rows);
 
 constexpr int64_t kColumns = 1024;   // of y that a part has: its sums stay in the first cache
-constexpr int64_t kParts = 16;       // of b's rows, where threads share those: a number that the size decides, so that sums are the same for any team
+constexpr int64_t kPartBytes = 256 << 10;  // of b that a thread takes at a time, where its rows are outputs
+constexpr int64_t kMostParts = 16;   // of b's rows, where threads share those: a number that the size decides, so that sums are the same for any team
+constexpr int64_t kPartRows = 96;    // at least: a part's sums are written and read again
 constexpr int64_t kNarrow = 16384;   // bytes of a row of b up to which threads share rows: of columns a thread would read pieces too short for the prefetchers
 constexpr int64_t kSums = 8192;      // floats of sums that stay in the first cache
 
 struct State {
-    int64_t m, n, k, own;  // own: floats of scratch of a thread
+    int64_t m, n, k;
+    int64_t own;    // floats of scratch of a thread
+    int64_t step;   // columns of y that a thread takes at a time
+    int64_t parts, deep, ld;  // of b's rows; rows of a part; floats from one row of sums to the next
 };
+
+// Numbers below n, each of which one thread of the team gets: whichever comes first.
+template <class F>
+void draw(const Call& call, int64_t n, const F& f) {
+    for (int64_t i = call.ticket->fetch_add(1); i < n; i = call.ticket->fetch_add(1)) f(i);
+}
 
 // Sums, bias and what is added to -> y, from column `first` on.
 void finish(const Call& call, float* sums, int64_t m, int64_t ld, int64_t first, int64_t n) {
@@ -161,7 +181,7 @@ void finish(const Call& call, float* sums, int64_t m, int64_t ld, int64_t first,
     for (int64_t i = 0; i < m; ++i) from_f32(sums + i * ld, n, call.out[0].dtype, address(call.out[0], i, first));
 }
 
-// Threads have columns of b, or its rows where it is transposed.
+// Threads take columns of b, or its rows where it is transposed.
 void multiply(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
     const Tensor &a = call.in[0], &b = call.in[1];
@@ -169,49 +189,45 @@ void multiply(const Call& call, Team team) {
     const auto run = HWY_DYNAMIC_DISPATCH(few_rows);
     float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.own, *sums = rows + s.m * padded(s.k);
     for (int64_t i = 0; i < s.m; ++i) to_f32(address(a, i), a.dtype, s.k, rows + i * padded(s.k));
-    const auto mine = team.part(s.n, 64);
-    for (int64_t first = mine.begin; first < mine.end; first += kColumns) {
-        const int64_t n = std::min(kColumns, mine.end - first);
-        std::memset(sums, 0, static_cast<size_t>(s.m * kColumns) * 4);
-        run({rows, s.m, s.k, padded(s.k), transposed ? address(b, first) : address(b, 0, first), b.dtype, b.row_stride, n, sums, kColumns}, transposed);
-        finish(call, sums, s.m, kColumns, first, n);
-    }
+    draw(call, (s.n + s.step - 1) / s.step, [&](int64_t part) {
+        const int64_t first = part * s.step, n = std::min(s.step, s.n - first);
+        std::memset(sums, 0, static_cast<size_t>(s.m * s.step) * 4);
+        run({rows, s.m, s.k, padded(s.k), transposed ? address(b, first) : address(b, 0, first), b.dtype, b.row_stride, n, sums, s.step}, transposed);
+        finish(call, sums, s.m, s.step, first, n);
+    });
 }
 
-// Threads have rows of b, which lie one after the other: each part's sums first ...
+// Threads take rows of b, which lie one after the other: each part's sums first ...
 void multiply_parts(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
     const Tensor &a = call.in[0], &b = call.in[1];
     const auto run = HWY_DYNAMIC_DISPATCH(few_rows);
-    const int64_t deep = padded((s.k + kParts - 1) / kParts), wide = std::max<int64_t>(kSums / s.m / 64 * 64, 64), ld = padded(s.n);
-    float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.m * deep, *all = reinterpret_cast<float*>(call.scratch) + team.size * s.m * deep;
-    const auto mine = team.part(kParts);
-    for (int64_t part = mine.begin; part < mine.end; ++part) {
-        const int64_t begin = std::min(part * deep, s.k), depth = std::min(deep, s.k - begin);
-        float* sums = all + part * s.m * ld;
-        std::memset(sums, 0, static_cast<size_t>(s.m * ld) * 4);
-        if (depth == 0) continue;
-        for (int64_t i = 0; i < s.m; ++i) to_f32(address(a, i, begin), a.dtype, depth, rows + i * deep);
+    const int64_t wide = std::max<int64_t>(kSums / s.m / 64 * 64, 64);
+    float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.m * s.deep, *all = reinterpret_cast<float*>(call.scratch) + team.size * s.m * s.deep;
+    draw(call, s.parts, [&](int64_t part) {
+        const int64_t begin = part * s.deep, depth = std::min(s.deep, s.k - begin);
+        float* sums = all + part * s.m * s.ld;
+        std::memset(sums, 0, static_cast<size_t>(s.m * s.ld) * 4);
+        for (int64_t i = 0; i < s.m; ++i) to_f32(address(a, i, begin), a.dtype, depth, rows + i * s.deep);
         for (int64_t first = 0; first < s.n; first += wide)
-            run({rows, s.m, depth, deep, address(b, begin, first), b.dtype, b.row_stride, std::min(wide, s.n - first), sums + first, ld}, false);
-    }
+            run({rows, s.m, depth, s.deep, address(b, begin, first), b.dtype, b.row_stride, std::min(wide, s.n - first), sums + first, s.ld}, false);
+    });
 }
 
 // ... then the sums of all parts.
 void add_parts(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
-    const int64_t deep = padded((s.k + kParts - 1) / kParts), ld = padded(s.n);
-    float* all = reinterpret_cast<float*>(call.scratch) + team.size * s.m * deep;
+    float* all = reinterpret_cast<float*>(call.scratch) + team.size * s.m * s.deep;
     const auto mine = team.part(s.n, 64);
     for (int64_t first = mine.begin; first < mine.end; first += kColumns) {
         const int64_t n = std::min(kColumns, mine.end - first);
-        for (int64_t part = 1; part < kParts && part * deep < s.k; ++part)
+        for (int64_t part = 1; part < s.parts; ++part)
             for (int64_t i = 0; i < s.m; ++i) {
-                float* to = all + i * ld + first;
-                const float* from = all + (part * s.m + i) * ld + first;
+                float* to = all + i * s.ld + first;
+                const float* from = all + (part * s.m + i) * s.ld + first;
                 for (int64_t j = 0; j < n; ++j) to[j] += from[j];
             }
-        finish(call, all + first, s.m, ld, first, n);
+        finish(call, all + first, s.m, s.ld, first, n);
     }
 }
 
@@ -228,11 +244,16 @@ Result<Prepared> prepare_matvec(const Request& r) {
     level();
     auto state = std::make_shared<State>();
     state->m = r.out[0].rows(), state->n = r.out[0].columns(), state->k = r.in[0].columns();
-    if (!r.attr<Matmul>().transpose_b && state->n * float_size(r.in[1].dtype) <= kNarrow && state->k >= 4 * kParts) {
-        const int64_t scratch = 4 * state->m * (r.threads * padded((state->k + kParts - 1) / kParts) + kParts * padded(state->n));
+    const int64_t size = float_size(r.in[1].dtype);
+    if (!r.attr<Matmul>().transpose_b && state->n * size <= kNarrow && state->k >= 2 * kPartRows) {
+        state->deep = padded(std::max(kPartRows, (state->k + kMostParts - 1) / kMostParts));
+        state->parts = (state->k + state->deep - 1) / state->deep;
+        state->ld = padded(state->n);
+        const int64_t scratch = 4 * state->m * (r.threads * state->deep + state->parts * state->ld);
         return Prepared{{multiply_parts, add_parts}, std::move(state), scratch};
     }
-    state->own = state->m * (padded(state->k) + kColumns);
+    state->step = r.attr<Matmul>().transpose_b ? std::clamp<int64_t>(kPartBytes / std::max<int64_t>(state->k * size, 1) / 64 * 64, 64, kColumns) : kColumns;
+    state->own = state->m * (padded(state->k) + state->step);
     const int64_t scratch = state->own * 4 * r.threads;
     return Prepared{{multiply}, std::move(state), scratch};
 }

@@ -117,6 +117,21 @@ TEST_CASE("matmul/splits_many_rows_and_columns_into_blocks") {
     }
 }
 
+// A few rows, as generation has them: b in parts of its rows, in columns, and transposed.
+TEST_CASE("matmul/few_rows_take_b_in_parts") {
+    std::mt19937 rng(6);
+    for (const int64_t m : {1, 2, 4, 7})
+        for (const int64_t k : {191, 192, 650, 2000})
+            for (const bool transposed : {false, true}) {
+                Case c{{}, m, 70 + k % 100, k, false, transposed};
+                c.a = c.b = c.y = k % 2 ? DType::f32 : DType::bf16, c.bias = true, c.into = m % 2 == 0, c.gap = m;
+                check(c, rng);
+            }
+    Case wide{{}, 3, 4200, 200};  // rows of b too long for parts
+    wide.bias = true;
+    check(wide, rng);
+}
+
 TEST_CASE("matmul/multiplies_batches_with_and_without_a_shared_b") {
     std::mt19937 rng(4);
     for (int i = 0; i < 24; ++i) {

@@ -10,33 +10,38 @@ namespace ds {
 
 Beams::Beams(const GenerateOptions& options, std::vector<int32_t> prompt, int64_t most_new) : o_(options), prompt_(std::move(prompt)), most_new_(most_new) {}
 
-void Beams::process(std::vector<std::vector<float>>& scores) const {
+void Beams::process(const std::vector<std::span<float>>& scores) const {
     for (size_t b = 0; b < scores.size(); ++b) {
-        std::vector<float>& row = scores[b];
+        const std::span<float> row = scores[b];
         cpu::Running sum;
         sum.see(row.data(), static_cast<int64_t>(row.size()));
-        const double lse = static_cast<double>(sum.most) + std::log(static_cast<double>(sum.total));
-        for (float& x : row) x = static_cast<float>(x - lse);
+        cpu::take_off(row.data(), static_cast<int64_t>(row.size()), static_cast<double>(sum.most) + std::log(static_cast<double>(sum.total)));
         std::vector<int32_t> ids = prompt_;
         ids.insert(ids.end(), running_[b].ids.begin(), running_[b].ids.end());
         process_scores(o_, row, ids, made_, most_new_);
     }
 }
 
-std::vector<Beams::Candidate> Beams::best_of(const std::vector<std::vector<float>>& scores, size_t count) const {
+std::vector<Beams::Candidate> Beams::best_of(const std::vector<std::span<float>>& scores, size_t count) const {
     const auto better = [](const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.from != b.from ? a.from < b.from : a.id < b.id; };
     std::vector<Candidate> heap;  // the worst of the best in front
+    const auto see = [&](const Candidate& c) {
+        if (heap.size() == count && !better(c, heap.front())) return;
+        if (heap.size() == count) {
+            std::pop_heap(heap.begin(), heap.end(), better);
+            heap.pop_back();
+        }
+        heap.push_back(c);
+        std::push_heap(heap.begin(), heap.end(), better);
+    };
+    constexpr size_t kBlock = 512;  // most blocks hold nothing that could be among the best
     for (size_t b = 0; b < scores.size(); ++b)
-        for (size_t i = 0; i < scores[b].size(); ++i) {
-            if (scores[b][i] == -INFINITY) continue;  // forbidden
-            const Candidate c{running_[b].score + static_cast<double>(scores[b][i]), static_cast<int>(b), static_cast<int32_t>(i)};
-            if (heap.size() == count && !better(c, heap.front())) continue;
-            if (heap.size() == count) {
-                std::pop_heap(heap.begin(), heap.end(), better);
-                heap.pop_back();
-            }
-            heap.push_back(c);
-            std::push_heap(heap.begin(), heap.end(), better);
+        for (size_t first = 0; first < scores[b].size(); first += kBlock) {
+            const std::span<const float> block = scores[b].subspan(first, std::min(kBlock, scores[b].size() - first));
+            const auto score = [&](float x) { return running_[b].score + static_cast<double>(x); };
+            if (heap.size() == count && score(cpu::largest_of(block.data(), static_cast<int64_t>(block.size()))) < heap.front().score) continue;
+            for (size_t i = 0; i < block.size(); ++i)
+                if (block[i] != -INFINITY) see({score(block[i]), static_cast<int>(b), static_cast<int32_t>(first + i)});  // else it is forbidden
         }
     std::sort(heap.begin(), heap.end(), better);
     return heap;
@@ -60,7 +65,7 @@ bool Beams::goes_on(bool all_stop) {
     return hopeful_ && !all_stop && !(full && o_.early_stopping == E::yes);
 }
 
-std::vector<Beams::Choice> Beams::advance(std::vector<std::vector<float>> logits, const std::function<bool(std::span<const int32_t>)>& stops) {
+std::vector<Beams::Choice> Beams::advance(const std::vector<std::span<float>>& logits, const std::function<bool(std::span<const int32_t>)>& stops) {
     process(logits);
     const auto beams = static_cast<size_t>(o_.num_beams);
     const std::vector<Candidate> list = best_of(logits, std::max<size_t>(2, 1 + o_.eos.size()) * beams);  // enough that num_beams run on

@@ -17,8 +17,8 @@ public:
 
     struct Choice { int from; int32_t id; };  // the running beam that is continued, and with what
     // logits: of each running beam's next token; at first there is one. Answers which beams run on: num_beams of them, or none once the search has
-    // ended. stops: whether new ids stop for another reason than an eos id; may be empty.
-    std::vector<Choice> advance(std::vector<std::vector<float>> logits, const std::function<bool(std::span<const int32_t>)>& stops);
+    // ended. The logits are worked on in place. stops: whether new ids stop for another reason than an eos id; may be empty.
+    std::vector<Choice> advance(const std::vector<std::span<float>>& logits, const std::function<bool(std::span<const int32_t>)>& stops);
     const std::vector<int32_t>& best() const;  // the new ids of the best beam that ended
 
 private:
@@ -31,8 +31,8 @@ private:
         int from;
         int32_t id;
     };
-    void process(std::vector<std::vector<float>>& scores) const;  // logits become processed log-probabilities
-    std::vector<Candidate> best_of(const std::vector<std::vector<float>>& scores, size_t count) const;
+    void process(const std::vector<std::span<float>>& scores) const;  // logits become processed log-probabilities
+    std::vector<Candidate> best_of(const std::vector<std::span<float>>& scores, size_t count) const;
     void keep(Beam ended);
     bool goes_on(bool all_stop);
 

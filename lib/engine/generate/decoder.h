@@ -22,7 +22,8 @@ public:
     virtual Status advance(std::span<const int> from, std::span<const int32_t> ids) = 0;
     // Whether processes with different rows exchange in it, and so make each call at the same time.
     virtual bool runs_together() const { return false; }
-    std::span<const float> logits(size_t sequence) const { return std::span(logits_).subspan(sequence * width_, width_); }
+    // For the caller to work on until the next call.
+    std::span<float> logits(size_t sequence) { return std::span(logits_).subspan(sequence * width_, width_); }
 
 protected:
     std::vector<float> logits_;

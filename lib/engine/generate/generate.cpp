@@ -122,8 +122,7 @@ private:
         while (true) {
             for (size_t i = 0; i < rows_.size(); ++i) {
                 const size_t r = rows_[i];
-                const auto given = decoder_->logits(i);
-                std::vector<float> scores(given.begin(), given.end());
+                const std::span<float> scores = decoder_->logits(i);
                 process_scores(o_, scores, all[r], static_cast<int64_t>(made_[r].size()), most_new_[r]);
                 const int32_t id = next_token(o_, scores, static_cast<int64_t>(r), static_cast<int64_t>(all[r].size()));
                 all[r].push_back(id);
@@ -170,12 +169,9 @@ private:
             std::vector<int32_t> ids;
             std::vector<Row> going;
             for (Row& row : searches) {
-                std::vector<std::vector<float>> logits;
-                for (int b = 0; b < row.count; ++b) {
-                    const auto one = decoder_->logits(static_cast<size_t>(row.first + b));
-                    logits.emplace_back(one.begin(), one.end());
-                }
-                const auto choices = row.beams.advance(std::move(logits), stops);
+                std::vector<std::span<float>> logits;
+                for (int b = 0; b < row.count; ++b) logits.push_back(decoder_->logits(static_cast<size_t>(row.first + b)));
+                const auto choices = row.beams.advance(logits, stops);
                 DS_CHECK(failed);
                 if (choices.empty()) {
                     made_[row.row] = row.beams.best();

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <set>
 
-#include "kernels/kernel.h"
+#include "kernels/cpu/logits.h"
 
 namespace ds {
 namespace {
@@ -15,24 +15,44 @@ struct Candidate {
     bool operator<(const Candidate& other) const { return score != other.score ? score > other.score : id < other.id; }
 };
 
-// The most likely ids whose mass reaches top_p, in order; sorts no more than it must.
-void keep_nucleus(std::vector<Candidate>& list, std::vector<double>& weights, double top_p) {
-    double sum = 0;
-    const float top = std::min_element(list.begin(), list.end())->score;
-    for (const Candidate& c : list) sum += std::exp(static_cast<double>(c.score - top));
-    size_t sorted = 0, kept = 0;
-    double mass = 0;
-    while (kept < list.size() && (kept == 0 || mass < top_p * sum)) {
-        if (kept == sorted) {
-            const size_t end = std::min(list.size(), std::max<size_t>(64, sorted * 4));
-            std::partial_sort(list.begin() + static_cast<int64_t>(sorted), list.begin() + static_cast<int64_t>(end), list.end());
-            sorted = end;
+// Candidates in order, sorted no further than they are asked for.
+class Ranked {
+public:
+    explicit Ranked(std::vector<Candidate> list) : list_(std::move(list)) {}
+    size_t size() const { return list_.size(); }
+    const Candidate& operator[](size_t i) {
+        while (i >= sorted_) {
+            const size_t end = std::min(list_.size(), std::max<size_t>(64, sorted_ * 4));
+            std::partial_sort(list_.begin() + static_cast<int64_t>(sorted_), list_.begin() + static_cast<int64_t>(end), list_.end());
+            sorted_ = end;
         }
-        weights.push_back(std::exp(static_cast<double>(list[kept].score - top)));
-        mass += weights.back();
-        ++kept;
+        return list_[i];
     }
-    list.resize(kept);
+
+private:
+    std::vector<Candidate> list_;
+    size_t sorted_ = 0;
+};
+
+// The best k of all, found in one pass: most blocks hold none of them.
+std::vector<Candidate> best_of(std::span<const float> scores, size_t k) {
+    constexpr size_t kBlock = 512;
+    std::vector<Candidate> heap;  // the worst of the best in front
+    for (size_t first = 0; first < scores.size(); first += kBlock) {
+        const std::span<const float> block = scores.subspan(first, std::min(kBlock, scores.size() - first));
+        if (heap.size() == k && cpu::largest_of(block.data(), static_cast<int64_t>(block.size())) < heap.front().score) continue;
+        for (size_t i = 0; i < block.size(); ++i) {
+            const Candidate c{block[i], static_cast<int32_t>(first + i)};
+            if (heap.size() == k && !(c < heap.front())) continue;
+            if (heap.size() == k) {
+                std::pop_heap(heap.begin(), heap.end());
+                heap.pop_back();
+            }
+            heap.push_back(c);
+            std::push_heap(heap.begin(), heap.end());
+        }
+    }
+    return heap;
 }
 
 // Ids that would end a run of ids that is there already, or a bad word.
@@ -71,23 +91,33 @@ void process_scores(const GenerateOptions& o, std::span<float> scores, std::span
 }
 
 int32_t next_token(const GenerateOptions& o, std::span<const float> scores, int64_t row, int64_t place) {
-    if (!o.samples()) return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
-    std::vector<Candidate> list(scores.size());
-    for (size_t i = 0; i < scores.size(); ++i) list[i] = {static_cast<float>(scores[i] / o.temperature), static_cast<int32_t>(i)};
-    if (o.top_k > 0 && static_cast<size_t>(o.top_k) < list.size()) {
-        std::nth_element(list.begin(), list.begin() + o.top_k, list.end());
-        list.resize(static_cast<size_t>(o.top_k));
+    if (!o.samples()) return static_cast<int32_t>(cpu::place_of_largest(scores.data(), static_cast<int64_t>(scores.size())));
+    std::vector<float> scaled(scores.size());
+    for (size_t i = 0; i < scores.size(); ++i) scaled[i] = static_cast<float>(scores[i] / o.temperature);
+    std::vector<Candidate> list;
+    cpu::Running all;
+    if (o.top_k > 0 && static_cast<size_t>(o.top_k) < scaled.size()) {
+        list = best_of(scaled, static_cast<size_t>(o.top_k));
+        std::vector<float> best;
+        for (const Candidate& c : list) best.push_back(c.score);
+        all.see(best.data(), static_cast<int64_t>(best.size()));
+    } else {
+        for (size_t i = 0; i < scaled.size(); ++i) list.push_back({scaled[i], static_cast<int32_t>(i)});
+        all.see(scaled.data(), static_cast<int64_t>(scaled.size()));
     }
-    std::vector<double> weights;
-    keep_nucleus(list, weights, o.top_p);
-    size_t kept = weights.size();
-    while (kept > 1 && weights[kept - 1] < o.min_p * weights[0]) --kept;
-    double sum = 0;
-    for (size_t i = 0; i < kept; ++i) sum += weights[i];
-    double draw = static_cast<double>(uniform_draw({static_cast<uint64_t>(o.seed), static_cast<uint64_t>(row)}, 0x67656e, static_cast<uint64_t>(place))) * sum;
+    Ranked ranked(std::move(list));
+    const auto weight = [&](size_t i) { return std::exp(static_cast<double>(ranked[i].score - all.most)); };
+    size_t kept = ranked.size();
+    auto mass = static_cast<double>(all.total);
+    if (o.top_p < 1 || o.min_p > 0) {  // the most likely ids whose mass reaches top_p, and of those none below min_p of the first
+        const double least = o.min_p * weight(0), most = o.top_p < 1 ? o.top_p * mass : INFINITY;
+        kept = 0, mass = 0;
+        while (kept < ranked.size() && (kept == 0 || (mass < most && weight(kept) >= least))) mass += weight(kept++);
+    }
+    double draw = static_cast<double>(uniform_draw({static_cast<uint64_t>(o.seed), static_cast<uint64_t>(row)}, 0x67656e, static_cast<uint64_t>(place))) * mass;
     for (size_t i = 0; i < kept; ++i)
-        if ((draw -= weights[i]) < 0) return list[i].id;
-    return list[kept - 1].id;
+        if ((draw -= weight(i)) < 0) return ranked[i].id;
+    return ranked[0].id;  // rounding's rest is the most likely one's; the last may be forbidden
 }
 
 }  // namespace ds
