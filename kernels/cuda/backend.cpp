@@ -45,18 +45,18 @@ struct Open {
 
     ~Open() {
         cudaSetDevice(index);
-        if (queue.stream) cudaStreamSynchronize(queue.stream);
+        queue.synchronize();
         staging.release();
         partials.release();
         parcels.release();
         products.reset();
         if (queue.draws) cudaFree(queue.draws);
-        if (queue.stream) cudaStreamDestroy(queue.stream);
+        queue.release();
     }
     Status make(int which) {
         index = queue.device = which;
         DS_CHECK(check(cudaSetDevice(index), "choosing the device"));
-        DS_CHECK(check(cudaStreamCreateWithFlags(&queue.stream, cudaStreamNonBlocking), "making a stream"));
+        DS_CHECK(queue.make());
         void* draws = nullptr;
         DS_CHECK(check(cudaMalloc(&draws, sizeof(Draws)), "allocating"));
         queue.draws = static_cast<Draws*>(draws);
@@ -228,6 +228,14 @@ constexpr BackendTable table = {
         cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
     },
     .add = [](void* device, float* to, const float* from, int64_t count) { return call(device, [&](Open& open) { return add_elements(open.queue, to, from, count); }); },
+    .begin_beside = [](void* device) { return call(device, [&](Open& open) { return open.queue.begin_beside(); }); },
+    .end_beside = [](void* device, int64_t* mark) {
+        *mark = 0;
+        auto ended = of(device).queue.end_beside();  // also where what was queued there failed
+        if (ended.ok()) *mark = *ended;
+        return answer(std::move(ended).status());
+    },
+    .await = [](void* device, int64_t mark) { return call(device, [&](Open& open) { return mark ? open.queue.await(mark) : open.queue.await_all(); }); },
     .group_library = [](int32_t* version) {
         int number = 0;
         const Status status = load_nccl(number);

@@ -1,4 +1,7 @@
 // Copies between the host's memory and the device's through pinned buffers, so that callers may reuse theirs at once.
+//
+// Bytes cross the bus on a stream of their own, while kernels run. What comes lies in a buffer of the device first: where it belongs, kernels that were queued
+// before may still be at work; it goes there in their order. What leaves waits for the kernels that were queued before it, and for no others.
 #pragma once
 
 #include <vector>
@@ -16,11 +19,18 @@ public:
 
 private:
     struct Slot {
-        void* memory = nullptr;
-        cudaEvent_t free = nullptr;  // passed when the device has read what was copied here last
-        bool used = false;
+        char* memory = nullptr;          // pinned
+        char* there = nullptr;           // the device's
+        cudaEvent_t crossed = nullptr;   // the last copy to or from `memory` is done
+        cudaEvent_t arrived = nullptr;   // what was in `there` is where it belongs
+        bool used = false, arrives = false;
     };
-    Slot slots_[3];
+    Result<Slot*> free_slot(Queue& queue);
+    Status fetch(Queue& queue, Slot& slot, const char* from, size_t bytes);
+
+    static constexpr size_t kSlots = 16, kSlot = size_t{256} << 10;
+    Slot slots_[kSlots];
+    char *pinned_ = nullptr, *there_ = nullptr;
     size_t next_ = 0;
 };
 

@@ -165,7 +165,7 @@ Result<std::unique_ptr<Member>> Member::join(Queue& queue, const BackendGroup& g
 Member::~Member() {
     abort();
     std::erase(queue_.members, this);
-    if (queue_.members.empty()) cudaStreamSynchronize(queue_.stream);
+    if (queue_.members.empty()) queue_.synchronize();
     for (Slot& s : slots_)
         for (cudaEvent_t event : {s.begun, s.done})
             if (event) cudaEventDestroy(event);
@@ -204,16 +204,37 @@ Result<std::byte*> Member::scratch(int64_t bytes) {
     return static_cast<std::byte*>(memory_.back());
 }
 
+template <class F>
+Status Member::beside(const F& work) {
+    const bool own = !queue_.is_beside();
+    if (own) DS_CHECK(queue_.begin_beside());
+    Status status = begin();
+    if (status.ok()) status = work();
+    if (status.ok()) status = end();
+    if (!own) return status;
+    auto mark = queue_.end_beside();
+    DS_CHECK(status);
+    return mark.ok() ? queue_.await(*mark) : std::move(mark).status();
+}
+
 Status Member::exchange(const BackendBlock* send, const BackendBlock* receive) {
-    DS_CHECK(begin());
-    DS_CHECK(send_and_receive(send, receive));
-    const BackendBlock &from = send[group_.rank], &to = receive[group_.rank];
-    if (to.bytes && from.data != to.data) DS_CHECK(check(cudaMemcpyAsync(to.data, from.data, static_cast<size_t>(to.bytes), cudaMemcpyDeviceToDevice, queue_.stream), "copying"));
-    return end();
+    return beside([&]() -> Status {
+        DS_CHECK(send_and_receive(send, receive));
+        const BackendBlock &from = send[group_.rank], &to = receive[group_.rank];
+        if (to.bytes == 0 || from.data == to.data) return ok();
+        return check(cudaMemcpyAsync(to.data, from.data, static_cast<size_t>(to.bytes), cudaMemcpyDeviceToDevice, queue_.stream), "copying");
+    });
 }
 
 Status Member::reduce_scatter(const BackendBlock* send, BackendBlock out, DType dtype) {
-    DS_CHECK(begin());
+    return beside([&] { return sum_parts(send, out, dtype); });
+}
+
+Status Member::all_reduce(BackendBlock data, DType dtype) {
+    return beside([&] { return sum_everywhere(data, dtype); });
+}
+
+Status Member::sum_parts(const BackendBlock* send, BackendBlock out, DType dtype) {
     const int64_t size = size_of(dtype), ranks = group_.size;
     int64_t largest = 0;
     for (int r = 0; r < ranks; ++r) largest = std::max(largest, send[r].bytes);
@@ -227,12 +248,11 @@ Status Member::reduce_scatter(const BackendBlock* send, BackendBlock out, DType 
         DS_CHECK(send_and_receive(to.data(), from.data()));
         DS_CHECK(sum_ranks(queue_, mine.data, own.data, others, turn, group_.rank, static_cast<int>(ranks), dtype, mine.bytes / size));
     }
-    return end();
+    return ok();
 }
 
 // Each member sums its share for all, and the shares are gathered; what is small goes whole to everybody, in one round.
-Status Member::all_reduce(BackendBlock data, DType dtype) {
-    DS_CHECK(begin());
+Status Member::sum_everywhere(BackendBlock data, DType dtype) {
     const int64_t size = size_of(dtype), ranks = group_.size, me = group_.rank;
     std::vector<BackendBlock> to(static_cast<size_t>(ranks)), from(to.size());
     if (data.bytes <= kSmall) {
@@ -240,8 +260,7 @@ Status Member::all_reduce(BackendBlock data, DType dtype) {
         DS_TRY(std::byte* others, scratch(std::max<int64_t>(ranks * stride, 1)));
         for (size_t r = 0; r < to.size(); ++r) to[r] = data, from[r] = {others + static_cast<int64_t>(r) * stride, data.bytes};
         DS_CHECK(send_and_receive(to.data(), from.data()));
-        DS_CHECK(sum_ranks(queue_, data.data, data.data, others, stride, group_.rank, group_.size, dtype, data.bytes / size));
-        return end();
+        return sum_ranks(queue_, data.data, data.data, others, stride, group_.rank, group_.size, dtype, data.bytes / size);
     }
     for (int64_t at = 0; at < data.bytes; at += kScratch) {
         const int64_t bytes = std::min(kScratch, data.bytes - at), grain = 256, grains = (bytes + grain - 1) / grain;
@@ -260,10 +279,11 @@ Status Member::all_reduce(BackendBlock data, DType dtype) {
         for (BackendBlock& block : to) block = mine;
         DS_CHECK(send_and_receive(to.data(), from.data()));
     }
-    return end();
+    return ok();
 }
 
 Status Queue::wait(cudaEvent_t event) {
+    if (!event && !is_beside()) note(await_all());
     if (members.empty()) {
         note(event ? cudaEventSynchronize(event) : cudaStreamSynchronize(stream), "running what was queued");
         return why();
@@ -280,7 +300,7 @@ Status Queue::wait(cudaEvent_t event) {
             if (Status status = member->look(); !status.ok()) note_link(std::move(status));
         if (!link_failure.ok()) {
             for (Member* member : members) member->abort();
-            cudaStreamSynchronize(stream);
+            synchronize();
             return why();
         }
         if (turn < 2000) std::this_thread::yield();

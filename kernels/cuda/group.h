@@ -44,9 +44,14 @@ private:
     Status make();
     Status begin();
     Status end();
+    // Queues work beside the device's kernels. Where the caller is not beside them already, what it queues next waits for that work.
+    template <class F>
+    Status beside(const F& work);
     Status settle(const char* doing);
     Status trouble(int64_t overdue);
     Status send_and_receive(const BackendBlock* send, const BackendBlock* receive);
+    Status sum_parts(const BackendBlock* send, BackendBlock out, DType dtype);
+    Status sum_everywhere(BackendBlock data, DType dtype);
     Result<std::byte*> scratch(int64_t bytes);
     Slot& slot(int64_t call) { return slots_[call % kSlots]; }
 

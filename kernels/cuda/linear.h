@@ -8,7 +8,7 @@ namespace ds::cuda {
 
 struct LinearOperands {
     Tensor a, b, bias, into, y;
-    Tensor aux;  // of an epilogue: the sums before it, or what its slope is taken of; of y's shape
+    Tensor aux;  // of an epilogue: the sums before it, or what its slope is taken of, of y's shape; or an operand's sums
 };
 
 class Linear {
@@ -16,6 +16,7 @@ public:
     static Result<Linear> prepare(Queue& queue, const LinearOperands& operands, const Matmul& attrs, Epilogue epilogue = Epilogue::none);
     // Why cuBLASLt's epilogues can't have these operands; null: they can.
     static const char* declines_epilogue(const LinearOperands& operands);
+    static const char* declines_sums(const LinearOperands& operands);
     int64_t scratch_bytes() const { return scratch_; }
     // E_UNSUPPORTED: there is no algorithm.
     Status run(Queue& queue, const LinearOperands& operands, std::byte* scratch) const;

@@ -78,6 +78,12 @@ const char* Linear::declines_epilogue(const LinearOperands& o) {
     return nullptr;
 }
 
+const char* Linear::declines_sums(const LinearOperands& o) {
+    if (o.a.dtype != o.b.dtype || (o.a.dtype != DType::bf16 && o.a.dtype != DType::f16)) return "the operands are neither both bf16 nor both f16";
+    if (o.a.count() == 0 || o.y.count() == 0) return "nothing to add up";
+    return nullptr;
+}
+
 namespace {
 
 LinearOperands operands(std::span<const Tensor> in, const Tensor& y) { return {in[0], in[1], in[2], in[3], y, {}}; }

@@ -1,13 +1,8 @@
 // matmul_gelu and matmul_gelu_grad (ops/matmul_gelu.cpp), two ways: cuBLASLt's epilogues, or the product and then an elementwise kernel.
-//
-// DSRT_CUDA_EPILOGUES says which: "fused" (the default) wherever cuBLASLt can; "split"; or "timed", where both run a few times for each new shape and the
-// faster one is remembered. Timing is not the default because the ways round differently, and the same training twice must give the same bits.
-#include <chrono>
-#include <cstdlib>
-#include <cstring>
-
+// trial.h says which.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/trial.h"
 
 namespace ds::cuda {
 
@@ -57,80 +52,21 @@ void run(const Call& c, Queue& q) {
     q.note(run_split(s, c.in, c.out, q, c.scratch));
 }
 
-// Memory to time the ways on.
-class Trial {
-public:
-    explicit Trial(Queue& queue) : queue_(queue) {}
-    ~Trial() {
-        for (void* memory : all_) cudaFree(memory);
-    }
-    std::byte* take(int64_t bytes) {
-        void* memory = nullptr;
-        if (cudaMalloc(&memory, static_cast<size_t>(std::max<int64_t>(bytes, 1))) != cudaSuccess) {
-            cudaGetLastError();
-            full_ = true;
-            return nullptr;
-        }
-        all_.push_back(memory);
-        queue_.note(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), queue_.stream), "clearing memory");
-        return static_cast<std::byte*>(memory);
-    }
-    void place(Tensor& t) { t.data = t.present ? take(t.count() * size_of(t.dtype)) : nullptr; }
-    bool full() const { return full_; }
-
-    template <class F>
-    Result<double> seconds(const F& work) {
-        constexpr int kTimes = 10;
-        DS_CHECK(work());
-        queue_.note(cudaStreamSynchronize(queue_.stream), "running what was queued");
-        const auto began = std::chrono::steady_clock::now();
-        for (int i = 0; i < kTimes; ++i) DS_CHECK(work());
-        queue_.note(cudaStreamSynchronize(queue_.stream), "running what was queued");
-        DS_CHECK(queue_.failure);
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    }
-
-private:
-    Queue& queue_;
-    std::vector<void*> all_;
-    bool full_ = false;
-};
-
-std::vector<int64_t> key_of(const Request& r, bool backward) {
-    const auto& attrs = r.attr<Matmul>();
-    std::vector<int64_t> key{backward, attrs.transpose_a, attrs.transpose_b};
-    for (const Tensor& t : r.in) {
-        key.push_back(static_cast<int64_t>(t.dtype));
-        key.push_back(t.rank);
-        key.insert(key.end(), t.dims, t.dims + t.rank);
-    }
-    return key;
-}
-
-// Without memory for a trial the answer is not remembered.
 Result<bool> fused_is_faster(const State& s, const Request& r, Queue& q, int64_t scratch_bytes) {
-    const std::vector<int64_t> key = key_of(r, s.backward);
-    if (const auto known = q.products->winners.find(key); known != q.products->winners.end()) return known->second;
-    std::vector<Tensor> in(r.in.begin(), r.in.end()), out(r.out.begin(), r.out.end());
-    Trial trial(q);
-    for (Tensor& t : in) trial.place(t);
-    for (Tensor& t : out) trial.place(t);
-    std::byte* scratch = trial.take(scratch_bytes);
-    if (trial.full()) return true;
-    DS_TRY(const double split, trial.seconds([&] { return run_split(s, in.data(), out.data(), q, scratch); }));
-    const auto fused = trial.seconds([&] { return s.fused.run(q, fused_operands(in.data(), out.data(), s.backward), scratch); });
-    if (!fused.ok() && fused.status().code() != Code::E_UNSUPPORTED) return fused.status();
-    return q.products->winners[key] = fused.ok() && *fused < split;
+    const auto& attrs = r.attr<Matmul>();
+    return first_way_is_faster(
+        q, r, {s.backward, attrs.transpose_a, attrs.transpose_b}, scratch_bytes,
+        [&](const Tensor* in, const Tensor* out, std::byte* scratch) { return s.fused.run(q, fused_operands(in, out, s.backward), scratch); },
+        [&](const Tensor* in, const Tensor* out, std::byte* scratch) { return run_split(s, in, out, q, scratch); });
 }
 
 Result<Prepared> prepare(const Request& r, bool backward) {
     Queue& q = *static_cast<Queue*>(r.queue);
     const auto& attrs = r.attr<Matmul>();
-    const char* wish = std::getenv("DSRT_CUDA_EPILOGUES");
     auto s = std::make_shared<State>();
     s->backward = backward;
     const LinearOperands fused = fused_operands(r.in.data(), r.out.data(), backward), product = split_operands(r.in.data(), r.out.data(), backward, nullptr);
-    s->fuses = !Linear::declines_epilogue(fused) && !(wish && std::strcmp(wish, "split") == 0);
+    s->fuses = !Linear::declines_epilogue(fused) && wanted_way() != Way::split;
     if (s->fuses) {
         DS_TRY(s->fused, Linear::prepare(q, fused, attrs, backward ? Epilogue::gelu_grad : Epilogue::gelu));
     }
@@ -140,7 +76,7 @@ Result<Prepared> prepare(const Request& r, bool backward) {
     DS_TRY(s->activation, kernel.prepare(Request{operands, r.out.subspan(0, 1), &kTanh, r.threads, r.queue}));
     s->between = round_up(std::max(s->fused.scratch_bytes(), s->product.scratch_bytes()), 256);
     const int64_t bytes = s->between + (backward ? r.out[0].count() * size_of(r.out[0].dtype) : 0);
-    if (s->fuses && wish && std::strcmp(wish, "timed") == 0) {
+    if (s->fuses && wanted_way() == Way::timed) {
         DS_TRY(s->fuses, fused_is_faster(*s, r, q, bytes));
     }
     return Prepared{{queued<run>}, std::move(s), bytes};

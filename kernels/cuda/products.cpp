@@ -62,6 +62,8 @@ public:
     Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux) override;
 
 private:
+    Status describe_sums();
+    Status describe_operands();
     Status layout(cublasLtMatrixLayout_t& out, const Operand& operand) const;
     Status choose();
     template <class V>
@@ -132,13 +134,29 @@ Status LtProduct::make() {
     const cublasOperation_t first = shape_.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = shape_.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
     DS_CHECK(set(CUBLASLT_MATMUL_DESC_TRANSA, first));
     DS_CHECK(set(CUBLASLT_MATMUL_DESC_TRANSB, second));
-    const cublasLtEpilogue_t epilogue = shape_.epilogue == Epilogue::gelu_grad ? CUBLASLT_EPILOGUE_DGELU
+    // b is its first operand.
+    const cublasLtEpilogue_t epilogue = shape_.epilogue == Epilogue::sums_of_b   ? CUBLASLT_EPILOGUE_BGRADA
+                                        : shape_.epilogue == Epilogue::sums_of_a ? CUBLASLT_EPILOGUE_BGRADB
+                                        : shape_.epilogue == Epilogue::gelu_grad ? CUBLASLT_EPILOGUE_DGELU
                                         : shape_.epilogue == Epilogue::gelu    ? shape_.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX
                                         : shape_.bias                          ? CUBLASLT_EPILOGUE_BIAS
                                                                                : CUBLASLT_EPILOGUE_DEFAULT;
     if (epilogue != CUBLASLT_EPILOGUE_DEFAULT) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
     if (shape_.bias) DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type_of(shape_.d.type)));
+    if (sums(shape_.epilogue)) return describe_sums();
     if (shape_.epilogue != Epilogue::none) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, shape_.d.stride));
+    return describe_operands();
+}
+
+// An algorithm can have it that sums must lie somewhere: the address is there from the beginning, and another for each run.
+Status LtProduct::describe_sums() {
+    const void* somewhere = owner_.workspace;
+    DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_32F));
+    DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, somewhere));
+    return describe_operands();
+}
+
+Status LtProduct::describe_operands() {
     DS_CHECK(layout(a_, shape_.a));
     DS_CHECK(layout(b_, shape_.b));
     DS_CHECK(layout(c_, shape_.c));
@@ -172,7 +190,7 @@ Status LtProduct::choose() {
 Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux) {
     if (queue.failed()) return ok();  // what it would read may be missing
     const Library& lt = owner_.lt;
-    if (shape_.epilogue != Epilogue::none) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
+    if (shape_.epilogue != Epilogue::none) DS_CHECK(set(sums(shape_.epilogue) ? CUBLASLT_MATMUL_DESC_BIAS_POINTER : CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
     const uint32_t alignment[4] = {alignment_of(b), alignment_of(a), alignment_of(c), alignment_of(d)};
     if (!std::equal(alignment, alignment + 4, alignment_)) {
         std::copy_n(alignment, 4, alignment_);

@@ -17,10 +17,12 @@ struct Operand {          // row-major
 };
 
 // What is done to sums before they are written. gelu (tanh approximation): the sums go to aux. gelu_grad: they are multiplied with gelu's slope at aux.
-enum class Epilogue { none, gelu, gelu_grad };
+// sums_of_a, sums_of_b: the operand's sums over what the product contracts go to aux, in f32.
+enum class Epilogue { none, gelu, gelu_grad, sums_of_a, sums_of_b };
+inline bool sums(Epilogue e) { return e == Epilogue::sums_of_a || e == Epilogue::sums_of_b; }
 
 // d = op(a) op(b) + beta c (+ bias over d's columns, of d's type). a and b have one type; f32 ones give f32, others f32 or their own; c has d's. aux lies
-// as d does.
+// as d does, or is a vector of sums.
 struct ProductShape {
     Operand a, b, c, d;
     bool transpose_a = false, transpose_b = false, bias = false;

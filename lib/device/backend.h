@@ -11,7 +11,7 @@
 
 namespace ds {
 
-#define DS_BACKEND_STAMP "libdsrt 0.1.0, backend 2, GCC " __VERSION__
+#define DS_BACKEND_STAMP "libdsrt 0.1.0, backend 3, GCC " __VERSION__
 
 // What libdsrt does for the backend.
 struct BackendHost {
@@ -98,6 +98,10 @@ struct BackendTable {
     int32_t (*replay)(void* device, void* graph);
     void (*forget)(void* device, void* graph);
     int32_t (*add)(void* device, float* to, const float* from, int64_t count);            // queued
+    // What is queued between these runs beside what is queued behind them: after all that was queued before, and in order with what else runs beside. mark: of it.
+    int32_t (*begin_beside)(void* device);
+    int32_t (*end_beside)(void* device, int64_t* mark);
+    int32_t (*await)(void* device, int64_t mark);  // what is queued from now on runs after that work; 0: after all that runs beside
     // Groups of devices. A failure of an exchange is what every later call on the device answers until the device has left all its groups.
     int32_t (*group_library)(int32_t* version);                    // whether there can be groups
     int32_t (*group_id)(BackendGroupId* id);                       // of a new group: one member makes it and tells the others

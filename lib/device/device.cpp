@@ -82,6 +82,13 @@ Result<void*> Device::recorded() {
 }
 Status Device::replay(void* graph) { return answer(table_.replay(device_, graph)); }
 void Device::forget(void* graph) { table_.forget(device_, graph); }
+Status Device::begin_beside() { return answer(table_.begin_beside(device_)); }
+Result<int64_t> Device::end_beside() {
+    int64_t mark = 0;
+    DS_CHECK(answer(table_.end_beside(device_, &mark)));
+    return mark;
+}
+Status Device::await(int64_t mark) { return answer(table_.await(device_, mark)); }
 
 Status Device::can_group() const {
     int32_t version = 0;

@@ -46,6 +46,9 @@ public:
     Result<void*> recorded();
     Status replay(void* graph);
     void forget(void* graph);
+    Status begin_beside();
+    Result<int64_t> end_beside();
+    Status await(int64_t mark);
 
     // What comm needs for exchanges with other devices (device/group.h).
     Status can_group() const;  // E_UNSUPPORTED: with what is lacking

@@ -45,18 +45,23 @@ Status Engine::choose_coded(Graph& graph) {
 }
 
 // A checkpoint has what is trained. A coded base comes from its folder again; these say whether it is the same.
-Json Engine::coded_checksums() const {
+Result<Json> Engine::coded_checksums() const {
     Json sums = Json::object();
+    std::vector<std::byte> copy;
     for (const auto& [name, code] : coded_) {
         sums[name] = nullptr;  // another process has it
-        for (const auto& rank : *ranks_)
-            if (const Param* p = rank->params->find(name)) sums[name] = checksum_of({rank->params->codes(*p), static_cast<size_t>(coded_bytes(p->shape[0], p->shape[1], code))});
+        for (const auto& rank : *ranks_) {
+            const Param* p = rank->params->find(name);
+            if (!p) continue;
+            DS_TRY(const std::byte* codes, rank->params->read_codes(*p, copy));
+            sums[name] = checksum_of({codes, static_cast<size_t>(coded_bytes(p->shape[0], p->shape[1], code))});
+        }
     }
     return sums;
 }
 
 Status Engine::check_coded(const Json& saved, const std::string& folder) const {
-    const Json mine = coded_.empty() ? Json::object() : coded_checksums();
+    DS_TRY(const Json mine, coded_.empty() ? Result<Json>(Json::object()) : coded_checksums());
     for (const auto& [name, sum] : saved.items()) {
         if (!mine.contains(name))
             return fail(Code::E_STATE, "{}: {} was kept in few bits (quantization) when this was saved, and is not in it; this engine keeps it whole", folder, name);

@@ -254,7 +254,6 @@ Status Engine::open_devices() {
     const auto stay = [must](Status why) { return must ? std::move(why) : ok(); };
     if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty())
         return stay(fail(Code::E_UNSUPPORTED, "device: cuda: op {} of the graph is the host's own, which reads the host's memory", own));
-    if (!coded_.empty()) return stay(fail(Code::E_UNSUPPORTED, "device: cuda: quantization is not built there: products with weights in few bits run on the CPU"));
     if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory())
         return stay(fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda"));
     if (config_.mesh.expert > 1) return stay(fail(Code::E_UNSUPPORTED, "device: cuda: parallel.expert is not built there: rows of experts are exchanged in the host's memory"));

@@ -180,15 +180,15 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
     return ok();
 }
 
-Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress) {
+Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress, const std::vector<Beside>* beside) {
     DS_CHECK(begin_fetching(rank, plan, part));
     const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->mesh().ranks() > 1 || rank.links.source ? &rank.links : nullptr};
     const CancelFlag* cancel = world_ ? nullptr : options_.cancel.get();  // processes agree on that between passes
     const bool records = train && rank.index == 0 && records_this_step();
-    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel, nullptr, progress);
+    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel, nullptr, progress, beside);
     std::vector<Span> timeline;
     const double offset_us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - step_began_).count();
-    DS_CHECK(plan.run(part, runtime, rank.workers, cancel, &timeline, progress));
+    DS_CHECK(plan.run(part, runtime, rank.workers, cancel, &timeline, progress, beside));
     if (records) record_spans(plan, timeline, offset_us);
     if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";

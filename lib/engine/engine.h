@@ -151,7 +151,7 @@ private:
     bool caches() const;
     Result<GenerateOptions> check_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json) const;
     Json generation_defaults() const;
-    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress = nullptr);
+    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress = nullptr, const std::vector<Beside>* beside = nullptr);
     bool records_this_step() const;
     void record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us);
     void record_point(double loss, double lr);
@@ -179,7 +179,7 @@ private:
     Status restore_efficiency(const Json& state);
     // coded.cpp: weights in few bits
     Status choose_coded(Graph& graph);
-    Json coded_checksums() const;
+    Result<Json> coded_checksums() const;
     Status check_coded(const Json& saved, const std::string& folder) const;
     // teacher.cpp: knowledge distillation
     Status make_teacher(const Json& whole);
@@ -315,6 +315,7 @@ private:
     bool sums_overlap() const;
     void tell_overlap() const;
     Status backward_and_sum(Rank& rank, Plan* plan, uint64_t draw);
+    Status backward_and_sum_there(Rank& rank, Plan* plan, uint64_t draw);
     Status sum_as_made(Rank& rank, const std::map<std::string, int64_t>& steps, const Progress& progress) const;
     // Of gradients of this type, which lie in order from `sums` on. By every thread of the team that the communicator is for.
     Status sum_bucket(Communicator& data, const ParamBucket& bucket, std::byte* sums, DType type, Team team) const;

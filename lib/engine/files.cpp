@@ -126,7 +126,9 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
             for (size_t i = 0; i < p.state_defs.size(); ++i) state.push_back(tensor_of(*whole_, read, p, {Field::state, i}, state_name(p, p.state_defs[i]), p.state_defs[i].shape));
     }
     Json state = {{"engine_format", kFormat}, {"client_state", options.value("client_state", Json())}, {"weights_only", weights_only}};
-    if (!coded_.empty()) state["coded"] = coded_checksums();
+    if (!coded_.empty()) {
+        DS_TRY(state["coded"], coded_checksums());
+    }
     if (!weights_only) {
         state["counters"] = {{"global_steps", global_steps_}, {"skipped_steps", skipped_steps_}, {"micro_steps", micro_steps_}, {"global_samples", global_samples_},
                              {"updates", updates_}, {"draws", draws_}, {"tokens", total_tokens_}};

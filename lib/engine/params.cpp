@@ -161,7 +161,7 @@ void ParamStore::make_buckets(const Dealing& dealing) {
 
 void ParamStore::lie_on(Device* device) {
     device_ = device;
-    for (Arena* arena : {&weights_, &grads_, &states_, &lows_}) arena->lie_on(device);
+    for (Arena* arena : {&weights_, &grads_, &states_, &lows_, &codes_}) arena->lie_on(device);
 }
 
 Status ParamStore::clear_grads() {
@@ -224,18 +224,25 @@ Status ParamStore::need_weights() {
     return reserve(weights_, weight_elements_ * 4);
 }
 
-void ParamStore::encode(const Param& p, const float* from, Workers& workers) {
+// On a device codes are made here and go there as they are: they are few.
+Status ParamStore::encode(const Param& p, const float* from, Workers& workers) {
+    const auto bytes = static_cast<size_t>(coded_bytes(p.shape[0], p.shape[1], *p.code));
+    std::vector<std::byte> copy(device_ ? bytes : 0);
+    encode_to(p, from, workers, reinterpret_cast<uint8_t*>(device_ ? copy.data() : codes(p)));
+    return device_ ? device_->upload(codes(p), copy.data(), bytes) : ok();
+}
+
+void ParamStore::encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to) {
     if (p.code->by_output) {
         const bool out_first = p.code->out_first;
         const Int8Parts channels(p.shape[out_first ? 0 : 1], p.shape[out_first ? 1 : 0]);
         return workers.run([&](Team team) {
             const auto [first, last] = team.part(channels.panels);
-            code_outputs(from, channels, out_first, first, last, reinterpret_cast<uint8_t*>(codes(p)));
+            code_outputs(from, channels, out_first, first, last, to);
         });
     }
     constexpr int64_t kPart = 1024;  // blocks
     const CodedParts parts(p.count, *p.code);
-    auto* to = reinterpret_cast<uint8_t*>(codes(p));
     std::vector<float> scales(static_cast<size_t>(parts.blocks));
     workers.run([&](Team team) {
         const auto [first, last] = team.part(parts.blocks, kPart);
@@ -244,21 +251,32 @@ void ParamStore::encode(const Param& p, const float* from, Workers& workers) {
     code_scales(scales, parts, *p.code, to);
 }
 
-void ParamStore::decode(const Param& p, float* to, Workers& workers) const {
+Result<const std::byte*> ParamStore::read_codes(const Param& p, std::vector<std::byte>& copy) const {
+    if (!device_) return codes(p);
+    copy.resize(static_cast<size_t>(coded_bytes(p.shape[0], p.shape[1], *p.code)));
+    DS_CHECK(device_->download(copy.data(), codes(p), copy.size()));
+    return copy.data();
+}
+
+Status ParamStore::decode(const Param& p, float* to, Workers& workers) const {
+    std::vector<std::byte> copy;
+    DS_TRY(const std::byte* from, read_codes(p, copy));
     if (p.code->by_output) {
         const bool out_first = p.code->out_first;
         const Int8Parts channels(p.shape[out_first ? 0 : 1], p.shape[out_first ? 1 : 0]);
-        return workers.run([&](Team team) {
+        workers.run([&](Team team) {
             const auto [first, last] = team.part(channels.outs);
             for (int64_t o = first; o < last; ++o)
-                for (int64_t i = 0; i < channels.ins; ++i) to[out_first ? o * channels.ins + i : i * channels.outs + o] = coded_output(codes(p), channels, o, i);
+                for (int64_t i = 0; i < channels.ins; ++i) to[out_first ? o * channels.ins + i : i * channels.outs + o] = coded_output(from, channels, o, i);
         });
+        return ok();
     }
-    const CodedWeight weight(codes(p), p.count, *p.code);
+    const CodedWeight weight(from, p.count, *p.code);
     workers.run([&](Team team) {
         const auto [begin, end] = team.part(p.count, kCodeBlock);
         for (int64_t i = begin; i < end; ++i) to[i] = weight.at(i);
     });
+    return ok();
 }
 
 Param* ParamStore::find(std::string_view name) {

@@ -134,8 +134,10 @@ public:
     void* low(const Param& p, int64_t i) const { return lows_.data() + 2 * p.low.at(i); }
     // Of a parameter in few bits: all of its values, coded and decoded by the team of `workers`.
     std::byte* codes(const Param& p) const { return codes_.data() + p.code_offset; }
-    void encode(const Param& p, const float* from, Workers& workers);
-    void decode(const Param& p, float* to, Workers& workers) const;
+    Status encode(const Param& p, const float* from, Workers& workers);
+    Status decode(const Param& p, float* to, Workers& workers) const;
+    // Its codes in the host's memory: where they are, or in `copy`.
+    Result<const std::byte*> read_codes(const Param& p, std::vector<std::byte>& copy) const;
     int64_t code_bytes() const { return code_bytes_; }
     Status need_grads();                                   // before the first backward
     Status clear_grads();                                  // all zero; they exist
@@ -173,6 +175,8 @@ private:
     std::vector<ParamGroup> groups_;
     Device* device_ = nullptr;
     std::vector<ParamBucket> buckets_;
+    static void encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to);
+
     Arena weights_, grads_, states_, lows_, codes_, disk_buffers_;
     std::optional<DiskPlace> state_place_, weight_place_;
     std::unique_ptr<DiskFile> state_file_, weight_file_;

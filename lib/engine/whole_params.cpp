@@ -74,7 +74,7 @@ const float* WholeParams::in_place(const Param& definition, Field field) const {
 
 // Of what one rank holds: written into `out`, or added to it.
 Status WholeParams::take(Rank& rank, Param& p, const Param& definition, Field field, bool dealt_out, bool sums, float* out) const {
-    if (p.code && field.kind == Field::weight) return rank.params->decode(p, out, rank.workers), ok();
+    if (p.code && field.kind == Field::weight) return rank.params->decode(p, out, rank.workers);
     Piece piece = piece_of(rank, p, field, dealt_out && !sums);
     if (!piece.exists() || (sums && rank.backwards == 0)) return ok();
     DS_CHECK(piece.fetch());
@@ -165,7 +165,7 @@ Status WholeParams::write_low(Rank& rank, const Param& p, const Param& definitio
 
 Status WholeParams::write(const Param& definition, Field field, const float* from) {
     return holders(definition, [&](Rank& rank, Param& p) -> Status {
-        if (p.code && field.kind == Field::weight) return rank.params->encode(p, from, rank.workers), ok();
+        if (p.code && field.kind == Field::weight) return rank.params->encode(p, from, rank.workers);
         Piece piece = piece_of(rank, p, field, false);
         if (!piece.exists()) return ok();
         if (piece.device || piece.file) piece.make_copy();

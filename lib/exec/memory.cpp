@@ -207,7 +207,7 @@ void place_groups(const Graph& graph, const std::vector<int64_t>& scratch_bytes,
     for (Group& g : plan.groups)
         if (in_arena(g)) blocks.push_back({aligned(g.bytes), g.first, g.last, &g.arena_offset});
     for (int i = 0; i < nodes; ++i)
-        if (scratch_bytes[static_cast<size_t>(i)] > 0) blocks.push_back({aligned(scratch_bytes[static_cast<size_t>(i)]), i, i, &plan.scratch[static_cast<size_t>(i)]});
+        if (scratch_bytes[static_cast<size_t>(i)] > 0) blocks.push_back({aligned(scratch_bytes[static_cast<size_t>(i)]), i, plan.scratch_last.empty() ? i : plan.scratch_last[static_cast<size_t>(i)], &plan.scratch[static_cast<size_t>(i)]});
 
     std::vector<int64_t> live(static_cast<size_t>(nodes) + 2, 0);
     for (const Block& b : blocks)

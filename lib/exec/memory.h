@@ -33,6 +33,7 @@ struct MemoryPlan {
     std::vector<Group> groups;
     std::vector<bool> skipped;       // by node: nothing to run, its outputs are its inputs' memory
     std::vector<int64_t> scratch;    // by node: offset of its scratch in the arena
+    std::vector<int> scratch_last;   // by node: up to which node that lives; empty: for its own
     int64_t arena_bytes = 0;
     int64_t lower_bound_bytes = 0;   // the most that lives at one time: no plan can be smaller
 };

@@ -24,6 +24,7 @@ Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, const 
     DS_CHECK(plan->choose_kernels(backend, workers.size()));
     std::vector<int64_t> scratch(plan->graph_.nodes.size(), 0);
     for (const Step& step : plan->steps_) scratch[static_cast<size_t>(step.node_index)] = step.prepared.scratch_bytes;
+    if (device) plan->keep_for_exchanges(plan->graph_);
     place_groups(plan->graph_, scratch, plan->memory_);
     plan->tickets_ = std::make_unique<std::atomic<int64_t>[]>(static_cast<size_t>(plan->ticket_count_) + 1);
     return plan;
@@ -133,6 +134,7 @@ void Plan::place_steps() {
         for (size_t i = 0; i < step.node->in.size(); ++i) step.in[i].data = step.node->in[i] == kNone ? nullptr : address(step.node->in[i]);
         for (size_t i = 0; i < step.node->out.size(); ++i) step.out[i].data = address(step.node->out[i]);
     }
+    if (device_) order_exchanges();
 }
 
 void* Plan::address(ValueId id) const {
@@ -144,8 +146,8 @@ Call Plan::call_of(const Step& step, const Runtime& runtime) const {
     return {step.in.data(), step.out.data(), step.node->attrs.get(), step.prepared.state.get(), arena_ + memory_.scratch[static_cast<size_t>(step.node_index)], &runtime, nullptr};
 }
 
-Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline, Progress* progress) {
-    if (device_) return run_on_device(part, runtime, cancel, timeline);
+Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline, Progress* progress, const std::vector<Beside>* beside) {
+    if (device_) return run_on_device(part, runtime, cancel, timeline, beside);
     for (int i = 0; i <= ticket_count_; ++i) tickets_[static_cast<size_t>(i)].store(0, std::memory_order_relaxed);
     stopped_.store(0, std::memory_order_relaxed);
     failed_ = -1;

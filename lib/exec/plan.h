@@ -50,6 +50,12 @@ private:
     std::atomic<bool> failed_{false};
 };
 
+// Work on a device that runs beside a plan's kernels, behind the first so many steps.
+struct Beside {
+    int64_t steps = 0;
+    std::function<Status()> queue;
+};
+
 class Plan {
 public:
     // Chooses kernels for as many threads as `workers` has, and plans memory. device: the one that runs it, with Backend::device; it outlives the plan.
@@ -72,7 +78,9 @@ public:
 
     enum class Part { forward, backward, weights };  // weights: the backward pass's second part (Node::weights), where there is one
     // Runs one part; DS_E_CANCELLED when the flag was raised meanwhile (null: can't be cancelled).
-    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr, Progress* progress = nullptr);
+    // progress: on the host. beside: on a device, in order; when the part is over, all of it is.
+    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr, Progress* progress = nullptr,
+               const std::vector<Beside>* beside = nullptr);
     // By parameter: after how many steps, as Progress counts them, its gradient is final.
     const std::map<std::string, int64_t>& gradient_steps();
 
@@ -87,6 +95,7 @@ private:
         std::vector<Tensor> in, out;
         int node_index = 0;
         int first_ticket = 0;
+        int await = -1;          // the last exchange beside which this step can not run, as they share memory; -1: none
     };
     Status choose_kernels(Backend backend, int threads);
     Status choose_kernel(Step& step, Backend backend, int threads);
@@ -100,7 +109,11 @@ private:
     Status call_host(const Step& step) const;
 
     // plan_device.cpp
-    Status run_on_device(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline);
+    Status run_on_device(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline, const std::vector<Beside>* beside);
+    Status run_between(size_t begin, size_t end, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline, bool records);
+    Status run_beside(const std::function<Status()>& work, int64_t& mark);
+    void keep_for_exchanges(const Graph& graph);
+    void order_exchanges();
     Status queue_steps(size_t begin, size_t end, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline);
     Status replay_steps(size_t begin, size_t end, const Runtime& runtime);
     void forget_recordings();
@@ -109,7 +122,8 @@ private:
     MemoryPlan memory_;
     Device* device_ = nullptr;
     int64_t runs_[3] = {};            // of the parts, at the addresses of now
-    std::map<size_t, void*> graphs_;  // recorded steps, by the first of them
+    std::map<std::pair<size_t, size_t>, void*> graphs_;  // recorded steps, from one to before another
+    std::map<int, int64_t> marks_;    // of exchanges that this run has queued
     std::map<std::string, int64_t> gradient_steps_;  // empty: nobody has asked
     std::vector<Step> steps_;
     size_t first_backward_ = 0, first_weights_ = 0;

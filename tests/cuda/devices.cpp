@@ -155,7 +155,7 @@ struct Trained {
     int64_t calls = 0;  // before the engine was destroyed
 };
 
-Trained train(const std::string& text, const ds_options* options = nullptr, int first_row = 0, int rows = 4) {
+Trained train(const std::string& text, const ds_options* options = nullptr, int first_row = 0, int rows = 4, const char* weight = "model.layers.1.mlp.up_proj.weight") {
     Trained out;
     ds_engine* e = nullptr;
     ds_batch* b = batch(first_row, rows);
@@ -170,9 +170,12 @@ Trained train(const std::string& text, const ds_options* options = nullptr, int 
         out.losses.push_back(loss);
     }
     ds_tensor* t = nullptr;
-    if (going && good(ds_param_get(e, "model.layers.1.mlp.up_proj.weight", DS_WEIGHT, &t))) {
-        out.weight.resize(12 * 8);
-        going = good(ds_tensor_read(t, DS_F32, out.weight.data(), out.weight.size() * 4));
+    if (going && good(ds_param_get(e, weight, DS_WEIGHT, &t))) {
+        int32_t dtype = 0, rank = 0;
+        const int64_t* shape = nullptr;
+        going = good(ds_tensor_info(t, &dtype, &rank, &shape)) && rank == 2;
+        out.weight.resize(going ? static_cast<size_t>(shape[0] * shape[1]) : 0);
+        going = going && good(ds_tensor_read(t, DS_F32, out.weight.data(), out.weight.size() * 4));
         ds_tensor_destroy(t);
     }
     if (auto* calls = control<int64_t()>("emu_calls")) out.calls = calls();
@@ -268,7 +271,8 @@ TEST_CASE("devices/layouts_train_as_on_the_cpu") {
     const std::string bf16 = R"(, "bf16": {"enabled": true}, "communication_data_type": "bf16")";
     const auto zero = [](int stage) { return R"(, "zero_optimization": {"stage": )" + std::to_string(stage) + R"(, "stage3_param_persistence_threshold": 10, "reduce_bucket_size": 200})"; };
     struct Case { const char* name; std::string more; int ranks = 2; };
-    const Case cases[] = {{"data 2", layout(R"("data": 2)", "", 2)}, {"zero 1", layout(R"("data": 2)", zero(1), 2)}, {"zero 2", layout(R"("data": 2)", zero(2), 2)}, {"zero 3", layout(R"("data": 2)", zero(3), 2)},
+    const char* early = R"(, "zero_optimization": {"reduce_bucket_size": 200, "overlap_comm": true})";
+    const Case cases[] = {{"data 2", layout(R"("data": 2)", "", 2)}, {"data 2, sums leave early", layout(R"("data": 2)", early, 2)}, {"zero 1", layout(R"("data": 2)", zero(1), 2)}, {"zero 2", layout(R"("data": 2)", zero(2), 2)}, {"zero 3", layout(R"("data": 2)", zero(3), 2)},
                           {"data 4", layout(R"("data": 4)", "", 4), 4}, {"tensor 2", layout(R"("tensor": 2)")}, {"tensor 2 in regions", layout(R"("tensor": 2, "sequence_regions": "on")")},
                           {"pipeline 2", layout(R"("pipeline": 2)")}, {"ulysses 2", layout(R"("sequence": 2, "sequence_attention": "ulysses")")},
                           {"ring 2", layout(R"("sequence": 2, "sequence_attention": "ring")")},
@@ -292,6 +296,43 @@ TEST_CASE("devices/layouts_train_as_on_the_cpu") {
     const auto low = train(config("cuda", layout(R"("data": 2)", bf16, 2))), low_here = train(config("cpu", layout(R"("data": 2)", bf16, 2)));
     REQUIRE(low.failure == "");
     for (size_t i = 0; i < low.losses.size(); ++i) CHECK(low.losses[i] == doctest::Approx(low_here.losses[i]).epsilon(5e-3));
+    CHECK(first_fault() == "");
+}
+
+// That exchanges are ordered with what touches their memory is what the double checks in each test; here, that they are not ordered with more than that.
+TEST_CASE("devices/exchanges_run_beside_the_backward_pass") {
+    auto* beside = control<int64_t()>("emu_beside");
+    if (!beside) return static_cast<void>(std::puts("SKIPPED what runs beside exchanges: these devices are real"));
+    const auto counted = [&](const std::string& more) {
+        const int64_t before = beside();
+        CHECK(train(config("cuda", more)).failure == "");
+        return beside() - before;
+    };
+    const auto zero = [](int stage) { return R"(, "zero_optimization": {"stage": )" + std::to_string(stage) + R"(, "stage3_param_persistence_threshold": 10, "reduce_bucket_size": 200})"; };
+    const int64_t sums = counted(layout(R"("data": 2)", R"(, "zero_optimization": {"reduce_bucket_size": 200, "overlap_comm": true})", 2)), buckets = counted(layout(R"("data": 2)", zero(2), 2)), none = counted(layout(R"("data": 1)"));
+    MESSAGE("kernels that may run beside an exchange: " << sums << " with whole gradients, " << buckets << " with ZeRO 2");
+    CHECK(sums > 20);
+    CHECK(buckets > 20);
+    CHECK(none == 0);
+    CHECK(first_fault() == "");
+}
+
+TEST_CASE("devices/experts_on_several_devices_train_as_on_the_cpu") {
+    if (skips(2, "experts")) return;
+    const auto experts = [](const char* device_name, const char* more) {
+        return std::string(R"({"model": {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "vocab_size": 12, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 16, "num_local_experts": 4, "num_experts_per_tok": 2}, "model_init": "random",
+            "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2, "logger": {"default_verbosity": "ERROR"}, "threads": 1, "optimizer": {"type": "AdamW", "params": {"lr": 0.01}}, "device": ")") +
+               device_name + R"(", "parallel": {"data": 2, "expert": 2})" + more + "}";
+    };
+    for (const char* more : {"", R"(, "bf16": {"enabled": true})"}) {
+        const Trained there = train(experts("cuda", more), nullptr, 0, 4, "model.layers.1.self_attn.q_proj.weight"), here = train(experts("cpu", more), nullptr, 0, 4, "model.layers.1.self_attn.q_proj.weight");
+        REQUIRE(there.failure == "");
+        REQUIRE(here.failure == "");
+        const double bound = *more ? 5e-3 : 1e-5;
+        for (size_t i = 0; i < there.losses.size(); ++i) CHECK(there.losses[i] == doctest::Approx(here.losses[i]).epsilon(bound));
+        CHECK(train(experts("cuda", more), nullptr, 0, 4, "model.layers.1.self_attn.q_proj.weight").losses == there.losses);  // bit for bit
+    }
     CHECK(first_fault() == "");
 }
 

@@ -204,6 +204,55 @@ TEST_CASE("emulate/memory_that_was_freed_or_is_the_hosts_is_found") {
     emu_forget_faults();
 }
 
+TEST_CASE("emulate/finds_work_of_two_streams_that_no_event_orders") {
+    enum class First { writes, reads };
+    for (const First first : {First::writes, First::reads})
+        for (const bool waits : {true, false}) {
+            Bench b;
+            cudaStream_t other = nullptr;
+            cudaEvent_t event = nullptr;
+            REQUIRE(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking) == cudaSuccess);
+            REQUIRE(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
+            const Span<float> x = b.floats<float>(64), y = b.floats<float>(64), z = b.floats<float>(64);
+            cudaStreamSynchronize(b.queue.stream);  // what the host has waited for is known to all that it queues then
+            launch(b.queue, 1, 64, 0, copy, x, y);
+            cudaEventRecord(event, b.queue.stream);
+            cudaStream_t mine = std::exchange(b.queue.stream, other);
+            if (waits) cudaStreamWaitEvent(other, event, 0);
+            if (first == First::writes) launch(b.queue, 1, 64, 0, copy, y, z);  // reads what the first wrote
+            else cudaMemsetAsync(x.data, 0, 256, other);                        // writes what the first reads
+            for (cudaStream_t each : {other, mine}) cudaStreamSynchronize(each);  // whichever runs first
+            const std::string found = emu_first_fault();
+            INFO(found);
+            CHECK(found.empty() == waits);
+            if (!waits) CHECK(found.find(" on one stream with no event behind the work on another that ") != std::string::npos);
+            b.queue.stream = mine;
+            cudaEventDestroy(event);
+            cudaStreamDestroy(other);
+        }
+    // Behind a third stream's event, and an event that is recorded again.
+    Bench b;
+    cudaStream_t other = nullptr, third = nullptr;
+    cudaEvent_t event = nullptr;
+    for (cudaStream_t* each : {&other, &third}) REQUIRE(cudaStreamCreateWithFlags(each, cudaStreamNonBlocking) == cudaSuccess);
+    REQUIRE(cudaEventCreateWithFlags(&event, cudaEventDisableTiming) == cudaSuccess);
+    const Span<float> x = b.floats<float>(64);
+    cudaEventRecord(event, b.queue.stream);
+    cudaStreamWaitEvent(third, event, 0);
+    cudaEventRecord(event, third);
+    cudaStreamWaitEvent(other, event, 0);
+    cudaMemsetAsync(x.data, 1, 256, other);
+    cudaStreamSynchronize(other);
+    CHECK(b.fault() == "");
+    cudaMemsetAsync(x.data, 1, 256, b.queue.stream);
+    cudaMemsetAsync(x.data, 1, 256, third);
+    for (cudaStream_t each : {b.queue.stream, third}) cudaStreamSynchronize(each);
+    CHECK(std::string(emu_first_fault()).find("cudaMemsetAsync: the memory is written on one stream with no event behind the work on another that wrote it") == 0);
+    emu_forget_faults();
+    cudaEventDestroy(event);
+    for (cudaStream_t each : {other, third}) cudaStreamDestroy(each);
+}
+
 TEST_CASE("emulate/any_call_can_be_made_to_fail") {
     emu_fail_at(2);
     void* a = nullptr;

@@ -2,6 +2,7 @@
 """Times libdsrt's bench_step on the GPU, beside PyTorch eager and compiled where torch is, and prints the table for RESULTS.md. run.sh calls it."""
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,8 +11,12 @@ ROWS = [("gpt2", 8, 1024, "bf16"), ("gpt2", 8, 1024, "f32"), ("gpt2", 32, 128, "
 GPT2_FLOPS_A_TOKEN = 6 * 124.4e6  # of the products; attention comes on top
 
 
-def run(command):
-    done = subprocess.run(command, capture_output=True, text=True)
+# Of PyTorch's processes: not the bundle's libraries, which may be older than those it was built with.
+PEER = {**os.environ, "LD_LIBRARY_PATH": os.environ.get("DSRT_PEER_LIBRARY_PATH", os.environ.get("LD_LIBRARY_PATH", ""))}
+
+
+def run(command, env=None):
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         print(f"FAILED {' '.join(command)}\n{done.stderr[-2000:]}")
         return None
@@ -19,7 +24,7 @@ def run(command):
 
 
 def has_torch():
-    return subprocess.run([sys.executable, "-c", "import torch; assert torch.cuda.is_available()"], capture_output=True).returncode == 0
+    return subprocess.run([sys.executable, "-c", "import torch; assert torch.cuda.is_available()"], capture_output=True, env=PEER).returncode == 0
 
 
 def main():
@@ -36,7 +41,7 @@ def main():
         shape = [model, str(rows), str(length), dtype]
         ours = run([args.bench, *shape, str(args.steps), "1", '"device": "cuda"'])
         failed |= ours is None
-        peers = [run([sys.executable, args.peer, *shape, "--steps", str(args.steps), *more]) if torch else None for more in ([], ["--compile"])]
+        peers = [run([sys.executable, args.peer, *shape, "--steps", str(args.steps), *more], PEER) if torch else None for more in ([], ["--compile"])]
         if ours is None:
             continue
         seconds, tokens = ours["median_s"], rows * length

@@ -11,6 +11,9 @@ limit=${DSRT_GPU_SECONDS:-450}
 parts=${*:-info kernels goldens several sanitizer bench}
 passed=0 failed=0 skipped=0
 
+# PyTorch runs as it did before: the bundle's libraries are not its own.
+DSRT_PEER_LIBRARY_PATH=${LD_LIBRARY_PATH:-}
+export DSRT_PEER_LIBRARY_PATH
 if [ -d "$here/bin" ]; then
     bin=$here/bin backend=$here/lib data=$here/data cases=$here/ops
     LD_LIBRARY_PATH=$here/lib:${LD_LIBRARY_PATH:-}
@@ -58,11 +61,11 @@ for part in $parts; do
     case $part in
         info)
             nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || { echo "FAILED no GPU"; exit 1; }
-            "$python" -c 'import torch; print("torch", torch.__version__)' 2>/dev/null || echo "no torch: nothing to compare with"
+            LD_LIBRARY_PATH=$DSRT_PEER_LIBRARY_PATH "$python" -c 'import torch; print("torch", torch.__version__)' 2>/dev/null || echo "no torch: nothing to compare with"
             ;;
         kernels)
             run cases ds_opt --device=cuda "$cases"/*.ir
-            for way in fused split timed; do run "epilogues $way" env DSRT_CUDA_EPILOGUES=$way ds_opt --device=cuda "$cases"/matmul_gelu.ir; done
+            for way in fused split timed; do run "epilogues $way" env DSRT_CUDA_EPILOGUES=$way ds_opt --device=cuda "$cases"/matmul_gelu.ir "$cases"/matmul_sums.ir; done
             run kernels cuda_kernels
             run attention cuda_attention
             ;;

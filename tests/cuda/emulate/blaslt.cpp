@@ -21,7 +21,8 @@ struct EmuMatmulDesc {
     const void* aux = nullptr;
     int64_t aux_stride = 0;
     bool has_bias() const { return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS; }
-    bool has_aux() const { return epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_BIAS; }
+    bool has_sums() const { return epilogue == CUBLASLT_EPILOGUE_BGRADA || epilogue == CUBLASLT_EPILOGUE_BGRADB; }
+    bool has_aux() const { return epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_BIAS && !has_sums(); }
 };
 struct EmuLayout {
     cudaDataType_t type = CUDA_R_32F;
@@ -85,6 +86,23 @@ std::string apply(const EmuMatmulDesc& desc, const EmuLayout& d, uint64_t column
     return {};
 }
 
+// An operand's sums over what the product contracts. lines: of the product, each with a sum; contracted along the columns as they lie, or down the rows.
+std::string add_up(const EmuMatmulDesc& desc, const Matrix& operand, const std::vector<float>& values, uint64_t lines, bool columns) {
+    const auto type = dtype_of(desc.bias_type);
+    const uint64_t bytes = lines * static_cast<uint64_t>(ds::size_of(type));
+    if (std::string why = Memory::get().refuses(desc.bias, bytes, false); !why.empty()) return "the sums of cublasLtMatmul " + why;
+    std::vector<float> sums(lines);
+    for (uint64_t i = 0; i < lines; ++i) {
+        double sum = 0;
+        for (uint64_t l = 0; l < (columns ? operand.layout.columns : operand.layout.rows); ++l) sum += values[columns ? l * operand.layout.rows + i : i * operand.layout.rows + l];
+        sums[i] = static_cast<float>(sum);
+    }
+    void* at = const_cast<void*>(desc.bias);
+    ds::convert(sums.data(), ds::DType::f32, Memory::get().inside(at), type, static_cast<int64_t>(lines));
+    Memory::get().mark(at, bytes, ByteState::written);
+    return {};
+}
+
 std::string multiply(const EmuMatmulDesc& desc, float alpha, Matrix a, Matrix b, float beta, Matrix c, Matrix d) {
     const auto rows = d.layout.rows, columns = d.layout.columns;
     const bool ta = desc.transpose[0] == CUBLAS_OP_T, tb = desc.transpose[1] == CUBLAS_OP_T;
@@ -101,6 +119,10 @@ std::string multiply(const EmuMatmulDesc& desc, float alpha, Matrix a, Matrix b,
         if (std::string why = b.load(batch, bv); !why.empty()) return why;
         if (beta != 0)
             if (std::string why = c.load(batch, cv); !why.empty()) return why;
+        if (desc.has_sums()) {
+            const bool first = desc.epilogue == CUBLASLT_EPILOGUE_BGRADA;
+            if (std::string why = first ? add_up(desc, a, av, rows, !ta) : add_up(desc, b, bv, columns, tb); !why.empty()) return why;
+        }
         for (uint64_t j = 0; j < columns; ++j) {
             std::fill(exact.begin(), exact.end(), 0.0);
             for (uint64_t l = 0; l < depth; ++l) {
@@ -132,6 +154,7 @@ bool fits(const EmuMatmulDesc& desc, const EmuLayout& a, const EmuLayout& b, con
     for (const EmuLayout* l : {&a, &b, &c, &d})
         if (l->stride < static_cast<int64_t>(l->rows) || l->batch != d.batch) return false;
     if (a.type != b.type || c.type != d.type) return false;
+    if (desc.has_sums() && (d.batch != 1 || a.type == CUDA_R_32F || !desc.bias_type_set || desc.bias_type != CUDA_R_32F || !desc.bias)) return false;
     if (desc.has_aux() && (d.type == CUDA_R_32F || d.batch != 1 || desc.aux_stride % 8 != 0 || desc.aux_stride < static_cast<int64_t>(d.rows))) return false;
     return a.type == CUDA_R_32F ? d.type == CUDA_R_32F : d.type == CUDA_R_32F || d.type == a.type;
 }

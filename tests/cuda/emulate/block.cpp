@@ -231,6 +231,7 @@ void check_global(const void* at, size_t bytes, bool writes, const Place& place)
     ByteState* s = memory.state(at);
     if (s[0] == ByteState::free) fault("global memory that is not allocated, or was freed", place);
     if (!writes && s[0] == ByteState::fresh) fault("reads global memory that was never written", place);
+    if (std::string why = touch(*memory.touched(at), writes, doing()); !why.empty()) fault("global memory " + why, place);
     if (bytes > 1) check_touch(*memory.touch(at), writes, "global", place);  // threads may share the two bytes of a mark
     if (writes) std::memset(s, static_cast<int>(ByteState::written), bytes);
 }

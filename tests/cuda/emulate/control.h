@@ -16,6 +16,7 @@ int64_t emu_calls();              // so far, since the last emu_fail_at or emu_f
 const char* emu_failed_call();    // the name of the call that was made to fail; "" if none was reached
 size_t emu_live_allocations();    // device and pinned memory, streams, events, graphs, handles of cuBLASLt, communicators of NCCL
 int64_t emu_launches();           // kernels and products that ran
+int64_t emu_beside();             // those that were not ordered with an exchange of their device, either way: they could run at the same time
 const char* emu_first_fault();    // what a check found; "" if nothing yet
 void emu_forget_faults();
 }

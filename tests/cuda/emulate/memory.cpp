@@ -43,6 +43,7 @@ Memory::Memory() {
     inner_ = static_cast<char*>(reserve(kAllBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file));
     close(file);
     state_ = static_cast<ByteState*>(reserve(kAllBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+    touched_ = static_cast<Touched*>(reserve(kAllBytes / 2 * sizeof(Touched), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
     touch_ = static_cast<Touch*>(reserve(kAllBytes / 2 * sizeof(Touch), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
 }
 
@@ -68,6 +69,7 @@ bool Memory::release(void* at) {
     if (found->second > head) std::memset(state_ + end, 0, found->first + found->second - end);
     if (end > begin) madvise(state_ + begin, end - begin, MADV_DONTNEED);
     if (end > begin) madvise(inner_ + begin, end - begin, MADV_REMOVE);
+    if (end > begin) madvise(touched_ + begin / 2, (end - begin) / 2 * sizeof(Touched), MADV_DONTNEED);
     if (end > begin) madvise(touch_ + begin / 2, (end - begin) / 2 * sizeof(Touch), MADV_DONTNEED);
     --live_;
     live_bytes_[device_of(at)] -= found->second;
@@ -75,7 +77,7 @@ bool Memory::release(void* at) {
     return true;
 }
 
-std::string Memory::refuses(const void* at, size_t bytes, bool reads, int device) const {
+std::string Memory::refuses(const void* at, size_t bytes, bool reads, int device, const Doing* by) const {
     if (bytes == 0) return {};
     if (!holds(at) || !holds(static_cast<const char*>(at) + bytes - 1)) return "is not device memory";
     if (device < 0) device = running_device();
@@ -85,6 +87,10 @@ std::string Memory::refuses(const void* at, size_t bytes, bool reads, int device
         if (s[i] == ByteState::free) return "is not allocated, or was freed";
         if (reads && s[i] == ByteState::fresh) return "was never written";
     }
+    const Doing now = by ? *by : doing();
+    Touched *first = touched(at), *last = touched(static_cast<const char*>(at) + bytes - 1);
+    for (Touched* element = first; element <= last; ++element)
+        if (std::string why = ::emu::touch(*element, !reads, now); !why.empty()) return why;
     return {};
 }
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "tests/cuda/emulate/order.h"
+
 namespace emu {
 
 enum class ByteState : uint8_t { free, fresh, written };
@@ -33,8 +35,10 @@ public:
     char* inside(const void* at) const { return inner_ + (static_cast<const char*>(at) - seen_); }
     ByteState* state(const void* at) const { return state_ + (static_cast<const char*>(at) - seen_); }
     Touch* touch(const void* at) const { return touch_ + (static_cast<const char*>(at) - seen_) / 2; }
-    // Whether all bytes are allocated on the device (-1: the one whose stream runs) and written, where they are read; else what is wrong.
-    std::string refuses(const void* at, size_t bytes, bool reads, int device = -1) const;
+    Touched* touched(const void* at) const { return touched_ + (static_cast<const char*>(at) - seen_) / 2; }
+    // Whether all bytes are allocated on the device (-1: the one whose stream runs) and written, where they are read, and `by` may touch them now (null: the
+    // operation that runs); else what is wrong.
+    std::string refuses(const void* at, size_t bytes, bool reads, int device = -1, const Doing* by = nullptr) const;
     void mark(void* at, size_t bytes, ByteState state);
 
 private:
@@ -44,6 +48,7 @@ private:
     char *seen_ = nullptr, *inner_ = nullptr;
     ByteState* state_ = nullptr;
     Touch* touch_ = nullptr;
+    Touched* touched_ = nullptr;
     size_t next_[kDevices] = {}, live_ = 0, live_bytes_[kDevices] = {};
 };
 

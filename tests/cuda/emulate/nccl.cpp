@@ -18,6 +18,9 @@ struct Part {
     bool sends = false, done = false;
     char* data = nullptr;
     size_t bytes = 0;
+    uint32_t operation = 0;  // that it belongs to
+    Clock known = {};
+    Doing by() const { return {operation, &known}; }
 };
 
 struct Clique {
@@ -37,8 +40,9 @@ std::map<std::string, std::shared_ptr<Clique>>& cliques() {
 std::string copy(const Clique& clique, Part& from, Part& to) {
     if (from.bytes != to.bytes) return "ncclSend of " + std::to_string(from.bytes) + " bytes meets ncclRecv of " + std::to_string(to.bytes);
     Memory& memory = Memory::get();
-    if (std::string why = memory.refuses(from.data, from.bytes, true, clique.devices[static_cast<size_t>(from.rank)]); !why.empty()) return "ncclSend: the memory " + why;
-    if (std::string why = memory.refuses(to.data, to.bytes, false, clique.devices[static_cast<size_t>(to.rank)]); !why.empty()) return "ncclRecv: the memory " + why;
+    const Doing sends = from.by(), receives = to.by();
+    if (std::string why = memory.refuses(from.data, from.bytes, true, clique.devices[static_cast<size_t>(from.rank)], &sends); !why.empty()) return "ncclSend: the memory " + why;
+    if (std::string why = memory.refuses(to.data, to.bytes, false, clique.devices[static_cast<size_t>(to.rank)], &receives); !why.empty()) return "ncclRecv: the memory " + why;
     std::memmove(memory.inside(to.data), memory.inside(from.data), from.bytes);
     memory.mark(to.data, to.bytes, ByteState::written);
     from.done = to.done = true;
@@ -53,8 +57,10 @@ public:
     std::string run() {
         auto& own = clique_->streams[static_cast<size_t>(rank_)];
         if (!clique_->aborted[static_cast<size_t>(rank_)]) {
-            if (!std::exchange(begun_, true))
-                for (const auto& part : parts_) lane(*part).push_back(part);
+            if (!std::exchange(begun_, true)) {
+                count_beside();
+                for (const auto& part : parts_) part->operation = doing().operation, part->known = *doing().known, lane(*part).push_back(part);
+            }
             for (const auto& part : parts_) {
                 if (std::string wrong = match(*part); !wrong.empty()) return wrong;
                 auto& theirs = clique_->streams[static_cast<size_t>(part->peer)];
@@ -187,6 +193,7 @@ ncclResult_t ncclGroupEnd() {
     if (const ncclResult_t error = std::exchange(grouped_error, ncclSuccess); error != ncclSuccess) return error;
     if (fails(__func__)) return ncclSystemError;
     for (const Grouped& g : all) {
+        g.stream->exchanges = true;
         if (g.stream->recording) return told("work of NCCL in a recorded graph"), ncclInvalidUsage;
         const auto batch = std::make_shared<Batch>(g.comm->clique, g.comm->rank, g.parts);
         g.comm->clique->streams[static_cast<size_t>(g.comm->rank)].push_back(g.stream);

@@ -75,7 +75,10 @@ void count_live(int change) {
     std::lock_guard lock(mutex());
     state().live += change;
 }
-void count_launch() { ++state().launches; }
+void count_launch() {
+    ++state().launches;
+    count_beside();
+}
 
 namespace {
 int running = -1;
@@ -87,7 +90,9 @@ bool step(EmuStream& stream) {
     if (stream.runs || stream.queued.empty() || stream.failed != cudaSuccess) return false;
     const int before = std::exchange(running, stream.device);
     stream.runs = true;
-    const std::string wrong = stream.queued.front()();
+    EmuStream* outer = begin_operation(stream, stream.queued.front().host);
+    const std::string wrong = stream.queued.front().run();
+    end_operation(stream, outer, wrong != kNotYet);
     stream.runs = false;
     running = before;
     if (wrong == kNotYet) return false;
@@ -110,7 +115,8 @@ cudaError_t queue(cudaStream_t stream, Operation op) {
     if (!stream) return cudaErrorInvalidResourceHandle;  // the backend has no business on the default stream
     if (stream->device != current_device) return told("work for a stream of device " + std::to_string(stream->device) + " while the thread's device is " + std::to_string(current_device)), cudaErrorInvalidResourceHandle;
     if (stream->failed != cudaSuccess) return stream->failed;
-    (stream->recording ? stream->recording->operations : stream->queued).push_back(std::move(op));
+    if (stream->recording) stream->recording->operations.push_back(std::move(op));
+    else stream->queued.push_back({std::move(op), host_clock()});
     moved().notify_all();
     return cudaSuccess;
 }
@@ -118,6 +124,24 @@ cudaError_t queue(cudaStream_t stream, Operation op) {
 namespace {
 
 using Lock = std::unique_lock<std::recursive_mutex>;
+
+constexpr size_t kClocks = 64;
+
+// What was done before the event was recorded for the place-th time; null: no stream has come to that.
+const Clock* clock_of(const Marks& marks, int64_t place) {
+    static const Clock nothing;
+    if (place <= marks.forgotten) return &nothing;
+    for (const auto& [recorded, clock] : marks.reached)
+        if (recorded == place) return &clock;
+    return nullptr;
+}
+
+void reach(Marks& marks, int64_t place, const Clock& known) {
+    marks.reached.emplace_back(place, known);
+    if (marks.reached.size() <= kClocks) return;
+    marks.forgotten = std::max(marks.forgotten, marks.reached.front().first);
+    marks.reached.pop_front();
+}
 
 bool stands_still(const EmuStream& stream) { return stream.queued.empty() || stream.failed != cudaSuccess; }
 
@@ -137,7 +161,7 @@ void finish_device(Lock& lock, int device) {
     for (;;) {
         bool all = true;
         for (EmuStream* stream : std::vector<EmuStream*>(streams().begin(), streams().end()))
-            if (stream->device == device) drive(*stream), all &= stands_still(*stream) || stream->runs;
+            if (stream->device == device) drive(*stream), host_waited_for(stream->order.known), all &= stands_still(*stream) || stream->runs;
         if (all) return;
         if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(20)) return told("memory is freed while work waits for other devices in vain");
         moved().wait_for(lock, std::chrono::milliseconds(1));
@@ -163,6 +187,7 @@ void emu_fail_on(int device, int64_t call) {
 int64_t emu_calls() { return state().calls; }
 const char* emu_failed_call() { return state().failed_call; }
 size_t emu_live_allocations() { return static_cast<size_t>(state().live); }
+int64_t emu_beside() { return operations_beside(); }
 int64_t emu_launches() { return state().launches; }
 const char* emu_first_fault() { return state().first_fault.c_str(); }
 void emu_forget_faults() { state().first_fault.clear(); }
@@ -283,7 +308,8 @@ cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int f
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
     CALL(cudaErrorUnknown);
-    streams().insert(*stream = new EmuStream{.device = current_device});
+    streams().insert(*stream = new EmuStream);
+    (*stream)->device = current_device;
     count_live(1);
     return cudaSuccess;
 }
@@ -300,6 +326,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     CALL(cudaErrorUnknown);
     if (stream->recording) return answer(cudaErrorStreamCaptureUnsupported);
     wait_until(emu_lock, *stream, [] { return false; });
+    host_waited_for(stream->order.known);
     return answer(stream->failed);
 }
 // Looks can't be made to fail: how many there are depends on how fast threads are.
@@ -307,17 +334,25 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     Lock lock(mutex());
     if (stream->recording) return answer(cudaErrorStreamCaptureUnsupported);
     drive(*stream);
-    return stands_still(*stream) ? answer(stream->failed) : cudaErrorNotReady;
+    if (!stands_still(*stream)) return cudaErrorNotReady;
+    host_waited_for(stream->order.known);
+    return answer(stream->failed);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     CALL(cudaErrorUnknown);
-    return answer(queue(stream, [marks = event->marks, until = event->marks->recorded]() -> std::string {
-        if (marks->reached >= until) return {};
-        if (!marks->stream || !streams().count(marks->stream)) return "a wait for an event that can't come";
-        EmuStream& other = *marks->stream;
-        while (marks->reached < until && step(other)) {}
-        if (marks->reached >= until) return {};
-        return stands_still(other) && !other.runs ? "a wait for an event that can't come" : kNotYet;
+    if (stream->recording) return told("a recording waits for an event from outside"), answer(cudaErrorStreamCaptureUnsupported);
+    return answer(queue(stream, [stream, marks = event->marks, from = event->marks->stream, until = event->marks->recorded]() -> std::string {
+        if (until == 0) return {};
+        const auto passed = [&] {
+            const Clock* clock = clock_of(*marks, until);
+            if (clock) learn(stream->order.known, *clock);
+            return clock != nullptr;
+        };
+        if (passed()) return {};
+        if (!streams().count(from)) return "a wait for an event that can't come";
+        while (step(*from))
+            if (passed()) return {};
+        return stands_still(*from) && !from->runs ? "a wait for an event that can't come" : kNotYet;
     }));
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
@@ -336,23 +371,27 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     CALL(cudaErrorUnknown);
     const auto& marks = event->marks;
     marks->stream = stream;
-    const cudaError_t error = queue(stream, [marks, place = marks->recorded + 1]() -> std::string { return marks->reached = place, std::string(); });
+    const cudaError_t error = queue(stream, [stream, marks, place = marks->recorded + 1]() -> std::string { return reach(*marks, place, stream->order.known), std::string(); });
     if (error == cudaSuccess) ++marks->recorded;
     return answer(error);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     CALL(cudaErrorUnknown);
     const auto& marks = event->marks;
-    if (marks->reached == marks->recorded || !marks->stream) return cudaSuccess;
-    wait_until(emu_lock, *marks->stream, [&] { return marks->reached == marks->recorded; });
-    return answer(marks->reached == marks->recorded ? cudaSuccess : marks->stream->failed);
+    if (!marks->stream) return cudaSuccess;
+    const auto passed = [&] { return clock_of(*marks, marks->recorded) != nullptr; };
+    if (!passed()) wait_until(emu_lock, *marks->stream, passed);
+    if (!passed()) return answer(marks->stream->failed);
+    host_waited_for(*clock_of(*marks, marks->recorded));
+    return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     Lock lock(mutex());
     const auto& marks = event->marks;
-    if (marks->reached == marks->recorded || !marks->stream) return cudaSuccess;
-    while (marks->reached < marks->recorded && step(*marks->stream)) {}
-    if (marks->reached == marks->recorded) return cudaSuccess;
+    if (!marks->stream) return cudaSuccess;
+    const auto passed = [&] { return clock_of(*marks, marks->recorded) != nullptr; };
+    while (!passed() && step(*marks->stream)) {}
+    if (passed()) return host_waited_for(*clock_of(*marks, marks->recorded)), cudaSuccess;
     return marks->stream->failed != cudaSuccess ? answer(marks->stream->failed) : cudaErrorNotReady;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {

@@ -11,14 +11,17 @@
 #include <vector>
 
 #include "tests/cuda/emulate/api.h"
+#include "tests/cuda/emulate/order.h"
 
 namespace emu {
 using Operation = std::function<std::string()>;  // runs; what went wrong, or kNotYet
 inline constexpr char kNotYet[] = "not yet";     // it waits for another stream, and will be tried again
 
-struct Marks {  // of an event: how often it was recorded, and how many of those the stream has reached
-    EmuStream* stream = nullptr;
-    int64_t recorded = 0, reached = 0;
+struct Marks {  // of an event
+    EmuStream* stream = nullptr;  // that recorded it last
+    int64_t recorded = 0;         // how often
+    std::deque<std::pair<int64_t, Clock>> reached;  // which of these a stream has come to, and what was done before; of the oldest only that they were reached
+    int64_t forgotten = 0;
 };
 }  // namespace emu
 
@@ -26,11 +29,17 @@ struct EmuGraph {
     std::deque<emu::Operation> operations;
 };
 struct EmuStream {
-    std::deque<emu::Operation> queued;
+    struct Queued {
+        emu::Operation run;
+        emu::SharedClock host;  // what the host had waited for
+    };
+    std::deque<Queued> queued;
     EmuGraph* recording = nullptr;
     cudaError_t failed = cudaSuccess;
     int device = 0;
-    bool runs = false;  // an operation of it is being run
+    bool runs = false;       // an operation of it is being run
+    bool exchanges = false;  // NCCL has worked on it
+    emu::StreamOrder order;
 };
 struct EmuEvent {
     std::shared_ptr<emu::Marks> marks = std::make_shared<emu::Marks>();
