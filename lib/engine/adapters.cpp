@@ -133,7 +133,7 @@ Result<std::map<std::string, HostTensor>> Adapters::read(const std::string& name
         HostTensor value = HostTensor::zeros(DType::f32, view.shape);
         convert(view.data.data(), view.dtype, value.data, DType::f32, value.count());
         if (!is_adapter_tensor(view.name)) {
-            if (const std::string name = parameter_of(view.name); !name.empty()) tensors[name] = std::move(value);
+            if (const std::string parameter = parameter_of(view.name); !parameter.empty()) tensors[parameter] = std::move(value);
             continue;
         }
         const bool is_a = view.name.ends_with("lora_A.weight");
