@@ -23,10 +23,10 @@ F* control(const char* name) {
     return f;
 }
 
-std::string config(const char* device, const char* optimizer = "AdamW") {
+std::string config(const char* device, const char* optimizer = "AdamW", const char* more = "") {
     return std::string(R"({"model": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 12, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16}, "model_init": "random", "train_micro_batch_size_per_gpu": 2, "bf16": {"enabled": true},
-        "optimizer": {"type": ")") + optimizer + R"(", "params": {"lr": 0.01}}, "device": ")" + device + "\"}";
+        "optimizer": {"type": ")") + optimizer + R"(", "params": {"lr": 0.01}}, "device": ")" + device + "\"" + more + "}";
 }
 
 ds_batch* batch() {
@@ -116,6 +116,21 @@ TEST_CASE("cuda/the_double_trains_as_the_cpu_does") {
     for (size_t i = 0; i < 3; ++i) CHECK(there[i] == doctest::Approx(here[i]).epsilon(2e-3));
     CHECK(control<size_t()>("emu_live_allocations")() == 0);
     CHECK(control<int64_t()>("emu_launches")() > 100);
+}
+
+TEST_CASE("cuda/the_double_trains_on_weights_in_few_bits_as_the_cpu_does") {
+    for (const char* bits : {R"("load_in_4bit": true, "bnb_4bit_use_double_quant": true)", R"("load_in_8bit": true)"}) {
+        const std::string more = std::string(R"(, "lora": {"r": 2, "target_modules": "all-linear"}, "quantization": {)") + bits + "}";
+        std::vector<float> there, here, whole;
+        CHECK(train(config("cuda", "AdamW", more.c_str()), &there) == "");
+        CHECK(train(config("cpu", "AdamW", more.c_str()), &here) == "");
+        CHECK(train(config("cpu", "AdamW", R"(, "lora": {"r": 2, "target_modules": "all-linear"})"), &whole) == "");
+        REQUIRE(there.size() == 3);
+        for (size_t i = 0; i < 3; ++i) CHECK(there[i] == doctest::Approx(here[i]).epsilon(2e-3));
+        CHECK(here != whole);
+    }
+    CHECK(control<size_t()>("emu_live_allocations")() == 0);
+    CHECK(std::string(control<const char*()>("emu_first_fault")()) == "");
 }
 
 TEST_CASE("cuda/every_call_that_fails_is_told") {
