@@ -115,7 +115,7 @@ public:
             letters.pop_front();
             lock.unlock();
             if (static_cast<int64_t>(letter.size()) != data.bytes) return mismatch(from, static_cast<int64_t>(letter.size()), data.bytes);
-            std::memcpy(data.data, letter.data(), letter.size());
+            if (!letter.empty()) std::memcpy(data.data, letter.data(), letter.size());
             return ok();
         }
         if (came) return group_->meeting.why();

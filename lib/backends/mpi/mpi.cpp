@@ -10,6 +10,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -81,12 +83,70 @@ struct Job {
     }
 };
 
+// Messages pass through memory of the plug-in's own: MPI can't take a send back, and goes on reading (or writing) after a job has ended, when whoever asked for
+// the message has long freed what it gave.
+struct Buffer {
+    std::unique_ptr<std::byte[]> bytes;
+    size_t size = 0;
+};
+
+class Spares {
+public:
+    Buffer take(size_t bytes) {
+        std::lock_guard lock(mutex_);
+        for (Buffer& spare : spares_)
+            if (spare.size >= bytes && spare.size / 4 <= bytes) {
+                std::swap(spare, spares_.back());
+                Buffer taken = std::move(spares_.back());
+                spares_.pop_back();
+                return taken;
+            }
+        return {std::make_unique_for_overwrite<std::byte[]>(bytes), bytes};
+    }
+    void give(Buffer buffer) {
+        std::lock_guard lock(mutex_);
+        if (spares_.size() >= kMost) spares_.erase(spares_.begin());
+        spares_.push_back(std::move(buffer));
+    }
+
+private:
+    static constexpr size_t kMost = 8;
+    std::mutex mutex_;
+    std::vector<Buffer> spares_;
+};
+
 struct Message {
     Job& job;
     int peer;
-    bool sends;
+    void* into;  // null: sends
+    size_t bytes;
+    Buffer buffer;
     std::vector<MPI_Request> requests;
 };
+
+// Messages that MPI has not done with although nobody waits for them any more. Never destroyed: MPI may outlive static objects.
+class Orphans {
+public:
+    void add(std::vector<MPI_Request> requests, Buffer buffer) {
+        std::lock_guard lock(mutex_);
+        left_.push_back({std::move(requests), std::move(buffer)});
+    }
+    void bury() {
+        std::lock_guard lock(mutex_);
+        std::erase_if(left_, [](Left& left) {
+            int done = 0;
+            return MPI_Testall(static_cast<int>(left.requests.size()), left.requests.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS && done;
+        });
+    }
+
+private:
+    struct Left { std::vector<MPI_Request> requests; Buffer buffer; };
+    std::mutex mutex_;
+    std::vector<Left> left_;
+};
+
+Spares& spares() { static Spares& one = *new Spares; return one; }
+Orphans& orphans() { static Orphans& one = *new Orphans; return one; }
 
 const char* level_name(int level) {
     return level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : level == MPI_THREAD_FUNNELED ? "MPI_THREAD_FUNNELED" : level == MPI_THREAD_SERIALIZED ? "MPI_THREAD_SERIALIZED" : "MPI_THREAD_MULTIPLE";
@@ -129,6 +189,7 @@ Result<std::unique_ptr<Job>> join_job(const nlohmann::json& options) {
     MPI_Comm from = MPI_COMM_WORLD;
     if (options.contains("fortran_comm")) from = MPI_Comm_f2c(options["fortran_comm"].get<MPI_Fint>());
     if (from == MPI_COMM_NULL) return fail(Code::E_INVALID_ARGUMENT, "ds_options_set_mpi: the communicator is MPI_COMM_NULL");
+    orphans().bury();
     auto job = std::make_unique<Job>();
     if (options.value("look", false)) {
         job->comm = from;
@@ -166,16 +227,18 @@ void leave(void* transport) {
     delete job;
 }
 
-int32_t start(void* transport, int32_t peer, uint32_t lane, void* data, size_t bytes, bool sends, void** pending, char* error, size_t error_bytes) {
-    auto& job = *static_cast<Job*>(transport);
+int32_t start(std::unique_ptr<Message> message, uint32_t lane, void** pending, char* error, size_t error_bytes) {
+    Job& job = message->job;
     if (job.ended) return put(job.why().code(), job.why().message(), error, error_bytes);
-    auto message = std::make_unique<Message>(Message{job, peer, sends, {}});
-    for (size_t at = 0; at < bytes; at += kLargestPiece) {
-        const int n = static_cast<int>(std::min(kLargestPiece, bytes - at));
-        auto* from = static_cast<char*>(data) + at;
+    for (size_t at = 0; at < message->bytes; at += kLargestPiece) {
+        const int n = static_cast<int>(std::min(kLargestPiece, message->bytes - at)), tag = static_cast<int>(lane);
+        std::byte* piece = message->buffer.bytes.get() + at;
         MPI_Request request = MPI_REQUEST_NULL;
-        const int code = sends ? MPI_Isend(from, n, MPI_BYTE, peer, static_cast<int>(lane), job.comm, &request) : MPI_Irecv(from, n, MPI_BYTE, peer, static_cast<int>(lane), job.comm, &request);
-        if (code != MPI_SUCCESS) return put(Code::E_COMM, "rank " + std::to_string(peer) + ": " + text_of(code), error, error_bytes);
+        const int code = message->into ? MPI_Irecv(piece, n, MPI_BYTE, message->peer, tag, job.comm, &request) : MPI_Isend(piece, n, MPI_BYTE, message->peer, tag, job.comm, &request);
+        if (code != MPI_SUCCESS) {
+            orphans().add(std::move(message->requests), std::move(message->buffer));
+            return put(Code::E_COMM, "rank " + std::to_string(message->peer) + ": " + text_of(code), error, error_bytes);
+        }
         message->requests.push_back(request);
     }
     *pending = message.release();
@@ -183,10 +246,12 @@ int32_t start(void* transport, int32_t peer, uint32_t lane, void* data, size_t b
 }
 
 int32_t send(void* transport, int32_t to, uint32_t lane, const void* data, size_t bytes, void** pending, char* error, size_t error_bytes) {
-    return start(transport, to, lane, const_cast<void*>(data), bytes, true, pending, error, error_bytes);
+    auto message = std::make_unique<Message>(Message{*static_cast<Job*>(transport), to, nullptr, bytes, spares().take(bytes), {}});
+    if (bytes) std::memcpy(message->buffer.bytes.get(), data, bytes);
+    return start(std::move(message), lane, pending, error, error_bytes);
 }
 int32_t receive(void* transport, int32_t from, uint32_t lane, void* data, size_t bytes, void** pending, char* error, size_t error_bytes) {
-    return start(transport, from, lane, data, bytes, false, pending, error, error_bytes);
+    return start(std::make_unique<Message>(Message{*static_cast<Job*>(transport), from, data, bytes, spares().take(bytes), {}}), lane, pending, error, error_bytes);
 }
 
 int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_bytes) {
@@ -197,7 +262,11 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
         int done = 0;
         const int code = MPI_Testall(static_cast<int>(message.requests.size()), message.requests.data(), &done, MPI_STATUSES_IGNORE);
         if (code != MPI_SUCCESS) return put(Code::E_COMM, "rank " + std::to_string(message.peer) + ": " + text_of(code), error, error_bytes);
-        if (done) return message.requests.clear(), 0;
+        if (done) {
+            if (message.into && message.bytes) std::memcpy(message.into, message.buffer.bytes.get(), message.bytes);
+            message.requests.clear();
+            return 0;
+        }
         if (job.ended) return put(job.why().code(), job.why().message(), error, error_bytes);
         if (turn < 200) continue;
         if (turn < 400) std::this_thread::yield();
@@ -210,13 +279,11 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
 }
 
 void drop(void* pending) {
-    auto* message = static_cast<Message*>(pending);
-    for (MPI_Request& request : message->requests) {
-        if (request == MPI_REQUEST_NULL) continue;
-        MPI_Cancel(&request);
-        MPI_Request_free(&request);
-    }
-    delete message;
+    const std::unique_ptr<Message> message(static_cast<Message*>(pending));
+    if (message->requests.empty()) return spares().give(std::move(message->buffer));
+    for (MPI_Request& request : message->requests)
+        if (message->into && request != MPI_REQUEST_NULL) MPI_Cancel(&request);
+    orphans().add(std::move(message->requests), std::move(message->buffer));
 }
 
 void abort(void* transport, int32_t code, const char* why) {
