@@ -24,7 +24,7 @@ struct CachedHead {
     int64_t first, last;  // tokens
     int64_t size, queries;
     const float* q;       // scaled already
-    float *y, *scores, *row;
+    float *y, *scores;
     int64_t row_length;   // floats from one query's scores to the next
     const float* bias;    // [bucket][heads], from the first query's on; null: none
     const int32_t* buckets;  // by distance, up to `farthest`
@@ -41,22 +41,21 @@ namespace {
 using D16 = hn::Rebind<uint16_t, D>;
 using DU = hn::RebindToUnsigned<D>;
 
-// A row of `size` elements as f32: in place, or converted into `row`.
+// Elements of a cached row at `at`, as f32.
+HWY_INLINE V load_row(Whole at, const float* p) { return at.load(p); }
+HWY_INLINE V load_row(Part at, const float* p) { return at.load(p); }
+HWY_INLINE V load_row(Whole at, const uint16_t* p) { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(DU(), hn::LoadU(D16(), p + at.i)))); }
+HWY_INLINE V load_row(Part at, const uint16_t* p) {
+    HWY_ALIGN float buffer[HWY_LANES(float)] = {};
+    for (int64_t i = 0; i < at.n; ++i) buffer[i] = to_f32(BF16{p[at.i + i]});
+    return hn::Load(d, buffer);
+}
+
+// The rows lie wherever their places are, in memory that weights have pushed out of the caches: each is asked for some tokens before it is read.
 template <class T>
-HWY_INLINE const float* row_of(const void* base, int64_t place, int64_t size, float* row) {
-    const T* p = static_cast<const T*>(base) + place * size;
-    if constexpr (sizeof(T) == 4) {
-        (void)row;
-        return p;
-    } else {
-        const D16 d16;
-        const DU du;
-        int64_t i = 0;
-        for (const int64_t step = lanes(); i + step <= size; i += step)
-            hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, p + i)))), d, row + i);
-        for (; i < size; ++i) row[i] = to_f32(BF16{p[i]});
-        return row;
-    }
+HWY_INLINE void fetch_row(const T* row, int64_t size) {
+    constexpr int64_t kLine = 64 / sizeof(T);
+    for (int64_t i = 0; i < size; i += kLine) __builtin_prefetch(row + i, 0, 3);
 }
 
 HWY_INLINE void soften(float* scores, int64_t n) {
@@ -74,12 +73,17 @@ HWY_INLINE void soften(float* scores, int64_t n) {
 
 template <class T>
 void attend_typed(const CachedHead& h) {
+    constexpr int64_t kAhead = 8;
     const int64_t n = h.last - h.first;
+    const auto row = [&](const void* base, int64_t j) { return static_cast<const T*>(base) + h.table[h.first + j] * h.size; };
+    for (int64_t j = 0; j < HWY_MIN(kAhead, n); ++j) fetch_row(row(h.keys, j), h.size);
     for (int64_t j = 0; j < n; ++j) {
-        const float* key = row_of<T>(h.keys, h.table[h.first + j], h.size, h.row);
+        if (j + kAhead < n) fetch_row(row(h.keys, j + kAhead), h.size);
+        fetch_row(row(h.values, j), h.size);
+        const T* key = row(h.keys, j);
         for (int64_t i = 0; i < h.queries; ++i) {
             const float* q = h.q + i * h.size;
-            h.scores[i * h.row_length + j] = sum_each(h.size, [=](auto at) HWY_ATTR { return hn::Mul(at.load(q), at.load(key)); });
+            h.scores[i * h.row_length + j] = sum_each(h.size, [=](auto at) HWY_ATTR { return hn::Mul(at.load(q), load_row(at, key)); });
         }
     }
     if (h.bias)  // the last token is the query's own
@@ -88,11 +92,11 @@ void attend_typed(const CachedHead& h) {
     for (int64_t i = 0; i < h.queries; ++i) soften(h.scores + i * h.row_length, n);
     for (int64_t i = 0; i < h.queries * h.size; ++i) h.y[i] = 0;
     for (int64_t j = 0; j < n; ++j) {
-        const float* value = row_of<T>(h.values, h.table[h.first + j], h.size, h.row);
+        const T* value = row(h.values, j);
         for (int64_t i = 0; i < h.queries; ++i) {
             const V p = hn::Set(d, h.scores[i * h.row_length + j]);
             float* y = h.y + i * h.size;
-            each(h.size, [=](auto at) HWY_ATTR { at.store(hn::MulAdd(p, at.load(value), at.load(y)), y); });
+            each(h.size, [=](auto at) HWY_ATTR { at.store(hn::MulAdd(p, load_row(at, value), at.load(y)), y); });
         }
     }
 }
@@ -159,11 +163,11 @@ void attend(const Call& call, Team team) {
     float* own = reinterpret_cast<float*>(call.scratch) + team.rank * static_cast<State*>(call.state)->own;
     const auto& buckets = static_cast<const State*>(call.state)->buckets;
     const float* bias = call.in[kBias].present ? call.in[kBias].as<float>() : nullptr;
-    float *queries = own, *sums = queries + padded(group * size), *row = sums + padded(group * size), *scores = row + padded(size);
+    float *queries = own, *sums = queries + padded(group * size), *scores = sums + padded(group * size);
     for (int64_t item = call.ticket->fetch_add(1); item < sequences * kv_heads; item = call.ticket->fetch_add(1)) {
         const int64_t s = item / kv_heads, h = item % kv_heads, begin = segments[s], end = segments[s + 1], length = lengths[s];
         CachedHead head{keys.as<std::byte>() + h * pool * size * float_size(keys.dtype), call.in[kValues].as<std::byte>() + h * pool * size * float_size(keys.dtype),
-                        keys.dtype, table.as<int32_t>() + s * table.row_stride, 0, 0, size, group, queries, sums, scores, row, padded(capacity),
+                        keys.dtype, table.as<int32_t>() + s * table.row_stride, 0, 0, size, group, queries, sums, scores, padded(capacity),
                         bias ? bias + h * group : nullptr, buckets.data(), static_cast<int64_t>(buckets.size()) - 1, attrs.heads};
         for (int64_t i = begin; i < end; ++i) {
             head.last = attrs.causal ? length - end + i + 1 : length;
@@ -203,7 +207,7 @@ Result<Prepared> prepare(const Request& r) {
     const auto& attrs = r.attr<Attention>();
     const int64_t size = r.in[kKeys].dims[2], group = attrs.heads / r.in[kKeys].dims[0], capacity = r.in[kTable].dims[1];
     auto state = std::make_shared<State>();
-    state->own = 2 * padded(group * size) + padded(size) + group * padded(capacity);
+    state->own = 2 * padded(group * size) + group * padded(capacity);
     Prepared prepared{{append, attend}, state, state->own * 4 * r.threads};
     if (!r.in[kK].present) prepared.phases.erase(prepared.phases.begin());
     if (r.in[kBias].present)

@@ -8,6 +8,7 @@
 #include "ckpt/checkpoint.h"
 #include "ckpt/safetensors.h"
 #include "engine/engine.h"
+#include "kernels/cpu/copy_far.h"
 
 namespace ds {
 namespace {
@@ -56,7 +57,8 @@ public:
     void copy(const Spread& spread) const {
         spread(static_cast<int64_t>(pieces_.size()), [this](int64_t i) {
             const Piece& piece = pieces_[static_cast<size_t>(i)];
-            convert(piece.from, piece.type, piece.to, DType::f32, piece.elements);
+            if (piece.type == DType::f32) cpu::copy_far(piece.from, piece.to, piece.elements * 4);
+            else convert(piece.from, piece.type, piece.to, DType::f32, piece.elements);
         });
     }
 

@@ -3,7 +3,9 @@
 #include <functional>
 
 #ifndef DS_TEST_DEVICE
+#include "kernels/cpu/copy_far.h"
 #include "kernels/cpu/level.h"
+#include "kernels/cpu/logits.h"
 #endif
 #include "ops/attrs.h"
 #include "tests/support/run_kernel.h"
@@ -438,6 +440,37 @@ TEST_CASE("moves/large_copies_divide_among_the_team") {
     Array matrix = Array::random(DType::f32, {257, 190}, rng);
     check(BOTH(transpose), {&matrix}, {Array(DType::f32, {190, 257})}, &reverse);
 }
+
+#ifndef DS_TEST_DEVICE
+TEST_CASE("moves/copies_past_the_caches_are_exact_at_any_address") {
+    std::vector<uint8_t> from(20000), to(20000);
+    for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<uint8_t>(i * 7 + i / 256);
+    for (const size_t n : {0, 1, 63, 64, 65, 200, 4096, 9999})
+        for (const size_t shift : {0, 1, 4, 63}) {
+            std::fill(to.begin(), to.end(), uint8_t{0xee});
+            cpu::copy_far(from.data() + 3, to.data() + shift, static_cast<int64_t>(n));
+            CHECK(std::equal(to.begin() + static_cast<int64_t>(shift), to.begin() + static_cast<int64_t>(shift + n), from.begin() + 3));
+            CHECK(std::count(to.begin(), to.begin() + static_cast<int64_t>(shift), 0xee) == static_cast<int64_t>(shift));
+            CHECK(std::count(to.begin() + static_cast<int64_t>(shift + n), to.end(), 0xee) == static_cast<int64_t>(to.size() - shift - n));
+        }
+}
+
+TEST_CASE("logits/the_first_of_the_largest_is_found") {
+    std::mt19937 rng(9);
+    for (const int64_t n : {1, 2, 15, 16, 17, 64, 97, 1000}) {
+        std::vector<float> x(static_cast<size_t>(n));
+        for (float& v : x) v = static_cast<float>(static_cast<int>(rng() % 40) - 30);  // with ties
+        const auto most = std::max_element(x.begin(), x.end());
+        CHECK(cpu::place_of_largest(x.data(), n) == most - x.begin());
+        CHECK(cpu::largest_of(x.data(), n) == *most);
+        std::vector<float> less = x;
+        cpu::take_off(less.data(), n, 1.0 / 3);
+        for (size_t i = 0; i < x.size(); ++i) CHECK(less[i] == static_cast<float>(static_cast<double>(x[i]) - 1.0 / 3));
+    }
+    const std::vector<float> none(40, -INFINITY);
+    CHECK(cpu::place_of_largest(none.data(), 40) == 0);
+}
+#endif
 
 TEST_CASE("embedding/rows_and_their_gradient_equal_the_oracle") {
     Rng rng(15);
