@@ -447,7 +447,13 @@ func TestHandlesLeaveNothingBehind(t *testing.T) {
 	before := resident()
 	round(10000, true)
 	round(10000, false)
-	if grown := resident() - before; grown > 16<<20 {
+	grown := resident() - before
+	for tries := 0; grown > 16<<20 && tries < 100; tries++ { // finalizers take their time on a busy machine; what leaked stays
+		runtime.GC()
+		time.Sleep(100 * time.Millisecond)
+		grown = resident() - before
+	}
+	if grown > 16<<20 {
 		t.Fatalf("%d MiB more", grown>>20)
 	}
 	for i := 0; i < 20; i++ {

@@ -256,7 +256,6 @@ Status Engine::open_devices() {
         return stay(fail(Code::E_UNSUPPORTED, "device: cuda: op {} of the graph is the host's own, which reads the host's memory", own));
     if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory())
         return stay(fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda"));
-    if (config_.mesh.expert > 1) return stay(fail(Code::E_UNSUPPORTED, "device: cuda: parallel.expert is not built there: rows of experts are exchanged in the host's memory"));
     DS_TRY(const int before, processes_before());  // by all processes, whatever each finds
     auto opened = devices_of_ranks(before);
     if (!opened.ok()) {

@@ -49,6 +49,7 @@ std::string fingerprint(const Config& c) {
                 c.comm.secret_file,
                 c.comm.interface,
                 c.zero_stage,
+                c.zero.overlap,
                 c.distributed,
                 c.model,
                 c.model_overrides,
