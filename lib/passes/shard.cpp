@@ -194,7 +194,7 @@ private:
             bool fits = true;
             for (size_t i = 0; i < node.in.size() && fits; ++i) {
                 if (!cut(node.in[i])) continue;
-                const Cut& c = place(node.in[i]).cut;
+                const Cut c = place(node.in[i]).cut;
                 fits = c.dim == way.in[i] && (!first || (first->period == c.period && first->units == c.units));
                 if (!first) first = c;
             }
@@ -345,7 +345,7 @@ private:
         const int dim = node.attrs.as<Matmul>().transpose_b ? 0 : 1;
         const auto units = units_of(node.out[0], last_dim(node.out[0]), full(node.out[0]).back());
         if (cut(w)) {
-            const Cut& c = place(w).cut;
+            const Cut c = place(w).cut;
             return c.dim == dim ? std::optional(Units{c.period, c.units}) : std::nullopt;
         }
         if (decided_.contains(w) || readers_[index(w)].size() != 1) return {};
@@ -535,7 +535,7 @@ private:
     // Each rank has the logits of its words.
     Status loss_by_words(const Node& node) {
         const ValueId w = node.in[1], bias = node.in[2];
-        const Cut& c = place(w).cut;
+        const Cut c = place(w).cut;
         const ShardedCrossEntropy attrs{node.attrs.as<CrossEntropy>(), share_of(w, c)};
         Node part = node;
         part.op = find_op("sharded_cross_entropy");
