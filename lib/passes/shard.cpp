@@ -5,6 +5,7 @@
 // everything that reads it can work on columns up to the next product, which is then cut by rows; the unit in which columns are dealt out is what
 // attention needs, whole heads. Words of a vocabulary are dealt out where a table is looked up and where it gives logits. What can't be cut is computed by
 // every rank alike.
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -30,7 +31,6 @@ public:
     Sharder(Graph& graph, const TensorLayout& layout, std::string* choices) : graph_(graph), layout_(layout), choices_(choices), b_(graph) {}
 
     Status run() {
-        full_.reserve(graph_.values.size());
         for (const Value& v : graph_.values) full_.push_back(v.type);
         place_.resize(graph_.values.size());
         original_ = std::move(graph_.nodes);
@@ -194,7 +194,7 @@ private:
             bool fits = true;
             for (size_t i = 0; i < node.in.size() && fits; ++i) {
                 if (!cut(node.in[i])) continue;
-                const Cut c = place(node.in[i]).cut;
+                const Cut& c = place(node.in[i]).cut;
                 fits = c.dim == way.in[i] && (!first || (first->period == c.period && first->units == c.units));
                 if (!first) first = c;
             }
@@ -345,7 +345,7 @@ private:
         const int dim = node.attrs.as<Matmul>().transpose_b ? 0 : 1;
         const auto units = units_of(node.out[0], last_dim(node.out[0]), full(node.out[0]).back());
         if (cut(w)) {
-            const Cut c = place(w).cut;
+            const Cut& c = place(w).cut;
             return c.dim == dim ? std::optional(Units{c.period, c.units}) : std::nullopt;
         }
         if (decided_.contains(w) || readers_[index(w)].size() != 1) return {};
@@ -535,7 +535,7 @@ private:
     // Each rank has the logits of its words.
     Status loss_by_words(const Node& node) {
         const ValueId w = node.in[1], bias = node.in[2];
-        const Cut c = place(w).cut;
+        const Cut& c = place(w).cut;
         const ShardedCrossEntropy attrs{node.attrs.as<CrossEntropy>(), share_of(w, c)};
         Node part = node;
         part.op = find_op("sharded_cross_entropy");
@@ -590,8 +590,8 @@ private:
     std::string* choices_;
     Builder b_;
     std::vector<Node> original_;
-    std::vector<Type> full_;
-    std::vector<Place> place_;
+    std::deque<Type> full_;     // deques: references stay while values are added
+    std::deque<Place> place_;
     std::vector<std::vector<std::pair<const Node*, size_t>>> readers_;
     std::set<ValueId> result_, decided_;
     bool through_attention_ = false;  // the columns last looked at are heads'

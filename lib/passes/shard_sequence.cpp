@@ -5,6 +5,7 @@
 // A value is cut along some dimension, a summand (partial), or whole: alike on every rank. Gradients of whole values are summands, those of parameters too; they
 // are summed over the ranks once a step, so that a parameter is used as it is and costs no exchange here. What every rank computes alike towards the loss
 // counts for an equal part each (share_gradient).
+#include <deque>
 #include <map>
 #include <optional>
 #include <tuple>
@@ -344,8 +345,8 @@ private:
     std::map<int64_t, Stream> streams_;   // by length
     std::map<int64_t, ValueId> places_;
     std::vector<Node> original_;
-    std::vector<Type> full_;
-    std::vector<Place> place_;
+    std::deque<Type> full_;     // deques: references stay while values are added
+    std::deque<Place> place_;
     std::map<ValueId, ValueId> whole_, results_;
     std::map<std::tuple<ValueId, int, int64_t>, ValueId> taken_;
 };
