@@ -29,12 +29,6 @@ int32_t answer(Status status) {
     return static_cast<int32_t>(status.code());
 }
 
-Status check(cudaError_t error, const char* doing) {
-    if (error == cudaSuccess) return ok();
-    cudaGetLastError();
-    return Status(error == cudaErrorMemoryAllocation ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, std::string("cuda: ") + doing + ": " + cudaGetErrorString(error));
-}
-
 struct Open {
     int index = 0;
     Queue queue;

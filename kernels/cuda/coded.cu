@@ -1,6 +1,6 @@
 // coded_matmul: the weight's values are made in a's type (kernels/coded.h says what codes mean) and cuBLASLt multiplies with them. They are made anew each time, as
 // they would take the memory that few bits save.
-#include "base/weight_code.h"
+#include "kernels/coded.h"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/linear.h"
 #include "ops/attrs_coded.h"
@@ -10,49 +10,15 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// As kNormalFloat.
-DS_DEVICE float normal_float(int code) {
-    switch (code) {
-    case 0: return -1.0f;
-    case 1: return -0.6961928009986877f;
-    case 2: return -0.5250730514526367f;
-    case 3: return -0.39491748809814453f;
-    case 4: return -0.28444138169288635f;
-    case 5: return -0.18477343022823334f;
-    case 6: return -0.09105003625154495f;
-    case 7: return 0.0f;
-    case 8: return 0.07958029955625534f;
-    case 9: return 0.16093020141124725f;
-    case 10: return 0.24611230194568634f;
-    case 11: return 0.33791524171829224f;
-    case 12: return 0.44070982933044434f;
-    case 13: return 0.5626170039176941f;
-    case 14: return 0.7229568362236023f;
-    default: return 1.0f;
-    }
-}
-
-// As coded::kTree: 0 in the middle; on both sides 1, 2, 4, .. 64 values between a tenth of a power of ten and that power.
-DS_DEVICE float value_in_tree(int byte) {
-    if (byte == 127) return 0;
-    if (byte == 255) return 1;
-    const int at = byte > 127 ? byte - 128 : 126 - byte;
-    int e = 0, n = 1;
-    float power = 1e-6f;
-    for (; at + 1 >= 2 * n; n *= 2) ++e;
-    switch (e) {
-    case 0: power = 1e-6f; break;
-    case 1: power = 1e-5f; break;
-    case 2: power = 1e-4f; break;
-    case 3: power = 1e-3f; break;
-    case 4: power = 1e-2f; break;
-    case 5: power = 1e-1f; break;
-    default: power = 1.0f; break;
-    }
-    const int k = at + 1 - n;
-    const double low = 0.1 + 0.9 * k / n, high = 0.1 + 0.9 * (k + 1) / n;
-    const float value = power * static_cast<float>((low + high) / 2);
-    return byte > 127 ? value : -value;
+// What codes mean; device code can't index the host's constants.
+struct Values {
+    float normal[16], tree[256];
+};
+Values values() {
+    Values v;
+    std::copy(std::begin(kNormalFloat), std::end(kNormalFloat), v.normal);
+    std::copy(coded::kTree.begin(), coded::kTree.end(), v.tree);
+    return v;
 }
 
 struct Codes {
@@ -61,16 +27,16 @@ struct Codes {
     int bits;
 };
 
-__global__ void decode_kernel(Codes c, Any out) {
+__global__ void decode_kernel(Codes c, Values v, Any out) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < out.n; i += step) {
         const int64_t block = i / kCodeBlock;
-        const float scale = c.scale_codes.data ? fmaf(value_in_tree(c.scale_codes.get(block)), c.seconds.get(block / kScaleBlock), c.mean.get(0)) : c.scales.get(block);
+        const float scale = c.scale_codes.data ? fmaf(v.tree[c.scale_codes.get(block)], c.seconds.get(block / kScaleBlock), c.mean.get(0)) : c.scales.get(block);
         if (c.bits == 8) {
             out.put(i, static_cast<float>(static_cast<int8_t>(c.codes.get(i))) * (scale / 127));
         } else {
             const int byte = c.codes.get(i / 2);
-            out.put(i, normal_float(i % 2 ? byte & 15 : byte >> 4) * scale);
+            out.put(i, v.normal[i % 2 ? byte & 15 : byte >> 4] * scale);
         }
     }
 }
@@ -100,7 +66,7 @@ LinearOperands operands(const State& s, const Tensor* in, const Tensor& y, std::
 void run(const Call& c, Queue& q) {
     const auto& s = *static_cast<const State*>(c.state);
     const LinearOperands o = operands(s, c.in, c.out[0], c.scratch);
-    launch(q, blocks_for(o.b.count(), kThreads, 1 << 16), kThreads, 0, decode_kernel, codes_of(c.in[1], c.attr<CodedMatmul>()), any(o.b));
+    launch(q, blocks_for(o.b.count(), kThreads, 1 << 16), kThreads, 0, decode_kernel, codes_of(c.in[1], c.attr<CodedMatmul>()), values(), any(o.b));
     q.note(s.product.run(q, o, c.scratch));
 }
 
@@ -109,7 +75,7 @@ Result<Prepared> prepare(const Request& r) {
     auto s = std::make_shared<State>();
     s->weight = Tensor{.dtype = r.in[0].dtype, .rank = 2, .dims = {m.rows, m.columns}, .row_stride = m.columns, .present = true};
     DS_TRY(s->product, Linear::prepare(*static_cast<Queue*>(r.queue), operands(*s, r.in.data(), r.out[0], nullptr), Matmul{.transpose_b = m.transpose, .out = m.out, .set_out = m.set_out}));
-    s->at = (s->product.scratch_bytes() + 255) / 256 * 256;
+    s->at = round_up(s->product.scratch_bytes(), 256);
     const int64_t bytes = s->at + m.rows * m.columns * size_of(s->weight.dtype);
     return Prepared{{queued<run>}, std::move(s), bytes};
 }

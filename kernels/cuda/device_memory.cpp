@@ -5,16 +5,6 @@
 #include <deque>
 
 namespace ds::cuda {
-namespace {
-
-Status check(cudaError_t error, const char* doing) {
-    if (error == cudaSuccess) return ok();
-    cudaGetLastError();
-    return Status(error == cudaErrorMemoryAllocation ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, std::string("cuda: ") + doing + ": " + cudaGetErrorString(error));
-}
-
-}  // namespace
-
 Status Staging::make() {
     void *pinned = nullptr, *there = nullptr;
     DS_CHECK(check(cudaHostAlloc(&pinned, kSlots * kSlot, cudaHostAllocDefault), "allocating pinned memory"));

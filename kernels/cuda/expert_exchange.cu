@@ -5,8 +5,6 @@
 namespace ds::cuda {
 namespace {
 
-constexpr Team kAlone{0, 1};
-
 // Experts [begin, begin + size) of all, which this rank holds.
 struct Own {
     int64_t ranks, experts, begin, size;
@@ -93,7 +91,7 @@ __global__ void own_ends_kernel(Own own, Span<const int32_t> counts, Span<int32_
     }
 }
 
-int64_t counts_bytes(const Counts& counts) { return (counts.bytes() + 255) / 256 * 256; }
+int64_t counts_bytes(const Counts& counts) { return round_up(counts.bytes(), 256); }
 
 // Everyone's counts, to everyone and to the host. False: something failed.
 bool tell(const Call& c, Queue& q, const Counts& counts) {

@@ -15,12 +15,6 @@ namespace {
 constexpr int64_t kSmall = 64 << 10;             // bytes that members send whole rather than in shares: one round instead of two
 constexpr int64_t kScratch = int64_t{32} << 20;  // what others' summands may take; more go in turns
 
-Status check(cudaError_t error, const char* doing) {
-    if (error == cudaSuccess) return ok();
-    cudaGetLastError();
-    return Status(error == cudaErrorMemoryAllocation ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, std::string("cuda: ") + doing + ": " + cudaGetErrorString(error));
-}
-
 #ifdef DS_HAS_NCCL
 #define DS_NCCL_FUNCTIONS(X)                                                                                                                          \
     X(ncclGetVersion) X(ncclGetUniqueId) X(ncclCommInitRankConfig) X(ncclCommGetAsyncError) X(ncclCommAbort) X(ncclGetErrorString) X(ncclGetLastError) \

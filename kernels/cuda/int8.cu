@@ -59,7 +59,7 @@ __global__ void multiply_kernel(Span<const int32_t> a, Span<const float> row_sca
     }
 }
 
-int64_t codes_bytes(const Tensor& a, const Int8Parts& parts) { return (a.rows() * parts.steps * Int8Parts::kStep + 255) / 256 * 256; }
+int64_t codes_bytes(const Tensor& a, const Int8Parts& parts) { return round_up(a.rows() * parts.steps * Int8Parts::kStep, 256); }
 
 void run(const Call& c, Queue& q) {
     const Tensor &a = c.in[0], &y = c.out[0];

@@ -72,7 +72,7 @@ Result<Prepared> prepare(const Request& r) {
     }
     const Tensor summed[] = {r.in[attrs.of_a ? 0 : 1], r.in[3]};
     DS_TRY(s->sum, sum.begin()->prepare(Request{summed, r.out.subspan(1, 1), &s->axes, r.threads, r.queue}));
-    s->between = (std::max(s->fused.scratch_bytes(), s->product.scratch_bytes()) + 255) / 256 * 256;
+    s->between = round_up(std::max(s->fused.scratch_bytes(), s->product.scratch_bytes()), 256);
     const int64_t bytes = s->between + std::max(s->sum.scratch_bytes, r.out[1].count() * 4);
     if (s->fuses && wanted_way() == Way::timed) {
         DS_TRY(s->fuses, first_way_is_faster(

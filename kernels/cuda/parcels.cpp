@@ -5,12 +5,6 @@
 namespace ds::cuda {
 namespace {
 
-Status check(cudaError_t error, const char* doing) {
-    if (error == cudaSuccess) return ok();
-    cudaGetLastError();
-    return Status(error == cudaErrorMemoryAllocation ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, std::string("cuda: ") + doing + ": " + cudaGetErrorString(error));
-}
-
 // So that bytes go from device to device and not through the host, where the machine can.
 void reach(int peer, int device) {
     int can = 0;

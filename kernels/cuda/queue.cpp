@@ -3,15 +3,12 @@
 #include <algorithm>
 
 namespace ds::cuda {
-namespace {
 
 Status check(cudaError_t error, const char* doing) {
     if (error == cudaSuccess) return ok();
     cudaGetLastError();
-    return fail(error == cudaErrorMemoryAllocation ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, "cuda: {}: {}", doing, cudaGetErrorString(error));
+    return Status(error == cudaErrorMemoryAllocation ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, std::string("cuda: ") + doing + ": " + cudaGetErrorString(error));
 }
-
-}  // namespace
 
 Status Queue::make() {
     for (cudaStream_t* each : {&compute, &links, &copies}) DS_CHECK(check(cudaStreamCreateWithFlags(each, cudaStreamNonBlocking), "making a stream"));

@@ -22,6 +22,9 @@ struct Draws {
     uint64_t seed, step;
 };
 
+// An answer of CUDA as a status; `doing` names the call for people.
+Status check(cudaError_t error, const char* doing);
+
 struct Queue {
     int device = 0;
     cudaStream_t stream = nullptr; // where work is queued now: compute, or links

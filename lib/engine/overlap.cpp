@@ -11,6 +11,12 @@
 namespace ds {
 namespace {
 
+// After which step each gradient is final. Without a plan there were no rows, and nothing is made.
+const std::map<std::string, int64_t>& steps_of(Plan* plan) {
+    static const std::map<std::string, int64_t> kNothingIsMade;
+    return plan ? plan->gradient_steps() : kNothingIsMade;
+}
+
 // After which step of a plan all gradients of a bucket are final.
 int64_t last_step_of(const ParamBucket& bucket, const ParamStore& params, const std::map<std::string, int64_t>& steps) {
     int64_t last = 0;
@@ -56,8 +62,7 @@ Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {
     if (!plan && rank.backwards == 0) std::fill_n(params.grads(), params.grad_elements(), 0.0f);  // without rows it has a summand all the same
     Progress progress;
     Status summed;
-    static const std::map<std::string, int64_t> kNothingIsMade;
-    const auto& steps = plan ? plan->gradient_steps() : kNothingIsMade;
+    const auto& steps = steps_of(plan);
     std::thread beside = start_quiet_thread([&] {
         try {
             summed = sum_as_made(rank, steps, progress);
@@ -77,7 +82,7 @@ Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {
 Status Engine::backward_and_sum_there(Rank& rank, Plan* plan, uint64_t draw) {
     ParamStore& params = *rank.params;
     if (!plan && rank.backwards == 0) DS_CHECK(params.clear_grads());
-    const auto steps = plan ? plan->gradient_steps() : std::map<std::string, int64_t>();
+    const auto& steps = steps_of(plan);
     Communicator& data = *rank.links.axis[static_cast<size_t>(MeshAxis::data)];
     std::vector<Beside> sums;
     int64_t last = 0;

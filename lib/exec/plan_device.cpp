@@ -51,6 +51,8 @@ struct Footprint {
 
 }  // namespace
 
+constexpr int kNoStep = -2;  // of work beside that is no step of the plan: no step awaits it, the end of the part does
+
 // Exchanges run one behind the other, so that to wait for the last is to wait for all before it.
 void Plan::order_exchanges() {
     std::vector<std::pair<int, Footprint>> under_way;
@@ -103,7 +105,7 @@ Status Plan::run_on_device(Part part, const Runtime& given, const CancelFlag* ca
         for (size_t i = 0; beside && i < beside->size(); ++i) {
             const size_t until = std::clamp(static_cast<size_t>((*beside)[i].steps), begin, end);
             DS_CHECK(run_between(begin, until, runtime, cancel, timeline, records));
-            DS_CHECK(run_beside((*beside)[i].queue, marks_[-2]));
+            DS_CHECK(run_beside((*beside)[i].queue, marks_[kNoStep]));
             begin = until;
         }
         return run_between(begin, end, runtime, cancel, timeline, records);

@@ -4,7 +4,6 @@
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/hash_store.h>
 #include <gloo/transport/tcp/device.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <barrier>
@@ -18,6 +17,7 @@
 
 #include "base/json.h"
 #include "comm/world.h"
+#include "support/ports.h"
 
 namespace {
 
@@ -60,8 +60,9 @@ void must(const Status& status) {
 
 std::vector<std::unique_ptr<Communicator>> over_tcp() {
     std::vector<std::shared_ptr<World>> worlds(kRanks);
+    const int port = job::free_ports();
     Pair::time([&](int rank) {
-        const Json options = {{"rank", rank}, {"size", kRanks}, {"port", 20000 + getpid() % 20000}, {"one_host", true}, {"job", "bench"}, {"secret", ""}, {"interface", ""}, {"join_ms", 20000}, {"heartbeat_ms", 5000}};
+        const Json options = {{"rank", rank}, {"size", kRanks}, {"port", port}, {"one_host", true}, {"job", "bench"}, {"secret", ""}, {"interface", ""}, {"join_ms", 20000}, {"heartbeat_ms", 5000}};
         auto transport = join_by_plugin("gloo", options.dump());
         must(transport.status());
         worlds[static_cast<size_t>(rank)] = World::over(std::move(*transport), std::chrono::seconds(60));

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
+#include "engine/generate/best.h"
 #include "engine/generate/next_token.h"
 #include "kernels/cpu/logits.h"
 
@@ -24,27 +26,18 @@ void Beams::process(const std::vector<std::span<float>>& scores) const {
 
 std::vector<Beams::Candidate> Beams::best_of(const std::vector<std::span<float>>& scores, size_t count) const {
     const auto better = [](const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.from != b.from ? a.from < b.from : a.id < b.id; };
-    std::vector<Candidate> heap;  // the worst of the best in front
-    const auto see = [&](const Candidate& c) {
-        if (heap.size() == count && !better(c, heap.front())) return;
-        if (heap.size() == count) {
-            std::pop_heap(heap.begin(), heap.end(), better);
-            heap.pop_back();
-        }
-        heap.push_back(c);
-        std::push_heap(heap.begin(), heap.end(), better);
-    };
-    constexpr size_t kBlock = 512;  // most blocks hold nothing that could be among the best
-    for (size_t b = 0; b < scores.size(); ++b)
-        for (size_t first = 0; first < scores[b].size(); first += kBlock) {
-            const std::span<const float> block = scores[b].subspan(first, std::min(kBlock, scores[b].size() - first));
-            const auto score = [&](float x) { return running_[b].score + static_cast<double>(x); };
-            if (heap.size() == count && score(cpu::largest_of(block.data(), static_cast<int64_t>(block.size()))) < heap.front().score) continue;
-            for (size_t i = 0; i < block.size(); ++i)
-                if (block[i] != -INFINITY) see({score(block[i]), static_cast<int>(b), static_cast<int32_t>(first + i)});  // else it is forbidden
-        }
-    std::sort(heap.begin(), heap.end(), better);
-    return heap;
+    Best<Candidate, decltype(better)> best(count, better);
+    for (size_t b = 0; b < scores.size(); ++b) {
+        const auto score = [&](float x) { return running_[b].score + static_cast<double>(x); };
+        const auto made = [&, row = scores[b]](size_t i) -> std::optional<Candidate> {
+            if (row[i] == -INFINITY) return {};  // forbidden
+            return Candidate{score(row[i]), static_cast<int>(b), static_cast<int32_t>(i)};
+        };
+        best.see(scores[b], made, score);
+    }
+    std::vector<Candidate> list = best.take();
+    std::sort(list.begin(), list.end(), better);
+    return list;
 }
 
 void Beams::keep(Beam beam) {

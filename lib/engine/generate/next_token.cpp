@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
+#include "engine/generate/best.h"
 #include "kernels/cpu/logits.h"
 
 namespace ds {
@@ -33,27 +35,6 @@ private:
     std::vector<Candidate> list_;
     size_t sorted_ = 0;
 };
-
-// The best k of all, found in one pass: most blocks hold none of them.
-std::vector<Candidate> best_of(std::span<const float> scores, size_t k) {
-    constexpr size_t kBlock = 512;
-    std::vector<Candidate> heap;  // the worst of the best in front
-    for (size_t first = 0; first < scores.size(); first += kBlock) {
-        const std::span<const float> block = scores.subspan(first, std::min(kBlock, scores.size() - first));
-        if (heap.size() == k && cpu::largest_of(block.data(), static_cast<int64_t>(block.size())) < heap.front().score) continue;
-        for (size_t i = 0; i < block.size(); ++i) {
-            const Candidate c{block[i], static_cast<int32_t>(first + i)};
-            if (heap.size() == k && !(c < heap.front())) continue;
-            if (heap.size() == k) {
-                std::pop_heap(heap.begin(), heap.end());
-                heap.pop_back();
-            }
-            heap.push_back(c);
-            std::push_heap(heap.begin(), heap.end());
-        }
-    }
-    return heap;
-}
 
 // Ids that would end a run of ids that is there already, or a bad word.
 void forbid_runs(const GenerateOptions& o, std::span<float> scores, std::span<const int32_t> ids) {
@@ -97,7 +78,9 @@ int32_t next_token(const GenerateOptions& o, std::span<const float> scores, int6
     std::vector<Candidate> list;
     cpu::Running all;
     if (o.top_k > 0 && static_cast<size_t>(o.top_k) < scaled.size()) {
-        list = best_of(scaled, static_cast<size_t>(o.top_k));
+        Best<Candidate> found(static_cast<size_t>(o.top_k));
+        found.see(scaled, [&](size_t i) { return std::optional(Candidate{scaled[i], static_cast<int32_t>(i)}); }, [](float x) { return x; });
+        list = found.take();
         std::vector<float> best;
         for (const Candidate& c : list) best.push_back(c.score);
         all.see(best.data(), static_cast<int64_t>(best.size()));
