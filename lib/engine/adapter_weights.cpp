@@ -42,7 +42,7 @@ Status Engine::activate_adapter(const std::string& name) {
     if (!adapters_) return fail(Code::E_STATE, "lora.adapter: this engine has no adapters; the config's \"lora\" makes some");
     DS_CHECK(adapters_->check(name));
     if (name == adapters_->active()) return ok();
-    if (micro_in_step_ > 0) return fail(Code::E_STATE, "lora.adapter: {} micro-batches were accumulated for {}; call ds_step or ds_zero_grad first", micro_in_step_, adapters_->active());
+    if (open_.micros > 0) return fail(Code::E_STATE, "lora.adapter: {} micro-batches were accumulated for {}; call ds_step or ds_zero_grad first", open_.micros, adapters_->active());
     const bool has_state = (*ranks_)[0].params->has_state();
     const auto fields_of = [&](const Param& p) {
         std::vector<Field> fields{{Field::weight}};

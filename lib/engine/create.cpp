@@ -74,7 +74,8 @@ Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> 
     if (const char* kernels = std::getenv("DSRT_KERNELS"); kernels && std::string_view(kernels) == "ref") engine->backend_ = Backend::ref;
     log(Level::debug, "engine", "instructions: {}", cpu::name_of(cpu::level()));
     DS_CHECK(engine->make_the_program());
-    DS_CHECK(engine->make_efficiency());
+    DS_CHECK(engine->make_growth());
+    DS_TRY(engine->efficiency_, Efficiency::make(config, engine->model_.get(), [&] { return engine->smallest_graph(); }));
     engine->train_outputs_ = engine->eval_outputs_ = std::set<std::string>(config.outputs.begin(), config.outputs.end());
     return engine;
 }
@@ -94,26 +95,25 @@ Status Engine::make_the_program() {
         if (config_.model.is_null()) return fail(Code::E_CONFIG, "config: model: is missing; accepted: a Hugging Face folder, its config.json as an object, or a graph's .ds file (or options with a graph)");
         DS_TRY(ModelSource source, read_model_source(config_.model, config_.model_overrides));
         const Json whole = source.config;
-        DS_CHECK(reduce_layers(source.config));
+        DS_TRY(reduction_, LayerReduction::read(config_.compression, source.config));
         model_config_ = source.config;
         model_folder_ = source.folder.string();
-        DS_CHECK(make_teacher(whole));
+        DS_TRY(teacher_, Teacher::make(config_, whole, model_folder_, reduction_.layers()));
         DS_TRY(auto model, make_model(source.config));
         model_ = std::shared_ptr<const Model>(std::move(model));
         program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()});
-        const PlanKey smallest = smallest_key();
-        DS_TRY(graph, program_->build(smallest.shape, smallest.outputs));
+        DS_TRY(graph, smallest_graph());
         for (const ValueId id : graph.inputs)
             if (graph.value(id).kind == Kind::param && !graph.value(id).trainable) buffers.insert(graph.value(id).name);
         if (config_.lora.enabled) {
             DS_TRY(Adapters adapters, Adapters::open(config_.lora, graph, model_folder_));
             adapters_ = std::make_unique<Adapters>(std::move(adapters));
             program_ = make_program(model_, {config_.outputs.begin(), config_.outputs.end()}, &adapters_->spec());
-            DS_TRY(graph, program_->build(smallest.shape, smallest.outputs));
+            DS_TRY(graph, smallest_graph());
         }
         DS_CHECK(make_compression(graph));
-        DS_CHECK(add_compression(graph, compression_, -1));
-        DS_CHECK(add_teacher(graph, smallest.shape));
+        DS_CHECK(compression_.declare_in(graph));
+        if (teacher_) DS_CHECK(teacher_->add_to(graph, smallest_key().shape));
     }
     DS_CHECK(choose_coded(graph));
     if (config_.lora.enabled && !adapters_) return fail(Code::E_UNSUPPORTED, "config: lora: adapters are added to model families, not to a host's own graph");
@@ -124,8 +124,28 @@ Status Engine::make_the_program() {
     DS_TRY(params_, ParamStore::create(graph, config_, options_.optimizer ? &*options_.optimizer : nullptr));
     for (const auto& [name, code] : coded_) params_->find(name)->code = code;
     for (const Param& p : params_->all())
-        if (!buffers.contains(p.name) && !(teacher_ && is_teacher_tensor(p.name))) infos_.push_back({p.name, p.shape, p.trainable});
+        if (!buffers.contains(p.name) && !is_of_teacher(p)) infos_.push_back({p.name, p.shape, p.trainable});
     return ok();
+}
+
+Status Engine::make_compression(const Graph& graph) {
+    if (config_.compression.is_null()) return ok();
+    const auto lack = [](const char* what) { return fail(Code::E_UNSUPPORTED, "config: compression_training: not built {}", what); };
+    if (!model_) return lack("for a host's own graph");
+    if (adapters_) return lack("together with lora");
+    if (config_.zero_stage >= 3 || config_.zero.offload_param.on_disk()) return lack("for zero_optimization.stage 3, whose weights lie in parts");
+    DS_TRY(CompressionSpec spec, read_compression(config_.compression, graph));
+    compression_ = Compression(std::move(spec));
+    return ok();
+}
+
+// Another step may have another graph: plans of the old one go.
+void Engine::follow_compression() {
+    if (!compression_.follow(counters_.updates)) return;
+    pending_.reset();
+    last_.reset();
+    record_.forget_plan();
+    for (const auto& rank : *ranks_) rank->plans.clear(), rank->choices.clear();
 }
 
 Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> text, const HostOptions& options) {
@@ -141,8 +161,7 @@ Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> t
     DS_CHECK(engine->compare_weights());
     DS_CHECK(engine->agree("ds_engine_create", engine->make_optimizer_parts()));
     DS_CHECK(engine->agree("ds_engine_create", engine->check_memory_limit()));
-    DS_CHECK(engine->make_masks({}));
-    engine->compressed_updates_ = 0;
+    DS_CHECK(engine->compression_.make_masks(*engine->params_, *engine->whole_, {}));
     engine->follow_compression();
     engine->tell_overlap();
     if (engine->config_.dump_state) log(Level::info, "config", "{}", engine->config_.effective.dump());
@@ -306,6 +325,11 @@ PlanKey Engine::smallest_key() const {
     return key;
 }
 
+Result<Graph> Engine::smallest_graph() const {
+    const PlanKey key = smallest_key();
+    return program_->build(key.shape, key.outputs);
+}
+
 Status Engine::load_weights() {
     Status base = load_base_weights();
     if (base.ok()) base = devices_ok();
@@ -323,10 +347,10 @@ Status Engine::load_weights() {
 Status Engine::load_base_weights() {
     if (weights_come_from_a_folder()) {
         DS_CHECK(load_folder(model_folder_, "", model_->base_prefix));
-        return load_teacher();
+    } else {
+        for (const Param& p : params_->all()) DS_CHECK(initialise(p));
     }
-    for (const Param& p : params_->all()) DS_CHECK(initialise(p));
-    DS_CHECK(load_teacher());
+    if (teacher_ && !teacher_->folder().empty()) DS_CHECK(load_folder(teacher_->folder(), std::string(kTeacher), teacher_->base_prefix()));
     if (options_.graph) {
         for (const HostGraph::Embedded& part : options_.graph->models())
             if (!part.random) DS_CHECK(load_folder(part.folder, part.prefix, part.base_prefix));
@@ -368,13 +392,13 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
     std::vector<Copy> copies;
     for (const Param& p : params_->all()) {
         if (!p.name.starts_with(prefix) || is_adapter_tensor(p.name)) continue;
-        const bool of_teacher = teacher_ && is_teacher_tensor(p.name);
+        const bool of_teacher = is_of_teacher(p);
         if (of_teacher && prefix.empty()) continue;
         if (is_compression_tensor(p.name)) {
             DS_CHECK(initialise(p));
             continue;
         }
-        const auto theirs = of_teacher ? p.name.substr(prefix.size()) : teachers_name(p.name.substr(prefix.size()));
+        const auto theirs = of_teacher ? p.name.substr(prefix.size()) : reduction_.name_in_teacher(p.name.substr(prefix.size()));
         const std::string name = theirs ? folder_name(folder, *theirs, base_prefix) : "";
         const TensorView* view = theirs ? folder.find(name) : nullptr;
         if (!view) {
@@ -441,7 +465,7 @@ DataContext Engine::data_context() const {
     context.shard_rank = here.front() / static_cast<int64_t>(here.size());
     context.seed = static_cast<uint64_t>(config_.seed);
     context.drop_last = config_.data.value("drop_last", false);
-    describe_sampling(context);
+    efficiency_.describe(context, config_.batch.accumulation, static_cast<int64_t>(here.size()));
     if (model_) {
         context.max_length = model_->max_positions;
         context.task = name_of(model_->task);

@@ -95,9 +95,9 @@ Result<std::vector<Packed>> Engine::pack(const Batch& batch, const std::set<std:
 
 Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_loss) {
     Pass pass;
-    Batch shorter;
-    if (train && curriculum_) shorter = shortened(whole);
-    const Batch& batch = train && curriculum_ ? shorter : whole;
+    const bool cuts = train && efficiency_.cuts_rows();
+    const Batch shorter = cuts ? efficiency_.shortened(whole, counters_.global_steps, metrics_) : Batch();
+    const Batch& batch = cuts ? shorter : whole;
     const char* call = train ? "ds_forward" : "ds_eval";
     const std::set<std::string>& outputs = train ? train_outputs_ : eval_outputs_;
     const bool deals = ranks_->extent(MeshAxis::data) > 1;
@@ -111,8 +111,8 @@ Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_
     DS_CHECK(packed.status());
     pass.train = train;
     pass.wants_loss = wants_loss;
-    pass.draw = train ? draws_ : 0;
-    if (train) route(pass);
+    pass.draw = train ? static_cast<uint64_t>(counters_.draws) : 0;
+    if (train) efficiency_.route(pass.packed, pass.draw, counters_.global_steps, metrics_);
     for (const Packed& part : pass.packed) {
         pass.rows += part.grid.empty() ? part.shape.rows : part.grid[0];
         pass.labels += part.label_count;
@@ -184,12 +184,12 @@ Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, 
     DS_CHECK(begin_fetching(rank, plan, part));
     const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->mesh().ranks() > 1 || rank.links.source ? &rank.links : nullptr};
     const CancelFlag* cancel = world_ ? nullptr : options_.cancel.get();  // processes agree on that between passes
-    const bool records = train && rank.index == 0 && records_this_step();
+    const bool records = train && rank.index == 0 && record_.wants_step();
     if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel, nullptr, progress, beside);
     std::vector<Span> timeline;
-    const double offset_us = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - step_began_).count();
+    const auto began = std::chrono::steady_clock::now();
     DS_CHECK(plan.run(part, runtime, rank.workers, cancel, &timeline, progress, beside));
-    if (records) record_spans(plan, timeline, offset_us);
+    if (records) record_.add_spans(plan, timeline, began);
     if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";
     for (const Span& span : timeline) text += fmt::format("{} {} {:.1f} {:.1f}\n", span.thread, span.name, span.start_us, span.end_us);
@@ -265,11 +265,11 @@ Status Engine::forward(const Batch& batch, float* loss) {
     DS_CHECK(run_forward(pass));
     const bool enqueued = pipeline_ && pass.key().train && !pass.key().seeds.empty();
     if (enqueued && pass.wants_loss) DS_CHECK(catch_up());
-    ++draws_;
+    ++counters_.draws;
     backward_done_ = false;
     if (pass.labelled && pass.key().seeds.count("loss") && (pass.wants_loss || !enqueued)) {
         DS_TRY(const float value, enqueued ? Result<float>(static_cast<float>(loss_of(*pipeline_->pending))) : loss_of(pass));
-        put_metric("loss", value);
+        metrics_.put("loss", value);
         if (loss) *loss = value;
     }
     pending_ = pass;
@@ -294,7 +294,7 @@ double Engine::seed_value(const Pass& pass) const {
     const double scale = scaler_ ? scaler_->scale() : 1;
     if (config_.loss_normalization != "batch") return scale;
     // Micro-batches weigh by their labels, relative to the first of the step so that the numbers stay as large as those of a mean.
-    const double first = static_cast<double>(micro_in_step_ ? first_labels_ : pass.labels);
+    const double first = static_cast<double>(open_.micros ? open_.first_labels : pass.labels);
     return scale * (first > 0 ? static_cast<double>(pass.labels) / first : static_cast<double>(pass.labels));
 }
 
@@ -332,7 +332,7 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
             pending_.reset();
             return status;
         }
-        reduced_ = sums;
+        open_.reduced = sums;
         count_backward(pass, weight);
         DS_CHECK(measure_first());
         if (pass.labelled && pass.key().seeds.count("loss")) {
@@ -347,32 +347,32 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
 }
 
 void Engine::count_backward(const Pass& pass, int64_t weight) {
-    if (micro_in_step_ == 0) first_labels_ = weight;
-    labels_in_step_ += weight;
-    ++micro_in_step_;
-    ++micro_steps_;
-    samples_in_step_ += pass.rows;
+    if (open_.micros == 0) open_.first_labels = weight;
+    open_.labels += weight;
+    ++open_.micros;
+    ++counters_.micro_steps;
+    open_.samples += pass.rows;
     for (const Packed& part : pass.packed) {
         if (part.stand_in) continue;
-        tokens_in_step_ += part.tokens;
-        total_tokens_ += part.tokens;
+        open_.tokens += part.tokens;
+        counters_.tokens += part.tokens;
     }
-    put_metric("micro_steps", static_cast<double>(micro_steps_));
-    put_metric("tokens", static_cast<double>(total_tokens_));
+    metrics_.put("micro_steps", static_cast<double>(counters_.micro_steps));
+    metrics_.put("tokens", static_cast<double>(counters_.tokens));
 }
 
 void Engine::count_loss(const Pass& pass, int64_t weight, float loss) {
     if (!pass.labelled || !pass.key().seeds.count("loss")) return;
     const double loss_weight = config_.loss_normalization == "batch" ? static_cast<double>(weight) : 1;
-    step_loss_sum_ += loss * loss_weight;
-    step_loss_weight_ += loss_weight;
+    open_.loss_sum += loss * loss_weight;
+    open_.loss_weight += loss_weight;
 }
 
 Status Engine::backward() {
     DS_CHECK(usable());
     if (!pending_) return fail(Code::E_STATE, "ds_backward: {}; call ds_forward first", no_forward());
-    if (micro_in_step_ >= config_.batch.accumulation)
-        return fail(Code::E_STATE, "ds_backward: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", micro_in_step_);
+    if (open_.micros >= config_.batch.accumulation)
+        return fail(Code::E_STATE, "ds_backward: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", open_.micros);
     if (!pending_->labelled) return fail(Code::E_STATE, "ds_backward: the last forward had no labels and so no loss; add labels, or call ds_backward_from with gradients of outputs");
     const std::set<std::string> seeds{"loss"};
     if (pending_->key().seeds != seeds) {
@@ -393,8 +393,8 @@ Status Engine::backward() {
 Status Engine::backward_from(const Batch& gradients) {
     DS_CHECK(usable());
     if (!pending_) return fail(Code::E_STATE, "ds_backward_from: {}; call ds_forward first", no_forward());
-    if (micro_in_step_ >= config_.batch.accumulation)
-        return fail(Code::E_STATE, "ds_backward_from: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", micro_in_step_);
+    if (open_.micros >= config_.batch.accumulation)
+        return fail(Code::E_STATE, "ds_backward_from: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", open_.micros);
     if (gradients.empty()) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the batch of gradients is empty; it takes gradients by output name");
     std::set<std::string> names;
     const auto known = program_->outputs();
@@ -418,7 +418,7 @@ Status Engine::backward_from(const Batch& gradients) {
     }
     const double scale = scaler_ ? scaler_->scale() : 1;
     // A loss of the host's own counts like any other micro-batch of the step.
-    return run_backward(std::max<int64_t>(micro_in_step_ ? first_labels_ : 1, 1), [&](const Shape& shape, int data_rank, const std::string& name) -> Result<HostTensor> {
+    return run_backward(std::max<int64_t>(open_.micros ? open_.first_labels : 1, 1), [&](const Shape& shape, int data_rank, const std::string& name) -> Result<HostTensor> {
         const HostTensor& given = gradients.at(name);
         HostTensor seed;
         double factor = scale;

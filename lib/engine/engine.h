@@ -20,17 +20,21 @@
 #include "data/data.h"
 #include "engine/adapters.h"
 #include "engine/background_save.h"
+#include "engine/compression/compression.h"
+#include "engine/compression/layer_reduction.h"
+#include "engine/compression/teacher.h"
+#include "engine/counters.h"
+#include "engine/efficiency.h"
+#include "engine/metrics.h"
 #include "engine/params.h"
 #include "engine/program.h"
 #include "engine/rank.h"
+#include "engine/run_record.h"
 #include "engine/whole_params.h"
 #include "lr/batch_growth.h"
 #include "lr/loss_scale.h"
-#include "lr/ramp.h"
 #include "lr/schedule.h"
 #include "parallel/timetable.h"
-#include "passes/compression.h"
-#include "passes/distillation.h"
 #include "passes/pass.h"
 #include "telemetry/report.h"
 
@@ -73,7 +77,7 @@ public:
     // state.cpp
     Status set(std::string_view key, std::string_view json);
     Result<std::string> get(std::string_view key);
-    Result<double> metric(std::string_view name) const;
+    Result<double> metric(std::string_view name) const { return metrics_.get(name); }
     size_t param_count() const { return infos_.size(); }
     int64_t parameter_elements() const;  // of all parameters
     const ParamInfo& param(size_t i) const { return infos_[i]; }
@@ -152,48 +156,25 @@ private:
     Result<GenerateOptions> check_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json) const;
     Json generation_defaults() const;
     Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress = nullptr, const std::vector<Beside>* beside = nullptr);
-    bool records_this_step() const;
-    void record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us);
-    void record_point(double loss, double lr);
-    Json save_curve() const;
-    void restore_curve(const Json& saved);
     std::vector<MemoryBlock> memory_blocks(const Plan& plan) const;
-    // efficiency.cpp: what changes as training goes on
-    Status make_efficiency();
-    Status make_routing();
+    double lr_of(size_t group) const { return schedule_->lr(group) * (growth_ ? growth_->lr_factor() : efficiency_.lr_factor(open_.samples, config_.batch.train)); }
+    // growth.cpp
+    Status make_growth();
     void grow_batch();
-    Status make_sampling();
-    void describe_sampling(DataContext& context) const;
-    double lr_factor() const;
-    double lr_of(size_t group) const { return schedule_->lr(group) * lr_factor(); }
-    Batch shortened(const Batch& batch);
-    void route(Pass& pass);
-    void drop_tokens(Packed& part, int64_t keep, uint64_t draw) const;
-    static void put_kept(Packed& part, int64_t block, std::vector<int32_t> chosen, const std::vector<int32_t>& ends, const std::vector<int32_t>& merge);
     bool gradients_leave_at_once() const;
     Result<double> own_squares();
     Status measure_first();
     Status measure_ranks();
     void let_batch_grow(bool skipped);
-    Json save_efficiency() const;
-    Status restore_efficiency(const Json& state);
+    Json save_growth() const;
+    Status restore_growth(const Json& state);
     // coded.cpp: weights in few bits
     Status choose_coded(Graph& graph);
     Result<Json> coded_checksums() const;
     Status check_coded(const Json& saved, const std::string& folder) const;
-    // teacher.cpp: knowledge distillation
-    Status make_teacher(const Json& whole);
-    Status add_teacher(Graph& graph, const StreamShape& shape) const;
-    Status load_teacher();
-    bool from_elsewhere(const Param& p) const { return teacher_ && is_teacher_tensor(p.name); }  // and in no file that this engine writes
-    // compression.cpp
     Status make_compression(const Graph& graph);
-    Status reduce_layers(Json& model_config);
-    std::optional<std::string> teachers_name(const std::string& name) const;  // of a student's parameter; nothing: it begins afresh
-    Status make_masks(const std::set<std::string>& known);
     void follow_compression();
-    Result<std::vector<float>> mask_values(const PruneRule& rule, const std::string& mask, const std::string& scores) const;
-    Result<std::map<std::string, HostTensor>> compressed_weights(Json& config) const;
+    bool is_of_teacher(const Param& p) const { return teacher_ && is_teacher_tensor(p.name); }  // and in no file that this engine writes
     // The gradient, of this shape, that a data rank starts from at an output.
     using SeedOf = std::function<Result<HostTensor>(const Shape&, int data_rank, const std::string& name)>;
     Status run_backward(int64_t weight, const SeedOf& seed);
@@ -331,7 +312,6 @@ private:
     void clear_gradients();
     Hyper hyper_of(size_t group, double factor, double clip_value) const;
     void publish();
-    void put_metric(const std::string& name, double value);
     double seed_value(const Pass& pass) const;
     Result<HostTensor> rows_of(const Pass& pass, int data_rank, const std::string& output, const HostTensor& whole) const;
     double share_of(const Pass& pass, int data_rank) const;
@@ -372,6 +352,7 @@ private:
     static Communicator* sharers(const Rank& rank, const ParamBucket& bucket);
     Status check_cuts(const ParamStore& params) const;
     PlanKey smallest_key() const;
+    Result<Graph> smallest_graph() const;
     Status initialise(const Param& p);
     Status fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill);
     bool weights_come_from_a_folder() const;
@@ -403,20 +384,13 @@ private:
     Backend backend_ = Backend::cpu;
     std::unique_ptr<Schedule> schedule_;
     std::unique_ptr<LossScaler> scaler_;
-    std::shared_ptr<const Model> teacher_;    // null: none
-    std::string teacher_folder_;              // empty: initialised from the seed
-    DistillationSpec distillation_;
-    std::vector<int64_t> teacher_layers_;     // of each layer of a student; empty: none is one
+    LayerReduction reduction_;
+    std::unique_ptr<Teacher> teacher_;        // null: none
     CodedWeights coded_;                      // in few bits; empty: none
-    CompressionSpec compression_;             // of linear modules; empty: none
-    std::vector<int64_t> active_compression_;
-    int64_t compressed_updates_ = -1;         // what graphs are built for: everything that will be, until the engine is made
+    Compression compression_;                 // of linear modules
     std::unique_ptr<BatchGrowth> growth_;     // null: updates have one size
-    std::optional<NoiseSample> first_;        // of this update, a part of its rows
-    RowCurriculum row_curriculum_;            // for the data
-    std::optional<Ramp> curriculum_, kept_tokens_;
-    int64_t blocks_ = 0;                      // of the model, where some are left out
-    std::vector<int64_t> ltd_blocks_;
+    std::optional<NoiseSample> first_noise_;  // of this update, a part of its rows
+    Efficiency efficiency_;
     std::weak_ptr<DataSource> data_;
     struct DataEnd {                       // an epoch ended within a step, which is told by the next call
         const DataSource* data = nullptr;  // null: the one that a checkpoint is about
@@ -436,28 +410,15 @@ private:
     std::optional<Pass> pending_;          // a training forward whose backward may come
     bool backward_done_ = false;
 
-    int64_t micro_in_step_ = 0;            // backwards since the last update
-    int64_t labels_in_step_ = 0, first_labels_ = 0;
-    int64_t partial_ = 0;                  // micro-batches of a step that the data ended early; 0: a whole one
-    bool reduced_ = false;                 // gradient buffers hold sums over data ranks
-    bool normalised_ = false;              // the host read or replaced gradients at the boundary: they are final values now
-    uint64_t draws_ = 0;                   // training forwards so far
-    int64_t global_steps_ = 0, skipped_steps_ = 0, micro_steps_ = 0, global_samples_ = 0, samples_in_step_ = 0, updates_ = 0;
+    OpenStep open_;                        // since the last update
+    Counters counters_;
     double last_norm_ = 0;
     double swept_squares_ = 0;             // of the gradient, where sweep_measures_norm()
-    double step_loss_sum_ = 0, step_loss_weight_ = 0;
-    int64_t tokens_in_step_ = 0, total_tokens_ = 0;
     std::array<int64_t, kTraffics> sent_before_{};  // by all ranks, up to the last update
-    std::chrono::steady_clock::time_point step_began_ = std::chrono::steady_clock::now();
-    struct CurvePoint { int64_t step; double loss, lr; };
-    std::vector<CurvePoint> curve_;        // for the report
-    int64_t curve_stride_ = 1, steps_here_ = 0, recorded_step_ = -1;  // steps_here_: since this engine was made
-    std::vector<Span> timeline_;           // of the step recorded_step_
-    const Plan* recorded_plan_ = nullptr;
+    RunRecord record_;
     bool broken_ = false;                  // a failure in the middle of an update: only load and destroy are legal
 
-    mutable std::mutex metrics_mutex_;
-    std::map<std::string, double, std::less<>> metrics_;
+    Metrics metrics_;
     std::map<std::vector<PlanKey>, int> known_keys_;  // of training passes, numbered as they came
 };
 

@@ -113,15 +113,15 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     DS_TRY(const Json options, options_of(options_json, "ds_save", {"client_state", "weights_only", "async"}));
     DS_TRY(const bool async, flag_of(options, "ds_save", "async"));
     DS_TRY(const bool weights_only, flag_of(options, "ds_save", "weights_only"));
-    if (micro_in_step_ > 0) return fail(Code::E_STATE, "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or ds_zero_grad first",
-                                        micro_in_step_, config_.batch.accumulation);
+    if (open_.micros > 0) return fail(Code::E_STATE, "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or ds_zero_grad first",
+                                        open_.micros, config_.batch.accumulation);
     DS_TRY(const Json cursor, weights_only ? Result<Json>(Json()) : saved_cursor());
     if (!writes_files()) return read_for_writer("ds_save");
     const ReadWhole read = [this](const Param& p, Field field, float* out) { return read_whole("ds_save", p, field, out); };
     CheckpointFiles files;
     auto& weights = files[kWeights];
     for (const Param& p : params_->all())
-        if (!p.code && !from_elsewhere(p)) weights.push_back(tensor_of(*whole_, read, p, {Field::weight}, p.name, p.shape));
+        if (!p.code && !is_of_teacher(p)) weights.push_back(tensor_of(*whole_, read, p, {Field::weight}, p.name, p.shape));
     if (!weights_only && (*ranks_)[0].params->has_state()) {
         auto& state = files[kOptimizer];
         for (const Param& p : params_->all())
@@ -132,11 +132,10 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
         DS_TRY(state["coded"], coded_checksums());
     }
     if (!weights_only) {
-        state["counters"] = {{"global_steps", global_steps_}, {"skipped_steps", skipped_steps_}, {"micro_steps", micro_steps_}, {"global_samples", global_samples_},
-                             {"updates", updates_}, {"draws", draws_}, {"tokens", total_tokens_}};
+        state["counters"] = counters_.save();
         state["seed"] = config_.seed;
-        state["curve"] = save_curve();
-        state["efficiency"] = save_efficiency();
+        state["curve"] = record_.save_curves();
+        state["efficiency"] = save_growth();
         state["optimizer"] = options_.optimizer ? "host" : config_.optimizer.type;
         if (schedule_) state["schedule"] = schedule_->state();
         if (scaler_) state["loss_scale"] = scaler_->state();
@@ -145,7 +144,7 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
             state["data_ended"] = data_end_ && data_end_->cursor == cursor;
         }
     }
-    const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", global_steps_);
+    const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", counters_.global_steps);
     if (!async) return end_of_reads("ds_save", save_checkpoint(std::filesystem::path(dir), name, state, files));
     Status begun = check_tag(name);
     if (begun.ok()) begun = background_save_.start(std::filesystem::path(dir), name, std::move(state), std::move(files), (*ranks_)[0].workers);
@@ -219,7 +218,7 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
     DS_CHECK(check_coded(coded, checkpoint.folder().string()));
     std::set<std::string> masks;  // of compression; a checkpoint from before it has none
     for (const Param& p : params_->all()) {
-        if (from_elsewhere(p) || (is_compression_tensor(p.name) && !checkpoint.tensor(kWeights, p.name).ok())) continue;
+        if (is_of_teacher(p) || (is_compression_tensor(p.name) && !checkpoint.tensor(kWeights, p.name).ok())) continue;
         if (is_compression_tensor(p.name)) masks.insert(p.name);
         if (coded.contains(p.name)) continue;
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
@@ -242,7 +241,7 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
     Incoming incoming(*whole_);
     for (const Param& p : params_->all()) {
-        if ((is_compression_tensor(p.name) && !masks.count(p.name)) || coded.contains(p.name) || from_elsewhere(p)) continue;
+        if ((is_compression_tensor(p.name) && !masks.count(p.name)) || coded.contains(p.name) || is_of_teacher(p)) continue;
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
         DS_CHECK(incoming.add(p, {Field::weight}, *view));
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
@@ -259,16 +258,9 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
     if (incoming.any())
         for (const Param& p : (*ranks_)[0].params->all()) DS_CHECK((*ranks_)[0].params->refresh_low(p));
     if (!weights_only) {
-        const Json& counters = state.at("counters");
-        global_steps_ = counters.value("global_steps", int64_t{0});
-        skipped_steps_ = counters.value("skipped_steps", int64_t{0});
-        micro_steps_ = counters.value("micro_steps", int64_t{0});
-        global_samples_ = counters.value("global_samples", int64_t{0});
-        updates_ = counters.value("updates", int64_t{0});
-        draws_ = counters.value("draws", uint64_t{0});
-        total_tokens_ = counters.value("tokens", int64_t{0});
-        restore_curve(state.value("curve", Json::object()));
-        DS_CHECK(restore_efficiency(state.value("efficiency", Json::object())));
+        counters_.restore(state.at("counters"));
+        record_.restore_curves(state.value("curve", Json::object()));
+        DS_CHECK(restore_growth(state.value("efficiency", Json::object())));
         if (data_.expired()) pending_data_ = state.value("data", Json());
         data_end_.reset();
         if (state.value("data_ended", false)) data_end_ = DataEnd{nullptr, state.value("data", Json())};
@@ -277,7 +269,7 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
     clear_gradients();
     pending_.reset();
     last_.reset();
-    DS_CHECK(make_masks(masks));
+    DS_CHECK(compression_.make_masks(*params_, *whole_, masks));
     follow_compression();
     broken_ = false;
     publish();
@@ -288,7 +280,7 @@ void Engine::attach_data(std::weak_ptr<DataSource> data) {
     data_ = std::move(data);
     if (const auto source = data_.lock()) {
         const int64_t batches = source->batches_per_epoch().value_or(0);
-        put_metric("steps_per_epoch", static_cast<double>(config_.steps_per_epoch.value_or((batches + config_.batch.accumulation - 1) / config_.batch.accumulation)));
+        metrics_.put("steps_per_epoch", static_cast<double>(config_.steps_per_epoch.value_or((batches + config_.batch.accumulation - 1) / config_.batch.accumulation)));
     }
     // A checkpoint that was loaded before its data was opened.
     if (const auto source = data_.lock(); source && !pending_data_.is_null()) {
@@ -324,9 +316,10 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
     if (adapter_only) return export_adapter(dir, dtype);
     std::vector<NamedTensor> tensors;
     Json config = model_config_;
-    DS_TRY(const auto compressed, compressed_weights(config));
+    const ExportSource source{*params_, [&](const Param& p, float* out) { return read(p, {Field::weight}, out); }, *program_, smallest_key()};
+    DS_TRY(const auto compressed, compressed_weights(compression_.spec(), counters_.updates, source, config));
     for (const Param& p : params_->all()) {
-        if (is_compression_tensor(p.name) || from_elsewhere(p)) continue;  // the former are in what they mask
+        if (is_compression_tensor(p.name) || is_of_teacher(p)) continue;  // the former are in what they mask
         if (const auto found = compressed.find(p.name); found != compressed.end()) {
             const HostTensor* weight = &found->second;
             tensors.push_back({p.name, dtype, weight->shape, nullptr, [weight, dtype](const ChunkWriter& write) {

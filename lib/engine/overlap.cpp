@@ -47,7 +47,7 @@ const char* Engine::no_overlap_because() const {
 }
 
 // In the last backward pass of an update.
-bool Engine::sums_overlap() const { return micro_in_step_ + 1 == config_.batch.accumulation && !no_overlap_because(); }
+bool Engine::sums_overlap() const { return open_.micros + 1 == config_.batch.accumulation && !no_overlap_because(); }
 
 void Engine::tell_overlap() const {
     if (!config_.zero.overlap || ranks_->extent(MeshAxis::data) == 1) return;

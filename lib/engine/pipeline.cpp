@@ -34,9 +34,8 @@ Status Engine::make_pipeline() {
     made->ranks = ranks;
     made->splits = config_.pipeline.schedule == "zb-h1";
     made->chunks = config_.pipeline.schedule == "interleaved" ? static_cast<int>(config_.pipeline.chunks) : 1;
-    const PlanKey key = smallest_key();
-    DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
-    DS_CHECK(add_compression(graph, compression_, -1));
+    DS_TRY(Graph graph, smallest_graph());
+    DS_CHECK(compression_.declare_in(graph));
     for (const ValueId id : graph.inputs)
         if (Value& v = graph.value(id); v.kind == Kind::param) v.trainable = params_->find(v.name)->trainable;
     number_boundaries(graph, made->stages());
@@ -172,7 +171,7 @@ struct Engine::Walker {
         DS_TRY(Plan* mine, plan(turn));
         const auto begin = std::chrono::steady_clock::now();
         DS_CHECK(engine.run_turn(rank, micro(turn), turn, *mine));
-        if (keeps && engine.records_this_step()) engine.record_turn(rank, turn, begin);
+        if (keeps && engine.record_.wants_step()) engine.record_turn(rank, turn, begin);
         if (turn.work == Work::weights || (turn.work == Work::backward && turn.stage == 0)) engine.end_turn(rank, micro(turn), turn);
         return ok();
     }
@@ -286,7 +285,7 @@ double Engine::loss_of(const Micro& micro) const {
 Status Engine::catch_up() {
     const auto micro = pipeline_->pending;
     if (!micro || micro->forwarded) return ok();
-    begin_record(micro_in_step_);
+    begin_record(open_.micros);
     if (Status status = fly({micro}, false, true); !status.ok()) {
         hold(Pass(micro->pass));
         return status;
@@ -339,7 +338,7 @@ Status Engine::enqueue_backward(int64_t weight, const SeedOf& seed) {
     pipeline_->queue.push_back(std::exchange(pipeline_->pending, nullptr));
     for (size_t d = 0; d < micro->pass.packed.size(); ++d) pipeline_->counted[d] += micro->pass.packed[d].shape.rows > 0;
     count_backward(micro->pass, weight);
-    if (!micro->forwarded && micro_in_step_ < config_.batch.accumulation) return ok();
+    if (!micro->forwarded && open_.micros < config_.batch.accumulation) return ok();
     return settle();
 }
 
@@ -347,7 +346,7 @@ Status Engine::enqueue_backward(int64_t weight, const SeedOf& seed) {
 Status Engine::settle() {
     if (!pipeline_ || pipeline_->queue.empty()) return ok();
     const std::vector<std::shared_ptr<Micro>> micros(pipeline_->queue.begin(), pipeline_->queue.end());
-    begin_record(micro_in_step_ - static_cast<int64_t>(micros.size()));
+    begin_record(open_.micros - static_cast<int64_t>(micros.size()));
     if (Status status = fly(micros, true, true); !status.ok()) {
         clear_gradients();
         pending_.reset();
@@ -356,7 +355,7 @@ Status Engine::settle() {
     for (const auto& micro : micros) {
         if (!micro->pass.labelled || !micro->pass.key().seeds.count("loss")) continue;
         const double loss = loss_of(*micro);
-        put_metric("loss", loss);
+        metrics_.put("loss", loss);
         count_loss(micro->pass, micro->weight, static_cast<float>(loss));
     }
     pipeline_->queue.clear();
@@ -430,16 +429,15 @@ Status Engine::copy_tied_weights() {
 
 void Engine::begin_record(int64_t first_micro) {
     pipeline_->first_micro = static_cast<int>(first_micro);
-    if (!records_this_step() || pipeline_->recorded_step == steps_here_) return;
+    if (!record_.wants_step() || pipeline_->recorded_step == record_.step()) return;
     pipeline_->recorded.assign(static_cast<size_t>(pipeline_->ranks), {});
-    pipeline_->recorded_step = steps_here_;
+    pipeline_->recorded_step = record_.step();
 }
 
 void Engine::record_turn(const Rank& rank, const Turn& turn, std::chrono::steady_clock::time_point begin) {
     if (rank.at(MeshAxis::tensor) || rank.at(MeshAxis::sequence) || rank.at(MeshAxis::data) || pipeline_->recorded.empty()) return;
-    const auto since = [&](auto time) { return std::chrono::duration<double, std::micro>(time - step_began_).count(); };
     const Turn numbered{turn.work, turn.stage, turn.micro + pipeline_->first_micro};
-    pipeline_->recorded[static_cast<size_t>(rank.at(MeshAxis::pipeline))].push_back({numbered, since(begin), since(std::chrono::steady_clock::now())});
+    pipeline_->recorded[static_cast<size_t>(rank.at(MeshAxis::pipeline))].push_back({numbered, record_.microseconds(begin), record_.microseconds(std::chrono::steady_clock::now())});
 }
 
 }  // namespace ds

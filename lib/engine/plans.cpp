@@ -24,8 +24,8 @@ void Engine::declare_unused(const Rank& rank, Graph& graph) const {
 // The graph of one rank, before the passes that every graph goes through.
 Result<Graph> Engine::graph_of(const Rank& rank, const PlanKey& key) const {
     DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
-    DS_CHECK(add_compression(graph, compression_, compressed_updates_));
-    if (key.train || compressed_updates_ < 0) DS_CHECK(add_teacher(graph, key.shape));
+    DS_CHECK(compression_.add_to(graph));
+    if (teacher_ && (key.train || !compression_.is_followed())) DS_CHECK(teacher_->add_to(graph, key.shape));
     if (key.train && !key.seeds.empty()) declare_unused(rank, graph);
     for (const ValueId id : graph.inputs) {
         Value& v = graph.value(id);

@@ -1,11 +1,7 @@
 // report.html of a run: the curves that the engine and the host kept, the memory plan of a training step, and the timeline of one.
-//
-// Curves are thinned as they grow: every stride-th step is kept, and the stride doubles when the list is full, so a long run costs no more than a
-// short one and a resumed run, which finds them in its checkpoint, continues them.
 #include "telemetry/report.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "base/json_argument.h"
@@ -13,8 +9,6 @@
 
 namespace ds {
 namespace {
-
-constexpr size_t kMostPoints = 4096;
 
 Status bad(const char* what, const Json& found) { return fail(Code::E_INVALID_ARGUMENT, "ds_report: {}, not {}", what, found.dump()); }
 
@@ -59,49 +53,12 @@ Status read_given(std::string_view text, ReportData& report) {
 
 }  // namespace
 
-// Steps 2, 4, 8, 16 ...: a short run has one to show, and a long one shows its steady state.
-bool Engine::records_this_step() const { return steps_here_ > 0 && std::has_single_bit(static_cast<uint64_t>(steps_here_ + 1)); }
-
-void Engine::record_spans(const Plan& plan, const std::vector<Span>& spans, double offset_us) {
-    if (recorded_step_ != steps_here_) {
-        timeline_.clear();
-        recorded_step_ = steps_here_;
-        recorded_plan_ = &plan;
-    }
-    for (Span span : spans) {
-        span.start_us += offset_us;
-        span.end_us += offset_us;
-        timeline_.push_back(span);
-    }
-}
-
-void Engine::record_point(double loss, double lr) {
-    ++steps_here_;
-    if (global_steps_ % curve_stride_) return;
-    curve_.push_back({global_steps_, loss, lr});
-    if (curve_.size() < kMostPoints) return;
-    curve_stride_ *= 2;
-    std::erase_if(curve_, [&](const CurvePoint& p) { return p.step % curve_stride_ != 0; });
-}
-
-Json Engine::save_curve() const {
-    Json points = Json::array();
-    for (const CurvePoint& p : curve_) points.push_back({p.step, std::isfinite(p.loss) ? Json(p.loss) : Json(), p.lr});
-    return {{"stride", curve_stride_}, {"points", std::move(points)}};
-}
-
-void Engine::restore_curve(const Json& saved) {
-    curve_.clear();
-    curve_stride_ = saved.value("stride", int64_t{1});
-    for (const Json& p : saved.value("points", Json::array())) curve_.push_back({p.at(0).get<int64_t>(), p.at(1).is_null() ? NAN : p.at(1).get<double>(), p.at(2).get<double>()});
-}
-
 Status Engine::report(std::string_view path, std::string_view contents_json) {
     ReportData report;
     report.title = model_ ? model_->family : "dsrt";
-    if (!curve_.empty()) {
+    if (!record_.curves().empty()) {
         Series loss{"training", {}, false}, lr{"learning rate", {}, false};
-        for (const CurvePoint& p : curve_) {
+        for (const RunRecord::Point& p : record_.curves()) {
             loss.points.push_back({static_cast<double>(p.step), p.loss});
             lr.points.push_back({static_cast<double>(p.step), p.lr});
         }
@@ -109,11 +66,11 @@ Status Engine::report(std::string_view path, std::string_view contents_json) {
     }
     DS_CHECK(read_given(contents_json, report));
     if (!recomputation_.empty()) report.summary.emplace_back("recomputation", recomputation_);
-    const Plan* plan = recorded_plan_;
+    const Plan* plan = record_.plan();
     for (const auto& [key, candidate] : (*ranks_)[0].plans)
-        if (key.train && !recorded_plan_ && (!plan || candidate->arena_bytes() > plan->arena_bytes())) plan = candidate.get();
+        if (key.train && !record_.plan() && (!plan || candidate->arena_bytes() > plan->arena_bytes())) plan = candidate.get();
     if (plan) report.memory = memory_blocks(*plan);
-    for (const Span& span : timeline_) report.timeline.push_back({span.thread, span.name, span.start_us, span.end_us, ""});
+    for (const Span& span : record_.timeline()) report.timeline.push_back({span.thread, span.name, span.start_us, span.end_us, ""});
     add_timetables(report);
     return write_report(std::filesystem::path(path), report);
 }

@@ -8,11 +8,6 @@
 
 namespace ds {
 
-void Engine::put_metric(const std::string& name, double value) {
-    std::lock_guard lock(metrics_mutex_);
-    metrics_[name] = value;
-}
-
 void Engine::publish() {
     const double lr = schedule_ ? lr_of(params_->groups().size() - 1) : 0, momentum = schedule_ ? schedule_->momentum(params_->groups().size() - 1) : 0;
     int64_t plan_bytes = 0, peak = 0;
@@ -29,25 +24,16 @@ void Engine::publish() {
     if (pipeline_) peak += pipeline_->bytes();
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
              {"lr", lr}, {"momentum", momentum}, {"loss_scale", scaler_ ? scaler_->scale() : 1}, {"grad_norm", last_norm_},
-             {"global_steps", static_cast<double>(global_steps_)}, {"global_samples", static_cast<double>(global_samples_)},
-             {"skipped_steps", static_cast<double>(skipped_steps_)}, {"batch_size", static_cast<double>(config_.batch.train)}, {"micro_steps", static_cast<double>(micro_steps_)},
-             {"tokens", static_cast<double>(total_tokens_)}, {"plans", static_cast<double>(plans)},
+             {"global_steps", static_cast<double>(counters_.global_steps)}, {"global_samples", static_cast<double>(counters_.global_samples)},
+             {"skipped_steps", static_cast<double>(counters_.skipped_steps)}, {"batch_size", static_cast<double>(config_.batch.train)}, {"micro_steps", static_cast<double>(counters_.micro_steps)},
+             {"tokens", static_cast<double>(counters_.tokens)}, {"plans", static_cast<double>(plans)},
              {"plan_bytes", static_cast<double>(plan_bytes)}, {"peak_bytes", static_cast<double>(peak)},
              {"parameters", static_cast<double>(parameter_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->mesh().ranks())},
              {"processes", world_ ? world_->processes() : 1}, {"process", world_ ? world_->process() : 0}})
-        put_metric(name, value);
-    std::lock_guard lock(metrics_mutex_);
-    for (int kind = 0; kind < kTraffics; ++kind) metrics_.try_emplace(std::string("bytes_") + name_of(static_cast<Traffic>(kind)), 0.0);
-    for (const char* name : {"loss", "tokens_per_second", "step_seconds", "data_wait_seconds", "steps_per_epoch"}) metrics_.try_emplace(name, 0.0);
-    if (const auto data = data_.lock()) metrics_["data_wait_seconds"] = data->wait_seconds();
-}
-
-Result<double> Engine::metric(std::string_view name) const {
-    std::lock_guard lock(metrics_mutex_);
-    if (const auto found = metrics_.find(name); found != metrics_.end()) return found->second;
-    std::string known;
-    for (const auto& [key, value] : metrics_) known += (known.empty() ? "" : ", ") + key;
-    return fail(Code::E_NOT_FOUND, "ds_metric: there is no metric {}; there are {}", name, known);
+        metrics_.put(name, value);
+    for (int kind = 0; kind < kTraffics; ++kind) metrics_.declare(std::string("bytes_") + name_of(static_cast<Traffic>(kind)));
+    for (const char* name : {"loss", "tokens_per_second", "step_seconds", "data_wait_seconds", "steps_per_epoch"}) metrics_.declare(name);
+    if (const auto data = data_.lock()) metrics_.put("data_wait_seconds", data->wait_seconds());
 }
 
 Status Engine::set(std::string_view key, std::string_view json) {
@@ -125,11 +111,11 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
     if (what == kWeight) {
         DS_CHECK(whole_->read(*p, {Field::weight}, out.as<float>().data()));
     } else if (what == kGrad) {
-        if (micro_in_step_ == 0 || !p->trainable) return out;
+        if (open_.micros == 0 || !p->trainable) return out;
         DS_CHECK(settle());
-        if (micro_in_step_ == 0) return out;
+        if (open_.micros == 0) return out;
         const auto factor = static_cast<float>(final_factor());
-        DS_CHECK(whole_->read(*p, {Field::grad}, out.as<float>().data(), reduced_ || !gradients_have_parts(), updates_are_dealt_out()));
+        DS_CHECK(whole_->read(*p, {Field::grad}, out.as<float>().data(), open_.reduced || !gradients_have_parts(), updates_are_dealt_out()));
         for (float& x : out.as<float>()) x *= factor;
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));
@@ -153,9 +139,9 @@ Status Engine::param_set(std::string_view name, int what, const HostTensor& valu
         DS_CHECK(whole_->write(*p, {Field::weight}, from));
     } else if (what == kGrad) {
         if (!p->trainable) return fail(Code::E_STATE, "parameter {} is not trained, so it has no gradient", name);
-        if (micro_in_step_ < config_.batch.accumulation)
-            return fail(Code::E_STATE, "a gradient can be set between the boundary's backward and its step only: {} of {} micro-batches were accumulated", micro_in_step_, config_.batch.accumulation);
-        if (!normalised_) DS_CHECK(normalise_gradients());
+        if (open_.micros < config_.batch.accumulation)
+            return fail(Code::E_STATE, "a gradient can be set between the boundary's backward and its step only: {} of {} micro-batches were accumulated", open_.micros, config_.batch.accumulation);
+        if (!open_.normalised) DS_CHECK(normalise_gradients());
         DS_CHECK(whole_->write(*p, {Field::grad}, from));
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));

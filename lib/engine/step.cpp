@@ -37,10 +37,10 @@ Result<double> Engine::squares_of(Rank& rank, const float* x, int64_t n) {
 }
 
 double Engine::final_factor() const {
-    if (normalised_) return 1;
+    if (open_.normalised) return 1;
     const double scale = (scaler_ ? scaler_->scale() : 1) / (config_.sum_over_ranks ? ranks_->extent(MeshAxis::data) : 1);
-    if (config_.loss_normalization != "batch") return 1 / (scale * static_cast<double>(partial_ ? partial_ : config_.batch.accumulation));
-    const auto first = static_cast<double>(std::max<int64_t>(first_labels_, 1)), all = static_cast<double>(std::max<int64_t>(labels_in_step_, 1));
+    if (config_.loss_normalization != "batch") return 1 / (scale * static_cast<double>(open_.partial ? open_.partial : config_.batch.accumulation));
+    const auto first = static_cast<double>(std::max<int64_t>(open_.first_labels, 1)), all = static_cast<double>(std::max<int64_t>(open_.labels, 1));
     return first / (scale * all);
 }
 
@@ -49,7 +49,7 @@ Status Engine::normalise_gradients() {
     DS_CHECK(reduce_gradients());
     const auto factor = static_cast<float>(final_factor());
     DS_CHECK(ranks_->each([&](Rank& rank) { return scale_gradients(rank, factor); }));
-    normalised_ = true;
+    open_.normalised = true;
     return ok();
 }
 
@@ -86,7 +86,7 @@ Hyper Engine::hyper_of(size_t group, double factor, double clip_value) const {
     hyper.weight_decay = params_->groups()[group].defaults.weight_decay;
     if (params_->groups()[group].defaults.momentum && schedule_->momentum(group) != *params_->groups()[group].defaults.momentum) hyper.momentum = schedule_->momentum(group);
     hyper.beta2 = schedule_->second_beta();
-    hyper.step = updates_ + 1;
+    hyper.step = counters_.updates + 1;
     hyper.grad_scale = factor;
     hyper.clip_value = clip_value;
     return hyper;
@@ -131,7 +131,7 @@ Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
         DS_TRY(float* gradient, host(gradients, params.grad(p), p.count));
         DS_TRY(float* state, host(states, state_home, p.state.empty() ? 0 : params.state_count(p, 0)));
         if (clip_value > 0 && rank.device) clip_values({gradient, static_cast<size_t>(p.count)}, static_cast<float>(clip_value));
-        Status status = options_.optimizer->update(p.name.c_str(), updates_ + 1, lr_of(p.group), weight, gradient, state, static_cast<size_t>(p.count));
+        Status status = options_.optimizer->update(p.name.c_str(), counters_.updates + 1, lr_of(p.group), weight, gradient, state, static_cast<size_t>(p.count));
         if (status.ok() && rank.device) status = rank.device->upload(params.weight(p), weight, static_cast<size_t>(p.count) * 4);
         if (status.ok() && rank.device && state) status = rank.device->upload(state_home, state, states.size() * 4);
         if (status.ok()) status = params.refresh_low(p);
@@ -147,13 +147,13 @@ Status Engine::step() {
     DS_CHECK(usable());
     if (!world_) DS_CHECK(background_save_.failure());  // one of several processes must not stop alone: ds_save and ds_load tell them
     if (!schedule_) return fail(Code::E_STATE, "ds_step: the config has no optimizer, so there is nothing to update with");
-    if (micro_in_step_ == 0) return fail(Code::E_STATE, "ds_step: no backward was counted since the last update; call ds_forward and ds_backward first");
-    if (micro_in_step_ < config_.batch.accumulation && !partial_) return Status(Code::PENDING);
+    if (open_.micros == 0) return fail(Code::E_STATE, "ds_step: no backward was counted since the last update; call ds_forward and ds_backward first");
+    if (open_.micros < config_.batch.accumulation && !open_.partial) return Status(Code::PENDING);
     DS_CHECK(settle());
     if (pending_) pending_.reset();
     if (last_ && last_->train) last_.reset();
     DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
-    if (!reduced_) DS_CHECK(measure_ranks());
+    if (!open_.reduced) DS_CHECK(measure_ranks());
     DS_CHECK(reduce_gradients());
     const double factor = final_factor();
     const bool swept = sweep_measures_norm();
@@ -165,11 +165,8 @@ Status Engine::step() {
         const double clipped = swept ? factor : factor * clip_factor(last_norm_, config_.clipping.norm);
         const auto begin = std::chrono::steady_clock::now();
         DS_CHECK(update(clipped, config_.clipping.value));
-        if (records_this_step() && recorded_plan_) {
-            const auto at = [&](auto time) { return std::chrono::duration<double, std::micro>(time - step_began_).count(); };
-            record_spans(*recorded_plan_, {{0, "update", at(begin), at(std::chrono::steady_clock::now())}}, 0);
-        }
-        ++updates_;
+        record_.add_span("update", begin, std::chrono::steady_clock::now());
+        ++counters_.updates;
         if (swept) last_norm_ = std::sqrt(swept_squares_) * factor;
     }
     finish_step(overflow);
@@ -177,21 +174,19 @@ Status Engine::step() {
 }
 
 void Engine::finish_step(bool skipped) {
-    record_point(step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : std::nan(""), lr_of(params_->groups().size() - 1));
+    const double seconds = record_.end_step(counters_.global_steps, open_.mean_loss(), lr_of(params_->groups().size() - 1));
     if (scaler_) scaler_->update(skipped);
-    if (skipped) ++skipped_steps_;
+    if (skipped) ++counters_.skipped_steps;
     else schedule_->step();
-    ++global_steps_;
-    global_samples_ += samples_in_step_;
+    ++counters_.global_steps;
+    counters_.global_samples += open_.samples;
     let_batch_grow(skipped);
     follow_compression();
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds = std::chrono::duration<double>(now - std::exchange(step_began_, now)).count();
-    put_metric("tokens_per_second", seconds > 0 ? static_cast<double>(tokens_in_step_) / seconds : 0);
-    put_metric("step_seconds", seconds);
-    if (config_.steps_per_print && global_steps_ % *config_.steps_per_print == 0)
-        log(Level::info, "train", "step {}: loss {:.6g}, lr {:.6g}, skipped {}", global_steps_, step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : std::nan(""),
-            lr_of(params_->groups().size() - 1), skipped_steps_);
+    metrics_.put("tokens_per_second", seconds > 0 ? static_cast<double>(open_.tokens) / seconds : 0);
+    metrics_.put("step_seconds", seconds);
+    if (config_.steps_per_print && counters_.global_steps % *config_.steps_per_print == 0)
+        log(Level::info, "train", "step {}: loss {:.6g}, lr {:.6g}, skipped {}", counters_.global_steps, open_.mean_loss(),
+            lr_of(params_->groups().size() - 1), counters_.skipped_steps);
     clear_gradients();
     grow_batch();
     publish();
@@ -199,12 +194,10 @@ void Engine::finish_step(bool skipped) {
 }
 
 void Engine::clear_gradients() {
-    micro_in_step_ = labels_in_step_ = first_labels_ = samples_in_step_ = tokens_in_step_ = partial_ = 0;
-    step_loss_sum_ = step_loss_weight_ = 0;
+    open_ = {};  // the buffers themselves are overwritten by the next backward
     for (const auto& rank : *ranks_) rank->backwards = 0;
     if (pipeline_) drop_enqueued();
-    first_.reset();
-    reduced_ = normalised_ = false;  // the buffers themselves are overwritten by the next backward
+    first_noise_.reset();
 }
 
 Status Engine::zero_grad() {
@@ -218,17 +211,16 @@ Status Engine::zero_grad() {
 Status Engine::train_batch(DataSource& data, float* loss) {
     DS_CHECK(usable());
     if (!world_) DS_CHECK(background_save_.failure());
-    if (micro_in_step_ > 0) return fail(Code::E_STATE, "ds_train_batch: {} micro-batches were accumulated by ds_backward; call ds_step or ds_zero_grad first", micro_in_step_);
+    if (open_.micros > 0) return fail(Code::E_STATE, "ds_train_batch: {} micro-batches were accumulated by ds_backward; call ds_step or ds_zero_grad first", open_.micros);
     DS_TRY(const Json cursor, data.save());
     if (const auto end = std::exchange(data_end_, std::nullopt); end && (!end->data || end->data == &data) && end->cursor == cursor) return Status(Code::END);
     // A batch that fails or is cancelled leaves nothing behind: the next try reads the same rows and draws the same random numbers.
-    const auto undo = [&, draws = draws_, micro_steps = micro_steps_, tokens = total_tokens_](Status status) {
+    const auto undo = [&, draws = counters_.draws, micro_steps = counters_.micro_steps, tokens = counters_.tokens](Status status) {
         clear_gradients();
-        draws_ = draws, micro_steps_ = micro_steps, total_tokens_ = tokens;
+        counters_.draws = draws, counters_.micro_steps = micro_steps, counters_.tokens = tokens;
         if (const Status back = data.restore(cursor); !back.ok()) return back;
         return status;
     };
-    double value = 0;
     for (int64_t i = 0; i < config_.batch.accumulation; ++i) {
         Batch batch;
         Status next = data.next(batch);
@@ -238,16 +230,15 @@ Status Engine::train_batch(DataSource& data, float* loss) {
         if (!next.ok()) return undo(next);
         if (next.code() == Code::END) {
             if (i == 0) return next;
-            partial_ = i;  // the epoch's last, smaller step
+            open_.partial = i;  // the epoch's last, smaller step
             break;
         }
         if (Status status = forward(batch, nullptr); !status.ok()) return undo(std::move(status));
         if (Status status = backward(); !status.ok()) return undo(std::move(status));
     }
     if (Status status = settle(); !status.ok()) return undo(std::move(status));
-    value = step_loss_weight_ > 0 ? step_loss_sum_ / step_loss_weight_ : 0;
-    if (loss) *loss = static_cast<float>(value);
-    if (partial_) {
+    if (loss) *loss = open_.loss_weight > 0 ? static_cast<float>(open_.mean_loss()) : 0;
+    if (open_.partial) {
         DS_TRY(Json next_epoch, data.save());
         data_end_ = DataEnd{&data, std::move(next_epoch)};
     }

@@ -176,10 +176,10 @@ void Engine::let_all_ranks_run(Pass& pass) const {
 }
 
 Status Engine::reduce_gradients() {
-    if (reduced_ || !gradients_have_parts()) return ok();
+    if (open_.reduced || !gradients_have_parts()) return ok();
     if (config_.communication != DType::f32 && last_ && !last_->train) last_.reset();  // its outputs lie where gradients are converted
     DS_CHECK(ranks_->each([&](Rank& rank) { return reduce_gradients(rank); }));
-    reduced_ = true;
+    open_.reduced = true;
     return ok();
 }
 
@@ -268,7 +268,7 @@ void Engine::publish_traffic() {
     for (int kind = 0; kind < kTraffics; ++kind) {
         int64_t sent = 0;
         for (const auto& rank : *ranks_) sent += rank->sent.of(static_cast<Traffic>(kind));
-        put_metric(std::string("bytes_") + name_of(static_cast<Traffic>(kind)), static_cast<double>(sent - std::exchange(sent_before_[static_cast<size_t>(kind)], sent)));
+        metrics_.put(std::string("bytes_") + name_of(static_cast<Traffic>(kind)), static_cast<double>(sent - std::exchange(sent_before_[static_cast<size_t>(kind)], sent)));
     }
 }
 
