@@ -199,6 +199,31 @@ private:
     int64_t length_;
 };
 
+// Words end where the script changes. Blanks and unassigned code points have none: they go with what is before them, and are dropped where
+// nothing is. Japanese counts as one script.
+constexpr const char* kScripts[] = {"Latin", "Common", "Cyrillic", "Greek", "Arabic", "Hebrew", "Hangul", "Thai", "Devanagari", "Inherited", "Adlam", "Ahom",
+    "Anatolian_Hieroglyphs", "Armenian", "Avestan", "Balinese", "Bamum", "Bassa_Vah", "Batak", "Bengali", "Bhaiksuki", "Bopomofo", "Brahmi", "Braille", "Buginese",
+    "Buhid", "Canadian_Aboriginal", "Carian", "Caucasian_Albanian", "Chakma", "Cham", "Cherokee", "Coptic", "Cuneiform", "Cypriot", "Deseret", "Duployan",
+    "Egyptian_Hieroglyphs", "Elbasan", "Ethiopic", "Georgian", "Glagolitic", "Gothic", "Grantha", "Gujarati", "Gurmukhi", "Hanunoo", "Hatran", "Imperial_Aramaic",
+    "Inscriptional_Pahlavi", "Inscriptional_Parthian", "Javanese", "Kaithi", "Kannada", "Kayah_Li", "Kharoshthi", "Khmer", "Khojki", "Khudawadi", "Lao", "Lepcha",
+    "Limbu", "Linear_A", "Linear_B", "Lisu", "Lycian", "Lydian", "Mahajani", "Malayalam", "Mandaic", "Manichaean", "Marchen", "Meetei_Mayek", "Mende_Kikakui",
+    "Meroitic_Cursive", "Meroitic_Hieroglyphs", "Miao", "Modi", "Mongolian", "Mro", "Multani", "Myanmar", "Nabataean", "Newa", "New_Tai_Lue", "Nko", "Ogham",
+    "Ol_Chiki", "Old_Hungarian", "Old_Italic", "Old_North_Arabian", "Old_Permic", "Old_Persian", "Old_South_Arabian", "Old_Turkic", "Oriya", "Osage", "Osmanya",
+    "Pahawh_Hmong", "Palmyrene", "Pau_Cin_Hau", "Phags_Pa", "Phoenician", "Psalter_Pahlavi", "Rejang", "Runic", "Samaritan", "Saurashtra", "Sharada", "Shavian",
+    "Siddham", "SignWriting", "Sinhala", "Sora_Sompeng", "Sundanese", "Syloti_Nagri", "Syriac", "Tagalog", "Tagbanwa", "Tai_Le", "Tai_Tham", "Tai_Viet", "Takri",
+    "Tamil", "Tangut", "Telugu", "Thaana", "Tibetan", "Tifinagh", "Tirhuta", "Ugaritic", "Vai", "Warang_Citi", "Yi"};
+
+std::string script_runs() {
+    constexpr std::string_view japanese = R"(\p{Han}\p{Hiragana}\p{Katakana}\x{30FC})", none = R"( \p{Unknown})";
+    std::string runs = fmt::format("[{0}][{0}{1}]*", japanese, none);
+    for (const char* script : kScripts) {
+        const bool common = std::string_view(script) == "Common";
+        const std::string_view but = common ? R"((?![ \x{30FC}]))" : "";
+        runs += fmt::format(R"(|{0}\p{{{1}}}(?:{0}\p{{{1}}}|[{2}])*)", but, script, none);
+    }
+    return runs;
+}
+
 Result<SplitBehavior> behavior_field(const Json& stage, const std::string& place, std::optional<std::string> otherwise = {}) {
     DS_TRY(const std::string name, string_field(stage, "behavior", place, std::move(otherwise)));
     if (name == "Removed") return SplitBehavior::removed;
@@ -246,6 +271,11 @@ Result<PreTokenizerPtr> pre_tokenizer_split(const Json& stage, const std::string
     DS_TRY(const SplitBehavior behavior, behavior_field(stage, place));
     DS_TRY(const bool invert, bool_field(stage, "invert", place, false));
     return PreTokenizerPtr(std::make_unique<Split>(std::move(pattern), behavior, invert));
+}
+
+Result<PreTokenizerPtr> pre_tokenizer_scripts(const Json&, const std::string& place) {
+    DS_TRY(Pattern pattern, Pattern::regex(script_runs(), place));
+    return PreTokenizerPtr(std::make_unique<Split>(std::move(pattern), SplitBehavior::removed, true));
 }
 
 Result<PreTokenizerPtr> pre_tokenizer_metaspace(const Json& stage, const std::string& place) {

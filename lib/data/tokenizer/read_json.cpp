@@ -2,6 +2,10 @@
 // them become Json objects for the factories.
 #include <simdjson.h>
 
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
 #include "data/tokenizer/definition.h"
 
 namespace ds::tokenizer {
@@ -69,6 +73,25 @@ Status read_vocabulary_object(const simdjson::dom::object& object, ModelSpec& sp
     return ok();
 }
 
+// A score as upstream's reader (serde_json) gets it from its shortest decimal form: the digits as a double, times or over a power of ten,
+// so that the last bit may be off. Between segmentations of equal pieces ("!!" "!" and "!" "!!") that bit decides.
+double upstream_score(double score) {
+    char text[32];
+    char* const end = std::to_chars(text, text + sizeof text, std::abs(score), std::chars_format::scientific).ptr;
+    char* const mark = std::find(text, end, 'e');
+    int exponent = 0;
+    std::from_chars(mark + (mark + 1 < end && mark[1] == '+' ? 2 : 1), end, exponent);
+    uint64_t digits = 0;
+    for (const char* c = text; c != mark; ++c) {
+        if (*c == '.') exponent -= static_cast<int>(mark - c) - 1;
+        else digits = digits * 10 + static_cast<uint64_t>(*c - '0');
+    }
+    constexpr int kExactPowers = 22;
+    if (!std::isfinite(score) || std::abs(exponent) > kExactPowers) return score;
+    const double power = std::pow(10.0, std::abs(exponent));
+    return std::copysign(exponent < 0 ? static_cast<double>(digits) / power : static_cast<double>(digits) * power, score);
+}
+
 Status read_vocabulary_list(const simdjson::dom::array& array, ModelSpec& spec) {
     int64_t id = 0;
     for (const Element row : array) {
@@ -78,7 +101,7 @@ Status read_vocabulary_list(const simdjson::dom::array& array, ModelSpec& spec) 
         if (row.get(pair) || pair.size() != 2 || pair.at(0).get(token) || pair.at(1).get(score))
             return fail(Code::E_CORRUPT, "{}.vocab[{}]: must be [token, score], but is {}", spec.place, id, excerpt(row));
         spec.vocabulary.emplace_back(token, id++);
-        spec.scores.push_back(score);
+        spec.scores.push_back(upstream_score(score));
     }
     return ok();
 }
