@@ -59,14 +59,10 @@ Status AddedTokens::load(std::vector<AddedToken> tokens, const Model& model, con
 AddedTokens::Matcher AddedTokens::matcher_of(bool normalized) const {
     Matcher matcher;
     std::vector<std::pair<std::string_view, int32_t>> entries;
-    // A normalizer may make several tokens alike. The first of them counts, special ones before others; the trie keeps the last.
-    for (const bool special : {false, true}) {
-        for (size_t i = tokens_.size(); i-- > 0;) {
-            const AddedToken& token = tokens_[i];
-            if (token.special != special || token.normalized != normalized || token.normal_form.empty()) continue;
-            entries.emplace_back(token.normal_form, static_cast<int32_t>(i));
-            matcher.first[static_cast<unsigned char>(token.normal_form[0])] = true;
-        }
+    for (size_t i = 0; i < tokens_.size(); ++i) {
+        if (tokens_[i].normalized != normalized || tokens_[i].normal_form.empty()) continue;
+        entries.emplace_back(tokens_[i].normal_form, static_cast<int32_t>(i));
+        matcher.first[static_cast<unsigned char>(tokens_[i].normal_form[0])] = true;
     }
     matcher.trie = Trie(std::move(entries));
     return matcher;

@@ -134,14 +134,10 @@ def kinds():
     yield "whitespace", chars(P.Sequence([P.Whitespace(), P.Split(Regex(r"(?i)[a-c]|\b\w\B|\h(?=\d)|\u4e2d|^x$"), "isolated")]))
     yield "delimiter", chars(P.Sequence([P.CharDelimiterSplit("-"), P.FixedLength(3)]), decoder=decoders.CTC(pad_token="a"))
     yield "scripts", chars(P.UnicodeScripts())
-    # Scores as random as these have a last bit that decides between "!!" "!" and "!" "!!"; and added tokens that the normalizer makes alike.
+    # Scores as random as these have a last bit that decides between "!!" "!" and "!" "!!".
     rng = random.Random(29)
     pieces = [("<unk>", 0.0)] + [(c, -rng.random() * 9) for c in "!?.-xa "] + [(c + c, -9 - rng.random() * 9) for c in "!?.-xa "]
     yield "unigram_ties", Tokenizer(models.Unigram(pieces, 0, False))
-    t = chars(P.Split("", "isolated"), N.Lowercase())
-    t.add_tokens([AddedToken("WORD", single_word=True), AddedToken("word"), AddedToken("The"), AddedToken("QUICK", rstrip=True)])
-    t.add_special_tokens([AddedToken("THE", special=True, normalized=True, lstrip=True), AddedToken("Quick", special=True, normalized=True)])
-    yield "added_twins", t
 
 
 def random_text(rng): return "".join(rng.choice(ALPHABET) for _ in range(rng.randint(0, 24)))
