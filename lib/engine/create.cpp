@@ -5,7 +5,6 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "ckpt/weight_folder.h"
 #include "engine/pipeline.h"
 #include "engine/hf_folder.h"
 #include "exec/workers.h"
@@ -19,13 +18,6 @@ void set_levels(const Config& config) {
     std::map<std::string, Level> levels;
     for (const auto& [component, level] : config.log_levels) levels[component.empty() ? "default" : component] = static_cast<Level>(level);
     set_log_levels(levels);
-}
-
-// Names of a folder's tensors may lack the base model's prefix, or have one that the model lacks (as transformers maps them).
-std::string folder_name(const WeightFolder& folder, const std::string& name, const std::string& base_prefix) {
-    if (folder.find(name) || base_prefix.empty()) return name;
-    if (name.starts_with(base_prefix) && folder.find(name.substr(base_prefix.size()))) return name.substr(base_prefix.size());
-    return base_prefix + name;
 }
 
 // Buffers that older transformers saved beside the weights.
@@ -346,14 +338,14 @@ Status Engine::load_weights() {
 
 Status Engine::load_base_weights() {
     if (weights_come_from_a_folder()) {
-        DS_CHECK(load_folder(model_folder_, "", model_->base_prefix));
+        DS_CHECK(load_folder(model_folder_, "", model_->names));
     } else {
         for (const Param& p : params_->all()) DS_CHECK(initialise(p));
     }
-    if (teacher_ && !teacher_->folder().empty()) DS_CHECK(load_folder(teacher_->folder(), std::string(kTeacher), teacher_->base_prefix()));
+    if (teacher_ && !teacher_->folder().empty()) DS_CHECK(load_folder(teacher_->folder(), std::string(kTeacher), teacher_->names()));
     if (options_.graph) {
         for (const HostGraph::Embedded& part : options_.graph->models())
-            if (!part.random) DS_CHECK(load_folder(part.folder, part.prefix, part.base_prefix));
+            if (!part.random) DS_CHECK(load_folder(part.folder, part.prefix, part.names));
     }
     return ok();
 }
@@ -382,7 +374,7 @@ Status Engine::initialise(const Param& p) {
 
 bool Engine::weights_come_from_a_folder() const { return !options_.graph && !model_folder_.empty() && !config_.random_init; }
 
-Status Engine::load_folder(const std::string& path, const std::string& prefix, const std::string& base_prefix) {
+Status Engine::load_folder(const std::string& path, const std::string& prefix, const TensorNames& names) {
     if (!has_weights(path))
         return fail(Code::E_NOT_FOUND, "model: {} has no model.safetensors; \"model_init\": \"random\" starts without weights", path);
     DS_TRY(const WeightFolder folder, WeightFolder::open(path));
@@ -399,16 +391,21 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
             continue;
         }
         const auto theirs = of_teacher ? p.name.substr(prefix.size()) : reduction_.name_in_teacher(p.name.substr(prefix.size()));
-        const std::string name = theirs ? folder_name(folder, *theirs, base_prefix) : "";
-        const TensorView* view = theirs ? folder.find(name) : nullptr;
-        if (!view) {
+        const std::vector<std::string> found = theirs ? names_in(folder, *theirs, names) : std::vector<std::string>{};
+        if (found.empty()) {
             missing.push_back(p.name);
             DS_CHECK(initialise(p));
             continue;
         }
+        const std::string& name = found.front();
+        const TensorView* view = folder.find(name);
         if (view->shape != p.shape) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but config.json makes it {}", path, name, view->shape, p.shape);
         if (!is_float(view->dtype)) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but weights are f32, f16 or bf16", path, name, name_of(view->dtype));
-        used.insert(name);
+        for (const std::string& other : found) {
+            if (!same_values(*view, *folder.find(other)))
+                return fail(Code::E_UNSUPPORTED, "model: {}: config.json ties {} to {}, but they differ; \"model_overrides\": {{\"tie_word_embeddings\": false}} gives each its own", path, other, name);
+            used.insert(other);
+        }
         copies.push_back({&p, *view});
     }
     for (const auto& [param, view] : copies)

@@ -356,7 +356,7 @@ private:
     Status initialise(const Param& p);
     Status fill_param(const Param& p, const std::function<void(float* to, int64_t begin, int64_t end)>& fill);
     bool weights_come_from_a_folder() const;
-    Status load_folder(const std::string& folder, const std::string& prefix, const std::string& base_prefix);
+    Status load_folder(const std::string& folder, const std::string& prefix, const TensorNames& names);
     void write_label_names(Json& config) const;
     Status copy_tokenizer(const std::filesystem::path& dir) const;
     Result<std::unique_ptr<Schedule>> new_schedule(const Config& config) const;

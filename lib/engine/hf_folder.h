@@ -5,6 +5,8 @@
 #include <string>
 
 #include "base/json.h"
+#include "ckpt/weight_folder.h"
+#include "models/model.h"
 
 namespace ds {
 
@@ -15,5 +17,8 @@ struct ModelSource {
 };
 Result<ModelSource> read_model_source(const Json& model, const Json& overrides);
 bool has_weights(const std::filesystem::path& folder);
+// What a folder calls a model's tensor: several names where it holds a tied one more than once, none where it lacks it.
+std::vector<std::string> names_in(const WeightFolder& folder, const std::string& name, const TensorNames& names);
+bool same_values(const TensorView& a, const TensorView& b);
 
 }  // namespace ds

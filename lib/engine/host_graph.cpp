@@ -149,6 +149,7 @@ Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view opt
     source.config["architectures"] = Json::array({"Model"});
     DS_TRY(const auto model, make_model(source.config));
     if (model->encoder_decoder) return fail(Code::E_UNSUPPORTED, "graph: model: {} is an encoder-decoder; only families with one stream of tokens can be part of a graph", model->family);
+    if (!model->limit.empty()) return fail(Code::E_UNSUPPORTED, "graph: model: {}, and rows of a host's graph may have more", model->limit);
     if (inputs.empty() || inputs.size() > 4 || inputs[0] == kNone)
         return fail(Code::E_INVALID_ARGUMENT, "graph: model: takes input_ids, then attention_mask, token_type_ids and position_ids (-1: absent), not {} inputs{}", inputs.size(),
                     inputs.size() == 1 || inputs.size() > 4 || inputs.empty() ? "" : " without input_ids");
@@ -195,7 +196,7 @@ Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view opt
     const bool random = options.value("model_init", std::string()) == "random" || source.folder.empty();
     if (!random && !has_weights(source.folder))
         return fail(Code::E_NOT_FOUND, "graph: model: {} has no weights; \"model_init\": \"random\" starts without", folder);
-    if (!embedded(prefix)) models_.push_back({folder, prefix, model->base_prefix, random});
+    if (!embedded(prefix)) models_.push_back({folder, prefix, model->names, random});
     if (graph_.type(result).shape[0] != shape.tokens) return result;
     return Builder(graph_).reshape(result, {grid[0], grid[1], graph_.type(result).shape.back()});
 }

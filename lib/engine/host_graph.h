@@ -7,6 +7,7 @@
 #include <string>
 
 #include "ir/host_op.h"
+#include "models/model.h"
 
 namespace ds {
 
@@ -31,7 +32,8 @@ public:
     const Graph& graph() const { return graph_; }
     std::string a_host_op() const;  // the name of one that the graph uses; "": none
     struct Embedded {
-        std::string folder, prefix, base_prefix;
+        std::string folder, prefix;
+        TensorNames names;
         bool random = false;
     };
     const std::vector<Embedded>& models() const { return models_; }

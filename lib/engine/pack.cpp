@@ -140,9 +140,12 @@ private:
 
     Status positions(const char* ids_name) {
         if (batch_.count("position_ids")) {
-            DS_TRY(positions_, integers("position_ids", grid_, 0, (model_.max_positions ? model_.max_positions : int64_t{1} << 30) - 1));
+            DS_TRY(positions_, integers("position_ids", grid_, 0, (model_.max_positions && model_.limit.empty() ? model_.max_positions : int64_t{1} << 30) - 1));
+            const int64_t most = *std::max_element(positions_.begin(), positions_.end());
+            if (!model_.limit.empty() && most >= model_.max_positions) return fail(Code::E_UNSUPPORTED, "position_ids: {}, but {}", most, model_.limit);
             return ok();
         }
+        if (model_.max_positions && length_ > model_.max_positions && !model_.limit.empty()) return fail(Code::E_UNSUPPORTED, "{}: {} tokens a row, but {}", ids_name, length_, model_.limit);
         if (model_.max_positions && length_ > model_.max_positions)
             return fail(Code::E_INVALID_ARGUMENT, "{}: {} tokens a row, but {} has {} positions", ids_name, length_, model_.family, model_.max_positions);
         positions_.resize(ids_.size());

@@ -127,7 +127,10 @@ Result<std::unique_ptr<Model>> bart(const Json& config, Task task) {
     m->decodes_its_input = type == "bart";
     m->max_positions = m->positions;
     m->position_offset = m->sinusoidal ? 0 : 2;
-    m->base_prefix = "model.";
+    m->names.base_prefix = "model.";
+    const std::string root = task == Task::none ? "" : "model.";
+    if (m->tied && m->shared) m->names.others[root + "shared.weight"] = {root + "encoder.embed_tokens.weight", root + "decoder.embed_tokens.weight", "lm_head.weight"};
+    else if (m->tied) m->names.others[root + "decoder.embed_tokens.weight"] = {"lm_head.weight"};
     seq2seq_outputs(*m, task);
     return std::unique_ptr<Model>(std::move(m));
 }

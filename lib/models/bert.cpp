@@ -103,7 +103,11 @@ Result<std::unique_ptr<Model>> bert(const Json& config, Task task) {
     DS_CHECK(f.status());
     if (m->heads == 0 || m->width % m->heads) return fail(Code::E_CONFIG, "config.json: hidden_size {} is not a multiple of num_attention_heads {}", m->width, m->heads);
     if (task == Task::sequence_classification) DS_CHECK(read_row_loss(*m, f));
-    m->base_prefix = "bert.";
+    m->names.base_prefix = "bert.";
+    if (task == Task::masked_lm && m->tied) {
+        m->names.others["bert.embeddings.word_embeddings.weight"] = {"cls.predictions.decoder.weight"};
+        m->names.others["cls.predictions.bias"] = {"cls.predictions.decoder.bias"};
+    }
     m->outputs = {"last_hidden_state"};
     if (m->pools()) m->outputs.push_back("pooler_output");
     if (task == Task::question_answering) m->outputs.insert(m->outputs.begin(), {"start_logits", "end_logits"});

@@ -53,18 +53,29 @@ private:
     double std_;
 };
 
-// The activation functions of transformers' ACT2FN that the families use.
+// The activation functions of transformers' ACT2FN that the families use: op(slope x) / slope, perhaps squared.
 struct Activation {
     std::string op;
     Attrs attrs;
-    ValueId operator()(Builder& b, ValueId x) const { return b.call(op, {x}, attrs); }
+    double slope = 1;
+    bool squared = false;
+    ValueId operator()(Builder& b, ValueId x) const {
+        ValueId y = b.call(op, {slope == 1 ? x : b.scale(x, slope)}, attrs);
+        if (slope != 1) y = b.scale(y, 1 / slope);
+        return squared ? b.mul(y, y) : y;
+    }
 };
 inline Result<Activation> activation_named(const std::string& name, const char* key) {
-    if (name == "gelu") return Activation{"gelu", Gelu{false}};
-    if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast") return Activation{"gelu", Gelu{true}};
-    if (name == "relu" || name == "tanh") return Activation{name, {}};
-    if (name == "silu" || name == "swish") return Activation{"silu", {}};
-    return fail(Code::E_UNSUPPORTED, "config.json: {}: \"{}\" is not built; there are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu, silu, swish and tanh", key, name);
+    const Activation gelu{"gelu", Gelu{false}}, gelu_tanh{"gelu", Gelu{true}}, silu{"silu", {}};
+    const std::vector<std::pair<std::string_view, Activation>> known = {
+        {"gelu", gelu}, {"gelu_python", gelu}, {"gelu_new", gelu_tanh}, {"gelu_pytorch_tanh", gelu_tanh}, {"gelu_fast", gelu_tanh}, {"gelu_accurate", gelu_tanh}, {"gelu_python_tanh", gelu_tanh},
+        {"quick_gelu", {"silu", {}, 1.702}}, {"silu", silu}, {"swish", silu}, {"relu", {"relu", {}}}, {"relu2", {"relu", {}, 1, true}}, {"tanh", {"tanh", {}}}};
+    std::vector<std::string_view> names;
+    for (const auto& [other, activation] : known) {
+        if (other == name) return activation;
+        names.push_back(other);
+    }
+    return fail(Code::E_UNSUPPORTED, "config.json: {}: \"{}\" is not built; there are {}", key, name, fmt::join(names, ", "));
 }
 
 // Checks that several families make.
@@ -88,6 +99,10 @@ inline void read_padding(Model& m, Fields& f) {  // some folders have a negative
 inline Status check_heads(int64_t width, int64_t heads, const char* width_key, const char* heads_key) {
     return heads > 0 && width % heads == 0 ? ok() : fail(Code::E_CONFIG, "config.json: {} {} is not a multiple of {} {}", width_key, width, heads_key, heads);
 }
+// Without tie_word_embeddings a head of its own.
+inline void tie(Model& m, bool tied, const std::string& table, std::vector<std::string> others) {
+    if (tied) m.names.others[table] = std::move(others);
+}
 // What a decoder-only family can give.
 inline void decoder_outputs(Model& m, Task task) {
     m.outputs = task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
@@ -104,8 +119,13 @@ inline Status only_seq2seq(Fields& f, const Json& config, Task task) {
     return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForConditionalGeneration and *Model", type, name_of(task));
 }
 inline void read_special_ids(Model& m, Fields& f) {
-    if (f.has("pad_token_id")) m.pad_id = f.integer("pad_token_id");
-    if (f.has("decoder_start_token_id")) m.decoder_start_id = f.integer("decoder_start_token_id");
+    // null is none, absent what the family begins with.
+    const auto read = [&](const char* key, std::optional<int64_t>& id) {
+        if (!f.json().contains(key)) return;
+        id = f.has(key) ? std::optional(f.integer(key)) : std::nullopt;
+    };
+    read("pad_token_id", m.pad_id);
+    read("decoder_start_token_id", m.decoder_start_id);
 }
 inline void seq2seq_outputs(Model& m, Task task) {
     m.encoder_decoder = m.one_piece = true;

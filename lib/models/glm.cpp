@@ -76,7 +76,7 @@ Status read_chat(Glm& m, Fields& f, const Json& config) {
     if (f.has("pre_seq_len")) return fail(Code::E_UNSUPPORTED, "config.json: pre_seq_len: prefix tuning is not built");
     if (f.number("hidden_dropout", 0.0) != 0) return fail(Code::E_UNSUPPORTED, "config.json: hidden_dropout {} is not built for chatglm; there is 0", config["hidden_dropout"].dump());
     DS_CHECK(f.status());
-    DS_TRY(m.angles, rope_angles_of(config, m.head_dim, f.integer("seq_length", 2048), {.theta = 10000 * f.number("rope_ratio", 1.0), .partial = 0.5}));
+    DS_TRY(m.angles, read_rope(m, config, m.head_dim, f.integer("seq_length", 2048), {.theta = 10000 * f.number("rope_ratio", 1.0), .partial = 0.5}));
     return f.status();
 }
 
@@ -92,13 +92,13 @@ Status read(Glm& m, Fields& f, const Json& config, const std::string& type) {
     m.eps = f.number("rms_norm_eps", 1.5625e-07);
     m.attention_dropout = f.number("attention_dropout", 0.0);
     m.range = f.number("initializer_range", 0.02);
-    m.qkv_bias = f.boolean("attention_bias", type == "glm");
+    m.qkv_bias = f.boolean("attention_bias", true);
     m.tied = f.boolean("tie_word_embeddings", false);
     read_padding(m, f);
     DS_TRY(m.activation, activation_named(f.text("hidden_act", "silu"), "hidden_act"));
     const int64_t positions = f.integer("max_position_embeddings", 131072);
     DS_CHECK(f.status());
-    DS_TRY(m.angles, rope_angles_of(config, m.head_dim, positions, {.partial = 0.5}));
+    DS_TRY(m.angles, read_rope(m, config, m.head_dim, positions, {.partial = 0.5}));
     return ok();
 }
 
@@ -114,7 +114,9 @@ Result<std::unique_ptr<Model>> glm(const Json& config, Task task) {
     DS_CHECK(type == "chatglm" ? read_chat(*m, f, config) : read(*m, f, config, type));
     if (m->heads == 0 || m->kv_heads == 0 || m->heads % m->kv_heads)
         return fail(Code::E_CONFIG, "config.json: {} attention heads are not a multiple of {} key-value heads", m->heads, m->kv_heads);
-    m->base_prefix = m->chat ? "" : "model.";
+    m->names.base_prefix = m->chat ? "" : "model.";
+    if (m->chat) tie(*m, m->tied, "transformer.embedding.word_embeddings.weight", {"transformer.output_layer.weight"});
+    else tie(*m, m->tied && task != Task::none, "model.embed_tokens.weight", {"lm_head.weight"});
     decoder_outputs(*m, task);
     return std::unique_ptr<Model>(std::move(m));
 }

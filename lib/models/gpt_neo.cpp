@@ -91,7 +91,8 @@ Result<std::unique_ptr<Model>> gpt_neo(const Json& config, Task task) {
     DS_TRY(m->activation, activation_named(f.text("activation_function", "gelu_new"), "activation_function"));
     DS_CHECK(f.status());
     DS_CHECK(check_heads(m->width, m->heads, "hidden_size", "num_heads"));
-    m->base_prefix = "transformer.";
+    m->names.base_prefix = "transformer.";
+    tie(*m, m->tied && task != Task::none, "transformer.wte.weight", {"lm_head.weight"});
     decoder_outputs(*m, task);
     return std::unique_ptr<Model>(std::move(m));
 }

@@ -71,8 +71,10 @@ Result<std::unique_ptr<Model>> gpt_neox(const Json& config, Task task) {
     const RopeDefaults rope{.theta = f.number("rotary_emb_base", 10000.0), .partial = f.number("rotary_pct", 0.25)};
     DS_CHECK(f.status());
     DS_CHECK(check_heads(m->width, m->heads, "hidden_size", "num_attention_heads"));
-    DS_TRY(m->angles, rope_angles_of(config, m->width / m->heads, positions, rope));
-    m->base_prefix = "gpt_neox.";
+    DS_TRY(m->angles, read_rope(*m, config, m->width / m->heads, positions, rope));
+    m->names.base_prefix = "gpt_neox.";
+    tie(*m, m->tied && task != Task::none, "gpt_neox.embed_in.weight", {"embed_out.weight", "lm_head.weight"});
+    m->names.others["embed_out.weight"] = {"lm_head.weight"};  // as the head is called since transformers 5
     decoder_outputs(*m, task);
     return std::unique_ptr<Model>(std::move(m));
 }

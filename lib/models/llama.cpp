@@ -55,9 +55,9 @@ struct Llama : Model {
 // Which layers look back only so far: mistral's all, qwen's those that layer_types or max_window_layers say.
 Result<std::vector<int64_t>> windows_of(Fields& f, const std::string& type, int64_t layers) {
     std::vector<int64_t> windows(static_cast<size_t>(layers), 0);
-    const int64_t window = f.integer("sliding_window", 0);
+    const int64_t window = f.integer("sliding_window", f.json().contains("sliding_window") ? 0 : 4096);
     if (window == 0 || type == "llama" || (type != "mistral" && !f.boolean("use_sliding_window", false))) return windows;
-    if (f.has("layer_types")) {
+    if (type != "mistral" && f.has("layer_types")) {
         const Json& types = f.json()["layer_types"];
         if (!types.is_array() || types.size() != windows.size()) return fail(Code::E_CONFIG, "config.json: layer_types must list {} layers", layers);
         for (size_t i = 0; i < windows.size(); ++i) windows[i] = types[i] == "sliding_attention" ? window : 0;
@@ -78,17 +78,18 @@ Result<std::unique_ptr<Model>> llama(const Json& config, Task task) {
     m->width = f.integer("hidden_size");
     m->layers = f.integer("num_hidden_layers");
     m->heads = f.integer("num_attention_heads");
-    m->kv_heads = f.integer("num_key_value_heads", type == "mistral" ? 8 : m->heads);
+    // Absent and null are not the same to transformers.
+    m->kv_heads = f.integer("num_key_value_heads", type == "llama" || config.contains("num_key_value_heads") ? m->heads : type == "mistral" ? 8 : 32);
     m->head_dim = f.integer("head_dim", type == "qwen3" ? 128 : m->width / std::max<int64_t>(m->heads, 1));
     m->inner = f.integer("intermediate_size");
     m->vocabulary = f.integer("vocab_size");
-    m->max_positions = f.integer("max_position_embeddings", 2048);
+    const int64_t positions = f.integer("max_position_embeddings", type == "mistral" ? 131072 : type == "llama" ? 2048 : 32768);
     m->eps = f.number("rms_norm_eps", 1e-6);
     m->attention_dropout = f.number("attention_dropout", 0.0);
     m->range = f.number("initializer_range", 0.02);
-    m->out_bias = type != "qwen2" && f.boolean("attention_bias", false);
+    m->out_bias = (type == "llama" || type == "qwen3") && f.boolean("attention_bias", false);
     m->qkv_bias = type == "qwen2" || m->out_bias;
-    m->mlp_bias = f.boolean("mlp_bias", false);
+    m->mlp_bias = type == "llama" && f.boolean("mlp_bias", false);
     m->head_norms = type == "qwen3";
     m->tied = f.boolean("tie_word_embeddings", false);
     read_padding(*m, f);
@@ -97,11 +98,11 @@ Result<std::unique_ptr<Model>> llama(const Json& config, Task task) {
     DS_CHECK(f.status());
     if (m->heads == 0 || m->kv_heads == 0 || m->heads % m->kv_heads)
         return fail(Code::E_CONFIG, "config.json: num_attention_heads {} is not a multiple of num_key_value_heads {}", m->heads, m->kv_heads);
-    DS_TRY(m->angles, rope_angles_of(config, m->head_dim, m->max_positions));
-    m->base_prefix = "model.";
+    DS_TRY(m->angles, read_rope(*m, config, m->head_dim, positions));
+    m->names.base_prefix = "model.";
+    tie(*m, m->tied && task != Task::none, "model.embed_tokens.weight", {"lm_head.weight"});
     m->outputs = task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
     m->token_outputs = m->outputs;
-    m->max_positions = 0;  // rope knows no limit
     return std::unique_ptr<Model>(std::move(m));
 }
 

@@ -109,8 +109,9 @@ Result<std::unique_ptr<Model>> mixtral(const Json& config, Task task) {
         return fail(Code::E_CONFIG, "config.json: num_attention_heads {} is not a multiple of num_key_value_heads {}", m->heads, m->kv_heads);
     if (m->chosen < 1 || m->chosen > m->experts)
         return fail(Code::E_CONFIG, "config.json: num_experts_per_tok {} must be between 1 and num_local_experts {}", m->chosen, m->experts);
-    DS_TRY(m->angles, rope_angles_of(config, m->head_dim, positions, {.theta = 1e6}));
-    m->base_prefix = "model.";
+    DS_TRY(m->angles, read_rope(*m, config, m->head_dim, positions, {.theta = 1e6}));
+    m->names.base_prefix = "model.";
+    tie(*m, m->tied && task != Task::none, "model.embed_tokens.weight", {"lm_head.weight"});
     m->couples_rows = m->balance != 0;
     m->one_piece = true;
     decoder_outputs(*m, task);

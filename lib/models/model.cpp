@@ -14,6 +14,7 @@ constexpr std::pair<std::string_view, Task> kHeads[] = {
     {"ForCausalLM", Task::causal_lm}, {"LMHeadModel", Task::causal_lm}, {"ForMaskedLM", Task::masked_lm}, {"ForPreTraining", Task::masked_lm},
     {"ForSequenceClassification", Task::sequence_classification}, {"ForTokenClassification", Task::token_classification},
     {"ForQuestionAnswering", Task::question_answering}, {"ForConditionalGeneration", Task::seq2seq_lm}, {"MTModel", Task::seq2seq_lm}, {"Model", Task::none}};
+constexpr std::string_view kDoubleHeads = "DoubleHeadsModel";  // ends as a body does, and is none
 
 Result<Task> task_of(const Json& config) {
     const auto found = config.find("architectures");
@@ -21,7 +22,7 @@ Result<Task> task_of(const Json& config) {
     if (!found->is_array() || !found->front().is_string()) return fail(Code::E_CONFIG, "config.json: architectures must be a list of names, not {}", found->dump());
     const std::string name = found->front().get<std::string>();
     for (const auto& [suffix, task] : kHeads)
-        if (name.ends_with(suffix)) return task;
+        if (name.ends_with(suffix) && !name.ends_with(kDoubleHeads)) return task;
     return fail(Code::E_UNSUPPORTED, "config.json: architectures: {}: this head is not built; there are *ForCausalLM, *LMHeadModel, *ForMaskedLM, "
                 "*ForSequenceClassification, *ForTokenClassification, *ForQuestionAnswering, *ForConditionalGeneration, *MTModel and *Model", name);
 }

@@ -94,6 +94,12 @@ private:
     int64_t salt_ = 0;
 };
 
+// What else a folder may call the tensors. transformers renames them as it loads; of a tied tensor a folder may have any of its names.
+struct TensorNames {
+    std::string base_prefix;  // "bert.": may be absent or additional
+    std::map<std::string, std::vector<std::string>> others;
+};
+
 class Model {
 public:
     virtual ~Model() = default;
@@ -106,7 +112,7 @@ public:
     bool always_causal = false;           // a language model whatever the architecture's name says
     std::string family;
     Json config;                          // config.json, overrides merged
-    std::string base_prefix;              // "bert.": may be absent or additional in a folder's tensor names
+    TensorNames names;
     int64_t vocabulary = 0, max_positions = 0, token_types = 0, labels = 0;
     std::optional<RowLoss> row_loss;      // nothing: integer labels are classes, floats say yes or no to each class
     std::optional<int64_t> pad_id;
@@ -114,6 +120,7 @@ public:
     bool one_piece = false;               // its tokens can't be dealt out over sequence ranks: each of those computes them all
     bool couples_rows = false;            // data ranks exchange within a pass, as for the load of experts: each needs rows
     int64_t position_offset = 0;          // the first position's row in the table of positions
+    std::string limit;                    // why there are max_positions, where more of them would need what is not built
     std::vector<std::string> outputs;     // names that ds_output knows
     std::vector<std::string> token_outputs;  // those with one row a token
 

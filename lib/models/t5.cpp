@@ -98,15 +98,18 @@ Result<std::unique_ptr<Model>> t5(const Json& config, Task task) {
     m->dropout = f.number("dropout_rate", 0.1);
     m->factor = f.number("initializer_factor", 1.0);
     // Folders of transformers 4 scale where they tie; those of 5 always tie and say whether they scale. mT5 never does.
-    m->tied = f.boolean("tie_word_embeddings", !mt5);
+    m->tied = f.boolean("tie_word_embeddings", true);
     m->scaled = !mt5 && f.boolean("scale_decoder_outputs", m->tied);
     DS_CHECK(read_feed_forward(*m, f, mt5 ? "gated-gelu" : "relu"));
     m->pad_id = 0;
+    if (mt5) m->decoder_start_id = 0;
     read_special_ids(*m, f);
     DS_CHECK(f.status());
     if (m->heads == 0 || m->head_dim == 0) return fail(Code::E_CONFIG, "config.json: num_heads {} and d_kv {} must be positive", m->heads, m->head_dim);
     if (m->buckets < 4 || m->buckets % 2 || m->max_distance <= m->buckets / 2)
         return fail(Code::E_CONFIG, "config.json: relative_attention_num_buckets {} must be even, at least 4 and less than twice relative_attention_max_distance {}", m->buckets, m->max_distance);
+    m->names.others["shared.weight"] = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"};
+    if (m->tied && task != Task::none) m->names.others["shared.weight"].push_back("lm_head.weight");
     seq2seq_outputs(*m, task);
     return std::unique_ptr<Model>(std::move(m));
 }

@@ -7,7 +7,7 @@ import numpy as np
 
 _lib = C.CDLL(os.environ["DSRT_LIBRARY"])
 _lib.ds_last_error.restype = _lib.ds_status_name.restype = C.c_char_p
-DTYPES = {np.dtype(np.float32): 0, np.dtype(np.int32): 4, np.dtype(np.int64): 5}
+DTYPES = {np.dtype(np.float32): 0, np.dtype(np.int32): 4, np.dtype(np.int64): 5, np.dtype(np.bool_): 7}
 
 
 class Error(Exception):
@@ -85,10 +85,36 @@ class Engine(Handle):
         call("ds_eval", self.p, batch.p, C.byref(value) if loss else None)
         return value.value
 
+    def forward(self, batch):
+        value = C.c_float()
+        call("ds_forward", self.p, batch.p, C.byref(value))
+        return value.value
+
+    def backward(self):
+        call("ds_backward", self.p)
+
+    def step(self):
+        call("ds_step", self.p)
+
     def train(self, batch):
         call("ds_forward", self.p, batch.p, None)
-        call("ds_backward", self.p)
-        call("ds_step", self.p)
+        self.backward()
+        self.step()
+
+    def params(self):
+        count, name = C.c_size_t(), C.c_char_p()
+        call("ds_param_count", self.p, C.byref(count))
+        names = []
+        for i in range(count.value):
+            call("ds_param_name", self.p, C.c_size_t(i), C.byref(name))
+            names.append(name.value.decode())
+        return names
+
+    def param(self, name, what=0):
+        """what: 0 the weight, 1 its gradient."""
+        t = Tensor()
+        call("ds_param_get", self.p, text(name), what, C.byref(t.p))
+        return t.numpy()
 
     def output(self, name):
         t = Tensor()

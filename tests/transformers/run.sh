@@ -10,6 +10,7 @@ cd "$here/../.." || exit 1
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2
 result=0
 "$venv/bin/python" tests/transformers/models.py || result=1
+"$venv/bin/python" tests/transformers/fuzz.py || result=1
 "$venv/bin/python" tests/transformers/texts.py || result=1
 "$venv/bin/python" tests/transformers/generate.py || result=1
 exit $result

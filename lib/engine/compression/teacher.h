@@ -20,7 +20,7 @@ public:
     // Where graphs have a loss; the engine's first graph declares what all have.
     Status add_to(Graph& graph, const StreamShape& shape) const;
     const std::string& folder() const { return folder_; }  // empty: initialised from the seed
-    const std::string& base_prefix() const { return model_->base_prefix; }
+    const TensorNames& names() const { return model_->names; }
 
 private:
     std::unique_ptr<const Model> model_;
