@@ -39,6 +39,7 @@ std::string read_file(const std::string& path);                    // throws wit
 Json parse_config(const std::string& text_or_path);                // a config with // comments, as the library takes it
 std::string size_text(double bytes);                               // "1.5 GiB"
 std::string count_text(double count);                              // "124.4 M"
+std::string seconds_text(double seconds);                          // "0.012 s"
 void print(const Json& document);                                  // for --json
 void print_table(const std::vector<std::vector<std::string>>& rows, size_t right_from = 1);  // columns from right_from on are flush right
 

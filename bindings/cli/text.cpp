@@ -36,6 +36,12 @@ Json parse_config(const std::string& text_or_path) {
 std::string size_text(double bytes) { return scaled(bytes, 1024, {"B", "KiB", "MiB", "GiB", "TiB"}); }
 std::string count_text(double count) { return scaled(count, 1000, {"", "k", "M", "G", "T", "P"}); }
 
+std::string seconds_text(double seconds) {
+    char text[32];
+    std::snprintf(text, sizeof text, seconds < 1000 ? "%.3g s" : "%.0f s", seconds);
+    return text;
+}
+
 void print(const Json& document) { std::puts(document.dump(2).c_str()); }
 
 void print_table(const std::vector<std::vector<std::string>>& rows, size_t right_from) {

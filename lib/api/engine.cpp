@@ -38,7 +38,7 @@ ds_status ds_engine_create(const char* config, const ds_options* options, ds_eng
         const std::weak_ptr<Engine> engine = object->engine;
         *out = new_handle<ds_engine>(std::move(object), [stop, engine] {
             stop->set(true);
-            if (const auto running = engine.lock()) running->end_job();
+            if (const auto running = engine.lock()) running->job().end();
         });
         return ok();
     });

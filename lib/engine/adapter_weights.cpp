@@ -22,14 +22,14 @@ Status Engine::load_adapter(const std::string& name) {
             if (found->second.shape != p.shape) return fail(Code::E_CORRUPT, "lora.adapters: {}: tensor {} is {}, but the model makes it {}", info.folder, p.name, found->second.shape, p.shape);
             if (!p.trainable) return fail(Code::E_CORRUPT, "lora.adapters: {}: it has {}, but neither its bias nor its modules_to_save says so", info.folder, p.name);
             DS_CHECK(whole_->write(p, {Field::weight}, found->second.as<float>().data()));
-            note_loaded(p, found->second.as<float>().data());
+            job_.note_loaded(p, found->second.as<float>().data());
             used.insert(p.name);
         } else if (is_adapter_tensor(p.name)) {
             HostTensor fresh = HostTensor::zeros(DType::f32, p.shape);
             const bool is_a = p.name.ends_with(".lora_A.weight");
             if (info.folder.empty() && is_a) ds::initialise(p, static_cast<uint64_t>(config_.seed) + std::hash<std::string>()(name), 0, info.r * p.shape[1], fresh.as<float>().data());
             DS_CHECK(whole_->write(p, {Field::weight}, fresh.as<float>().data()));
-            note_loaded(p, fresh.as<float>().data());
+            job_.note_loaded(p, fresh.as<float>().data());
         }
     }
     for (const auto& [tensor, value] : given)

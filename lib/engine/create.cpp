@@ -31,19 +31,8 @@ bool is_buffer(std::string_view name) {
 
 Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> text, const HostOptions& options) {
     auto engine = std::make_shared<Engine>();
-    Launched launched;
-    if (options.communicator) {
-        engine->transport_ = options.communicator();
-        engine->launch_ = {.rank = engine->transport_->rank(), .size = engine->transport_->size()};
-    } else if (options.mpi) {
-        DS_TRY(const auto seen, join_by_plugin("mpi", fmt::format(R"({{"fortran_comm": {}, "look": true}})", *options.mpi)));
-        engine->launch_ = {.rank = seen->rank(), .size = seen->size()};
-    } else {
-        auto launch = launch_of_this_process();
-        if (launch.ok()) engine->launch_ = std::move(*launch);
-        else launched.problem = launch.status();
-    }
-    launched.processes = engine->launch_.size;
+    engine->options_ = options;
+    DS_TRY(const Launched launched, engine->job_.look());
     if (text) {
         DS_TRY(engine->config_, parse_config(*text, launched));
     } else {
@@ -55,7 +44,6 @@ Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> 
     set_levels(config);
     for (const std::string& warning : config.warnings) log(Level::warn, "config", "{}", warning);
     for (const std::string& note : config.notes) log(Level::info, "config", "{}", note);
-    engine->options_ = options;
     if (options.graph) engine->options_.graph = options.graph->snapshot();
     if (const char* dir = std::getenv("DSRT_DUMP"); dir && *dir) {
         engine->dump_dir_ = dir;
@@ -142,17 +130,17 @@ void Engine::follow_compression() {
 
 Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> text, const HostOptions& options) {
     DS_TRY(auto engine, prepare(text, options));
-    DS_CHECK(engine->join(engine->launch_));
+    DS_CHECK(engine->job_.join());
     Status status = engine->make_ranks();
-    if (status.ok()) status = engine->check_layout();
-    DS_CHECK(engine->agree("ds_engine_create", status));
-    DS_CHECK(engine->ranks_->connect(engine->world_));
+    if (status.ok()) status = engine->job_.check_layout(*engine->ranks_);
+    DS_CHECK(engine->job_.agree("ds_engine_create", status));
+    DS_CHECK(engine->job_.connect(*engine->ranks_));
     DS_CHECK(engine->compare_with_others());
-    DS_CHECK(engine->agree("ds_engine_create", engine->make_memory()));
-    DS_CHECK(engine->agree("ds_engine_create", engine->load_weights()));
-    DS_CHECK(engine->compare_weights());
-    DS_CHECK(engine->agree("ds_engine_create", engine->make_optimizer_parts()));
-    DS_CHECK(engine->agree("ds_engine_create", engine->check_memory_limit()));
+    DS_CHECK(engine->job_.agree("ds_engine_create", engine->make_memory()));
+    DS_CHECK(engine->job_.agree("ds_engine_create", engine->load_weights()));
+    DS_CHECK(engine->job_.compare_loaded());
+    DS_CHECK(engine->job_.agree("ds_engine_create", engine->make_optimizer_parts()));
+    DS_CHECK(engine->job_.agree("ds_engine_create", engine->check_memory_limit()));
     DS_CHECK(engine->compression_.make_masks(*engine->params_, *engine->whole_, {}));
     engine->follow_compression();
     engine->tell_overlap();
@@ -180,14 +168,14 @@ Status Engine::make_ranks() {
     // Processes that their launcher did not bind share what this host has.
     const int here = static_cast<int>(sizes.local_ranks);
     const auto machine = Topology::here();
-    const bool shares = launch_.local_size > 1 && config_.processes > 1 && machine.ok() && machine->is_whole();
-    const int on_this_host = here * (shares ? launch_.local_size : 1), first = shares ? here * launch_.local_rank : 0;
+    const bool shares = job_.launch().local_size > 1 && config_.processes > 1 && machine.ok() && machine->is_whole();
+    const int on_this_host = here * (shares ? job_.launch().local_size : 1), first = shares ? here * job_.launch().local_rank : 0;
     const int64_t wanted = config_.threads ? config_.threads : std::max(usable_cpus() / on_this_host, 1);
     const int threads = static_cast<int>(std::min<int64_t>(wanted, 1024));
     std::vector<std::vector<Spot>> places(static_cast<size_t>(here), std::vector<Spot>(static_cast<size_t>(threads)));
     const bool on_gpus = config_.device != "cpu" && machine.ok() && machine->gpus() > 0 && device_count("cuda").ok();
     if (machine.ok()) places = machine->deal(here, threads, first, on_this_host, on_gpus);
-    const int process = config_.processes > 1 ? launch_.rank : 0;
+    const int process = config_.processes > 1 ? job_.launch().rank : 0;
     places_ = to_string(places, here * process);
     log(Level::info, "places", "{}", places_);
     ranks_ = std::make_unique<Ranks>(mesh, places, static_cast<int>(config_.processes), process, static_cast<int>(sizes.expert));
@@ -267,7 +255,7 @@ Status Engine::open_devices() {
         return stay(fail(Code::E_UNSUPPORTED, "device: cuda: op {} of the graph is the host's own, which reads the host's memory", own));
     if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory())
         return stay(fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda"));
-    DS_TRY(const int before, processes_before());  // by all processes, whatever each finds
+    DS_TRY(const int before, job_.processes_before());  // by all processes, whatever each finds
     auto opened = devices_of_ranks(before);
     if (!opened.ok()) {
         if (!must) log(Level::info, "device", "auto: computing on the CPU ({})", opened.status().message());
@@ -325,7 +313,7 @@ Result<Graph> Engine::smallest_graph() const {
 Status Engine::load_weights() {
     Status base = load_base_weights();
     if (base.ok()) base = devices_ok();
-    DS_CHECK(agree("ds_engine_create", base));
+    DS_CHECK(job_.agree("ds_engine_create", base));
     if (!adapters_) return ok();
     for (const Param& p : params_->all()) {
         if (!p.trainable || is_adapter_tensor(p.name)) continue;
@@ -364,7 +352,7 @@ Status Engine::fill_param(const Param& p, const std::function<void(float* to, in
     (*ranks_)[0].workers.run([&](Team) {
         for (int64_t at = next.fetch_add(chunk); at < n; at = next.fetch_add(chunk)) fill(to + at, at, std::min(at + chunk, n));
     });
-    note_loaded(p, to);
+    job_.note_loaded(p, to);
     return all.empty() ? ok() : whole_->write(p, {Field::weight}, to);
 }
 

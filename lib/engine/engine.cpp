@@ -11,8 +11,8 @@
 namespace ds {
 
 Status Engine::usable() const {
-    if (world_ && world_->failed())
-        return fail(Code::E_STATE, "the job of this engine has ended ({}); only ds_load, which joins anew, and ds_engine_destroy are possible", world_->failure().message());
+    if (job_.failed())
+        return fail(Code::E_STATE, "the job of this engine has ended ({}); only ds_load, which joins anew, and ds_engine_destroy are possible", job_.failure().message());
     return broken_ ? fail(Code::E_STATE, "an earlier failure left this engine half updated; only ds_load and ds_engine_destroy are possible") : devices_ok();
 }
 
@@ -102,12 +102,12 @@ Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_
     const std::set<std::string>& outputs = train ? train_outputs_ : eval_outputs_;
     const bool deals = ranks_->extent(MeshAxis::data) > 1;
     int64_t first_row = 0;
-    if (world_) {
-        DS_TRY(first_row, agree_on_rows(call, batch, deals ? rows_of_batch(batch, outputs) : Result<int64_t>(int64_t{0}), wants_loss));
+    if (!job_.alone()) {
+        DS_TRY(first_row, job_.agree_on_rows(call, batch, deals ? rows_of_batch(batch, outputs) : Result<int64_t>(int64_t{0}), ranks_run_together(), wants_loss));
     }
     auto packed = pack(batch, outputs, first_row);
     if (packed.ok()) pass.packed = std::move(*packed);
-    if (world_) DS_CHECK(share_figures(call, pass.packed, packed.status()));
+    if (!job_.alone()) DS_CHECK(job_.share_figures(call, pass.packed, packed.status()));
     DS_CHECK(packed.status());
     pass.train = train;
     pass.wants_loss = wants_loss;
@@ -183,7 +183,7 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
 Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress, const std::vector<Beside>* beside) {
     DS_CHECK(begin_fetching(rank, plan, part));
     const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->mesh().ranks() > 1 || rank.links.source ? &rank.links : nullptr};
-    const CancelFlag* cancel = world_ ? nullptr : options_.cancel.get();  // processes agree on that between passes
+    const CancelFlag* cancel = job_.alone() ? options_.cancel.get() : nullptr;  // processes agree on that between passes
     const bool records = train && rank.index == 0 && record_.wants_step();
     if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel, nullptr, progress, beside);
     std::vector<Span> timeline;
@@ -250,8 +250,8 @@ Result<float> Engine::loss_of(Pass& pass) {
         DS_TRY(const HostTensor loss, read_value(*rank, *plan, plan->graph().loss));
         mine.emplace_back(d, loss.as<float>()[0]);
     }
-    if (!pass.labelled || (mine.empty() && !world_)) return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
-    DS_TRY(const std::vector<double> losses, of_all("loss", mine, pass.packed.size()));
+    if (!pass.labelled || (mine.empty() && job_.alone())) return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
+    DS_TRY(const std::vector<double> losses, job_.of_all("loss", mine, pass.packed.size()));
     double sum = 0;
     for (size_t d = 0; d < losses.size(); ++d) sum += share_of(pass, static_cast<int>(d)) * losses[d];
     pass.loss = static_cast<float>(sum);
@@ -471,7 +471,7 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
     };
     const auto has_it = [&](const Graph& graph) { return find(graph) != kNone; };
     if (pipeline_ && last_->train && last_->key().outputs.count(name)) DS_CHECK(bring_up(*last_));
-    std::map<int, OutputPart> found;  // of each data rank of this process
+    std::map<int, Job::OutputPart> found;  // of each data rank of this process
     bool missing = false;
     const auto look = [&]() -> Status {
         for (const int d : ranks_->data_ranks()) {
@@ -480,8 +480,8 @@ Result<HostTensor> Engine::output(std::string_view name_view) {
             DS_TRY(HostTensor value, read_value(*rank, *plan, find(plan->graph())));
             found[d] = {rank->at(MeshAxis::pipeline), program_->unpack(name, last_->packed[static_cast<size_t>(d)], std::move(value))};
         }
-        missing = found.empty() && !(world_ && last_->key().outputs.count(name));  // a process may have no rows
-        return world_ && pipeline_ ? share_outputs(found, missing) : ok();
+        missing = found.empty() && !(!job_.alone() && last_->key().outputs.count(name));  // a process may have no rows
+        return !job_.alone() && pipeline_ ? job_.share_outputs(found, missing) : ok();
     };
     DS_CHECK(look());
     // A pass that did not compute this output runs once more, with the same random numbers; the next one will compute it at once.

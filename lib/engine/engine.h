@@ -8,14 +8,11 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
 
-#include "base/cancel.h"
 #include "ckpt/checkpoint.h"
-#include "comm/join.h"
 #include "config/config.h"
 #include "data/data.h"
 #include "engine/adapters.h"
@@ -25,6 +22,7 @@
 #include "engine/compression/teacher.h"
 #include "engine/counters.h"
 #include "engine/efficiency.h"
+#include "engine/job.h"
 #include "engine/metrics.h"
 #include "engine/params.h"
 #include "engine/program.h"
@@ -42,14 +40,6 @@ namespace ds {
 
 struct UpdateChunk;  // update.cpp
 struct GenerateOptions;
-
-struct HostOptions {
-    std::shared_ptr<HostGraph> graph;
-    std::shared_ptr<CancelFlag> cancel;
-    std::optional<OptimizerCallbacks> optimizer;
-    std::optional<int32_t> mpi;
-    std::function<std::unique_ptr<Transport>()> communicator;  // a host's own; each engine gets an end of its own
-};
 
 // Hears of new ids of a row of ds_generate. Positive ends that row, negative all.
 using TokenListener = std::function<int(size_t row, std::span<const int32_t> ids)>;
@@ -93,12 +83,8 @@ public:
     // generate/generate.cpp: the new ids of each prompt
     Result<std::vector<std::vector<int32_t>>> generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener);
 
-    // job.cpp: calls whose rows every process is given, and whose answer every process gets
-    Interval own_rows(int64_t rows) const;  // those that this process computes
-    Result<HostTensor> of_all_rows(std::string_view call, const HostTensor& mine, int64_t rows) const;  // put together from what each has of its own rows
-    Status agree(std::string_view call, const Status& mine);  // every process says how it went so far, and whether it is to be cancelled: all go on or none
-    bool writes_files() const { return !world_ || world_->process() == 0; }
-    void end_job();  // by another thread: a call that waits for other processes comes back
+    const Job& job() const { return job_; }
+    Job& job() { return job_; }
 
     DataContext data_context() const;
     void attach_data(std::weak_ptr<DataSource> data);  // its cursor is saved with the engine from now on
@@ -196,7 +182,6 @@ private:
     Status devices_ok() const;
     Status open_devices();
     Result<std::vector<std::unique_ptr<Device>>> devices_of_ranks(int processes_before_this) const;
-    Result<int> processes_before();      // this one on its host
     Status update_through_host(Rank& rank, Param& p, const Hyper& hyper);
     void dump(const Plan& plan, const std::string& choices);
     SequenceLayout sequence_layout(const Rank& rank, const StreamShape& shape) const;
@@ -257,31 +242,14 @@ private:
     Status need_of(Rank& rank, PlanKey key, Need& need);
     void add_timetables(ReportData& report);
 
-    // job.cpp: several processes. With one, these agree at once.
-    Status join(const Launch& launch);
-    JoinOptions join_options(const Launch& launch) const;
-    Status check_layout() const;
-    Status compare_with_others();        // what must be equal in all processes, at the start
-    void note_loaded(const Param& p, const float* whole);
-    Status compare_weights();
+    // job_facts.cpp
+    Status compare_with_others() const;  // what must be equal in all processes, at the start
+    // files.cpp: with several processes, the first one writes what it reads from all
     Status rejoin();                     // after a failure
-    // The first row of this process in the whole batch. wants_loss: whether this host asks for the loss; then, whether any does.
-    Result<int64_t> agree_on_rows(std::string_view call, const Batch& batch, const Result<int64_t>& rows, bool& wants_loss);
-    Status share_figures(std::string_view call, std::vector<Packed>& packed, const Status& mine);
-    Status check_rows(std::string_view call, const std::vector<int64_t>& rows_of_processes) const;
-    struct OutputPart {
-        int stage = 0;  // of the rank along the pipeline that had it
-        HostTensor value;
-    };
-    Status share_outputs(std::map<int, OutputPart>& parts, bool& nobody_has_it);
-    Result<std::vector<double>> of_all(std::string_view call, const std::vector<std::pair<int, double>>& mine, size_t size) const;  // numbers by place
     Result<Json> saved_cursor();
     Status restore_cursor(DataSource& data, const Json& cursor) const;
     Status load_here(const Checkpoint& checkpoint, bool only_weights, const Spread& spread);
     Status export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only);
-    Interval rows_of_process(int64_t rows, int process) const;
-    Result<std::vector<std::string>> collect(std::string_view call, std::string_view mine, const std::vector<size_t>& bytes) const;  // bytes: that each process gives
-    Result<bool> agree_on_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options, bool listens) const;
     Status read_for_writer(std::string_view call);                 // the other processes, until end_of_reads
     Status end_of_reads(std::string_view call, Status status);     // the writer
     Status read_whole(std::string_view call, const Param& p, Field field, float* out) const;  // the writer
@@ -363,6 +331,7 @@ private:
 
     Config config_;
     HostOptions options_;
+    Job job_{config_, options_};
     Json model_config_;
     std::string model_folder_;
     std::unique_ptr<Adapters> adapters_;   // null: none
@@ -371,12 +340,7 @@ private:
     std::shared_ptr<const Model> model_;
     std::unique_ptr<ParamStore> params_;   // definitions; memory is the ranks'
     std::vector<ParamInfo> infos_;
-    Launch launch_;
     std::string places_;                   // of the threads of the ranks here
-    mutable std::mutex world_mutex_;       // while end_job may ask for it
-    std::shared_ptr<World> world_;         // null: one process
-    std::unique_ptr<Transport> transport_; // of a host's communicator, until the world has it
-    std::map<std::string, uint64_t> loaded_;  // with several processes, until they have compared them: hashes of the first weights
     std::unique_ptr<Ranks> ranks_;
     std::unique_ptr<WholeParams> whole_;
     std::shared_ptr<Pipeline> pipeline_;   // null: one stage

@@ -44,8 +44,8 @@ public:
         for (int64_t first = 0; first < o_.samples.size(); first += rows) DS_CHECK(one_batch(first, std::min(first + rows, o_.samples.size())));
         Json out = {{"task", o_.task}, {"rows", o_.samples.size()}, {"loss", weight_ > 0 ? loss_ / weight_ : 0.0}};
         DS_CHECK(score(out));
-        const bool writes = !options_.predictions.empty() && engine_.writes_files();
-        DS_CHECK(engine_.agree(kCall, writes ? write_file_atomically(options_.predictions, lines_) : ok()));
+        const bool writes = !options_.predictions.empty() && engine_.job().writes_files();
+        DS_CHECK(engine_.job().agree(kCall, writes ? write_file_atomically(options_.predictions, lines_) : ok()));
         return out;
     }
 
@@ -55,7 +55,7 @@ private:
     // Every process reads all rows and computes its own; outputs come together again.
     Result<HostTensor> output(const char* name, const std::vector<Sample>& samples) {
         DS_TRY(const HostTensor own, engine_.output(name));
-        return engine_.of_all_rows(kCall, own, static_cast<int64_t>(samples.size()));
+        return engine_.job().of_all_rows(kCall, own, static_cast<int64_t>(samples.size()));
     }
 
     const Columns& columns() const { return o_.samples.setup().columns; }
@@ -69,7 +69,7 @@ private:
             samples.push_back(std::move(sample));
         }
         DS_TRY(Batch batch, collate(samples, o_.rules.collate));
-        const Interval own = engine_.own_rows(last - first);
+        const Interval own = engine_.job().own_rows(last - first);
         if (own.size() < last - first)
             for (auto& [name, tensor] : batch) tensor = slice(tensor, 0, own.begin, own.end);
         float loss = 0;
@@ -258,7 +258,7 @@ Result<Json> evaluate(Engine& engine, Json data, const Json& options) {
     DataContext context = engine.data_context();
     context.curriculum = {}, context.tokens_per_batch = 0;  // of training
     auto opened = open_samples(data, context);
-    DS_CHECK(engine.agree("ds_evaluate", opened.status()));
+    DS_CHECK(engine.job().agree("ds_evaluate", opened.status()));
     return Evaluation(engine, std::move(*opened), std::move(read)).run();
 }
 

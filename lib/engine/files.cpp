@@ -109,14 +109,14 @@ constexpr const char* kEach = "of_each_process";
 
 Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
     DS_CHECK(usable());
-    DS_CHECK(agree("ds_save", background_save_.wait()));
+    DS_CHECK(job_.agree("ds_save", background_save_.wait()));
     DS_TRY(const Json options, options_of(options_json, "ds_save", {"client_state", "weights_only", "async"}));
     DS_TRY(const bool async, flag_of(options, "ds_save", "async"));
     DS_TRY(const bool weights_only, flag_of(options, "ds_save", "weights_only"));
     if (open_.micros > 0) return fail(Code::E_STATE, "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or ds_zero_grad first",
                                         open_.micros, config_.batch.accumulation);
     DS_TRY(const Json cursor, weights_only ? Result<Json>(Json()) : saved_cursor());
-    if (!writes_files()) return read_for_writer("ds_save");
+    if (!job_.writes_files()) return read_for_writer("ds_save");
     const ReadWhole read = [this](const Param& p, Field field, float* out) { return read_whole("ds_save", p, field, out); };
     CheckpointFiles files;
     auto& weights = files[kWeights];
@@ -159,9 +159,9 @@ Result<Json> Engine::saved_cursor() {
         if (auto saved = data->save(); saved.ok()) mine = std::move(*saved);
         else status = saved.status();
     }
-    if (!world_) return status.ok() ? Result<Json>(mine) : status;
-    DS_CHECK(agree("ds_save", status));
-    DS_TRY(const std::vector<std::string> all, world_->exchange("ds_save", mine.dump()));
+    if (job_.alone()) return status.ok() ? Result<Json>(mine) : status;
+    DS_CHECK(job_.agree("ds_save", status));
+    DS_TRY(const std::vector<std::string> all, job_.exchange("ds_save", mine.dump()));
     if (std::all_of(all.begin(), all.end(), [&](const std::string& other) { return other == all.front(); })) return mine;
     Json each = Json::array();
     for (const std::string& text : all) each.push_back(Json::parse(text));
@@ -171,22 +171,59 @@ Result<Json> Engine::saved_cursor() {
 Status Engine::restore_cursor(DataSource& data, const Json& cursor) const {
     if (!cursor.is_object() || !cursor.contains(kEach)) return data.restore(cursor);
     const Json& each = cursor[kEach];
-    const size_t processes = world_ ? static_cast<size_t>(world_->processes()) : 1, process = world_ ? static_cast<size_t>(world_->process()) : 0;
+    const auto processes = static_cast<size_t>(job_.processes()), process = static_cast<size_t>(job_.process());
     if (each.size() != processes) return fail(Code::E_STATE, "the cursor of the host's data source was saved by {} processes, each at its own place; now there are {}", each.size(), processes);
     return data.restore(each[process]);
+}
+
+// The writer asks for one field after the other; everybody gives what it holds of it.
+Status Engine::read_whole(std::string_view call, const Param& p, Field field, float* out) const {
+    if (!job_.alone()) DS_CHECK(job_.exchange(call, fmt::format("{} {} {}", static_cast<int>(field.kind), field.index, p.name), true).status());
+    return whole_->read(p, field, out);
+}
+
+Status Engine::read_for_writer(std::string_view call) {
+    std::vector<float> out;
+    for (;;) {
+        DS_TRY(const std::vector<std::string> all, job_.exchange(call, "", true));
+        const std::string& asked = all[0];
+        if (asked.starts_with("end ")) {
+            const size_t space = asked.find(' ', 4);
+            const auto code = static_cast<Code>(std::stoi(asked.substr(4, space - 4)));
+            return static_cast<int>(code) < 0 ? fail(code, "process 0: {}", asked.substr(space + 1)) : ok();
+        }
+        const size_t one = asked.find(' '), two = asked.find(' ', one + 1);
+        const Param* p = two == asked.npos ? nullptr : params_->find(asked.substr(two + 1));
+        if (!p) return fail(Code::E_INTERNAL, "{}: process 0 asked for {}", call, asked);
+        const Field field{static_cast<Field::Kind>(std::stoi(asked.substr(0, one))), static_cast<size_t>(std::stoul(asked.substr(one + 1, two - one - 1)))};
+        out.resize(static_cast<size_t>(WholeParams::count(*p, field)));
+        DS_CHECK(whole_->read(*p, field, out.data()));
+    }
+}
+
+Status Engine::end_of_reads(std::string_view call, Status status) {
+    if (job_.alone()) return status;
+    const Status told = job_.exchange(call, fmt::format("end {} {}", static_cast<int>(status.code()), status.message()), true).status();
+    return status.ok() ? told : status;
+}
+
+// After a failure, among the processes as they are now.
+Status Engine::rejoin() {
+    DS_TRY(const bool anew, job_.rejoin());
+    return anew ? compare_with_others() : ok();
 }
 
 // All processes load the same checkpoint, or none does.
 Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
     const Status saved = background_save_.wait();
-    if (!world_) DS_CHECK(saved);
+    if (job_.alone()) DS_CHECK(saved);
     DS_TRY(const Json options, options_of(options_json, "ds_load", {"weights_only"}));
     DS_TRY(const bool only_weights, flag_of(options, "ds_load", "weights_only"));
     DS_CHECK(rejoin());
-    if (Status all = agree("ds_load", saved); !all.ok()) {
-        if (!world_ || !world_->failed()) return all;
+    if (Status all = job_.agree("ds_load", saved); !all.ok()) {
+        if (!job_.failed()) return all;
         DS_CHECK(rejoin());  // the others had heard of a failure before
-        DS_CHECK(agree("ds_load", saved));
+        DS_CHECK(job_.agree("ds_load", saved));
     }
     const Spread spread = [this](int64_t n, const std::function<void(int64_t)>& f) {
         std::atomic<int64_t> next{0};
@@ -195,14 +232,14 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
         });
     };
     const auto checkpoint = open_checkpoint(std::filesystem::path(dir), tag ? std::optional<std::string>(*tag) : std::nullopt, spread);
-    DS_CHECK(agree("ds_load", checkpoint.status()));
-    if (!world_) return load_here(*checkpoint, only_weights, spread);
-    DS_TRY(const std::vector<std::string> found, world_->exchange("ds_load", checkpoint->folder().filename().string() + "\n" + checkpoint->state().dump()));
+    DS_CHECK(job_.agree("ds_load", checkpoint.status()));
+    if (job_.alone()) return load_here(*checkpoint, only_weights, spread);
+    DS_TRY(const std::vector<std::string> found, job_.exchange("ds_load", checkpoint->folder().filename().string() + "\n" + checkpoint->state().dump()));
     for (size_t p = 0; p < found.size(); ++p)
         if (found[p] != found[0])
             return fail(Code::E_STATE, "ds_load: process {} found another checkpoint in {} than process 0 ({} and {}): all processes must see the same files", p, dir,
                         found[p].substr(0, found[p].find('\n')), found[0].substr(0, found[0].find('\n')));
-    Status all = agree("ds_load", load_here(*checkpoint, only_weights, spread));
+    Status all = job_.agree("ds_load", load_here(*checkpoint, only_weights, spread));
     broken_ |= !all.ok();  // some have loaded it, others not
     return all;
 }
@@ -304,7 +341,7 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
     if (!shard.is_number_unsigned() || shard.get<uint64_t>() == 0 || shard.get<uint64_t>() > INT64_MAX)
         return fail(Code::E_INVALID_ARGUMENT, "ds_export: max_shard_bytes must be a whole number of bytes above 0, not {}", shard.dump());
     DS_CHECK(usable());
-    if (!writes_files()) return read_for_writer("ds_export");
+    if (!job_.writes_files()) return read_for_writer("ds_export");
     return end_of_reads("ds_export", export_here(std::filesystem::path(dir_view), dtype, shard.get<int64_t>(), adapter_only));
 }
 

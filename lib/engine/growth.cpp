@@ -48,7 +48,7 @@ Result<double> Engine::own_squares() {
         return ok();
     });
     DS_CHECK(status);
-    DS_TRY(const std::vector<double> all, of_all("noise_scale", sums, static_cast<size_t>(ranks_->mesh().ranks())));
+    DS_TRY(const std::vector<double> all, job_.of_all("noise_scale", sums, static_cast<size_t>(ranks_->mesh().ranks())));
     return std::accumulate(all.begin(), all.end(), 0.0);
 }
 

@@ -251,13 +251,13 @@ Status Engine::fly(const std::vector<std::shared_ptr<Micro>>& micros, bool backw
 
 // The last stage has the loss, and all processes need it.
 Status Engine::share_losses(const std::vector<std::shared_ptr<Micro>>& micros) const {
-    if (!world_) return ok();
+    if (job_.alone()) return ok();
     const auto parts = static_cast<size_t>(ranks_->extent(MeshAxis::data));
     std::vector<std::pair<int, double>> mine;
     for (size_t m = 0; m < micros.size(); ++m)
         for (size_t d = 0; d < parts; ++d)
             if (micros[m]->losses[d]) mine.emplace_back(static_cast<int>(m * parts + d), *micros[m]->losses[d]);
-    DS_TRY(const std::vector<double> all, of_all("loss", mine, micros.size() * parts));
+    DS_TRY(const std::vector<double> all, job_.of_all("loss", mine, micros.size() * parts));
     for (size_t i = 0; i < all.size(); ++i) micros[i / parts]->losses[i % parts] = all[i];
     return ok();
 }

@@ -30,12 +30,12 @@ Engine::RankMemory Engine::memory_of(const Rank& rank, const Plan* plan) const {
 // Of a rank; 0: none.
 int64_t Engine::memory_limit() const {
     if (config_.memory_limit || config_.recompute >= 0 || (*ranks_)[0].device) return config_.memory_limit;
-    return memory_of_machine() / ranks_->size() / (world_ ? std::max(launch_.local_size, 1) : 1);
+    return memory_of_machine() / ranks_->size() / (job_.alone() ? 1 : std::max(job_.launch().local_size, 1));
 }
 
 Result<int64_t> Engine::least_limit() const {
-    if (!world_) return memory_limit();
-    DS_TRY(const std::vector<double> limits, of_all("memory_limit", {{world_->process(), static_cast<double>(memory_limit())}}, static_cast<size_t>(world_->processes())));
+    if (job_.alone()) return memory_limit();
+    DS_TRY(const std::vector<double> limits, job_.of_all("memory_limit", {{job_.process(), static_cast<double>(memory_limit())}}, static_cast<size_t>(job_.processes())));
     return static_cast<int64_t>(*std::min_element(limits.begin(), limits.end()));
 }
 
@@ -102,14 +102,14 @@ Result<Engine::Need> Engine::need_of(const std::vector<PlanKey>& keys, int level
 
 // Processes weigh their own ranks and choose by the same numbers.
 Result<Engine::Need> Engine::most_of_all(const Need& mine) const {
-    if (!world_) return mine;
+    if (job_.alone()) return mine;
     const RankMemory& m = mine.memory;
     const std::array<double, 8> numbers{static_cast<double>(m.weights), static_cast<double>(m.gradients), static_cast<double>(m.state), static_cast<double>(m.state_on_disk),
                                         static_cast<double>(m.low), static_cast<double>(m.working), mine.seconds, static_cast<double>(mine.blocks)};
-    const size_t n = numbers.size(), processes = static_cast<size_t>(world_->processes());
+    const size_t n = numbers.size(), processes = static_cast<size_t>(job_.processes());
     std::vector<std::pair<int, double>> said;
-    for (size_t i = 0; i < n; ++i) said.emplace_back(static_cast<int>(static_cast<size_t>(world_->process()) * n + i), numbers[i]);
-    DS_TRY(const std::vector<double> all, of_all("memory_limit", said, processes * n));
+    for (size_t i = 0; i < n; ++i) said.emplace_back(static_cast<int>(static_cast<size_t>(job_.process()) * n + i), numbers[i]);
+    DS_TRY(const std::vector<double> all, job_.of_all("memory_limit", said, processes * n));
     Need most;
     for (size_t p = 0; p < processes; ++p) {
         const auto number = [&](size_t i) { return static_cast<int64_t>(all[p * n + i]); };
@@ -172,8 +172,8 @@ Result<Engine::Recomputation> Engine::find_recomputation(const std::vector<PlanK
 Status Engine::choose_recomputation(Pass& pass) {
     if (!pass.train || pass.key().seeds.empty() || (config_.memory_limit == 0 && (config_.recompute >= 0 || (*ranks_)[0].device))) return ok();
     const int number = known_keys_.try_emplace(pass.keys, static_cast<int>(known_keys_.size())).first->second;
-    const int process = world_ ? world_->process() : 0;
-    DS_TRY(const std::vector<double> numbers, of_all("memory_limit", {{process, number}}, static_cast<size_t>(world_ ? world_->processes() : 1)));
+    const int process = job_.process();
+    DS_TRY(const std::vector<double> numbers, job_.of_all("memory_limit", {{process, number}}, static_cast<size_t>(job_.processes())));
     auto known = recomputations_.find(numbers);
     if (known == recomputations_.end()) {
         DS_TRY(Recomputation chosen, find_recomputation(pass.keys));

@@ -29,7 +29,7 @@ void Engine::publish() {
              {"tokens", static_cast<double>(counters_.tokens)}, {"plans", static_cast<double>(plans)},
              {"plan_bytes", static_cast<double>(plan_bytes)}, {"peak_bytes", static_cast<double>(peak)},
              {"parameters", static_cast<double>(parameter_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->mesh().ranks())},
-             {"processes", world_ ? world_->processes() : 1}, {"process", world_ ? world_->process() : 0}})
+             {"processes", job_.processes()}, {"process", job_.process()}})
         metrics_.put(name, value);
     for (int kind = 0; kind < kTraffics; ++kind) metrics_.declare(std::string("bytes_") + name_of(static_cast<Traffic>(kind)));
     for (const char* name : {"loss", "tokens_per_second", "step_seconds", "data_wait_seconds", "steps_per_epoch"}) metrics_.declare(name);
@@ -107,7 +107,7 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
     const Param* p = params_->find(name);
     if (!p) return no_such_param(name);
     HostTensor out = HostTensor::zeros(DType::f32, p->shape);
-    if (world_) DS_CHECK(usable());
+    if (!job_.alone()) DS_CHECK(usable());
     if (what == kWeight) {
         DS_CHECK(whole_->read(*p, {Field::weight}, out.as<float>().data()));
     } else if (what == kGrad) {

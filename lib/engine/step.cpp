@@ -74,7 +74,7 @@ Result<double> Engine::gradient_norm(double factor) {
         return ok();
     });
     DS_CHECK(status);
-    DS_TRY(const std::vector<double> all, of_all("ds_step", sums, static_cast<size_t>(ranks_->mesh().ranks())));
+    DS_TRY(const std::vector<double> all, job_.of_all("ds_step", sums, static_cast<size_t>(ranks_->mesh().ranks())));
     double sum = 0;
     for (const double rank : all) sum += rank;
     return std::sqrt(sum) * factor;
@@ -97,7 +97,7 @@ Status Engine::update(double factor, double clip_value) {
     if (options_.optimizer) {
         for (const auto& rank : *ranks_)
             if (Status status = update_by_host(*rank, factor, clip_value); !status.ok()) {
-                if (world_) world_->abort(status);  // the others must not go on without this update
+                job_.abort(status);  // the others must not go on without this update
                 return status;
             }
         DS_CHECK(copy_tied_weights());
@@ -145,7 +145,7 @@ Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
 
 Status Engine::step() {
     DS_CHECK(usable());
-    if (!world_) DS_CHECK(background_save_.failure());  // one of several processes must not stop alone: ds_save and ds_load tell them
+    if (job_.alone()) DS_CHECK(background_save_.failure());  // one of several processes must not stop alone: ds_save and ds_load tell them
     if (!schedule_) return fail(Code::E_STATE, "ds_step: the config has no optimizer, so there is nothing to update with");
     if (open_.micros == 0) return fail(Code::E_STATE, "ds_step: no backward was counted since the last update; call ds_forward and ds_backward first");
     if (open_.micros < config_.batch.accumulation && !open_.partial) return Status(Code::PENDING);
@@ -210,7 +210,7 @@ Status Engine::zero_grad() {
 
 Status Engine::train_batch(DataSource& data, float* loss) {
     DS_CHECK(usable());
-    if (!world_) DS_CHECK(background_save_.failure());
+    if (job_.alone()) DS_CHECK(background_save_.failure());
     if (open_.micros > 0) return fail(Code::E_STATE, "ds_train_batch: {} micro-batches were accumulated by ds_backward; call ds_step or ds_zero_grad first", open_.micros);
     DS_TRY(const Json cursor, data.save());
     if (const auto end = std::exchange(data_end_, std::nullopt); end && (!end->data || end->data == &data) && end->cursor == cursor) return Status(Code::END);
@@ -224,8 +224,8 @@ Status Engine::train_batch(DataSource& data, float* loss) {
     for (int64_t i = 0; i < config_.batch.accumulation; ++i) {
         Batch batch;
         Status next = data.next(batch);
-        if (world_) {
-            if (Status all = agree("ds_train_batch", next); !all.ok()) return undo(std::move(all));
+        if (!job_.alone()) {
+            if (Status all = job_.agree("ds_train_batch", next); !all.ok()) return undo(std::move(all));
         }
         if (!next.ok()) return undo(next);
         if (next.code() == Code::END) {

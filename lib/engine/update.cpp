@@ -122,7 +122,7 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
 
 // Nothing needs the norm before the update, and one rank updates everything element by element in memory, in a single chunk.
 bool Engine::sweep_measures_norm() const {
-    if (config_.skip_on_overflow || config_.clipping.norm > 0 || options_.optimizer || world_ || ranks_->mesh().ranks() > 1) return false;
+    if (config_.skip_on_overflow || config_.clipping.norm > 0 || options_.optimizer || !job_.alone() || ranks_->mesh().ranks() > 1) return false;
     const Rank& rank = (*ranks_)[0];
     if (rank.device || rank.params->state_file() || rank.params->weight_file()) return false;
     const auto& all = rank.params->all();

@@ -316,9 +316,10 @@ std::string run(Json config) {
     std::string text, dump = config.dump();
     char* report = nullptr;
     ds_engine* e = nullptr;
-    if (ds_plan(dump.c_str(), nullptr, &report) < 0 || ds_engine_create(dump.c_str(), nullptr, &e) < 0) return std::string("error: ") + ds_last_error();
+    if (ds_plan(dump.c_str(), nullptr, &report) < 0) return std::string("error: ") + ds_last_error();
     text = report;
     ds_free(report);
+    if (ds_engine_create(dump.c_str(), nullptr, &e) < 0) return std::string("error: ") + ds_last_error();
     for (int i = 0; i < 8; ++i) {
         ds_batch* b = batch_of(tokens_labelled, i);
         float loss = 0;

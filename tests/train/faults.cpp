@@ -121,7 +121,8 @@ void one_run(int number, std::mt19937& random, const std::string& reference) {
     }
     const double seconds = std::chrono::duration<double>(job::Clock::now() - struck).count();
     job::Job again = start(n == 2 ? 3 : 1, folder, out);
-    check(again.wait() && again.all_well(), name + ": another number of processes goes on from the last checkpoint:" + again.states() + " " + text_of(out + ".0"));
+    const bool went_on = again.wait() && again.all_well();
+    check(went_on, name + ": another number of processes goes on from the last checkpoint:" + again.states() + " " + text_of(out + ".0") + text_of(out + ".1"));
     check(!reference.empty() && end_of(folder) == reference, name + ": and comes to the same end, bit for bit");
     std::printf("%s: all back after %.1f s\n", name.c_str(), seconds);
     fs::remove_all(folder);

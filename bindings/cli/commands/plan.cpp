@@ -19,14 +19,10 @@ void print_memory(const Json& report) {
 }
 
 void print_time(const Json& time) {
-    std::printf("time of a step on this machine, about %.3g s (all ranks on it, at %sFLOP a second)\n", time.at("step_seconds").get<double>(),
+    std::printf("time of a step on this machine, about %s (all ranks on it, at %sFLOP a second)\n", seconds_text(time.at("step_seconds").get<double>()).c_str(),
                 count_text(time.at("measured_flops_a_second").get<double>()).c_str());
     std::vector<std::vector<std::string>> rows;
-    for (const char* part : {"compute", "idle", "update", "exchange"}) {
-        char text[32];
-        std::snprintf(text, sizeof text, "%.3g s", time.at(std::string(part) + "_seconds").get<double>());
-        rows.push_back({std::string("  ") + part, text});
-    }
+    for (const char* part : {"compute", "idle", "update", "exchange"}) rows.push_back({std::string("  ") + part, seconds_text(time.at(std::string(part) + "_seconds").get<double>())});
     print_table(rows);
 }
 

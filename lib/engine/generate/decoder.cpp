@@ -273,12 +273,12 @@ private:
 
     Status share() {
         const size_t row = width_ * sizeof(float);
-        std::vector<size_t> bytes(static_cast<size_t>(engine_.world_->processes()), 0);
+        std::vector<size_t> bytes(static_cast<size_t>(engine_.job_.processes()), 0);
         for (const int owner : owners_) bytes[static_cast<size_t>(holders_[static_cast<size_t>(owner)])] += row;
         std::string mine;
         const auto count = static_cast<size_t>(std::count(owners_.begin(), owners_.end(), me_));
         for (size_t i = 0; i < count; ++i) mine.append(reinterpret_cast<const char*>(own_->logits(i).data()), row);
-        DS_TRY(const std::vector<std::string> all, engine_.collect("ds_generate", mine, bytes));
+        DS_TRY(const std::vector<std::string> all, engine_.job_.collect("ds_generate", mine, bytes));
         std::vector<size_t> taken(all.size(), 0);
         logits_.resize(owners_.size() * width_);
         for (size_t i = 0; i < owners_.size(); ++i) {

@@ -109,9 +109,9 @@ private:
             if (!answer.ok()) status = answer.status();
             else if (*answer) ended.emplace_back(static_cast<int>(rows_[i]), 1.0);
         }
-        DS_CHECK(engine_.agree(kCall, status));
+        DS_CHECK(engine_.job_.agree(kCall, status));
         if (!somebody_listens_) return std::vector<double>(prompts_.size(), 0.0);
-        return engine_.of_all(kCall, ended, prompts_.size());
+        return engine_.job_.of_all(kCall, ended, prompts_.size());
     }
 
     bool is_end(int32_t id) const { return std::find(o_.eos.begin(), o_.eos.end(), id) != o_.eos.end(); }
@@ -187,7 +187,7 @@ private:
                 row.count = static_cast<int>(choices.size());
                 going.push_back(std::move(row));
             }
-            DS_CHECK(engine_.agree(kCall, told));
+            DS_CHECK(engine_.job_.agree(kCall, told));
             searches = std::move(going);
             if (!searches.empty()) DS_CHECK(decoder_->advance(from, ids));
         }
@@ -234,8 +234,8 @@ Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std
     if (!model_ || (model_->task != Task::causal_lm && model_->task != Task::seq2seq_lm))
         return fail(Code::E_UNSUPPORTED, "ds_generate: needs a causal language model, or an encoder-decoder with a head");
     auto options = check_prompts(prompts, options_json);
-    DS_CHECK(agree("ds_generate", options.status()));
-    DS_TRY(const bool somebody_listens, agree_on_prompts(prompts, options_json, static_cast<bool>(listener)));
+    DS_CHECK(job_.agree("ds_generate", options.status()));
+    DS_TRY(const bool somebody_listens, job_.agree_on_prompts(prompts, options_json, static_cast<bool>(listener)));
     const bool encodes = model_->encoder_decoder;
     std::vector<std::vector<int32_t>> begins = prompts;
     if (encodes) begins.assign(prompts.size(), {*options->decoder_start});
@@ -267,7 +267,7 @@ Json Engine::generation_defaults() const {
 bool Engine::caches() const {
     const bool fits = config_.zero_stage < 3 && config_.mesh.expert == 1 && ranks_->extent(MeshAxis::tensor) == 1 && ranks_->extent(MeshAxis::pipeline) == 1 &&
                       ranks_->extent(MeshAxis::sequence) == 1;
-    if (!fits || !world_) return fits;
+    if (!fits || job_.alone()) return fits;
     // One process finds out by trying; several must know beforehand, as one may have nothing to try it with.
     PlanKey key{.shape = {.tokens = 8, .rows = 1, .length = 1, .labelled = 8}, .cache = {.pool = 8, .capacity = 8}, .outputs = {"logits"}};
     key.cache.fresh = true;
