@@ -240,14 +240,20 @@ Rule rmsprop_rule() { return level(), HWY_DYNAMIC_DISPATCH(rmsprop); }
 Rule lion_rule() { return level(), HWY_DYNAMIC_DISPATCH(lion); }
 
 void sweep(Rule rule, const float* constants, float* weight, const float* gradient, float* const* state, int states, int64_t begin,
-           int64_t end, void* low, DType type) {
+           int64_t end, void* low, DType type, const Rounding* rounding) {
     for (int64_t i = begin; i < end; i += kBlock) {
         const int64_t n = std::min(kBlock, end - i);
         float* own[kMaxStates] = {};
         for (int s = 0; s < states; ++s) own[s] = state[s] ? state[s] + i : nullptr;
         rule(constants, weight + i, gradient + i, own, n);
-        if (low) from_f32(weight + i, n, type, static_cast<std::byte*>(low) + i * (type == DType::f32 ? 4 : 2));
+        if (low) write_low(weight + i, i, n, low, type, rounding);
     }
+}
+
+void write_low(const float* x, int64_t begin, int64_t n, void* low, DType type, const Rounding* rounding) {
+    std::byte* to = static_cast<std::byte*>(low) + begin * size_of(type);
+    if (rounding && type == DType::bf16) return bf16_by_chance(x, n, {rounding->seed, rounding->step, rounding->salt, rounding->first + begin}, to);
+    from_f32(x, n, type, to);
 }
 
 double sum_of_squares(const float* x, int64_t n) { return level(), HWY_DYNAMIC_DISPATCH(squares_f32)(x, n); }

@@ -2,6 +2,7 @@
 // sums of one fixed block each, so that what is added up does not depend on the number of threads.
 #pragma once
 
+#include "base/rounding.h"
 #include "kernels/kernel.h"
 
 namespace ds::cpu {
@@ -18,9 +19,15 @@ Rule lion_rule();     // state m
 
 inline constexpr int kMaxStates = 3;
 
-// Applies a rule to elements [begin, end), and writes the new weights once more as `type` to low + begin unless low is null.
+// Applies a rule to elements [begin, end), and writes the new weights once more as `type` to low + begin unless low is null. rounding: null, or how bf16 is
+// rounded, from element 0 on.
 void sweep(Rule rule, const float* constants, float* weight, const float* gradient, float* const* state, int states, int64_t begin,
-           int64_t end, void* low, DType type);
+           int64_t end, void* low, DType type, const Rounding* rounding = nullptr);
+
+// n numbers as bf16 (rounding.cpp).
+void bf16_by_chance(const float* x, int64_t n, const Rounding& rounding, void* low);
+// Those of elements [begin, begin + n) to low + begin, to the nearest or by chance.
+void write_low(const float* x, int64_t begin, int64_t n, void* low, DType type, const Rounding* rounding);
 
 // Sums of squares of blocks of kSquaresBlock elements, in f64: partial[i] for this thread's blocks. A sum that is not finite means that an
 // element isn't.

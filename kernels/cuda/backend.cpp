@@ -51,6 +51,9 @@ struct Open {
         index = queue.device = which;
         DS_CHECK(check(cudaSetDevice(index), "choosing the device"));
         DS_CHECK(queue.make());
+        cudaDeviceProp properties;
+        DS_CHECK(check(cudaGetDeviceProperties(&properties, index), "asking for properties"));
+        queue.architecture = 10 * properties.major + properties.minor;
         void* draws = nullptr;
         DS_CHECK(check(cudaMalloc(&draws, sizeof(Draws)), "allocating"));
         queue.draws = static_cast<Draws*>(draws);
@@ -109,6 +112,7 @@ Status describe(Open& open, BackendDeviceInfo& info) {
                   open.products->version());
     std::snprintf(info.pci, sizeof info.pci, "%04x:%02x:%02x.0", static_cast<unsigned>(properties.pciDomainID) & 0xffffu, static_cast<unsigned>(properties.pciBusID) & 0xffu,
                   static_cast<unsigned>(properties.pciDeviceID) & 0xffu);
+    info.architecture = open.queue.architecture;
     info.memory_bytes = properties.totalGlobalMem;
     return ok();
 }

@@ -2,6 +2,8 @@
 // kernels/cpu/optim.cpp.
 #include "kernels/cuda/optim.h"
 
+#include <cstring>
+
 #include "kernels/cuda/device.cuh"
 
 namespace ds::cuda {
@@ -14,6 +16,8 @@ struct Sweep {
     Span<const float> gradient;
     Span<float> state[3];
     Any low;
+    bool by_chance;  // low is rounded so
+    Rounding rounding;
 };
 
 // Scaled, then bounded; a NaN stays one.
@@ -76,6 +80,17 @@ DS_DEVICE float lion(const Sweep& s, int64_t i, float p) {
     return p * k[7] - move;
 }
 
+DS_DEVICE uint32_t bits_of(float x) {
+    uint32_t bits = 0;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+DS_DEVICE void put_by_chance(const Sweep& s, int64_t i, float w) {
+    const float draw = uniform_draw({s.rounding.seed, s.rounding.step}, s.rounding.salt, static_cast<uint64_t>(s.rounding.first + i));
+    Span<uint16_t>{static_cast<uint16_t*>(s.low.data), s.low.n}.put(i, bf16_by_chance(bits_of(w), draw));
+}
+
 __global__ void sweep_kernel(Sweep s) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < s.weight.n; i += step) {
@@ -87,9 +102,11 @@ __global__ void sweep_kernel(Sweep s) {
         case SweepRule::adagrad: w = adagrad(s, i, p); break;
         case SweepRule::rmsprop: w = rmsprop(s, i, p); break;
         case SweepRule::lion: w = lion(s, i, p); break;
+        case SweepRule::keep: break;
         }
-        s.weight.put(i, w);
-        if (s.low.data) s.low.put(i, w);
+        if (s.rule != SweepRule::keep) s.weight.put(i, w);
+        if (s.by_chance) put_by_chance(s, i, w);
+        else if (s.low.data) s.low.put(i, w);
     }
 }
 
@@ -170,6 +187,8 @@ Status sweep_elements(Queue& q, const BackendSweep& given) {
     s.gradient = {given.gradient, given.count};
     for (int i = 0; i < std::min(given.states, 3); ++i) s.state[i] = {given.state[i], given.count};
     s.low = {given.low, given.count, static_cast<DType>(given.low_dtype)};
+    s.by_chance = given.low && given.rounding && s.low.type == DType::bf16;
+    if (s.by_chance) s.rounding = *given.rounding;
     launch(q, blocks_for(given.count, 256, 1 << 16), 256, 0, sweep_kernel, s);
     return q.failure;
 }

@@ -44,7 +44,16 @@ struct Library {
     }
 };
 
-cudaDataType_t type_of(DType type) { return type == DType::f32 ? CUDA_R_32F : type == DType::bf16 ? CUDA_R_16BF : CUDA_R_16F; }
+cudaDataType_t type_of(DType type) {
+    switch (type) {
+    case DType::f32: return CUDA_R_32F;
+    case DType::bf16: return CUDA_R_16BF;
+    case DType::f8e4m3: return CUDA_R_8F_E4M3;
+    case DType::f8e5m2: return CUDA_R_8F_E5M2;
+    default: return CUDA_R_16F;
+    }
+}
+bool is_f8(DType type) { return type == DType::f8e4m3 || type == DType::f8e5m2; }
 
 // The largest power of two up to 256 that divides an address.
 uint32_t alignment_of(const void* p) {
@@ -59,7 +68,7 @@ public:
     LtProduct(const LtProducts& owner, const ProductShape& shape) : owner_(owner), shape_(shape) {}
     ~LtProduct() override;
     Status make();
-    Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux) override;
+    Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux, const float* scales) override;
 
 private:
     Status describe_sums();
@@ -142,7 +151,8 @@ Status LtProduct::make() {
                                         : shape_.bias                          ? CUBLASLT_EPILOGUE_BIAS
                                                                                : CUBLASLT_EPILOGUE_DEFAULT;
     if (epilogue != CUBLASLT_EPILOGUE_DEFAULT) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
-    if (shape_.bias) DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type_of(shape_.d.type)));
+    if (shape_.bias) DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, is_f8(shape_.a.type) ? CUDA_R_16BF : type_of(shape_.d.type)));
+    if (const int8_t fast = shape_.fast_sums; is_f8(shape_.a.type)) DS_CHECK(set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, fast));
     if (sums(shape_.epilogue)) return describe_sums();
     if (shape_.epilogue != Epilogue::none) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, shape_.d.stride));
     return describe_operands();
@@ -187,10 +197,15 @@ Status LtProduct::choose() {
     return status;
 }
 
-Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux) {
+Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux, const float* scales) {
     if (queue.failed()) return ok();  // what it would read may be missing
     const Library& lt = owner_.lt;
     if (shape_.epilogue != Epilogue::none) DS_CHECK(set(sums(shape_.epilogue) ? CUBLASLT_MATMUL_DESC_BIAS_POINTER : CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
+    if (scales) {
+        const float *of_a = scales, *of_b = scales + 1;
+        DS_CHECK(set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, of_b));
+        DS_CHECK(set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, of_a));
+    }
     const uint32_t alignment[4] = {alignment_of(b), alignment_of(a), alignment_of(c), alignment_of(d)};
     if (!std::equal(alignment, alignment + 4, alignment_)) {
         std::copy_n(alignment, 4, alignment_);

@@ -21,6 +21,8 @@ struct Operand {          // row-major
 enum class Epilogue { none, gelu, gelu_grad, sums_of_a, sums_of_b };
 inline bool sums(Epilogue e) { return e == Epilogue::sums_of_a || e == Epilogue::sums_of_b; }
 
+// 8-bit floats: both operands lie along what is contracted (b transposed, a not), a multiple of 16; a bias is bf16; run gets what they are multiplied with.
+//
 // d = op(a) op(b) + beta c (+ bias over d's columns, of d's type). a and b have one type; f32 ones give f32, others f32 or their own; c has d's. aux lies
 // as d does, or is a vector of sums.
 struct ProductShape {
@@ -28,6 +30,7 @@ struct ProductShape {
     bool transpose_a = false, transpose_b = false, bias = false;
     int64_t batch = 1;
     Epilogue epilogue = Epilogue::none;
+    bool fast_sums = false;  // of 8-bit floats: in fewer bits than f32 along the way
 };
 
 class Products {
@@ -41,8 +44,8 @@ public:
     class Product {
     public:
         virtual ~Product() = default;
-        // Queues it. Which algorithm serves may depend on the addresses' alignment; it is chosen again when that changes. E_UNSUPPORTED: there is none.
-        virtual Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux = nullptr) = 0;
+        // Queues it. scales: a's and b's, in device memory. Which algorithm serves may depend on the addresses' alignment; it is chosen again when that changes. E_UNSUPPORTED: there is none.
+        virtual Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux = nullptr, const float* scales = nullptr) = 0;
     };
     std::map<std::vector<int64_t>, bool> winners;  // of what was timed: whether the first way is faster
     virtual Result<std::shared_ptr<Product>> prepare(const ProductShape& shape) = 0;

@@ -27,6 +27,7 @@ Status check(cudaError_t error, const char* doing);
 
 struct Queue {
     int device = 0;
+    int architecture = 0;          // compute capability: 90 is 9.0
     cudaStream_t stream = nullptr; // where work is queued now: compute, or links
     cudaStream_t compute = nullptr, links = nullptr, copies = nullptr;
     Draws* draws = nullptr;        // device memory

@@ -90,6 +90,12 @@ struct LoraConfig {
 };
 
 // Frozen weights in few bits.
+// Products of linear layers in 8-bit floats.
+struct Float8Config {
+    bool enabled = false;
+    std::optional<std::vector<std::string>> skip;  // modules that stay in bf16; nothing: heads
+};
+
 struct QuantizationConfig {
     bool enabled = false;
     WeightCode code;
@@ -166,6 +172,8 @@ struct Config {
     Fp16Config fp16;
     bool skip_on_overflow = false;  // fp16 always; bf16 as bf16.check_grad_overflow says
     std::vector<PrecisionRule> precision_rules;
+    Float8Config fp8;
+    bool stochastic_rounding = false;  // of the weights' low copies
     DType grad_accum_dtype = DType::f32;
 
     EfficiencyConfig efficiency;

@@ -54,6 +54,10 @@ Status check_precision(const View& view) {
         return view.refuse("amp.enabled", "excludes zero_optimization.stage {}", view.config.zero_stage);
     if (view.on("bf16.bf16_optimizer_states") && !view.on("bf16.bf16_master_weights_and_grads"))
         return view.refuse("bf16.bf16_optimizer_states", "needs bf16.bf16_master_weights_and_grads");
+    if (view.on("bf16.stochastic_rounding") && !view.on("bf16.enabled"))
+        return view.refuse("bf16.stochastic_rounding", "needs bf16.enabled");
+    if (view.on("fp8.enabled") && !view.on("bf16.enabled"))
+        return view.refuse("fp8.enabled", "needs bf16.enabled: what is no product of a linear layer runs in bf16");
     const DType mode = view.config.precision == PrecisionMode::f16    ? DType::f16
                        : view.config.precision == PrecisionMode::bf16 ? DType::bf16
                                                                       : DType::f32;

@@ -68,6 +68,9 @@ void fill_precision(const Reader& read, Config& config) {
                    read.integer("fp16.hysteresis"), read.flag("fp16.consecutive_hysteresis"), read.number("fp16.min_loss_scale")};
     config.skip_on_overflow = f16 || (bf16 && read.flag("bf16.check_grad_overflow"));
     config.precision_rules = parse_precision(read.json("precision")).value_or(std::vector<PrecisionRule>());
+    config.stochastic_rounding = read.flag("bf16.stochastic_rounding");
+    config.fp8 = {read.flag("fp8.enabled"), std::nullopt};
+    if (const Json& skip = read.json("fp8.filter_fqns"); skip.is_array()) config.fp8.skip = skip.get<std::vector<std::string>>();
     config.grad_accum_dtype = parse_float_dtype(read.json("data_types.grad_accum_dtype")).value_or(DType::f32);
 }
 

@@ -8,10 +8,11 @@
 #include <cstdint>
 
 #include "base/plugin.h"
+#include "base/rounding.h"
 
 namespace ds {
 
-#define DS_BACKEND_STAMP "libdsrt 0.1.0, backend 3, GCC " __VERSION__
+#define DS_BACKEND_STAMP "libdsrt 0.1.0, backend 4, GCC " __VERSION__
 
 // What libdsrt does for the backend.
 struct BackendHost {
@@ -25,10 +26,11 @@ struct BackendDeviceInfo {
     char runtime[256] = {};       // versions of driver and libraries
     uint64_t memory_bytes = 0;
     char pci[16] = {};            // "0000:65:00.0"
+    int32_t architecture = 0;     // compute capability of a GPU: 90 is 9.0
 };
 
 // Elementwise rules of optimizers; kernels/cpu/optim.cpp says what the constants of each are.
-enum class SweepRule : int32_t { adam, sgd, adagrad, rmsprop, lion };
+enum class SweepRule : int32_t { adam, sgd, adagrad, rmsprop, lion, keep };  // keep: weights stay, `low` is written
 
 // One sweep over `count` elements. States that a rule lacks are null.
 struct BackendSweep {
@@ -41,6 +43,7 @@ struct BackendSweep {
     int64_t count = 0;
     void* low = nullptr;          // null, or where the new weights are written once more
     int32_t low_dtype = 0;
+    const Rounding* rounding = nullptr;  // set: bf16 in `low` is rounded by chance
 };
 
 // Of a rank's memory, in device memory; bytes may be 0.

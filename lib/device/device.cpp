@@ -38,6 +38,7 @@ Result<std::unique_ptr<Device>> Device::open(const std::string& kind, int index)
     BackendDeviceInfo info;
     DS_CHECK(device->answer(table->info(handle, &info)));
     device->description_ = fmt::format("{}:{} ({}, {:.1f} GiB, {})", kind, index, info.name, static_cast<double>(info.memory_bytes) / (1 << 30), info.runtime);
+    device->architecture_ = info.architecture;
     return device;
 }
 

@@ -24,6 +24,7 @@ public:
     Device& operator=(const Device&) = delete;
 
     const std::string& description() const { return description_; }
+    int architecture() const { return architecture_; }  // compute capability of a GPU: 90 is 9.0
 
     Result<std::byte*> allocate(size_t bytes);  // contents undefined
     void release(void* memory);
@@ -72,6 +73,7 @@ private:
     const BackendTable& table_;
     void* const device_;
     std::string description_;
+    int architecture_ = 0;
     std::string_view what_, of_;
 };
 

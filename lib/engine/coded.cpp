@@ -6,12 +6,6 @@
 #include "passes/adapters.h"
 
 namespace ds {
-namespace {
-
-// What transformers leaves as it is where nothing is said: heads.
-const std::vector<std::string> kHeads = {"lm_head", "embed_out", "output_layer", "score", "classifier", "qa_outputs", "decoder"};
-
-}  // namespace
 
 Status Engine::choose_coded(Graph& graph) {
     const QuantizationConfig& wanted = config_.quantization;
@@ -22,7 +16,7 @@ Status Engine::choose_coded(Graph& graph) {
     if (config_.mesh.tensor > 1) return lack("for parallel.tensor, which cuts weights; data, sequence and pipeline ranks have them whole");
     if (wanted.code.by_output && (!config_.optimizer.type.empty() || options_.optimizer || adapters_))
         return lack("for training with int8_products, which round what goes into them: leave out optimizer and lora, or int8_products");
-    const std::vector<std::string>& skipped = wanted.skip ? *wanted.skip : kHeads;
+    const std::vector<std::string>& skipped = wanted.skip ? *wanted.skip : head_modules();
     std::set<std::string> used;
     for (const auto& [module, out_first] : linear_modules(graph)) {
         const auto skip = std::find_if(skipped.begin(), skipped.end(), [&, name = module](const std::string& pattern) { return module_named(pattern, name); });

@@ -96,6 +96,7 @@ Status Engine::make_the_program() {
         if (teacher_) DS_CHECK(teacher_->add_to(graph, smallest_key().shape));
     }
     DS_CHECK(choose_coded(graph));
+    DS_CHECK(choose_fp8(graph));
     if (config_.lora.enabled && !adapters_) return fail(Code::E_UNSUPPORTED, "config: lora: adapters are added to model families, not to a host's own graph");
     const auto known = program_->outputs();
     for (const std::string& name : config_.outputs)
@@ -183,6 +184,7 @@ Status Engine::make_ranks() {
     if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty() && mesh.ranks() > 1)
         return fail(Code::E_UNSUPPORTED, "parallel: {} ranks, but op {} of the graph is the host's own, which runs on the thread that calls: one rank is what it can serve", mesh.ranks(), own);
     DS_CHECK(open_devices());
+    DS_CHECK(check_fp8());
     DS_CHECK(make_pipeline());
     DS_TRY(const std::set<std::string> experts, parameters_of_experts());
     for (const auto& rank : *ranks_) {

@@ -158,6 +158,9 @@ private:
     Status choose_coded(Graph& graph);
     Result<Json> coded_checksums() const;
     Status check_coded(const Json& saved, const std::string& folder) const;
+    // fp8.cpp
+    Status choose_fp8(const Graph& graph);
+    Status check_fp8() const;
     Status make_compression(const Graph& graph);
     void follow_compression();
     bool is_of_teacher(const Param& p) const { return teacher_ && is_teacher_tensor(p.name); }  // and in no file that this engine writes
@@ -271,6 +274,7 @@ private:
     Result<double> gradient_norm(double factor);
     Status update(double factor, double clip_value);
     Status update(Rank& rank, double factor, double clip_value);  // update.cpp
+    void round_lows(int64_t updates) const;
     Status update_on_device(Rank& rank, const std::vector<Hyper>& hypers);
     Status update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const UpdateChunk& chunk, std::byte* memory);
     bool sweep_measures_norm() const;  // the update itself does, as nothing asks for the norm before
@@ -351,6 +355,7 @@ private:
     LayerReduction reduction_;
     std::unique_ptr<Teacher> teacher_;        // null: none
     CodedWeights coded_;                      // in few bits; empty: none
+    std::set<std::string> in_fp8_;            // weights whose products run in 8-bit floats
     Compression compression_;                 // of linear modules
     std::unique_ptr<BatchGrowth> growth_;     // null: updates have one size
     std::optional<NoiseSample> first_noise_;  // of this update, a part of its rows

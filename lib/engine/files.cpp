@@ -276,6 +276,7 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
 
     const bool fresh = !moments && !weights_only && (*ranks_)[0].params->has_state();
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
+    if (!weights_only) round_lows(state.at("counters").value("updates", int64_t{0}));
     Incoming incoming(*whole_);
     for (const Param& p : params_->all()) {
         if ((is_compression_tensor(p.name) && !masks.count(p.name)) || coded.contains(p.name) || is_of_teacher(p)) continue;

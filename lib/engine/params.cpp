@@ -5,6 +5,7 @@
 
 #include "base/round.h"
 #include "kernels/coded.h"
+#include "kernels/cpu/optim.h"
 #include "kernels/kernel.h"
 #include "passes/pass.h"
 
@@ -20,6 +21,13 @@ bool hidden_matrix(const std::string& name, const Shape& shape) {
     for (const char* word : {"embed", "wte", "wpe", "lm_head", "classifier", "qa_outputs", "predictions"})
         if (name.find(word) != std::string::npos) return false;
     return true;
+}
+
+// FNV-1a of the name: each parameter draws its own numbers, wherever it lies.
+uint64_t salt_of(const std::string& name) {
+    uint64_t salt = 0xcbf29ce484222325u;
+    for (const char c : name) salt = (salt ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    return salt;
 }
 
 }  // namespace
@@ -343,17 +351,26 @@ int64_t ParamStore::bytes_of_lows() const {
     return bytes;
 }
 
+std::optional<Rounding> ParamStore::rounding(const Param& p, int64_t begin) const {
+    if (!rounding_ || !p.trainable || p.low_type != DType::bf16) return std::nullopt;
+    return Rounding{rounding_->seed, rounding_->step, salt_of(p.name), begin};
+}
+
 Status ParamStore::refresh_low(const Param& p) {
     const int64_t begin = std::max(p.weight.elements.begin, p.low.elements.begin), end = std::min(p.weight.elements.end, p.low.elements.end);
     if (!p.low_type || end <= begin || p.weight.on_disk) return ok();
+    if (const auto by_chance = rounding(p, begin)) {
+        if (device_)
+            return device_->sweep({.rule = SweepRule::keep, .weight = weight(p, begin), .count = end - begin, .low = low(p, begin), .low_dtype = static_cast<int32_t>(*p.low_type), .rounding = &*by_chance});
+        return cpu::write_low(weight(p, begin), 0, end - begin, low(p, begin), *p.low_type, &*by_chance), ok();
+    }
     if (device_) return device_->convert(low(p, begin), *p.low_type, weight(p, begin), DType::f32, end - begin);
     convert(weight(p, begin), DType::f32, low(p, begin), *p.low_type, end - begin);
     return ok();
 }
 
 void initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end, float* w) {
-    uint64_t salt = 0xcbf29ce484222325u;  // FNV-1a of the name: each parameter draws its own numbers, wherever it lies
-    for (const char c : p.name) salt = (salt ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+    const uint64_t salt = salt_of(p.name);
     const Runtime runtime{seed, 0};
     const auto scale = static_cast<float>(p.init.scale);
     if (p.init.type <= Init::Type::ones) return std::fill(w, w + (end - begin), p.init.type == Init::Type::ones ? 1.0f : 0.0f);

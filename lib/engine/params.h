@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -145,6 +146,9 @@ public:
     Status need_state();                                   // before the first update, or to load one
     Status need_low(Param& p, DType type);
     Status refresh_low(const Param& p);                    // after the weight changed other than by the optimizer
+    // How the low copies of what is trained are rounded: by chance, with the draws of the last update, or to the nearest.
+    void round_by_chance(const std::optional<Rounding>& draws) { rounding_ = draws; }
+    std::optional<Rounding> rounding(const Param& p, int64_t begin) const;  // of its elements from `begin` on; nothing: to the nearest
     int64_t total_elements() const { return total_; }      // of the cuts
     int64_t shared_elements() const;                       // of those that all data ranks have
     int64_t weight_elements() const { return weight_elements_; }  // held here, with what lies between them
@@ -179,6 +183,7 @@ private:
 
     Arena weights_, grads_, states_, lows_, codes_, disk_buffers_;
     std::optional<DiskPlace> state_place_, weight_place_;
+    std::optional<Rounding> rounding_;
     std::unique_ptr<DiskFile> state_file_, weight_file_;
     int64_t disk_weights_ = 0, disk_lows_ = 0;
     int64_t total_ = 0, trained_ = 0, weight_elements_ = 0, grad_elements_ = 0, low_elements_ = 0, code_bytes_ = 0;

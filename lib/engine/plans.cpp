@@ -54,6 +54,8 @@ PassOptions Engine::pass_options(const Rank& rank, const PlanKey& key) const {
     options.recompute_blocks = key.recompute_blocks;
     options.zero = rank.zero ? &*rank.zero : nullptr;
     options.coded = coded_.empty() ? nullptr : &coded_;
+    options.gather_ahead = rank.device ? config_.zero.prefetch : 0;
+    options.fp8 = key.cache.pool ? nullptr : &in_fp8_;  // what is generated does not depend on what else is in the batch
     options.epilogues = rank.device && rank.device->kernels("matmul_gelu");
     return options;
 }

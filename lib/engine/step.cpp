@@ -93,6 +93,7 @@ Hyper Engine::hyper_of(size_t group, double factor, double clip_value) const {
 }
 
 Status Engine::update(double factor, double clip_value) {
+    round_lows(counters_.updates + 1);
     if (last_ && !last_->train) last_.reset();  // its outputs may lie where optimizers work
     if (options_.optimizer) {
         for (const auto& rank : *ranks_)

@@ -86,12 +86,14 @@ std::vector<UpdateChunk> chunks_of(const ParamStore& params) {
 Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const UpdateChunk& chunk, std::byte* memory) {
     ParamStore& params = *rank.params;
     const auto optimizer_of = [&](const Param& p) -> const Optimizer& { return *params_->groups()[p.group].optimizer; };
-    const auto view_of = [&](const UpdatePiece& piece, std::vector<float*>& state) {
+    const auto view_of = [&](const UpdatePiece& piece, std::vector<float*>& state, std::optional<Rounding>& by_chance) {
         const Param& p = *piece.param;
         state = piece.state;
         for (const int64_t at : piece.state_at) state.push_back(reinterpret_cast<float*>(memory + at));
         ParamView view{piece.weight_at < 0 ? params.weight(p, piece.begin) : reinterpret_cast<float*>(memory + piece.weight_at), params.grad(p, piece.begin), state.data(), piece.end - piece.begin};
         if (p.low_type) view.low = piece.low_at < 0 ? params.low(p, piece.begin) : memory + piece.low_at, view.low_type = *p.low_type;
+        by_chance = params.rounding(p, piece.begin);
+        if (by_chance) view.rounding = &*by_chance;
         return view;
     };
     size_t scratch_bytes = 0;
@@ -101,16 +103,17 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
     std::atomic<size_t> next{0};
     DS_CHECK(rank.run([&](Team team) {
         std::vector<float*> state;
+        std::optional<Rounding> by_chance;
         for (size_t i = next.fetch_add(1); i < chunk.pieces.size(); i = next.fetch_add(1)) {
             const Param& p = *chunk.pieces[i].param;
             if (!squares.empty()) squares[i] = cpu::sum_of_squares(params.grad(p, chunk.pieces[i].begin), chunk.pieces[i].end - chunk.pieces[i].begin);
-            optimizer_of(p).update(0, p.traits, view_of(chunk.pieces[i], state), hypers[p.group], nullptr, Team{0, 1});
+            optimizer_of(p).update(0, p.traits, view_of(chunk.pieces[i], state, by_chance), hypers[p.group], nullptr, Team{0, 1});
         }
         for (const UpdatePiece& piece : chunk.whole) {
             const Param& p = *piece.param;
             const Optimizer& optimizer = optimizer_of(p);
             for (int phase = 0; phase < optimizer.phases(p.traits); ++phase) {
-                optimizer.update(phase, p.traits, view_of(piece, state), hypers[p.group], rank.other_arena.data(), team);
+                optimizer.update(phase, p.traits, view_of(piece, state, by_chance), hypers[p.group], rank.other_arena.data(), team);
                 rank.workers.barrier().arrive_and_wait();
             }
         }
@@ -173,10 +176,19 @@ Status Engine::update_on_device(Rank& rank, const std::vector<Hyper>& hypers) {
         }
         ParamView view{params.weight(p, p.own.begin), params.grad(p, p.own.begin), p.state.data(), p.own.size()};
         if (p.low_type) view.low = params.low(p, p.own.begin), view.low_type = *p.low_type;
+        const auto by_chance = params.rounding(p, p.own.begin);
+        if (by_chance) view.rounding = &*by_chance;
         view.device = &sweep_there;
         params_->groups()[p.group].optimizer->update(0, p.traits, view, hypers[p.group], nullptr, Team{0, 1});
     }
     return swept;
+}
+
+// At first low copies are the nearest; after an update, wherever they are made again, they come out as that update rounded them.
+void Engine::round_lows(int64_t updates) const {
+    std::optional<Rounding> draws;
+    if (config_.stochastic_rounding && updates > 0) draws = Rounding{.seed = static_cast<uint64_t>(config_.seed), .step = static_cast<uint64_t>(updates)};
+    for (const auto& rank : *ranks_) rank->params->round_by_chance(draws);
 }
 
 Status Engine::update(Rank& rank, double factor, double clip_value) {

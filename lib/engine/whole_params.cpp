@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "kernels/cpu/optim.h"
+
 namespace ds {
 namespace {
 
@@ -158,7 +160,9 @@ Status WholeParams::write_low(Rank& rank, const Param& p, const Param& definitio
     std::byte* to = p.low.on_disk ? held.data() : static_cast<std::byte*>(rank.params->low(p));
     copy.runs([&](int64_t whole, int64_t part, int64_t n) {
         const int64_t begin = std::max(part, p.low.elements.begin), end = std::min(part + n, p.low.elements.end);
-        if (end > begin) convert(from + whole + begin - part, DType::f32, to + 2 * (begin - p.low.elements.begin), *p.low_type, end - begin);
+        if (end <= begin) return;
+        const auto by_chance = rank.params->rounding(p, begin);
+        cpu::write_low(from + whole + begin - part, 0, end - begin, to + 2 * (begin - p.low.elements.begin), *p.low_type, by_chance ? &*by_chance : nullptr);
     });
     return p.low.on_disk ? rank.params->weight_file()->write_now(rank.params->low_byte(p, p.low.elements.begin), to, p.low.elements.size() * 2) : ok();
 }

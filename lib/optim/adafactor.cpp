@@ -132,7 +132,7 @@ private:
                     float* to = view.weight + at + i;
                     squares += cpu::factored_row(factor, bound, view.gradient + at + i, variance + i, row_factor, least,
                                                  write ? to : nullptr, keep, rate, n);
-                    if (write && view.low) cpu::from_f32(to, n, view.low_type, static_cast<std::byte*>(view.low) + 2 * (at + i));
+                    if (write && view.low) cpu::write_low(to, at + i, n, view.low, view.low_type, view.rounding);
                 }
             }
             return squares;

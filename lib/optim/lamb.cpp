@@ -50,7 +50,7 @@ public:
             const int64_t n = std::min(cpu::kBlock, end - i);
             cpu::lamb_apply(constants, static_cast<float>(hyper.lr * correction * trust), view.weight + i, view.state[0] + i,
                             view.state[1] + i, n);
-            if (view.low) cpu::from_f32(view.weight + i, n, view.low_type, static_cast<std::byte*>(view.low) + 2 * i);
+            if (view.low) cpu::write_low(view.weight + i, i, n, view.low, view.low_type, view.rounding);
         }
     }
 

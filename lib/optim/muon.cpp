@@ -176,7 +176,7 @@ private:
             cpu::to_f32(x + i, DType::bf16, n, move);
             cpu::axpby(static_cast<float>(-hyper.lr * size), move, static_cast<float>(1 - hyper.lr * hyper.weight_decay), view.weight + i,
                        n);
-            if (view.low) cpu::from_f32(view.weight + i, n, view.low_type, static_cast<std::byte*>(view.low) + 2 * i);
+            if (view.low) cpu::write_low(view.weight + i, i, n, view.low, view.low_type, view.rounding);
         }
     }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/rounding.h"
 #include "base/tensor.h"
 #include "kernels/kernel.h"
 
@@ -57,6 +58,7 @@ struct ParamView {
     int64_t count = 0;              // elements: of the whole parameter, or of any part for elementwise rules
     void* low = nullptr;            // null, or where the new weights are written once more as low_type (bf16 or f16)
     DType low_type = DType::bf16;
+    const Rounding* rounding = nullptr;  // set: bf16 there is rounded by chance
     const std::function<void(const BackendSweep&)>* device = nullptr;  // set: all memory here is a device's, and elementwise rules are swept there
 };
 

@@ -104,6 +104,11 @@ bool is_adapter_tensor(std::string_view name) {
 
 bool module_named(const std::string& pattern, const std::string& module) { return module == pattern || module.ends_with("." + pattern) || glob_match(pattern, module); }
 
+const std::vector<std::string>& head_modules() {
+    static const std::vector<std::string> heads = {"lm_head", "embed_out", "output_layer", "score", "classifier", "qa_outputs", "decoder"};
+    return heads;
+}
+
 std::map<std::string, bool> linear_modules(const Graph& graph) {
     const auto products = products_of(graph);
     std::map<std::string, bool> modules;

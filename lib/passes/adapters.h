@@ -29,6 +29,8 @@ bool is_adapter_tensor(std::string_view name);
 
 // Whether a pattern means a module: its last names ("q_proj", "self_attn.q_proj"), all of them, or a glob.
 bool module_named(const std::string& pattern, const std::string& module);
+// Patterns of what transformers leaves as it is where nothing is said: heads.
+const std::vector<std::string>& head_modules();
 // The linear modules of a graph, and whether their weight lies [out, in] (GPT-2's lies [in, out]).
 std::map<std::string, bool> linear_modules(const Graph& graph);
 // The modules that targets name, among the products of a whole model: last names ("q_proj"), whole ones, or globs; nothing: the customary ones;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -89,7 +90,9 @@ struct PassOptions {
     const SparseBlocks* sparse = nullptr;      // null: attention is dense
     const ExpertLayout* experts = nullptr;     // null: every rank has all experts to itself
     const CodedWeights* coded = nullptr;       // frozen weights that are kept in few bits; null: none
+    int64_t gather_ahead = 0;                  // a weight of so many elements at most is gathered while the one before it is used; where exchanges run beside kernels
     int data_ranks = 1;                        // that hold other rows of the batch
+    const std::set<std::string>* fp8 = nullptr;  // weights whose products run in 8-bit floats where their sizes allow it; null: none
     bool epilogues = false;                    // the backend has kernels for products with an activation behind them
     std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
 };
@@ -106,6 +109,7 @@ Status run_passes(Graph& graph, const PassOptions& options);
 // Shared by passes.
 void replace_uses(Graph& graph, ValueId from, ValueId to);
 std::vector<int> producers(const Graph& graph);  // node index of each value's producer, -1 for operands of the graph
+namespace passes { bool fits_fp8(const Shape& weight); }  // whether 8-bit products take weights of this shape
 bool glob_match(std::string_view pattern, std::string_view text);  // * any run of characters, ? any one
 
 }  // namespace ds

@@ -1,8 +1,10 @@
 // ZeRO 2 and 3 (Rajbhandari et al. 2020, arXiv 1910.02054) on the plan of one rank. Gradients of a bucket of parameters are summed over data ranks as soon
 // as the backward pass has made the last of them, and each rank keeps its part of the sum: between backward and step there is no other gradient. Weights
-// that a rank holds its part of are gathered before a node that uses them; their memory is free again after the last use that is near enough.
+// that a rank holds its part of are gathered before a node that uses them; their memory is free again after the last use that is near enough. On devices,
+// whose exchanges run beside kernels, a weight is gathered while the one before it is used.
 //
 // All ranks make these nodes in the same order whatever the shapes of their batches, as the order of a model's weights does not depend on shapes.
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -35,6 +37,7 @@ public:
         }
         for (auto& [name, id] : graph_.outputs)
             if (shared_.contains(id)) id = whole(id, nodes_, {});
+        if (options_.gather_ahead > 0) gather_ahead();
         if (!layout_.buckets.empty()) graph_.grads = std::move(parts_);
         return b_.status();
     }
@@ -118,6 +121,26 @@ private:
     void release(ValueId id) {
         live_.erase(id);
         live_elements_ -= counted(id);
+    }
+
+    // A weight is gathered in front of the first node that uses the one gathered before it, so that this can run meanwhile. Gathers keep their order.
+    void gather_ahead() {
+        std::vector<Node>& nodes = graph_.nodes;
+        int64_t before = -1;
+        for (int64_t i = 0; i < static_cast<int64_t>(nodes.size()); ++i) {
+            const Node& node = nodes[static_cast<size_t>(i)];
+            if (node.op->name != "gather_parts" || node.attrs.as<Parts>().group != static_cast<int64_t>(MeshAxis::data)) continue;  // not experts': see counted()
+            int64_t to = i;
+            if (before >= 0 && graph_.value(node.in[0]).kind != Kind::computed && elements(graph_.type(node.out[0]).shape) <= options_.gather_ahead) {
+                const ValueId last = nodes[static_cast<size_t>(before)].out[0];
+                const auto uses = [&](const Node& n) { return std::count(n.in.begin(), n.in.end(), last) > 0; };
+                to = std::find_if(nodes.begin() + before, nodes.begin() + i, uses) - nodes.begin();
+            }
+            const auto same_part = [&](const Node& n) { return n.backward == node.backward && n.weights == node.weights; };
+            while (to < i && !same_part(nodes[static_cast<size_t>(to)])) ++to;
+            std::rotate(nodes.begin() + to, nodes.begin() + i, nodes.begin() + i + 1);
+            before = to;
+        }
     }
 
     // After which node all gradients of a bucket exist.

@@ -9,11 +9,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <unistd.h>
 
 #include "device/group.h"
+#include "kernels/cpu/optim.h"
 #include "tests/support/comm_suite.h"
 
 using namespace ds;
@@ -314,6 +318,61 @@ TEST_CASE("devices/exchanges_run_beside_the_backward_pass") {
     CHECK(sums > 20);
     CHECK(buckets > 20);
     CHECK(none == 0);
+    CHECK(first_fault() == "");
+}
+
+TEST_CASE("devices/low_copies_are_rounded_by_chance_as_on_the_cpu") {
+    if (skips(1, "rounding by chance")) return;
+    constexpr int64_t kCount = 1000;
+    std::vector<float> x(kCount);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = (i % 2 ? -1.0f : 1.0f) * (0.5f + 0.0013f * static_cast<float>(i));
+    const Rounding draws{.seed = 11, .step = 4, .salt = 0x123456789abcdefu, .first = (int64_t{1} << 33) + 3};
+    Device& on = device(0);
+    std::byte *weight = *on.allocate(4 * kCount), *low = *on.allocate(2 * kCount);
+    REQUIRE(on.upload(weight, x.data(), 4 * kCount).ok());
+    REQUIRE(on.sweep({.rule = SweepRule::keep, .weight = reinterpret_cast<float*>(weight), .count = kCount, .low = low, .low_dtype = static_cast<int32_t>(DType::bf16), .rounding = &draws}).ok());
+    std::vector<uint16_t> there(kCount), here(kCount);
+    REQUIRE(on.download(there.data(), low, 2 * kCount).ok());
+    cpu::bf16_by_chance(x.data(), kCount, draws, here.data());
+    CHECK(there == here);
+    on.release(weight), on.release(low);
+    const std::string chance = R"(, "bf16": {"enabled": true, "stochastic_rounding": true})";
+    const auto cuda = train(config("cuda", layout(R"("data": 1)", chance))), cpu = train(config("cpu", layout(R"("data": 1)", chance))), nearest = train(config("cpu", layout(R"("data": 1)", R"(, "bf16": {"enabled": true})")));
+    REQUIRE(cuda.failure == "");
+    REQUIRE(cpu.failure == "");
+    CHECK(cpu.losses != nearest.losses);
+    for (size_t i = 0; i < cuda.losses.size(); ++i) CHECK(cuda.losses[i] == doctest::Approx(cpu.losses[i]).epsilon(5e-3));
+    CHECK(first_fault() == "");
+}
+
+// How a plan looks is in tests/passes/zero; here, that devices have such plans, and that these give the same bits. That no kernel reads a weight that may not
+// be there yet, and no gather writes over one that may still be read, is what the double checks.
+TEST_CASE("devices/weights_are_gathered_while_others_are_used") {
+    if (skips(2, "weights gathered ahead")) return;
+    const auto folder = std::filesystem::temp_directory_path() / ("dsrt-gather-ahead-" + std::to_string(::getpid()));
+    const auto there = [&](const char* ahead, bool& found) {
+        std::filesystem::create_directories(folder);
+        setenv("DSRT_DUMP", folder.c_str(), 1);
+        const std::string zero = R"(, "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 10, "stage3_max_reuse_distance": 0, "reduce_bucket_size": 200, "stage3_prefetch_bucket_size": )";
+        Trained trained = train(config("cuda", layout(R"("data": 2)", zero + ahead + "}", 2)));
+        unsetenv("DSRT_DUMP");
+        found = false;
+        for (const auto& file : std::filesystem::directory_iterator(folder)) {
+            if (!file.path().string().ends_with(".kernels.txt")) continue;
+            std::ifstream plan(file.path());
+            for (std::string line, before; std::getline(plan, line); before = line) found |= line.starts_with("gather_parts") && before.starts_with("gather_parts");
+        }
+        std::filesystem::remove_all(folder);
+        return trained;
+    };
+    bool with = false, without = false;
+    const Trained ahead = there("1000", with), when_used = there("0", without);
+    REQUIRE(ahead.failure == "");
+    REQUIRE(when_used.failure == "");
+    CHECK(with);
+    CHECK_FALSE(without);
+    CHECK(ahead.losses == when_used.losses);  // bit for bit
+    CHECK(ahead.weight == when_used.weight);
     CHECK(first_fault() == "");
 }
 

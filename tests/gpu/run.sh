@@ -20,7 +20,7 @@ if [ -d "$here/bin" ]; then
 else
     root=$(cd "$here/../.." && pwd)
     cmake -S "$root" -B "$root/build/gpu" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDSRT_CUDA=ON -DDSRT_CUDA_ARCHITECTURES="${DSRT_CUDA_ARCHITECTURES:-90}" >/dev/null &&
-        cmake --build "$root/build/gpu" --target dsrt dsrt_cuda train_goldens cuda_kernels cuda_attention cuda_devices ds_opt bench_step >"$root/build/gpu.log" 2>&1 || {
+        cmake --build "$root/build/gpu" --target dsrt dsrt_cuda train_goldens cuda_kernels cuda_attention cuda_devices cuda_fp8 ds_opt bench_step >"$root/build/gpu.log" 2>&1 || {
         tail -n 20 "$root/build/gpu.log"
         echo "FAILED build"
         exit 1
@@ -68,6 +68,7 @@ for part in $parts; do
             for way in fused split timed; do run "epilogues $way" env DSRT_CUDA_EPILOGUES=$way ds_opt --device=cuda "$cases"/matmul_gelu.ir "$cases"/matmul_sums.ir; done
             run kernels cuda_kernels
             run attention cuda_attention
+            run "8-bit floats" cuda_fp8
             ;;
         goldens) for precision in f32 bf16 fp16; do run "goldens $precision" train_goldens $precision; done ;;
         several)

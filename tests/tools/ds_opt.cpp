@@ -156,8 +156,11 @@ private:
             coded_[weight[0]] = {std::stoll(weight[1]), weight[1].ends_with("/2"), weight[1].ends_with("/o"), false};
             o.coded = &coded_;
         }
+        o.gather_ahead = std::stoll(key("gather_ahead", "0"));
         o.data_ranks = std::stoi(key("data", "1"));
         o.epilogues = key("epilogues") == "1";
+        for (const std::string& weight : split_text(key("fp8"), ',')) fp8_.insert(weight);
+        o.fp8 = &fp8_;
         if (case_.keys.count("seeds")) o.seeds = split_text(key("seeds"), ',');
         return o;
     }
@@ -374,6 +377,7 @@ private:
     SequenceLayout sequence_;
     ZeroLayout zero_;
     CodedWeights coded_;
+    std::set<std::string> fp8_;
 };
 
 int check_coverage(const Coverage& c) {

@@ -1,6 +1,6 @@
 /* Resume is bit-equal: training 9 steps in one process, or 4 in one and 5 in another, gives the same losses, weights and moments to the last bit.
-   Dropout is on, rows are shuffled, two micro-batches make a step, epochs end in the middle, the rate moves, and fp16 skips steps and changes its
-   scale. Usage: train_resume            runs all precisions, each part as a process of its own
+   Dropout is on, rows are shuffled, two micro-batches make a step, epochs end in the middle, the rate moves, fp16 skips steps and changes its
+   scale, and copies in bf16 may be rounded by chance. Usage: train_resume            runs all precisions, each part as a process of its own
                  train_resume PRECISION FOLDER FROM TO OUT    one part */
 #include <dsrt/dsrt.h>
 #include <stdio.h>
@@ -27,6 +27,7 @@ static ds_engine *make_engine(const char *precision) {
         "\"scheduler\": {\"type\": \"WarmupCosineLR\", \"params\": {\"total_num_steps\": 12, \"warmup_num_steps\": 3}}";
     char config[2048];
     const char *mode = !strcmp(precision, "bf16")   ? ", \"bf16\": {\"enabled\": true}"
+                       : !strcmp(precision, "chance") ? ", \"bf16\": {\"enabled\": true, \"stochastic_rounding\": true}"
                        : !strcmp(precision, "fp16") ? ", \"fp16\": {\"enabled\": true, \"initial_scale_power\": 24, \"hysteresis\": 1, \"loss_scale_window\": 2}"
                                                     : "";
     snprintf(config, sizeof config, "{%s%s}", body, mode);
@@ -147,7 +148,7 @@ static void run(const char *self, const char *precision) {
 
 int main(int argc, char **argv) {
     if (argc == 6) return part(argv[1], argv[2], atoi(argv[3]), atoi(argv[4]), argv[5]);
-    for (const char *const *p = (const char *const[]){"f32", "bf16", "fp16", NULL}; *p; ++p) run(argv[0], *p);
+    for (const char *const *p = (const char *const[]){"f32", "bf16", "chance", "fp16", NULL}; *p; ++p) run(argv[0], *p);
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <barrier>
+#include <bit>
 #include <cstring>
 #include <random>
 #include <thread>
@@ -55,7 +56,7 @@ Hyper hyper_of(const Optimizer& optimizer, const ParamTraits& traits, int64_t st
 }
 
 // One update by a team, with a barrier between phases and rubbish in scratch.
-void update(const Optimizer& optimizer, Problem& p, const Hyper& hyper, int threads, int64_t begin = 0, int64_t end = -1) {
+void update(const Optimizer& optimizer, Problem& p, const Hyper& hyper, int threads, int64_t begin = 0, int64_t end = -1, const Rounding* rounding = nullptr) {
     std::vector<float*> state;
     for (Floats& s : p.state) state.push_back(s.data() + (begin < static_cast<int64_t>(s.size()) ? begin : 0));
     const ParamView view{p.weight.data() + begin,
@@ -63,7 +64,8 @@ void update(const Optimizer& optimizer, Problem& p, const Hyper& hyper, int thre
                          state.data(),
                          (end < 0 ? static_cast<int64_t>(p.weight.size()) : end) - begin,
                          p.low.data() + begin,
-                         DType::bf16};
+                         DType::bf16,
+                         rounding};
     std::vector<std::byte> storage(static_cast<size_t>(optimizer.scratch_bytes(p.traits, threads)) + 128, std::byte{0xFF});
     auto* scratch = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(storage.data()) + 63) / 64 * 64);
     std::barrier barrier(threads);
@@ -170,6 +172,66 @@ TEST_CASE("optim/the_low_copy_is_the_rounded_weight") {
     update_alone(*optimizer, p.traits, {p.weight.data(), p.gradient.data(), state.data(), 100, p.low.data(), DType::f16},
                  hyper_of(*optimizer, p.traits, 1));
     for (size_t i = 0; i < 100; ++i) REQUIRE(p.low[i] == to_f16(p.weight[i]).bits);
+}
+
+TEST_CASE("optim/the_low_copy_may_be_rounded_by_chance") {
+    const Rounding draws{.seed = 7, .step = 3, .salt = 5};
+    const auto expected = [&](float x, int64_t i) { return bf16_by_chance(std::bit_cast<uint32_t>(x), uniform_draw(Runtime{draws.seed, draws.step}, draws.salt, static_cast<uint64_t>(i))); };
+    for (const char* type : kAll) {
+        INFO(type);
+        const auto optimizer = make(type, params_for(type));
+        Problem p(*optimizer, {33, 47}), pieces = p;
+        const Hyper hyper = hyper_of(*optimizer, p.traits, 1);
+        update(*optimizer, p, hyper, 2, 0, -1, &draws);
+        for (size_t i = 0; i < p.weight.size(); ++i) REQUIRE(p.low[i] == expected(p.weight[i], static_cast<int64_t>(i)));
+        if (!optimizer->elementwise(p.traits)) continue;
+        const int64_t cuts[] = {0, 1, 18, 1042, 33 * 47};
+        for (int i = 0; i < 4; ++i) {
+            Rounding here = draws;
+            here.first = cuts[i];
+            update(*optimizer, pieces, hyper, 1, cuts[i], cuts[i + 1], &here);
+        }
+        CHECK(pieces.low == p.low);
+    }
+    Floats x(300);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = 1.0f + 0.001f * static_cast<float>(i);
+    std::vector<uint16_t> low(x.size());
+    const int64_t first = (int64_t{1} << 32) - 70;  // blocks of draws whose upper half changes
+    cpu::bf16_by_chance(x.data(), 300, {draws.seed, draws.step, draws.salt, first}, low.data());
+    for (size_t i = 0; i < x.size(); ++i) REQUIRE(low[i] == expected(x[i], first + static_cast<int64_t>(i)));
+}
+
+// The draws are always the same ones, so this passes always or never.
+TEST_CASE("optim/rounding_by_chance_has_the_number_as_its_expectation") {
+    constexpr int kDraws = 1 << 14;
+    for (const float number : {1.003f, -1.003f, 1.0039f, 3.1415926f, -2.7e-5f, 1.7e30f, 6e-41f}) {
+        const Floats x(kDraws, number);
+        std::vector<uint16_t> low(kDraws);
+        cpu::bf16_by_chance(x.data(), kDraws, {.seed = 1, .step = 2, .salt = 3, .first = 0}, low.data());
+        const uint32_t bits = std::bit_cast<uint32_t>(number), down = bits & 0xffff0000u, up = down + 0x10000u;
+        const double least = std::bit_cast<float>(down), place = static_cast<double>(std::bit_cast<float>(up)) - least, share = (bits & 0xffffu) / 65536.0;
+        double sum = 0;
+        for (const uint16_t y : low) {
+            REQUIRE((y == down >> 16 || y == up >> 16));
+            sum += y == up >> 16;
+        }
+        INFO(number);
+        CHECK(std::abs(sum / kDraws - share) < 4 * std::sqrt(share * (1 - share) / kDraws));  // of standard deviations
+        CHECK(std::abs(least + place * sum / kDraws - static_cast<double>(number)) < 0.02 * std::abs(place));
+    }
+    const float inf = std::numeric_limits<float>::infinity();
+    const float fixed[] = {0.0f, -0.0f, 1.0f, -2.5f, inf, -inf, std::bit_cast<float>(0x7f800001u), 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
+    for (uint64_t step = 0; step < 50; ++step) {
+        std::vector<uint16_t> low(256);
+        Floats x;
+        for (int i = 0; i < 256; ++i) x.push_back(fixed[i % 16]);
+        cpu::bf16_by_chance(x.data(), 256, {.seed = 1, .step = step, .salt = 3, .first = 0}, low.data());
+        for (size_t i = 0; i < 256; ++i) {
+            const float y = std::bit_cast<float>(static_cast<uint32_t>(low[i]) << 16);
+            if (std::isnan(x[i])) REQUIRE(std::isnan(y));
+            else REQUIRE(std::bit_cast<uint32_t>(y) == std::bit_cast<uint32_t>(x[i]));
+        }
+    }
 }
 
 TEST_CASE("optim/gradients_are_scaled_then_clipped_by_value") {

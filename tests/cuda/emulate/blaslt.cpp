@@ -20,6 +20,8 @@ struct EmuMatmulDesc {
     bool bias_type_set = false;
     const void* aux = nullptr;
     int64_t aux_stride = 0;
+    const float* scale[2] = {};
+    int8_t fast = 0;
     bool has_bias() const { return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS; }
     bool has_sums() const { return epilogue == CUBLASLT_EPILOGUE_BGRADA || epilogue == CUBLASLT_EPILOGUE_BGRADB; }
     bool has_aux() const { return epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_BIAS && !has_sums(); }
@@ -39,7 +41,16 @@ namespace {
 
 using namespace emu;
 
-ds::DType dtype_of(cudaDataType_t type) { return type == CUDA_R_32F ? ds::DType::f32 : type == CUDA_R_16F ? ds::DType::f16 : ds::DType::bf16; }
+ds::DType dtype_of(cudaDataType_t type) {
+    switch (type) {
+    case CUDA_R_32F: return ds::DType::f32;
+    case CUDA_R_16F: return ds::DType::f16;
+    case CUDA_R_8F_E4M3: return ds::DType::f8e4m3;
+    case CUDA_R_8F_E5M2: return ds::DType::f8e5m2;
+    default: return ds::DType::bf16;
+    }
+}
+bool is_f8(cudaDataType_t type) { return type == CUDA_R_8F_E4M3 || type == CUDA_R_8F_E5M2; }
 
 #define LT_CALL() \
     if (fails(__func__)) return CUBLAS_STATUS_EXECUTION_FAILED
@@ -114,6 +125,13 @@ std::string multiply(const EmuMatmulDesc& desc, float alpha, Matrix a, Matrix b,
         if (std::string why = Memory::get().refuses(desc.bias, rows * static_cast<uint64_t>(ds::size_of(type)), true); !why.empty()) return "the bias of cublasLtMatmul " + why;
         ds::convert(Memory::get().inside(desc.bias), type, bias.data(), ds::DType::f32, static_cast<int64_t>(rows));
     }
+    for (const float* scale : desc.scale) {
+        if (!scale) continue;
+        if (std::string why = Memory::get().refuses(scale, sizeof *scale, true); !why.empty()) return "a scale of cublasLtMatmul " + why;
+        float by = 0;
+        std::memcpy(&by, Memory::get().inside(scale), sizeof by);
+        alpha *= by;
+    }
     for (int batch = 0; batch < d.layout.batch; ++batch) {
         if (std::string why = a.load(batch, av); !why.empty()) return why;
         if (std::string why = b.load(batch, bv); !why.empty()) return why;
@@ -153,7 +171,12 @@ bool fits(const EmuMatmulDesc& desc, const EmuLayout& a, const EmuLayout& b, con
     if (m != d.rows || n != d.columns || k != k2 || c.rows != d.rows || c.columns != d.columns || m == 0 || n == 0 || k == 0) return false;
     for (const EmuLayout* l : {&a, &b, &c, &d})
         if (l->stride < static_cast<int64_t>(l->rows) || l->batch != d.batch) return false;
-    if (a.type != b.type || c.type != d.type) return false;
+    if (c.type != d.type) return false;
+    if (is_f8(a.type) || is_f8(b.type)) {
+        const bool types = is_f8(a.type) && is_f8(b.type) && (a.type == CUDA_R_8F_E4M3 || b.type == CUDA_R_8F_E4M3) && !is_f8(d.type) && (!desc.has_bias() || (desc.bias_type_set && desc.bias_type == CUDA_R_16BF));
+        return types && ta && !tb && m % 16 == 0 && k % 16 == 0 && a.stride % 16 == 0 && b.stride % 16 == 0 && d.batch == 1 && desc.scale[0] && desc.scale[1] && !desc.has_sums() && !desc.has_aux();
+    }
+    if (a.type != b.type) return false;
     if (desc.has_sums() && (d.batch != 1 || a.type == CUDA_R_32F || !desc.bias_type_set || desc.bias_type != CUDA_R_32F || !desc.bias)) return false;
     if (desc.has_aux() && (d.type == CUDA_R_32F || d.batch != 1 || desc.aux_stride % 8 != 0 || desc.aux_stride < static_cast<int64_t>(d.rows))) return false;
     return a.type == CUDA_R_32F ? d.type == CUDA_R_32F : d.type == CUDA_R_32F || d.type == a.type;
@@ -196,6 +219,9 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
     case CUBLASLT_MATMUL_DESC_TRANSB: std::memcpy(&desc->transpose[1], value, bytes); break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE: std::memcpy(&desc->epilogue, value, bytes); break;
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: std::memcpy(&desc->bias, value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER: std::memcpy(&desc->scale[0], value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER: std::memcpy(&desc->scale[1], value, bytes); break;
+    case CUBLASLT_MATMUL_DESC_FAST_ACCUM: std::memcpy(&desc->fast, value, bytes); break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: std::memcpy(&desc->aux, value, bytes); break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: std::memcpy(&desc->aux_stride, value, bytes); break;
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: std::memcpy(&desc->bias_type, value, bytes), desc->bias_type_set = true; break;

@@ -18,6 +18,7 @@ size_t emu_live_allocations();    // device and pinned memory, streams, events, 
 int64_t emu_launches();           // kernels and products that ran
 int64_t emu_beside();             // those that were not ordered with an exchange of their device, either way: they could run at the same time
 const char* emu_first_fault();    // what a check found; "" if nothing yet
+void emu_set_architecture(int architecture);  // compute capability that devices tell: 90 is 9.0
 void emu_forget_faults();
 }
 #pragma GCC visibility pop

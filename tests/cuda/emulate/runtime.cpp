@@ -22,6 +22,7 @@ struct State {
     int fail_device = -1;  // -1: calls for any
     const char* failed_call = "";
     int64_t live = 0;
+    int architecture = 90;
     std::string first_fault;
     std::map<void*, size_t> pinned;
     std::map<const void*, int> dynamic_shared;  // what cudaFuncSetAttribute allowed
@@ -190,6 +191,7 @@ size_t emu_live_allocations() { return static_cast<size_t>(state().live); }
 int64_t emu_beside() { return operations_beside(); }
 int64_t emu_launches() { return state().launches; }
 const char* emu_first_fault() { return state().first_fault.c_str(); }
+void emu_set_architecture(int architecture) { state().architecture = architecture; }
 void emu_forget_faults() { state().first_fault.clear(); }
 }
 
@@ -232,7 +234,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     std::memset(p, 0, sizeof *p);
     std::snprintf(p->name, sizeof p->name, "emulated device %d", device);
     p->totalGlobalMem = kDeviceBytes;
-    p->major = 9, p->multiProcessorCount = 4, p->pciBusID = 0x10 + device;
+    p->major = state().architecture / 10, p->minor = state().architecture % 10, p->multiProcessorCount = 4, p->pciBusID = 0x10 + device;
     return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
