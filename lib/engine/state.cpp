@@ -5,6 +5,7 @@
 #include "base/json_argument.h"
 #include "engine/pipeline.h"
 #include "lr/clip.h"
+#include "optim/params.h"
 
 namespace ds {
 
@@ -71,7 +72,15 @@ Result<std::string> Engine::get(std::string_view key) {
     if (key == "places") return Json(places_).dump();
     if (key == "client_state") return client_state_.dump();
     if (key == "model_config") return model_config_.dump();
-    DS_TRY(const Json value, ds::get(config_, key));
+    Config config = config_;
+    if (const Json& given = config.optimizer.params; !config.optimizer.type.empty() && !options_.optimizer) {
+        Json rule = given;
+        rule.erase("use_muon");  // says to which parameters Muon applies
+        DS_TRY(Json params, effective_params(config.optimizer.type, rule));
+        if (given.contains("use_muon")) params["use_muon"] = given["use_muon"];
+        config.effective["optimizer"]["params"] = std::move(params);
+    }
+    DS_TRY(const Json value, ds::get(config, key));
     return value.dump();
 }
 

@@ -38,19 +38,33 @@ std::vector<std::string> optimizer_names() {
     return names;
 }
 
-Result<std::unique_ptr<Optimizer>> make_optimizer(std::string_view type, const Json& params) {
-    cpu::level();  // before the first SIMD loop, so that all of them obey DSRT_CPU
-    for (const Row& row : kRows) {
-        if (!same_letters(row.name, type)) continue;
-        OptimizerParams reader(params);
-        return row.make(reader);
-    }
+namespace {
+
+Result<OptimizerFactory> factory_of(std::string_view type) {
+    for (const Row& row : kRows)
+        if (same_letters(row.name, type)) return row.make;
     for (const char* name : kUnbuilt)
         if (same_letters(name, type))
             return fail(Code::E_UNSUPPORTED, "config: optimizer.type: {} is not built; accepted: {}", name,
                         fmt::join(optimizer_names(), ", "));
     return fail(Code::E_CONFIG, "config: optimizer.type: unknown optimizer \"{}\"; did you mean {}? Accepted: {}", type,
                 nearest(type, optimizer_names()), fmt::join(optimizer_names(), ", "));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Optimizer>> make_optimizer(std::string_view type, const Json& params) {
+    cpu::level();  // before the first SIMD loop, so that all of them obey DSRT_CPU
+    DS_TRY(const OptimizerFactory make, factory_of(type));
+    OptimizerParams reader(params);
+    return make(reader);
+}
+
+Result<Json> effective_params(std::string_view type, const Json& params) {
+    DS_TRY(const OptimizerFactory make, factory_of(type));
+    OptimizerParams reader(params);
+    DS_TRY(const auto made, make(reader));
+    return reader.effective();
 }
 
 void update_alone(const Optimizer& optimizer, const ParamTraits& traits, const ParamView& view, const Hyper& hyper) {

@@ -18,7 +18,9 @@ bool OptimizerParams::has(const char* key) const { return params_.is_object() &&
 
 const Json* OptimizerParams::raw(const char* key) {
     asked_.emplace_back(key);
-    return has(key) ? &params_[key] : nullptr;
+    if (!has(key)) return nullptr;
+    effective_[key] = params_[key];
+    return &params_[key];
 }
 
 void OptimizerParams::complain(const char* key, const std::string& what) {
@@ -27,7 +29,10 @@ void OptimizerParams::complain(const char* key, const std::string& what) {
 
 double OptimizerParams::number(const char* key, double otherwise, double least, double below) {
     const Json* value = raw(key);
-    if (!value) return otherwise;
+    if (!value) {
+        if (otherwise >= least && otherwise < below) effective_[key] = otherwise;  // else it stands for "not given"
+        return otherwise;
+    }
     const double x = value->is_number() ? value->get<double>() : std::nan("");
     if (std::isfinite(x) && x >= least && x < below) return x;
     complain(key, std::isinf(below) ? fmt::format("must be a number of at least {}", least)
@@ -37,7 +42,10 @@ double OptimizerParams::number(const char* key, double otherwise, double least, 
 
 std::pair<double, double> OptimizerParams::betas(double first, double second) {
     const Json* value = raw("betas");
-    if (!value) return {first, second};
+    if (!value) {
+        effective_["betas"] = {first, second};
+        return {first, second};
+    }
     const auto fine = [](const Json& x) { return x.is_number() && x.get<double>() >= 0 && x.get<double>() < 1; };
     if (value->is_array() && value->size() == 2 && fine((*value)[0]) && fine((*value)[1]))
         return {(*value)[0].get<double>(), (*value)[1].get<double>()};
@@ -47,6 +55,7 @@ std::pair<double, double> OptimizerParams::betas(double first, double second) {
 
 bool OptimizerParams::flag(const char* key, bool otherwise) {
     const Json* value = raw(key);
+    if (!value) effective_[key] = otherwise;
     if (!value) return otherwise;
     if (value->is_boolean()) return value->get<bool>();
     complain(key, "must be true or false");
@@ -55,6 +64,7 @@ bool OptimizerParams::flag(const char* key, bool otherwise) {
 
 std::string OptimizerParams::choice(const char* key, const char* otherwise, const std::vector<std::string>& accepted) {
     const Json* value = raw(key);
+    if (!value || value->is_null()) effective_[key] = otherwise;
     if (!value || value->is_null()) return otherwise;
     if (value->is_string() && std::find(accepted.begin(), accepted.end(), value->get<std::string>()) != accepted.end())
         return value->get<std::string>();

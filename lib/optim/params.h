@@ -3,6 +3,7 @@
 
 #include <limits>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,11 +26,16 @@ public:
     bool has(const char* key) const;
     void complain(const char* key, const std::string& what);        // the first complaint is kept
     Status status();                                                // the first complaint, or an unknown key
+    const Json& effective() const { return effective_; }            // what was asked for, as given or by default
 
 private:
     const Json& params_;
     std::vector<std::string> asked_;
+    Json effective_ = Json::object();
     Status first_;
 };
+
+// optimizer.params with the defaults of a type that make_optimizer accepts.
+Result<Json> effective_params(std::string_view type, const Json& params);
 
 }  // namespace ds

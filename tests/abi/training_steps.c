@@ -208,6 +208,25 @@ static void settings_are_read_and_changed_at_run_time(void **state) {
     ds_engine_destroy(e);
 }
 
+static void what_an_optimizer_takes_by_default_is_read(void **state) {
+    static const char *const wanted[][2] = {{"optimizer.params.betas", "[0.9,0.999]"}, {"optimizer.params.lr", "0.5"}, {"optimizer.params.eps", "1e-06"},
+                                            {"optimizer.params.weight_decay", "0.0"}, {"optimizer.params.bias_correction", "true"}};
+    ds_engine *e = engine(BERT, "\"train_batch_size\": 2, \"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 0.5, \"eps\": 1e-6, \"betas\": \"auto\"}}");
+    char *json = NULL;
+    size_t i;
+    (void)state;
+    for (i = 0; i < sizeof(wanted) / sizeof(*wanted); ++i) {
+        assert_ok(ds_engine_get(e, wanted[i][0], &json));
+        assert_string_equal(json, wanted[i][1]);
+        ds_free(json);
+    }
+    assert_ok(ds_engine_get(e, "", &json));
+    assert_non_null(strstr(json, "\"betas\":[0.9,0.999]"));
+    ds_free(json);
+    assert_fails(DS_E_NOT_FOUND, "optimizer.params.momentum", ds_engine_get(e, "optimizer.params.momentum", &json));
+    ds_engine_destroy(e);
+}
+
 static void two_engines_live_side_by_side(void **state) {
     ds_engine *a = engine(BERT, "\"train_batch_size\": 2, " SGD), *alone = engine(BERT, "\"train_batch_size\": 2, " SGD), *other = engine(GPT, "\"train_batch_size\": 2, \"bf16\": true, " SGD);
     ds_batch *b = rows_of(0, 2, 8, 0), *c = rows_of(0, 2, 8, 1);
@@ -236,7 +255,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(the_order_of_calls_is_checked), TEST(accumulation_equals_one_large_batch),
         TEST(gradients_are_clipped_by_norm_or_by_value), TEST(groups_have_settings_of_their_own),
-        TEST(fp16_overflow_skips_and_halves_the_scale), TEST(settings_are_read_and_changed_at_run_time),
+        TEST(fp16_overflow_skips_and_halves_the_scale), TEST(settings_are_read_and_changed_at_run_time), TEST(what_an_optimizer_takes_by_default_is_read),
         TEST(two_engines_live_side_by_side)};
     return RUN(tests);
 }
