@@ -1,6 +1,7 @@
 #!/bin/sh
 # Everything that needs a GPU, on a machine that has one; no network; within 8 minutes.
-#   tests/gpu/run.sh [info] [kernels] [goldens] [several] [sanitizer] [bench]     all parts without an argument
+#   tests/gpu/run.sh [--long] [info] [kernels] [goldens] [several] [sanitizer] [bench] [profile]     all parts without an argument
+# profile: what Nsight Compute says of a step's kernels (profile.csv in the current folder); only where it is named, or with --long, which knows no time limit.
 # several: ranks on 2 to 4 GPUs, where there are as many.
 # In an unpacked bundle (tests/gpu/bundle.sh makes one) it uses the programs there; in a clone it builds what is missing.
 # DSRT_GPU_SECONDS: when to stop starting new parts (default 450).
@@ -8,7 +9,12 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 began=$(date +%s)
 limit=${DSRT_GPU_SECONDS:-450}
-parts=${*:-info kernels goldens several sanitizer bench}
+all="info kernels goldens several sanitizer bench"
+if [ "${1:-}" = --long ]; then
+    shift
+    limit=86400 all="$all profile"
+fi
+parts=${*:-$all}
 passed=0 failed=0 skipped=0
 
 # PyTorch runs as it did before: the bundle's libraries are not its own.
@@ -96,7 +102,17 @@ for part in $parts; do
             fi
             ;;
         bench) "$python" "$here/compare.py" --bench "$(command -v bench_step)" --peer "$here/torch_step.py" --seconds "$((limit - $(date +%s) + began))" || failed=$((failed + 1)) ;;
-        *) echo "tests/gpu/run.sh: unknown part $part; known are info, kernels, goldens, several, sanitizer and bench" >&2; exit 2 ;;
+        profile)
+            tool=$(command -v ncu || echo /usr/local/cuda/bin/ncu)
+            if [ -x "$tool" ]; then
+                # The second step: of the first, products are still chosen. Its own log says what it timed.
+                run profile sh -c '"$1" --clock-control none --section SpeedOfLight --launch-skip 800 --launch-count 400 --csv --log-file profile.csv "$2" gpt2 8 1024 bf16 3 1 "\"device\": \"cuda\"" && wc -l profile.csv' sh "$tool" "$(command -v bench_step)"
+            else
+                skipped=$((skipped + 1))
+                echo "skipped profile: there is no ncu"
+            fi
+            ;;
+        *) echo "tests/gpu/run.sh: unknown part $part; known are info, kernels, goldens, several, sanitizer, bench and profile" >&2; exit 2 ;;
     esac
 done
 echo "$passed passed, $failed failed, $skipped skipped in $(($(date +%s) - began)) s"
