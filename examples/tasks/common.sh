@@ -19,6 +19,13 @@ dsrt=build/release/bindings/cli/dsrt
 if grep -qw avx512_bf16 /proc/cpuinfo; then PRECISION=${PRECISION:-bf16}; else PRECISION=${PRECISION:-f32}; fi
 if [ "$PRECISION" = bf16 ]; then precision='bf16={"enabled": true}'; else precision='bf16={"enabled": false}'; fi
 
+# A small GPT that has learned English from two dictionaries of computing, once for all tasks that begin with it: $work/english/model.
+english() {
+    say "Plain text"
+    sh examples/tasks/fetch.sh text "$work"
+    [ -d "$work/english/model" ] || "$train" examples/tasks/pretrain-finetune/pretrain.json --output "$work/english" --steps 2400 --eval-every 300 --title "English from two dictionaries" --add "$precision"
+}
+
 # The numbers of a scored model: title, then arguments of dsrt evaluate.
 score() {
     say "$1"

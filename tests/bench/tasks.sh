@@ -9,5 +9,5 @@ cmake --build build/release --target train dsrt_command
 sh examples/sentiment/fetch.sh examples/work
 for task in ner qa translation chat text; do sh examples/tasks/fetch.sh $task examples/work/tasks; done
 case " $* " in *" --only "*) case " $* " in *" chat "*) ;; *) base=unused ;; esac ;; esac
-[ "${base:-}" = unused ] || [ -d examples/work/tasks/chat/base/model ] || build/release/examples/train examples/tasks/chat/pretrain.json --output examples/work/tasks/chat/base --steps 600
+[ "${base:-}" = unused ] || [ -d examples/work/tasks/english/model ] || build/release/examples/train examples/tasks/pretrain-finetune/pretrain.json --output examples/work/tasks/english --steps 2400
 exec "$venv/bin/python" tests/bench/tasks.py "$@"

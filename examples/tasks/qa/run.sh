@@ -1,12 +1,12 @@
 #!/bin/sh
-# Answers questions about the options of GNU programs by a piece of their manual pages: MiniLM learns from 861 questions; 123 others, about other programs,
-# show how well, as SQuAD's exact match and F1.
+# Answers questions about computing by a piece of a dictionary's text: MiniLM learns from 1,881 questions (who wrote a program, when, where, in which language); 209 others, about
+# other terms, show how well, as SQuAD's exact match and F1.
 task=qa
 . "$(dirname "$0")/../common.sh"
-say "Weights and manual pages"
+say "Weights and the dictionary"
 sh examples/sentiment/fetch.sh examples/work
 sh examples/tasks/fetch.sh $task "$work"
 python3 examples/tasks/baseline.py $task
 say "Training"
-"$train" examples/tasks/qa/config.json --output "$out" --epochs 5 --eval-every 54 --title "Answers from manual pages, MiniLM-L6" --add "$precision" "$@"
+"$train" examples/tasks/qa/config.json --output "$out" --steps 360 --eval-every 90 --title "Answers from a dictionary, MiniLM-L6" --add "$precision" "$@"
 score "Answers to questions that training did not see" examples/tasks/qa/config.json --model "$out/model" --predictions "$out/predictions.jsonl"
