@@ -20,7 +20,7 @@
 //      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 data=N
 //      zero=R/N (of N data ranks, which share gradients in buckets of bucket=N elements, and weights with weights=1;
 //      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N blocks=N (the first N whatever the level) precision=bf16 rule=GLOB:f32 cache=POOL/CAPACITY[/fresh] seeds=loss,y boundary=h (values that blocks begin with)
-//      coded=NAME:BITS[/2] (a weight in few bits, with two levels of scales) or NAME:8/o ([in, out], a scale an output) ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X
+//      coded=NAME:BITS[/2] (a weight in few bits, with two levels of scales) or NAME:8/o ([in, out], a scale an output) ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X step=X (of gradients' differences)
 // --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same bits.
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
 #include <cstdio>
@@ -258,7 +258,7 @@ private:
             }
             return sum;
         };
-        const double bound = std::stod(key("tolerance", "1e-3"));
+        const double bound = std::stod(key("tolerance", "1e-3")), first_step = std::stod(key("step", "0.03125"));
         std::string text;
         for (const auto& [param, grad] : graph.grads) {
             const auto found = runner->get(grad);
@@ -266,7 +266,7 @@ private:
             for (size_t i = 0; i < values.size(); ++i) {
                 double slope[2];
                 for (int k = 0; k < 2; ++k) {  // two steps, extrapolated (Richardson)
-                    const double step = 0.03125 / (1 << k), at = values[i];
+                    const double step = first_step / (1 << k), at = values[i];
                     double ends[2];
                     for (int side = 0; side < 2; ++side) {
                         values[i] = side ? at + step : at - step;
