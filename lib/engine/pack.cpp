@@ -55,9 +55,10 @@ private:
     }
 
     Status read() {
-        const std::vector<std::string_view> known =
+        std::vector<std::string_view> known =
             model_.encoder_decoder ? std::vector<std::string_view>{"input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "labels"}
                                    : std::vector<std::string_view>{"input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "start_positions", "end_positions"};
+        if (!model_.encoder_decoder && model_.task != Task::question_answering) known.resize(known.size() - 2);  // no head has a use for spans
         for (const auto& [name, tensor] : batch_)
             if (std::find(known.begin(), known.end(), name) == known.end())
                 return fail(Code::E_INVALID_ARGUMENT, "batch: {} is not an input of {}; it takes {} and {}", name, model_.family,

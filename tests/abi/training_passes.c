@@ -170,9 +170,26 @@ static void an_engine_without_optimizer_needs_no_batch_size(void **state) {
     ds_options_destroy(o);
 }
 
+static void names_that_a_model_has_no_use_for_are_refused(void **state) {
+    static const int32_t spans[2] = {1, 2};
+    ds_engine *e = engine(BERT, "\"train_batch_size\": 2, " SGD);
+    ds_batch *b = rows_of(0, 2, 8, 0);
+    (void)state;
+    put(b, "wrong", 1, 2, 1, spans);
+    assert_fails(DS_E_INVALID_ARGUMENT, "wrong is not an input of bert; it takes input_ids, attention_mask, token_type_ids, position_ids and labels", ds_forward(e, b, NULL));
+    ds_batch_destroy(b);
+    b = rows_of(0, 2, 8, 0);
+    put(b, "start_positions", 1, 2, 1, spans);
+    put(b, "end_positions", 1, 2, 1, spans);
+    assert_fails(DS_E_INVALID_ARGUMENT, "is not an input of bert", ds_eval(e, b, NULL));
+    ds_batch_destroy(b);
+    ds_engine_destroy(e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(evaluation_leaves_a_pending_forward_alone), TEST(masked_positions_read_zero_unless_outputs_names_them),
-        TEST(padding_changes_nothing), TEST(dropout_follows_seed_and_step_and_not_the_padding), TEST(bad_batches_are_refused_by_name), TEST(an_engine_without_optimizer_needs_no_batch_size)};
+        TEST(padding_changes_nothing), TEST(dropout_follows_seed_and_step_and_not_the_padding), TEST(bad_batches_are_refused_by_name), TEST(an_engine_without_optimizer_needs_no_batch_size),
+        TEST(names_that_a_model_has_no_use_for_are_refused)};
     return RUN(tests);
 }
