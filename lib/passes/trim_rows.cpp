@@ -69,6 +69,7 @@ private:
     std::vector<bool> rows_of(const Node& node) const {
         for (size_t o = 1; o < node.out.size(); ++o)
             if (uses_[at(node.out[o])] > 0) return {};
+        if (node.op->name == "combine") return {};  // its gradient writes an expert's row once: of a token that is looked up twice one gradient would be lost
         if (!node.op->shard || node.op->name == "attention" || (node.op->name == "rope" && (node.in.size() < 2 || node.in[1] == kNone))) return {};
         const Shape& y = graph_.type(node.out[0]).shape;
         for (const ShardWay& way : node.op->shard(graph_, node)) {

@@ -34,8 +34,8 @@ def rope(r, head_dim, positions, partial=None):
         if r.random() < 0.3:
             p.update(mscale=0.7, mscale_all_dim=1.2)
     if kind == "longrope":
-        p.update(original_max_position_embeddings=r.choice([positions, positions // 2]), short_factor=[round(r.uniform(1, 2), 2) for _ in range(rotated // 2)],
-                 long_factor=[round(r.uniform(2, 9), 2) for _ in range(rotated // 2)], **some(r, dict(attention_factor=1.2, factor=4.0), 0.3))
+        p.update(original_max_position_embeddings=r.choice([positions, positions // 2]), short_factor=[round(r.uniform(1, 2), 2) for _ in range((rotated + 1) // 2)],
+                 long_factor=[round(r.uniform(2, 9), 2) for _ in range((rotated + 1) // 2)], **some(r, dict(attention_factor=1.2, factor=4.0), 0.3))
     return p
 
 
@@ -132,7 +132,7 @@ def gpt_neo(r):
     heads, layers = r.choice([1, 2, 4]), r.choice([1, 2, 3, 4])
     kinds = [[["global"], layers], [["local"], layers]] if r.random() < 0.3 else [[["global", "local"], layers]]
     c = dict(vocab_size=r.randint(37, 101), max_position_embeddings=r.choice([24, 40]), hidden_size=heads * r.choice([4, 8, 12]), num_layers=2 * layers, num_heads=heads, bos_token_id=0, eos_token_id=0,
-             attention_types=kinds, activation_function=activation(r, "gelu_new"), initializer_range=0.2, layer_norm_epsilon=r.choice([1e-5, 1e-3]))
+             attention_types=kinds, activation_function=activation(r, "gelu_new"), initializer_range=0.1, layer_norm_epsilon=r.choice([1e-5, 1e-3]))
     c.update(some(r, dict(window_size=r.choice([1, 2, 5, 30]), intermediate_size=r.choice([20, 50]), tie_word_embeddings=False, pad_token_id=5)))
     return "GPTNeoConfig", c, ["GPTNeoForCausalLM", "GPTNeoForCausalLM", "GPTNeoModel"]
 
@@ -189,6 +189,11 @@ def bert(r):
 FAMILIES = dict(gpt2=gpt2, gpt_neo=gpt_neo, gpt_neox=gpt_neox, llama=llama, mistral=mistral, qwen2=qwen2, qwen3=qwen3, mixtral=mixtral, glm=glm, glm4=glm4, t5=t5, mt5=mt5, bart=bart, marian=marian, bert=bert)
 
 
+# Of probabilities that only a training pass reads.
+DROPOUTS = dict(gpt2=["resid_pdrop", "embd_pdrop", "attn_pdrop"], gpt_neo=["resid_dropout", "embed_dropout", "attention_dropout"], gpt_neox=["hidden_dropout", "attention_dropout"], t5=["dropout_rate"], mt5=["dropout_rate"],
+                bart=["dropout", "attention_dropout", "activation_dropout"], marian=["dropout", "attention_dropout", "activation_dropout"], bert=["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"])
+
+
 def unbuilt(config):
     """What of a config libdsrt may refuse by name."""
     found = set()
@@ -207,6 +212,9 @@ def spelled_as_4(config, r):
     config["transformers_version"] = "4.44.0"
     if "dtype" in config:
         config["torch_dtype"] = config.pop("dtype")
+    if config["model_type"] in ("t5", "mt5") and r.random() < 0.5:  # with a head of its own
+        config["tie_word_embeddings"] = False
+        config.pop("scale_decoder_outputs", None)
     p = config.pop("rope_parameters", None)
     if p is None:
         return config
