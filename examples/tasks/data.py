@@ -61,23 +61,23 @@ def near(row, rows, places):
 
 
 def translation(folder):
-    """Short messages of programs and their translations into German, from gettext catalogs; one row a message. Taken are those whose words all occur in 80 messages
-    at least: the others have to be known before. Every 40th row is tested with: of those that are drawn for it the ones which share less than half of their words with any message that is learned
-    from, as programs say many things twice with a word changed. Also a tokenizer of 3000 pieces, learned from the rows that are not tested with, and T5's template:
+    """Short messages of programs and their translations into German, from gettext catalogs; one row a message. Taken are those whose words all occur in 25 messages
+    at least: the others have to be known before. Every 60th row is tested with: of those that are drawn for it the ones which share less than half of their words with any message that is learned
+    from, as programs say many things twice with a word changed. Also a tokenizer of 4000 pieces, learned from the rows that are not tested with, and T5's template:
     the end of text behind every text."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     pairs = {source: target for source, target in catalogs(folder, "de").items() if words_of(source)}
     known = collections.Counter(word for source in pairs for word in words_of(source))
-    rows = [pair for pair in pairs.items() if all(known[word] >= 80 for word in words_of(pair[0]))]
+    rows = [pair for pair in pairs.items() if all(known[word] >= 25 for word in words_of(pair[0]))]
     random.Random(1).shuffle(rows)
-    drawn, learned = rows[:len(rows) // 5], rows[len(rows) // 5:]
+    drawn, learned = rows[:len(rows) // 8], rows[len(rows) // 8:]
     places, words = collections.defaultdict(list), [words_of(source) for source, _ in learned]
     for i, row in enumerate(words):
         for word in row:
             places[word].append(i)
-    tested = [row for row in drawn if not near(row, words, places)][:len(learned) // 39]
-    rows = [row for i, test in enumerate(tested) for row in learned[39 * i:39 * i + 39] + [test]]
+    tested = [row for row in drawn if not near(row, words, places)][:len(learned) // 59]
+    rows = [row for i, test in enumerate(tested) for row in learned[59 * i:59 * i + 59] + [test]]
     with open(folder / "translation.tsv", "w", encoding="utf-8") as out:
         out.write("source\ttarget\n")
         for source, target in rows:
@@ -86,8 +86,8 @@ def translation(folder):
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    texts = [text for i, row in enumerate(rows) if (i + 1) % 40 for text in row]
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=3000, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False))
+    texts = [text for i, row in enumerate(rows) if (i + 1) % 60 for text in row]
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=4000, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False))
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)])
     (folder / "tokenizer").mkdir(exist_ok=True)
     tokenizer.save(str(folder / "tokenizer/tokenizer.json"))

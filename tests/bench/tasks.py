@@ -23,7 +23,7 @@ import transformers
 
 TASKS = pathlib.Path("examples/tasks")
 # Of each task: the score that counts, and what is trained one after the other: a config, epochs, or steps. A later one goes on from the one before it.
-ROWS = {"ner": ("f1", ("ner/config.json", 3, 0)), "qa": ("f1", ("qa/config.json", 0, 360)), "translation": ("bleu", ("translation/config.json", 0, 3000)),
+ROWS = {"ner": ("f1", ("ner/config.json", 3, 0)), "qa": ("f1", ("qa/config.json", 0, 360)), "translation": ("bleu", ("translation/config.json", 0, 2000)),
         "chat": ("perplexity", ("chat/config.json", 0, 600)),
         "pretrain-finetune": ("perplexity", ("pretrain-finetune/pretrain.json", 0, 2400), ("pretrain-finetune/config.json", 0, 100)),
         "sentiment-lstm": ("accuracy", ("sentiment-lstm/config.json", 3, 0))}

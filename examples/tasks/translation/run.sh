@@ -7,7 +7,7 @@ say "Catalogs"
 sh examples/tasks/fetch.sh $task "$work"
 python3 examples/tasks/baseline.py $task
 say "Training"
-"$train" examples/tasks/translation/config.json --output "$out" --steps 3000 --eval-every 500 --eval-rows 200 --eval-options '{"generate": {"max_new_tokens": 60}}' \
+"$train" examples/tasks/translation/config.json --output "$out" --steps 2000 --eval-every 250 --eval-options '{"generate": {"max_new_tokens": 60}}' \
     --title "Messages into German, a small Marian" --add "$precision" "$@"
 score "Messages that training did not see" examples/tasks/translation/config.json --model "$out/model" --generate '{"num_beams": 4, "max_new_tokens": 60}' \
     --predictions "$out/predictions.jsonl"
