@@ -89,13 +89,13 @@ struct LoraConfig {
     std::string adapter;                          // the active one; "" = the first
 };
 
-// Frozen weights in few bits.
 // Products of linear layers in 8-bit floats.
 struct Float8Config {
     bool enabled = false;
     std::optional<std::vector<std::string>> skip;  // modules that stay in bf16; nothing: heads
 };
 
+// Frozen weights in few bits.
 struct QuantizationConfig {
     bool enabled = false;
     WeightCode code;
