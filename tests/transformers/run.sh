@@ -1,16 +1,21 @@
 #!/bin/sh
-# run.sh LIBRARY: libdsrt beside transformers and tokenizers themselves. tests/run.sh --full calls it. The Python environment is the benchmarks'
-# (build/peers, or the one that DSRT_PEERS names), made where it is missing, which downloads a few gigabytes once.
+# run.sh [LIBRARY]: libdsrt beside transformers and tokenizers themselves. tests/run.sh --full calls it. The Python environment is the benchmarks'
+# (build/peers, or the one that DSRT_PEERS names), made where it is missing, which downloads a few gigabytes once. Ends with "N passed, N failed".
 set -u
-here=$(cd "$(dirname "$0")" && pwd)
-DSRT_LIBRARY=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+cd "$(dirname "$0")/../.." || exit 1
+DSRT_LIBRARY=$(realpath "${1:-build/release/libdsrt.so}")
 export DSRT_LIBRARY
-cd "$here/../.." || exit 1
 . tests/support/peers.sh || exit 1
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2
-result=0
-"$venv/bin/python" tests/transformers/models.py || result=1
-"$venv/bin/python" tests/transformers/fuzz.py || result=1
-"$venv/bin/python" tests/transformers/texts.py || result=1
-"$venv/bin/python" tests/transformers/generate.py || result=1
-exit $result
+passed=0 failed=0
+for script in models fuzz texts generate; do
+    log=build/transformers-$script.log
+    "$venv/bin/python" "tests/transformers/$script.py" >"$log" 2>&1
+    sed '/^[0-9]* passed, [0-9]* failed$/d' "$log"
+    counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
+    [ -n "$counts" ] || { echo "FAILED $script.py: it did not come to its end (log: $log)"; counts="0 1"; }
+    echo "$script: $counts"
+    passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
