@@ -13,4 +13,7 @@ say "Learning to answer"
 score "Answers that training did not see" examples/tasks/chat/config.json --model "$out/model"
 say "At work"
 template=$(python3 -c 'import json; print(json.load(open("examples/tasks/chat/config.json"))["data"]["chat_template"])')
-printf 'What is a compiler?\nWhat is Fortran?\nWhat is a token ring?\n' | "$dsrt" chat "$out/model" --template "$template" --temperature 0 --max-new-tokens 60
+# A conversation each: it has learned from single questions.
+for question in 'What is a compiler?' 'What is Fortran?' 'What is a token ring?'; do
+    echo "$question" | "$dsrt" chat "$out/model" --template "$template" --temperature 0 --options '{"repetition_penalty": 1.2}' --max-new-tokens 60
+done
