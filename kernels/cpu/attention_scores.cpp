@@ -27,7 +27,7 @@ HWY_INLINE auto sees(VI place, VI key_token, VI limit, VI query_token, VI window
 HWY_INLINE V draw(VU low, VU high, VU offset, const Draws& of) {
     const VU index = hn::Add(low, offset);
     const VU carry = hn::VecFromMask(du, hn::Lt(index, low));  // all ones: minus one
-    return draws(index, hn::Sub(high, carry), of.keys);
+    return draws(index, hn::Sub(high, carry), of.keys.data());
 }
 
 // How many keys have draws that follow each other from the start of a block of the generator (random-inl.h): those come four at the price
@@ -51,7 +51,7 @@ HWY_NOINLINE void drop_columns(float* s, int64_t stride, int64_t keys, int64_t q
     int64_t j = 0;
     for (const int64_t whole = in_blocks(of, keys) / 4 * 4; j < whole; j += 4) {
         const VU first = hn::Add(low, hn::Set(du, of.offset[j]));  // no carry: see in_blocks
-        const Draws4 four = draws_of_blocks(block_of(first, high), hn::ShiftRight<2>(high), of.keys);
+        const Draws4 four = draws_of_blocks(block_of(first, high), hn::ShiftRight<2>(high), of.keys.data());
         for (int64_t i = 0; i < 4; ++i) apply(j + i, four.word[i]);
     }
     for (; j < keys; ++j) apply(j, draw(low, high, hn::Set(du, of.offset[j]), of));
@@ -65,7 +65,7 @@ HWY_NOINLINE void draw_row(const Draws& of, int64_t query, int64_t keys, float* 
     for (; j < whole; j += 4 * step) {  // `drawn` has room for what lies beyond the keys
         const uint64_t block = (start + static_cast<uint64_t>(j)) >> 2;
         const Draws4 four =
-            draws_of_blocks(hn::Iota(du, static_cast<uint32_t>(block)), hn::Set(du, static_cast<uint32_t>(block >> 32)), of.keys);
+            draws_of_blocks(hn::Iota(du, static_cast<uint32_t>(block)), hn::Set(du, static_cast<uint32_t>(block >> 32)), of.keys.data());
         hn::StoreInterleaved4(four.word[0], four.word[1], four.word[2], four.word[3], d, drawn + j);
     }
     for (j = whole / step * step; j < keys; j += step)

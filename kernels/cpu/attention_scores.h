@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "kernels/cpu/random_keys.h"
 
 namespace ds::cpu {
 
@@ -19,7 +20,7 @@ struct Visible {
 
 // The draw of a pair is low/high[i] + offset[j].
 struct Draws {
-    uint32_t keys[4];
+    RandomKeys keys;
     const uint32_t *low, *high;  // of queries
     const uint32_t* offset;      // of keys
     float p, factor;             // kept ones are multiplied by factor

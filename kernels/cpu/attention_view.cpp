@@ -193,8 +193,7 @@ KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys,
     t.visible = {keys.place + first, keys.token + first, queries.limit, queries.token,
                  window ? static_cast<int32_t>(std::min<int64_t>(window, INT32_MAX)) : INT32_MAX};
     const uint64_t seed = a.runtime ? a.runtime->seed : 0, step = a.runtime ? a.runtime->step : 0;
-    t.draws = {{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32) ^ static_cast<uint32_t>(step >> 32),
-                static_cast<uint32_t>(step), static_cast<uint32_t>(a.attrs.salt)},
+    t.draws = {random_keys(seed, step, static_cast<uint64_t>(a.attrs.salt)),
                queries.low,
                queries.high,
                keys.offset + first,

@@ -8,6 +8,7 @@
 #include "kernels/cpu/vec-inl.h"
 
 #include "kernels/cpu/map.h"
+#include "kernels/cpu/random_keys.h"
 #include "ops/attrs.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -55,9 +56,7 @@ void phase(const Call& call, Team team) {
     const Tensor &x = call.in[0], &tokens = call.in[1], &y = call.out[0];
     const Dropout& a = call.attr<Dropout>();
     const Runtime& runtime = *call.runtime;
-    const uint32_t keys[] = {static_cast<uint32_t>(runtime.seed),
-                             static_cast<uint32_t>(runtime.seed >> 32) ^ static_cast<uint32_t>(runtime.step >> 32),
-                             static_cast<uint32_t>(runtime.step), static_cast<uint32_t>(a.salt)};
+    const RandomKeys keys = random_keys(runtime.seed, runtime.step, static_cast<uint64_t>(a.salt));
     const float p = static_cast<float>(a.p), scale = static_cast<float>(1 / (1 - a.p));
     const auto function = HWY_DYNAMIC_DISPATCH(drop);
     const int64_t columns = y.columns();
@@ -70,8 +69,8 @@ void phase(const Call& call, Team team) {
         const float* source = read(x, row, column, n, from);
         const int64_t before =
             static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(n), (uint64_t{1} << 32) - (index & 0xffffffffu)));
-        function(source, out.data(), before, index, keys, p, scale);
-        if (before < n) function(source + before, out.data() + before, n - before, index + static_cast<uint64_t>(before), keys, p, scale);
+        function(source, out.data(), before, index, keys.data(), p, scale);
+        if (before < n) function(source + before, out.data() + before, n - before, index + static_cast<uint64_t>(before), keys.data(), p, scale);
         out.done(n);
     });
 }

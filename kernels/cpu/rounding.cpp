@@ -10,6 +10,7 @@
 #include "kernels/cpu/vec-inl.h"
 
 #include "kernels/cpu/optim.h"
+#include "kernels/cpu/random_keys.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ds::cpu {
@@ -50,14 +51,14 @@ HWY_EXPORT(round_blocks);
 
 void bf16_by_chance(const float* x, int64_t n, const Rounding& r, void* low) {
     const Runtime draws{r.seed, r.step};
-    const uint32_t keys[] = {static_cast<uint32_t>(r.seed), static_cast<uint32_t>(r.seed >> 32) ^ static_cast<uint32_t>(r.step >> 32), static_cast<uint32_t>(r.step), static_cast<uint32_t>(r.salt)};
+    const RandomKeys keys = random_keys(r.seed, r.step, r.salt);
     const auto blocks = HWY_DYNAMIC_DISPATCH(round_blocks);
     auto* y = static_cast<uint16_t*>(low);
     for (int64_t i = 0; i < n;) {
         const uint64_t index = static_cast<uint64_t>(r.first + i);
         if (index % 4 == 0) {
             const auto sharing = static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(n - i), (uint64_t{1} << 32) - (index & 0xffffffffu)));
-            if (const int64_t done = blocks(x + i, sharing, index, keys, y + i); done > 0) {
+            if (const int64_t done = blocks(x + i, sharing, index, keys.data(), y + i); done > 0) {
                 i += done;
                 continue;
             }

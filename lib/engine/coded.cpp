@@ -1,6 +1,4 @@
 // quantization: which frozen weights are kept in few bits (QLoRA: Dettmers et al. 2023, arXiv 2305.14314), and what checkpoints say about them.
-#include <algorithm>
-
 #include "ckpt/durable_file.h"
 #include "engine/engine.h"
 #include "passes/adapters.h"
@@ -16,14 +14,8 @@ Status Engine::choose_coded(Graph& graph) {
     if (config_.mesh.tensor > 1) return lack("for parallel.tensor, which cuts weights; data, sequence and pipeline ranks have them whole");
     if (wanted.code.by_output && (!config_.optimizer.type.empty() || options_.optimizer || adapters_))
         return lack("for training with int8_products, which round what goes into them: leave out optimizer and lora, or int8_products");
-    const std::vector<std::string>& skipped = wanted.skip ? *wanted.skip : head_modules();
-    std::set<std::string> used;
-    for (const auto& [module, out_first] : linear_modules(graph)) {
-        const auto skip = std::find_if(skipped.begin(), skipped.end(), [&, name = module](const std::string& pattern) { return module_named(pattern, name); });
-        if (skip != skipped.end()) {
-            used.insert(*skip);
-            continue;
-        }
+    DS_TRY(const auto modules, linear_modules_but(graph, wanted.skip, "quantization.llm_int8_skip_modules"));
+    for (const auto& [module, out_first] : modules) {
         Value& weight = graph.value(graph.find(module + ".weight"));
         if (adapters_ && weight.trainable) continue;  // modules_to_save
         weight.trainable = false;
@@ -32,8 +24,6 @@ Status Engine::choose_coded(Graph& graph) {
     }
     for (const ValueId id : graph.inputs)  // nothing is trained through integers
         if (wanted.code.by_output) graph.value(id).trainable = false;
-    for (const std::string& pattern : skipped)
-        if (wanted.skip && !used.count(pattern)) return fail(Code::E_CONFIG, "config: quantization.llm_int8_skip_modules: no linear module of the model is called {}", pattern);
     if (coded_.empty()) return lack("for this model: it has no linear modules besides its head");
     return ok();
 }

@@ -1,6 +1,4 @@
 // fp8: whose products run in 8-bit floats, and whether the ranks' devices have them. Pass `fp8` makes them.
-#include <algorithm>
-
 #include "base/log.h"
 #include "engine/engine.h"
 #include "passes/adapters.h"
@@ -12,23 +10,15 @@ namespace ds {
 // Linear modules but heads, or what the config leaves out. Embeddings, a head that is one, adapters and a teacher stay as they are.
 Status Engine::choose_fp8(const Graph& graph) {
     if (!config_.fp8.enabled) return ok();
-    const std::vector<std::string>& skipped = config_.fp8.skip ? *config_.fp8.skip : head_modules();
-    std::set<std::string> used;
-    size_t modules = 0;
-    for (const auto& [module, out_first] : linear_modules(graph)) {
-        const auto skip = std::find_if(skipped.begin(), skipped.end(), [&, name = module](const std::string& pattern) { return module_named(pattern, name); });
-        if (skip != skipped.end()) {
-            used.insert(*skip);
-            continue;
-        }
+    size_t candidates = 0;
+    DS_TRY(const auto modules, linear_modules_but(graph, config_.fp8.skip, "fp8.filter_fqns"));
+    for (const auto& [module, out_first] : modules) {
         const std::string weight = module + ".weight";
         if (is_adapter_tensor(weight) || is_teacher_tensor(weight) || coded_.contains(weight)) continue;
-        ++modules;
+        ++candidates;
         if (passes::fits_fp8(graph.type(graph.find(weight)).shape)) in_fp8_.insert(weight);
     }
-    for (const std::string& pattern : skipped)
-        if (config_.fp8.skip && !used.contains(pattern)) return fail(Code::E_CONFIG, "config: fp8.filter_fqns: no linear module of the model is called {}", pattern);
-    log(Level::info, "fp8", "products of {} linear modules run in 8-bit floats; {} stay in bf16, as sizes of theirs are no multiples of 16", in_fp8_.size(), modules - in_fp8_.size());
+    log(Level::info, "fp8", "products of {} linear modules run in 8-bit floats; {} stay in bf16, as sizes of theirs are no multiples of 16", in_fp8_.size(), candidates - in_fp8_.size());
     return ok();
 }
 

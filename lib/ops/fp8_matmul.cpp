@@ -6,11 +6,6 @@
 namespace ds::ops {
 namespace {
 
-ValueId as_matrix(Builder& b, ValueId x) {
-    const Shape s = b.type(x).shape;
-    return s.size() == 2 ? x : b.reshape(x, {elements(all_but_last(s)), s.back()});
-}
-
 Grads gradient(GradContext& c) {
     const auto& m = c.node.attrs.as<Fp8Matmul>();
     Builder& b = c.b;

@@ -38,12 +38,6 @@ Attrs attrs_giving(DType out, bool transpose_a, bool transpose_b) {
     return Matmul{.transpose_a = transpose_a, .transpose_b = transpose_b, .out = out, .set_out = true};
 }
 
-// x with all dimensions but the last folded into one.
-ValueId as_matrix(Builder& b, ValueId x) {
-    const Shape s = b.type(x).shape;
-    return s.size() == 2 ? x : b.reshape(x, {elements(all_but_last(s)), s.back()});
-}
-
 Grads gradient(GradContext& c) {
     const auto& m = c.node.attrs.as<Matmul>();
     Builder& b = c.b;

@@ -30,6 +30,11 @@ Result<int64_t> axis_of(int64_t axis, size_t rank);              // counts from 
 
 inline int64_t last(const Shape& s) { return s.empty() ? 1 : s.back(); }
 inline Shape all_but_last(const Shape& s) { return s.empty() ? Shape{} : Shape(s.begin(), s.end() - 1); }
+// x with all dimensions but the last folded into one.
+inline ValueId as_matrix(Builder& b, ValueId x) {
+    const Shape s = b.type(x).shape;
+    return s.size() == 2 ? x : b.reshape(x, {elements(all_but_last(s)), s.back()});
+}
 
 // y has x's type.
 Result<Types> same_as_first(const Attrs&, In in);

@@ -104,17 +104,27 @@ bool is_adapter_tensor(std::string_view name) {
 
 bool module_named(const std::string& pattern, const std::string& module) { return module == pattern || module.ends_with("." + pattern) || glob_match(pattern, module); }
 
-const std::vector<std::string>& head_modules() {
-    static const std::vector<std::string> heads = {"lm_head", "embed_out", "output_layer", "score", "classifier", "qa_outputs", "decoder"};
-    return heads;
-}
-
 std::map<std::string, bool> linear_modules(const Graph& graph) {
     const auto products = products_of(graph);
     std::map<std::string, bool> modules;
     for (const Node& node : graph.nodes)
         if (const auto product = node.op->name == "matmul" ? products.find(node.in[1]) : products.end(); product != products.end())
             modules[product->second] = node.attrs.as<Matmul>().transpose_b;
+    return modules;
+}
+
+Result<std::map<std::string, bool>> linear_modules_but(const Graph& graph, const std::optional<std::vector<std::string>>& skip, std::string_view key) {
+    static const std::vector<std::string> heads = {"lm_head", "embed_out", "output_layer", "score", "classifier", "qa_outputs", "decoder"};
+    std::map<std::string, bool> modules = linear_modules(graph);
+    std::set<std::string> used;
+    std::erase_if(modules, [&](const auto& module) {
+        for (const std::string& pattern : skip ? *skip : heads)
+            if (module_named(pattern, module.first)) return used.insert(pattern), true;
+        return false;
+    });
+    if (skip)
+        for (const std::string& pattern : *skip)
+            if (!used.contains(pattern)) return fail(Code::E_CONFIG, "config: {}: no linear module of the model is called {}", key, pattern);
     return modules;
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -29,10 +30,10 @@ bool is_adapter_tensor(std::string_view name);
 
 // Whether a pattern means a module: its last names ("q_proj", "self_attn.q_proj"), all of them, or a glob.
 bool module_named(const std::string& pattern, const std::string& module);
-// Patterns of what transformers leaves as it is where nothing is said: heads.
-const std::vector<std::string>& head_modules();
 // The linear modules of a graph, and whether their weight lies [out, in] (GPT-2's lies [in, out]).
 std::map<std::string, bool> linear_modules(const Graph& graph);
+// Those that no pattern of `skip` means; nothing: those that are no heads, which transformers leaves as they are. E_CONFIG, naming the config's `key`, where a pattern means none.
+Result<std::map<std::string, bool>> linear_modules_but(const Graph& graph, const std::optional<std::vector<std::string>>& skip, std::string_view key);
 // The modules that targets name, among the products of a whole model: last names ("q_proj"), whole ones, or globs; nothing: the customary ones;
 // "all-linear": all but the head. E_CONFIG where one names none.
 Result<std::set<std::string>> modules_named(const Graph& graph, const std::vector<std::string>& targets);
