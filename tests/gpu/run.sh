@@ -16,6 +16,8 @@ if [ "${1:-}" = --long ]; then
 fi
 parts=${*:-$all}
 passed=0 failed=0 skipped=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 
 # PyTorch runs as it did before: the bundle's libraries are not its own.
 DSRT_PEER_LIBRARY_PATH=${LD_LIBRARY_PATH:-}
@@ -51,13 +53,13 @@ run() { # run NAME COMMAND...: counts it, and shows its end where it fails
         return 0
     fi
     from=$(date +%s)
-    if timeout 240 "$@" >/tmp/dsrt_gpu.log 2>&1; then
+    if timeout 240 "$@" >"$log" 2>&1; then
         passed=$((passed + 1))
-        echo "passed $name in $(($(date +%s) - from)) s: $(tail -n 1 /tmp/dsrt_gpu.log)"
+        echo "passed $name in $(($(date +%s) - from)) s: $(tail -n 1 "$log")"
     else
         failed=$((failed + 1))
-        grep -E '^FAILED|ERROR' /tmp/dsrt_gpu.log | head -n 20
-        tail -n 15 /tmp/dsrt_gpu.log
+        grep -E '^FAILED|ERROR' "$log" | head -n 20
+        tail -n 15 "$log"
         echo "FAILED $name"
     fi
 }
