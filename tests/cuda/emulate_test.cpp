@@ -103,6 +103,14 @@ void dynamic(Span<float> out, int count) {
     out.put(threadIdx.x, memory.get(threadIdx.x));
 }
 
+void double_fours(Any from, Any to, int64_t shift) {
+    const int64_t i = 4 * int64_t{threadIdx.x} + shift;
+    Four v = load4(from, i);
+    for (float& x : v.x) x *= 2;
+    store4(to, i, v);
+}
+void over_a_neighbour(Span<float> x) { store4(x, 4 * (threadIdx.x / 2), {{1, 2, 3, 4}}); }
+
 }  // namespace
 
 TEST_CASE("emulate/finds_access_out_of_bounds") {
@@ -114,6 +122,71 @@ TEST_CASE("emulate/finds_access_out_of_bounds") {
     Bench shared;
     launch(shared.queue, 1, 64, 0, shared_past_the_end, shared.floats<float>(64), 1);
     CHECK(shared.finds("element 64 of 64 of shared memory"));
+}
+
+TEST_CASE("emulate/fours_are_moved_and_held_to_bounds_alignment_and_barriers") {
+    const auto run = [](Bench& b, ds::DType type, int64_t n, int64_t shift) {
+        const Any from{b.floats<float>(n).data, n, type}, to{b.floats<float>(n).data, n, type};
+        std::vector<uint16_t> bytes(static_cast<size_t>(2 * n));
+        for (int64_t i = 0; i < n; ++i) {
+            const auto k = static_cast<size_t>(i);
+            const float x = static_cast<float>(i);
+            if (type == ds::DType::f32) std::memcpy(&bytes[2 * k], &x, 4);
+            else if (type == ds::DType::bf16) std::memcpy(&bytes[k], &static_cast<const bf16&>(from_f32<bf16>(x)), 2);
+            else std::memcpy(&bytes[k], &static_cast<const f16&>(from_f32<f16>(x)), 2);
+        }
+        cudaMemcpyAsync(from.data, bytes.data(), bytes.size() * 2, cudaMemcpyHostToDevice, b.queue.stream);
+        launch(b.queue, 1, 32, 0, double_fours, from, to, shift);
+        cudaMemcpyAsync(bytes.data(), to.data, bytes.size() * 2, cudaMemcpyDeviceToHost, b.queue.stream);
+        cudaStreamSynchronize(b.queue.stream);
+        return bytes;
+    };
+    for (const auto type : {ds::DType::f32, ds::DType::bf16, ds::DType::f16}) {
+        Bench b, past, askew;
+        const std::vector<uint16_t> found = run(b, type, 128, 0);
+        CHECK(b.fault() == "");
+        for (size_t i = 0; i < 128; ++i) {
+            float x = 0;
+            if (type == ds::DType::f32) std::memcpy(&x, &found[2 * i], 4);
+            else if (type == ds::DType::bf16) x = to_f32(std::bit_cast<bf16>(found[i]));
+            else x = to_f32(std::bit_cast<f16>(found[i]));
+            CHECK(x == static_cast<float>(2 * i));
+        }
+        run(past, type, 126, 0);
+        CHECK(past.finds("element 126 of 126 of global memory"));
+        emu_forget_faults();
+        run(askew, type, 130, 2);
+        CHECK(askew.finds("four elements that are not aligned"));
+        emu_forget_faults();
+    }
+    Bench race;
+    launch(race.queue, 1, 32, 0, over_a_neighbour, race.floats<float>(64));
+    CHECK(race.finds("with no barrier between"));
+    emu_forget_faults();
+}
+
+TEST_CASE("emulate/rows_are_wide_by_address_stride_and_length") {
+    ds::Tensor t;
+    t.present = true;
+    t.rank = 2;
+    t.dims[0] = 3, t.dims[1] = 8, t.row_stride = 12;
+    t.dtype = ds::DType::bf16;
+    t.data = reinterpret_cast<void*>(uintptr_t{64 + 8});
+    CHECK(wide_rows(t));
+    t.dtype = ds::DType::f32;
+    CHECK(!wide_rows(t));  // 72 is no multiple of 16
+    t.data = reinterpret_cast<void*>(uintptr_t{64});
+    CHECK(wide_rows(t));
+    t.row_stride = 10;
+    CHECK(!wide_rows(t));
+    t.dims[0] = 1;
+    CHECK(wide_rows(t));  // nothing lies at the stride
+    t.dims[1] = 7;
+    CHECK(!wide_rows(t));
+    t.dims[1] = 8, t.dtype = ds::DType::i32;
+    CHECK(!wide_rows(t));
+    t.present = false;
+    CHECK(wide_rows(t));
 }
 
 TEST_CASE("emulate/finds_reads_of_what_was_never_written") {

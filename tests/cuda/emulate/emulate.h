@@ -200,6 +200,23 @@ void copy8(Shared<T> to, int at, Span<T> from, int64_t i, const Place& place = P
     for (int k = 0; k < 8; ++k) to.put(at + k, from.get(i + k, place), place);
 }
 
+struct Four {
+    float x[4];
+};
+// Each element is checked as by get and put, and that all begin at a multiple of what is moved.
+template <class T>
+Four load4(Span<T> s, int64_t i, const Place& place = Place::current()) {
+    if (reinterpret_cast<uintptr_t>(s.data + i) % (4 * sizeof(T)) != 0) emu::fault("four elements that are not aligned", place);
+    Four v;
+    for (int k = 0; k < 4; ++k) v.x[k] = to_f32(s.get(i + k, place));
+    return v;
+}
+template <class T>
+void store4(Span<T> s, int64_t i, const Four& v, const Place& place = Place::current()) {
+    if (reinterpret_cast<uintptr_t>(s.data + i) % (4 * sizeof(T)) != 0) emu::fault("four elements that are not aligned", place);
+    for (int k = 0; k < 4; ++k) s.put(i + k, from_f32<T>(v.x[k]), place);
+}
+
 // Runs when the stream gets there. Arguments are copied now.
 template <class... P, class... A>
 void launch(Queue& queue, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A&&... args) {
