@@ -292,6 +292,33 @@ TEST_CASE("norms/forward_and_gradient_equal_the_oracle") {
     }
 }
 
+// Rows that lie for wide accesses, in the pairs of types that steps have, with the widths at which kernels change; dx in the memory of what it is added to.
+TEST_CASE("norms/rows_of_whole_fours_equal_the_oracle") {
+    Rng rng(71);
+    const Norm attrs{1e-5, DType::f32};
+    constexpr DType pairs[][2] = {{DType::f32, DType::f32}, {DType::bf16, DType::f32}, {DType::f16, DType::f32}, {DType::bf16, DType::bf16}, {DType::f16, DType::f16}, {DType::f32, DType::bf16}};
+    constexpr int64_t shapes[][2] = {{1, 768}, {37, 768}, {19, 1000}, {9, 1024}, {3, 3000}, {2, 8192}, {1, 8200}, {4200, 4}};
+    int trial = 0;
+    for (const auto& [rows, n] : shapes)
+        for (const auto& [up, type] : pairs) {
+            const int64_t gap = ++trial % 3 * 4;
+            Array x = Array::random(type, {rows, n}, rng, 1, gap), dy = Array::random(up, {rows, n}, rng, 1, 4), weight = dense(rng, {n}), bias = dense(rng, {n});
+            Array mean(DType::f32, {rows}), rstd(DType::f32, {rows}), y(up, {rows, n}, gap), dx(type, {rows, n}, gap), sums(DType::f32, {n}), none;
+            check(BOTH(layernorm), {&x, &weight, &bias}, {y, mean, rstd}, &attrs);
+            test::run_kernel(ref::layernorm, {&x, &weight, &bias}, {&y, &mean, &rstd}, &attrs);
+            Array into = Array::random(type, {rows, n}, rng, 1, gap), sums_into = Array::random(DType::f32, {n}, rng), weight_into = Array::random(DType::f32, {n}, rng);
+            const double slack = rows > 1000 ? 16 : 2;
+            check(BOTH(layernorm_grad), {&dy, &x, &weight, &mean, &rstd, &into, &weight_into, &sums_into}, {dx, sums, sums}, &attrs, slack);
+            Array bias_sums = sums, other = sums, other_bias = sums;
+            test::run_kernel(cpu::layernorm_grad, {&dy, &x, &weight, &mean, &rstd, &into, &none, &none}, {&dx, &sums, &bias_sums}, &attrs);
+            test::run_kernel(cpu::layernorm_grad, {&dy, &x, &weight, &mean, &rstd, &into, &none, &none}, {&into, &other, &other_bias}, &attrs);
+            CHECK((test::bit_equal(dx, into) && test::bit_equal(sums, other) && test::bit_equal(bias_sums, other_bias)));
+            check(BOTH(rmsnorm), {&x, &weight}, {y, rstd}, &attrs);
+            test::run_kernel(ref::rmsnorm, {&x, &weight}, {&y, &rstd}, &attrs);
+            check(BOTH(rmsnorm_grad), {&dy, &x, &weight, &rstd, &none, &weight_into}, {dx, sums}, &attrs, slack);
+        }
+}
+
 TEST_CASE("norms/variance_survives_a_large_mean") {
     Rng rng(8);
     const Norm attrs{1e-5, DType::f32};
