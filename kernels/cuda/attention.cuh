@@ -144,21 +144,21 @@ struct BiasSums {
     int64_t buckets, heads, parts;
 
     DS_DEVICE bool present() const { return partial.data != nullptr; }
-    DS_DEVICE int64_t at(int64_t owned, int64_t head) const { return (blockIdx.x * parts * buckets + owned) * heads + head; }
-    DS_DEVICE void clear(int64_t head) const {
-        for (int64_t owned = threadIdx.x; owned < parts * buckets; owned += blockDim.x) partial.put(at(owned, head), 0.0f);
+    DS_DEVICE int64_t at(int64_t tile, int64_t owned, int64_t head) const { return (tile * parts * buckets + owned) * heads + head; }
+    DS_DEVICE void clear(int64_t tile, int64_t head) const {
+        for (int64_t owned = threadIdx.x; owned < parts * buckets; owned += blockDim.x) partial.put(at(tile, owned, head), 0.0f);
     }
-    // slope(row, column): of a tile of kTile x kTile scores, zero where the key is not seen.
-    template <int kTile, class F>
-    DS_DEVICE void add(const Sight& s, int64_t head, int64_t first_query, int64_t first_key, const F& slope) const {
+    // slope(row, column): of a tile of kRows x kColumns scores, zero where the key is not seen.
+    template <int kRows, int kColumns, class F>
+    DS_DEVICE void add(const Sight& s, int64_t tile, int64_t head, int64_t first_query, int64_t first_key, const F& slope) const {
         for (int64_t owned = threadIdx.x; owned < parts * buckets; owned += blockDim.x) {
             float sum = 0;
-            for (int row = static_cast<int>(owned / buckets); row < kTile; row += static_cast<int>(parts))
-                for (int column = 0; column < kTile; ++column) {
+            for (int row = static_cast<int>(owned / buckets); row < kRows; row += static_cast<int>(parts))
+                for (int column = 0; column < kColumns; ++column) {
                     const float x = slope(row, column);
                     if (x != 0 && bucket_of(s, first_query + row, first_key + column) == owned % buckets) sum += x;
                 }
-            partial.put(at(owned, head), partial.get(at(owned, head)) + sum / s.scale);
+            partial.put(at(tile, owned, head), partial.get(at(tile, owned, head)) + sum / s.scale);
         }
     }
 };
@@ -297,9 +297,10 @@ struct GradRoom {
     int64_t delta = 0, buckets = 0, partial = 0, bytes = 0;
     int64_t runs = 0, parts = 1;
 
-    GradRoom(const Attention& a, const Tensor& q, const Tensor& bias, int tile, int threads) {
+    // numbers: that are kept for each query and head
+    GradRoom(const Attention& a, const Tensor& q, const Tensor& bias, int tile, int threads, int numbers = 1) {
         const int64_t heads = q.rank == 4 ? q.dims[2] : a.heads, rows = q.rank == 4 ? q.rows() / heads : q.rows();
-        buckets = round_up(rows * heads * 4, 256);
+        buckets = round_up(rows * heads * 4 * numbers, 256);
         partial = buckets + round_up(bucket_bytes(a, bias), 256);
         bytes = partial;
         if (!bias.present) return;

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1) query_kernel(Sight s, He
         begins.put(r, near.begin);
         ends.put(r, near.end);
     }
-    if (dbias.present()) dbias.clear(head);
+    if (dbias.present()) dbias.clear(blockIdx.x, head);
     load_tile<kD>(query, q, first_query, s.q_rows, head, s.size);
     load_tile<kD>(up, dy, first_query, s.q_rows, head, s.size);
     barrier();
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1) query_kernel(Sight s, He
         }
         barrier();
         add_rows<kD>(weights, r, key, c, sums);
-        if (dbias.present()) dbias.add<kTile>(s, head, first_query, first_key, [&](int row, int column) { return weights.get(row * (kTile + 1) + column); });
+        if (dbias.present()) dbias.add<kTile, kTile>(s, blockIdx.x, head, first_query, first_key, [&](int row, int column) { return weights.get(row * (kTile + 1) + column); });
         barrier();
     }
     if (i >= s.q_rows) return;

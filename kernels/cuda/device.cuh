@@ -46,7 +46,7 @@ struct Shared {
     DS_DEVICE void put(int i, T x) const { data[i] = x; }
     DS_DEVICE Shared from(int i) const { return {data + i}; }
 };
-extern __shared__ __align__(16) unsigned char ds_dynamic_shared[];
+extern __shared__ __align__(1024) unsigned char ds_dynamic_shared[];
 // The launch's dynamic shared memory from byte `offset` on, as n elements.
 template <class T>
 DS_DEVICE Shared<T> dynamic_shared(int64_t offset, int) { return {reinterpret_cast<T*>(ds_dynamic_shared + offset)}; }

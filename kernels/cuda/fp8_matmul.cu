@@ -16,6 +16,7 @@ namespace {
 
 constexpr int kTile = 32, kMostBlocks = 256, kOldest = 89;
 constexpr int64_t kMultiple = 16;  // of what is contracted
+constexpr int kApart = 4;          // scales that cuBLASLt reads lie at multiples of 16 bytes
 
 #ifdef DS_CUDA_EMULATED
 inline uint32_t to_8_bits(float x, bool wide) { return to_f8(x, wide); }
@@ -45,7 +46,7 @@ __global__ void scale_kernel(Span<const float> most_a, Span<const float> most_b,
         const bool usable = found > 0 && found <= 3.4028234e38f && scale <= 3.4028234e38f;
         if (threadIdx.x != 0) continue;
         scales.put(i, usable ? scale : 1.0f);
-        inverses.put(i, usable ? 1 / scale : 1.0f);
+        inverses.put(i * kApart, usable ? 1 / scale : 1.0f);
     }
 }
 
@@ -99,7 +100,7 @@ void run(const Call& c, Queue& q) {
     const auto& m = c.attr<Fp8Matmul>();
     const Tensor &a = c.in[0], &b = c.in[1], &bias = c.in[2], &into = c.in[3], &y = c.out[0];
     if (y.count() == 0) return;
-    const Span<float> scales = scratch<float>(c, 0, 2), inverses = scratch<float>(c, 8, 2);
+    const Span<float> scales = scratch<float>(c, 0, 2), inverses = scratch<float>(c, 16, 2 * kApart);
     const Span<float> most_a = scratch<float>(c, s.most, blocks_of_most(a)), most_b = scratch<float>(c, s.most + kMostBlocks * 4, blocks_of_most(b));
     launch(q, blocks_of_most(a), 256, 0, most_kernel, rows_of(a), most_a);
     launch(q, blocks_of_most(b), 256, 0, most_kernel, rows_of(b), most_b);
@@ -107,7 +108,7 @@ void run(const Call& c, Queue& q) {
     round(q, a, {scales.data, 1}, m.wide_a, m.transpose_a, s.m, s, c.scratch + s.a);
     round(q, b, {scales.data + 1, 1}, m.wide_b, !m.transpose_b, s.n, s, c.scratch + s.b);
     if (bias.present) launch(q, blocks_for(s.n, 256), 256, 0, bias_kernel, rows_of(bias), scratch<bf16>(c, s.bias, s.n));
-    q.note(s.product->run(q, c.scratch + s.a, c.scratch + s.b, into.present ? 1.0f : 0.0f, into.present ? into.data : y.data, y.data, bias.present ? c.scratch + s.bias : nullptr, nullptr, inverses.data));
+    q.note(s.product->run(q, c.scratch + s.a, c.scratch + s.b, into.present ? 1.0f : 0.0f, into.present ? into.data : y.data, y.data, bias.present ? c.scratch + s.bias : nullptr, nullptr, inverses.data, inverses.data + kApart));
 }
 
 Result<Prepared> prepare(const Request& r) {

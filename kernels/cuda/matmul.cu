@@ -80,6 +80,7 @@ const char* Linear::declines_epilogue(const LinearOperands& o) {
 
 const char* Linear::declines_sums(const LinearOperands& o) {
     if (o.a.dtype != o.b.dtype || (o.a.dtype != DType::bf16 && o.a.dtype != DType::f16)) return "the operands are neither both bf16 nor both f16";
+    if (o.y.dtype != DType::f32) return "the result is not f32, as the sums are";
     if (o.a.count() == 0 || o.y.count() == 0) return "nothing to add up";
     return nullptr;
 }

@@ -68,7 +68,7 @@ public:
     LtProduct(const LtProducts& owner, const ProductShape& shape) : owner_(owner), shape_(shape) {}
     ~LtProduct() override;
     Status make();
-    Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux, const float* scales) override;
+    Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux, const float* scale_a, const float* scale_b) override;
 
 private:
     Status describe_sums();
@@ -189,7 +189,8 @@ Status LtProduct::choose() {
     int found = 0;
     if (status.ok()) {
         const cublasStatus_t answer = lt.cublasLtMatmulAlgoGetHeuristic(owner_.handle, desc_, b_, a_, c_, d_, preference, 1, &chosen_, &found);
-        if (answer == CUBLAS_STATUS_NOT_SUPPORTED) found = 0;
+        const bool refused = answer == CUBLAS_STATUS_INVALID_VALUE && shape_.epilogue != Epilogue::none;  // so it says of epilogues that it lacks for these types
+        if (answer == CUBLAS_STATUS_NOT_SUPPORTED || refused) found = 0;
         else status = lt.answer(answer, "choosing an algorithm");
     }
     if (status.ok() && found == 0) status = fail(Code::E_UNSUPPORTED, "cuda: cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}]", shape_.a.rows, shape_.a.columns, shape_.b.rows, shape_.b.columns);
@@ -197,14 +198,13 @@ Status LtProduct::choose() {
     return status;
 }
 
-Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux, const float* scales) {
+Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux, const float* scale_a, const float* scale_b) {
     if (queue.failed()) return ok();  // what it would read may be missing
     const Library& lt = owner_.lt;
     if (shape_.epilogue != Epilogue::none) DS_CHECK(set(sums(shape_.epilogue) ? CUBLASLT_MATMUL_DESC_BIAS_POINTER : CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
-    if (scales) {
-        const float *of_a = scales, *of_b = scales + 1;
-        DS_CHECK(set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, of_b));
-        DS_CHECK(set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, of_a));
+    if (scale_a) {
+        DS_CHECK(set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, scale_b));
+        DS_CHECK(set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, scale_a));
     }
     const uint32_t alignment[4] = {alignment_of(b), alignment_of(a), alignment_of(c), alignment_of(d)};
     if (!std::equal(alignment, alignment + 4, alignment_)) {

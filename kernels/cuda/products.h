@@ -44,8 +44,9 @@ public:
     class Product {
     public:
         virtual ~Product() = default;
-        // Queues it. scales: a's and b's, in device memory. Which algorithm serves may depend on the addresses' alignment; it is chosen again when that changes. E_UNSUPPORTED: there is none.
-        virtual Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux = nullptr, const float* scales = nullptr) = 0;
+        // Queues it. scale_a, scale_b: what 8-bit operands are multiplied with, in device memory at multiples of 16 bytes. Which algorithm serves may depend on the addresses' alignment; it is chosen again when that changes. E_UNSUPPORTED: there is none.
+        virtual Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux = nullptr, const float* scale_a = nullptr,
+                           const float* scale_b = nullptr) = 0;
     };
     std::map<std::vector<int64_t>, bool> winners;  // of what was timed: whether the first way is faster
     virtual Result<std::shared_ptr<Product>> prepare(const ProductShape& shape) = 0;

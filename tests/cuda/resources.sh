@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 looks=0
 if command -v cuobjdump >/dev/null && command -v nvdisasm >/dev/null; then
     looks=1
-    for object in "$folder"/*.o; do cuobjdump -arch sm_90 -sass "$object"; done 2>/dev/null | awk '/Function :/ { name = $3 } /HMMA|HGMMA/ { found[name] = 1 } END { for (name in found) print name }' >"$work/mma"
+    for object in "$folder"/*.o; do cuobjdump -arch sm_90a -sass "$object"; done 2>/dev/null | awk '/Function :/ { name = $3 } /HMMA|HGMMA/ { found[name] = 1 } END { for (name in found) print name }' >"$work/mma"
 elif [ "$bless" = --bless ]; then
     echo "resources.sh: --bless needs cuobjdump and nvdisasm (PyPI: nvidia-cuda-cuobjdump, nvidia-cuda-nvdisasm)" >&2
     exit 1

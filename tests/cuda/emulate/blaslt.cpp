@@ -177,7 +177,7 @@ bool fits(const EmuMatmulDesc& desc, const EmuLayout& a, const EmuLayout& b, con
         return types && ta && !tb && m % 16 == 0 && k % 16 == 0 && a.stride % 16 == 0 && b.stride % 16 == 0 && d.batch == 1 && desc.scale[0] && desc.scale[1] && !desc.has_sums() && !desc.has_aux();
     }
     if (a.type != b.type) return false;
-    if (desc.has_sums() && (d.batch != 1 || a.type == CUDA_R_32F || !desc.bias_type_set || desc.bias_type != CUDA_R_32F || !desc.bias)) return false;
+    if (desc.has_sums() && (d.batch != 1 || a.type == CUDA_R_32F || !desc.bias_type_set || desc.bias_type != CUDA_R_32F || d.type != CUDA_R_32F || !desc.bias)) return false;
     if (desc.has_aux() && (d.type == CUDA_R_32F || d.batch != 1 || desc.aux_stride % 8 != 0 || desc.aux_stride < static_cast<int64_t>(d.rows))) return false;
     return a.type == CUDA_R_32F ? d.type == CUDA_R_32F : d.type == CUDA_R_32F || d.type == a.type;
 }
@@ -265,6 +265,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     LT_CALL();
     if (!fits(*desc, *la, *lb, *lc, *ld)) return CUBLAS_STATUS_INVALID_VALUE;
     if (desc->has_aux() && !aligned(desc->aux, 16)) return CUBLAS_STATUS_INVALID_VALUE;
+    for (const float* scale : desc->scale)
+        if (!aligned(scale, 16)) return CUBLAS_STATUS_NOT_SUPPORTED;  // as cuBLASLt 13.1 answers
     const void* pointers[] = {a, b, c, d};
     for (int i = 0; i < 4; ++i)
         if (algo && !aligned(pointers[i], algo->data[i])) return told("cublasLtMatmul: an operand is less aligned than its algorithm was told"), CUBLAS_STATUS_INVALID_VALUE;
