@@ -86,6 +86,7 @@ template <class T> DS_DEVICE void copy8(Shared<T> to, int at, Span<T> from, int6
 
 DS_DEVICE void barrier() { __syncthreads(); }
 template <class T> DS_DEVICE T shuffle_xor(T x, int distance) { return __shfl_xor_sync(0xffffffffu, x, distance); }
+template <class T> DS_DEVICE T shuffle_from(T x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 
 DS_DEVICE float to_f32(__nv_bfloat16 x) { return __bfloat162float(x); }
 DS_DEVICE float to_f32(__half x) { return __half2float(x); }

@@ -516,6 +516,37 @@ TEST_CASE("embedding/rows_and_their_gradient_equal_the_oracle") {
     }
 }
 
+TEST_CASE("embedding/the_gradient_of_ids_that_come_often_and_of_rows_of_fours_equals_the_oracle") {
+    Rng rng(23);
+    struct Case {
+        int64_t tokens, rows, columns, dy_gap;
+        int often;  // of ten tokens have id 1
+    };
+    // Runs of no more than 4 tokens, of 16, of 32 and of thousands; rows of whole fours, and not; more ids than lie in shared memory at a time.
+    for (const Case c : {Case{33, 9, 8, 0, 0}, Case{64, 2, 132, 0, 5}, Case{130, 3, 132, 4, 5}, Case{130, 3, 132, 1, 5}, Case{129, 1, 7, 0, 10}, Case{8300, 5000, 4, 0, 3}, Case{8193, 3, 5, 0, 9}})
+        for (const DType type : kFloats) {
+            if (c.tokens > 1000 && type == DType::f16) continue;  // the slow ones, once for 16 bits
+            Array ids(DType::i32, {c.tokens}), none;
+            const Array dy = Array::random(type, {c.tokens, c.columns}, rng, 1, c.dy_gap);
+            for (int64_t i = 0; i < c.tokens; ++i) ids.set(i, static_cast<double>(pick(rng, 0, 9) < c.often ? 1 : pick(rng, -2, c.rows + 1)));
+            const Rows attrs{c.rows, c.rows - 1};
+            const Array into = Array::random(DType::f32, {c.rows, c.columns}, rng);
+            for (const int64_t gap : {0, 4, 3}) check(BOTH(embedding_grad), {&dy, &ids, gap ? &into : &none}, {Array(DType::f32, {c.rows, c.columns}, gap)}, &attrs, 8);
+            // In the order of tokens, one after the other, in f32: the same bits.
+            std::vector<float> sums(static_cast<size_t>(c.rows * c.columns));
+            for (int64_t i = 0; i < into.count(); ++i) sums[static_cast<size_t>(i)] = static_cast<float>(into.get(i));
+            for (int64_t i = 0; i < c.tokens * c.columns; ++i) {
+                const auto id = static_cast<int64_t>(ids.get(i / c.columns));
+                if (id >= 0 && id < c.rows - 1) sums[static_cast<size_t>(id * c.columns + i % c.columns)] += static_cast<float>(dy.get(i));
+            }
+            Array y(DType::f32, {c.rows, c.columns});
+            test::run_kernel(cpu::embedding_grad, {&dy, &ids, &into}, {&y}, &attrs);
+            bool same = true;
+            for (int64_t i = 0; i < y.count(); ++i) same = same && static_cast<float>(y.get(i)) == sums[static_cast<size_t>(i)];
+            CHECK(same);
+        }
+}
+
 TEST_CASE("rope/equals_the_oracle_and_its_inverse_undoes_it") {
     Rng rng(16);
     for (int trial = 0; trial < 40; ++trial) {

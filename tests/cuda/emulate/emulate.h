@@ -150,6 +150,16 @@ T shuffle_xor(T x, int distance, const Place& place = Place::current()) {
     std::memcpy(&x, &all[(threadIdx.x % 32) ^ static_cast<unsigned>(distance)], sizeof x);
     return x;
 }
+template <class T>
+T shuffle_from(T x, int lane, const Place& place = Place::current()) {
+    static_assert(sizeof(T) <= 8);
+    uint64_t bits = 0;
+    std::memcpy(&bits, &x, sizeof x);
+    const uint64_t* all = emu::warp_exchange(bits, place);
+    if (lane < 0 || lane > 31) emu::fault("a shuffle from lane " + std::to_string(lane), place);
+    std::memcpy(&x, &all[lane], sizeof x);
+    return x;
+}
 
 // A warp's matrices: its first lane does the work, all lanes come.
 struct WarpMatrix {
