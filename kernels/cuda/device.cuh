@@ -252,9 +252,8 @@ void queued(const Call& call, Team team) {
 template <void (*run)(const Call&, Queue&)>
 constexpr KernelImpl plain(const char* name = "cuda") { return {name, accepts_floats, simple<queued<run>>}; }
 
-// Philox-4x32-10 as in kernels/ref/random.cpp: the same numbers on every device.
-DS_DEVICE float uniform_draw(const Draws& draws, uint64_t salt, uint64_t index) {
-    const uint64_t block = index / 4;
+// Philox-4x32-10 as in kernels/ref/random.cpp: the same numbers on every device. Draws 4 block to 4 block + 3.
+DS_DEVICE Four uniform_block(const Draws& draws, uint64_t salt, uint64_t block) {
     uint32_t counter[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), static_cast<uint32_t>(draws.step), static_cast<uint32_t>(salt)};
     uint32_t key0 = static_cast<uint32_t>(draws.seed), key1 = static_cast<uint32_t>(draws.seed >> 32) ^ static_cast<uint32_t>(draws.step >> 32);
     for (int round = 0; round < 10; ++round) {
@@ -264,9 +263,14 @@ DS_DEVICE float uniform_draw(const Draws& draws, uint64_t salt, uint64_t index) 
         key0 += 0x9E3779B9u;
         key1 += 0xBB67AE85u;
     }
+    Four drawn;
+    for (int i = 0; i < 4; ++i) drawn.x[i] = static_cast<float>(counter[i] >> 8) * 0x1p-24f;
+    return drawn;
+}
+DS_DEVICE float uniform_draw(const Draws& draws, uint64_t salt, uint64_t index) {
+    const Four drawn = uniform_block(draws, salt, index / 4);
     const int word = static_cast<int>(index % 4);
-    const uint32_t bits = word == 0 ? counter[0] : word == 1 ? counter[1] : word == 2 ? counter[2] : counter[3];
-    return static_cast<float>(bits >> 8) * 0x1p-24f;
+    return word == 0 ? drawn.x[0] : word == 1 ? drawn.x[1] : word == 2 ? drawn.x[2] : drawn.x[3];
 }
 
 }  // namespace ds::cuda

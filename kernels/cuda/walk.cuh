@@ -1,5 +1,5 @@
 // How an elementwise kernel walks: over the elements of its result, row-major, with an offset into each operand's memory. Dimensions that lie behind
-// each other in all of them are merged, so that most walks are a line.
+// each other in all of them are merged, so that most walks are a line. Where all operands lie for it, four neighbours are one item of the walk.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -77,6 +77,65 @@ DS_DEVICE Offsets offsets(const Walk& w, int64_t i) {
 inline constexpr int kThreads = 256;
 inline unsigned blocks_of(const Walk& w) { return blocks_for(w.count, kThreads, 1 << 16); }
 
+// The walk over fours of the tensors that w goes over by elements, in its order; of no items where one of them does not lie so.
+inline Walk walk_of_fours(const Walk& w, std::initializer_list<const Tensor*> tensors) {
+    const int inner = w.rank - 1;
+    if (w.rank == 0 || w.dims[inner] % 4 != 0) return {};
+    int k = 0;
+    for (const Tensor* t : tensors) {
+        bool lies = is_number(t->dtype) && reinterpret_cast<uintptr_t>(t->data) % (4 * static_cast<uintptr_t>(size_of(t->dtype))) == 0 && w.offset[k] % 4 == 0 && w.strides[k][inner] == 1;
+        for (int i = 0; i < inner; ++i) lies = lies && w.strides[k][i] % 4 == 0;
+        if (!lies) return {};
+        ++k;
+    }
+    Walk fours = w;
+    fours.count /= 4;
+    fours.dims[inner] /= 4;
+    for (auto& strides : fours.strides) strides[inner] *= 4;
+    return fours;
+}
+
+// Two fours, the second where there is one. The type is asked for once, so that both are on their way together.
+struct TwoFours {
+    Four of[2];
+};
+template <class T>
+DS_DEVICE TwoFours load_two(Span<T> m, int64_t first, int64_t second, bool both) { return {{load4(m, first), both ? load4(m, second) : Four{}}}; }
+DS_DEVICE TwoFours load_two(const Any& m, int64_t first, int64_t second, bool both) {
+    switch (m.type) {
+    case DType::f32: return load_two(m.as<float>(), first, second, both);
+    case DType::bf16: return load_two(m.as<bf16>(), first, second, both);
+    default: return load_two(m.as<f16>(), first, second, both);
+    }
+}
+
+// y = F::of(a, b, constant); w walks over fours. A thread has two of them, a block's threads apart.
+template <class F, bool kTwo>
+__global__ void map_fours_kernel(Walk w, Any y, Any a, Any b, float constant) {
+    const int64_t a_block = 2 * int64_t{blockDim.x};
+    for (int64_t i = blockIdx.x * a_block + threadIdx.x; i < w.count; i += gridDim.x * a_block) {
+        const bool both = i + blockDim.x < w.count;
+        const Offsets at[2] = {offsets(w, i), offsets(w, both ? i + blockDim.x : i)};
+        const TwoFours p = load_two(a, at[0].at[1], at[1].at[1], both), q = kTwo ? load_two(b, at[0].at[2], at[1].at[2], both) : TwoFours{};
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+            Four r;
+#pragma unroll
+            for (int j = 0; j < 4; ++j) r.x[j] = F::of(p.of[k].x[j], q.of[k].x[j], constant);
+            if (k == 0 || both) store4(y, at[k].at[0], r);
+        }
+    }
+}
+
+// False: the operands do not lie so, or w is empty.
+template <class F, bool kTwo>
+bool map_fours(Queue& q, const Walk& w, const Tensor& y, const Tensor& a, const Tensor& b, float constant) {
+    const Walk fours = kTwo ? walk_of_fours(w, {&y, &a, &b}) : walk_of_fours(w, {&y, &a});
+    if (fours.count == 0) return false;
+    launch(q, blocks_for(fours.count, 2 * kThreads), kThreads, 0, map_fours_kernel<F, kTwo>, fours, any(y), any(a), kTwo ? any(b) : Any{}, constant);
+    return true;
+}
+
 // Elements of any type there is, as f64: what the host's convert does where f32 would not do.
 struct Exact {
     void* data;
@@ -113,11 +172,13 @@ __global__ void convert_kernel(Walk w, Memory y, Memory x) {
     }
 }
 
+struct Same { static DS_DEVICE float of(float x, float, float) { return x; } };
+
 inline bool is_plain(DType t) { return is_number(t) || t == DType::u8 || t == DType::boolean; }
 
 // w: operand 0 is y, operand 1 is x; elements are converted.
 inline void convert(Queue& q, const Walk& w, const Tensor& y, const Tensor& x) {
-    if (w.count == 0) return;
+    if (w.count == 0 || map_fours<Same, false>(q, w, y, x, x, 0)) return;
     if (is_plain(y.dtype) && is_plain(x.dtype)) return launch(q, blocks_of(w), kThreads, 0, convert_kernel<Any>, w, any(y), any(x));
     launch(q, blocks_of(w), kThreads, 0, convert_kernel<Exact>, w, Exact{y.data, extent(y), y.dtype}, Exact{x.data, extent(x), x.dtype});
 }

@@ -221,6 +221,33 @@ TEST_CASE("elementwise/results_may_replace_an_input") {
     }
 }
 
+// Rows of whole fours, with and without gaps, of any types, one operand perhaps a row for all rows; a result in the memory of an input.
+TEST_CASE("elementwise/whole_fours_equal_the_oracle") {
+    Rng rng(41);
+    const Gelu tanh_form{true};
+    const Array none;
+    constexpr int64_t shapes[][2] = {{1, 4}, {7, 768}, {3, 1000}, {1, 2052}, {5, 516}};
+    for (const auto& [rows, n] : shapes)
+        for (int trial = 0; trial < 12; ++trial) {
+            const int64_t gap = trial % 3 * 4;
+            const auto operand = [&](std::vector<int64_t> dims) { return Array::random(any_float(rng), std::move(dims), rng, 1, gap); };
+            Array a = operand({rows, n}), b = trial % 4 == 3 ? operand({n}) : operand({rows, n}), x = operand({rows, n});
+            const auto result = [&] { return Array(any_float(rng), {rows, n}, pick(rng, 0, 1) * 4); };
+            check(BOTH(add), {&a, &b}, {result()});
+            check(BOTH(mul), {&b, &a}, {result()});
+            check(BOTH(gelu), {&a}, {result()}, &tanh_form);
+            check(BOTH(gelu_grad), {&a, &x}, {result()}, &tanh_form);
+            check(BOTH(silu_grad), {&a, &x}, {result()});
+            check(BOTH(cast), {&a}, {result()});
+            const Dropout drop{0.3, trial};
+            check(BOTH(dropout), {&a, &none}, {result()}, &drop, 1, {12345, static_cast<uint64_t>(trial)});
+            Array expected(a.tensor().dtype, {rows, n}, gap);
+            test::run_kernel(cpu::add, {&a, &b}, {&expected}, nullptr);
+            test::run_kernel(cpu::add, {&a, &b}, {&a}, nullptr);
+            CHECK(test::bit_equal(a, expected));
+        }
+}
+
 TEST_CASE("cast/every_16_bit_float_makes_the_way_to_f32_and_back") {
     for (DType type : {DType::bf16, DType::f16}) {
         Array x(type, {65536}), wide(DType::f32, {65536}), back(type, {65536});
