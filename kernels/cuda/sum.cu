@@ -1,5 +1,6 @@
 // sum over axes (+ into). Dimensions are sorted into kept ones and summed ones; runs of summed elements are added up by blocks, then runs, in fixed order.
-// Where the last kept dimension is the innermost, a thread sums for one result and neighbours read neighbours; else a block sums for one result.
+// Where the last kept dimension is the innermost, a thread sums for one result and neighbours read neighbours (for four, where rows are whole fours);
+// else a block sums for one result.
 #include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/walk.cuh"
 #include "ops/attrs.h"
@@ -22,6 +23,31 @@ __global__ void by_thread_kernel(Sums s, Any x, Span<float> partial) {
     float sum = 0;
     for (int64_t i = begin; i < end; ++i) sum += x.get(from + place(s.summed, i));
     partial.put(int64_t{blockIdx.y} * s.kept.count + to, sum);
+}
+
+// Sums over rows of whole fours: a warp has 128 columns, the block's warps share the run's rows.
+constexpr int kShares = 8, kAcross = 4 * kWarp;
+
+template <class X>
+__global__ void __launch_bounds__(kShares * kWarp) by_fours_kernel(Sums s, Span<X> x, Span<float> partial) {
+    DS_SHARED(float, memory, kShares * kAcross);
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, share = static_cast<int>(threadIdx.x) / kWarp, thread = static_cast<int>(threadIdx.x);
+    const int64_t first = int64_t{blockIdx.x} * kAcross, begin = int64_t{blockIdx.y} * s.run, end = begin + s.run < s.summed.count ? begin + s.run : s.summed.count;
+    Four sum = {};
+    if (first + 4 * lane < s.kept.count) {
+#pragma unroll 4
+        for (int64_t i = begin + share; i < end; i += kShares) {
+            const Four v = load4(x, i * s.summed.strides[0][0] + first + 4 * lane);
+            for (int k = 0; k < 4; ++k) sum.x[k] += v.x[k];
+        }
+    }
+    for (int k = 0; k < 4; ++k) memory.put(share * kAcross + k * kWarp + lane, sum.x[k]);
+    barrier();
+    const int64_t to = first + 4 * lane + share;  // of the first four warps
+    if (thread >= kAcross || to >= s.kept.count) return;
+    float total = 0;
+    for (int other = 0; other < kShares; ++other) total += memory.get(other * kAcross + thread);
+    partial.put(int64_t{blockIdx.y} * s.kept.count + to, total);
 }
 
 __global__ void by_block_kernel(Sums s, Any x, Span<float> partial) {
@@ -57,12 +83,23 @@ Sums sums_of(const Tensor& x, const Reduce& a) {
     return s;
 }
 
+bool are_rows_of_fours(const Sums& s, const Tensor& x) {
+    return s.by_thread && s.kept.rank == 1 && s.summed.rank == 1 && s.kept.count % 4 == 0 && s.summed.strides[0][0] % 4 == 0 && is_number(x.dtype) &&
+           reinterpret_cast<uintptr_t>(x.data) % (4 * static_cast<uintptr_t>(size_of(x.dtype))) == 0;
+}
+
+template <class X>
+void by_fours(Queue& q, const Sums& s, const Tensor& x, Span<float> partial) {
+    launch(q, dim3(blocks_for(s.kept.count, kAcross), static_cast<unsigned>(s.runs)), kShares * kWarp, 0, by_fours_kernel<X>, s, span<X>(x), partial);
+}
+
 void run(const Call& c, Queue& q) {
     const Tensor &x = c.in[0], &y = c.out[0];
     const Sums s = sums_of(x, c.attr<Reduce>());
     if (y.count() == 0) return;
     const Span<float> partial = scratch<float>(c, 0, s.runs * s.kept.count);
-    if (s.by_thread) launch(q, dim3(blocks_for(s.kept.count, 128), static_cast<unsigned>(s.runs)), 128, 0, by_thread_kernel, s, any(x), partial);
+    if (are_rows_of_fours(s, x)) x.dtype == DType::f32 ? by_fours<float>(q, s, x, partial) : x.dtype == DType::bf16 ? by_fours<bf16>(q, s, x, partial) : by_fours<f16>(q, s, x, partial);
+    else if (s.by_thread) launch(q, dim3(blocks_for(s.kept.count, 128), static_cast<unsigned>(s.runs)), 128, 0, by_thread_kernel, s, any(x), partial);
     else launch(q, dim3(blocks_for(s.kept.count, 1), static_cast<unsigned>(s.runs)), 256, 0, by_block_kernel, s, any(x), partial);
     add_runs(q, {partial.data, partial.n}, s.runs, s.kept.count, c.in[1], y);
 }

@@ -429,6 +429,18 @@ TEST_CASE("sum/any_axes_equal_the_oracle_in_one_order_for_every_team") {
     }
 }
 
+TEST_CASE("sum/rows_of_whole_fours_equal_the_oracle") {
+    Rng rng(43);
+    const Reduce attrs{{0}, false};
+    constexpr int64_t shapes[][2] = {{1, 4}, {97, 768}, {700, 132}, {3, 1000}, {5000, 8}};
+    for (const auto& [rows, n] : shapes)
+        for (const DType type : kFloats) {
+            Array x = Array::random(type, {rows, n}, rng, 1, rows % 2 * 4), into = Array::random(DType::f32, {n}, rng), none;
+            check(BOTH(sum), {&x, &none}, {Array(DType::f32, {n})}, &attrs, rows > 1000 ? 16 : 2);
+            check(BOTH(sum), {&x, &into}, {Array(DType::f32, {n})}, &attrs, rows > 1000 ? 16 : 2);
+        }
+}
+
 #ifndef DS_TEST_DEVICE
 TEST_CASE("sum/scattered_axes_are_left_to_the_oracle") {
     Rng rng(12);
