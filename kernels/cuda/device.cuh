@@ -86,6 +86,7 @@ template <class T> DS_DEVICE void copy8(Shared<T> to, int at, Span<T> from, int6
 
 DS_DEVICE void barrier() { __syncthreads(); }
 template <class T> DS_DEVICE T shuffle_xor(T x, int distance) { return __shfl_xor_sync(0xffffffffu, x, distance); }
+DS_DEVICE float fast_exp(float x) { return __expf(x); }  // of x <= 0: rounding x log2(e) adds a relative error of |x| / 2^24, as much as rounding x does
 template <class T> DS_DEVICE T shuffle_from(T x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 
 DS_DEVICE float to_f32(__nv_bfloat16 x) { return __bfloat162float(x); }
@@ -114,12 +115,12 @@ template <class T> DS_DEVICE Four load4(Span<T> s, int64_t i) {
         return {{to_f32(low.x), to_f32(low.y), to_f32(high.x), to_f32(high.y)}};
     }
 }
-template <class T> DS_DEVICE void store4(Span<T> s, int64_t i, const Four& v) {
+template <class T> DS_DEVICE void store4(Span<T> s, int64_t i, const Four& v) {  // the compiler may make four stores of an assignment
     if constexpr (std::is_same_v<T, float>) {
-        *reinterpret_cast<float4*>(s.data + i) = {v.x[0], v.x[1], v.x[2], v.x[3]};
+        asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(s.data + i)), "f"(v.x[0]), "f"(v.x[1]), "f"(v.x[2]), "f"(v.x[3]) : "memory");
     } else {
         const Pair<T> low{from_f32<T>(v.x[0]), from_f32<T>(v.x[1])}, high{from_f32<T>(v.x[2]), from_f32<T>(v.x[3])};
-        *reinterpret_cast<uint2*>(s.data + i) = {reinterpret_cast<const uint32_t&>(low), reinterpret_cast<const uint32_t&>(high)};
+        asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(s.data + i)), "r"(reinterpret_cast<const uint32_t&>(low)), "r"(reinterpret_cast<const uint32_t&>(high)) : "memory");
     }
 }
 
@@ -224,16 +225,21 @@ struct Rows {
 inline int64_t extent(const Tensor& t) { return t.count() == 0 ? 0 : (t.rows() - 1) * t.row_stride + t.columns(); }
 inline Any any(const Tensor& t) { return {t.data, extent(t), t.dtype}; }
 inline Rows rows_of(const Tensor& t) { return t.present ? Rows{any(t), t.rows(), t.columns(), t.row_stride} : Rows{{nullptr, 0, DType::f32}, 0, 0, 0}; }
+
+// Every row is whole fours that load4 and store4 take, by address, stride and length; so is an absent tensor. Asked where the kernel is queued: addresses are known there.
+inline bool wide_rows(const Rows& r) {
+    if (!r.memory.data || r.rows * r.columns == 0) return true;
+    const DType t = r.memory.type;
+    if (t != DType::f32 && t != DType::bf16 && t != DType::f16) return false;
+    return reinterpret_cast<uintptr_t>(r.memory.data) % (4 * static_cast<uintptr_t>(size_of(t))) == 0 && r.columns % 4 == 0 && (r.rows == 1 || r.stride % 4 == 0);
+}
+inline bool wide_rows(const Tensor& t) { return wide_rows(rows_of(t)); }
+
 template <class T> Span<T> span(const Tensor& t) { return {t.present ? static_cast<T*>(t.data) : nullptr, t.present ? extent(t) : 0}; }
 template <class T> Span<T> scratch(const Call& c, int64_t offset_bytes, int64_t n) { return {reinterpret_cast<T*>(c.scratch + offset_bytes), n}; }
 
 // What a kernel accepts whose operands are all of these.
 inline bool is_number(DType t) { return t == DType::f32 || t == DType::bf16 || t == DType::f16; }
-// Every row is whole fours that load4 and store4 take, by address, stride and length; so is an absent tensor. Asked where the kernel is queued: addresses are known there.
-inline bool wide_rows(const Tensor& t) {
-    if (!t.present || t.count() == 0) return true;
-    return is_number(t.dtype) && reinterpret_cast<uintptr_t>(t.data) % (4 * static_cast<uintptr_t>(size_of(t.dtype))) == 0 && t.columns() % 4 == 0 && (t.rows() == 1 || t.row_stride % 4 == 0);
-}
 inline const char* accepts_floats(const Request& r) {
     for (const auto& list : {r.in, r.out})
         for (const Tensor& t : list)

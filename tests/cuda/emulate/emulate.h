@@ -150,6 +150,7 @@ T shuffle_xor(T x, int distance, const Place& place = Place::current()) {
     std::memcpy(&x, &all[(threadIdx.x % 32) ^ static_cast<unsigned>(distance)], sizeof x);
     return x;
 }
+inline float fast_exp(float x) { return expf(x); }
 template <class T>
 T shuffle_from(T x, int lane, const Place& place = Place::current()) {
     static_assert(sizeof(T) <= 8);
