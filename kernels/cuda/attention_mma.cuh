@@ -1,5 +1,6 @@
 // Attention on tensor cores, for bf16 and f16: a group of four warps has 64 rows of a block's own side (tiles.cuh), whose sums, scores and probabilities stay in
-// registers. Tiles of the other side come while the ones before are worked on.
+// registers. Pairs of tiles of the other side come while the ones before are worked on, and a pair's products with the weights are made while the next one's
+// scores are turned into weights (as FlashAttention-3 does within a warpgroup, Shah et al. 2024).
 #pragma once
 
 #include "kernels/cuda/attention.cuh"
@@ -7,7 +8,9 @@
 
 namespace ds::cuda::mma {
 
-inline constexpr int kGroups = 2, kThreads = kGroups * kGroupThreads, kOwn = kGroups * kGroupRows;  // kOwn: rows of a block's own side
+inline constexpr int kOther = 64, kRing = 3;  // rows of a tile of the other side; pairs of them there are room for
+template <int kGroups> inline constexpr int kThreads = kGroups * kGroupThreads;
+template <int kGroups> inline constexpr int kOwn = kGroups * kGroupRows;  // rows of a block's own side
 inline constexpr float kLog2E = 1.44269504f, kLn2 = 0.69314718f;
 template <int kD, int kRows> inline constexpr int kTileBytes = kRows * kD * 2;
 
@@ -27,18 +30,24 @@ Part<T> part_of(const Tensor& t, int64_t heads) {
 }
 
 // Rows [first, first + kRows) of a head on their way into a tile; zero outside.
-template <int kD, int kRows, class T>
+template <int kD, int kRows, int kThreads, class T>
 DS_DEVICE void load_tile(Shared<T> tile, const Part<T>& from, int64_t first, int64_t rows, int64_t head, int size) {
-    const int64_t base = from.at(first, head);
-    const int there = static_cast<int>(rows - first < kRows ? rows - first : kRows);
+    constexpr int kPieces = kD / 8, kStep = kThreads / kPieces;  // of a row; rows that all threads load at once
+    static_assert(kThreads % kPieces == 0 && kStep % 8 == 0);
+    const int there = static_cast<int>(rows - first < kRows ? rows - first : kRows), column = static_cast<int>(threadIdx.x) % kPieces * 8, row = static_cast<int>(threadIdx.x) / kPieces;
+    int64_t at = from.at(first + row, head) + column;
+    const int64_t stride = kStep * from.token_stride;
+    const bool wide = from.wide && column + 8 <= size;
+    const int place = place_in_tile(kRows, row, column);
 #pragma unroll
-    for (int i = threadIdx.x; i < kRows * (kD / 8); i += kThreads) {
-        const int r = i / (kD / 8), c = i % (kD / 8) * 8, to = place_in_tile(kRows, r, c);
-        if (r < there && c + 8 <= size && from.wide) {
-            copy8_async(tile, to, from.memory, base + r * from.token_stride + c);
+    for (int i = 0; i < (kRows + kStep - 1) / kStep; ++i, at += stride) {
+        const int r = row + i * kStep, to = place + i * kStep * kPanel;
+        if (kRows % kStep != 0 && r >= kRows) continue;
+        if (wide && r < there) {
+            copy8_async(tile, to, from.memory, at);
             continue;
         }
-        for (int k = 0; k < 8; ++k) tile.put(to + k, r < there && c + k < size ? from.memory.get(base + r * from.token_stride + c + k) : from_f32<T>(0.0f));
+        for (int k = 0; k < 8; ++k) tile.put(to + k, r < there && column + k < size ? from.memory.get(at + k) : from_f32<T>(0.0f));
     }
 }
 
@@ -61,7 +70,7 @@ DS_DEVICE Own own_key(const Sight& s, int64_t row) {
     return own_of(row, spot, near_queries(s, row, spot));
 }
 
-// What all of the block's rows may see.
+// What all of the block's rows may see. memory: two numbers a warp.
 DS_DEVICE Range cover(const Own* own, Shared<int> memory) {
     int begin = INT32_MAX, end = 0;
 #pragma unroll
@@ -74,12 +83,108 @@ DS_DEVICE Range cover(const Own* own, Shared<int> memory) {
     }
     if (threadIdx.x % kWarp == 0) memory.put(threadIdx.x / kWarp * 2, begin), memory.put(threadIdx.x / kWarp * 2 + 1, end);
     barrier();
-    for (int w = 0; w < kThreads / kWarp; ++w) {
+    for (unsigned w = 0; w < blockDim.x / kWarp; ++w) {
         const int b = memory.get(w * 2), e = memory.get(w * 2 + 1);
         begin = b < begin ? b : begin;
         end = e > end ? e : end;
     }
     return {begin, end};
+}
+
+// As sees and kept_of, of pairs that are within a row's range.
+DS_CALLED bool sees_called(const Sight& s, int64_t query, int64_t head, int64_t key, int64_t first_key) { return sees(s, query, head, key, {0, 0, first_key, 0}); }
+DS_CALLED float kept_called(const Sight& s, int64_t query, int64_t head, int64_t key, int64_t origin) {
+    return kept_of(s, {s.draws.get(0), s.draws.get(1)}, query, head, key, {0, 0, 0, origin});
+}
+
+// Scores become exponents of two's powers once they are multiplied with unit_of; -inf where a row doesn't see what its column stands for. first: of the
+// columns. pair(half, other): the query and the key.
+template <bool kFussy, class F>
+DS_DEVICE void mask(const Sight& s, Sums<kOther>& scores, const Own* own, int64_t head, int first, const F& pair) {
+    if (!kFussy && own[0].begin <= first && own[1].begin <= first && own[0].end >= first + kOther && own[1].end >= first + kOther) return;
+#pragma unroll
+    for (int i = 0; i < kOther / 2; ++i) {
+        const int half = i % 4 / 2, other = first + sums_column(i);
+        const Own& mine = own[half];
+        bool seen = other >= mine.begin && other < mine.end;
+        if (kFussy && seen) {
+            const auto [query, key] = pair(mine.row, other);
+            seen = sees_called(s, query, head, key, mine.spot.first);
+            if (seen) scores.x[i] = (scores.x[i] * s.scale + bias_of(s, query, head, key)) * kLog2E;
+        }
+        if (!seen) scores.x[i] = -INFINITY;
+    }
+}
+template <bool kFussy> DS_DEVICE float unit_of(const Sight& s) { return kFussy ? 1.0f : s.scale * kLog2E; }
+
+struct Pair {
+    int64_t query, key;
+};
+struct OfQuery {  // own rows are queries
+    DS_DEVICE Pair operator()(int64_t own, int64_t other) const { return {own, other}; }
+};
+struct OfKey {
+    DS_DEVICE Pair operator()(int64_t own, int64_t other) const { return {other, own}; }
+};
+
+// Whether any row of the block sees anything of a tile; where that is cheaper to ask than to compute.
+template <bool kFussy, class F>
+DS_DEVICE bool is_seen(const Sight& s, Shared<float> votes, const Own* own, int64_t head, int first, const F& pair) {
+    if (!kFussy) return true;
+    return !unseen(s, votes, kOther / 2, [&](int i) {
+        const Own& mine = own[i % 4 / 2];
+        const int other = first + sums_column(i);
+        if (other < mine.begin || other >= mine.end) return false;
+        const auto [query, key] = pair(mine.row, other);
+        return sees_called(s, query, head, key, mine.spot.first);
+    });
+}
+
+// Walks over the tiles of the other side that something is seen of, in order.
+//   load(tile, slot)      starts the copies of a pair of tiles
+//   score(slot)           starts the products that scores come from
+//   weigh(tile, slot)     makes weights of them
+//   take()                what came before is done: the weights become operands
+//   add(slot)             starts kAdds products of weights and tiles
+//   settle()              these have come
+template <int kAdds, class Seen, class Load, class Score, class Weigh, class Take, class Add, class Settle>
+DS_DEVICE void walk_tiles(int tiles, const Seen& seen, const Load& load, const Score& score, const Weigh& weigh, const Take& take, const Add& add, const Settle& settle) {
+    const auto after = [&](int tile) {
+        do ++tile;
+        while (tile < tiles && !seen(tile));
+        return tile;
+    };
+    int here = after(-1), slot = 0;
+    if (here >= tiles) {
+        finish_tiles();
+        return;
+    }
+    int next = after(here);
+    load(here, 0);
+    if (next < tiles) load(next, 1);
+    finish_tiles();
+    barrier();
+    score(0);
+    await_products<0>();
+    weigh(here, 0);
+    take();
+    while (next < tiles) {
+        const int later = after(next), next_slot = slot == kRing - 1 ? 0 : slot + 1;
+        if (later < tiles) load(later, next_slot == kRing - 1 ? 0 : next_slot + 1);
+        score(next_slot);
+        add(slot);
+        await_products<kAdds>();
+        weigh(next, next_slot);
+        await_products<0>();
+        settle();
+        take();
+        finish_tiles();
+        barrier();
+        next = later, slot = next_slot;
+    }
+    add(slot);
+    await_products<0>();
+    settle();
 }
 
 // Writes a lane's numbers, each row times `by` of its half, to rows of `to`.

@@ -27,6 +27,7 @@ inline constexpr int kWarp = 32;
 
 #ifndef DS_CUDA_EMULATED
 #define DS_DEVICE __device__ __forceinline__
+#define DS_CALLED static __device__ __noinline__  // of what is long, and called at many places
 
 // n elements of global memory.
 template <class T>

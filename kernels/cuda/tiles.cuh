@@ -4,7 +4,11 @@
 // A tile's rows are cut into panels of 64 elements: 128 bytes, whose eight pieces of 16 bytes are swapped by the row, as wgmma's 128-byte swizzle has it
 // (PTX ISA, "Shared Memory Matrix Layout"). A tile begins at a multiple of 1024 bytes of shared memory.
 //
-// A group is four warps that work on 64 rows, a warp on 16 of them.
+// A group is four warps that work on 64 rows, a warp on 16 of them. Its products go on while its threads do; their operands and sums stay as they are until
+// they are awaited:
+//   start_rows<kRows, kWidth>(sums, a, group, b)   sums = the group's rows of a, a tile of kRows rows, times the rows of b, transposed
+//   start_weighted(sums, weights, b)               sums += weights times b, which has a row for each of their columns
+//   await_products<n>(), then settle(sums)         all but the n started last have come
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -54,6 +58,9 @@ DS_DEVICE void finish_tiles() {
 #endif
 }
 
+// One for a whole warp, which the compiler can't know by itself.
+DS_DEVICE int uniform(int x) { return __shfl_sync(0xffffffffu, x, 0); }
+
 // 2^x, its error below 2^-22 of it
 DS_DEVICE float fast_exp2(float x) {
     float y;
@@ -79,7 +86,7 @@ template <class T> DS_DEVICE void put_pair(Span<T> to, int64_t i, float low, flo
 template <class T, int kColumns>
 struct Operands {
     uint32_t a[kColumns / 4];
-    DS_DEVICE explicit Operands(const Sums<kColumns>& w) {
+    DS_DEVICE void take(const Sums<kColumns>& w) {
 #pragma unroll
         for (int i = 0; i < kColumns / 4; ++i) a[i] = pair_of<T>(w.x[i * 2], w.x[i * 2 + 1]);
     }
@@ -121,39 +128,39 @@ DS_DEVICE void wgmma_weighted(float* x, const uint32_t* a, uint64_t b) {
     else DS_WEIGHTED_64("f16");
 }
 
-DS_DEVICE void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-// From here on the sums are there.
-template <int kColumns>
-DS_DEVICE void end_products(Sums<kColumns>& sums) {
-    asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
-#pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i) asm volatile("" : "+f"(sums.x[i])::"memory");
-}
+DS_DEVICE void before_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+DS_DEVICE void after_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-// sums = a group's rows of a, a tile of kRows rows of kWidth, times the rows of b, transposed
 template <int kRows, int kWidth, int kColumns, class T>
-DS_DEVICE void multiply_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b) {
+DS_DEVICE void start_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b) {
     const uint64_t left = told(a.data + group * kGroupRows * kPanel), right = told(b.data);
-    begin_products();
+    before_products();
 #pragma unroll
     for (int k = 0; k < kWidth / 16; ++k) {
         const int in_panel = k % 4 * 32, panel = k / 4 * kPanel * 2;
         wgmma_rows<T, kColumns>(sums.x, left + (panel * kRows + in_panel) / 16, right + (panel * kColumns + in_panel) / 16, k > 0);
     }
-    end_products(sums);
+    after_products();
 }
 
-// sums += weights, rounded to T, times b, a tile with a row for each of their columns
 template <int kWidth, int kColumns, class T>
-DS_DEVICE void add_weighted(Sums<kWidth>& sums, const Sums<kColumns>& weights, Shared<T> b) {
+DS_DEVICE void start_weighted(Sums<kWidth>& sums, const Operands<T, kColumns>& weights, Shared<T> b) {
     const uint64_t right = told(b.data);
-    const Operands<T, kColumns> left(weights);
-    begin_products();
+    before_products();
 #pragma unroll
     for (int k = 0; k < kColumns / 16; ++k)
 #pragma unroll
-        for (int panel = 0; panel < kWidth / kPanel; ++panel) wgmma_weighted<T>(sums.x + panel * 32, left.a + 4 * k, right + (panel * kColumns + k * 16) * kPanel * 2 / 16);
-    end_products(sums);
+        for (int panel = 0; panel < kWidth / kPanel; ++panel) wgmma_weighted<T>(sums.x + panel * 32, weights.a + 4 * k, right + (panel * kColumns + k * 16) * kPanel * 2 / 16);
+    after_products();
+}
+
+template <int kUnderWay>
+DS_DEVICE void await_products() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kUnderWay) : "memory"); }
+// The compiler reads no sum before what was awaited.
+template <int kColumns>
+DS_DEVICE void settle(Sums<kColumns>& sums) {
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) asm volatile("" : "+f"(sums.x[i])::"memory");
 }
 
 #undef DS_8
@@ -188,7 +195,7 @@ DS_DEVICE void add_product(float* x, const uint32_t* a, const uint32_t* b) {
 }
 
 template <int kRows, int kWidth, int kColumns, class T>
-DS_DEVICE void multiply_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b) {
+DS_DEVICE void start_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b) {
     const int lane = threadIdx.x % kWarp, row = group * kGroupRows + threadIdx.x % kGroupThreads / kWarp * 16;
     sums.clear();
 #pragma unroll
@@ -206,20 +213,21 @@ DS_DEVICE void multiply_rows(Sums<kColumns>& sums, Shared<T> a, int group, Share
 }
 
 template <int kWidth, int kColumns, class T>
-DS_DEVICE void add_weighted(Sums<kWidth>& sums, const Sums<kColumns>& weights, Shared<T> b) {
+DS_DEVICE void start_weighted(Sums<kWidth>& sums, const Operands<T, kColumns>& weights, Shared<T> b) {
     const int lane = threadIdx.x % kWarp;
-    const Operands<T, kColumns> left(weights);
 #pragma unroll
-    for (int k = 0; k < kColumns; k += 16) {
+    for (int k = 0; k < kColumns; k += 16)
 #pragma unroll
         for (int n = 0; n < kWidth; n += 16) {
             uint32_t right[4];
             load_matrices<true>(right, b, place_in_tile(kColumns, k + lane / 8 % 2 * 8 + lane % 8, n + lane / 16 * 8));
-            add_product<T>(sums.x + n / 2, left.a + k / 4, right);
-            add_product<T>(sums.x + n / 2 + 4, left.a + k / 4, right + 2);
+            add_product<T>(sums.x + n / 2, weights.a + k / 4, right);
+            add_product<T>(sums.x + n / 2 + 4, weights.a + k / 4, right + 2);
         }
-    }
 }
+
+template <int kUnderWay> DS_DEVICE void await_products() {}
+template <int kColumns> DS_DEVICE void settle(Sums<kColumns>&) {}
 
 #endif
 

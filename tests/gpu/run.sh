@@ -28,7 +28,7 @@ if [ -d "$here/bin" ]; then
 else
     root=$(cd "$here/../.." && pwd)
     cmake -S "$root" -B "$root/build/gpu" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDSRT_CUDA=ON -DDSRT_CUDA_ARCHITECTURES="${DSRT_CUDA_ARCHITECTURES:-90}" >/dev/null &&
-        cmake --build "$root/build/gpu" --target dsrt dsrt_cuda train_goldens cuda_kernels cuda_attention cuda_devices cuda_fp8 ds_opt bench_step >"$root/build/gpu.log" 2>&1 || {
+        cmake --build "$root/build/gpu" --target dsrt dsrt_cuda train_goldens cuda_kernels cuda_attention cuda_devices cuda_fp8 ds_opt bench_step bench_device >"$root/build/gpu.log" 2>&1 || {
         tail -n 20 "$root/build/gpu.log"
         echo "FAILED build"
         exit 1
@@ -103,7 +103,7 @@ for part in $parts; do
                 echo "skipped sanitizer: there is no compute-sanitizer"
             fi
             ;;
-        bench) "$python" "$here/compare.py" --bench "$(command -v bench_step)" --peer "$here/torch_step.py" --seconds "$((limit - $(date +%s) + began))" || failed=$((failed + 1)) ;;
+        bench) "$python" "$here/compare.py" --bench "$(command -v bench_step)" --peer "$here/torch_step.py" --kernels "$(command -v bench_device)" --kernels-peer "$here/torch_kernels.py" --seconds "$((limit - $(date +%s) + began))" || failed=$((failed + 1)) ;;
         profile)
             tool=$(command -v ncu || echo /usr/local/cuda/bin/ncu)
             if [ -x "$tool" ]; then

@@ -20,6 +20,8 @@
 #define __restrict__
 #define __launch_bounds__(...)
 #define DS_DEVICE inline
+#define DS_CALLED inline
+#define __grid_constant__
 
 namespace emu {
 

@@ -1,4 +1,4 @@
-// The double of kernels/cuda/tiles.cuh: copies happen when they are waited for, products are plain sums that a warp's first lane adds up.
+// The double of kernels/cuda/tiles.cuh: copies happen when they are waited for, products when they are started, as plain sums that a warp's first lane adds up.
 #pragma once
 
 #include <vector>
@@ -77,8 +77,16 @@ void take_product(Sums<kColumns>& sums, bool adds, const Place& place, const F& 
     for (int i = 0; i < kColumns / 2; ++i) sums.x[i] = (adds ? sums.x[i] : 0.0f) + mine[sums_row(i) * kColumns + sums_column(i)];
 }
 
+template <class T, int kColumns>
+struct Operands {
+    float x[kColumns / 2];
+    void take(const Sums<kColumns>& weights) {
+        for (int i = 0; i < kColumns / 2; ++i) x[i] = to_f32(from_f32<T>(weights.x[i]));
+    }
+};
+
 template <int kRows, int kWidth, int kColumns, class T>
-void multiply_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b, const Place& place = Place::current()) {
+void start_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b, const Place& place = Place::current()) {
     take_product(sums, false, place, [&](float* product) {
         const auto left = rows_of_tile(a, kRows, group * kGroupRows + static_cast<int>(threadIdx.x) % kGroupThreads / kWarp * 16, 16, kWidth, place), right = rows_of_tile(b, kColumns, 0, kColumns, kWidth, place);
         for (int r = 0; r < 16; ++r)
@@ -91,11 +99,11 @@ void multiply_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b, co
 }
 
 template <int kWidth, int kColumns, class T>
-void add_weighted(Sums<kWidth>& sums, const Sums<kColumns>& weights, Shared<T> b, const Place& place = Place::current()) {
+void start_weighted(Sums<kWidth>& sums, const Operands<T, kColumns>& weights, Shared<T> b, const Place& place = Place::current()) {
     static float all[32][16 * kColumns];
     float* mine = all[threadIdx.x / kWarp];
     emu::warp_exchange(0, place);
-    for (int i = 0; i < kColumns / 2; ++i) mine[sums_row(i) * kColumns + sums_column(i)] = to_f32(from_f32<T>(weights.x[i]));
+    for (int i = 0; i < kColumns / 2; ++i) mine[sums_row(i) * kColumns + sums_column(i)] = weights.x[i];
     take_product(sums, true, place, [&](float* product) {
         const auto right = rows_of_tile(b, kColumns, 0, kColumns, kWidth, place);
         std::fill_n(product, 16 * kWidth, 0.0f);
@@ -106,5 +114,9 @@ void add_weighted(Sums<kWidth>& sums, const Sums<kColumns>& weights, Shared<T> b
             }
     });
 }
+
+template <int kUnderWay> void await_products() {}
+template <int kColumns> void settle(Sums<kColumns>&) {}
+inline int uniform(int x) { return x; }
 
 }  // namespace ds::cuda
