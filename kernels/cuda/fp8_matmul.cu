@@ -113,7 +113,7 @@ void run(const Call& c, Queue& q) {
 
 Result<Prepared> prepare(const Request& r) {
     const auto& m = r.attr<Fp8Matmul>();
-    const Tensor &a = r.in[0], &b = r.in[1], &into = r.in[3], &y = r.out[0];
+    const Tensor &a = r.in[0], &into = r.in[3], &y = r.out[0];
     auto s = std::make_shared<State>();
     s->m = m.transpose_a ? a.columns() : a.rows();
     s->n = y.columns();

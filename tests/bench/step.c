@@ -1,7 +1,7 @@
 /* Times whole training steps (forward, backward, update) through the public ABI, on models built from their configs with random weights, or on a
    Hugging Face folder (an argument with a slash). Batches follow from a formula that peers/torch_step.py has too.
    Processes that torchrun's variables tell of take near-even parts of the rows; gradient_accumulation_steps cut a step's rows into micro-batches.
-   Usage: bench_step gpt2|llama110m|bert|FOLDER B T f32|bf16 [steps] [threads] [more of the config's JSON]
+   Usage: bench_step gpt2|llama110m|llama8b2|bert|FOLDER B T f32|bf16 [steps] [threads] [more of the config's JSON]
    Prints one JSON line: median and minimum seconds a step, tokens a second, peak resident memory, the losses. */
 #define _POSIX_C_SOURCE 200809L
 #include <dsrt/dsrt.h>
@@ -15,6 +15,8 @@ static const char *const models[][2] = {
     {"gpt2", "{\"model_type\":\"gpt2\",\"architectures\":[\"GPT2LMHeadModel\"],\"resid_pdrop\":0,\"embd_pdrop\":0,\"attn_pdrop\":0}"},
     {"llama110m", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":768,\"intermediate_size\":2048,\"num_hidden_layers\":12,"
                   "\"num_attention_heads\":12,\"num_key_value_heads\":4,\"vocab_size\":32000,\"max_position_embeddings\":2048,\"tie_word_embeddings\":true}"},
+    {"llama8b2", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":4096,\"intermediate_size\":14336,\"num_hidden_layers\":2,"
+                 "\"num_attention_heads\":32,\"num_key_value_heads\":8,\"vocab_size\":32000,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}"}, /* two layers of LLaMA 8B's size */
     {"bert", "{\"model_type\":\"bert\",\"architectures\":[\"BertForSequenceClassification\"],\"hidden_dropout_prob\":0,\"attention_probs_dropout_prob\":0,\"num_labels\":2}"}};
 
 static double now(void) {

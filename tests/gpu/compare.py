@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 
-# The last: more of libdsrt's config. PyTorch's row is the same without it.
-ROWS = [("gpt2", 8, 1024, "bf16", ""), ("gpt2", 32, 1024, "bf16", ""), ("gpt2", 32, 128, "bf16", ""), ("gpt2", 8, 1024, "f32", ""), ("gpt2", 8, 1024, "bf16", '"fp8": {"enabled": true}')]
+# The last: more of libdsrt's config. PyTorch's row is the same without it; it has gpt2 only.
+ROWS = [("gpt2", 8, 1024, "bf16", ""), ("gpt2", 32, 1024, "bf16", ""), ("gpt2", 32, 128, "bf16", ""), ("llama8b2", 4, 2048, "bf16", ""), ("gpt2", 8, 1024, "f32", ""), ("gpt2", 8, 1024, "bf16", '"fp8": {"enabled": true}')]
 PEAK_TFLOPS = {"B200": 2250, "H200": 989, "H100": 989, "A100": 312}  # of dense bf16 products, from NVIDIA's data sheets (SXM); fp8 is held against the same
-GPT2_PARAMETERS, GPT2_LAYERS, GPT2_WIDTH = 124.4e6, 12, 768
+LAYERS_AND_WIDTH = {"gpt2": (12, 768), "llama8b2": (2, 4096)}
 
 
 # Of PyTorch's processes: not the bundle's libraries, which may be older than those it was built with.
@@ -34,9 +34,10 @@ def has_torch():
     return subprocess.run([sys.executable, "-c", "import torch; assert torch.cuda.is_available()"], capture_output=True, env=PEER).returncode == 0
 
 
-def flops_a_token(length):
+def flops_a_token(model, parameters, length):
     """Of model FLOPs utilization as PaLM counts them (Chowdhery et al. 2022, appendix B): 6 N + 12 L H Q T."""
-    return 6 * GPT2_PARAMETERS + 12 * GPT2_LAYERS * GPT2_WIDTH * length
+    layers, width = LAYERS_AND_WIDTH[model]
+    return 6 * parameters + 12 * layers * width * length
 
 
 def kernels(bench, peer, torch):
@@ -75,7 +76,7 @@ def main():
         shape = [model, str(rows), str(length), dtype]
         ours = run([args.bench, *shape, str(args.steps), "1", ", ".join(filter(None, ['"device": "cuda"', more_config]))])
         failed |= ours is None
-        if torch and tuple(shape) not in known:
+        if torch and model == "gpt2" and tuple(shape) not in known:
             known[tuple(shape)] = [run([sys.executable, args.peer, *shape, "--steps", str(args.steps), *more], PEER) for more in ([], ["--compile"])]
         peers = known.get(tuple(shape), [None, None])
         if ours is None:
@@ -83,7 +84,7 @@ def main():
         seconds, tokens = ours["median_s"], rows * length
         cells = [f"{p['median_s']:.4f} | {p['median_s'] / seconds:.2f} | {p['peak_mib']:.0f}" if p else "- | - | -" for p in peers]
         memory = ours["plan_mib"] + ours["parameters"] * (18 if dtype == "bf16" else 16) / 2**20  # weights, gradients and moments in f32, and bf16 copies
-        tflops = tokens * flops_a_token(length) / seconds / 1e12
+        tflops = tokens * flops_a_token(model, ours["parameters"], length) / seconds / 1e12
         share = f"{100 * tflops / most:.0f} %" if most and dtype == "bf16" else "-"
         print(f"| {name} | {seconds:.4f} | {tokens / seconds:.0f} | {tflops:.1f} | {share} | {memory:.0f} | {' | '.join(cells)} |", flush=True)
     failed |= not kernels(args.kernels, args.kernels_peer, torch)
