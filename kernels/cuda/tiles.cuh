@@ -94,8 +94,8 @@ struct Operands {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// A matrix in a tile, as wgmma wants it told: groups of eight rows 1024 bytes apart, 128-byte swizzle.
-DS_DEVICE uint64_t told(const void* at) {
+// The descriptor by which wgmma finds a matrix in a tile: groups of eight rows 1024 bytes apart, 128-byte swizzle.
+DS_DEVICE uint64_t descriptor_of(const void* at) {
     const uint64_t address = static_cast<uint32_t>(__cvta_generic_to_shared(at));
     return (address & 0x3FFFF) >> 4 | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
 }
@@ -133,7 +133,7 @@ DS_DEVICE void after_products() { asm volatile("wgmma.commit_group.sync.aligned;
 
 template <int kRows, int kWidth, int kColumns, class T>
 DS_DEVICE void start_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b) {
-    const uint64_t left = told(a.data + group * kGroupRows * kPanel), right = told(b.data);
+    const uint64_t left = descriptor_of(a.data + group * kGroupRows * kPanel), right = descriptor_of(b.data);
     before_products();
 #pragma unroll
     for (int k = 0; k < kWidth / 16; ++k) {
@@ -145,7 +145,7 @@ DS_DEVICE void start_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T
 
 template <int kWidth, int kColumns, class T>
 DS_DEVICE void start_weighted(Sums<kWidth>& sums, const Operands<T, kColumns>& weights, Shared<T> b) {
-    const uint64_t right = told(b.data);
+    const uint64_t right = descriptor_of(b.data);
     before_products();
 #pragma unroll
     for (int k = 0; k < kColumns / 16; ++k)
