@@ -98,7 +98,7 @@ DS_CALLED float kept_called(const Sight& s, int64_t query, int64_t head, int64_t
 }
 
 // Scores become exponents of two's powers once they are multiplied with unit_of; -inf where a row doesn't see what its column stands for. first: of the
-// columns. pair(half, other): the query and the key.
+// columns. pair(own, other): which of two rows is the query, and which the key.
 template <bool kFussy, class F>
 DS_DEVICE void mask(const Sight& s, Sums<kOther>& scores, const Own* own, int64_t head, int first, const F& pair) {
     if (!kFussy && own[0].begin <= first && own[1].begin <= first && own[0].end >= first + kOther && own[1].end >= first + kOther) return;

@@ -227,12 +227,13 @@ inline int64_t extent(const Tensor& t) { return t.count() == 0 ? 0 : (t.rows() -
 inline Any any(const Tensor& t) { return {t.data, extent(t), t.dtype}; }
 inline Rows rows_of(const Tensor& t) { return t.present ? Rows{any(t), t.rows(), t.columns(), t.row_stride} : Rows{{nullptr, 0, DType::f32}, 0, 0, 0}; }
 
+inline bool is_number(DType t) { return t == DType::f32 || t == DType::bf16 || t == DType::f16; }
+// Whether load4 and store4 take what begins here.
+inline bool begins_wide(const void* data, DType type) { return is_number(type) && reinterpret_cast<uintptr_t>(data) % (4 * static_cast<uintptr_t>(size_of(type))) == 0; }
 // Every row is whole fours that load4 and store4 take, by address, stride and length; so is an absent tensor. Asked where the kernel is queued: addresses are known there.
 inline bool wide_rows(const Rows& r) {
     if (!r.memory.data || r.rows * r.columns == 0) return true;
-    const DType t = r.memory.type;
-    if (t != DType::f32 && t != DType::bf16 && t != DType::f16) return false;
-    return reinterpret_cast<uintptr_t>(r.memory.data) % (4 * static_cast<uintptr_t>(size_of(t))) == 0 && r.columns % 4 == 0 && (r.rows == 1 || r.stride % 4 == 0);
+    return begins_wide(r.memory.data, r.memory.type) && r.columns % 4 == 0 && (r.rows == 1 || r.stride % 4 == 0);
 }
 inline bool wide_rows(const Tensor& t) { return wide_rows(rows_of(t)); }
 
@@ -240,7 +241,6 @@ template <class T> Span<T> span(const Tensor& t) { return {t.present ? static_ca
 template <class T> Span<T> scratch(const Call& c, int64_t offset_bytes, int64_t n) { return {reinterpret_cast<T*>(c.scratch + offset_bytes), n}; }
 
 // What a kernel accepts whose operands are all of these.
-inline bool is_number(DType t) { return t == DType::f32 || t == DType::bf16 || t == DType::f16; }
 inline const char* accepts_floats(const Request& r) {
     for (const auto& list : {r.in, r.out})
         for (const Tensor& t : list)

@@ -84,8 +84,7 @@ Sums sums_of(const Tensor& x, const Reduce& a) {
 }
 
 bool are_rows_of_fours(const Sums& s, const Tensor& x) {
-    return s.by_thread && s.kept.rank == 1 && s.summed.rank == 1 && s.kept.count % 4 == 0 && s.summed.strides[0][0] % 4 == 0 && is_number(x.dtype) &&
-           reinterpret_cast<uintptr_t>(x.data) % (4 * static_cast<uintptr_t>(size_of(x.dtype))) == 0;
+    return s.by_thread && s.kept.rank == 1 && s.summed.rank == 1 && s.kept.count % 4 == 0 && s.summed.strides[0][0] % 4 == 0 && begins_wide(x.data, x.dtype);
 }
 
 template <class X>

@@ -83,7 +83,7 @@ inline Walk walk_of_fours(const Walk& w, std::initializer_list<const Tensor*> te
     if (w.rank == 0 || w.dims[inner] % 4 != 0) return {};
     int k = 0;
     for (const Tensor* t : tensors) {
-        bool lies = is_number(t->dtype) && reinterpret_cast<uintptr_t>(t->data) % (4 * static_cast<uintptr_t>(size_of(t->dtype))) == 0 && w.offset[k] % 4 == 0 && w.strides[k][inner] == 1;
+        bool lies = begins_wide(t->data, t->dtype) && w.offset[k] % 4 == 0 && w.strides[k][inner] == 1;
         for (int i = 0; i < inner; ++i) lies = lies && w.strides[k][i] % 4 == 0;
         if (!lies) return {};
         ++k;

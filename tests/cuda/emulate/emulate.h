@@ -144,16 +144,6 @@ Shared<T> dynamic_shared(int64_t offset, int count, const Place& place = Place::
 
 inline void barrier(const Place& place = Place::current()) { emu::block_barrier(place); }
 template <class T>
-T shuffle_xor(T x, int distance, const Place& place = Place::current()) {
-    static_assert(sizeof(T) <= 8);
-    uint64_t bits = 0;
-    std::memcpy(&bits, &x, sizeof x);
-    const uint64_t* all = emu::warp_exchange(bits, place);
-    std::memcpy(&x, &all[(threadIdx.x % 32) ^ static_cast<unsigned>(distance)], sizeof x);
-    return x;
-}
-inline float fast_exp(float x) { return expf(x); }
-template <class T>
 T shuffle_from(T x, int lane, const Place& place = Place::current()) {
     static_assert(sizeof(T) <= 8);
     uint64_t bits = 0;
@@ -163,6 +153,8 @@ T shuffle_from(T x, int lane, const Place& place = Place::current()) {
     std::memcpy(&x, &all[lane], sizeof x);
     return x;
 }
+template <class T> T shuffle_xor(T x, int distance, const Place& place = Place::current()) { return shuffle_from(x, static_cast<int>(threadIdx.x % 32) ^ distance, place); }
+inline float fast_exp(float x) { return expf(x); }
 
 // A warp's matrices: its first lane does the work, all lanes come.
 struct WarpMatrix {
