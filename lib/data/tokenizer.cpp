@@ -89,7 +89,8 @@ Status encode_text(const tokenizer::Parts& parts, std::string_view text, int32_t
             part.offsets.emplace_back(aligned.begin_of(begin), aligned.end_of(std::max(end, begin + 1) - 1));
             part.words.push_back(word < 0 ? static_cast<int32_t>(i) : word);
             if (!parts.trims_offsets) continue;
-            part.blanks.push_back(blanks_of(piece.token != tokenizer::kNoToken ? bytes : parts.model->vocabulary().token_of(token.id)));
+            const bool own_text = piece.token != tokenizer::kNoToken || (parts.model->unknown_is_text() && token.id == parts.model->unknown());
+            part.blanks.push_back(blanks_of(own_text ? bytes.substr(token.begin, token.end - token.begin) : parts.model->vocabulary().token_of(token.id)));
         }
     }
     part.type_ids.resize(part.size(), sequence);

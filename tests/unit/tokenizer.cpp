@@ -231,6 +231,8 @@ TEST_CASE("tokenizer/an_unknown_that_the_model_lacks_is_an_error_only_where_need
     const auto unigram = parsed(R"({"model":{"type":"Unigram","vocab":[["a",-1.0]]}})");
     CHECK(unigram->encode("aa", std::nullopt, {}).ok());
     CHECK(unigram->encode("ab", std::nullopt, {}).status().message() == "tokenizer: a Unigram vocabulary without unk_id, and \"b\" is not in it");
+    const auto joined = parsed(R"({"model":{"type":"Unigram","vocab":[["a",-1.0],["ab",-1.0]]}})");  // "b" alone is not in it, and not needed
+    CHECK(joined->encode("ab", std::nullopt, {}).ok());
 }
 
 TEST_CASE("tokenizer/truncation_leaves_room_for_special_tokens_or_says_so") {

@@ -330,13 +330,16 @@ bool Bpe::cuts_before_mark(std::string_view word, size_t at) const {
 
 Status Bpe::tokenize(std::string_view word, std::vector<Token>& out) const {
     if (whole_word(word, words_, vocabulary_, out)) return ok();
+    // Upstream counts a token's place from the tokens before it, so that a code point that vanished shifts those behind it.
+    const size_t first = out.size();
+    const auto reached = [&] { return out.size() > first ? size_t{out.back().end} : 0; };
     size_t begin = 0;
     for (size_t at = mark_ < 0 ? word.npos : word.find(kMark, 1); at < word.size(); at = word.find(kMark, at + 1)) {
         if (!cuts_before_mark(word, at)) continue;
-        DS_CHECK(tokenize_stretch(word.substr(begin, at - begin), begin, out));
+        DS_CHECK(tokenize_stretch(word.substr(begin, at - begin), reached(), out));
         begin = at;
     }
-    return tokenize_stretch(word.substr(begin), begin, out);
+    return tokenize_stretch(word.substr(begin), reached(), out);
 }
 
 Status Bpe::tokenize_stretch(std::string_view text, size_t base, std::vector<Token>& out) const {

@@ -27,6 +27,8 @@ public:
     // Called once, after loading, with the way in which it will be used.
     virtual void prepare(bool /*bytes*/) {}
     virtual std::optional<int32_t> unknown() const { return std::nullopt; }
+    // Whether the unknown token reads as the text it stands for, not as its name.
+    virtual bool unknown_is_text() const { return false; }
     // What a token begins with when it continues a word ("##"), or "".
     virtual std::string_view continuing_prefix() const { return {}; }
 

@@ -1,8 +1,10 @@
 // From Oniguruma's Ruby syntax to PCRE2's.
 //
 // The two agree on most of what tokenizer files use. They differ in \w, \s and \b (PCRE2 10.42 knows no marks in words and counts
-// U+180E as a space), \h (a hexadecimal digit, not a blank), \uXXXX, and `{n,m}+`, which in Ruby repeats instead of being possessive.
+// U+180E as a space), \h (a hexadecimal digit, not a blank), \uXXXX, `{n,m}+`, which in Ruby repeats instead of being possessive, and classes
+// within classes.
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "data/tokenizer/regex.h"
@@ -14,6 +16,8 @@ namespace {
 constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\xb2\xb3\xb9\xbc-\xbe)";
 constexpr std::string_view kClassWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
 constexpr std::string_view kSpace = "\\p{White_Space}";
+
+constexpr size_t kMaxNesting = 16;
 
 // What Oniguruma calls by a name that PCRE2 lacks or reads in another way, as the inside of a class.
 constexpr std::pair<std::string_view, std::string_view> kNames[] = {
@@ -65,6 +69,16 @@ public:
     }
 
 private:
+    // What a class holds, up to its end or an &&: `items` as PCRE2 has them, and classes within it.
+    struct Operand {
+        std::string items;
+        std::vector<std::string> classes;
+        std::string text() const {
+            if (classes.empty()) return "[" + items + "]";
+            return fmt::format("(?:{}{}{})", fmt::join(classes, "|"), items.empty() ? "" : "|", items.empty() ? "" : "[" + items + "]");
+        }
+    };
+
     void take() { out_.push_back(in_[at_++]); }
     void begin_atom() { atom_ = out_.size(); }
     char peek(size_t ahead = 0) const { return at_ + ahead < in_.size() ? in_[at_ + ahead] : '\0'; }
@@ -116,7 +130,7 @@ private:
         case 'b': return put(fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", kWord));
         case 'B': return put(fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", kWord));
         case 'u': return code_point();
-        default: return plain_escape(false);
+        default: return plain_escape(nullptr);
         }
     }
 
@@ -126,15 +140,16 @@ private:
         return ok();
     }
 
-    Status plain_escape(bool in_class) {
-        if ((peek(1) == 'p' || peek(1) == 'P') && peek(2) == '{') return property(in_class);
+    // operand: of the class that it stands in.
+    Status plain_escape(Operand* operand) {
+        if ((peek(1) == 'p' || peek(1) == 'P') && peek(2) == '{') return property(operand);
         take();
         take();
         return ok();
     }
 
     // \p{Name}, \p{^Name}, \P{Name}
-    Status property(bool in_class) {
+    Status property(Operand* operand) {
         const size_t end = in_.find('}', at_);
         if (end == in_.npos) return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": \\p{{ without }}", place_, in_.substr(0, 200));
         bool negative = peek(1) == 'P';
@@ -144,8 +159,8 @@ private:
         const std::string plain = plain_name(name);
         const auto named = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& row) { return row.first == plain; });
         if (named != std::end(kNames)) {
-            if (in_class && negative) return fail(Code::E_UNSUPPORTED, "{}: regular expression \"{}\": the complement of {} in a class is not built", place_, in_.substr(0, 200), name);
-            out_ += in_class ? std::string(named->second) : fmt::format("[{}{}]", negative ? "^" : "", named->second);
+            if (operand && negative) operand->classes.push_back(fmt::format("[^{}]", named->second));
+            else out_ += operand ? std::string(named->second) : fmt::format("[{}{}]", negative ? "^" : "", named->second);
             return ok();
         }
         // A script's name alone means, to PCRE2, the scripts that share the code point too.
@@ -164,68 +179,85 @@ private:
     }
 
     Status char_class() {
-        take();
-        if (peek() == '^') take();
-        if (peek() == ']') out_ += "\\]", ++at_;
-        while (at_ < in_.size() && in_[at_] != ']') {
-            if (in_[at_] == '[' && peek(1) == ':') {
-                const size_t end = in_.find(":]", at_);
-                if (end == in_.npos) return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": [: without :]", place_, in_.substr(0, 200));
-                DS_CHECK(posix_name(in_.substr(at_ + 2, end - at_ - 2)));
-                at_ = end + 2;
-            } else if (in_[at_] == '[' || (in_[at_] == '&' && peek(1) == '&')) {
-                return fail(Code::E_UNSUPPORTED, "{}: regular expression \"{}\": nested classes and && are not built", place_, in_.substr(0, 200));
-            } else if (in_[at_] == '\\') {
-                DS_CHECK(class_escape());
-            } else {
-                take();
-            }
-        }
-        if (at_ < in_.size()) take();
+        DS_TRY(const std::string made, one_class());
+        out_ += made;
         return ok();
     }
 
-    Status posix_name(std::string_view name) {
-        const auto named = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& row) { return row.first == name; });
+    // PCRE2 has neither classes within classes nor &&: these become alternatives, and looks ahead at the code point.
+    Result<std::string> one_class() {
+        if (++nesting_ > kMaxNesting) return refuse("classes nested too deep");
+        std::string outer = std::exchange(out_, "");
+        std::vector<Operand> operands(1);
+        const bool negative = peek(1) == '^';
+        at_ += negative ? 2 : 1;
+        if (peek() == ']') out_ += "\\]", ++at_;
+        while (at_ < in_.size() && in_[at_] != ']') {
+            if (in_[at_] == '&' && peek(1) == '&') {
+                operands.back().items = std::exchange(out_, "");
+                operands.emplace_back();
+                at_ += 2;
+            } else {
+                DS_CHECK(class_item(operands.back()));
+            }
+        }
+        if (at_ == in_.size()) return refuse("[ without ]");
+        ++at_;
+        --nesting_;
+        operands.back().items = std::exchange(out_, std::move(outer));
+        for (const Operand& operand : operands)
+            if (operand.items.empty() && operand.classes.empty()) return refuse("an empty class");
+        if (operands.size() == 1 && operands[0].classes.empty()) return fmt::format("[{}{}]", negative ? "^" : "", operands[0].items);
+        std::string all;
+        for (size_t i = 0; i + 1 < operands.size(); ++i) all += fmt::format("(?={})", operands[i].text());
+        all += operands.back().text();
+        return negative ? fmt::format("(?:(?!{})(?s:.))", all) : fmt::format("(?:{})", all);
+    }
+
+    Status class_item(Operand& operand) {
+        if (in_[at_] == '[' && peek(1) == ':') {
+            const size_t end = in_.find(":]", at_);
+            if (end == in_.npos) return refuse("[: without :]");
+            DS_CHECK(posix_name(in_.substr(at_ + 2, end - at_ - 2), operand));
+            at_ = end + 2;
+        } else if (in_[at_] == '[') {
+            DS_TRY(std::string inner, one_class());
+            operand.classes.push_back(std::move(inner));
+        } else if (in_[at_] == '\\') {
+            return class_escape(operand);
+        } else {
+            take();
+        }
+        return ok();
+    }
+
+    Status refuse(std::string_view what) const { return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": {}", place_, in_.substr(0, 200), what); }
+
+    Status posix_name(std::string_view name, Operand& operand) {
+        const bool negative = name.starts_with('^');
+        const auto named = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& row) { return row.first == name.substr(negative); });
         if (named == std::end(kNames)) out_ += fmt::format("[:{}:]", name);
+        else if (negative) operand.classes.push_back(fmt::format("[^{}]", named->second));
         else out_ += named->second;
         return ok();
     }
 
-    Status class_escape() {
+    Status class_escape(Operand& operand) {
         switch (peek(1)) {
         case 'w': return put(kClassWord);
         case 's': return put(kSpace);
         case 'S': return put("\\P{White_Space}");
         case 'h': return put("0-9a-fA-F");
-        case 'W': return put(not_word());
-        case 'H': return fail(Code::E_UNSUPPORTED, "{}: regular expression \"{}\": \\H in a class is not built", place_, in_.substr(0, 200));
+        case 'W': operand.classes.push_back(fmt::format("[^{}]", kClassWord)); return put("");
+        case 'H': operand.classes.push_back("[^0-9a-fA-F]"); return put("");
         case 'u': return code_point();
         case '\0': return fail(Code::E_CORRUPT, "{}: regular expression \"{}\" ends in a backslash", place_, in_.substr(0, 200));
-        default: return plain_escape(true);
+        default: return plain_escape(&operand);
         }
-    }
-
-    // A class can't hold a complement, so list it.
-    static std::string not_word() {
-        const auto is_word = [](char32_t c) {
-            return tokenizer::is_word(c) && c != 0x200C && c != 0x200D;
-        };
-        std::string ranges;
-        for (char32_t c = 0; c < 0x110000;) {
-            if (is_word(c)) {
-                ++c;
-                continue;
-            }
-            const char32_t begin = c;
-            while (c < 0x110000 && !is_word(c)) ++c;
-            ranges += fmt::format("\\x{{{:x}}}-\\x{{{:x}}}", static_cast<uint32_t>(begin), static_cast<uint32_t>(c - 1));
-        }
-        return ranges;
     }
 
     std::string_view in_, place_;
-    size_t at_ = 0, atom_ = 0;
+    size_t at_ = 0, atom_ = 0, nesting_ = 0;
     std::string out_;
     std::vector<size_t> groups_;
 };

@@ -47,6 +47,7 @@ public:
     }
 
     int64_t rows() const override { return static_cast<int64_t>(scores_.size()); }
+    bool unknown_is_text() const override { return true; }
     std::optional<int32_t> unknown() const override { return unknown_ < 0 ? std::nullopt : std::optional(static_cast<int32_t>(unknown_)); }
 
 private:
@@ -77,8 +78,10 @@ private:
                 single = single || i + 1 - begin == one;
             }
             if (!single) {
-                if (unknown_ < 0) return fail(Code::E_CORRUPT, "tokenizer: a Unigram vocabulary without unk_id, and \"{}\" is not in it", word.substr(begin, one));
-                relax(nodes[begin + one], unknown_score_ + before, begin, unknown_);
+                Node& next = nodes[begin + one];
+                const bool better = next.begin == kUnreached || unknown_score_ + before > next.score;
+                if (better && unknown_ < 0) return fail(Code::E_CORRUPT, "tokenizer: a Unigram vocabulary without unk_id, and \"{}\" is not in it", word.substr(begin, one));
+                relax(next, unknown_score_ + before, begin, unknown_);
             }
             begin += one;
         }

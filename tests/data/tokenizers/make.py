@@ -134,6 +134,16 @@ def kinds():
     yield "whitespace", chars(P.Sequence([P.Whitespace(), P.Split(Regex(r"(?i)[a-c]|\b\w\B|\h(?=\d)|\u4e2d|^x$"), "isolated")]))
     yield "delimiter", chars(P.Sequence([P.CharDelimiterSplit("-"), P.FixedLength(3)]), decoder=decoders.CTC(pad_token="a"))
     yield "scripts", chars(P.UnicodeScripts())
+    yield "classes", chars(P.Sequence([P.Split(Regex(r" ?[^(\s|[.,!?…。，、।۔،])]+"), "isolated"), P.Split(Regex(r"[\p{L}&&[^a-m\p{Han}]]+|[\W&&[^ ]]"), "merged_with_next")]))
+    # Of a code point that no token holds nothing is left, and those behind it come to lie before their place.
+    t = Tokenizer(models.BPE({c: i for i, c in enumerate("▁aeortdhwlc")} | {"▁w": 11, "or": 12, "▁wor": 13}, [("▁", "w"), ("o", "r"), ("▁w", "or")]))
+    t.normalizer = N.Replace(" ", "▁")
+    t.add_tokens([AddedToken("\n", lstrip=True, rstrip=True, normalized=False)])
+    yield "vanishing", t
+    t = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("▁", -2.0), ("▁the", -2.5), ("e", -3.0), ("word", -3.0)], 0, False))
+    t.pre_tokenizer = P.Metaspace(split=False)
+    t.post_processor = processors.ByteLevel(trim_offsets=True, add_prefix_space=False)
+    yield "unigram_trimmed", t
     # Scores as random as these have a last bit that decides between "!!" "!" and "!" "!!".
     rng = random.Random(29)
     pieces = [("<unk>", 0.0)] + [(c, -rng.random() * 9) for c in "!?.-xa "] + [(c + c, -9 - rng.random() * 9) for c in "!?.-xa "]
