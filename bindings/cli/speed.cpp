@@ -57,7 +57,7 @@ Json predicted_time(const Json& report, const Speed& speed) {
     const Json& timetable = report.at("timetable");
     const double compute = flops * ranks * timetable.value("micro_batches", 1.0) / speed.flops_a_second;
     const double idle = timetable.value("bubble", 0.0), waiting = compute * idle / std::max(0.01, 1 - idle);
-    const double update = report.at("trained_parameters").get<double>() * ranks / speed.parameters_a_second;
+    const double update = report.at("updated_parameters").get<double>() * ranks / speed.parameters_a_second;
     const double exchange = report.value("traffic_bytes_per_step", 0.0) / kExchangeBytesASecond;
     return {{"step_seconds", compute + waiting + update + exchange}, {"compute_seconds", compute}, {"idle_seconds", waiting}, {"update_seconds", update},
             {"exchange_seconds", exchange}, {"measured_flops_a_second", speed.flops_a_second}};

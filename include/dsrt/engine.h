@@ -12,8 +12,21 @@ DS_BEGIN_DECLS
 /* Every key of the config with path, type, default and meaning, as JSON. ds_free. */
 DS_API ds_status ds_config_describe(char **text);
 
-/* What a run of this config would need: memory by kind, FLOPs, traffic, timetable, as JSON (ds_free). Runs nothing, and allocates no
-   model. Arguments as for ds_engine_create. */
+/* What a run of this config would need, as JSON (ds_free). Runs nothing, and allocates no model. Arguments as for ds_engine_create; as many
+   ranks as the config asks for are planned, whatever this machine has. The micro-batch is train_micro_batch_size_per_gpu rows of max_seq_length
+   (or 128) tokens, all labelled. Its keys:
+     rows, length            of that micro-batch
+     parameters, trained_parameters, updated_parameters
+                             elements of the whole model; those that are not frozen; those that one rank updates
+     memory_bytes            of the rank that needs most: weights, gradients, optimizer_state, low_precision_weights, working (saved activations and
+                             scratch), total
+     recompute               level and blocks; where memory_limit chose them, chosen tells what was compared
+     flops_per_micro_batch   of one rank, a multiply-add as two
+     traffic                 bytes and exchanges that a rank sends in a step, by kind; traffic_bytes_per_step is their sum
+     ranks, choices          how many; the ways to split each op over ranks that were compared, a line each
+     timetable, stages       of a pipeline: micro_batches, schedule, bubble (idle share), table; each rank's stages, FLOPs and memory
+     offload                 what lies in host memory or in files
+     kernels                 the calls of a micro-batch */
 DS_API ds_status ds_plan(const char *config, const ds_options *options, char **report_json);
 
 /* Makes an engine. config: JSON text (its first byte after blanks and comments is '{'), a path to a JSON file, or NULL for what the

@@ -50,7 +50,7 @@ ds_status ds_plan(const char* config, const ds_options* options, char** report_j
         *report_json = nullptr;
         DS_TRY(const auto text, config_argument(config));
         DS_TRY(const HostOptions parts, parts_of(options));
-        DS_TRY(const std::string report, plan_report(text, parts));
+        DS_TRY(const std::string report, Engine::plan_of(text, parts));
         DS_TRY(*report_json, handed_out(report));
         return ok();
     });

@@ -1,4 +1,4 @@
-// Making an engine: config, model, weights, optimizer, schedule; and the report of what a run would need.
+// Making an engine: config, model, weights, optimizer, schedule.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -463,66 +463,6 @@ DataContext Engine::data_context() const {
     }
     if (config_.max_seq_length) context.max_length = context.max_length ? std::min(context.max_length, *config_.max_seq_length) : *config_.max_seq_length;
     return context;
-}
-
-Result<std::string> plan_report(std::optional<std::string_view> text, const HostOptions& options) {
-    DS_TRY(auto engine, Engine::prepare(text, options));
-    MeshSizes& sizes = engine->config_.mesh;  // a plan is of all ranks, wherever they will run
-    sizes.local_ranks = sizes.tensor * sizes.pipeline * sizes.sequence * sizes.data;
-    engine->config_.processes = 1;
-    DS_CHECK(engine->make_ranks());
-    DS_CHECK(engine->make_optimizer_parts());
-    DS_CHECK(engine->check_memory_limit());
-    const Config& config = engine->config_;
-    const int64_t rows = config.batch.micro;
-    int64_t length = config.max_seq_length.value_or(128);
-    if (engine->model_ && engine->model_->max_positions) length = std::min(length, engine->model_->max_positions);
-    const bool labels = engine->model_ ? engine->model_->task != Task::none : engine->options_.graph->graph().loss != kNone;
-    Packed packed;
-    packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length, .labels = labels,
-                    .source_tokens = engine->model_ && engine->model_->encoder_decoder ? rows * length : 0};
-    if (engine->model_) packed.shape.row_loss = engine->model_->row_loss.value_or(RowLoss::cross_entropy);
-    Rank& rank = engine->rank_with_most_experts();
-    Engine::Pass pass;
-    pass.packed.assign(static_cast<size_t>(engine->ranks_->extent(MeshAxis::data)), packed);
-    pass.train = true;
-    engine->set_keys(pass, [&](const Packed& part, const PlanKey&) { return engine->key_of(part, labels, true); });
-    DS_CHECK(engine->choose_recomputation(pass));
-    const PlanKey key = pass.key();
-    DS_TRY(const Plan* plan, engine->plan_for(rank, key));
-    const Engine::RankMemory memory = engine->memory_of(rank, plan);
-    int64_t trained = 0;
-    for (const Param& p : rank.params->all()) trained += p.trainable ? p.count : 0;
-    OrderedJson report;
-    report["rows"] = rows;
-    report["length"] = length;
-    report["parameters"] = engine->parameter_elements();
-    report["trained_parameters"] = trained;
-    report["memory_bytes"] = {{"weights", memory.weights}, {"gradients", memory.gradients}, {"optimizer_state", memory.state}, {"low_precision_weights", memory.low},
-                              {"working", memory.working}, {"total", memory.total()}};
-    report["recompute"] = {{"level", key.recompute}, {"blocks", key.recompute_blocks}};
-    if (const int64_t limit = engine->memory_limit()) report["recompute"]["memory_limit"] = limit;
-    if (!engine->recomputation_.empty()) report["recompute"]["chosen"] = engine->recomputation_;
-    OrderedJson offload = OrderedJson::object();
-    for (const auto& [what, where, bytes] : {std::tuple<const char*, const OffloadConfig&, int64_t>{"optimizer_state", config.zero.offload_optimizer, memory.state_on_disk},
-                                             {"weights", config.zero.offload_param, rank.params->bytes_on_disk()}})
-        if (where.device == "cpu") offload[what] = "in host memory, where the cpu backend keeps it anyway";
-        else if (where.on_disk()) offload[what] = {{"bytes_on_disk", bytes}};
-    if (!offload.empty()) report["offload"] = offload;
-    report["working_lower_bound_bytes"] = plan->memory().lower_bound_bytes;
-    report["flops_per_micro_batch"] = plan->flops();
-    report["traffic"] = engine->planned_traffic(rank, *plan);
-    report["traffic_bytes_per_step"] = report["traffic"]["bytes"];
-    report["ranks"] = engine->ranks_->mesh().ranks();
-    report["choices"] = rank.choices[key];  // between ways to split work over ranks, with what each costs
-    report["timetable"] = engine->timetable_report();
-    if (engine->pipeline_) {
-        DS_TRY(report["stages"], engine->stages_report(key));
-        for (const auto& stage : report["stages"])  // the rank that needs most
-            if (stage["memory_bytes"]["total"] > report["memory_bytes"]["total"] || stage["rank"] == 0) report["memory_bytes"] = stage["memory_bytes"];
-    }
-    report["kernels"] = plan->describe();
-    return report.dump(1);
 }
 
 }  // namespace ds

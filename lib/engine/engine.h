@@ -53,6 +53,8 @@ public:
     };
 
     static Result<std::shared_ptr<Engine>> create(std::optional<std::string_view> config, const HostOptions& options);
+    // What a run of this config would need, as JSON; runs nothing and reads no weights.
+    static Result<std::string> plan_of(std::optional<std::string_view> config, const HostOptions& options);
 
     // engine.cpp: the passes over a micro-batch
     Status forward(const Batch& batch, float* loss);
@@ -69,7 +71,8 @@ public:
     Result<std::string> get(std::string_view key);
     Result<double> metric(std::string_view name) const { return metrics_.get(name); }
     size_t param_count() const { return infos_.size(); }
-    int64_t parameter_elements() const;  // of all parameters
+    int64_t parameter_elements() const;  // of the whole model
+    int64_t trained_elements() const;    // of these, those that are not frozen
     const ParamInfo& param(size_t i) const { return infos_[i]; }
     const ParamInfo* find_param(std::string_view name) const;
     Result<HostTensor> param_get(std::string_view name, int what);
@@ -95,7 +98,6 @@ private:
     friend class CachedDecoder;
     friend class PlainDecoder;
     friend class SharedDecoder;
-    friend Result<std::string> plan_report(std::optional<std::string_view> config, const HostOptions& options);
 
     // The last pass over a batch: what outputs are read from, and what a backward belongs to.
     struct Pass {
@@ -219,10 +221,14 @@ private:
     void record_turn(const Rank& rank, const Turn& turn, std::chrono::steady_clock::time_point begin);
     OrderedJson timetable_report();
     Result<OrderedJson> stages_report(const PlanKey& key);
+    // plan_report.cpp
+    Packed planned_micro_batch() const;
+    Result<std::string> plan_report();
     // recompute.cpp: what a rank holds, and the way of recomputing that keeps it within the limit
     struct RankMemory {
         int64_t weights = 0, gradients = 0, state = 0, state_on_disk = 0, low = 0, working = 0;
         int64_t total() const { return weights + gradients + state + low + working; }
+        OrderedJson told() const;
     };
     struct Need {  // of the rank that needs most, of the one that takes longest
         RankMemory memory;
@@ -390,8 +396,5 @@ private:
     Metrics metrics_;
     std::map<std::vector<PlanKey>, int> known_keys_;  // of training passes, numbered as they came
 };
-
-// What a run of this config would need, as JSON; runs nothing and reads no weights.
-Result<std::string> plan_report(std::optional<std::string_view> config, const HostOptions& options);
 
 }  // namespace ds

@@ -50,27 +50,21 @@ Result<OrderedJson> Engine::stages_report(const PlanKey& given) {
         Coordinates where{};
         where[static_cast<size_t>(MeshAxis::pipeline)] = place;
         Rank& rank = ranks_->at(where);
-        int64_t trained = 0, state = 0, low = 0, working = 0;
+        RankMemory memory = memory_of(rank, nullptr);
         double flops = 0;
-        for (const Param& p : rank.params->all()) {
-            if (p.trainable) trained += p.count;
-            for (size_t i = 0; i < p.state_defs.size(); ++i) state += rank.params->state_count(p, i) * 4;
-        }
         OrderedJson stages = OrderedJson::array();
         for (int chunk = 0; chunk < pipeline_->chunks; ++chunk) {
             PlanKey key = given;
             key.stage = pipeline_->stage_of(rank, chunk);
             DS_TRY(const Plan* plan, plan_for(rank, key));
-            working += plan->arena_bytes() * most_in_flight_of_stage(table, key.stage);
+            const RankMemory needed = memory_of(rank, plan);
+            memory.working += needed.working * most_in_flight_of_stage(table, key.stage);
+            memory.low += needed.low;
             flops += plan->flops();
-            for (const Value& v : plan->graph().values)
-                if (v.kind == Kind::shadow && is_float(v.type.dtype)) low += bytes(v.type);
             stages.push_back(key.stage);
         }
-        const int64_t weights = memory_of(rank, nullptr).weights;
         list.push_back({{"rank", place}, {"stages", stages}, {"parameters", rank.params->total_elements()}, {"flops_per_micro_batch", flops},
-                        {"memory_bytes", {{"weights", weights}, {"gradients", trained * 4}, {"optimizer_state", state}, {"low_precision_weights", low}, {"working", working},
-                                          {"total", weights + trained * 4 + state + low + working}}}});
+                        {"memory_bytes", memory.told()}});
     }
     return list;
 }

@@ -90,6 +90,12 @@ int64_t Engine::parameter_elements() const {
     return sum;
 }
 
+int64_t Engine::trained_elements() const {
+    int64_t sum = 0;
+    for (const ParamInfo& info : infos_) sum += info.trainable ? elements(info.shape) : 0;
+    return sum;
+}
+
 const Engine::ParamInfo* Engine::find_param(std::string_view name) const {
     for (const ParamInfo& info : infos_)
         if (info.name == name) return &info;

@@ -410,6 +410,7 @@ TEST_CASE("pipeline/plans_show_timetable_bubble_and_the_memory_of_each_stage") {
         }
         CHECK(parameters > plan["parameters"].get<int64_t>());  // the tied embedding lies on two ranks
         CHECK(plan["memory_bytes"]["total"].get<int64_t>() == most);
+        CHECK(plan["trained_parameters"] == plan["parameters"]);
     }
     // 1f1b needs the first stage to keep 4 micro-batches, gpipe all 8.
     const auto working = [&](const char* schedule) { return plan_of(config, stages(4, schedule))["stages"][0]["memory_bytes"]["working"].get<int64_t>(); };

@@ -39,6 +39,8 @@ void plans_of(const Model& model, bool low, int ranks, int stage) {
     const Json bytes = plan["memory_bytes"];
     const double psi = model.psi, n = ranks, apart = (n - 1) / n;
     near(plan["parameters"].get<double>(), psi, 0.002, what + "parameters");
+    check(plan["trained_parameters"] == plan["parameters"], what + "trained parameters");
+    near(plan["updated_parameters"].get<double>(), psi / (stage >= 1 ? n : 1), 0.005, what + "updated parameters");
     // In mixed precision the master weights are part of what stage 1 deals out, but for those that are read in f32.
     const double weights = stage >= 3 ? 4 * psi / n : low && stage >= 1 ? 4 * ((psi - model.wide) / n + model.wide) : 4 * psi;
     near(bytes["weights"].get<double>(), weights, 0.005, what + "weights");
