@@ -66,9 +66,27 @@ private:
     std::set<std::string> lists_;  // keys whose elements keys.def describes
 };
 
+// Files of Hugging Face's Trainer have "auto" in several places: all of them at once, so that one look at the file is enough.
+Status check_autos(const Json& given, const WrittenAs& names) {
+    Status first = ok();
+    std::string others;
+    for (const auto& item : given.items()) {
+        const Key* key = item.value() == "auto" ? find_key(item.key()) : nullptr;
+        if (!key) continue;
+        const std::string place = written(names, item.key());
+        Json value = item.value();
+        Status status = check_value(*key, place, false, value);
+        if (status.ok()) continue;
+        if (first.ok()) first = std::move(status);
+        else others += (others.empty() ? "; so are " : ", ") + place;
+    }
+    return others.empty() ? first : Status(first.code(), first.message() + others);
+}
+
 }  // namespace
 
 Status check_keys(Json& given, const WrittenAs& names, bool strict, std::vector<std::string>& warnings) {
+    DS_CHECK(check_autos(given, names));
     return Checker(names, strict, warnings).object(given, "", "", false);
 }
 

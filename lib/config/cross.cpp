@@ -112,6 +112,15 @@ bool switched_off(const View& view, std::string_view path) {
     return false;
 }
 
+// What the key, or for a switch the thing that it switches on, is.
+const char* said_of(const Key& key) {
+    std::string_view path = key.path;
+    for (const std::string_view gate : {".enabled", ".shared_parameters"})
+        if (path.ends_with(gate)) path.remove_suffix(gate.size());
+    const Key* section = find_key(path);
+    return section ? section->meaning : key.meaning;
+}
+
 Status check_key_support(const View& view, const Key& key, std::vector<std::string>& notes) {
     const Json* value = at_path(view.config.given, key.path);
     const bool section_is_a_choice = key.is_section() && std::string_view(key.fallback) == "null";
@@ -120,7 +129,7 @@ Status check_key_support(const View& view, const Key& key, std::vector<std::stri
         notes.push_back(fmt::format("config: {}: accepted, and changes nothing: {}", written(view.names, key.path), key.support->note));
     if (key.support->kind != KeySupport::missing) return ok();
     if (section_is_a_choice) return view.lack(key.path, "not supported ({})", key.meaning);
-    return view.lack(key.path, "{} is not supported, only {} ({})", short_dump(*value), key.fallback, key.meaning);
+    return view.lack(key.path, "{} is not supported, only {} ({})", short_dump(*value), key.fallback, said_of(key));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // The value of every key, and the typed settings from them.
+#include "config/elasticity.h"
 #include "config/keys.h"
 #include "config/stages.h"
 
@@ -178,6 +179,27 @@ void fill_run(const Reader& read, Config& config) {
         config.warnings.push_back(fmt::format("config: vocabulary_size: {} is not a multiple of 8, which matrix units like", *vocabulary));
 }
 
+// Elasticity chooses the batch, from the number of data-parallel ranks.
+Status fill_elastic(const Reader& read, Config& config) {
+    for (const char* key : {"elasticity.max_train_batch_size", "elasticity.micro_batch_sizes"})
+        if (!at_path(config.given, key)) return fail(Code::E_CONFIG, "config: {}: must be given where elasticity.enabled is true", key);
+    const ElasticSettings settings{read.integer("elasticity.max_train_batch_size"), integers(read.json("elasticity.micro_batch_sizes")), read.integer("elasticity.min_gpus"),
+                                   read.integer("elasticity.max_gpus"), read.integer("elasticity.num_gpus_per_node"), read.integer("elasticity.model_parallel_size"),
+                                   read.flag("elasticity.prefer_larger_batch"), read.number("elasticity.version")};
+    DS_TRY(config.batch, resolve_elastic(settings, config.mesh.data));
+    if (const int64_t others = config.mesh.tensor * config.mesh.pipeline * config.mesh.sequence; settings.model_ranks > 1 && settings.model_ranks != others)
+        return fail(Code::E_CONFIG, "config: elasticity.model_parallel_size: must be the ranks that share a copy, which parallel makes {}, is {}", others, settings.model_ranks);
+    for (const auto& [key, chosen] : {std::pair("train_batch_size", config.batch.train), std::pair("train_micro_batch_size_per_gpu", config.batch.micro),
+                                      std::pair("gradient_accumulation_steps", config.batch.accumulation)}) {
+        if (read.json(key).is_null()) continue;
+        if (!read.flag("elasticity.ignore_non_elastic_batch_info"))
+            return fail(Code::E_CONFIG, "config: {}: elasticity.enabled chooses it; leave it out, or set elasticity.ignore_non_elastic_batch_info", key);
+        config.warnings.push_back(fmt::format("config: {}: {} becomes {}, which elasticity chooses", key, read.integer(key), chosen));
+    }
+    config.batch_is_given = true;
+    return ok();
+}
+
 Status fill_sizes(const Reader& read, Config& config) {
     const MeshSizes degrees{read.integer("parallel.tensor"),   read.integer("parallel.pipeline"), 1,
                             read.integer("parallel.sequence"), read.integer("parallel.expert"),   1};
@@ -188,6 +210,7 @@ Status fill_sizes(const Reader& read, Config& config) {
     DS_TRY(config.mesh, resolve_mesh(degrees, read.optional_integer("parallel.data"), read.optional_integer("parallel.local_ranks"), config.processes));
     config.sequence_attention = read.text("parallel.sequence_attention");
     config.sequence_regions = read.text("parallel.sequence_regions");
+    if (read.flag("elasticity.enabled")) return fill_elastic(read, config);
     const auto train = read.optional_integer("train_batch_size"), accumulation = read.optional_integer("gradient_accumulation_steps");
     auto micro = read.optional_integer("train_micro_batch_size_per_gpu");
     // An engine that evaluates or generates takes rows as they come; DeepSpeed's sizes are about updates, of which it makes none.

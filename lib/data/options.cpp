@@ -101,7 +101,7 @@ Status check_pair(const Json& object, const std::string& place, const char* numb
     for (const char* key : {number, other})
         if (!object.contains(key)) return fail(Code::E_CONFIG, "{}: {} is missing; both {} and {} are needed", place, key, number, other);
     if (!whole_number(object[number]))
-        return fail(Code::E_CONFIG, "{}: {}: found {}, an integer is accepted", place, number, excerpt(object[number].dump()));
+        return fail(Code::E_CONFIG, "{}: {}: found {}, an integer from 0 is accepted", place, number, excerpt(object[number].dump()));
     return ok();
 }
 

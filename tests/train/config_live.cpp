@@ -46,6 +46,8 @@ const char* const kTwo = R"({"parallel": {"data": 2}})";
 #define CODED(settings) "{\"lora\": {\"target_modules\": [\"query\"]}, \"quantization\": {" settings "}}"
 #define GROWTH(settings) "{\"train_batch_size\": 2, \"batch_growth\": {\"schedule\": [[2, 4], [4, 6]]" settings "}}"
 #define PLATEAU(settings) "{\"train_batch_size\": 2, \"batch_growth\": {\"by\": \"plateau\", \"max_batch_size\": 40, \"patience\": 1, \"smoothing\": 0" settings "}}"
+// Of batches up to 9 rows, 8 suit as many numbers of ranks as 6 do.
+#define ELASTIC(settings) "{\"train_batch_size\": null, \"train_micro_batch_size_per_gpu\": null, \"elasticity\": {\"enabled\": true, \"max_train_batch_size\": 9, \"micro_batch_sizes\": [1, 2, 3]" settings "}}"
 #define BY_TOKENS(settings) "{\"train_micro_batch_size_per_gpu\": 1, \"data_efficiency\": {\"enabled\": true, \"data_sampling\": {\"enabled\": true, \"dynamic_batching\": {\"enabled\": true, \"max_tokens\": 40" settings "}}}}"
 #define LTD(settings) "{\"data_efficiency\": {\"enabled\": true, \"data_routing\": {\"enabled\": true, \"random_ltd\": {\"enabled\": true, \"random_ltd_layer_id\": [0], \"random_ltd_schedule\": " \
     "{\"min_value\": 4, \"max_value\": 12, \"schedule_type\": \"fixed_linear\", \"schedule_config\": {\"require_steps\": 6, \"seq_per_step\": 1}" settings "}}}}}"
@@ -91,6 +93,16 @@ const Row kRows[] = {
     {"batch_growth.threshold", PLATEAU(", \"threshold\": 0.5"), R"({"batch_growth": {"threshold": 0}})"},
     {"batch_growth.smoothing", PLATEAU(", \"threshold\": 0.001"), R"({"batch_growth": {"smoothing": 0.99}})"},
     {"batch_growth.lr_scaling", GROWTH(""), R"({"batch_growth": {"lr_scaling": "none"}})"},
+    {"elasticity.enabled", ELASTIC(""), R"({"elasticity": {"enabled": false}, "train_batch_size": 4})"},
+    {"elasticity.max_train_batch_size", ELASTIC(""), R"({"elasticity": {"max_train_batch_size": 7}})"},
+    {"elasticity.micro_batch_sizes", ELASTIC(""), R"({"elasticity": {"micro_batch_sizes": [3]}})"},
+    {"elasticity.min_gpus", ELASTIC(""), R"({"elasticity": {"min_gpus": 7}})"},
+    {"elasticity.max_gpus", ELASTIC(""), R"({"elasticity": {"max_gpus": 7}})"},
+    {"elasticity.num_gpus_per_node", ELASTIC(""), R"({"elasticity": {"num_gpus_per_node": 2}})"},
+    {"elasticity.model_parallel_size", ELASTIC(""), R"({"elasticity": {"model_parallel_size": 2}})"},
+    {"elasticity.prefer_larger_batch", ELASTIC(""), R"({"elasticity": {"prefer_larger_batch": false}})"},
+    {"elasticity.ignore_non_elastic_batch_info", ELASTIC(", \"ignore_non_elastic_batch_info\": true"), R"({"train_batch_size": 4, "elasticity": {"ignore_non_elastic_batch_info": false}})"},
+    {"elasticity.version", ELASTIC(""), R"({"elasticity": {"version": 0.3}})"},
     {"progressive_layer_drop.enabled", "{}", R"({"progressive_layer_drop": {"enabled": true, "theta": 0, "gamma": 9}})"},
     {"progressive_layer_drop.theta", kLayerDrop, R"({"progressive_layer_drop": {"theta": 0.1}})"},
     {"progressive_layer_drop.gamma", kLayerDrop, R"({"progressive_layer_drop": {"gamma": 0.01}})"},
@@ -255,6 +267,7 @@ const Row kRows[] = {
     {"zero_optimization.offload_optimizer.nvme_path", kTwo, R"({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/dev/null/nvme_path"}}})"},
     {"aio.block_size", DISK(""), R"({"aio": {"block_size": 4096}})"},
     {"aio.intra_op_parallelism", DISK(""), R"({"aio": {"intra_op_parallelism": 2}})"},
+    {"aio.thread_count", DISK(""), R"({"aio": {"thread_count": 2}})"},
     {"zero_optimization.stage", kTwo, R"({"zero_optimization": {"stage": 1}})"},
     {"zero_optimization.reduce_bucket_size", ZERO(2, ""), R"({"zero_optimization": {"reduce_bucket_size": 2000}})"},
     {"zero_optimization.overlap_comm", R"({"parallel": {"data": 2}, "logger": {"default_verbosity": "TRACE"}})", R"({"zero_optimization": {"overlap_comm": true}})"},

@@ -147,6 +147,10 @@ Json another_value(const Key& key) {
 
 // What must stand beside a key for it to count.
 Json with_companions(Json config, std::string_view path) {
+    if (path.starts_with("elasticity.") && path != "elasticity.enabled") {
+        config.erase("train_micro_batch_size_per_gpu");
+        config["elasticity"] = {{"enabled", true}, {"max_train_batch_size", 9}, {"micro_batch_sizes", {1, 2, 3}}};
+    }
     if (!path.starts_with("quantization.") || path.starts_with("quantization.load_in_")) return config;
     set_path(config, path == "quantization.int8_products" ? "quantization.load_in_8bit" : "quantization.load_in_4bit", true);
     return config;
@@ -224,7 +228,8 @@ TEST_CASE("keys/none_is_silently_ignored") {
         const bool switches = key.support->kind == KeySupport::live && gated(path + ".") && !path.starts_with("fp16") && !path.starts_with("bf16");
         const Config before = good(with_companions(switches ? with_live_switches(base) : base, path).dump());
         const bool section_is_a_choice = key.is_section() && std::string(key.fallback) == "null";
-        if ((key.is_section() && !section_is_a_choice) || key.in_list() || path == "optimizer" || path == "scheduler" || path == "strict")
+        if ((key.is_section() && !section_is_a_choice) || key.in_list() || path == "optimizer" || path == "scheduler" || path == "strict" ||
+            path == "elasticity.ignore_non_elastic_batch_info")  // unit/elasticity.cpp
             continue;
         Json flipped = with_companions(switches ? with_live_switches(base) : base, path);
         Json value = section_is_a_choice ? Json::object() : another_value(key);
@@ -257,14 +262,15 @@ TEST_CASE("keys/none_is_silently_ignored") {
 }
 
 TEST_CASE("keys/a_key_under_a_switch_that_is_on_is_refused") {
-    CHECK(lacks(R"("flops_profiler": {"enabled": true})") == "config: flops_profiler.enabled: true is not supported, only false (profile)");
+    CHECK(lacks(R"("flops_profiler": {"enabled": true})") == "config: flops_profiler.enabled: true is not supported, only false (FLOPs by module)");
     CHECK(with(R"("flops_profiler": {"enabled": false, "profile_step": 5})").effective["flops_profiler"]["profile_step"] == 5);
     CHECK(with(R"("sparse_attention": {})").sparse_attention.mode == "fixed");
     CHECK(with(R"("seed": 1)").sparse_attention.mode == "dense");
     CHECK(with(R"("sparse_attention": {"mode": "dense", "block": 32})").effective["sparse_attention"]["block"] == 32);
     CHECK(with(R"("zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "disk"}})").zero_stage == 3);
     CHECK(lacks(R"("distributed": "nccl")") == "config: distributed: nccl is not supported, only auto, none, gloo, mpi and host");
-    lacks(R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": true}}})");
+    CHECK(lacks(R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": true}}})")
+              .ends_with("channel_pruning.shared_parameters.enabled: true is not supported, only false (channels of convolutions to zero: no model here has any)"));
     with(
         R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": false}, "different_groups": {"a": {"params": {}}}}})");
 }
@@ -374,6 +380,8 @@ TEST_CASE("value/auto_means_absent_in_strict_sections_only") {
     CHECK(with(R"("zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"})").effective["zero_optimization"]["reduce_bucket_size"] ==
           500000000);
     CHECK(bad(R"("train_batch_size": "auto")").ends_with(R"(is "auto" (Hugging Face's Trainer fills in "auto"; give a value, or leave the key out))"));
+    CHECK(refused(R"({"gradient_accumulation_steps": "auto", "gradient_clipping": "auto", "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"}, "train_batch_size": "auto"})")
+              .ends_with(R"(leave the key out); so are gradient_clipping, train_batch_size)"));
     bad(R"("optimizer": {"type": "AdamW", "params": "auto"})");
 }
 
@@ -395,6 +403,7 @@ TEST_CASE("spelling/older_forms_map_to_the_canonical_keys") {
     CHECK(with(R"("bf16": true)").precision == PrecisionMode::bf16);
     CHECK(with(R"("zero_optimization": true)").zero_stage == 1);
     CHECK(with(R"("log_level": "error")").log_levels.at("") == 4);
+    CHECK(with(R"("aio": {"block_size": 262144, "queue_depth": 32, "thread_count": 4, "single_submit": false, "overlap_events": true})").zero.disk_threads == 4);
     for (const char* key : {"prefetch_bucket_size", "param_persistence_threshold", "model_persistence_threshold", "max_live_parameters",
                             "max_reuse_distance"})
         CHECK(with(fmt::format(R"("zero_optimization": {{"stage3_{}": 12345}})", key)).effective["zero_optimization"][key] == 12345);

@@ -99,6 +99,7 @@ TEST_CASE("csv/bad_rows_are_told_with_file_line_byte_and_what_is_accepted") {
     CHECK(csv_failure(std::string(5000, ',')) == "a.csv: line 1 (byte 0): found 5001 fields, up to 4096 are accepted");
     CHECK(csv_failure("") == "a.csv: has no rows after the header");
     CHECK(csv_failure("text,label\n") == "a.csv: has no rows after the header");
+    CHECK(csv_failure("text,label\ra,0\rb,1\r") == "a.csv: lines end in a carriage return alone; a line feed, or both, is accepted");
     CHECK(csv_failure("text,label\n" + std::string(200, 'x') + ",0\n", {{"max_record_bytes", 100}}) ==
           "a.csv: line 2 (byte 11): a record longer than max_record_bytes (100)");
     CHECK(csv_failure("text,label\n\"" + std::string(200, 'x') + ",0\n", {{"max_record_bytes", 100}}) ==
@@ -137,6 +138,8 @@ TEST_CASE("utf8/bad_parts_become_one_replacement_character_each") {
     CHECK(bad_utf8("ab\xc3") == 2);
     CHECK(read_all("a.csv", "t\xe9t\n", {{"utf8", "replace"}}, {{"text", 0}}) == Rows{{"t\xef\xbf\xbdt"}});
     CHECK(read_all("a.jsonl", "{\"text\": \"t\xe9t\"}\n", {{"utf8", "replace"}}, {{"text", "text"}}) == Rows{{"t\xef\xbf\xbdt"}});
+    CHECK(read_all("a.jsonl", "{\"text\": \"\\\\ud800 \\ud83d\\ude00 \\uD800\\ud800\\uDC00 \\udfff\"}\n", {{"utf8", "replace"}}, {{"text", "text"}}) ==
+          Rows{{"\\ud800 \xf0\x9f\x98\x80 \xef\xbf\xbd\xf0\x90\x80\x80 \xef\xbf\xbd"}});
 }
 
 TEST_CASE("json/rows_of_an_array_and_rows_on_lines_read_the_same") {
@@ -157,7 +160,10 @@ TEST_CASE("json/bad_rows_are_told_with_file_line_byte_and_what_is_accepted") {
     CHECK_SAYS(jsonl_failure(good + "{\"text\": \"a\", \"label\": }\n"), "a.jsonl: line 2 (byte 26): not valid JSON: ");
     CHECK_SAYS(jsonl_failure(good + "{\"text\": \"a\", \"label\": 0} x\n"), "line 2 (byte 26): not valid JSON: ");
     CHECK_SAYS(jsonl_failure(good + "{\"text\": \"a\", \"label\": NaN}\n"), "line 2 (byte 26): not valid JSON: ");
-    CHECK_SAYS(jsonl_failure("{\"text\": \"\\ud800\", \"label\": 0}\n"), "line 1 (byte 0): not valid JSON: ");
+    CHECK(jsonl_failure(good + "{\"text\": \"\\\\ud800 \\ud83d\\ude00 \\uDBFFx\", \"label\": 0}\n") ==
+          "a.jsonl: line 2 (byte 57): found \\uDBFF, half of a surrogate pair, which is no character; whole pairs are accepted, or \"utf8\": \"replace\"");
+    CHECK_SAYS(jsonl_failure("{\"text\": \"\\ud8zz\", \"label\": 0}\n"), "line 1 (byte 0): not valid JSON: ");
+    CHECK_SAYS(jsonl_failure("[{\"text\": \"a\", \"label\": 0},\n{\"text\": \"b\", \"label\": 0}]\n"), "; an array over several lines is format \"json\"");
     CHECK(jsonl_failure(good + "{\"txt\": \"a\", \"label\": 0}\n") ==
           "a.jsonl: line 2 (byte 26): column \"text\" for text is missing; did you mean \"txt\"?");
     CHECK(jsonl_failure(good + "{\"text\": 5, \"label\": 0}\n") ==

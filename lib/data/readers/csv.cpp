@@ -35,6 +35,8 @@ public:
             if (record.end > record.begin && file.text[record.end - 1] == '\r') --record.end;
             ++at;  // the line end
             if (record.begin == record.end) continue;
+            if (first && header_ && at > file.text.size() && file.text.find('\r', record.begin) < record.end)
+                return fail(Code::E_CORRUPT, "{}: lines end in a carriage return alone; a line feed, or both, is accepted", file.name);
             if (first) DS_CHECK(resolve(file, record));
             if (!first || !header_) records.push_back(record);
             first = false;

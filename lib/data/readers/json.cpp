@@ -32,6 +32,22 @@ Cell to_value(dom::element e) {
     return list;
 }
 
+// Where the next \u escape of half a surrogate pair stands alone: JSON's grammar has it (Python writes it), text cannot hold it.
+size_t lone_surrogate(std::string_view text, size_t from) {
+    const auto half = [&](size_t at, char least, char most) {  // \ud800 to \udbff come first, \udc00 to \udfff second
+        if (text.size() < at + 6 || text[at] != '\\' || text[at + 1] != 'u' || text.find_first_not_of("0123456789abcdefABCDEF", at + 2) < at + 6) return false;
+        const char second = static_cast<char>(text[at + 3] | 0x20);
+        return (text[at + 2] | 0x20) == 'd' && second >= least && second <= most;
+    };
+    for (size_t at = from; (at = text.find('\\', at)) != text.npos;) {
+        const bool first = half(at, '8', '9') || half(at, 'a', 'b');
+        if (first && half(at + 6, 'c', 'f')) at += 12;
+        else if (first || half(at, 'c', 'f')) return at;
+        else at += 2;
+    }
+    return text.npos;
+}
+
 class JsonRows : public Format {
 public:
     JsonRows(const DataOptions& options, const Columns& columns)
@@ -45,13 +61,13 @@ public:
         dom::parser parser;
         if (parser.allocate(std::max<size_t>(text.size(), 32), kMaxDepth) != simdjson::SUCCESS)
             return fail(Code::E_OUT_OF_MEMORY, "{}: no memory to parse {} bytes", file.place(record.begin), text.size());
-        const auto parsed = parser.parse(simdjson::padded_string(text));
-        if (parsed.error()) {
-            if (parsed.error() == simdjson::DEPTH_ERROR)
-                return fail(Code::E_CORRUPT, "{}: nested deeper than {} levels", file.place(record.begin), kMaxDepth);
-            return fail(Code::E_CORRUPT, "{}: not valid JSON: {}; found {}", file.place(record.begin),
-                        simdjson::error_message(parsed.error()), excerpt(text));
+        auto parsed = parser.parse(simdjson::padded_string(text));
+        size_t half = parsed.error() == simdjson::STRING_ERROR ? lone_surrogate(text, 0) : text.npos;
+        if (half != text.npos && replace_) {
+            for (; half != text.npos; half = lone_surrogate(text, half)) text.replace(half + 2, 4, "fffd");
+            parsed = parser.parse(simdjson::padded_string(text));
         }
+        if (parsed.error()) return not_json(file, record, text, parsed.error(), half);
         Record out;
         for (const Column& column : columns_.all()) {
             Result<Cell> value = find(parsed.value_unsafe(), column);
@@ -71,6 +87,17 @@ protected:
     size_t limit_;
 
 private:
+    static Status not_json(const SourceFile& file, Extent record, const std::string& text, simdjson::error_code error, size_t half) {
+        const std::string place = file.place(record.begin);
+        if (error == simdjson::DEPTH_ERROR) return fail(Code::E_CORRUPT, "{}: nested deeper than {} levels", place, kMaxDepth);
+        if (half != text.npos)
+            return fail(Code::E_CORRUPT, "{}: found {}, half of a surrogate pair, which is no character; whole pairs are accepted, or \"utf8\": \"replace\"",
+                        file.place(record.begin + half), text.substr(half, 6));
+        const bool cut_array = text.starts_with('[') && !text.ends_with(']');
+        return fail(Code::E_CORRUPT, "{}: not valid JSON: {}; found {}{}", place, simdjson::error_message(error), excerpt(text),
+                    cut_array ? "; an array over several lines is format \"json\"" : "");
+    }
+
     static Result<Cell> find(dom::element row, const Column& column) {
         if (const int64_t* index = std::get_if<int64_t>(&column.source)) {
             if (!row.is_array())
