@@ -56,7 +56,8 @@ typedef struct ds_op_callbacks {
    and by engines made of it. */
 DS_API ds_status ds_graph_define_op(ds_graph *g, const char *name, const ds_op_callbacks *callbacks);
 
-/* Every op with inputs, outputs and attributes, as JSON. ds_free. */
+/* Every op that a host's graph may have, with inputs, outputs and attributes, as JSON (ds_free). Those that only passes make, between ranks for
+   one, are DS_E_UNSUPPORTED. */
 DS_API ds_status ds_graph_ops_json(char **json);
 
 /* Embeds the body of a model family: its output `output` ("last_hidden_state", "pooler_output") of the given inputs, in the order
@@ -66,7 +67,8 @@ DS_API ds_status ds_graph_ops_json(char **json);
 DS_API ds_status ds_graph_model(ds_graph *g, const char *folder, const char *options_json, const int32_t *inputs, size_t n_inputs,
                                 const char *output, int32_t *value);
 
-/* Reads the text form, the one that DSRT_DUMP writes. The config's "model": "my_model.ds" reads a file of it. */
+/* Reads the text form, the one that DSRT_DUMP writes before passes change it. The config's "model": "my_model.ds" reads a file of it. Checked as
+   the calls check. A name of other characters than letters, digits and _ . - / stands in quotes, as in JSON: %"my weight". */
 DS_API ds_status ds_graph_parse(const char *text, ds_graph **out);
 
 /* Reads the text form into g, which has no value yet but may have ops of the host's own. DS_E_STATE: it has values. */

@@ -58,7 +58,7 @@ DS_API void ds_free(void *p);
 enum { DS_LOG_TRACE = 0, DS_LOG_DEBUG = 1, DS_LOG_INFO = 2, DS_LOG_WARN = 3, DS_LOG_ERROR = 4, DS_LOG_OFF = 5 };
 
 /* Receives one message. component ("engine", "data", "ckpt" ...) and message are UTF-8 and valid during the call. It may call dsrt
-   (what it logs meanwhile is delivered later), but not wait for another thread that does. */
+   (what those calls log is delivered later; what is logged while that is delivered is dropped), but not wait for another thread that does. */
 typedef void (*ds_log_fn)(int32_t level, const char *component, const char *message, void *user);
 
 /* Sends messages of `level` and above to fn, in place of the sink so far, whose release is called once its last delivery ended.

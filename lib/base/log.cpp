@@ -17,6 +17,7 @@ constexpr size_t kQueueLimit = 4096;  // messages; the rest is counted
 struct Message {
     Level level;
     std::string component, text;
+    bool by_sink = false;  // logged by a call of the sink's own
 };
 
 struct Logger {
@@ -49,6 +50,7 @@ constinit PerProcess<Logger> process;
 Logger& logger() { return process.get(); }
 
 thread_local int depth = 0;  // calls of the ABI that this thread is inside of
+thread_local const Message* delivered = nullptr;  // what this thread is telling the sink of
 
 void write_to_stderr(const Message& m) {
     const std::string line = fmt::format("dsrt {}: {}: {}\n", name_of(m.level), m.component, m.text);
@@ -69,7 +71,8 @@ bool log_wanted(Level level, std::string_view component) {
 }
 
 void log_message(Level level, std::string_view component, std::string text) {
-    Message message{level, std::string(component), std::move(text)};
+    if (delivered && delivered->by_sink) return;  // a sink that logs whatever it hears would never see the end of it
+    Message message{level, std::string(component), std::move(text), delivered != nullptr};
     Logger& log = logger();
     std::unique_lock lock(log.mutex);
     if (!log.sink) {
@@ -125,22 +128,25 @@ void deliver_log() {
         ~Done() {
             if (!lock.owns_lock()) lock.lock();
             log.delivering = false;
+            delivered = nullptr;
         }
     } done{log, lock};
-    for (size_t n = 0; n < kQueueLimit && (!log.queue.empty() || log.lost); ++n) {  // bounded: a sink may cause messages
+    for (size_t n = 0; n < kQueueLimit && (!log.queue.empty() || log.lost); ++n) {  // bounded: other threads go on
         Message message;
         if (!log.queue.empty()) {
             message = std::move(log.queue.front());
             log.queue.pop_front();
         } else {
-            message = {Level::warn, "log", fmt::format("{} messages were lost", std::exchange(log.lost, 0))};
+            message = {Level::warn, "log", fmt::format("{} messages were lost", std::exchange(log.lost, 0)), false};
         }
         std::shared_ptr<LogSink> sink = log.sink;
         const bool wanted = message.level >= log.level_of(message.component);  // by this sink: it may have changed since
         lock.unlock();
+        delivered = &message;
         if (wanted && sink) (*sink)(message.level, message.component.c_str(), message.text.c_str());
         else if (wanted) write_to_stderr(message);
         sink.reset();  // may run the host's release
+        delivered = nullptr;
         lock.lock();
     }
 }

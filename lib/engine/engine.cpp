@@ -9,6 +9,17 @@
 #include "engine/pipeline.h"
 
 namespace ds {
+namespace {
+
+// With whatever labels: a host's graph that names none, a family's body without a head.
+bool computes_no_loss(const HostGraph* graph, const Model* model) { return graph ? graph->graph().loss == kNone : model && model->task == Task::none; }
+
+std::string loss_is_lacking(const HostGraph* graph, const Model* model) {
+    if (!computes_no_loss(graph, model)) return "the batch has no labels, so there is no loss; pass NULL for it or add labels";
+    return graph ? "the graph has no loss (ds_graph_loss names it); pass NULL for it" : "the model has no head and so no loss; pass NULL for it";
+}
+
+}  // namespace
 
 Status Engine::usable() const {
     if (job_.failed())
@@ -261,7 +272,7 @@ Result<float> Engine::loss_of(Pass& pass) {
 Status Engine::forward(const Batch& batch, float* loss) {
     DS_CHECK(usable());
     DS_TRY(Pass pass, pass_of(batch, true, loss != nullptr));
-    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: the batch has no labels, so there is no loss; pass NULL for it or add labels");
+    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: {}", loss_is_lacking(options_.graph.get(), model_.get()));
     DS_CHECK(run_forward(pass));
     const bool enqueued = pipeline_ && pass.key().train && !pass.key().seeds.empty();
     if (enqueued && pass.wants_loss) DS_CHECK(catch_up());
@@ -280,7 +291,7 @@ Status Engine::forward(const Batch& batch, float* loss) {
 Status Engine::eval(const Batch& batch, float* loss) {
     DS_CHECK(usable());
     DS_TRY(Pass pass, pass_of(batch, false, loss != nullptr));
-    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_eval: the batch has no labels, so there is no loss; pass NULL for it or add labels");
+    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_eval: {}", loss_is_lacking(options_.graph.get(), model_.get()));
     DS_CHECK(run_forward(pass));
     if (pass.wants_loss) {
         DS_TRY(const float value, loss_of(pass));
@@ -373,7 +384,9 @@ Status Engine::backward() {
     if (!pending_) return fail(Code::E_STATE, "ds_backward: {}; call ds_forward first", no_forward());
     if (open_.micros >= config_.batch.accumulation)
         return fail(Code::E_STATE, "ds_backward: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", open_.micros);
-    if (!pending_->labelled) return fail(Code::E_STATE, "ds_backward: the last forward had no labels and so no loss; add labels, or call ds_backward_from with gradients of outputs");
+    if (!pending_->labelled)
+        return fail(Code::E_STATE, "ds_backward: the last forward had no {}call ds_backward_from with gradients of outputs",
+                    computes_no_loss(options_.graph.get(), model_.get()) ? "loss, as the model computes none; " : "labels and so no loss; add labels, or ");
     const std::set<std::string> seeds{"loss"};
     if (pending_->key().seeds != seeds) {
         seeds_ = seeds;

@@ -1,6 +1,7 @@
 #include "engine/host_graph.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/json_argument.h"
 #include "engine/hf_folder.h"
@@ -38,6 +39,17 @@ Result<Init> parse_init(std::string_view text, const std::string& name) {
     return fail(Code::E_INVALID_ARGUMENT, "graph: parameter {}: init {}; accepted: {{\"type\": \"zeros\"}}, \"ones\", \"normal\" with \"std\", \"uniform\" with \"bound\"", name, text);
 }
 
+Status check_output(const Graph& g, const std::string& name, ValueId id) {
+    DS_REQUIRE(id != kNone && is_float(g.type(id).dtype), "output {}: must hold floats, not {}", name, id == kNone ? "nothing" : name_of(g.type(id).dtype));
+    return ok();
+}
+
+Status check_loss(const Graph& g, ValueId id) {
+    const Type& t = g.type(id);
+    DS_REQUIRE(elements(t.shape) == 1 && is_float(t.dtype), "the loss must be one float, but the value is {}", to_string(t));
+    return ok();
+}
+
 }  // namespace
 
 Result<std::shared_ptr<HostGraph>> HostGraph::parse(std::string_view text, std::string_view place) {
@@ -49,25 +61,48 @@ Result<std::shared_ptr<HostGraph>> HostGraph::parse(std::string_view text, std::
 Status HostGraph::read(std::string_view text, std::string_view place) {
     if (!graph_.values.empty()) return fail(Code::E_STATE, "{}: the graph has values already; a text is read into one that has none", place);
     DS_TRY(Graph graph, parse_graph(text, place, [this](std::string_view op) { return find(op); }));
-    for (const ValueId id : graph.inputs)
-        if (const Kind kind = graph.value(id).kind; kind != Kind::input && kind != Kind::param)
-            return fail(Code::E_INVALID_ARGUMENT, "{}: %{}: a model's graph has inputs and params only", place, graph.value(id).name);
+    DS_CHECK(check_text(graph).within(place));
     graph_ = std::move(graph);
     return ok();
+}
+
+// What the builder's calls would have refused, and what only passes write.
+Status HostGraph::check_text(const Graph& graph) {
+    std::set<std::string> names;
+    for (const ValueId id : graph.inputs) {
+        const Value& v = graph.value(id);
+        DS_REQUIRE(v.kind == Kind::input || v.kind == Kind::param, "%{}: a model's graph has inputs and params only", v.name);
+        for (const int64_t d : v.type.shape) {
+            DS_REQUIRE(d > 0, "%{}: dimension {} must be positive", v.name, d);
+            DS_REQUIRE(v.kind == Kind::input || (d % kRows && d % kLength), "%{}: a param's sizes are numbers; rows and length are of inputs", v.name);
+        }
+        DS_REQUIRE(v.kind == Kind::input || v.init.scale >= 0, "%{}: the initialiser's number must be at least 0, is {}", v.name, v.init.scale);
+        if (v.kind == Kind::param) continue;
+        DS_TRY(const DType computed, operand_type(v.type.dtype));
+        DS_REQUIRE(computed == v.type.dtype, "%{}: write {} for {}: that is what a batch's {} is turned into", v.name, name_of(computed), name_of(v.type.dtype), name_of(v.type.dtype));
+    }
+    for (const Node& node : graph.nodes)
+        DS_REQUIRE(!node.backward && !node.weights, "%{}: stands behind backward: or weights:, which passes write; a model's graph is its forward pass", graph.value(node.out[0]).name);
+    DS_REQUIRE(graph.grads.empty() && graph.sent.empty() && graph.received.empty(), "grad, send and receive are written by passes; a model's graph ends with outputs and loss");
+    for (const auto& [name, id] : graph.outputs) {
+        DS_CHECK(check_output(graph, name, id));
+        DS_REQUIRE(names.insert(name).second, "there are two outputs {}", name);
+    }
+    return graph.loss == kNone ? ok() : check_loss(graph, graph.loss);
 }
 
 Status HostGraph::define_op(HostFunctions functions) {
     const std::string name = functions.name;
     const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.'; });
     if (!plain) return fail(Code::E_INVALID_ARGUMENT, "graph: \"{}\" is no name of an op: letters, digits, _ and . are accepted", name);
-    if (find(name)) return fail(Code::E_INVALID_ARGUMENT, "graph: there is an op {} already", name);
+    if (find(name) || find_op(name)) return fail(Code::E_INVALID_ARGUMENT, "graph: there is an op {} already", name);
     ops_[name] = HostOp::make(std::move(functions));
     return ok();
 }
 
 const OpDef* HostGraph::find(std::string_view op) const {
     const auto own = ops_.find(op);
-    return own == ops_.end() ? find_op(op) : own->second.get();
+    return own == ops_.end() ? find_op_for_hosts(op) : own->second.get();
 }
 
 std::string HostGraph::a_host_op() const {
@@ -112,7 +147,7 @@ Result<int32_t> HostGraph::param(const std::string& name, DType dtype, const Sha
 
 Result<std::vector<int32_t>> HostGraph::op(std::string_view name, std::span<const int32_t> inputs, std::string_view attrs_json) {
     const OpDef* op = find(name);
-    if (!op) return fail(Code::E_NOT_FOUND, "graph: there is no op {}; ds_graph_ops_json lists them", name);
+    if (!op) return fail(find_op(name) ? Code::E_UNSUPPORTED : Code::E_NOT_FOUND, "graph: {}", unknown_op(name));
     for (const int32_t id : inputs)
         if (id != kNone) DS_CHECK(check(id, name));
     Json object = Json::object();
@@ -235,7 +270,7 @@ Result<ValueId> HostGraph::append(const Graph& part, std::map<ValueId, ValueId> 
 Status HostGraph::output(const std::string& name, int32_t value) {
     if (name.empty()) return fail(Code::E_INVALID_ARGUMENT, "graph: an output's name must not be empty");
     DS_CHECK(check(value, "output"));
-    if (!is_float(graph_.type(value).dtype)) return fail(Code::E_INVALID_ARGUMENT, "graph: output {}: must hold floats, not {}", name, name_of(graph_.type(value).dtype));
+    DS_CHECK(check_output(graph_, name, value).within("graph"));
     for (const auto& [known, id] : graph_.outputs)
         if (known == name) return fail(Code::E_INVALID_ARGUMENT, "graph: there is an output {} already", name);
     graph_.outputs.emplace_back(name, value);
@@ -244,8 +279,7 @@ Status HostGraph::output(const std::string& name, int32_t value) {
 
 Status HostGraph::loss(int32_t value) {
     DS_CHECK(check(value, "loss"));
-    const Type& t = graph_.type(value);
-    if (elements(t.shape) != 1 || !is_float(t.dtype)) return fail(Code::E_INVALID_ARGUMENT, "graph: the loss must be one float, but the value is {}", to_string(t));
+    DS_CHECK(check_loss(graph_, value).within("graph"));
     graph_.loss = value;
     return ok();
 }

@@ -43,6 +43,7 @@ private:
     const OpDef* find(std::string_view op) const;
     const Embedded* embedded(const std::string& prefix) const;
     Result<ValueId> append(const Graph& part, std::map<ValueId, ValueId> given, const std::string& prefix);
+    static Status check_text(const Graph& graph);
     Status check(int32_t value, std::string_view what) const;
     Graph graph_;
     std::map<std::string, std::shared_ptr<const HostOp>, std::less<>> ops_;  // the host's own

@@ -39,8 +39,17 @@ struct Reader {
         const auto found = object.find(name);
         if (found == object.end()) return;
         ++used;
-        if (!read(*found, value) && status.ok()) status = fail(Code::E_INVALID_ARGUMENT, "attribute {} cannot be {}", name, found->dump());
+        if (!read(*found, value) && status.ok()) status = fail(Code::E_INVALID_ARGUMENT, "attribute {} cannot be {}; it is {}", name, found->dump(), accepted(value));
     }
+    static std::string accepted(bool) { return "true or false"; }
+    static std::string accepted(int64_t) { return "an integer"; }
+    static std::string accepted(double) { return "a number"; }
+    static std::string accepted(DType) {
+        std::string names;
+        for (int i = 0; i < static_cast<int>(kDTypes); ++i) names += (i ? ", " : "one of ") + std::string(name_of(static_cast<DType>(i)));
+        return names;
+    }
+    template <class T> static std::string accepted(const std::vector<T>&) { return "a list, each entry " + accepted(T{}); }
     static bool read(const Json& j, bool& v) { return j.is_boolean() && (v = j.get<bool>(), true); }
     static bool read(const Json& j, int64_t& v) { return j.is_number_integer() && (v = j.get<int64_t>(), true); }
     static bool read(const Json& j, double& v) { return j.is_number() && (v = j.get<double>(), true); }

@@ -1,4 +1,4 @@
-// HostOp: an op of the host's own. Its shapes, values and gradient come from callbacks, which run on the thread that is inside the host's call.
+// What ops a host's graph may have: those of ops.def but for the ones that only passes make, and HostOp, an op of the host's own. Its shapes, values and gradient come from callbacks, which run on the thread that is inside the host's call.
 #pragma once
 
 #include <memory>
@@ -40,5 +40,8 @@ private:
 
 // The op of a node, where it is a host's; else null.
 const HostOp* host_op(const Node& node);
+
+const OpDef* find_op_for_hosts(std::string_view name);  // of ops.def; null when there is none
+std::string unknown_op(std::string_view name);          // why a name that it didn't find can't be used, and what comes nearest
 
 }  // namespace ds

@@ -1,8 +1,11 @@
 #include "ir/op.h"
 
 #include <map>
+#include <set>
 
 #include "base/json.h"
+#include "base/nearest.h"
+#include "ir/host_op.h"
 
 namespace ds {
 
@@ -27,6 +30,29 @@ const OpDef* find_op(std::string_view name) {
     }();
     const auto found = by_name.find(name);
     return found == by_name.end() ? nullptr : found->second;
+}
+
+static bool only_passes_make(const OpDef* op) {
+    static const std::set<const OpDef*> list = {
+#define DS_OP(name)
+#define DS_PASS_OP(name) &ops::name(),
+#include "ops/ops.def"
+#undef DS_OP
+    };
+    return list.contains(op);
+}
+
+const OpDef* find_op_for_hosts(std::string_view name) {
+    const OpDef* op = find_op(name);
+    return only_passes_make(op) ? nullptr : op;
+}
+
+std::string unknown_op(std::string_view name) {
+    if (find_op(name)) return fmt::format("op '{}' is one that only passes make; ds_graph_ops_json lists those of a host's graph", name);
+    std::vector<std::string> known;
+    for (const OpDef* op : all_ops())
+        if (!only_passes_make(op)) known.emplace_back(op->name);
+    return fmt::format("there is no op '{}'; did you mean {}? ds_graph_ops_json lists them", name, nearest(name, known));
 }
 
 // An input's name without its marks, "bias?" and "x...".
@@ -57,6 +83,7 @@ Result<std::vector<Type>> infer(const OpDef& op, const Attrs& attrs, std::span<c
 std::string ops_json() {
     OrderedJson list = OrderedJson::array();
     for (const OpDef* op : all_ops()) {
+        if (only_passes_make(op)) continue;
         OrderedJson row;
         row["name"] = std::string(op->name);
         row["meaning"] = std::string(op->meaning);

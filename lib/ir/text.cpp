@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "ir/builder.h"
+#include "ir/host_op.h"
 
 namespace ds {
 namespace {
@@ -14,7 +15,13 @@ constexpr std::string_view kInitWords[] = {"zeros", "ones", "normal", "uniform"}
 
 bool is_name(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-' || c == '/'; }
 
-std::string name_of_value(const Graph& g, ValueId id) { return id == kNone ? "_" : "%" + g.value(id).name; }
+// A host names its values as it likes: what is no plain name stands in quotes, as in JSON.
+std::string written(const std::string& name) {
+    const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), is_name);
+    return plain ? name : Json(name).dump();
+}
+
+std::string name_of_value(const Graph& g, ValueId id) { return id == kNone ? "_" : "%" + written(g.value(id).name); }
 
 std::string list(const Graph& g, const std::vector<ValueId>& ids) {
     std::string text;
@@ -32,8 +39,8 @@ std::string declaration(const Graph& g, ValueId id) {
     std::string text;
     if (v.kind == Kind::param && !v.trainable) text = "frozen ";
     else if (v.kind != Kind::input) text = std::string(kKindWords[static_cast<size_t>(v.kind)]) + " ";
-    text += "%" + v.name + ": " + to_string(v.type);
-    if (v.of != kNone) text += " of %" + g.value(v.of).name;
+    text += name_of_value(g, id) + ": " + to_string(v.type);
+    if (v.of != kNone) text += " of " + name_of_value(g, v.of);
     if (v.kind == Kind::param) {
         text += " " + std::string(kInitWords[static_cast<size_t>(v.init.type)]);
         if (v.init.type >= Init::Type::normal) text += fmt::format(" {}", v.init.scale);
@@ -90,9 +97,19 @@ private:
     std::string name() {
         skip();
         const size_t begin = at_;
+        if (at_ < text_.size() && text_[at_] == '"') return quoted();
         while (at_ < text_.size() && is_name(text_[at_])) ++at_;
         if (begin == at_) error("a name expected");
         return std::string(text_.substr(begin, at_ - begin));
+    }
+    std::string quoted() {
+        const size_t begin = at_++;
+        while (at_ < text_.size() && text_[at_] != '"') at_ += text_[at_] == '\\' ? 2 : 1;
+        at_ = std::min(at_ + 1, text_.size());
+        const Json name = Json::parse(text_.substr(begin, at_ - begin), nullptr, false);
+        if (name.is_string() && !name.get_ref<const std::string&>().empty()) return name.get<std::string>();
+        error("a name in quotes is a JSON string of one character or more");
+        return "_";
     }
     bool try_word(std::string_view w) {
         skip();
@@ -142,7 +159,7 @@ private:
             else if (try_word("length")) d *= kLength;
             else {
                 const double n = number();
-                if (!(n >= 0 && n < 1e12)) error("a dimension must be between 0 and 1e12");
+                if (!(n >= 0 && n < 1e12)) error("a dimension must be between 0 and 1e12, or rows or length, which a batch brings");
                 else d *= static_cast<int64_t>(n);
             }
         } while (status_.ok() && try_symbol('*'));
@@ -215,7 +232,7 @@ private:
         const std::string op_name = name();
         if (!status_.ok()) return;
         const OpDef* op = find_ ? find_(op_name) : find_op(op_name);
-        if (!op) return error(fmt::format("there is no op '{}'", op_name));
+        if (!op) return error(unknown_op(op_name));
         std::vector<ValueId> in;
         skip();
         while (status_.ok() && at_ < text_.size() && (text_[at_] == '%' || text_[at_] == '_')) {
@@ -282,7 +299,7 @@ private:
 }  // namespace
 
 std::string print(const Graph& g) {
-    std::string text = "graph " + g.name + "(";
+    std::string text = "graph " + written(g.name) + "(";
     for (size_t i = 0; i < g.inputs.size(); ++i) text += (i ? ",\n    " : "") + declaration(g, g.inputs[i]);
     text += ") {\n";
     bool backward = false, weights = false;
@@ -295,15 +312,15 @@ std::string print(const Graph& g) {
         for (size_t i = 0; i < n.out.size(); ++i) text += (i ? ", " : "") + to_string(g.type(n.out[i]));
         text += "\n";
     }
-    for (const auto& [name, id] : g.outputs) text += "  output " + name + " = %" + g.value(id).name + "\n";
+    for (const auto& [name, id] : g.outputs) text += "  output " + written(name) + " = " + name_of_value(g, id) + "\n";
     const auto crossings = [&](const char* word, const std::vector<Crossing>& list) {
         for (const Crossing& c : list)
-            text += fmt::format("  {} %{}{}\n", word, g.value(c.value).name, c.gradient != kNone ? " gradient %" + g.value(c.gradient).name : c.differentiable ? " differentiable" : "");
+            text += fmt::format("  {} {}{}\n", word, name_of_value(g, c.value), c.gradient != kNone ? " gradient " + name_of_value(g, c.gradient) : c.differentiable ? " differentiable" : "");
     };
     crossings("receive", g.received);
     crossings("send", g.sent);
-    if (g.loss != kNone) text += "  loss = %" + g.value(g.loss).name + "\n";
-    for (const auto& [param, grad] : g.grads) text += "  grad %" + g.value(param).name + " = %" + g.value(grad).name + "\n";
+    if (g.loss != kNone) text += "  loss = " + name_of_value(g, g.loss) + "\n";
+    for (const auto& [param, grad] : g.grads) text += "  grad " + name_of_value(g, param) + " = " + name_of_value(g, grad) + "\n";
     return text + "}\n";
 }
 

@@ -10,7 +10,8 @@
 // Operands of a graph: input (no word), param, frozen (a param that is not trained), shadow and grad (of = %param). An absent optional operand is
 // `_`. Types after nodes may be left out; where they stand they are checked. After `backward:` come the nodes that run in the backward pass.
 // `weights:` those of its second part. `loss = %l` and `grad %p = %g` name results, `receive %x` and `send %x` what crosses to other stages: followed by
-// `differentiable` or, once there is a gradient, `gradient %g`. Text from # to the end of a line is a comment. `rows` and `length` are sizes that a batch brings.
+// `differentiable` or, once there is a gradient, `gradient %g`. A name of other characters than letters, digits and _ . - / stands in quotes, as in
+// JSON: %"my weight". Text from # to the end of a line is a comment. `rows` and `length` are sizes that a batch brings.
 #pragma once
 
 #include <functional>

@@ -17,7 +17,9 @@ static void on_message(int32_t level, const char *component, const char *message
     assert_true(component[0] && message[0]);
     s->inner = ds_batch_create(&b); /* dsrt may be called, and what that logs comes later, not deeper */
     ds_batch_destroy(b);
-    if (!s->quiet) ds_batch_create(NULL);
+    if (s->quiet) return;
+    ds_batch_create(NULL);
+    ds_batch_create(NULL);
 }
 
 static void on_release(void *user) { ++((Sink *)user)->released; }
@@ -41,7 +43,7 @@ static void a_sink_that_causes_messages_does_not_run_for_ever(void **state) {
     (void)state;
     assert_ok(ds_set_log(on_message, DS_LOG_TRACE, &s, on_release));
     assert_int_equal(ds_batch_create(NULL), DS_E_INVALID_ARGUMENT);
-    assert_true(s.messages > 1);
+    assert_int_equal(s.messages, 1 + 2); /* the call's, and what its delivery caused; what that caused is dropped */
     assert_ok(ds_set_log(NULL, DS_LOG_WARN, NULL, NULL));
     assert_int_equal(s.released, 1);
 }

@@ -245,8 +245,61 @@ static void a_text_file_is_a_model(void **state) {
     ds_batch_destroy(b);
 }
 
+/* 4 TB: told before pages are written, which would end the process. */
+static void more_than_the_machine_has_is_refused(void **state) {
+    const int64_t shape[2] = {1 << 20, 1 << 20};
+    int32_t w, loss;
+    ds_graph *g = NULL;
+    ds_options *o = NULL;
+    ds_engine *e = NULL;
+    (void)state;
+    assert_ok(ds_graph_create(&g));
+    assert_ok(ds_graph_param(g, "w", DS_F32, 2, shape, NULL, &w));
+    assert_ok(ds_graph_op(g, "mean", &w, 1, NULL, &loss, 1));
+    assert_ok(ds_graph_loss(g, loss));
+    assert_ok(ds_options_create(&o));
+    assert_ok(ds_options_set_graph(o, g));
+    assert_fails(DS_E_OUT_OF_MEMORY, "4398046511104 bytes are needed in one piece, but this machine has", ds_engine_create("{\"train_batch_size\": 2, " SGD "}", o, &e));
+    assert_null(e);
+    ds_options_destroy(o);
+    ds_graph_destroy(g);
+}
+
+static void a_graph_without_a_loss_says_so(void **state) {
+    const int64_t shape[2] = {2, 3};
+    const float values[6] = {1, 2, 3, 4, 5, 6};
+    ds_graph *g = NULL;
+    ds_options *o = NULL;
+    ds_engine *e = NULL;
+    ds_batch *b = NULL;
+    ds_tensor *t = f32_tensor(2, shape, values);
+    float loss;
+    (void)state;
+    assert_ok(ds_graph_parse("graph m(%x: f32[rows,3], param %w: f32[3] ones) {\n  %y = mul %x, %w\n  output \"the y\" = %y\n}\n", &g));
+    assert_ok(ds_options_create(&o));
+    assert_ok(ds_options_set_graph(o, g));
+    assert_ok(ds_engine_create("{\"train_batch_size\": 2, " SGD "}", o, &e));
+    assert_ok(ds_batch_create(&b));
+    assert_ok(ds_batch_set(b, "x", t));
+    assert_fails(DS_E_INVALID_ARGUMENT, "the graph has no loss (ds_graph_loss names it); pass NULL for it", ds_forward(e, b, &loss));
+    assert_fails(DS_E_INVALID_ARGUMENT, "the graph has no loss", ds_eval(e, b, &loss));
+    assert_ok(ds_forward(e, b, NULL));
+    assert_fails(DS_E_STATE, "the model computes none; call ds_backward_from", ds_backward(e));
+    ds_batch_destroy(b);
+    assert_ok(ds_batch_create(&b));
+    assert_ok(ds_batch_set(b, "the y", t));
+    assert_ok(ds_backward_from(e, b));
+    assert_ok(ds_step(e));
+    ds_batch_destroy(b);
+    ds_tensor_destroy(t);
+    ds_engine_destroy(e);
+    ds_options_destroy(o);
+    ds_graph_destroy(g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        TEST(more_than_the_machine_has_is_refused), TEST(a_graph_without_a_loss_says_so),
         TEST(a_perceptron_built_by_the_host_learns), TEST(a_hosts_graph_wraps_bert), TEST(one_encoder_reads_two_texts), TEST(a_body_takes_positions_and_says_what_it_lacks),
         TEST(a_text_file_is_a_model)};
     return RUN(tests);
