@@ -63,12 +63,11 @@ auto rows_of(const Tensor& logits) {
 }
 
 auto products_of(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    return [&](int64_t row, std::vector<double>& to) {
-        const int64_t vocabulary = weight.dims[0], size = weight.columns();
+    return [&bias, size = weight.columns(), vocabulary = weight.dims[0], rows = values_of(x), words = values_of(weight)](int64_t row, std::vector<double>& to) {
         to.resize(static_cast<size_t>(vocabulary));
         for (int64_t j = 0; j < vocabulary; ++j) {
             double sum = get_if(bias, j);
-            for (int64_t c = 0; c < size; ++c) sum += get(x, row * size + c) * get(weight, j * size + c);
+            for (int64_t c = 0; c < size; ++c) sum += rows[static_cast<size_t>(row * size + c)] * words[static_cast<size_t>(j * size + c)];
             to[static_cast<size_t>(j)] = sum;
         }
     };
@@ -95,6 +94,7 @@ void linear_backward(const Call& call) {
     const int64_t vocabulary = weight.dims[0], size = weight.columns();
     const auto fill = products_of(x, weight, bias);
     const double scale = scale_of(call, labels);
+    const std::vector<double> rows = values_of(x), words = values_of(weight);
     std::vector<double> row, dx(static_cast<size_t>(x.count())), dweight(static_cast<size_t>(weight.count())),
         dbias(static_cast<size_t>(vocabulary));
     for (int64_t i = 0; i < labels.count(); ++i) {
@@ -104,8 +104,8 @@ void linear_backward(const Call& call) {
             const double g = row[static_cast<size_t>(j)];
             dbias[static_cast<size_t>(j)] += g;
             for (int64_t c = 0; c < size; ++c) {
-                dx[static_cast<size_t>(i * size + c)] += g * get(weight, j * size + c);
-                dweight[static_cast<size_t>(j * size + c)] += g * get(x, i * size + c);
+                dx[static_cast<size_t>(i * size + c)] += g * words[static_cast<size_t>(j * size + c)];
+                dweight[static_cast<size_t>(j * size + c)] += g * rows[static_cast<size_t>(i * size + c)];
             }
         }
     }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "kernels/kernel.h"
 
@@ -24,6 +25,14 @@ inline double get(const Tensor& t, int64_t i) {
 inline void set(const Tensor& t, int64_t i, double x) {
     if (t.dtype == DType::f32) *reinterpret_cast<float*>(element(t, i)) = static_cast<float>(x);
     else convert(&x, DType::f64, element(t, i), t.dtype, 1);
+}
+
+// All elements, for loops that read each of them often.
+inline std::vector<double> values_of(const Tensor& t) {
+    std::vector<double> values(static_cast<size_t>(t.count()));
+    const int64_t columns = t.columns();
+    for (int64_t i = 0; i < t.count(); i += columns) convert(element(t, i), t.dtype, values.data() + i, DType::f64, columns);
+    return values;
 }
 
 // into's element, or 0 where it is absent.
