@@ -14,7 +14,8 @@ DS_BEGIN_DECLS
    they are numbers, rows or rows x num_labels (mean squared error); with "multi_label_classification", or floats where config.json does not
    say, rows x num_labels of 0..1 (binary cross-entropy of each label by itself). Of numbers none is ignored.
    Absent: attention_mask is ones, position_ids 0..length-1, token_type_ids zeros, decoder_input_ids the labels shifted right. Labels of
-   causal models come unshifted. A name that the model does not know is an error of the call that uses the batch. */
+   causal models come unshifted. position_ids of a decoder without an attention_mask: where they do not go on by one, another text begins
+   in the row, and attention keeps to each text (transformers' packed sequences). A name that the model does not know is an error of the call that uses the batch. */
 DS_API ds_status ds_batch_create(ds_batch **out);
 
 /* Puts t's contents as of this call under `name`, replacing what was there. t stays the caller's. */

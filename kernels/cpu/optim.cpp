@@ -23,7 +23,8 @@ struct Gradient {
         return hn::IfThenElse(hn::Gt(hn::Abs(x), clip), hn::CopySign(clip, x), x);
     }
 };
-HWY_INLINE V lerp_of(V a, V b, V weight) { return MulAdd(weight, Sub(b, a), a); }
+// A weight of 1 gives b, however small it is beside a.
+HWY_INLINE V lerp_of(V a, V b, V weight) { return MulAdd(weight, b, NegMulAdd(weight, a, a)); }
 
 // constants: 2 beta1, 3 1-beta1, 4 beta2, 5 1-beta2, 6 1/sqrt(bias correction 2), 7 eps, 8 lr / bias correction 1, 9 what decay leaves, 10
 // L2 decay

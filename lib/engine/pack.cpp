@@ -144,6 +144,7 @@ private:
             DS_TRY(positions_, integers("position_ids", grid_, 0, (model_.max_positions && model_.limit.empty() ? model_.max_positions : int64_t{1} << 30) - 1));
             const int64_t most = *std::max_element(positions_.begin(), positions_.end());
             if (!model_.limit.empty() && most >= model_.max_positions) return fail(Code::E_UNSUPPORTED, "position_ids: {}, but {}", most, model_.limit);
+            if (model_.splits_rows && !batch_.count("attention_mask")) split_rows();
             return ok();
         }
         if (model_.max_positions && length_ > model_.max_positions && !model_.limit.empty()) return fail(Code::E_UNSUPPORTED, "{}: {} tokens a row, but {}", ids_name, length_, model_.limit);
@@ -152,6 +153,13 @@ private:
         positions_.resize(ids_.size());
         for (size_t i = 0; i < ids_.size(); ++i) positions_[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length_ + model_.position_offset);
         return ok();
+    }
+
+    // As transformers has it, which then attends within each text.
+    void split_rows() {
+        begins_.assign(positions_.size(), 0);
+        for (size_t i = 1; i < positions_.size(); ++i) begins_[i] = static_cast<int64_t>(i) % length_ && positions_[i] != positions_[i - 1] + 1;
+        texts_begun_ = std::count(begins_.begin(), begins_.end(), 1);
     }
 
     // targets_[i]: the label that position i predicts. Causal labels come unshifted: a position predicts the next one's.
@@ -241,7 +249,7 @@ private:
             out_.places.push_back(static_cast<int32_t>(i));
         }
         const auto count = static_cast<int64_t>(out_.places.size());
-        out_.shape.rows = rows_;
+        out_.shape.rows = texts_begun_ ? bucket(rows_ + texts_begun_) : rows_;
         out_.shape.length = length_;
         out_.shape.tokens = count == rows_ * length_ ? count : bucket(model_.encoder_decoder ? std::max<int64_t>(count, 1) : count);
         out_.shape.labels = out_.labels;
@@ -260,6 +268,7 @@ private:
         for (size_t i = 0; i < chosen.size(); ++i) {
             const auto at = static_cast<size_t>(chosen[i]);
             for (; static_cast<int64_t>(at) / length_ > row; ++row) segments.push_back(static_cast<int32_t>(i));
+            if (texts_begun_ && begins_[at]) segments.push_back(static_cast<int32_t>(i));
             if (static_cast<int64_t>(at) % length_ == 0) first.push_back(static_cast<int32_t>(i));
             ids[i] = ids_[at];
             places[i] = static_cast<int32_t>(first_row_ * length_ + static_cast<int64_t>(at));
@@ -268,12 +277,13 @@ private:
             key_mask[i] = mask_[at];
             real[i] = mask_[at] ? 1.0f : 0.0f;
         }
-        while (static_cast<int64_t>(segments.size()) <= rows_) segments.push_back(static_cast<int32_t>(chosen.size()));
+        const int64_t rows = prefix.empty() ? out_.shape.rows : rows_;
+        while (static_cast<int64_t>(segments.size()) <= rows) segments.push_back(static_cast<int32_t>(chosen.size()));
         put(prefix + "ids", ids, {tokens});
         put(prefix + "places", places, {tokens});
         put(prefix + "positions", positions, {tokens});
         put(prefix + "types", types, {tokens});
-        put(prefix + "segments", segments, {rows_ + 1});
+        put(prefix + "segments", segments, {rows + 1});
         out_.inputs[prefix + "real"] = HostTensor::of<float>(DType::f32, {tokens}, real);
         out_.inputs[prefix + "key_mask"] = HostTensor::of<uint8_t>(DType::u8, {tokens}, key_mask);
         if (!prefix.empty()) return;
@@ -324,7 +334,8 @@ private:
     int64_t rows_ = 0, length_ = 0;
     Shape grid_;
     std::vector<int32_t> ids_, types_, positions_, targets_;
-    std::vector<uint8_t> mask_, unseen_;
+    std::vector<uint8_t> mask_, unseen_, begins_;
+    int64_t texts_begun_ = 0;  // within rows
     Packed out_;
 };
 

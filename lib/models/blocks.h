@@ -107,6 +107,7 @@ inline void tie(Model& m, bool tied, const std::string& table, std::vector<std::
 inline void decoder_outputs(Model& m, Task task) {
     m.outputs = task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
     m.token_outputs = m.outputs;
+    m.splits_rows = true;
 }
 
 // Likewise of encoder-decoders.

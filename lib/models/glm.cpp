@@ -118,6 +118,7 @@ Result<std::unique_ptr<Model>> glm(const Json& config, Task task) {
     if (m->chat) tie(*m, m->tied, "transformer.embedding.word_embeddings.weight", {"transformer.output_layer.weight"});
     else tie(*m, m->tied && task != Task::none, "model.embed_tokens.weight", {"lm_head.weight"});
     decoder_outputs(*m, task);
+    m->splits_rows = !m->chat;
     return std::unique_ptr<Model>(std::move(m));
 }
 

@@ -69,8 +69,7 @@ Result<std::unique_ptr<Model>> gpt2(const Json& config, Task task) {
     if (m->heads == 0 || m->width % m->heads) return fail(Code::E_CONFIG, "config.json: n_embd {} is not a multiple of n_head {}", m->width, m->heads);
     m->names.base_prefix = "transformer.";
     tie(*m, m->tied && task != Task::none, "transformer.wte.weight", {"lm_head.weight"});
-    m->outputs = task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
-    m->token_outputs = m->outputs;
+    decoder_outputs(*m, task);
     return std::unique_ptr<Model>(std::move(m));
 }
 

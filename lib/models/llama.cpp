@@ -101,8 +101,7 @@ Result<std::unique_ptr<Model>> llama(const Json& config, Task task) {
     DS_TRY(m->angles, read_rope(*m, config, m->head_dim, positions));
     m->names.base_prefix = "model.";
     tie(*m, m->tied && task != Task::none, "model.embed_tokens.weight", {"lm_head.weight"});
-    m->outputs = task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
-    m->token_outputs = m->outputs;
+    decoder_outputs(*m, task);
     return std::unique_ptr<Model>(std::move(m));
 }
 

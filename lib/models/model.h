@@ -120,6 +120,7 @@ public:
     bool one_piece = false;               // its tokens can't be dealt out over sequence ranks: each of those computes them all
     bool couples_rows = false;            // data ranks exchange within a pass, as for the load of experts: each needs rows
     int64_t position_offset = 0;          // the first position's row in the table of positions
+    bool splits_rows = false;             // without a mask, a row of which positions begin anew holds several texts, which do not see each other
     std::string limit;                    // why there are max_positions, where more of them would need what is not built
     std::vector<std::string> outputs;     // names that ds_output knows
     std::vector<std::string> token_outputs;  // those with one row a token

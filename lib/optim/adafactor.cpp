@@ -95,7 +95,7 @@ private:
             for (int64_t row = first(item); row < last(item); ++row) {
                 const float mean =
                     cpu::factor_row(factor, bound, view.gradient + row * l.columns, to, l.columns) / static_cast<float>(l.columns);
-                if (row_state) row_state[row] += weight * (mean - row_state[row]);
+                if (row_state) row_state[row] = (1 - weight) * row_state[row] + weight * mean;
                 squares += cpu::sum_of_squares(view.weight + row * l.columns, l.columns);
             }
             weights[item] = squares;

@@ -186,10 +186,61 @@ static void names_that_a_model_has_no_use_for_are_refused(void **state) {
     ds_engine_destroy(e);
 }
 
+/* transformers' packed sequences: positions that begin anew in a row without a mask. */
+static void positions_that_begin_anew_are_another_text(void **state) {
+    static const char *models[2] = {GPT, DSRT_TEST_DATA "/models/mistral-window"};
+    static const int32_t whole[2][9] = {{5, 9, 31, 8, 2, 17, 40, 3, 11}, {21, 6, 6, 13, 90, 4, 77, 1, 52}};
+    static const int32_t places[2][9] = {{0, 1, 2, 3, 0, 1, 2, 3, 4}, {0, 1, 0, 1, 2, 3, 4, 5, 6}};
+    static const int starts[4] = {0, 4, 9, 11}, ends[4] = {4, 9, 11, 18};
+    int m, i, t;
+    (void)state;
+    for (m = 0; m < 2; ++m) {
+        ds_engine *packed = engine(models[m], "\"train_batch_size\": 2, \"gradient_clipping\": 0, " SGD), *apart = engine(models[m], "\"train_batch_size\": 4, \"gradient_clipping\": 0, " SGD);
+        ds_batch *b = NULL;
+        int32_t labels[18], ids[28] = {0}, mask[28] = {0}, targets[28];
+        float together, by_rows;
+        for (t = 0; t < 28; ++t) targets[t] = -100;
+        for (i = 0; i < 4; ++i)
+            for (t = starts[i]; t < ends[i]; ++t) {
+                const int at = 7 * i + t - starts[i];
+                ids[at] = whole[t / 9][t % 9], mask[at] = 1;
+                labels[t] = targets[at] = t > starts[i] ? ids[at] : -100; /* no text predicts the next one's first token */
+            }
+        assert_ok(ds_batch_create(&b));
+        put(b, "input_ids", 2, 2, 9, whole[0]);
+        put(b, "position_ids", 2, 2, 9, places[0]);
+        put(b, "labels", 2, 2, 9, labels);
+        assert_ok(ds_forward(packed, b, &together));
+        assert_ok(ds_backward(packed));
+        ds_batch_destroy(b);
+        assert_ok(ds_batch_create(&b));
+        put(b, "input_ids", 2, 4, 7, ids);
+        put(b, "attention_mask", 2, 4, 7, mask);
+        put(b, "labels", 2, 4, 7, targets);
+        assert_ok(ds_forward(apart, b, &by_rows));
+        assert_ok(ds_backward(apart));
+        ds_batch_destroy(b);
+        assert_true(fabs(together - by_rows) < 1e-6 * by_rows);
+        assert_true(relative_of(packed, apart, DS_GRAD) < 1e-6);
+        /* Beside a mask, positions are positions only. */
+        for (t = 0; t < 18; ++t) mask[t] = 1;
+        assert_ok(ds_batch_create(&b));
+        put(b, "input_ids", 2, 2, 9, whole[0]);
+        put(b, "attention_mask", 2, 2, 9, mask);
+        put(b, "position_ids", 2, 2, 9, places[0]);
+        put(b, "labels", 2, 2, 9, labels);
+        assert_ok(ds_eval(packed, b, &together));
+        assert_true(fabs(together - by_rows) > 1e-4 * by_rows);
+        ds_batch_destroy(b);
+        ds_engine_destroy(packed);
+        ds_engine_destroy(apart);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(evaluation_leaves_a_pending_forward_alone), TEST(masked_positions_read_zero_unless_outputs_names_them),
         TEST(padding_changes_nothing), TEST(dropout_follows_seed_and_step_and_not_the_padding), TEST(bad_batches_are_refused_by_name), TEST(an_engine_without_optimizer_needs_no_batch_size),
-        TEST(names_that_a_model_has_no_use_for_are_refused)};
+        TEST(names_that_a_model_has_no_use_for_are_refused), TEST(positions_that_begin_anew_are_another_text)};
     return RUN(tests);
 }

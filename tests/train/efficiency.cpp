@@ -281,7 +281,7 @@ void tokens_bypass_blocks(const Family& family, const Json& layout, int64_t rows
             positions.push_back(0);
         }
         Batch part;
-        plain.forward(part.put("input_ids", rows, few).put("position_ids", rows, positions).put("labels", rows, few_labels).b);
+        plain.forward(part.put("input_ids", rows, few).put("position_ids", rows, positions).put("attention_mask", rows, Ids(few.size(), 1)).put("labels", rows, few_labels).b);
         const Numbers alone = plain.output("last_hidden_state");
         Numbers a, b;
         for (int64_t r = 0; r < rows; ++r)

@@ -93,7 +93,7 @@ def batch_for(r, random_, model, config):
                 places = places + r.randint(0, positions - length)
             elif choice == "masked" and "attention_mask" in batch:
                 places = np.maximum(mask.cumsum(-1) - 1, 0)
-            elif choice == "any" and "attention_mask" in batch:  # without a mask transformers takes jumps for borders of packed rows
+            elif choice == "any":  # without a mask, decoders take jumps for borders of packed rows
                 places = random_.integers(0, positions, (rows, length))
             batch["position_ids"] = places
         if kind in ("bert", "gpt2", "gpt_neo") and r.random() < 0.5:
@@ -242,6 +242,7 @@ class Theirs:
             self.model = getattr(transformers, model).from_pretrained(folder, dtype=torch.float32, **plain).double().eval()
         except Exception as error:
             raise Declined(f"{type(error).__name__}: {str(error)[:80]}")
+        self.model.config.use_cache = False  # with a cache jumps of position_ids would not be borders
         if "Marian" in model:  # transformers 5 saves the computed positions with the weights, and reads what the folder's type left of them; libdsrt computes them
             fresh = dict(type(self.model)(self.model.config).named_parameters())
             for name, parameter in self.model.named_parameters():
@@ -341,7 +342,10 @@ class Case:
         config = theirs.model.config
         ids, start = list(prompt), [config.decoder_start_token_id] if config.is_encoder_decoder else []
         made = []
-        for _ in range(min(6, getattr(config, "max_position_embeddings", 40) - len(ids) - len(start))):
+        most = getattr(config, "max_position_embeddings", 40)
+        if (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "longrope":  # the angles that change there are not built
+            most = config.rope_parameters["original_max_position_embeddings"] + 1
+        for _ in range(min(6, most - len(ids) - len(start))):
             parts = {"input_ids": np.array([ids])} if not start else {"input_ids": np.array([ids]), "decoder_input_ids": np.array([start + made])}
             with torch.no_grad():
                 best = theirs.run(parts).logits[0, -1].topk(2)

@@ -315,6 +315,22 @@ TEST_CASE("optim/adafactor_keeps_a_row_and_a_column") {
     for (size_t i = 0; i < 600; ++i) REQUIRE(two.weight[600 + i] == doctest::Approx(one.weight[i]).epsilon(1e-6));
 }
 
+// With beta2_decay 0 the variance is the last square itself, whatever came before, and every move has one size.
+TEST_CASE("optim/a_small_gradient_behind_a_large_one_is_not_lost") {
+    const auto optimizer = make("Adafactor", {{"beta2_decay", 0.0}});
+    for (const Shape& shape : {Shape{40}, Shape{3, 20}}) {
+        Problem p(*optimizer, shape), fresh = p;
+        for (float& g : p.gradient) g *= 1e3f;
+        update(*optimizer, p, hyper_of(*optimizer, p.traits, 1), 1);
+        p.weight = fresh.weight;
+        p.gradient = fresh.gradient;
+        for (size_t i = 0; i < p.gradient.size(); ++i) fresh.gradient[i] = p.gradient[i] *= 1e-3f;
+        update(*optimizer, p, hyper_of(*optimizer, p.traits, 2), 1);
+        update(*optimizer, fresh, hyper_of(*optimizer, p.traits, 2), 1);
+        for (size_t i = 0; i < p.weight.size(); ++i) REQUIRE(p.weight[i] == fresh.weight[i]);
+    }
+}
+
 TEST_CASE("optim/schedules_may_set_momentum") {
     const auto slow = make("AdamW", {{"betas", {0.5, 0.99}}}), fast = make("AdamW", {{"betas", {0.9, 0.999}}});
     Problem a(*slow, {50}), b(*fast, {50});
