@@ -54,7 +54,7 @@ constexpr KeyRule choice_rule{"", nullptr, list.text};
 
 using enum KeyType;
 constexpr KeySupport Live{KeySupport::live, "live", ""}, Runtime{KeySupport::runtime, "live, may change at run time", ""};
-constexpr KeySupport OneRank{KeySupport::hint, "accepted", "one rank has nobody to exchange with"};
+constexpr KeySupport OneRank{KeySupport::hint, "accepted", "what ranks exchange follows from the plan"};
 constexpr KeySupport Planned{KeySupport::hint, "accepted", "libdsrt settles this by itself"};
 constexpr KeySupport Idle{KeySupport::hint, "accepted", "only parts that are off read it"};
 constexpr KeySupport Missing{KeySupport::missing, "unsupported", ""};

@@ -6,6 +6,7 @@
 #include "base/json_argument.h"
 #include "base/log.h"
 #include "ckpt/checkpoint.h"
+#include "ckpt/durable_file.h"
 #include "ckpt/safetensors.h"
 #include "engine/engine.h"
 #include "kernels/cpu/copy_far.h"
@@ -102,6 +103,21 @@ Status write_as(const WholeParams& whole, const ReadWhole& read, const Param& p,
     return ok();
 }
 
+// What DeepSpeed does where processes name different tags: only process 0's counts here.
+Status same_tag(const Job& job, const Config& config, const std::string& name) {
+    DS_TRY(const Json how, get(config, "checkpoint.tag_validation"));
+    if (job.alone() || how == "IGNORE") return ok();
+    DS_TRY(const std::vector<std::string> all, job.exchange("ds_save", name));
+    for (size_t p = 1; p < all.size(); ++p) {
+        if (all[p] == all[0]) continue;
+        std::string what = fmt::format("ds_save: process {} names the tag \"{}\", process 0 \"{}\"; all must name the same (checkpoint.tag_validation)", p, shown(all[p]), shown(all[0]));
+        if (how == "FAIL") return Status(Code::E_INVALID_ARGUMENT, std::move(what));
+        log(Level::warn, "checkpoint", "{}; it is saved as \"{}\"", what, shown(all[0]));
+        break;
+    }
+    return ok();
+}
+
 // Cursors of a source that goes on differently in each process lie side by side.
 constexpr const char* kEach = "of_each_process";
 
@@ -115,6 +131,8 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     DS_TRY(const bool weights_only, flag_of(options, "ds_save", "weights_only"));
     if (open_.micros > 0) return fail(Code::E_STATE, "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or ds_zero_grad first",
                                         open_.micros, config_.batch.accumulation);
+    const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", counters_.global_steps);
+    DS_CHECK(same_tag(job_, config_, name));
     DS_TRY(const Json cursor, weights_only ? Result<Json>(Json()) : saved_cursor());
     if (!job_.writes_files()) return read_for_writer("ds_save");
     const ReadWhole read = [this](const Param& p, Field field, float* out) { return read_whole("ds_save", p, field, out); };
@@ -144,7 +162,6 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
             state["data_ended"] = data_end_ && data_end_->cursor == cursor;
         }
     }
-    const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", counters_.global_steps);
     if (!async) return end_of_reads("ds_save", save_checkpoint(std::filesystem::path(dir), name, state, files));
     Status begun = check_tag(name);
     if (begun.ok()) begun = background_save_.start(std::filesystem::path(dir), name, std::move(state), std::move(files), (*ranks_)[0].workers);

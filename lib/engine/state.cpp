@@ -129,6 +129,8 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
         if (open_.micros == 0 || !p->trainable) return out;
         DS_CHECK(settle());
         if (open_.micros == 0) return out;
+        // What goes from rank to rank in fewer bits is rounded: at the boundary that is what an update would apply.
+        if (config_.communication != DType::f32 && open_.micros == config_.batch.accumulation) DS_CHECK(reduce_gradients());
         const auto factor = static_cast<float>(final_factor());
         DS_CHECK(whole_->read(*p, {Field::grad}, out.as<float>().data(), open_.reduced || !gradients_have_parts(), updates_are_dealt_out()));
         for (float& x : out.as<float>()) x *= factor;

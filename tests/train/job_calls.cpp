@@ -288,8 +288,15 @@ void quarrel(const std::string& out) {
     ask(other ? Ids{1000} : some_ids(3, 0), nullptr);
     ask(some_ids(3, 0), other ? ds_token_fn([](const int32_t*, size_t, void*) { return -7; }) : nullptr);
     ask(some_ids(3, 0), nullptr);
-    std::ofstream(out + "." + std::to_string(rank_here())) << p.told;
     ds_engine_destroy(e);
+    for (const char* how : {"FAIL", "WARN", "IGNORE"}) {  // of different tags
+        must(ds_engine_create(p.config_of("gpt2", {{"checkpoint", {{"tag_validation", how}}}}).dump().c_str(), nullptr, &e), "create");
+        const ds_status status = ds_save(e, (out + ".saved").c_str(), (how + std::to_string(rank_here())).c_str(), nullptr);
+        p.told += ds_status_name(status) + std::string(" ") + (status < 0 ? ds_last_error() : "") + "\n";
+        must(ds_load(e, (out + ".saved").c_str(), status < 0 ? "none" : nullptr, nullptr) == (status < 0 ? DS_E_NOT_FOUND : DS_OK) ? DS_OK : DS_E_INTERNAL, "load");
+        ds_engine_destroy(e);
+    }
+    std::ofstream(out + "." + std::to_string(rank_here())) << p.told;
 }
 
 std::string self, work;
@@ -329,9 +336,12 @@ void quarrels_are_told() {
                                   "DS_E_COMM process 1: DS_E_USER: ds_generate: the token callback answered -7\nDS_OK \n",
                                   "DS_E_INVALID_ARGUMENT ds_generate: the processes 0 and 1 were given different prompts or options; all must pass the same\n"
                                   "DS_E_INVALID_ARGUMENT ds_generate: id 0 of the prompt is 1000, outside the vocabulary 0..96\nDS_E_USER "};
+    check(!fs::exists(work + "/quarrel.saved/FAIL0") && fs::exists(work + "/quarrel.saved/WARN0") && fs::exists(work + "/quarrel.saved/IGNORE0") && !fs::exists(work + "/quarrel.saved/WARN1"),
+          "quarrel: tags of process 0 alone are saved");
     for (int r = 0; r < 2; ++r) {
         const std::string told = text_of(work + "/quarrel." + std::to_string(r));
-        check(told.starts_with(lines[r]) && told.ends_with("DS_OK \n"), "quarrel: process " + std::to_string(r) + " says " + told);
+        check(told.starts_with(lines[r]) && told.ends_with("DS_OK \nDS_E_INVALID_ARGUMENT ds_save: process 1 names the tag \"FAIL1\", process 0 \"FAIL0\"; all must name the same (checkpoint.tag_validation)\n"
+                                                           "DS_OK \nDS_OK \n"), "quarrel: process " + std::to_string(r) + " says " + told);
     }
 }
 
@@ -368,7 +378,7 @@ int main(int argc, char** argv) {
             same_as_one(name, 2, {{"parallel", {{"data", 2}}}, {"zero_optimization", {{"stage", 3}, {"stage3_param_persistence_threshold", 0}}}});
         if (std::getenv("DSRT_FULL")) same_as_one(name, 4, {{"parallel", {{"data", 2}, {"tensor", 2}}}});
     }
-    if (only.empty()) quarrels_are_told();
+    if (only.empty() || only == "quarrel") quarrels_are_told();
     fs::remove_all(work);
     return checks::result();
 }

@@ -5,6 +5,7 @@
 
 #include "base/dtype.h"
 #include "base/json.h"
+#include "base/mesh.h"
 
 using namespace ds;
 
@@ -39,4 +40,33 @@ TEST_CASE("json/refuses_duplicate_keys_deep_nesting_and_bad_syntax_and_says_wher
     const auto bad = parse_json("{\"a\": }", "config");
     REQUIRE(!bad.ok());
     CHECK(bad.status().message().find("line 1, column 7") != std::string::npos);
+}
+
+// tests/unit/runtime/pipe/test_topology.py: axes pipe, data, model of 2 x 2 x 2.
+TEST_CASE("mesh/ranks_are_counted_as_deepspeeds_topology_counts_them") {
+    const Mesh mesh{{2, 1, 2, 2}};
+    CHECK(mesh.ranks() == 8);
+    for (int rank = 0; rank < 4; ++rank) CHECK(mesh.group(rank, MeshAxis::pipeline) == std::vector<int>{rank, rank + 4});
+    CHECK(mesh.group(5, MeshAxis::data) == std::vector<int>{5, 7});
+    CHECK(mesh.group(2, MeshAxis::tensor) == std::vector<int>{2, 3});  // pipe 0, data 1
+    CHECK(at(mesh.place(3), MeshAxis::tensor) == 1);
+    for (int rank = 0; rank < 8; ++rank) CHECK(mesh.rank(mesh.place(rank)) == rank);
+}
+
+// tests/unit/module_inject: parts differ by one unit at most, as there; here the larger ones come later, not first.
+TEST_CASE("mesh/cuts_are_near_even_in_whole_units_of_every_period") {
+    const auto sizes = [](const Cut& cut, int64_t full, int ranks) {
+        std::vector<int64_t> all;
+        for (int r = 0; r < ranks; ++r) all.push_back(cut.local(full, r, ranks));
+        return all;
+    };
+    CHECK(sizes({0, 101, 101}, 101, 2) == std::vector<int64_t>{50, 51});
+    CHECK(sizes({0, 384, 6}, 384, 4) == std::vector<int64_t>{64, 128, 64, 128});  // six heads stay whole
+    CHECK(sizes({0, 3, 3}, 9, 4) == std::vector<int64_t>{0, 3, 3, 3});            // more ranks than heads, of queries, keys and values
+    // gate and up, five rows each, side by side: both ranks have some of both.
+    std::vector<std::vector<int64_t>> runs[2];
+    for (int r = 0; r < 2; ++r)
+        CutCopy({10, 4}, {0, 5, 5}, r, 2).runs([&](int64_t whole, int64_t part, int64_t n) { runs[r].push_back({whole, part, n}); });
+    CHECK(runs[0] == std::vector<std::vector<int64_t>>{{0, 0, 8}, {20, 8, 8}});
+    CHECK(runs[1] == std::vector<std::vector<int64_t>>{{8, 0, 12}, {28, 12, 12}});
 }

@@ -100,7 +100,7 @@ std::string fingerprint(const Config& c) {
     for (const OffloadConfig& o : {z.offload_optimizer, z.offload_param}) all.push_back({o.device, o.path, o.buffers, o.buffer_elements, o.in_memory});
     all.push_back({c.moe.drop_tokens, c.moe.capacity_factor, c.moe.eval_capacity_factor, c.moe.min_capacity});
     const EfficiencyConfig& e = c.efficiency;
-    all.push_back({e.batch_growth, e.curriculum, e.sampling, e.dynamic_batching, e.random_ltd, e.layer_drop, e.seed, c.compression});
+    all.push_back({e.batch_growth, e.curriculum, e.sampling, e.dynamic_batching, e.random_ltd, e.layer_drop, e.seed, c.compression, get(c, "checkpoint.tag_validation").value()});
     for (const auto& rule : c.precision_rules) all.push_back({rule.pattern, name_of(rule.dtype)});
     for (const auto& group : c.param_groups) all.push_back({group.name, group.match, group.frozen, group.settings});
     return all.dump();

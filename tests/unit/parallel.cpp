@@ -131,6 +131,23 @@ TEST_CASE("timetable/micro_batches_in_flight_are_bounded") {
             }
 }
 
+// deepspeed/runtime/pipe/schedule.py, TrainSchedule: in 2(M+P-1) ticks a stage works forward in those of its own parity, backward in the others.
+TEST_CASE("timetable/stages_of_1f1b_work_in_deepspeeds_order") {
+    for (int stages = 1; stages <= 8; ++stages)
+        for (int micros = 1; micros <= 16; ++micros) {
+            const Timetable table = table_of({"1f1b", 1}, stages, micros);
+            for (int s = 0; s < stages; ++s) {
+                std::vector<Turn> turns;
+                for (int t = 0; t < 2 * (micros + stages - 1); ++t) {
+                    const bool forward = t % 2 == s % 2;
+                    const int micro = forward ? t / 2 - s / 2 : t % 2 == 0 ? t / 2 - stages + (s + 1) / 2 : (t - 1) / 2 - stages + 1 + s / 2;
+                    if (micro >= 0 && micro < micros) turns.push_back({forward ? Work::forward : Work::backward, s, micro});
+                }
+                CHECK(table.turns[static_cast<size_t>(s)] == turns);
+            }
+        }
+}
+
 TEST_CASE("timetable/tables_as_text") {
     CHECK(print(table_of({"1f1b", 1}, 3, 4)) == "s0 F0 F1 F2 .  .  B0 F3 B1 .  B2 .  B3\ns1 .  F0 F1 .  B0 F2 B1 F3 B2 .  B3\ns2 .  .  F0 B0 F1 B1 F2 B2 F3 B3\n");
     CHECK(print(table_of({"gpipe", 1}, 2, 3)) == "s0 F0 F1 F2 .  .  B0 B1 B2\ns1 .  F0 F1 F2 B0 B1 B2\n");
@@ -152,6 +169,9 @@ TEST_CASE("partition/balance_follows_deepspeeds_cases") {
     CHECK(spread({1, 1, 1, 1}, 4) == 0);
     CHECK(spread({1, 1, 1, 1, 1}, 4) == 1);
     CHECK(spread({1, 1, 1, 1, 0, 1}, 4) == 1);
+    CHECK(balance(std::vector<double>{0, 1, 2, 3, 3, 3}, 4) == std::vector<int>{3, 4, 5, 6});
+    CHECK(balance(std::vector<double>{0, 1.1, 30, 3}, 3) == std::vector<int>{2, 3, 4});
+    CHECK(balance(std::vector<double>(8, 1), 4) == std::vector<int>{2, 4, 6, 8});
     CHECK(balance(std::vector<double>{5, 1, 1, 1, 1, 1}, 2) == std::vector<int>{1, 6});
     CHECK(balance(std::vector<double>{0, 0, 0}, 3) == std::vector<int>{1, 2, 3});
 }
