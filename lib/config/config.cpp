@@ -73,8 +73,9 @@ Result<Config> parse_config(std::string_view text_or_path, const Launched& launc
     if (is_inline(text_or_path)) return configure_text(text_or_path, "config", launched);
     if (skip_blanks(text_or_path).empty())
         return fail(Code::E_CONFIG, "config: empty; must be JSON text that begins with {{, or the path of a JSON file");
-    if (text_or_path.find('\0') != text_or_path.npos || text_or_path.size() > 4096)
-        return fail(Code::E_CONFIG, "config: neither JSON text that begins with {{ nor the path of a file");
+    if (text_or_path.find_first_of(std::string_view("\0\n{", 3)) != text_or_path.npos || text_or_path.size() > 4096)
+        return fail(Code::E_CONFIG, "config: neither JSON text, whose first character after blanks and comments is {{, nor the path of a file; it begins with {}",
+                    short_dump(Json(std::string(text_or_path.substr(0, 40)))));
     auto text = read_file(std::string(text_or_path), kLargestFile);
     if (!text.ok()) return std::move(text).status().within("config");
     return configure_text(*text, std::string(text_or_path), launched);

@@ -27,6 +27,18 @@ bool is_buffer(std::string_view name) {
     return false;
 }
 
+void tell_unused_rules(const std::vector<PrecisionRule>& rules, const Graph& graph) {
+    for (const PrecisionRule& rule : rules) {
+        const auto matches = [&](std::string_view name) { return glob_match(rule.pattern, name); };
+        const auto ops = all_ops();
+        if (std::any_of(ops.begin(), ops.end(), [&](const OpDef* op) { return matches(op->name); })) continue;
+        std::string param;
+        for (const ValueId id : graph.inputs)
+            if (const Value& v = graph.value(id); v.kind == Kind::param && (param.empty() || matches(v.name))) param = v.name;
+        if (!matches(param)) log(Level::warn, "config", "precision: {} matches no op and no parameter of the model, whose names are like {}", rule.pattern, param);
+    }
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> text, const HostOptions& options) {
@@ -102,6 +114,7 @@ Status Engine::make_the_program() {
     for (const std::string& name : config_.outputs)
         if (std::find(known.begin(), known.end(), name) == known.end())
             return fail(Code::E_CONFIG, "config: outputs: there is no output {}; there are {}", name, fmt::join(known, ", "));
+    tell_unused_rules(config_.precision_rules, graph);
     DS_TRY(params_, ParamStore::create(graph, config_, options_.optimizer ? &*options_.optimizer : nullptr));
     for (const auto& [name, code] : coded_) params_->find(name)->code = code;
     for (const Param& p : params_->all())

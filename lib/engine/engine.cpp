@@ -472,6 +472,7 @@ Result<HostTensor> Engine::rows_of(const Pass& pass, int data_rank, const std::s
 }
 
 Result<HostTensor> Engine::output(std::string_view name_view) {
+    DS_CHECK(usable());
     const std::string name(name_view);
     const auto known = program_->outputs();
     if (std::find(known.begin(), known.end(), name) == known.end())

@@ -38,6 +38,7 @@ void Engine::publish() {
 }
 
 Status Engine::set(std::string_view key, std::string_view json) {
+    DS_CHECK(usable());
     DS_TRY(const Json value, parse_argument(json, fmt::format("ds_engine_set: {}", key), Code::E_CONFIG));
     Config changed = config_;
     DS_CHECK(ds::set(changed, key, value));
@@ -121,8 +122,8 @@ Result<size_t> moment_index(const Param& p, int what) {
 Result<HostTensor> Engine::param_get(std::string_view name, int what) {
     const Param* p = params_->find(name);
     if (!p) return no_such_param(name);
+    DS_CHECK(usable());
     HostTensor out = HostTensor::zeros(DType::f32, p->shape);
-    if (!job_.alone()) DS_CHECK(usable());
     if (what == kWeight) {
         DS_CHECK(whole_->read(*p, {Field::weight}, out.as<float>().data()));
     } else if (what == kGrad) {

@@ -13,10 +13,30 @@ static void bad_configs_are_told(void **state) {
     assert_true(ds_engine_create("{\"model\": ", NULL, &e) < 0);
     assert_true(ds_engine_create("no/such/file.json", NULL, &e) < 0);
     assert_non_null(strstr(ds_last_error(), "no/such/file.json"));
+    assert_fails(DS_E_CONFIG, "nor the path of a file; it begins with \"model: {\\n\"", ds_engine_create("model: {\n", NULL, &e));
     assert_fails(DS_E_INVALID_ARGUMENT, "UTF-8", ds_engine_create("{\"model\": \"\xff\"}", NULL, &e));
     assert_true(ds_plan("{\"train_batch_sise\": 8}", NULL, &report) < 0);
     assert_null(report);
     assert_null(e);
+}
+
+static void remember(int32_t level, const char *component, const char *message, void *user) {
+    (void)component;
+    if (level == DS_LOG_WARN) snprintf(user, 256, "%s", message);
+}
+
+static void a_precision_rule_that_nothing_obeys_is_told(void **state) {
+    char warning[256] = "";
+    ds_engine *e = NULL;
+    (void)state;
+    assert_ok(ds_set_log(remember, DS_LOG_WARN, warning, NULL));
+    assert_ok(ds_engine_create("{" TINY_MODEL ", \"bf16\": {\"enabled\": true}, \"precision\": {\"*ln_f*\": \"f32\", \"softm*\": \"f32\"}}", NULL, &e));
+    assert_string_equal(warning, "");
+    ds_engine_destroy(e);
+    assert_ok(ds_engine_create("{" TINY_MODEL ", \"bf16\": {\"enabled\": true}, \"precision\": {\"*lnf*\": \"f32\"}}", NULL, &e));
+    assert_non_null(strstr(warning, "precision: *lnf* matches no op and no parameter"));
+    ds_engine_destroy(e);
+    assert_ok(ds_set_log(NULL, DS_LOG_WARN, NULL, NULL));
 }
 
 static void the_environment_gives_a_config(void **state) {
@@ -329,7 +349,7 @@ static void a_report_is_one_page_that_holds_what_the_host_adds(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(bad_configs_are_told),
+    const struct CMUnitTest tests[] = {TEST(bad_configs_are_told), TEST(a_precision_rule_that_nothing_obeys_is_told),
                                        TEST(the_environment_gives_a_config),
                                        TEST(a_plan_is_json_and_runs_nothing),
                                        TEST(calls_out_of_order_are_refused),

@@ -173,15 +173,36 @@ static void an_optimizer_of_the_host_updates(void **state) {
 }
 
 static void a_failing_optimizer_ends_the_step_with_its_code(void **state) {
+    char dir[] = "/tmp/dsrt-engine-XXXXXX";
     Optimizer o;
     ds_engine *e = host_optimizer(&o);
     ds_batch *b = graph_batch();
+    ds_tensor *t = NULL;
+    float w[12];
+    double lr;
     (void)state;
+    assert_non_null(mkdtemp(dir));
+    assert_ok(ds_save(e, dir, NULL, NULL));
     o.fail = 1;
     assert_ok(ds_forward(e, b, NULL));
     assert_ok(ds_backward(e));
     assert_fails(DS_E_USER, "-5", ds_step(e));
-    assert_fails(DS_E_STATE, "ds_load", ds_forward(e, b, NULL)); /* refuses, and says what it allows */
+    /* It refuses everything but metrics, and says what it allows: half of the weights are new. */
+    assert_fails(DS_E_STATE, "ds_load", ds_forward(e, b, NULL));
+    assert_fails(DS_E_STATE, "ds_load", ds_param_get(e, "w", DS_WEIGHT, &t));
+    assert_null(t);
+    assert_fails(DS_E_STATE, "ds_load", ds_output(e, "y", &t));
+    assert_fails(DS_E_STATE, "ds_load", ds_engine_set(e, "optimizer.params.lr", "1"));
+    assert_fails(DS_E_STATE, "ds_load", ds_save(e, dir, NULL, NULL));
+    assert_fails(DS_E_STATE, "ds_load", ds_zero_grad(e));
+    assert_ok(ds_metric(e, "lr", &lr));
+    o.fail = 0;
+    assert_ok(ds_load(e, dir, NULL, NULL));
+    assert_ok(ds_forward(e, b, NULL));
+    assert_ok(ds_backward(e));
+    assert_ok(ds_step(e));
+    read_param(e, "w", DS_WEIGHT, w, 12);
+    assert_true(w[0] == 0 && w[6] == 1);
     ds_batch_destroy(b);
     ds_engine_destroy(e);
     assert_int_equal(o.released, 1);
