@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/round.h"
 #include "parallel/partition.h"
 
 namespace ds {
@@ -362,42 +363,101 @@ Status Engine::settle() {
     return ok();
 }
 
-// Each stage that has a tied weight has a summand of its gradient: the first adds them up, in the order of stages, and all get the sum.
+namespace {
+
+// Sums what some ranks of a line have, in their order, and gives the sum to each of them: a holder adds up its share of all summands. Ranks that hold nothing come along, as
+// an exchange is of the whole line.
+class SumOfHolders {
+public:
+    SumOfHolders(Rank& rank, Communicator& line, const std::vector<int>& holders) : rank_(rank), line_(line), holders_(holders) {
+        if (const auto found = std::find(holders.begin(), holders.end(), line.rank()); found != holders.end()) mine_ = static_cast<size_t>(found - holders.begin());
+        theirs_.lie_on(rank.device.get());
+    }
+
+    // Elements are exchanged in rounds, so that what comes from others is added while it is in the cache. most: what any rank of the line may have of them, which all know.
+    Status run(float* data, int64_t count, int64_t most) {
+        const int64_t round = rank_.device ? kDeviceRound : kRound;
+        const auto rounds = static_cast<int>((most + round - 1) / round);
+        if (mine_) DS_CHECK(theirs_.reserve(static_cast<size_t>(round * 4 + 2 * kLine * holders())));
+        for (int r = 0; r < rounds; ++r) {
+            const Team::Range part = Team{r, rounds}.part(count, kLine / 4);
+            DS_CHECK(sum(data + part.begin, part.end - part.begin));
+        }
+        return ok();
+    }
+
+private:
+    static constexpr int64_t kRound = 1 << 18, kDeviceRound = 1 << 24;  // elements
+    static constexpr int64_t kLine = 64;                                // bytes to which parts are cut
+    using Blocks = std::vector<Block>;
+
+    int holders() const { return static_cast<int>(holders_.size()); }
+
+    Status sum(float* data, int64_t count) {
+        Blocks sent(static_cast<size_t>(line_.size())), received = sent;
+        if (!mine_) {
+            DS_CHECK(exchange(sent, received));
+            return exchange(sent, received);
+        }
+        Blocks shares, parts;
+        for (int h = 0; h < holders(); ++h) {
+            const Team::Range share = Team{h, holders()}.part(count, kLine / 4);
+            shares.push_back({data + share.begin, (share.end - share.begin) * 4});
+        }
+        const Block own = shares[*mine_];
+        for (int h = 0; h < holders(); ++h) parts.push_back({theirs_.data() + h * round_up(own.bytes, kLine), own.bytes});
+        parts[*mine_] = own;
+        for (size_t h = 0; h < shares.size(); ++h) sent[place(h)] = shares[h], received[place(h)] = parts[h];
+        DS_CHECK(exchange(sent, received));
+        DS_CHECK(add_up(parts));
+        for (size_t h = 0; h < shares.size(); ++h) sent[place(h)] = own, received[place(h)] = shares[h];
+        return exchange(sent, received);
+    }
+
+    // In the order of holders, and into this rank's own part.
+    Status add_up(const Blocks& parts) {
+        const size_t own = *mine_;
+        for (size_t h = 1; h < own; ++h) DS_CHECK(add(parts[0], parts[h]));
+        if (own > 0) DS_CHECK(add(parts[own], parts[0]));
+        for (size_t h = own + 1; h < parts.size(); ++h) DS_CHECK(add(parts[own], parts[h]));
+        return ok();
+    }
+
+    Status add(Block to, Block from) {
+        auto* sum = static_cast<float*>(to.data);
+        const auto* other = static_cast<const float*>(from.data);
+        if (rank_.device) return rank_.device->add(sum, other, to.bytes / 4);
+        return rank_.run([&](Team team) {
+            const Team::Range range = team.part(to.bytes / 4, kLine / 4);
+            for (int64_t i = range.begin; i < range.end; ++i) sum[i] += other[i];
+            return ok();
+        });
+    }
+
+    Status exchange(const Blocks& sent, const Blocks& received) {
+        return rank_.exchange("the sum of a tied weight's gradients", [&](Team team) { return line_.all_to_all(sent, received, team); });
+    }
+
+    size_t place(size_t holder) const { return static_cast<size_t>(holders_[holder]); }
+
+    Rank& rank_;
+    Communicator& line_;
+    const std::vector<int>& holders_;
+    std::optional<size_t> mine_;  // which of them this rank is
+    Arena theirs_;
+};
+
+}  // namespace
+
+// Each stage that has a tied weight has a summand of its gradient: they are added up in the order of stages.
 Status Engine::sum_tied(Rank& rank) {
     if (!pipeline_) return ok();
-    const int me = rank.at(MeshAxis::pipeline);
-    int64_t tag = int64_t{1} << 32;
+    Communicator& line = *rank.links.axis[static_cast<size_t>(MeshAxis::pipeline)];
     for (const std::string& name : pipeline_->tied) {
-        ++tag;
         const auto holders = pipeline_->ranks_with(name);
-        if (std::find(holders.begin(), holders.end(), me) == holders.end()) continue;
-        Communicator& line = *rank.links.axis[static_cast<size_t>(MeshAxis::pipeline)];
-        const Param& p = *rank.params->find(name);
-        if (!p.trainable) continue;
-        const Block mine{rank.params->grad(p), p.count * 4};
-        if (me != holders.front()) {
-            DS_CHECK(line.send(holders.front(), tag, mine));
-            DS_CHECK(line.receive(holders.front(), tag, mine));
-            continue;
-        }
-        Arena memory;
-        memory.lie_on(rank.device.get());
-        DS_CHECK(memory.reserve(static_cast<size_t>(p.count) * 4));
-        const auto* other = reinterpret_cast<const float*>(memory.data());
-        for (size_t h = 1; h < holders.size(); ++h) {
-            DS_CHECK(line.receive(holders[h], tag, {memory.data(), p.count * 4}));
-            float* sum = rank.params->grad(p);
-            if (rank.device) {
-                DS_CHECK(rank.device->add(sum, other, p.count));
-                continue;
-            }
-            DS_CHECK(rank.run([&](Team team) {
-                const Team::Range range = team.part(p.count, 16);
-                for (int64_t i = range.begin; i < range.end; ++i) sum[i] += other[i];
-                return ok();
-            }));
-        }
-        for (size_t h = 1; h < holders.size(); ++h) DS_CHECK(line.send(holders[h], tag, mine));
+        const bool holds = std::find(holders.begin(), holders.end(), line.rank()) != holders.end();
+        const Param* p = holds ? rank.params->find(name) : nullptr;
+        DS_CHECK(SumOfHolders(rank, line, holders).run(p ? rank.params->grad(*p) : nullptr, p ? p->count : 0, elements(params_->find(name)->shape)));
     }
     return ok();
 }

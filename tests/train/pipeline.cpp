@@ -5,6 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/file.h"
@@ -128,7 +129,7 @@ Json stages(int pipeline, const std::string& schedule = "1f1b", Json more = Json
 // The losses that were asked for, then the weights.
 struct Run {
     std::vector<float> losses, weights;
-    double norm = 0, loss = 0;
+    double norm = 0, loss = 0, sums = 0;  // sums: bytes of the last step's all-to-all
 };
 Run train(const Json& config, const Json& layout, bool causal, int steps, bool asks) {
     Engine e(config, layout);
@@ -146,6 +147,7 @@ Run train(const Json& config, const Json& layout, bool causal, int steps, bool a
     }
     run.weights = e.all();
     run.norm = e.metric("grad_norm");
+    run.sums = e.metric("bytes_all_to_all");
     run.loss = e.metric("loss");
     return run;
 }
@@ -341,6 +343,29 @@ TEST_CASE("pipeline/a_graph_of_the_hosts_is_cut_where_it_can_be") {
         CHECK(apart(run(layout, false), one_silent) < 1e-5);
     }
     ds_graph_destroy(graph);
+}
+
+// A table that several stages have is summed in rounds by those that have it: two of three stages of a GPT-2, all three of a T5.
+TEST_CASE("pipeline/the_gradient_of_a_large_tied_table_is_summed_once_over_the_stages_that_have_it") {
+    const int64_t width = 64, vocabulary = 9001;
+    const Json sizes = {{"vocab_size", vocabulary}, {"n_embd", width}, {"n_layer", 3}, {"n_head", 4}, {"n_positions", 32}, {"resid_pdrop", 0}, {"embd_pdrop", 0}, {"attn_pdrop", 0},
+                        {"d_model", width}, {"d_kv", 16}, {"d_ff", 96}, {"num_layers", 2}, {"num_decoder_layers", 2}, {"num_heads", 4}, {"dropout_rate", 0},
+                        {"decoder_start_token_id", 0}, {"pad_token_id", 0}, {"eos_token_id", 1}};
+    const int64_t positions = 32 * 4;  // of T5's decoder: its layers lie on two stages
+    for (const auto& [type, architecture, sent] : {std::tuple{"gpt2", "GPT2LMHeadModel", 2 * 4 * width * vocabulary}, {"t5", "T5ForConditionalGeneration", 4 * 4 * width * vocabulary + 2 * 4 * positions}}) {
+        CAPTURE(type);
+        Json config = config_of("", 2);
+        config["model"] = sizes;
+        config["model"].merge_patch({{"model_type", type}, {"architectures", {architecture}}});
+        const Run one = train(config, Json::object(), true, 2, false);
+        for (const int threads : {1, 2}) {
+            Json where = stages(3, "1f1b", {{"partition", "uniform"}});
+            where["threads"] = threads;
+            const Run three = train(config, where, true, 2, false);
+            CHECK(apart(three.weights, one.weights) < 1e-5);
+            CHECK(three.sums == static_cast<double>(sent));  // what an all-reduce over n holders sends: 2 (n - 1) times the bytes
+        }
+    }
 }
 
 TEST_CASE("pipeline/frozen_layers_send_no_gradients_and_the_rest_trains_as_on_one_rank") {
