@@ -23,6 +23,7 @@ static const char usage[] =
     "  --add KEY=JSON          one more key for the config, such as --add seed=2\n"
     "  --title TEXT            the report's title\n"
     "  --generate PROMPT       write a text at the end\n"
+    "  --quantized             the Hugging Face folder keeps weights in few bits (compression_training.weight_quantization)\n"
     "  --no-export             leave the Hugging Face folder out\n"
     "DeepSpeed's --local_rank N, --deepspeed and --deepspeed_config FILE are understood, DSRT_CONFIG and DEEPSPEED_CONFIG too.\n";
 
@@ -84,6 +85,7 @@ arguments read_arguments(int argc, char **argv) {
             add(&members, "\"%.*s\": %s, ", (int)(equals - v), v, equals + 1);
         } else if (!strcmp(argv[i], "--resume")) a.resume = 1;
         else if (!strcmp(argv[i], "--no-export")) a.export_model = 0;
+        else if (!strcmp(argv[i], "--quantized")) a.quantized = 1;
         else if (!strcmp(argv[i], "--deepspeed")) continue;
         else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) fputs(usage, stdout), exit(0);
         else if (argv[i][0] != '-' && !config) config = argv[i];

@@ -10,7 +10,7 @@ typedef struct arguments {
     const char *eval_data;  /* file with the options of ds_data_open; NULL: the config's data with "take": "test" */
     const char *eval_options; /* JSON; NULL: none */
     const char *title, *prompt;
-    int resume, local_rank, export_model;
+    int resume, local_rank, export_model, quantized;
     const char *classify, *write; /* a folder: no training */
     char **words;
     int n_words;

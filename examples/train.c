@@ -309,7 +309,7 @@ int train_main(int argc, char **argv) {
     } else if (!r.args.local_rank) summarise(&r);
     char *model = join(r.args.output, "model");
     if (status == DS_OK && r.args.export_model) {
-        must(ds_export(r.engine, model, NULL), "export");
+        must(ds_export(r.engine, model, r.args.quantized ? "{\"quantized\": true}" : NULL), "export");
         if (!r.args.local_rank) printf("  %-22s %s\n", "Model", model);
     }
     ds_data_destroy(r.data);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/weight_code.h"
+#include "kernels/compress.h"
 
 namespace ds {
 
@@ -132,9 +133,67 @@ inline void code_scales(const std::vector<float>& scales, const CodedParts& part
     }
 }
 
+// A weight in groups as it lies, 4-byte aligned.
+class GroupWeight {
+public:
+    GroupWeight(const void* at, const GroupParts& parts, const WeightCode& code) : at_(static_cast<const uint8_t*>(at)), parts_(parts), code_(code) {}
+
+    const uint8_t* row(int64_t out) const { return at_ + out * parts_.row; }
+    float scale(int64_t out, int64_t group) const { return floats(parts_.scales)[out * parts_.groups + group]; }
+    float zero(int64_t out, int64_t group) const {
+        return code_.asymmetric ? floats(parts_.zeros)[out * parts_.groups + group] : static_cast<float>(int64_t{1} << (code_.bits - 1));
+    }
+    int code(int64_t out, int64_t in) const {
+        if (code_.bits == 8) return row(out)[in];
+        const uint8_t two = row(out)[in / 2];
+        return in % 2 ? two >> 4 : two & 15;
+    }
+    float at(int64_t out, int64_t in) const { return (static_cast<float>(code(out, in)) - zero(out, in / parts_.group)) * scale(out, in / parts_.group); }
+
+private:
+    const float* floats(int64_t byte) const { return reinterpret_cast<const float*>(at_ + byte); }
+    const uint8_t* at_;
+    const GroupParts& parts_;
+    WeightCode code_;
+};
+
+// Outputs [first, last) of the weight x in groups, by the arithmetic of DeepSpeed's quantizers (compress.h). levels_of(out, group, values) are those of a group.
+template <class LevelsOf>
+void code_groups(const float* x, const GroupParts& parts, const WeightCode& code, int64_t first, int64_t last, uint8_t* to, const LevelsOf& levels_of) {
+    std::vector<float> group(static_cast<size_t>(parts.group));
+    std::fill(to + first * parts.row, to + last * parts.row, uint8_t{0});
+    for (int64_t o = first; o < last; ++o)
+        for (int64_t g = 0; g < parts.groups; ++g) {
+            for (int64_t k = 0; k < parts.group; ++k) {
+                const int64_t i = g * parts.group + k;
+                group[static_cast<size_t>(k)] = x[code.out_first ? o * parts.ins + i : i * parts.outs + o];
+            }
+            const Levels levels = levels_of(o, g, group);
+            const bool flat = levels.scale == 0;  // equal values: zeros, or one code above the zero point
+            const float middle = code.asymmetric ? 0 : static_cast<float>(int64_t{1} << (code.bits - 1));
+            reinterpret_cast<float*>(to + parts.scales)[o * parts.groups + g] = flat ? group[0] : levels.scale;
+            if (code.asymmetric) reinterpret_cast<float*>(to + parts.zeros)[o * parts.groups + g] = flat ? 0 : -std::nearbyint(levels.zero / levels.scale);
+            for (int64_t k = 0; k < parts.group; ++k) {
+                const auto c = static_cast<uint8_t>(middle + (flat ? static_cast<float>(group[0] != 0) : levels.step(group[static_cast<size_t>(k)])));
+                const int64_t i = g * parts.group + k;
+                if (code.bits == 8) to[o * parts.row + i] = c;
+                else to[o * parts.row + i / 2] |= static_cast<uint8_t>(i % 2 ? c << 4 : c);
+            }
+        }
+}
+
+// Each group's levels are its own.
+inline void code_groups(const float* x, const GroupParts& parts, const WeightCode& code, int64_t first, int64_t last, uint8_t* to) {
+    code_groups(x, parts, code, first, last, to, [&](int64_t, int64_t, const std::vector<float>& values) {
+        const auto [least, most] = std::minmax_element(values.begin(), values.end());
+        return levels(code.bits, code.asymmetric, *least, *most);
+    });
+}
+
 // 8 bits by output (Int8Parts): panels [first, last) of the weight x.
 inline void code_outputs(const float* x, const Int8Parts& parts, bool out_first, int64_t first, int64_t last, uint8_t* to) {
     std::fill(to + first * parts.steps * Int8Parts::kBlock, to + last * parts.steps * Int8Parts::kBlock, uint8_t{0});
+    if (first == 0) std::fill(to + parts.inputs, to + parts.bytes, uint8_t{0});
     for (int64_t o = first * Int8Parts::kPanel; o < last * Int8Parts::kPanel; ++o) {
         float* scale = reinterpret_cast<float*>(to + parts.scales) + o;
         int32_t* sum = reinterpret_cast<int32_t*>(to + parts.sums) + o;
@@ -152,6 +211,37 @@ inline void code_outputs(const float* x, const Int8Parts& parts, bool out_first,
         }
     }
 }
+
+// The same of codes that are known: code_of(out, in), and scales by output.
+template <class CodeOf>
+void place_outputs(const Int8Parts& parts, const float* scales, const CodeOf& code_of, uint8_t* to) {
+    std::fill(to, to + parts.bytes, uint8_t{0});
+    for (int64_t o = 0; o < parts.outs; ++o) {
+        reinterpret_cast<float*>(to + parts.scales)[o] = scales[o];
+        int32_t sum = 0;
+        for (int64_t i = 0; i < parts.ins; ++i) {
+            const int8_t code = code_of(o, i);
+            to[parts.place(o, i)] = static_cast<uint8_t>(code);
+            sum += code;
+        }
+        reinterpret_cast<int32_t*>(to + parts.sums)[o] = sum;
+    }
+}
+
+// What codes of a product's inputs mean where their range is fixed: (code - zero) * scale.
+struct InputCode {
+    float scale = 0;
+    int32_t zero = 0;
+    static InputCode of(const void* codes, const Int8Parts& parts) {
+        const auto* at = static_cast<const uint8_t*>(codes) + parts.inputs;
+        return {*reinterpret_cast<const float*>(at), *reinterpret_cast<const int32_t*>(at + 4)};
+    }
+    void put(void* codes, const Int8Parts& parts) const {
+        auto* at = static_cast<uint8_t*>(codes) + parts.inputs;
+        *reinterpret_cast<float*>(at) = scale, *reinterpret_cast<int32_t*>(at + 4) = zero;
+    }
+    float code(float x) const { return scale == 0 ? static_cast<float>(zero) : std::min(std::max(std::nearbyint(x / scale) + static_cast<float>(zero), -128.0f), 127.0f); }
+};
 
 inline float coded_output(const void* codes, const Int8Parts& parts, int64_t out, int64_t in) {
     const auto* at = static_cast<const uint8_t*>(codes);

@@ -12,7 +12,8 @@ namespace ds {
 
 struct Levels {  // of one group
     float scale = 0, zero = 0, least = 0, most = 0;
-    float of(float x) const { return scale == 0 ? x : std::min(std::max(std::nearbyint((x - zero) / scale), least), most) * scale + zero; }
+    float step(float x) const { return std::min(std::max(std::nearbyint((x - zero) / scale), least), most); }
+    float of(float x) const { return scale == 0 ? x : step(x) * scale + zero; }
 };
 
 // bits above 2.

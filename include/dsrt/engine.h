@@ -109,7 +109,9 @@ DS_API ds_status ds_save(ds_engine *e, const char *dir, const char *tag, const c
    schedule, counters and data cursor stay as they are. DS_E_NOT_FOUND, DS_E_CORRUPT name file and tensor. Collective. */
 DS_API ds_status ds_load(ds_engine *e, const char *dir, const char *tag, const char *options_json);
 /* Writes a Hugging Face folder: config.json, model.safetensors, tokenizer files. options_json, or NULL: {"dtype": "f32", "bf16" or "f16",
-   "max_shard_bytes", "adapter"}. An engine with "lora" merges its active adapter into the weights; "adapter": true writes the adapter
+   "max_shard_bytes", "adapter", "quantized"}. "quantized": true keeps weights in the few bits that "quantization" (int4, int8_products) or
+   "compression_training" (weight_quantization) made of them, in the form of compressed-tensors, which "model" reads back; DS_E_UNSUPPORTED
+   names what that form lacks, DS_E_STATE says that nothing is in few bits. An engine with "lora" merges its active adapter into the weights; "adapter": true writes the adapter
    alone, as PEFT loads it: adapter_config.json and adapter_model.safetensors. Collective. */
 DS_API ds_status ds_export(ds_engine *e, const char *dir, const char *options_json);
 

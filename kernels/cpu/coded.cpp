@@ -64,6 +64,31 @@ void decode_8(const uint8_t* codes, int64_t i, int64_t n, float scale, float* to
     for (; at < n; ++at) to[at] = static_cast<float>(from[at]) * step;
 }
 
+// Of one group: (code - zero) * scale.
+void decode_group_4(const uint8_t* codes, int64_t i, int64_t n, float scale, float zero, float* to) {
+    const int64_t end = i + n;
+    for (; i < end && i % 2; ++i) *to++ = (static_cast<float>(codes[i / 2] >> 4) - zero) * scale;
+#if HWY_TARGET <= HWY_AVX2
+    const V by = hn::Set(d, scale), less = hn::Set(d, zero);
+    const hn::Full128<uint8_t> d8;
+    HWY_ALIGN uint8_t each[kGroup];
+    for (; i + kGroup <= end; i += kGroup, to += kGroup) {
+        const auto bytes = hn::LoadU(d8, codes + i / 2), high = hn::ShiftRight<4>(bytes), low = hn::And(bytes, hn::Set(d8, 15));
+        hn::Store(hn::InterleaveLower(d8, low, high), d8, each);
+        hn::Store(hn::InterleaveUpper(d8, low, high), d8, each + 16);
+        for (int64_t k = 0; k < kGroup; k += lanes()) hn::StoreU(hn::Mul(hn::Sub(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), each + k))), less), by), d, to + k);
+    }
+#endif
+    for (; i < end; ++i) *to++ = (static_cast<float>(i % 2 ? codes[i / 2] >> 4 : codes[i / 2] & 15) - zero) * scale;
+}
+
+void decode_group_8(const uint8_t* codes, int64_t i, int64_t n, float scale, float zero, float* to) {
+    const V by = hn::Set(d, scale), less = hn::Set(d, zero);
+    int64_t at = 0;
+    for (; at + lanes() <= n; at += lanes()) hn::StoreU(hn::Mul(hn::Sub(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), codes + i + at))), less), by), d, to + at);
+    for (; at < n; ++at) to[at] = (static_cast<float>(codes[i + at]) - zero) * scale;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace ds::cpu
 HWY_AFTER_NAMESPACE();
@@ -74,6 +99,8 @@ namespace ds::cpu {
 namespace {
 HWY_EXPORT(decode_4);
 HWY_EXPORT(decode_8);
+HWY_EXPORT(decode_group_4);
+HWY_EXPORT(decode_group_8);
 
 struct State {
     Gemm gemm;
@@ -82,37 +109,59 @@ struct State {
     int64_t decoded = 0, scratch = 0;  // bytes of a thread: of its part of the weight, of all
 };
 
-// Elements [begin, begin + n) of the weight as `type`.
-void decode(const CodedWeight& weight, int64_t bits, int64_t begin, int64_t n, DType type, std::byte* to) {
-    const auto block_by = bits == 4 ? HWY_DYNAMIC_DISPATCH(decode_4) : HWY_DYNAMIC_DISPATCH(decode_8);
-    alignas(64) float buffer[kBlock];
-    for (int64_t done = 0; done < n;) {
-        const int64_t part = std::min(n - done, kBlock);
-        float* at = type == DType::f32 ? reinterpret_cast<float*>(to) + done : buffer;
-        for (int64_t i = begin + done, end = i + part; i < end;) {
-            const int64_t block = i / kCodeBlock, here = std::min((block + 1) * kCodeBlock, end) - i;
-            block_by(weight.codes(), i, here, weight.scale(block), at);
-            i += here, at += here;
+// A weight of the product, whichever way it is coded.
+class Decoder {
+public:
+    Decoder(const void* at, const CodedMatmul& m)
+        : m_(m), blocks_(at, m.rows * m.columns, m.code()), parts_(m.rows, m.columns, {.bits = m.bits, .group = std::max<int64_t>(m.group, 1)}), groups_(at, parts_, m.code()),
+          by_block_(m.bits == 4 ? HWY_DYNAMIC_DISPATCH(decode_4) : HWY_DYNAMIC_DISPATCH(decode_8)),
+          by_group_(m.bits == 4 ? HWY_DYNAMIC_DISPATCH(decode_group_4) : HWY_DYNAMIC_DISPATCH(decode_group_8)) {}
+
+    // Elements [begin, begin + n) as `type`.
+    void run(int64_t begin, int64_t n, DType type, std::byte* to) const {
+        alignas(64) float buffer[kBlock];
+        for (int64_t done = 0; done < n;) {
+            const int64_t part = std::min(n - done, kBlock);
+            float* at = type == DType::f32 ? reinterpret_cast<float*>(to) + done : buffer;
+            for (int64_t i = begin + done, end = i + part; i < end;) {
+                const int64_t size = m_.group ? m_.group : kCodeBlock, here = std::min((i / size + 1) * size, end) - i;
+                one_scale(i, here, at);
+                i += here, at += here;
+            }
+            if (type != DType::f32) from_f32(buffer, part, type, to + done * float_size(type));
+            done += part;
         }
-        if (type != DType::f32) from_f32(buffer, part, type, to + done * float_size(type));
-        done += part;
     }
-}
+
+private:
+    void one_scale(int64_t i, int64_t n, float* to) const {
+        if (!m_.group) return by_block_(blocks_.codes(), i, n, blocks_.scale(i / kCodeBlock), to);
+        const int64_t out = i / m_.columns, in = i % m_.columns, group = in / m_.group;
+        by_group_(groups_.row(out), in, n, groups_.scale(out, group), groups_.zero(out, group), to);
+    }
+
+    const CodedMatmul& m_;
+    CodedWeight blocks_;
+    GroupParts parts_;
+    GroupWeight groups_;
+    void (*by_block_)(const uint8_t*, int64_t, int64_t, float, float*);
+    void (*by_group_)(const uint8_t*, int64_t, int64_t, float, float, float*);
+};
 
 void* place(const Tensor& t, int64_t column) { return t.present ? t.as<std::byte>() + column * float_size(t.dtype) : nullptr; }
 
 void multiply(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
     const auto& attrs = call.attr<CodedMatmul>();
-    const CodedWeight weight(call.in[1].data, attrs.rows * attrs.columns, {attrs.bits, attrs.two_levels});
+    const Decoder weight(call.in[1].data, attrs);
     std::byte* scratch = call.scratch + team.rank * s.scratch;
     const DType type = call.in[0].dtype;
     const int64_t groups = (s.n + s.width - 1) / s.width;
     for (int64_t g = call.ticket->fetch_add(1); g < groups; g = call.ticket->fetch_add(1)) {
         const int64_t first = g * s.width, columns = std::min(s.width, s.n - first);
-        if (attrs.transpose) decode(weight, attrs.bits, first * s.k, columns * s.k, type, scratch);
+        if (attrs.transpose) weight.run(first * s.k, columns * s.k, type, scratch);
         else
-            for (int64_t row = 0; row < s.k; ++row) decode(weight, attrs.bits, row * s.n + first, columns, type, scratch + row * s.width * float_size(type));
+            for (int64_t row = 0; row < s.k; ++row) weight.run(row * s.n + first, columns, type, scratch + row * s.width * float_size(type));
         s.gemm.region({call.in[0].data, scratch, place(call.out[0], first), place(call.in[2], first), place(call.in[3], first)}, 0, s.m, 0, columns, scratch + s.decoded);
     }
 }

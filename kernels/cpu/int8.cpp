@@ -11,7 +11,7 @@
 
 #include <cstring>
 
-#include "base/weight_code.h"
+#include "kernels/coded.h"
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/int8.h"
 #include "kernels/cpu/level.h"
@@ -44,6 +44,20 @@ float to_int8(const float* x, int64_t n, int32_t offset, int8_t* to) {
     return most / 127;
 }
 
+// x / scale, rounded to nearest even, plus zero, from -128 to 127, plus `offset`.
+void to_fixed_int8(const float* x, int64_t n, float scale, int32_t zero, int32_t offset, int8_t* to) {
+    HWY_ALIGN int32_t codes[HWY_LANES(float)];
+    const V by = hn::Set(d, scale), wide = hn::Set(d, 512.0f);
+    for (int64_t i = 0; i < n; i += lanes()) {
+        const int64_t part = std::min(lanes(), n - i);
+        const V v = part == lanes() ? hn::LoadU(d, x + i) : load_n(x + i, part);
+        const V steps = scale == 0 ? hn::Zero(d) : hn::Min(hn::Max(hn::Div(v, by), hn::Neg(wide)), wide);  // far outside, integers would not fit
+        const VI code = hn::Min(hn::Max(hn::Add(hn::NearestInt(steps), hn::Set(di, zero)), hn::Set(di, -128)), hn::Set(di, 127));
+        hn::Store(hn::Add(code, hn::Set(di, offset)), di, codes);
+        for (int64_t j = 0; j < part; ++j) to[i + j] = static_cast<int8_t>(codes[j]);
+    }
+}
+
 // y = (sums - correction) * row * scales + bias.
 void finish_int8(const int32_t* sums, const int32_t* correction, float row, const float* scales, const float* bias, int64_t n, float* y) {
     const V by = hn::Set(d, row);
@@ -62,6 +76,7 @@ HWY_AFTER_NAMESPACE();
 namespace ds::cpu {
 namespace {
 HWY_EXPORT(to_int8);
+HWY_EXPORT(to_fixed_int8);
 HWY_EXPORT(finish_int8);
 
 void plain_sums(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride, int32_t* sums) {
@@ -104,13 +119,18 @@ void round_rows(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
     const Tensor& a = call.in[0];
     const auto run = HWY_DYNAMIC_DISPATCH(to_int8);
+    const auto within = HWY_DYNAMIC_DISPATCH(to_fixed_int8);
+    const bool fixed = call.attr<Int8Matmul>().fixed;
+    const InputCode input = InputCode::of(call.in[1].data, Int8Parts(s.n, s.k));
     const int32_t offset = int8_way().offset ? 128 : 0;
     auto* own = reinterpret_cast<float*>(call.scratch + s.own + team.rank * s.of_thread);
     auto* scales = reinterpret_cast<float*>(call.scratch + s.scales);
     const auto [first, last] = team.part(s.rows);
     for (int64_t i = first; i < last; ++i) {
         auto* to = reinterpret_cast<int8_t*>(call.scratch) + i * s.stride;
-        scales[i] = i < s.m ? run(read(a, i, 0, s.k, own), s.k, offset, to) : 0;
+        scales[i] = fixed ? input.scale : 0;
+        if (i < s.m && fixed) within(read(a, i, 0, s.k, own), s.k, input.scale, input.zero, offset, to);
+        else if (i < s.m) scales[i] = run(read(a, i, 0, s.k, own), s.k, offset, to);
         const int64_t there = i < s.m ? s.k : 0;
         std::memset(to + there, 0, static_cast<size_t>(s.stride - there));  // meets zeros of the weight
     }
@@ -127,6 +147,7 @@ void multiply(const Call& call, Team team) {
     const auto *row_scales = reinterpret_cast<const float*>(call.scratch + s.scales), *scales = reinterpret_cast<const float*>(codes + parts.scales);
     const auto* code_sums = reinterpret_cast<const int32_t*>(codes + parts.sums);
     auto* sums = reinterpret_cast<int32_t*>(call.scratch + s.own + team.rank * s.of_thread);
+    const int32_t zero = (way.offset ? 128 : 0) + (call.attr<Int8Matmul>().fixed ? InputCode::of(codes, parts).zero : 0);  // of a, as it lies
     const int64_t pairs = (parts.panels + 1) / 2, panel_stride = parts.steps * Int8Parts::kBlock;
     alignas(64) float line[kInt8Columns], more[kInt8Columns], biases[kInt8Columns];
     alignas(64) int32_t correction[kInt8Columns];
@@ -136,7 +157,7 @@ void multiply(const Call& call, Team team) {
         const int64_t column = pair * kInt8Columns, columns = std::min(kInt8Columns, s.n - column), panels = std::min<int64_t>(2, parts.panels - 2 * pair), whole = panels * Int8Parts::kPanel;
         std::memset(biases, 0, sizeof biases);
         if (bias.present) to_f32(bias.as<std::byte>() + column * float_size(bias.dtype), bias.dtype, columns, biases);
-        for (int64_t j = 0; j < whole; ++j) correction[j] = way.offset ? 128 * code_sums[column + j] : 0;
+        for (int64_t j = 0; j < whole; ++j) correction[j] = zero * code_sums[column + j];
         for (int64_t row = 0; row < s.m; row += kInt8Rows) {
             const int64_t rows = std::min(kInt8Rows, s.m - row);
             way.sums(rows, parts.steps, rounded + row * s.stride, s.stride, codes + 2 * pair * panel_stride, panels, panel_stride, sums);
@@ -156,7 +177,7 @@ void multiply(const Call& call, Team team) {
 const char* declines(const Request& request) {
     for (const size_t i : {0, 2, 3})
         if (request.in[i].present && !is_simd_float(request.in[i].dtype)) return "an input is not f32, bf16 or f16";
-    if (request.in[0].columns() > (int64_t{1} << 16)) return "sums of so many products may not fit 32 bits";
+    if (request.in[0].columns() > (int64_t{1} << (request.attr<Int8Matmul>().fixed ? 15 : 16))) return "sums of so many products may not fit 32 bits";
     return is_simd_float(request.out[0].dtype) ? nullptr : "the output is not f32, bf16 or f16";
 }
 

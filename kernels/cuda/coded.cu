@@ -80,7 +80,10 @@ Result<Prepared> prepare(const Request& r) {
     return Prepared{{queued<run>}, std::move(s), bytes};
 }
 
-const char* declines(const Request& r) { return is_number(r.in[0].dtype) && is_number(r.out[0].dtype) ? nullptr : "an operand is neither f32, bf16 nor f16"; }
+const char* declines(const Request& r) {
+    if (r.attr<CodedMatmul>().group) return "integers in groups are not built for devices";
+    return is_number(r.in[0].dtype) && is_number(r.out[0].dtype) ? nullptr : "an operand is neither f32, bf16 nor f16";
+}
 
 constexpr KernelImpl kCoded[] = {{"cublaslt", declines, prepare}};
 

@@ -130,10 +130,71 @@ Result<Prepared> prepare(const Request& r) {
     return Prepared{{queued<run>}, nullptr, g.count * g.pieces * 24 + g.count * static_cast<int64_t>(sizeof(Levels)) + 16};
 }
 
+// The range of a piece of the rows that count: all, or those before the last of `ends`.
+__global__ void range_kernel(Rows x, Span<const int32_t> ends, Found found) {
+    DS_SHARED(float, memory, 32);
+    const int64_t rows = ends.n == 0 || ends.get(ends.n - 1) > x.rows ? x.rows : ends.get(ends.n - 1), count = rows * x.columns;
+    const int64_t begin = int64_t{blockIdx.x} * kPiece, end = begin + kPiece < count ? begin + kPiece : count;
+    float least = INFINITY, most = -INFINITY;
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+        const float value = x.get(i / x.columns, i % x.columns);
+        least = fminf(least, value), most = fmaxf(most, value);
+    }
+    least = -max_of_block(-least, memory);
+    most = max_of_block(most, memory);
+    if (threadIdx.x == 0) found.least.put(blockIdx.x, least), found.most.put(blockIdx.x, most);
+}
+
+// One thread.
+__global__ void move_kernel(Found found, int64_t pieces, float momentum, Span<const float> range, Span<float> moved) {
+    if (blockIdx.x != 0 || threadIdx.x != 0) return;
+    float least = INFINITY, most = -INFINITY;
+    for (int64_t i = 0; i < pieces; ++i) least = fminf(least, found.least.get(i)), most = fmaxf(most, found.most.get(i));
+    const bool nothing = least > most, fresh = range.get(0) == range.get(1);
+    moved.put(0, nothing ? range.get(0) : (fresh ? least : range.get(0)) * momentum + least * (1 - momentum));
+    moved.put(1, nothing ? range.get(1) : (fresh ? most : range.get(1)) * momentum + most * (1 - momentum));
+}
+
+__global__ void within_kernel(Rows x, Span<const float> range, int bits, bool asymmetric, Rows y) {
+    const auto steps = static_cast<float>(1 << bits);
+    const float least = range.get(0), most = range.get(1), largest = fmaxf(fabsf(least), fabsf(most));
+    const float scale = asymmetric ? (most - least) / steps : 2 * largest / steps;
+    const float zero = asymmetric && scale != 0 ? rintf(least / scale) * scale : 0.0f, low = asymmetric ? 0.0f : -steps / 2, high = low + steps - 1;
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < x.rows * x.columns; i += step) {
+        const float value = x.get(i / x.columns, i % x.columns);
+        y.put(i / y.columns, i % y.columns, scale == 0 ? value : fminf(fmaxf(rintf((value - zero) / scale), low), high) * scale + zero);
+    }
+}
+
+int64_t pieces_of(const Tensor& x) { return std::max<int64_t>((x.count() + kPiece - 1) / kPiece, 1); }
+Span<const float> range_of(const Tensor& t) { return {t.as<const float>(), 2}; }
+
+void move_range(const Call& c, Queue& q) {
+    const int64_t pieces = pieces_of(c.in[0]);
+    const Found found{scratch<float>(c, 0, pieces), scratch<float>(c, 4 * pieces, pieces), {}, {}};
+    const Tensor& ends = c.in[2];
+    launch(q, static_cast<unsigned>(pieces), kThreads, 0, range_kernel, rows_of(c.in[0]), Span<const int32_t>{ends.present ? ends.as<const int32_t>() : nullptr, ends.present ? ends.count() : 0}, found);
+    launch(q, 1, 1, 0, move_kernel, found, pieces, static_cast<float>(c.attr<MovingRange>().momentum), range_of(c.in[1]), Span<float>{c.out[0].as<float>(), 2});
+}
+
+void round_within(const Call& c, Queue& q) {
+    const auto& a = c.attr<QuantizeWithin>();
+    if (c.out[0].count() == 0) return;
+    launch(q, blocks_for(c.out[0].count(), kThreads, 1 << 16), kThreads, 0, within_kernel, rows_of(c.in[0]), range_of(c.in[1]), static_cast<int>(a.bits), a.asymmetric, rows_of(c.out[0]));
+}
+
+Result<Prepared> prepare_range(const Request& r) { return Prepared{{queued<move_range>}, nullptr, 8 * pieces_of(r.in[0])}; }
+Result<Prepared> prepare_within(const Request&) { return Prepared{{queued<round_within>}, nullptr, 0}; }
+const char* float_x(const Request& r) { return is_number(r.in[0].dtype) ? nullptr : "x is neither f32, bf16 nor f16"; }
+
+constexpr KernelImpl kRange[] = {{"cuda", float_x, prepare_range}}, kWithin[] = {{"cuda", float_x, prepare_within}};
 constexpr KernelImpl kQuantize[] = {{"cuda", accepts_floats, prepare}};
 
 }  // namespace
 
 extern const KernelList fake_quantize{kQuantize};
+extern const KernelList moving_range{kRange};
+extern const KernelList quantize_within{kWithin};
 
 }  // namespace ds::cuda

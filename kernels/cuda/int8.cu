@@ -81,6 +81,7 @@ Result<Prepared> prepare(const Request& r) {
 }
 
 const char* declines(const Request& r) {
+    if (r.attr<Int8Matmul>().fixed) return "fixed ranges of inputs are not built for devices";
     return is_number(r.in[0].dtype) && is_number(r.out[0].dtype) ? nullptr : "an operand is neither f32, bf16 nor f16";
 }
 

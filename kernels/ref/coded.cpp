@@ -9,10 +9,13 @@ namespace {
 void multiply(const Call& call) {
     const Tensor &a = call.in[0], &bias = call.in[2], &into = call.in[3], &y = call.out[0];
     const auto& attrs = call.attr<CodedMatmul>();
-    const CodedWeight weight(call.in[1].data, attrs.rows * attrs.columns, {attrs.bits, attrs.two_levels});
+    const CodedWeight weight(call.in[1].data, attrs.rows * attrs.columns, attrs.code());
+    const GroupParts parts(attrs.rows, attrs.columns, {.bits = attrs.bits, .group = std::max<int64_t>(attrs.group, 1)});
+    const GroupWeight in_groups(call.in[1].data, parts, attrs.code());
     std::vector<double> w(static_cast<size_t>(attrs.rows * attrs.columns));
     for (size_t i = 0; i < w.size(); ++i) {
-        const float exact = weight.at(static_cast<int64_t>(i));
+        const auto at = static_cast<int64_t>(i);
+        const float exact = attrs.group ? in_groups.at(at / attrs.columns, at % attrs.columns) : weight.at(at);
         uint16_t low = 0;
         if (a.dtype == DType::f32) w[i] = exact;
         else convert(&exact, DType::f32, &low, a.dtype, 1), convert(&low, a.dtype, &w[i], DType::f64, 1);
@@ -32,16 +35,21 @@ void multiply_integers(const Call& call) {
     const Int8Parts parts(n, k);
     const auto* codes = call.in[1].as<uint8_t>();
     const auto* scales = reinterpret_cast<const float*>(codes + parts.scales);
+    const bool fixed = call.attr<Int8Matmul>().fixed;
+    const InputCode input = InputCode::of(codes, parts);
     std::vector<int64_t> row(static_cast<size_t>(k));
     for (int64_t i = 0; i < rows; ++i) {
         float most = 0;
         for (int64_t l = 0; l < k; ++l) most = std::max(most, static_cast<float>(std::abs(get(a, i * k + l))));
-        const float inverse = most > 0 ? 127 / most : 0;
-        for (int64_t l = 0; l < k; ++l) row[static_cast<size_t>(l)] = std::lrint(static_cast<float>(get(a, i * k + l)) * inverse);
+        const float inverse = most > 0 ? 127 / most : 0, worth = fixed ? input.scale : most / 127;
+        for (int64_t l = 0; l < k; ++l) {
+            const auto x = static_cast<float>(get(a, i * k + l));
+            row[static_cast<size_t>(l)] = fixed ? std::lrint(input.code(x)) - input.zero : std::lrint(x * inverse);
+        }
         for (int64_t j = 0; j < n; ++j) {
             int64_t sum = 0;
             for (int64_t l = 0; l < k; ++l) sum += row[static_cast<size_t>(l)] * static_cast<int8_t>(codes[parts.place(j, l)]);
-            set(y, i * n + j, static_cast<double>(sum) * (static_cast<double>(most / 127) * scales[j]) + get_if(bias, j) + get_if(into, i * n + j));
+            set(y, i * n + j, static_cast<double>(sum) * (static_cast<double>(worth) * scales[j]) + get_if(bias, j) + get_if(into, i * n + j));
         }
     }
 }

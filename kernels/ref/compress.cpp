@@ -77,6 +77,60 @@ void mask(const Call& c) {
     top_mask(c.in[0].as<float>(), c.out[0].as<float>(), c.in[0].count(), a.ratio, a.n, a.m);
 }
 
+// Rows [first, last) of x through f32, a piece at a time.
+template <class F>
+void each_piece(const Tensor& x, int64_t first, int64_t last, const F& f) {
+    constexpr int64_t kPiece = 1024;
+    float piece[kPiece];
+    const int64_t columns = x.columns();
+    for (int64_t row = first; row < last; ++row)
+        for (int64_t at = 0; at < columns; at += kPiece) {
+            const int64_t n = std::min(kPiece, columns - at);
+            convert(element(x, row * columns + at), x.dtype, piece, DType::f32, n);
+            f(row * columns + at, piece, n);
+        }
+}
+
+void round_within(const Call& c, Team team) {
+    const auto& a = c.attr<QuantizeWithin>();
+    const Levels to = levels(a.bits, a.asymmetric, static_cast<float>(get(c.in[1], 0)), static_cast<float>(get(c.in[1], 1)));
+    const auto [first, last] = team.part(c.in[0].rows());
+    each_piece(c.in[0], first, last, [&](int64_t at, float* piece, int64_t n) {
+        for (int64_t i = 0; i < n; ++i) piece[i] = to.of(piece[i]);
+        convert(piece, DType::f32, element(c.out[0], at), c.out[0].dtype, n);
+    });
+}
+
+int64_t rows_that_count(const Call& c) {
+    const Tensor &x = c.in[0], &ends = c.in[2];
+    return ends.present ? std::clamp<int64_t>(ends.as<int32_t>()[ends.count() - 1], 0, x.rows()) : x.rows();
+}
+
+void find_ranges(const Call& c, Team team) {
+    float least = INFINITY, most = -INFINITY;
+    const auto [first, last] = team.part(rows_that_count(c));
+    each_piece(c.in[0], first, last, [&](int64_t, const float* piece, int64_t n) {
+        const auto [low, high] = std::minmax_element(piece, piece + n);
+        least = std::min(least, *low), most = std::max(most, *high);
+    });
+    auto* found = reinterpret_cast<float*>(c.scratch) + 2 * team.rank;
+    found[0] = least, found[1] = most;
+}
+
+void move_range(const Call& c, Team team) {
+    if (team.rank != 0) return;
+    const auto* found = reinterpret_cast<const float*>(c.scratch);
+    float now[2] = {found[0], found[1]};
+    for (int t = 1; t < team.size; ++t) now[0] = std::min(now[0], found[2 * t]), now[1] = std::max(now[1], found[2 * t + 1]);
+    const auto *range = c.in[1].as<float>();
+    auto* moved = c.out[0].as<float>();
+    const bool nothing = now[0] > now[1], fresh = range[0] == range[1];
+    const auto momentum = static_cast<float>(c.attr<MovingRange>().momentum);
+    for (int i = 0; i < 2; ++i) moved[i] = nothing ? range[i] : (fresh ? now[i] : range[i]) * momentum + now[i] * (1 - momentum);
+}
+
+Result<Prepared> prepare_range(const Request& request) { return Prepared{{find_ranges, move_range}, nullptr, 8 * request.threads}; }
+
 const char* only_f32(const Request& request) {
     for (const Tensor& t : {request.in[0], request.out[0]})
         if (t.dtype != DType::f32 || !t.dense()) return "a tensor is not dense f32";
@@ -88,11 +142,14 @@ Result<Prepared> prepare(const Request& request) {
     return Prepared{{ranges, quantize}, nullptr, g.count < request.threads ? 8 * g.count * request.threads : 0};
 }
 
-constexpr KernelImpl kQuantize[] = {{"ref", only_f32, prepare}, {"ref_low", only_dense, simple<quantize_low>}}, kMask[] = {{"ref", only_f32, simple<alone<mask>>}};
+constexpr KernelImpl kQuantize[] = {{"ref", only_f32, prepare}, {"ref_low", only_dense, simple<quantize_low>}}, kMask[] = {{"ref", only_f32, simple<alone<mask>>}},
+                     kWithin[] = {{"ref", accepts_all, simple<round_within>}}, kRange[] = {{"ref", accepts_all, prepare_range}};
 
 }  // namespace
 
 extern const KernelList fake_quantize = kQuantize;
 extern const KernelList top_mask = kMask;
+extern const KernelList quantize_within = kWithin;
+extern const KernelList moving_range = kRange;
 
 }  // namespace ds::ref

@@ -10,10 +10,13 @@
 namespace ds {
 
 struct WeightCode {
-    int64_t bits = 4;         // 4: NF4; 8: integers
+    int64_t bits = 4;         // 4: NF4, in groups integers; 8: integers
     bool two_levels = false;  // scales are coded, too
     bool by_output = false;   // 8 bits in the order in which integer products read them, a scale an output: Int8Parts
     bool out_first = true;    // the weight is [out, in]; else [in, out]
+    int64_t group = 0;        // integers, so many neighbouring inputs of an output with one scale: GroupParts; 0: blocks of elements as they lie
+    bool asymmetric = false;  // of groups: from the least to the largest value, in place of around zero
+    bool fixed_input = false; // by_output: codes also have the range of what goes into the product, instead of each token's own
 };
 using CodedWeights = std::map<std::string, WeightCode, std::less<>>;  // by parameter
 
@@ -31,23 +34,36 @@ struct CodedParts {
     }
 };
 
+// In groups: unsigned codes of one output after the other, in 4 bits two a byte, the first in the lower half, each output filled up to whole words; then the scale of
+// each group and, asymmetric, its zero point. A value is (code - zero point) * scale; around zero the zero point is half of the codes.
+struct GroupParts {
+    int64_t outs = 0, ins = 0, group = 0, groups = 0, row = 0, scales = 0, zeros = 0, bytes = 0;  // groups, row (bytes): of an output
+
+    GroupParts(int64_t n, int64_t k, const WeightCode& code)
+        : outs(n), ins(k), group(code.group), groups(k / code.group), row(code.bits == 4 ? round_up(k, 8) / 2 : round_up(k, 4)), scales(n * row), zeros(scales + 4 * n * groups),
+          bytes(zeros + (code.asymmetric ? 4 * n * groups : 0)) {}
+};
+
 // By output: panels of 16 outputs, in each steps of 64 inputs, in each [16 groups of 4 inputs][output][input of the group], filled up with zeros; then a scale and the
-// sum of the codes of each output.
+// sum of the codes of each output, and what a code of the product's inputs is worth (f32) and which of them is zero (i32).
 struct Int8Parts {
     static constexpr int64_t kPanel = 16, kStep = 64, kBlock = kPanel * kStep;  // kBlock: bytes of a step
-    int64_t outs = 0, ins = 0, panels = 0, steps = 0, scales = 0, sums = 0, bytes = 0;
+    int64_t outs = 0, ins = 0, panels = 0, steps = 0, scales = 0, sums = 0, inputs = 0, bytes = 0;
 
     Int8Parts(int64_t n, int64_t k) : outs(n), ins(k), panels((n + kPanel - 1) / kPanel), steps((k + kStep - 1) / kStep) {
         scales = panels * steps * kBlock;
         sums = scales + 4 * panels * kPanel;
-        bytes = sums + 4 * panels * kPanel;
+        inputs = sums + 4 * panels * kPanel;
+        bytes = inputs + 8;
     }
     int64_t place(int64_t out, int64_t in) const { return (out / kPanel * steps + in / kStep) * kBlock + in % kStep / 4 * 4 * kPanel + out % kPanel * 4 + in % 4; }
 };
 
 // Of a weight of rows x columns as it lies.
 inline int64_t coded_bytes(int64_t rows, int64_t columns, const WeightCode& code) {
-    if (code.by_output) return code.out_first ? Int8Parts(rows, columns).bytes : Int8Parts(columns, rows).bytes;
+    const int64_t outs = code.out_first ? rows : columns, ins = code.out_first ? columns : rows;
+    if (code.by_output) return Int8Parts(outs, ins).bytes;
+    if (code.group) return GroupParts(outs, ins, code).bytes;
     return CodedParts(rows * columns, code).bytes;
 }
 

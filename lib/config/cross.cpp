@@ -71,9 +71,13 @@ Status check_quantization(const View& view) {
     if (!view.config.quantization.enabled) return ok();
     if (view.on("quantization.load_in_4bit") == view.on("quantization.load_in_8bit"))
         return view.refuse("quantization.load_in_4bit", "one of it and load_in_8bit must be true, {}", view.on("quantization.load_in_4bit") ? "not both" : "and neither is");
-    if (view.json("quantization.bnb_4bit_quant_type") == "fp4") return view.lack("quantization.bnb_4bit_quant_type", "fp4 is not built; there is nf4");
+    if (view.json("quantization.bnb_4bit_quant_type") == "fp4") return view.lack("quantization.bnb_4bit_quant_type", "fp4 is not built; there are nf4 and int4");
     if (view.on("quantization.bnb_4bit_use_double_quant") && view.on("quantization.load_in_8bit"))
         return view.refuse("quantization.bnb_4bit_use_double_quant", "belongs to load_in_4bit, which is false");
+    const bool in_groups = view.config.quantization.code.group > 0;
+    if (in_groups && view.on("quantization.bnb_4bit_use_double_quant")) return view.refuse("quantization.bnb_4bit_use_double_quant", "belongs to nf4; the scales of int4's groups stay whole");
+    for (const char* key : {"quantization.group_size", "quantization.sym"})
+        if (!in_groups && at_path(view.config.given, key)) return view.refuse(key, "belongs to load_in_4bit with bnb_4bit_quant_type int4");
     if (view.on("quantization.int8_products") && !view.on("quantization.load_in_8bit")) return view.refuse("quantization.int8_products", "belongs to load_in_8bit, which is false");
     return ok();
 }

@@ -129,6 +129,10 @@ void fill_quantization(const Reader& read, Config& config) {
     if (!quantization.enabled) return;
     quantization.code.bits = read.flag("quantization.load_in_8bit") ? 8 : 4;
     quantization.code.two_levels = quantization.code.bits == 4 && read.flag("quantization.bnb_4bit_use_double_quant");
+    if (read.json("quantization.bnb_4bit_quant_type") == "int4" && quantization.code.bits == 4) {
+        quantization.code.group = read.json("quantization.group_size").get<int64_t>();
+        quantization.code.asymmetric = !read.flag("quantization.sym");
+    }
     quantization.code.by_output = read.flag("quantization.int8_products");
     if (const Json& skip = read.json("quantization.llm_int8_skip_modules"); skip.is_array()) quantization.skip = skip.get<std::vector<std::string>>();
 }

@@ -7,6 +7,7 @@ namespace ds {
 
 Status Engine::choose_coded(Graph& graph) {
     const QuantizationConfig& wanted = config_.quantization;
+    if (weights_come_from_a_folder()) DS_CHECK(choose_coded_in_folder(graph));
     if (!wanted.enabled) return ok();
     const auto lack = [](const std::string& what) { return fail(Code::E_UNSUPPORTED, "config: quantization: not built {}", what); };
     if (!model_) return lack("for a host's own graph");
@@ -18,6 +19,8 @@ Status Engine::choose_coded(Graph& graph) {
     for (const auto& [module, out_first] : modules) {
         Value& weight = graph.value(graph.find(module + ".weight"));
         if (adapters_ && weight.trainable) continue;  // modules_to_save
+        if (const int64_t ins = weight.type.shape[out_first ? 1 : 0]; wanted.code.group && ins % wanted.code.group)
+            return fail(Code::E_CONFIG, "config: quantization.group_size: {} does not divide the {} inputs of {}", wanted.code.group, ins, module);
         weight.trainable = false;
         coded_[weight.name] = wanted.code;
         coded_[weight.name].out_first = out_first;
@@ -26,6 +29,79 @@ Status Engine::choose_coded(Graph& graph) {
         if (wanted.code.by_output) graph.value(id).trainable = false;
     if (coded_.empty()) return lack("for this model: it has no linear modules besides its head");
     return ok();
+}
+
+// The model's folder may have weights in few bits itself.
+Status Engine::choose_coded_in_folder(Graph& graph) {
+    DS_CHECK(check_coded_folder(model_config_, model_folder_));
+    if (!is_coded_folder(model_config_)) return ok();
+    const auto lack = [](const std::string& what) { return fail(Code::E_UNSUPPORTED, "model: its weights are in few bits (quantization_config of config.json), which is not built {}", what); };
+    if (config_.quantization.enabled) return fail(Code::E_CONFIG, "config: quantization: the model's folder says how its weights are kept (quantization_config of config.json); leave it out");
+    if (!config_.compression.is_null()) return lack("together with compression_training");
+    if (config_.mesh.tensor > 1) return lack("for parallel.tensor, which cuts weights; data, sequence and pipeline ranks have them whole");
+    DS_TRY(const WeightFolder folder, WeightFolder::open(model_folder_));
+    bool integers = false;
+    for (const auto& [module, out_first] : linear_modules(graph)) {
+        Value& weight = graph.value(graph.find(module + ".weight"));
+        DS_TRY(auto found, read_coded_module(folder, model_config_, module, weight.type.shape, out_first, model_->names));
+        if (!found) continue;
+        if (adapters_ && weight.trainable) return lack("for " + module + ", which lora.modules_to_save names");
+        weight.trainable = false;
+        WeightCode& code = coded_[weight.name] = found->code;
+        code.out_first = out_first;
+        if (found->inputs != CodedModule::Inputs::whole) code = {.bits = 8, .by_output = true, .out_first = out_first, .fixed_input = found->inputs == CodedModule::Inputs::fixed};
+        integers |= code.by_output;
+        from_folder_[module] = std::move(*found);
+    }
+    if (integers && (!config_.optimizer.type.empty() || options_.optimizer || adapters_))
+        return lack("for training, as integers are multiplied (input_activations): leave out optimizer and lora");
+    for (const ValueId id : graph.inputs)
+        if (integers) graph.value(id).trainable = false;
+    return ok();
+}
+
+Status Engine::put_coded(const Param& p) {
+    const auto found = from_folder_.find(p.name.substr(0, p.name.rfind('.')));
+    const std::vector<uint8_t> codes = kept_codes(found->second, *p.code);
+    for (const auto& rank : *ranks_)
+        if (const Param* own = rank->params->find(p.name)) DS_CHECK(rank->params->put_codes(*own, codes.data()));
+    from_folder_.erase(found);
+    return ok();
+}
+
+// What is kept in integers, by module, in the form of coded_files.h.
+Result<std::map<std::string, CodedModule>> Engine::coded_modules() {
+    std::map<std::string, CodedModule> modules;
+    std::vector<std::byte> copy;
+    for (const auto& [name, code] : coded_) {
+        const auto lack = [&](const std::string& what) { return fail(Code::E_UNSUPPORTED, "ds_export: option quantized: {}: {}", name, what); };
+        if (!code.group && !code.by_output) return lack("there is a form for int4 and for int8_products, none for NF4 and for 8 bits in blocks");
+        const Param* p = nullptr;
+        const ParamStore* store = nullptr;
+        for (const auto& rank : *ranks_)
+            if (!p && (p = rank->params->find(name))) store = rank->params.get();
+        if (!p) return lack("another process has it");
+        DS_TRY(const std::byte* codes, store->read_codes(*p, copy));
+        CodedModule& m = modules[name.substr(0, name.rfind('.'))];
+        m.outs = p->outs(), m.ins = p->ins();
+        const auto* from = reinterpret_cast<const uint8_t*>(codes);
+        if (code.group) {
+            m.code = code;
+            m.code.out_first = true;
+            m.bytes.assign(from, from + m.parts().bytes);
+            continue;
+        }
+        m.code = {.bits = 8, .group = m.ins};
+        m.inputs = code.fixed_input ? CodedModule::Inputs::fixed : CodedModule::Inputs::by_token;
+        const Int8Parts parts(m.outs, m.ins);
+        const GroupParts to = m.parts();
+        m.input = InputCode::of(from, parts);
+        m.bytes.assign(static_cast<size_t>(to.bytes), 0);
+        for (int64_t o = 0; o < m.outs; ++o)
+            for (int64_t i = 0; i < m.ins; ++i) m.bytes[static_cast<size_t>(o * to.row + i)] = from[parts.place(o, i)] ^ 128;
+        std::copy_n(reinterpret_cast<const float*>(from + parts.scales), m.outs, reinterpret_cast<float*>(m.bytes.data() + to.scales));
+    }
+    return modules;
 }
 
 // A checkpoint has what is trained. A coded base comes from its folder again; these say whether it is the same.

@@ -130,7 +130,7 @@ Status Engine::make_compression(const Graph& graph) {
     if (config_.zero_stage >= 3 || config_.zero.offload_param.on_disk()) return lack("for zero_optimization.stage 3, whose weights lie in parts");
     DS_TRY(CompressionSpec spec, read_compression(config_.compression, graph));
     compression_ = Compression(std::move(spec));
-    return ok();
+    return check_fixed_ranges();
 }
 
 // Another step may have another graph: plans of the old one go.
@@ -389,6 +389,10 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
         if (!p.name.starts_with(prefix) || is_adapter_tensor(p.name)) continue;
         const bool of_teacher = is_of_teacher(p);
         if (of_teacher && prefix.empty()) continue;
+        if (prefix.empty() && from_folder_.contains(p.name.substr(0, p.name.rfind('.'))) && p.code) {
+            DS_CHECK(put_coded(p));
+            continue;
+        }
         if (is_compression_tensor(p.name)) {
             DS_CHECK(initialise(p));
             continue;
@@ -417,7 +421,7 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
         }));
     std::vector<std::string> unexpected;
     for (const std::string_view name : folder.names())
-        if (!used.count(std::string(name)) && !is_buffer(name)) unexpected.emplace_back(name);
+        if (!used.count(std::string(name)) && !is_buffer(name) && !(is_coded_folder(model_config_) && is_coded_tensor(name))) unexpected.emplace_back(name);
     if (!missing.empty()) log(Level::warn, "model", "{}: {} not in the folder, initialised afresh: {}", path, missing.size() == 1 ? "a tensor is" : "tensors are", fmt::join(missing, ", "));
     if (!unexpected.empty()) log(Level::warn, "model", "{}: not used by this model: {}", path, fmt::join(unexpected, ", "));
     if (copies.empty()) return fail(Code::E_CORRUPT, "model: {}: none of the model's tensors is in its weights; found {}", path, fmt::join(unexpected, ", "));

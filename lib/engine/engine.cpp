@@ -274,6 +274,7 @@ Status Engine::forward(const Batch& batch, float* loss) {
     DS_TRY(Pass pass, pass_of(batch, true, loss != nullptr));
     if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: {}", loss_is_lacking(options_.graph.get(), model_.get()));
     DS_CHECK(run_forward(pass));
+    DS_CHECK(move_ranges(pass));
     const bool enqueued = pipeline_ && pass.key().train && !pass.key().seeds.empty();
     if (enqueued && pass.wants_loss) DS_CHECK(catch_up());
     ++counters_.draws;

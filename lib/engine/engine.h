@@ -156,8 +156,15 @@ private:
     void let_batch_grow(bool skipped);
     Json save_growth() const;
     Status restore_growth(const Json& state);
+    // compression/ranges.cpp: fixed ranges of activations
+    Status check_fixed_ranges() const;
+    Status move_ranges(const Pass& pass);
+
     // coded.cpp: weights in few bits
     Status choose_coded(Graph& graph);
+    Status choose_coded_in_folder(Graph& graph);
+    Status put_coded(const Param& p);
+    Result<std::map<std::string, CodedModule>> coded_modules();
     Result<Json> coded_checksums() const;
     Status check_coded(const Json& saved, const std::string& folder) const;
     // fp8.cpp
@@ -258,7 +265,8 @@ private:
     Result<Json> saved_cursor();
     Status restore_cursor(DataSource& data, const Json& cursor) const;
     Status load_here(const Checkpoint& checkpoint, bool only_weights, const Spread& spread);
-    Status export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only);
+    Status export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only, bool quantized);
+    Status drop_what_has_no_form(std::map<std::string, CodedModule>& modules) const;
     Status read_for_writer(std::string_view call);                 // the other processes, until end_of_reads
     Status end_of_reads(std::string_view call, Status status);     // the writer
     Status read_whole(std::string_view call, const Param& p, Field field, float* out) const;  // the writer
@@ -360,6 +368,7 @@ private:
     std::unique_ptr<LossScaler> scaler_;
     LayerReduction reduction_;
     std::unique_ptr<Teacher> teacher_;        // null: none
+    std::map<std::string, CodedModule> from_folder_;  // codes that the model's folder has, by module, until they are loaded
     CodedWeights coded_;                      // in few bits; empty: none
     std::set<std::string> in_fp8_;            // weights whose products run in 8-bit floats
     Compression compression_;                 // of linear modules

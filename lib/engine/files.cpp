@@ -345,8 +345,10 @@ void Engine::attach_data(std::weak_ptr<DataSource> data) {
 }
 
 Status Engine::export_folder(std::string_view dir_view, std::string_view options_json) {
-    DS_TRY(const Json options, options_of(options_json, "ds_export", {"dtype", "max_shard_bytes", "adapter"}));
+    DS_TRY(const Json options, options_of(options_json, "ds_export", {"dtype", "max_shard_bytes", "adapter", "quantized"}));
     DS_TRY(const bool adapter_only, flag_of(options, "ds_export", "adapter"));
+    DS_TRY(const bool quantized, flag_of(options, "ds_export", "quantized"));
+    if (quantized && adapter_only) return fail(Code::E_INVALID_ARGUMENT, "ds_export: options quantized and adapter exclude each other");
     if (adapter_only && !adapters_) return fail(Code::E_STATE, "ds_export: option adapter: this engine has no adapters; the config's \"lora\" makes some");
     if (!model_) return fail(Code::E_UNSUPPORTED, "ds_export: a host's own graph has no Hugging Face form; ds_save keeps its weights");
     DType dtype = DType::f32;
@@ -360,10 +362,10 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
         return fail(Code::E_INVALID_ARGUMENT, "ds_export: max_shard_bytes must be a whole number of bytes above 0, not {}", shard.dump());
     DS_CHECK(usable());
     if (!job_.writes_files()) return read_for_writer("ds_export");
-    return end_of_reads("ds_export", export_here(std::filesystem::path(dir_view), dtype, shard.get<int64_t>(), adapter_only));
+    return end_of_reads("ds_export", export_here(std::filesystem::path(dir_view), dtype, shard.get<int64_t>(), adapter_only, quantized));
 }
 
-Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only) {
+Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only, bool quantized) {
     const ReadWhole read = [this](const Param& p, Field field, float* out) { return read_whole("ds_export", p, field, out); };
     std::error_code error;
     std::filesystem::create_directories(dir, error);
@@ -373,8 +375,17 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
     Json config = model_config_;
     const ExportSource source{*params_, [&](const Param& p, float* out) { return read(p, {Field::weight}, out); }, *program_, smallest_key()};
     DS_TRY(const auto compressed, compressed_weights(compression_.spec(), counters_.updates, source, config));
+    config.erase("quantization_config");
+    std::map<std::string, CodedModule> in_few_bits;
+    if (quantized) {
+        DS_TRY(in_few_bits, coded_.empty() ? coded_compressed_weights(compression_.spec(), counters_.updates, source) : coded_modules());
+        DS_CHECK(drop_what_has_no_form(in_few_bits));
+        config["quantization_config"] = coded_folder_config(in_few_bits);
+    }
+    for (const auto& [module, coded] : in_few_bits) add_coded_tensors(module, coded, tensors);
     for (const Param& p : params_->all()) {
         if (is_compression_tensor(p.name) || is_of_teacher(p)) continue;  // the former are in what they mask
+        if (p.name.ends_with(".weight") && in_few_bits.contains(p.name.substr(0, p.name.size() - 7))) continue;
         if (const auto found = compressed.find(p.name); found != compressed.end()) {
             const HostTensor* weight = &found->second;
             tensors.push_back({p.name, dtype, weight->shape, nullptr, [weight, dtype](const ChunkWriter& write) {
@@ -406,6 +417,19 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
     if (model_->task == Task::sequence_classification || model_->task == Task::token_classification) write_label_names(config);
     DS_CHECK(write_file_atomically(dir / "config.json", config.dump(2) + "\n"));
     return copy_tokenizer(dir);
+}
+
+// A weight that the form can't tell is written whole.
+Status Engine::drop_what_has_no_form(std::map<std::string, CodedModule>& modules) const {
+    if (modules.empty())
+        return fail(Code::E_STATE, "ds_export: option quantized: no weight of this engine is in few bits; quantization in the config makes them so, or compression_training.weight_quantization once it is on");
+    if (adapters_) return fail(Code::E_UNSUPPORTED, "ds_export: option quantized: not built for an engine with lora, whose merged weights are whole");
+    std::erase_if(modules, [](const auto& entry) {
+        const auto what = lacks(entry.second);
+        if (what) log(Level::warn, "export", "{}.weight is written whole: it has {}", entry.first, *what);
+        return what.has_value();
+    });
+    return ok();
 }
 
 // transformers reads the number of labels from id2label.

@@ -1,6 +1,7 @@
 #include "engine/params.h"
 
 #include <cmath>
+#include <cstring>
 #include <numbers>
 
 #include "base/round.h"
@@ -240,6 +241,13 @@ Status ParamStore::encode(const Param& p, const float* from, Workers& workers) {
     return device_ ? device_->upload(codes(p), copy.data(), bytes) : ok();
 }
 
+Status ParamStore::put_codes(const Param& p, const uint8_t* from) {
+    const auto bytes = static_cast<size_t>(coded_bytes(p.shape[0], p.shape[1], *p.code));
+    if (device_) return device_->upload(codes(p), from, bytes);
+    std::memcpy(codes(p), from, bytes);
+    return ok();
+}
+
 void ParamStore::encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to) {
     if (p.code->by_output) {
         const bool out_first = p.code->out_first;
@@ -247,6 +255,13 @@ void ParamStore::encode_to(const Param& p, const float* from, Workers& workers, 
         return workers.run([&](Team team) {
             const auto [first, last] = team.part(channels.panels);
             code_outputs(from, channels, out_first, first, last, to);
+        });
+    }
+    if (p.code->group) {
+        const GroupParts groups = p.group_parts();
+        return workers.run([&](Team team) {
+            const auto [first, last] = team.part(groups.outs);
+            code_groups(from, groups, *p.code, first, last, to);
         });
     }
     constexpr int64_t kPart = 1024;  // blocks
@@ -276,6 +291,16 @@ Status ParamStore::decode(const Param& p, float* to, Workers& workers) const {
             const auto [first, last] = team.part(channels.outs);
             for (int64_t o = first; o < last; ++o)
                 for (int64_t i = 0; i < channels.ins; ++i) to[out_first ? o * channels.ins + i : i * channels.outs + o] = coded_output(from, channels, o, i);
+        });
+        return ok();
+    }
+    if (p.code->group) {
+        const GroupParts groups = p.group_parts();
+        const GroupWeight weight(from, groups, *p.code);
+        workers.run([&](Team team) {
+            const auto [first, last] = team.part(groups.outs);
+            for (int64_t o = first; o < last; ++o)
+                for (int64_t i = 0; i < groups.ins; ++i) to[p.code->out_first ? o * groups.ins + i : i * groups.outs + o] = weight.at(o, i);
         });
         return ok();
     }

@@ -67,6 +67,9 @@ struct Param {
     std::optional<DType> low_type;      // a plan reads this copy; the optimizer refreshes it
     std::optional<WeightCode> code;     // it lies in few bits and in no other form: `weight` and `low` hold nothing then
     int64_t code_offset = 0;            // bytes
+    int64_t outs() const { return shape[code && !code->out_first ? 1 : 0]; }  // of a matrix
+    int64_t ins() const { return shape[code && !code->out_first ? 0 : 1]; }
+    GroupParts group_parts() const { return {outs(), ins(), *code}; }
 };
 
 // Consecutive parameters whose gradients are exchanged together, and what of their elements falls to each data rank.
@@ -137,6 +140,7 @@ public:
     std::byte* codes(const Param& p) const { return codes_.data() + p.code_offset; }
     Status encode(const Param& p, const float* from, Workers& workers);
     Status decode(const Param& p, float* to, Workers& workers) const;
+    Status put_codes(const Param& p, const uint8_t* from);  // made elsewhere
     // Its codes in the host's memory: where they are, or in `copy`.
     Result<const std::byte*> read_codes(const Param& p, std::vector<std::byte>& copy) const;
     int64_t code_bytes() const { return code_bytes_; }

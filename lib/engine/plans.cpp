@@ -24,7 +24,7 @@ void Engine::declare_unused(const Rank& rank, Graph& graph) const {
 // The graph of one rank, before the passes that every graph goes through.
 Result<Graph> Engine::graph_of(const Rank& rank, const PlanKey& key) const {
     DS_TRY(Graph graph, program_->build(key.shape, key.outputs));
-    DS_CHECK(compression_.add_to(graph));
+    DS_CHECK(compression_.add_to(graph, key.train));
     if (teacher_ && (key.train || !compression_.is_followed())) DS_CHECK(teacher_->add_to(graph, key.shape));
     if (key.train && !key.seeds.empty()) declare_unused(rank, graph);
     for (const ValueId id : graph.inputs) {

@@ -111,7 +111,7 @@ DS_ATTRS(NoAttrs) DS_ATTRS(Cast) DS_ATTRS(Gelu) DS_ATTRS(Scale) DS_ATTRS(Matmul)
 DS_ATTRS(Split) DS_ATTRS(Reduce) DS_ATTRS(Norm) DS_ATTRS(Rows) DS_ATTRS(RopeAngles) DS_ATTRS(Rope) DS_ATTRS(Attention) DS_ATTRS(CrossEntropy)
 DS_ATTRS(Exchange) DS_ATTRS(Share) DS_ATTRS(TopK) DS_ATTRS(Routing) DS_ATTRS(ExpertGroup) DS_ATTRS(Lstm)
 DS_ATTRS(Recut) DS_ATTRS(Ring) DS_ATTRS(Merge) DS_ATTRS(SequenceAttention) DS_ATTRS(ShardedCrossEntropy)
-DS_ATTRS(Bucket) DS_ATTRS(Parts) DS_ATTRS(Fetch) DS_ATTRS(FakeQuantize) DS_ATTRS(TopMask) DS_ATTRS(CodedMatmul) DS_ATTRS(Int8Matmul) DS_ATTRS(Distillation) DS_ATTRS(MatmulSums) DS_ATTRS(Fp8Matmul)
+DS_ATTRS(Bucket) DS_ATTRS(Parts) DS_ATTRS(Fetch) DS_ATTRS(FakeQuantize) DS_ATTRS(QuantizeWithin) DS_ATTRS(MovingRange) DS_ATTRS(TopMask) DS_ATTRS(CodedMatmul) DS_ATTRS(Int8Matmul) DS_ATTRS(Distillation) DS_ATTRS(MatmulSums) DS_ATTRS(Fp8Matmul)
 DS_ATTRS(Dropout) DS_ATTRS(Fill)
 #undef DS_ATTRS
 

@@ -13,6 +13,19 @@ struct FakeQuantize {
     template <class V> void fields(V& v) { v("bits", bits); v("groups", groups); v("asymmetric", asymmetric); }
 };
 
+// One range for all of x, from an operand.
+struct QuantizeWithin {
+    int64_t bits = 8;
+    bool asymmetric = false;   // from the range's least to its largest value, instead of symmetric around 0
+    template <class V> void fields(V& v) { v("bits", bits); v("asymmetric", asymmetric); }
+};
+
+// DeepSpeed's QuantAct: momentum * range + (1 - momentum) * x's own range, which an empty range becomes first.
+struct MovingRange {
+    double momentum = 0.95;
+    template <class V> void fields(V& v) { v("momentum", momentum); }
+};
+
 // The ceil(ratio * elements) largest; or, with m, the n largest of each m neighbours in a row.
 struct TopMask {
     double ratio = 1;

@@ -12,8 +12,10 @@ Result<Types> infer_coded(const Attrs& attrs, In in) {
     DS_CHECK(require_float(in[0], "a"));
     DS_REQUIRE(m.bits == 4 || m.bits == 8, "bits is {}, not 4 or 8", m.bits);
     DS_REQUIRE(m.rows > 0 && m.columns > 0, "rows and columns of the weight are {} and {}, but must be above 0", m.rows, m.columns);
-    const CodedParts parts(m.rows * m.columns, {m.bits, m.two_levels});
-    DS_REQUIRE(in[1].dtype == DType::u8 && in[1].shape == Shape{parts.bytes}, "a weight of {} x {} in {} bits is u8[{}], but codes are {}", m.rows, m.columns, m.bits, parts.bytes, to_string(in[1]));
+    DS_REQUIRE(m.group >= 0 && (m.group == 0 || (m.columns % m.group == 0 && !m.two_levels)), "group is {}, which must divide the {} columns, without two levels", m.group, m.columns);
+    DS_REQUIRE(!m.asymmetric || m.group > 0, "asymmetric needs a group");
+    const int64_t bytes = coded_bytes(m.rows, m.columns, m.code());
+    DS_REQUIRE(in[1].dtype == DType::u8 && in[1].shape == Shape{bytes}, "a weight of {} x {} in {} bits is u8[{}], but codes are {}", m.rows, m.columns, m.bits, bytes, to_string(in[1]));
     const int64_t k = m.transpose ? m.columns : m.rows, n = m.transpose ? m.rows : m.columns;
     DS_REQUIRE(in[0].shape.size() >= 2 && in[0].shape.back() == k, "a must have rank 2 or more and {} columns, but is {}", k, dims_to_string(in[0].shape));
     DS_CHECK(require_shape(in[2], "bias", {n}));

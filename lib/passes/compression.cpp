@@ -14,7 +14,7 @@ int64_t bits_of(const WeightBits& w, int64_t updates) { return updates < 0 ? w.t
 
 class Compressing {
 public:
-    Compressing(Graph& graph, const CompressionSpec& spec, int64_t updates) : graph_(graph), spec_(spec), updates_(updates), b_(graph) {}
+    Compressing(Graph& graph, const CompressionSpec& spec, int64_t updates, bool train) : graph_(graph), spec_(spec), updates_(updates), train_(train), b_(graph) {}
 
     Status run() {
         std::vector<Node> nodes = std::move(graph_.nodes);
@@ -36,13 +36,14 @@ private:
         const int64_t out = shape[how.out_first ? 0 : 1], in = shape[how.out_first ? 1 : 0];
         ValueId w = node.in[1];
         if (how.weight)
-            if (const int64_t bits = bits_of(*how.weight, updates_)) w = b_.call("fake_quantize", {w}, FakeQuantize{bits, how.weight->groups, how.weight->asymmetric && bits > 2});
+            if (const int64_t bits = bits_of(*how.weight, updates_))
+                w = out_first(how, how.weight->groups > 1, w, [&](ValueId x) { return b_.call("fake_quantize", {x}, FakeQuantize{bits, how.weight->groups, how.weight->asymmetric && bits > 2}); });
         if (how.sparse) {
-            const ValueId mask = mask_of(*how.sparse, module, kSparseMask, kSparseScores, shape, in);
+            const ValueId mask = mask_of(*how.sparse, module, kSparseMask, kSparseScores, shape, in, how);
             if (on(how.sparse->offset, updates_)) w = b_.mul(w, mask);
         }
         if (how.rows) {
-            const ValueId mask = mask_of(*how.rows, module, kRowMask, kRowScores, {out}, 1);
+            const ValueId mask = mask_of(*how.rows, module, kRowMask, kRowScores, {out}, 1, how);
             if (on(how.rows->offset, updates_)) {
                 w = b_.mul(w, how.out_first ? b_.reshape(mask, {out, 1}) : mask);
                 if (node.in.size() > 2 && node.in[2] != kNone) node.in[2] = b_.mul(node.in[2], mask);
@@ -50,26 +51,54 @@ private:
         }
         if (how.heads) {
             const int64_t heads = how.heads->heads;
-            const ValueId mask = mask_of(*how.heads, module, "", kHeadScores, {heads}, heads);
+            const ValueId mask = mask_of(*how.heads, module, "", kHeadScores, {heads}, heads, how);
             if (on(how.heads->offset, updates_)) {
                 const Shape by_head = how.out_first ? Shape{out, heads, in / heads} : Shape{heads, in / heads * out};
                 w = b_.reshape(b_.mul(b_.reshape(w, by_head), b_.reshape(mask, {heads, 1})), shape);
             }
         }
         node.in[1] = w;
-        if (how.activation && on(how.activation->offset, updates_)) node.in[0] = b_.call("fake_quantize", {node.in[0]}, FakeQuantize{how.activation->bits, 0, how.activation->asymmetric});
+        if (how.activation) node.in[0] = rounded_input(*how.activation, module, node.in[0]);
+    }
+
+    ValueId rounded_input(const ActivationBits& bits, const std::string& module, ValueId x) {
+        if (!bits.fixed) return on(bits.offset, updates_) ? b_.call("fake_quantize", {x}, FakeQuantize{bits.bits, 0, bits.asymmetric}) : x;
+        const std::string name = module + kInputRange;
+        ValueId range = b_.param(name, {2}, {Init::Type::zeros}, false);
+        if (!on(bits.offset, updates_)) return x;
+        if (train_) {
+            range = b_.call("moving_range", {x, range, ends_of(x)}, MovingRange{});
+            graph_.outputs.emplace_back(name, range);
+        }
+        return b_.call("quantize_within", {x, range}, QuantizeWithin{bits.bits, bits.asymmetric});
+    }
+
+    // A stream of tokens is filled up; where rows are its tokens, the real ones end where the last text does.
+    ValueId ends_of(ValueId x) const {
+        const ValueId ids = graph_.find("ids"), segments = graph_.find("segments");
+        if (ids == kNone || segments == kNone || graph_.find("source.segments") != kNone) return kNone;
+        return graph_.type(x).shape[0] == graph_.type(ids).shape[0] ? segments : kNone;
     }
 
     // fan_in: of the scores' first values, as torch's kaiming_uniform with a = sqrt(5).
-    ValueId mask_of(const PruneRule& rule, const std::string& module, const char* mask, const char* scores, const Shape& shape, int64_t fan_in) {
+    ValueId mask_of(const PruneRule& rule, const std::string& module, const char* mask, const char* scores, const Shape& shape, int64_t fan_in, const ModuleCompression& how) {
         if (!rule.learned) return b_.param(module + mask, shape, {Init::Type::ones}, false);
         const ValueId trained = b_.param(module + scores, shape, {Init::Type::uniform, 1 / std::sqrt(static_cast<double>(fan_in))});
-        return on(rule.offset, updates_) ? b_.call("top_mask", {trained}, TopMask{rule.keep, rule.n, rule.m}) : trained;
+        if (!on(rule.offset, updates_)) return trained;
+        return out_first(how, rule.m > 0, trained, [&](ValueId x) { return b_.call("top_mask", {x}, TopMask{rule.keep, rule.n, rule.m}); });
+    }
+
+    // Neighbours in a group are inputs of one output, also where the weight lies [in, out].
+    template <class F>
+    ValueId out_first(const ModuleCompression& how, bool has_neighbours, ValueId x, const F& f) {
+        if (how.out_first || !has_neighbours) return f(x);
+        return b_.call("transpose", {f(b_.call("transpose", {x}, Permute{}))}, Permute{});
     }
 
     Graph& graph_;
     const CompressionSpec& spec_;
     const int64_t updates_;
+    const bool train_;
     Builder b_;
 };
 
@@ -87,7 +116,7 @@ int64_t WeightBits::at(int64_t updates) const {
 }
 
 bool is_compression_tensor(std::string_view name) {
-    for (const std::string_view suffix : {kSparseMask, kSparseScores, kRowMask, kRowScores, kHeadScores})
+    for (const std::string_view suffix : {kSparseMask, kSparseScores, kRowMask, kRowScores, kHeadScores, kInputRange})
         if (name.ends_with(suffix)) return true;
     return false;
 }
@@ -102,6 +131,6 @@ std::vector<int64_t> active_compression(const CompressionSpec& spec, int64_t upd
     return active;
 }
 
-Status add_compression(Graph& graph, const CompressionSpec& spec, int64_t updates) { return spec.empty() ? ok() : Compressing(graph, spec, updates).run(); }
+Status add_compression(Graph& graph, const CompressionSpec& spec, int64_t updates, bool train) { return spec.empty() ? ok() : Compressing(graph, spec, updates, train).run(); }
 
 }  // namespace ds

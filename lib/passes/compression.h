@@ -34,6 +34,7 @@ struct PruneRule {
 struct ActivationBits {
     int64_t bits = 8, offset = 1000;
     bool asymmetric = false;
+    bool fixed = false;        // one range for all tokens, a moving average over training passes (DeepSpeed's QuantAct); else each token's own
 };
 
 struct ModuleCompression {
@@ -47,11 +48,12 @@ using CompressionSpec = std::map<std::string, ModuleCompression>;  // by module
 
 // DeepSpeed's names of what it keeps beside a weight.
 inline constexpr const char* kSparseMask = ".sparse_pruning_mask", *kSparseScores = ".sparse_mask_scores", *kRowMask = ".row_pruning_mask", *kRowScores = ".row_mask_scores",
-                           *kHeadScores = ".head_pruning_scores";
+                           *kHeadScores = ".head_pruning_scores", *kInputRange = ".activation_quantizer.x_min_max";
 bool is_compression_tensor(std::string_view name);
 
 // What is on after so many updates: equal numbers, equal graphs. Negative: everything is.
 std::vector<int64_t> active_compression(const CompressionSpec& spec, int64_t updates);
-Status add_compression(Graph& graph, const CompressionSpec& spec, int64_t updates);
+// train: fixed ranges of activations move, and what they become are outputs of the graph by their parameters' names.
+Status add_compression(Graph& graph, const CompressionSpec& spec, int64_t updates, bool train);
 
 }  // namespace ds

@@ -35,6 +35,7 @@ private:
         const int maker = made_[static_cast<size_t>(id)];
         if (maker < 0) return true;
         const Node& node = graph_.nodes[static_cast<size_t>(maker)];
+        if (node.op->name == "moving_range") return true;  // by then the range has moved on
         if (node.backward || id == graph_.loss || node.op->name.find("cross_entropy") != std::string_view::npos) return true;
         return level_ < 2 && !whole_[static_cast<size_t>(maker)] && !(level_ == 1 && (node.op->cheap || node.op->view));
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A row for each way of making a model smaller: what its weights take in memory, processor seconds of an evaluation of the test split by one thread from start to end
+"""A row for each way of making a model smaller: what its weights take on disk and in memory, processor seconds of an evaluation of the test split by one thread from start to end
 (which other work on the machine disturbs less than seconds of the clock), accuracy. compression.sh sets everything up. Ways that train begin from the whole model's fine-tuned folder; students of layer reduction too."""
 import argparse
 import json
@@ -26,18 +26,33 @@ def student(layers, **distillation):
     return {"compression_training": section}
 
 
+QUANTIZED = {"--quantized": True}  # the folder that training writes keeps few bits, and says so itself
+
+
+# Weights in groups along the inputs: MiniLM's matrices have 384 x 384, 384 x 1536 and 1536 x 384 elements, so 4608 groups are of 32 and of 128.
+def rounded(bits, kind, groups=4608, **inputs):
+    way = technique("weight_quantization", {"quantize_weight_in_forward": True, "quantize_groups": groups, "quantization_type": kind}, {"start_bits": bits, "target_bits": bits})
+    if inputs:
+        way["compression_training"] |= technique("activation_quantization", inputs, {"bits": 8})["compression_training"]
+    return way
+
+
 # name: (config while training or None where nothing is trained, config of the evaluation)
 WAYS = {
     "whole": (None, {}),
+    "int4 in groups of 64, decoded": (None, {"quantization": {"load_in_4bit": True, "bnb_4bit_quant_type": "int4", "group_size": 64}}),
+    "int4 in groups of 64, asymmetric": (None, {"quantization": {"load_in_4bit": True, "bnb_4bit_quant_type": "int4", "group_size": 64, "sym": False}}),
     "NF4, decoded": (None, {"quantization": {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}}),
     "8 bits, decoded": (None, {"quantization": {"load_in_8bit": True}}),
     "8 bits, integer products": (None, {"quantization": {"load_in_8bit": True, "int8_products": True}}),
     "half of the weights": (technique("sparse_pruning", {"method": "l1"}, {"dense_ratio": 0.5}), {}),
     "2 of 4 weights": (technique("sparse_pruning", {"method": "l1", "block_pattern": "2:4"}, {"dense_ratio": 0.5}), {}),
     "half of the inner rows": (technique("row_pruning", {"method": "l1"}, {"dense_ratio": 0.5}, [r"layer\.\d+\.intermediate\.dense"], [[r"layer\.\d+\.output\.dense"]]), {}),
-    "trained with 8-bit weights and inputs": ({"compression_training": {
-        **technique("weight_quantization", {"quantize_weight_in_forward": True}, {"start_bits": 8, "target_bits": 8})["compression_training"],
-        **technique("activation_quantization", {}, {"bits": 8})["compression_training"]}}, {"quantization": {"load_in_8bit": True, "int8_products": True}}),
+    "a quarter of the heads": (technique("head_pruning", {"method": "topk", "num_heads": 12}, {"dense_ratio": 0.75}, [r"attention\.output\.dense"]), {}),
+    "trained with int4 weights": (rounded(4, "symmetric"), QUANTIZED),
+    "trained with int4 weights, asymmetric": (rounded(4, "asymmetric"), QUANTIZED),
+    "trained with 8-bit weights and inputs": (rounded(8, "symmetric", 1, range_calibration="dynamic"), QUANTIZED),
+    "trained with 8-bit weights and inputs, static ranges": (rounded(8, "symmetric", 1, range_calibration="static"), QUANTIZED),
     "3 of 6 layers": (student([1, 3, 5]), {}),
     "3 of 6 layers, distilled": (student([1, 3, 5], temperature=2.0, alpha=0.7, hidden_weight=0.1), {}),
 }
@@ -69,9 +84,9 @@ def main():
     base |= {"bf16": {"enabled": not args.f32}} | ({"threads": args.threads} if args.threads else {})
     steps = ["--steps", str(args.steps)] if args.steps else []
 
-    def trained(name, config):
+    def trained(name, config, quantized=False):
         folder = os.path.join(args.work, name.replace(" ", "_").replace(",", ""))
-        run([args.train, write(folder + ".json", config), "--output", folder, *steps])
+        run([args.train, write(folder + ".json", config), "--output", folder, *steps, *(["--quantized"] if quantized else [])])
         return os.path.join(folder, "model")
 
     def processor_seconds():
@@ -80,19 +95,22 @@ def main():
 
     whole = args.whole or trained("whole", base)
     tuned = {key: value for key, value in base.items() if key != "model_overrides"} | {"model": whole}
-    print("| way | weights in memory, MB | processor seconds of evaluation | accuracy, % |\n|---|---|---|---|")
+    print("| way | its folder's weights, MB | weights in memory, MB | processor seconds of evaluation | accuracy, % |\n|---|---|---|---|---|")
     wanted = args.only.split(";") if args.only else list(WAYS)
     for name in wanted:
         training, evaluating = WAYS[name]
-        model = whole if training is None else trained(name, tuned | training)
+        evaluating = dict(evaluating)
+        quantized = evaluating.pop("--quantized", False)
+        model = whole if training is None else trained(name, tuned | training, quantized)
         path = write(os.path.join(args.work, "evaluate.json"), {key: value for key, value in tuned.items() if key not in ("optimizer", "scheduler")} | {"model": model, "threads": 1} | evaluating)
         seconds = []
         for _ in range(args.repeats):
             begin = processor_seconds()
             scores = json.loads(run([args.dsrt, "evaluate", path, "--json"]))
             seconds.append(processor_seconds() - begin)
+        on_disk = sum(os.path.getsize(os.path.join(model, file)) for file in os.listdir(model) if file.endswith(".safetensors"))
         memory = json.loads(run([args.dsrt, "plan", path, "--json"]))["memory_bytes"]["weights"]
-        print(f"| {name} | {memory / 1e6:.1f} | {min(seconds):.2f} | {100 * scores['accuracy']:.2f} |", flush=True)
+        print(f"| {name} | {on_disk / 1e6:.1f} | {memory / 1e6:.1f} | {min(seconds):.2f} | {100 * scores['accuracy']:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -302,6 +302,101 @@ void activations_are_rounded() {
     }
 }
 
+// One range for all tokens: the first batch's own, then a moving average, in training passes only. It survives checkpoints.
+void ranges_move() {
+    const std::string range = "classifier.activation_quantizer.x_min_max";
+    for (const bool asymmetric : {false, true}) {
+        const Json fixed = technique("activation_quantization", {{"range_calibration", "static"}, {"quantization_type", asymmetric ? "asymmetric" : "symmetric"}}, {{"bits", 8}}, {"^classifier$"});
+        const Engine e(config_of("bert-sentiment", fixed)), plain(config_of("bert-sentiment"));
+        check(e.param(range) == Numbers({0, 0}), "no range before training");
+        close({e.eval(1)}, {plain.eval(1)}, 1e-6, "without a range nothing is rounded");
+        Numbers exact;
+        for (int step = 0; step < 3; ++step) {
+            plain.eval(step);
+            const Numbers x = plain.output("pooler_output");
+            const Numbers now = {*std::min_element(x.begin(), x.end()), *std::max_element(x.begin(), x.end())};
+            if (exact.empty()) exact = now;
+            else for (size_t i = 0; i < 2; ++i) exact[i] = 0.95 * exact[i] + 0.05 * now[i];
+            e.gradients(step);
+            must(ds_zero_grad(e.e), "zero_grad");
+            close(e.param(range), exact, 1e-6, "the range after " + std::to_string(step + 1) + " passes");
+            e.eval(step + 7);
+            close(e.param(range), exact, 1e-6, "evaluation leaves the range");
+        }
+        e.eval();
+        plain.eval();
+        const Numbers logits = e.output("logits"), w = plain.param("classifier.weight"), b = plain.param("classifier.bias"), x = plain.output("pooler_output");
+        const double scale = asymmetric ? (exact[1] - exact[0]) / 256 : 2 * std::max(std::fabs(exact[0]), exact[1]) / 256, zero = asymmetric ? std::rint(exact[0] / scale) * scale : 0;
+        Numbers by_hand;
+        for (size_t r = 0; r < 4; ++r)
+            for (size_t k = 0; k < b.size(); ++k) {
+                double sum = b[k];
+                for (size_t c = 0, width = w.size() / b.size(); c < width; ++c)
+                    sum += w[k * width + c] * (std::clamp(std::rint((x[r * width + c] - zero) / scale), asymmetric ? 0.0 : -128.0, asymmetric ? 255.0 : 127.0) * scale + zero);
+                by_hand.push_back(sum);
+            }
+        close(logits, by_hand, 2e-4, "values rounded within the range");
+        check(distance(logits, plain.output("logits")) > 1e-4, "rounding shows");
+        Folder folder;
+        must(ds_save(e.e, folder.path.c_str(), "t", nullptr), "save");
+        const Engine other(config_of("bert-sentiment", fixed));
+        must(ds_load(other.e, folder.path.c_str(), "t", nullptr), "load");
+        check(other.param(range) == e.param(range) && other.eval(4) == e.eval(4), "a checkpoint has the range");
+    }
+}
+
+// What fills a stream of tokens up to a round number is nobody's token; recomputation does not move ranges twice.
+void only_tokens_count() {
+    const Json fixed = technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"self.query", "output.dense"});
+    const Engine e(config_of("bert-sentiment", fixed)), again(config_of("bert-sentiment", fixed, {{"activation_checkpointing", {{"partition_activations", false}}}, {"recompute", 2}}));
+    const std::string words = "bert.embeddings.word_embeddings.weight", range = "bert.encoder.layer.0.attention.self.query.activation_quantizer.x_min_max";
+    Numbers table = e.param(words);
+    const size_t width = table.size() / static_cast<size_t>(e.shape(words)[0]);
+    for (size_t i = 0; i < width; ++i) table[i] = i == 3 ? 1000 : 0;  // normalised, the largest that a value can be
+    for (const Engine* each : {&e, &again}) each->set(words, table);
+    Batch batch(true);
+    std::vector<int32_t> mask(36, 1), ids;
+    for (int i = 0; i < 36; ++i) mask[static_cast<size_t>(i)] = i % 9 < 5 + i / 9 % 2, ids.push_back(1 + (i * i * 5 + i * 11) % 80);
+    const int64_t shape[2] = {4, 9};
+    batch.put("attention_mask", 2, shape, mask);
+    batch.put("input_ids", 2, shape, ids);
+    for (const Engine* each : {&e, &again}) {
+        each->forward(batch.b);
+        must(ds_backward(each->e), "backward");
+    }
+    check(e.param(range)[1] > 0.5 && e.param(range)[1] < std::sqrt(static_cast<double>(width)) * 0.9, "filling is seen by nobody: " + std::to_string(e.param(range)[1]));
+    for (const std::string& p : e.names(true)) {
+        const Numbers exact = e.param(p, DS_GRAD);
+        double most = 0;
+        for (const double x : exact) most = std::max(most, std::fabs(x));
+        if (most > 1e-7) close(again.param(p, DS_GRAD), exact, 1e-6, "recomputed: gradient of " + p);
+    }
+}
+
+Numbers turned(const Numbers& x, size_t rows) {
+    Numbers y(x.size());
+    const size_t columns = x.size() / rows;
+    for (size_t r = 0; r < rows; ++r)
+        for (size_t c = 0; c < columns; ++c) y[c * rows + r] = x[r * columns + c];
+    return y;
+}
+
+// GPT-2's weights lie [in, out]: groups and neighbours are inputs of one output there, too, as DeepSpeed has them once it made linear modules of GPT-2's.
+void groups_go_along_inputs() {
+    const std::string up = "transformer.h.0.mlp.c_fc";
+    computes_as_by_hand("GPT-2's groups", "gpt2", technique("weight_quantization", {{"quantize_weight_in_forward", true}, {"quantize_groups", 256}}, {{"start_bits", 4}, {"target_bits", 4}}, {"h.0.mlp.c_fc"}), up, [&](const Engine& e) {
+        const auto shape = e.shape(up + ".weight");
+        const Numbers w = rounded(turned(e.param(up + ".weight"), static_cast<size_t>(shape[0])), 4, 256, false);
+        return Effective{turned(w, static_cast<size_t>(shape[1])), {}, {}};
+    });
+    computes_as_by_hand("GPT-2's neighbours", "gpt2", technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"h.0.mlp.c_fc"}), up, [&](const Engine& e) {
+        const auto rows = static_cast<size_t>(e.shape(up + ".weight")[0]);
+        const Numbers mask = e.param(up + ".sparse_pruning_mask"), by_output = turned(mask, rows);
+        for (size_t i = 0; i < by_output.size(); i += 4) check(by_output[i] + by_output[i + 1] + by_output[i + 2] + by_output[i + 3] == 2, "two of four inputs of an output are left");
+        return Effective{times(e.param(up + ".weight"), mask), {}, [mask](const Numbers& g) { return times(g, mask); }};
+    });
+}
+
 void techniques_wait_for_their_step() {
     Json both = technique("sparse_pruning", {{"schedule_offset", 2}}, {{"dense_ratio", 0.2}}, {"intermediate.dense"});
     both.update(technique("weight_quantization", {{"schedule_offset", 3}, {"quantize_weight_in_forward", true}}, {{"start_bits", 3}, {"target_bits", 3}}, {"attention.output.dense"}));
@@ -402,6 +497,107 @@ void exports_what_it_computes() {
     }
 }
 
+uintmax_t size_of_weights(const std::filesystem::path& folder) { return std::filesystem::file_size(folder / "model.safetensors"); }
+
+// Folders whose weights stay in few bits compute what the engine did that wrote them, are smaller, and are written again as they were read.
+void exports_in_few_bits() {
+    // Attention's matrices are 32 x 32, the others 88 x 32 and 32 x 88: groups of those are whole outputs.
+    const auto weights = [&](int bits, bool asymmetric, int groups) {
+        const Json linear = groups > 8 ? Json{"attention.self", "attention.output.dense"} : Json{"attention.self", "attention.output.dense", "intermediate.dense", "layer.[0-9].output.dense"};
+        return technique("weight_quantization", {{"quantize_weight_in_forward", true}, {"quantize_groups", groups}, {"quantization_type", asymmetric ? "asymmetric" : "symmetric"}}, {{"start_bits", bits}, {"target_bits", bits}}, linear);
+    };
+    const auto with_inputs = [](Json compression, Json shared) {
+        compression.update(technique("activation_quantization", shared, {{"bits", 8}}, compression["weight_quantization"]["different_groups"]["g1"]["modules"]));
+        return compression;
+    };
+    Json sparse = weights(4, false, 64);
+    sparse.update(technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"attention.self.query"}));
+    struct Case { std::string name; Json compression; double bound; };
+    for (const auto& [name, compression, bound] : {Case{"four", weights(4, false, 64), 5e-6}, {"asymmetric", weights(4, true, 64), 5e-6}, {"three", weights(3, false, 1), 5e-6}, {"outputs", weights(4, true, 8), 5e-6}, {"eight", weights(8, true, 32), 5e-6}, {"sparse", sparse, 5e-6},
+                                                   {"static", with_inputs(weights(8, false, 1), {{"range_calibration", "static"}}), 1e-3}, {"moved", with_inputs(weights(8, false, 32), {{"range_calibration", "static"}, {"quantization_type", "asymmetric"}}), 1e-3},
+                                                   {"tokens", with_inputs(weights(8, false, 1), Json::object()), 1e-2}}) {
+        Folder folder;
+        const Engine e(config_of("bert-sentiment", compression));
+        for (int step = 0; step < 3; ++step) e.step(step);
+        must(ds_export(e.e, (folder.path / "whole").c_str(), nullptr), name);
+        must(ds_export(e.e, (folder.path / "few").c_str(), "{\"quantized\": true}"), name);
+        const Json plain = {{"threads", 1}, {"SENTENCES", true}};
+        const auto from = [&](const char* which) {
+            Json config = plain;
+            config["model"] = (folder.path / which).string();
+            return config;
+        };
+        const Engine few(from("few"));
+        few.eval(7), e.eval(7);
+        close(few.output("logits"), e.output("logits"), bound, name + ": a folder in few bits computes the same");
+        const bool all = name == "three" || name == "outputs" || name == "static" || name == "tokens";
+        check(size_of_weights(folder.path / "few") < size_of_weights(folder.path / "whole") * (all ? 0.7 : 0.95), name + ": it is smaller");
+        must(ds_export(few.e, (folder.path / "again").c_str(), "{\"quantized\": true}"), name);
+        check(*ds::read_file(folder.path / "few" / "model.safetensors") == *ds::read_file(folder.path / "again" / "model.safetensors"), name + ": it is written as it was read");
+        must(ds_export(few.e, (folder.path / "decoded").c_str(), nullptr), name);
+        const Engine decoded(from("decoded"));
+        if (bound < 1e-4) close({decoded.eval(2)}, {few.eval(2)}, 5e-6, name + ": a folder of its values computes the same");
+        Json twice = from("few");
+        twice["quantization"] = {{"load_in_4bit", true}};
+        refused([&] { twice.erase("SENTENCES"); return twice; }(), "DS_E_CONFIG: config: quantization: the model's folder says how its weights are kept");
+    }
+    const auto cannot = [&](const Json& config, const std::string& part) {
+        Folder folder;
+        const Engine e(config);
+        for (int step = 0; step < 2; ++step) e.step(step);
+        const ds_status status = ds_export(e.e, folder.path.c_str(), "{\"quantized\": true}");
+        const std::string said = std::string(ds_status_name(status)) + ": " + ds_last_error();
+        check(status < 0 && said.find(part) != std::string::npos, "expected \"" + part + "\", found \"" + said + "\"");
+    };
+    cannot(config_of("bert-sentiment"), "DS_E_STATE: ds_export: option quantized: no weight of this engine is in few bits");
+    cannot(config_of("bert-sentiment", weights(2, false, 1)), "DS_E_UNSUPPORTED: ds_export: option quantized: compression_training.weight_quantization: ");
+    Json rows = weights(8, false, 1);
+    rows.update(technique("row_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"intermediate.dense"}));
+    cannot(config_of("bert-sentiment", rows), "DS_E_UNSUPPORTED: ds_export: option quantized: compression_training.row_pruning: ");
+    cannot(config_of("bert-sentiment", with_inputs(weights(8, true, 1), Json::object())), "weight_quantization.shared_parameters.quantization_type");
+    cannot(config_of("bert-sentiment", with_inputs(weights(8, false, 64), Json::object())), "weight_quantization.shared_parameters.quantize_groups");
+}
+
+// int4 in groups without training: GPT-2's weights, which lie the other way, and BERT's.
+void rounds_after_training() {
+    for (const char* model : {"bert-sentiment", "gpt2"})
+        for (const bool symmetric : {true, false}) {
+            Folder folder;
+            const Json quantization = {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "int4"}, {"group_size", 8}, {"sym", symmetric}};
+            Json config = config_of(model, Json(), {{"quantization", quantization}});
+            config.erase("optimizer");
+            const Engine e(config);
+            Json whole = config;
+            whole.erase("quantization");
+            const Engine plain(whole);
+            for (const std::string& p : plain.names()) {
+                if (!p.ends_with(".weight") || plain.shape(p).size() != 2 || p.find("embeddings") != p.npos || p.find("wte") != p.npos || p.find("wpe") != p.npos || p.find("classifier") != p.npos) continue;
+                const auto shape = plain.shape(p);
+                Numbers w = plain.param(p);
+                const bool turns = std::string(model) == "gpt2";
+                if (turns) w = turned(w, static_cast<size_t>(shape[0]));
+                w = rounded(w, 4, static_cast<int>(w.size() / 8), !symmetric);
+                if (turns) w = turned(w, static_cast<size_t>(shape[1]));
+                close(e.param(p), w, 1e-6, std::string(model) + ": " + p);
+                plain.set(p, w);
+            }
+            close({e.eval(3)}, {plain.eval(3)}, 5e-6, std::string(model) + ": what its values compute");
+            must(ds_export(e.e, folder.path.c_str(), "{\"quantized\": true}"), model);
+            Json again = config;
+            again.erase("quantization");
+            again["model"] = folder.path.string();
+            if (std::string(model) == "bert-sentiment") again["SENTENCES"] = true;
+            const Engine read(again);
+            if (symmetric) check(read.eval(3) == e.eval(3), std::string(model) + ": its folder computes the same");
+            else close({read.eval(3)}, {e.eval(3)}, 5e-6, std::string(model) + ": its folder computes the same, where groups of one sign are written whole");
+        }
+    Json wrong = config_of("bert-sentiment", Json(), {{"quantization", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "int4"}, {"group_size", 24}}}});
+    wrong.erase("optimizer");
+    refused(wrong, "DS_E_CONFIG: config: quantization.group_size: 24 does not divide the 32 inputs of");
+    wrong["quantization"] = {{"load_in_4bit", true}, {"group_size", 16}};
+    refused(wrong, "DS_E_CONFIG: config: quantization.group_size: belongs to load_in_4bit with bnb_4bit_quant_type int4");
+}
+
 // The student's layer is the teacher's second, listed modules are the teacher's, others are fresh.
 void students_begin_from_a_teachers_layers() {
     const Json reduction = {{"layer_reduction", {{"enabled", true}, {"keep_number_layer", 1}, {"module_name_prefix", "bert.encoder.layer"}, {"teacher_layer", {1}}, {"other_module_name", {"bert.embeddings", "classifier"}}}}};
@@ -434,7 +630,11 @@ void mistakes_are_named() {
     refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}}, {"dense"})), "params.target_bits: must be an integer from 1 to 16, is absent");
     refused(with(technique("weight_quantization", {{"quantization_type", "asymmetric"}}, {{"start_bits", 8}, {"target_bits", 2}}, {"dense"})), "2 bits are symmetric only");
     refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 4}}, {"(dense"})), "is not a regular expression");
-    refused(with(technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"dense"})), "DS_E_UNSUPPORTED: config: compression_training.activation_quantization.shared_parameters.range_calibration: static is not built");
+    refused(with(technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"dense"}), {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}),
+            "DS_E_UNSUPPORTED: config: compression_training.activation_quantization.shared_parameters.range_calibration: static is not built for parallel");
+    const Json missing = {{"rounding", "stochastic"}, {"fp16_mixed_quantize", {{"enabled", true}}}};
+    for (const auto& [key, value] : missing.items())
+        refused(with(technique("weight_quantization", {{key, value}}, {{"start_bits", 8}, {"target_bits", 4}}, {"dense"})), "DS_E_UNSUPPORTED: config: compression_training.weight_quantization.shared_parameters." + key);
     refused(with(technique("activation_quantization", Json::object(), {{"bits", 6}}, {"dense"})), "params.bits: must be 4 or 8, is 6");
     refused(with(technique("head_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"attention.output.dense"})), "shared_parameters.num_heads: must be an integer from 1");
     refused(with(technique("head_pruning", {{"num_heads", 5}}, {{"dense_ratio", 0.5}}, {"attention.output.dense"})), "5 does not divide the 32 inputs of");
@@ -453,6 +653,9 @@ int main() {
     quantisation(tensor2);
     bits_fall_by_periods();
     activations_are_rounded();
+    ranges_move();
+    only_tokens_count();
+    groups_go_along_inputs();
     techniques_wait_for_their_step();
     layouts_agree(data2);
     layouts_agree({{"parallel", {{"data", 2}, {"tensor", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"zero_optimization", {{"stage", 2}}}});
@@ -460,6 +663,8 @@ int main() {
     layouts_agree({{"parallel", {{"sequence", 2}}}});
     resume_is_bit_equal();
     exports_what_it_computes();
+    exports_in_few_bits();
+    rounds_after_training();
     students_begin_from_a_teachers_layers();
     mistakes_are_named();
     return checks::result();

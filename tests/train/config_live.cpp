@@ -183,6 +183,8 @@ const Row kRows[] = {
     {"quantization.load_in_4bit", CODED("\"load_in_4bit\": true"), R"({"quantization": {"load_in_4bit": false}})"},
     {"quantization.load_in_8bit", CODED("\"load_in_4bit\": true"), R"({"quantization": {"load_in_4bit": false, "load_in_8bit": true}})"},
     {"quantization.bnb_4bit_quant_type", CODED("\"load_in_4bit\": true"), R"({"quantization": {"bnb_4bit_quant_type": "fp4"}})"},
+    {"quantization.group_size", CODED("\"load_in_4bit\": true, \"bnb_4bit_quant_type\": \"int4\", \"group_size\": 8"), R"({"quantization": {"group_size": 4}})"},
+    {"quantization.sym", CODED("\"load_in_4bit\": true, \"bnb_4bit_quant_type\": \"int4\", \"group_size\": 8"), R"({"quantization": {"sym": false}})"},
     {"quantization.bnb_4bit_use_double_quant", CODED("\"load_in_4bit\": true"), R"({"quantization": {"bnb_4bit_use_double_quant": true}})"},
     {"quantization.bnb_4bit_compute_dtype", CODED("\"load_in_4bit\": true"), R"({"quantization": {"bnb_4bit_compute_dtype": "bfloat16"}})"},
     {"quantization.int8_products", CODED("\"load_in_8bit\": true"), R"({"quantization": {"int8_products": true}})"},

@@ -234,8 +234,8 @@ void errors() {
     };
     refused(config_of("llama", Json::object()), DS_E_CONFIG, "quantization.load_in_4bit: one of it and load_in_8bit must be true, and neither is");
     refused(config_of("llama", {{"load_in_4bit", true}, {"load_in_8bit", true}}), DS_E_CONFIG, "not both");
-    refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "fp4"}}), DS_E_UNSUPPORTED, "fp4 is not built; there is nf4");
-    refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "int4"}}), DS_E_CONFIG, "quantization.bnb_4bit_quant_type");
+    refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "fp4"}}), DS_E_UNSUPPORTED, "fp4 is not built; there are nf4 and int4");
+    refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "int3"}}), DS_E_CONFIG, "quantization.bnb_4bit_quant_type");
     refused(config_of("llama", {{"load_in_8bit", true}, {"bnb_4bit_use_double_quant", true}}), DS_E_CONFIG, "belongs to load_in_4bit");
     refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_compute_dtype", "bfloat16"}}), DS_E_CONFIG, "contradicts fp16.enabled and bf16.enabled");
     refused(config_of("llama", {{"load_in_4bit", true}, {"llm_int8_skip_modules", {"nothing"}}}), DS_E_CONFIG, "no linear module of the model is called nothing");

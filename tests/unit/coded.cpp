@@ -118,6 +118,48 @@ TEST_CASE("coded/errors_are_those_of_the_paper's_data_type") {
     CHECK(CodedParts(n, {4, true}).bytes * 8.0 / static_cast<double>(n) == doctest::Approx(4.127).epsilon(0.001));
 }
 
+namespace {
+
+std::vector<uint8_t> grouped_of(const std::vector<float>& x, int64_t outs, int64_t ins, const WeightCode& code) {
+    const GroupParts parts(outs, ins, code);
+    std::vector<uint8_t> bytes(static_cast<size_t>(parts.bytes), 255);
+    code_groups(x.data(), parts, code, 0, outs, bytes.data());
+    return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("coded/groups_have_DeepSpeed's_values") {
+    const std::vector<float> x = {-1, -0.5f, 0.25f, 1};  // the largest saturates low, both ways
+    for (const bool asymmetric : {false, true}) {
+        const WeightCode code{.bits = 4, .group = 4, .asymmetric = asymmetric};
+        const GroupParts parts(1, 4, code);
+        const auto bytes = grouped_of(x, 1, 4, code);
+        const GroupWeight weight(bytes.data(), parts, code);
+        for (const auto& [i, exact] : {std::pair{0, -1.0f}, {1, -0.5f}, {2, 0.25f}, {3, 0.875f}}) CHECK(weight.at(0, i) == exact);
+        const auto same = grouped_of({0.3f, 0.3f, 0.3f, 0.3f}, 1, 4, code), none = grouped_of({0, 0, 0, 0}, 1, 4, code);
+        if (asymmetric) CHECK(GroupWeight(same.data(), parts, code).at(0, 3) == 0.3f);
+        CHECK(GroupWeight(none.data(), parts, code).at(0, 3) == 0);
+    }
+    std::mt19937 rng(6);
+    for (int round = 0; round < 200; ++round) {
+        const int64_t group = 1 + static_cast<int64_t>(rng() % 40), groups = 1 + static_cast<int64_t>(rng() % 4), outs = 1 + static_cast<int64_t>(rng() % 5), ins = group * groups;
+        const WeightCode code{.bits = rng() % 2 ? 4 : 8, .out_first = rng() % 2 == 0, .group = group, .asymmetric = rng() % 2 == 0};
+        const GroupParts parts(outs, ins, code);
+        const auto w = normal(outs * ins, rng, 0.02f);
+        const auto bytes = grouped_of(w, outs, ins, code);
+        const GroupWeight weight(bytes.data(), parts, code);
+        for (int64_t o = 0; o < outs; ++o)
+            for (int64_t g = 0; g < groups; ++g) {
+                std::vector<float> values, rounded(static_cast<size_t>(group));
+                for (int64_t k = 0; k < group; ++k) values.push_back(w[static_cast<size_t>(code.out_first ? o * ins + g * group + k : (g * group + k) * outs + o)]);
+                fake_quantize_group(values.data(), rounded.data(), group, code.bits, code.asymmetric);
+                for (int64_t k = 0; k < group; ++k) REQUIRE(weight.at(o, g * group + k) == doctest::Approx(rounded[static_cast<size_t>(k)]).epsilon(1e-5));
+            }
+    }
+    CHECK(coded_bytes(1024, 1024, {.bits = 4, .group = 64}) * 8.0 / (1024 * 1024) == 4.5);
+}
+
 TEST_CASE("coded/products_equal_plain_ones") {
     std::mt19937 rng(4);
     const int64_t sizes[] = {1, 2, 7, 16, 33, 64, 65, 100, 130, 200};
@@ -135,7 +177,14 @@ TEST_CASE("coded/products_equal_plain_ones") {
         CAPTURE(attrs.columns);
         CAPTURE(attrs.transpose);
         CAPTURE(code.bits);
-        const auto bytes = coded_of(normal(attrs.rows * attrs.columns, rng), {attrs.bits, attrs.two_levels});
+        if (round % 3 == 1) {
+            const int64_t groups[] = {1, 2, 32, 50, 64};
+            attrs.group = groups[rng() % 5], attrs.two_levels = false, attrs.asymmetric = rng() % 2 == 0;
+            if (attrs.columns % attrs.group) attrs.group = attrs.columns;
+        }
+        CAPTURE(attrs.group);
+        const auto w = normal(attrs.rows * attrs.columns, rng);
+        const auto bytes = attrs.group ? grouped_of(w, attrs.rows, attrs.columns, attrs.code()) : coded_of(w, attrs.code());
         Array codes(DType::u8, {static_cast<int64_t>(bytes.size())});
         for (size_t i = 0; i < bytes.size(); ++i) codes.set(static_cast<int64_t>(i), bytes[i]);
         const auto a = Array::random(type, {m, k}, rng, 1, gap), bias = rng() % 2 ? Array::random(DType::f32, {n}, rng) : Array(), into = rng() % 2 ? Array::random(attrs.out, {m, n}, rng) : Array();
@@ -170,11 +219,14 @@ TEST_CASE("coded/integer_products_equal_plain_ones") {
         code_outputs(w.data(), parts, out_first, 0, parts.panels, bytes.data());
         for (int64_t o = 0; o < n; ++o)
             for (int64_t i = 0; i < k; ++i) REQUIRE(std::abs(coded_output(bytes.data(), parts, o, i) - w[static_cast<size_t>(out_first ? o * k + i : i * n + o)]) < 0.02f);
+        const bool fixed = round % 3 == 1;
+        if (fixed) InputCode{0.02f, static_cast<int32_t>(rng() % 256) - 128}.put(bytes.data(), parts);  // values beyond it are cut off
         Array codes(DType::u8, {parts.bytes});
         for (int64_t i = 0; i < parts.bytes; ++i) codes.set(i, bytes[static_cast<size_t>(i)]);
-        const Int8Matmul attrs{.outs = n, .out = kFloats[rng() % 3], .set_out = true};
+        const Int8Matmul attrs{.outs = n, .fixed = fixed, .out = kFloats[rng() % 3], .set_out = true};
         auto a = Array::random(kFloats[rng() % 3], {m, k}, rng, 1, gap);
         for (int64_t i = 0; i < k; ++i) a.set(i, 0);  // a row of zeros
+        if (fixed) a.set(k - 1, 1e4);                 // no integer is as large
         const auto bias = rng() % 2 ? Array::random(DType::f32, {n}, rng) : Array(), into = rng() % 2 ? Array::random(attrs.out, {m, n}, rng) : Array();
         Array expected(attrs.out, {m, n});
         run_kernel(ref::int8_matmul, {&a, &codes, &bias, &into}, {&expected}, &attrs);

@@ -93,7 +93,7 @@ std::string fingerprint(const Config& c) {
                    a.different_layout_per_head, a.horizontal_global_attention, a.local_window_blocks, a.global_block_indices, a.global_block_end_indices});
     all.push_back({c.lora.enabled, c.lora.r, c.lora.alpha, c.lora.dropout, c.lora.target_modules, c.lora.modules_to_save, c.lora.bias, c.lora.use_rslora, c.lora.adapters, c.lora.adapter});
     const QuantizationConfig& q = c.quantization;
-    all.push_back({q.enabled, q.code.bits, q.code.two_levels, q.code.by_output, q.skip.value_or(std::vector<std::string>{"heads"})});
+    all.push_back({q.enabled, q.code.bits, q.code.two_levels, q.code.by_output, q.code.group, q.code.asymmetric, q.skip.value_or(std::vector<std::string>{"heads"})});
     all.push_back({name_of(c.communication), c.sparse_gradients, c.sum_over_ranks, c.sequence_attention, c.sequence_regions, c.pipeline.schedule, c.pipeline.partition, c.pipeline.chunks, c.pipeline.active});
     const ZeroConfig& z = c.zero;
     all.push_back({z.reduce_bucket, z.allgather_bucket, z.persistence_threshold, z.model_persistence_threshold, z.max_live, z.max_reuse, z.prefetch, z.disk_threads, z.disk_block});
@@ -152,6 +152,7 @@ Json with_companions(Json config, std::string_view path) {
         config["elasticity"] = {{"enabled", true}, {"max_train_batch_size", 9}, {"micro_batch_sizes", {1, 2, 3}}};
     }
     if (!path.starts_with("quantization.") || path.starts_with("quantization.load_in_")) return config;
+    if (path == "quantization.group_size" || path == "quantization.sym") set_path(config, "quantization.bnb_4bit_quant_type", "int4");
     set_path(config, path == "quantization.int8_products" ? "quantization.load_in_8bit" : "quantization.load_in_4bit", true);
     return config;
 }

@@ -1,5 +1,6 @@
 #include "engine/compression/compression.h"
 
+#include "engine/compression/place.h"
 #include "kernels/compress.h"
 
 namespace ds {
@@ -12,22 +13,32 @@ bool Compression::follow(int64_t updates) {
     return changes;
 }
 
+bool Compression::has_fixed_ranges() const {
+    return std::any_of(spec_.begin(), spec_.end(), [](const auto& module) { return module.second.activation && module.second.activation->fixed; });
+}
+
 Status Compression::make_masks(const ParamStore& params, WholeParams& whole, const std::set<std::string>& known) const {
     for (const auto& [module, how] : spec_) {
         const Param& weight = *params.find(module + ".weight");
         HostTensor w = HostTensor::zeros(DType::f32, weight.shape);
         DS_CHECK(whole.read(weight, {Field::weight}, w.as<float>().data()));
-        const auto put = [&](const PruneRule& rule, const std::string& name, const std::vector<float>& scores) -> Status {
+        const bool out_first = how.out_first;
+        const int64_t outs = weight.shape[out_first ? 0 : 1], ins = weight.shape[out_first ? 1 : 0];
+        const auto put = [&](const PruneRule& rule, const std::string& name, std::vector<float> scores) -> Status {
             if (known.contains(name)) return ok();
-            std::vector<float> mask(scores.size());
-            top_mask(scores.data(), mask.data(), static_cast<int64_t>(scores.size()), rule.keep, rule.n, rule.m);
-            return whole.write(*params.find(name), {Field::weight}, mask.data());
+            const bool turns = rule.m > 0 && !out_first;  // neighbours are inputs of one output
+            const auto place = [&](size_t i) { return turns ? static_cast<size_t>(place_of(static_cast<int64_t>(i), false, outs, ins)) : i; };
+            std::vector<float> ordered(scores.size()), mask(scores.size());
+            for (size_t i = 0; i < scores.size(); ++i) ordered[i] = scores[place(i)];
+            top_mask(ordered.data(), mask.data(), static_cast<int64_t>(scores.size()), rule.keep, rule.n, rule.m);
+            for (size_t i = 0; i < scores.size(); ++i) scores[place(i)] = mask[i];
+            return whole.write(*params.find(name), {Field::weight}, scores.data());
         };
         std::vector<float> sizes;
         for (const float x : w.as<float>()) sizes.push_back(std::abs(x));
         if (how.sparse && !how.sparse->learned) DS_CHECK(put(*how.sparse, module + kSparseMask, sizes));
         if (!how.rows || how.rows->learned) continue;
-        const int64_t columns = weight.shape[1], outs = weight.shape[how.out_first ? 0 : 1];
+        const int64_t columns = weight.shape[1];
         std::vector<double> sums(static_cast<size_t>(outs), 0.0);
         for (size_t i = 0; i < sizes.size(); ++i) sums[how.out_first ? i / static_cast<size_t>(columns) : i % static_cast<size_t>(columns)] += sizes[i];
         DS_CHECK(put(*how.rows, module + kRowMask, std::vector<float>(sums.begin(), sums.end())));

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "engine/coded_files.h"
 #include "engine/whole_params.h"
 #include "passes/compression.h"
 
@@ -27,8 +28,9 @@ public:
     // Moves to so many updates. Whether graphs are others from now on.
     bool follow(int64_t updates);
     // What is on by now; until `follow` was called, everything that will ever be, so that all parameters are declared.
-    Status add_to(Graph& graph) const { return add_compression(graph, spec_, updates_); }
-    Status declare_in(Graph& graph) const { return add_compression(graph, spec_, -1); }
+    Status add_to(Graph& graph, bool train) const { return add_compression(graph, spec_, updates_, train); }
+    Status declare_in(Graph& graph) const { return add_compression(graph, spec_, -1, false); }
+    bool has_fixed_ranges() const;
     // Masks of what is largest now; `known` ones stay.
     Status make_masks(const ParamStore& params, WholeParams& whole, const std::set<std::string>& known) const;
 
@@ -48,5 +50,8 @@ struct ExportSource {
 // The weights that a folder has in place of the engine's own, by name: as the forward pass uses them after so many updates and, where config.json has sizes for that,
 // without what was pruned; `config` then gets those sizes.
 Result<std::map<std::string, HostTensor>> compressed_weights(const CompressionSpec& spec, int64_t updates, const ExportSource& source, Json& config);
+
+// Of weights that are rounded by then: the same values in integers, by module.
+Result<std::map<std::string, CodedModule>> coded_compressed_weights(const CompressionSpec& spec, int64_t updates, const ExportSource& source);
 
 }  // namespace ds

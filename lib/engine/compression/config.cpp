@@ -147,11 +147,11 @@ struct Reader {
     Status activations() {
         const Technique quantize(given, modules, "activation_quantization");
         if (!quantize.enabled()) return ok();
-        if (quantize.shared().value("range_calibration", "dynamic") == "static") return lack("activation_quantization.shared_parameters.range_calibration", "static is not built; dynamic takes each token's own range");
         return quantize.each([&](const std::string& path, const Json& params, const std::string& module, const auto&) -> Status {
             DS_TRY(const int64_t bits, whole(path, params, "bits", 4, 8));
             if (bits != 4 && bits != 8) return refuse(path + ".bits", fmt::format("must be 4 or 8, is {}", bits));
-            at(module).activation = ActivationBits{bits, quantize.offset(1000), quantize.shared().value("quantization_type", "symmetric") == "asymmetric"};
+            at(module).activation = ActivationBits{bits, quantize.offset(1000), quantize.shared().value("quantization_type", "symmetric") == "asymmetric",
+                                                   quantize.shared().value("range_calibration", "dynamic") == "static"};
             return ok();
         });
     }
@@ -163,8 +163,8 @@ struct Reader {
             DS_TRY(PruneRule rule, prune_rule(name, technique, path, params, related));
             if (member == &ModuleCompression::sparse) {
                 DS_CHECK(read_pattern(technique.shared(), rule));
-                if (const int64_t row = shape(module)[1]; rule.m && row % rule.m)
-                    return refuse("sparse_pruning.shared_parameters.block_pattern", fmt::format("rows of {} have {} elements, not a multiple of {}", module, row, rule.m));
+                if (const int64_t row = inputs(module); rule.m && row % rule.m)
+                    return refuse("sparse_pruning.shared_parameters.block_pattern", fmt::format("outputs of {} have {} inputs, not a multiple of {}", module, row, rule.m));
             }
             if (member == &ModuleCompression::heads) {
                 DS_TRY(rule.heads, whole("head_pruning.shared_parameters", technique.shared(), "num_heads", 1, INT32_MAX));

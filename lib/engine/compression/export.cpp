@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "engine/compression/compression.h"
+#include "engine/compression/place.h"
 #include "engine/program.h"
 #include "kernels/compress.h"
 #include "passes/adapters.h"
@@ -64,12 +65,22 @@ private:
         return t;
     }
 
-    Result<std::vector<float>> mask_of(const PruneRule& rule, const std::string& mask, const std::string& scores) const {
-        DS_TRY(const HostTensor held, read({}, rule.learned ? scores : mask));
-        const std::span<const float> given = held.as<float>();
-        std::vector<float> values(given.begin(), given.end());
-        if (rule.learned) top_mask(given.data(), values.data(), held.count(), rule.keep, rule.n, rule.m);
-        return values;
+    Result<std::vector<float>> mask_of(const PruneRule& rule, const std::string& mask, const std::string& scores, const ModuleCompression& how) const {
+        DS_TRY(HostTensor held, read({}, rule.learned ? scores : mask));
+        if (rule.learned && rule.m > 0) by_groups(held, how, held.count(), [&](float* all, int64_t n) { top_mask(std::vector<float>(all, all + n).data(), all, n, rule.keep, rule.n, rule.m); });
+        else if (rule.learned) top_mask(std::vector<float>(held.as<float>().begin(), held.as<float>().end()).data(), held.as<float>().data(), held.count(), rule.keep, rule.n, rule.m);
+        return std::vector<float>(held.as<float>().begin(), held.as<float>().end());
+    }
+
+    // f changes each `size` elements of a matrix, counted by outputs and their inputs.
+    template <class F>
+    static void by_groups(HostTensor& w, const ModuleCompression& how, int64_t size, const F& f) {
+        const int64_t n = w.count(), outs = w.shape[how.out_first ? 0 : 1], ins = w.shape[how.out_first ? 1 : 0];
+        float* x = w.as<float>().data();
+        std::vector<float> ordered(static_cast<size_t>(n));
+        for (int64_t e = 0; e < n; ++e) ordered[static_cast<size_t>(e)] = x[place_of(e, how.out_first, outs, ins)];
+        for (int64_t at = 0; at < n; at += size) f(ordered.data() + at, size);
+        for (int64_t e = 0; e < n; ++e) x[place_of(e, how.out_first, outs, ins)] = ordered[static_cast<size_t>(e)];
     }
 
     Status compress(const std::string& module, const ModuleCompression& how) {
@@ -79,14 +90,14 @@ private:
         const auto output_of = [&](int64_t i) { return how.out_first ? i / columns : i % columns; };
         const auto input_of = [&](int64_t i) { return how.out_first ? i % columns : i / columns; };
         if (const int64_t bits = how.weight ? how.weight->at(updates_) : 0)
-            for (int64_t g = 0, size = n / how.weight->groups; g < how.weight->groups; ++g) fake_quantize_group(x + g * size, x + g * size, size, bits, how.weight->asymmetric && bits > 2);
+            by_groups(w, how, n / how.weight->groups, [&](float* group, int64_t size) { fake_quantize_group(group, group, size, bits, how.weight->asymmetric && bits > 2); });
         const auto is_on = [&](const std::optional<PruneRule>& rule) { return rule && updates_ >= rule->offset; };
         if (is_on(how.sparse)) {
-            DS_TRY(const auto mask, mask_of(*how.sparse, module + kSparseMask, module + kSparseScores));
+            DS_TRY(const auto mask, mask_of(*how.sparse, module + kSparseMask, module + kSparseScores, how));
             for (int64_t i = 0; i < n; ++i) x[i] *= mask[static_cast<size_t>(i)];
         }
         if (is_on(how.rows)) {
-            DS_TRY(auto mask, mask_of(*how.rows, module + kRowMask, module + kRowScores));
+            DS_TRY(auto mask, mask_of(*how.rows, module + kRowMask, module + kRowScores, how));
             for (int64_t i = 0; i < n; ++i) x[i] *= mask[static_cast<size_t>(output_of(i))];
             if (const std::string bias = module + ".bias"; source_.params.find(bias)) {
                 DS_TRY(HostTensor b, read(tensors_, bias));
@@ -96,7 +107,7 @@ private:
             if (!how.rows->related.empty()) removals_.push_back({module, std::move(mask), 1, how.rows->related, false});
         }
         if (is_on(how.heads)) {
-            DS_TRY(auto mask, mask_of(*how.heads, "", module + kHeadScores));
+            DS_TRY(auto mask, mask_of(*how.heads, "", module + kHeadScores, how));
             const int64_t unit = w.shape[how.out_first ? 1 : 0] / how.heads->heads;
             for (int64_t i = 0; i < n; ++i) x[i] *= mask[static_cast<size_t>(input_of(i) / unit)];
             if (!how.heads->related.empty()) removals_.push_back({module, std::move(mask), unit, how.heads->related, true});
