@@ -145,7 +145,7 @@ __global__ void range_kernel(Rows x, Span<const int32_t> ends, Found found) {
     if (threadIdx.x == 0) found.least.put(blockIdx.x, least), found.most.put(blockIdx.x, most);
 }
 
-// One thread.
+// One thread of a warp.
 __global__ void move_kernel(Found found, int64_t pieces, float momentum, Span<const float> range, Span<float> moved) {
     if (blockIdx.x != 0 || threadIdx.x != 0) return;
     float least = INFINITY, most = -INFINITY;
@@ -175,7 +175,7 @@ void move_range(const Call& c, Queue& q) {
     const Found found{scratch<float>(c, 0, pieces), scratch<float>(c, 4 * pieces, pieces), {}, {}};
     const Tensor& ends = c.in[2];
     launch(q, static_cast<unsigned>(pieces), kThreads, 0, range_kernel, rows_of(c.in[0]), Span<const int32_t>{ends.present ? ends.as<const int32_t>() : nullptr, ends.present ? ends.count() : 0}, found);
-    launch(q, 1, 1, 0, move_kernel, found, pieces, static_cast<float>(c.attr<MovingRange>().momentum), range_of(c.in[1]), Span<float>{c.out[0].as<float>(), 2});
+    launch(q, 1, kWarp, 0, move_kernel, found, pieces, static_cast<float>(c.attr<MovingRange>().momentum), range_of(c.in[1]), Span<float>{c.out[0].as<float>(), 2});
 }
 
 void round_within(const Call& c, Queue& q) {
