@@ -156,6 +156,8 @@ void fill_efficiency(const Reader& read, Config& config) {
 
 void fill_run(const Reader& read, Config& config) {
     config.optimizer = read.typed("optimizer");
+    if (config.optimizer.params.contains("lr") && config.optimizer.params["lr"] == "auto")
+        config.warnings.push_back("config: optimizer.params.lr: \"auto\" is for Hugging Face's Trainer to fill in; the optimizer's own default is taken");
     config.scheduler = read.typed("scheduler");
     config.param_groups = param_groups(read.json("param_groups"));
     config.clipping = parse_clipping(read.json("gradient_clipping")).value_or(Clipping{});

@@ -35,7 +35,8 @@ void Params::fault(std::string message) {
 
 void Params::reject(const char* name, const std::string& accepted) {
     const Json* value = find(name);
-    fault(fmt::format("config: scheduler.params.{}: must be {}, is {}", name, accepted, value ? value->dump() : "absent"));
+    const char* hint = value && *value == "auto" ? R"( (Hugging Face's Trainer fills in "auto"))" : "";
+    fault(fmt::format("config: scheduler.params.{}: must be {}, is {}{}", name, accepted, value ? value->dump() : "absent", hint));
 }
 
 bool Params::has(const char* name) { return find(name) != nullptr; }

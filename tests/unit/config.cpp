@@ -384,6 +384,9 @@ TEST_CASE("value/auto_means_absent_in_strict_sections_only") {
     CHECK(refused(R"({"gradient_accumulation_steps": "auto", "gradient_clipping": "auto", "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"}, "train_batch_size": "auto"})")
               .ends_with(R"(leave the key out); so are gradient_clipping, train_batch_size)"));
     bad(R"("optimizer": {"type": "AdamW", "params": "auto"})");
+    // Of an optimizer's parameters it means the default; of the rate that is not what the Trainer would have filled in.
+    CHECK(with(R"("optimizer": {"type": "AdamW", "params": {"betas": "auto", "weight_decay": "auto"}})").warnings.empty());
+    CHECK(with(R"("optimizer": {"type": "AdamW", "params": {"lr": "auto"}})").warnings.size() == 1);
 }
 
 TEST_CASE("spelling/older_forms_map_to_the_canonical_keys") {

@@ -210,6 +210,8 @@ TEST_CASE("schedule/refusals_name_the_parameter_its_value_and_what_would_do") {
     CHECK(refusal("WarmupLR", {{"warmup_num_steps", 0}}) == "config: scheduler.params.warmup_num_steps: must be an integer above 0, is 0");
     CHECK(refusal("WarmupLR", {{"warmup_num_steps", 2.5}}) ==
           "config: scheduler.params.warmup_num_steps: must be an integer above 0, is 2.5");
+    CHECK(refusal("WarmupLR", {{"warmup_num_steps", "auto"}}) ==
+          "config: scheduler.params.warmup_num_steps: must be an integer above 0, is \"auto\" (Hugging Face's Trainer fills in \"auto\")");
     CHECK(refusal("WarmupLR", {{"warmup_num_step", 2}})
               .starts_with("config: scheduler.params.warmup_num_step: unknown key; did you mean scheduler.params.warmup_num_steps?"));
     CHECK(refusal("WarmupLR", {{"warmup_max_lr", {1, 2}}}) ==
