@@ -1,6 +1,7 @@
 // ds_evaluate, ds_score: how good a model is, and how good predictions are.
 #include "api/engine.h"
 #include "api/host.h"
+#include "base/json_argument.h"
 #include "data/metrics/metrics.h"
 #include "dsrt/engine.h"
 #include "engine/evaluate.h"
@@ -21,7 +22,7 @@ Result<Json> held_out(Engine& engine) {
 
 Result<Json> list_argument(const char* json, const char* argument) {
     DS_TRY(const std::string text, text_argument(json, argument));
-    return parse_json(text, argument);
+    return parse_argument(text, argument);
 }
 
 }  // namespace

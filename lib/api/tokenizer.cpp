@@ -5,6 +5,7 @@
 
 #include "api/host.h"
 #include "api/objects.h"
+#include "base/json_argument.h"
 #include "data/chat.h"
 #include "data/data.h"
 
@@ -133,7 +134,7 @@ ds_status ds_tokenizer_apply_chat_template(const ds_tokenizer* t, const char* me
         DS_USE(const auto tokenizer, t);
         DS_NOT_NULL(messages_json);
         // Checked first; read a second time in the order of the text, which templates show.
-        DS_CHECK(parse_json(messages_json, "messages_json").status());
+        DS_CHECK(parse_argument(messages_json, "messages_json").status());
         DS_CHECK(json_argument(options_json, "options_json").status());
         const OrderedJson messages = OrderedJson::parse(messages_json, nullptr, false, true);
         const OrderedJson options = options_json ? OrderedJson::parse(options_json, nullptr, false, true) : OrderedJson::object();

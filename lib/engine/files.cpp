@@ -121,6 +121,19 @@ Status same_tag(const Job& job, const Config& config, const std::string& name) {
 // Cursors of a source that goes on differently in each process lie side by side.
 constexpr const char* kEach = "of_each_process";
 
+// What a load leaves out, or takes for something else. optimizer: that goes on with the checkpoint's moments; "": none does.
+void tell_unused(const Checkpoint& checkpoint, const ParamStore& params, const std::string& optimizer) {
+    const std::string folder = checkpoint.folder().string(), other = checkpoint.state().value("optimizer", "");
+    std::vector<std::string> unused;
+    if (const SafetensorsFile* weights = checkpoint.file(kWeights))
+        for (const TensorView& view : weights->tensors())
+            if (!params.find(view.name) && !is_compression_tensor(view.name)) unused.push_back(view.name);
+    if (unused.size() > 8) unused.resize(8), unused.push_back("...");
+    if (!unused.empty()) log(Level::warn, "ckpt", "{}: not used by this model: {}", folder, fmt::join(unused, ", "));
+    const auto family = [](std::string_view type) { return type == "AdamW" ? "Adam" : type; };
+    if (!optimizer.empty() && family(other) != family(optimizer)) log(Level::warn, "ckpt", "{}: its moments are of optimizer {}; {} goes on with them", folder, other, optimizer);
+}
+
 }  // namespace
 
 Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, std::string_view options_json) {
@@ -279,17 +292,25 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
         if (view->shape != p.shape) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this model's is {}", checkpoint.folder().string(), p.name, view->shape, p.shape);
         for (const StateDef& def : p.state_defs)
             if (moments) {
-                DS_TRY(const TensorView* moment, checkpoint.tensor(kOptimizer, state_name(p, def)));
+                const auto found = checkpoint.tensor(kOptimizer, state_name(p, def));
+                if (!found.ok())
+                    return fail(found.status().code(), "{}; it is of optimizer {}, and {{\"weights_only\": true}} loads the weights alone", found.status().message(), state.value("optimizer", ""));
+                const TensorView* moment = *found;
                 if (moment->shape != def.shape) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this optimizer's is {}", checkpoint.folder().string(), state_name(p, def), moment->shape, def.shape);
             }
     }
+    tell_unused(checkpoint, *params_, moments && !options_.optimizer ? config_.optimizer.type : "");
+    decltype(schedule_) schedule;
     if (!weights_only && state.contains("schedule") && schedule_) {
-        DS_TRY(auto probe, new_schedule(config_));
-        DS_CHECK(probe->restore(state["schedule"]));
-        schedule_ = std::move(probe);
+        DS_TRY(schedule, new_schedule(config_));
+        DS_CHECK(schedule->restore(state["schedule"]));
     }
-    if (!weights_only && state.contains("loss_scale") && scaler_) DS_CHECK(scaler_->restore(state["loss_scale"]));
+    decltype(scaler_) scaler = scaler_ ? std::make_unique<LossScaler>(*scaler_) : nullptr;
+    if (!weights_only && state.contains("loss_scale") && scaler) DS_CHECK(scaler->restore(state["loss_scale"]));
     if (const auto data = data_.lock(); data && !weights_only && state.contains("data")) DS_CHECK(restore_cursor(*data, state["data"]));
+    broken_ = true;  // until everything is in place
+    if (schedule) schedule_ = std::move(schedule);
+    scaler_ = std::move(scaler);
 
     const bool fresh = !moments && !weights_only && (*ranks_)[0].params->has_state();
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));

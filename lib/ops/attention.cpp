@@ -29,7 +29,9 @@ Result<Types> infer_attention(const Attrs& attrs, In in) {
     DS_REQUIRE(columns % heads == 0 && kv_columns % groups == 0 && columns / heads == kv_columns / groups,
                "q {} and k {} do not divide into {} and {} heads of one size", dims_to_string(q), dims_to_string(k), heads, groups);
     const int64_t rows = q.size() == 2 ? q[0] : q[0] * q[1], keys = k.size() == 2 ? k[0] : k[0] * k[1];
-    DS_REQUIRE(rows == keys || in[6].present, "q {} and k {} differ in tokens, and there are no key_segments", dims_to_string(q), dims_to_string(k));
+    const bool alike = rows == keys && (q.size() == 2 || (q[0] == k[0] && q[1] == k[1]));
+    DS_REQUIRE(alike || in[6].present, "q {} and k {} differ in tokens, and there are no key_segments{}", dims_to_string(q), dims_to_string(k),
+               q.size() == 2 ? "" : "; matmul, softmax and matmul attend to another stream of tokens");
     if (in[3].present) DS_CHECK(require_ids(in[3], "segments"));
     DS_REQUIRE(!in[3].present || (in[3].shape.size() == 1 && in[3].shape[0] >= 2), "segments must be the ends of at least one sequence, 0 first, but are {}", dims_to_string(in[3].shape));
     DS_REQUIRE(a.dropout >= 0 && a.dropout < 1, "dropout {} is outside [0, 1)", a.dropout);

@@ -40,6 +40,10 @@ static void shape_errors_name_op_and_shapes(void **state) {
     assert_true(ds_graph_param(g, "v", DS_F32, 2, w_shape, "{\"type\": \"gaussian\"}", &w) < 0);
     assert_non_null(strstr(ds_last_error(), "gaussian"));
     assert_fails(DS_E_INVALID_ARGUMENT, "init", ds_graph_param(g, "v", DS_F32, 2, w_shape, "{\"type\": ", &w)); /* a wrong argument, not a damaged file */
+    /* As many keys as queries, but of other rows. */
+    assert_ok(ds_graph_param(g, "q", DS_F32, 3, (const int64_t[3]){2, 6, 4}, NULL, &in[0]));
+    assert_ok(ds_graph_param(g, "k", DS_F32, 3, (const int64_t[3]){3, 4, 4}, NULL, &in[1]));
+    assert_fails(DS_E_INVALID_ARGUMENT, "q [2,6,4] and k [3,4,4] differ in tokens", ds_graph_op(g, "attention", (const int32_t[3]){in[0], in[1], in[1]}, 3, NULL, &y, 1));
     assert_fails(DS_E_INVALID_ARGUMENT, "accepted", ds_graph_param(g, "v", DS_F32, 2, w_shape, "{\"type\": \"ones\", \"std\": 1}", &w));
     assert_fails(DS_E_INVALID_ARGUMENT, "attributes", ds_graph_op(g, "relu", &x, 1, "p=1", &y, 1));
     assert_fails(DS_E_INVALID_ARGUMENT, "empty", ds_graph_input(g, "", DS_F32, 2, x_shape, &y));

@@ -28,7 +28,7 @@ static void bad_predictions_are_told(void **state) {
     assert_fails(DS_E_INVALID_ARGUMENT, "there are spans, squad, bleu", ds_score("rouge", "[\"a\"]", "[\"a\"]", &scores));
     assert_fails(DS_E_INVALID_ARGUMENT, "predictions has 2 items, references has 1", ds_score("bleu", "[\"a\", \"b\"]", "[\"a\"]", &scores));
     assert_fails(DS_E_INVALID_ARGUMENT, "predictions: item 1 is 7", ds_score("squad", "[\"a\", 7]", "[\"a\", \"b\"]", &scores));
-    assert_fails(DS_E_CORRUPT, "predictions_json", ds_score("squad", "[\"a\"", "[\"a\"]", &scores));
+    assert_fails(DS_E_INVALID_ARGUMENT, "predictions_json", ds_score("squad", "[\"a\"", "[\"a\"]", &scores));
     assert_null(scores);
 }
 

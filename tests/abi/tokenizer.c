@@ -176,6 +176,7 @@ static void conversations_become_text(void **state) {
     assert_fails(DS_E_NOT_FOUND, "has no chat template", ds_tokenizer_apply_chat_template(t, messages, NULL, &text));
     assert_null(text);
     assert_fails(DS_E_INVALID_ARGUMENT, "no roles here", ds_tokenizer_apply_chat_template(t, messages, "{\"template\": \"{{ raise_exception('no roles here') }}\"}", &text));
+    assert_fails(DS_E_INVALID_ARGUMENT, "messages_json: parse error", ds_tokenizer_apply_chat_template(t, "[{", NULL, &text));
     assert_fails(DS_E_INVALID_ARGUMENT, "messages", ds_tokenizer_apply_chat_template(t, "[]", "{\"template\": \"{{ x }}\"}", &text));
     assert_fails(DS_E_INVALID_ARGUMENT, "messages_json", ds_tokenizer_apply_chat_template(t, NULL, NULL, &text));
     ds_tokenizer_destroy(t);
