@@ -35,7 +35,8 @@ bool means(const std::string& target, const std::string& module) {
 
 // What config_groups say about what goes into a module; null: nothing.
 Json inputs_of(const Json& model_config, const std::string& module) {
-    for (const auto& [name, group] : model_config["quantization_config"].value("config_groups", Json::object()).items()) {
+    const Json groups = model_config["quantization_config"].value("config_groups", Json::object());
+    for (const auto& [name, group] : groups.items()) {
         const Json targets = group.is_object() ? group.value("targets", Json()) : Json();
         if (!targets.is_array()) continue;
         for (const Json& target : targets)
@@ -160,7 +161,8 @@ Status check_coded_folder(const Json& model_config, const std::string& folder) {
     if (!about.is_object()) return ok();
     const Json method = about.value("quant_method", Json());
     if (method != kMethod) return fail(Code::E_UNSUPPORTED, "model: {}: quantization_config.quant_method: {} is not built; {} is", folder, method.dump(), kMethod);
-    for (const auto& [name, group] : about.value("config_groups", Json::object()).items()) {
+    const Json groups = about.value("config_groups", Json::object());
+    for (const auto& [name, group] : groups.items()) {
         const Json weights = group.is_object() ? group.value("weights", Json()) : Json();
         if (weights.is_object() && weights.value("type", Json("int")) != "int")
             return fail(Code::E_UNSUPPORTED, "model: {}: quantization_config.config_groups.{}.weights.type: {} is not built; int is", folder, name, weights["type"].dump());
