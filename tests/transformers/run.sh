@@ -8,7 +8,7 @@ export DSRT_LIBRARY
 . tests/support/peers.sh || exit 1
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2
 passed=0 failed=0
-for script in models fuzz texts stages recipes generate; do
+for script in models fuzz texts stages recipes compressed generate; do
     log=build/transformers-$script.log
     "$venv/bin/python" "tests/transformers/$script.py" >"$log" 2>&1
     sed '/^[0-9]* passed, [0-9]* failed$/d' "$log"
