@@ -41,7 +41,8 @@ DS_API ds_status ds_engine_create(const char *config, const ds_options *options,
 DS_API ds_status ds_forward(ds_engine *e, const ds_batch *b, float *loss);
 
 /* The gradient of the last forward's loss, added to what was accumulated; counts a micro-batch. DS_E_STATE: no forward, a second backward
-   of one forward, or past the accumulation boundary (ds_step is due). Collective. */
+   of one forward, or past the accumulation boundary (ds_step is due). A failure on the way (a callback's, a cancel) drops what was
+   accumulated since the last update, as ds_zero_grad does, and says so. Collective. */
 DS_API ds_status ds_backward(ds_engine *e);
 
 /* The same for a loss of the host's own. gradients: by output name, of this process's micro-batch loss, shaped like the output, all

@@ -340,9 +340,10 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
             return ok();
         });
         if (!status.ok()) {
+            const int64_t before = open_.micros;
             clear_gradients();  // some of them were added to, others not
             pending_.reset();
-            return status;
+            return before == 0 ? std::move(status) : fail(status.code(), "{}; the gradients of the {} micro-batches before it are dropped, too", status.message(), before);
         }
         open_.reduced = sums;
         count_backward(pass, weight);

@@ -235,6 +235,33 @@ static void its_failures_are_the_calls(void **state) {
     ds_batch_destroy(b);
 }
 
+/* Gradients are added where they lie, so a pass that ends half way leaves none: that is told, and the step begins anew. */
+static void a_failing_backward_drops_what_was_accumulated(void **state) {
+    static const char kTwo[] = "\"train_micro_batch_size_per_gpu\": 1, \"gradient_accumulation_steps\": 2, ";
+    Op op, again;
+    ds_engine *e = own_engine(&op, kTwo), *fresh = own_engine(&again, kTwo);
+    ds_batch *b = batch();
+    int i;
+    (void)state;
+    train(e, b);
+    assert_int_equal(ds_step(e), DS_PENDING);
+    assert_ok(ds_forward(e, b, NULL));
+    op.fail_backward = 1;
+    assert_fails(DS_E_USER, "square backward() returned -6 (DS_E_OUT_OF_MEMORY); the gradients of the 1 micro-batches before it are dropped, too", ds_backward(e));
+    assert_fails(DS_E_STATE, "no backward", ds_step(e));
+    op.fail_backward = 0;
+    for (i = 0; i < 2; ++i) {
+        train(e, b);
+        train(fresh, b);
+        assert_int_equal(ds_step(e), i == 0 ? DS_PENDING : DS_OK);
+    }
+    assert_ok(ds_step(fresh));
+    assert_true(relative_of(e, fresh, DS_WEIGHT) == 0);
+    ds_engine_destroy(e);
+    ds_engine_destroy(fresh);
+    ds_batch_destroy(b);
+}
+
 static void what_cannot_be_is_refused(void **state) {
     Op op;
     ds_op_callbacks c = callbacks_of(&op), no_forward = c, no_outputs = c, no_gradient = c;
@@ -282,6 +309,6 @@ static void what_cannot_be_is_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {TEST(it_trains_as_ops_of_the_library_do), TEST(it_is_built_value_by_value), TEST(its_failures_are_the_calls), TEST(what_cannot_be_is_refused)};
+    const struct CMUnitTest tests[] = {TEST(it_trains_as_ops_of_the_library_do), TEST(it_is_built_value_by_value), TEST(its_failures_are_the_calls), TEST(a_failing_backward_drops_what_was_accumulated), TEST(what_cannot_be_is_refused)};
     return RUN(tests);
 }
