@@ -33,6 +33,9 @@ is plan_predicts_time 0 'time of a step on this machine, about [0-9]' "$dsrt" pl
 is plan_predicts_time_json 0 '"step_seconds": [0-9]' "$dsrt" plan "$work/config.json" --json
 is plan_without_time 0 'timetable' "$dsrt" plan "$work/config.json" --no-time
 is plan_of_a_pipeline 0 'idle +[0-9.]+ s' "$dsrt" plan "$data/../../examples/parallel/pipeline.json"
+for layout in tensor experts long_text; do
+    is "plan_of_$layout" 0 'sent per step +[0-9.]+ MiB' "$dsrt" plan "$data/../../examples/parallel/$layout.json" --no-time
+done
 is plan_names_the_key 1 'optimizr.*optimizer' "$dsrt" plan '{"optimizr": 1}'
 is plan_error_json 1 '"status": "DS_E_CONFIG"' "$dsrt" plan '{"optimizr": 1}' --json
 is check_config 0 'sound config' "$dsrt" check "$work/config.json"
