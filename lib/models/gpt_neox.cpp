@@ -71,6 +71,9 @@ Result<std::unique_ptr<Model>> gpt_neox(const Json& config, Task task) {
     const RopeDefaults rope{.theta = f.number("rotary_emb_base", 10000.0), .partial = f.number("rotary_pct", 0.25)};
     DS_CHECK(f.status());
     DS_CHECK(check_heads(m->width, m->heads, "hidden_size", "num_attention_heads"));
+    if (const int64_t size = f.integer("head_dim", m->width / m->heads); size != m->width / m->heads)
+        return fail(Code::E_UNSUPPORTED, "config.json: head_dim {} is not built for gpt_neox; there is hidden_size / num_attention_heads, {}", size, m->width / m->heads);
+    DS_CHECK(f.status());
     DS_TRY(m->angles, read_rope(*m, config, m->width / m->heads, positions, rope));
     m->names.base_prefix = "gpt_neox.";
     tie(*m, m->tied && task != Task::none, "gpt_neox.embed_in.weight", {"embed_out.weight", "lm_head.weight"});

@@ -56,10 +56,14 @@ struct Llama : Model {
 Result<std::vector<int64_t>> windows_of(Fields& f, const std::string& type, int64_t layers) {
     std::vector<int64_t> windows(static_cast<size_t>(layers), 0);
     const int64_t window = f.integer("sliding_window", f.json().contains("sliding_window") ? 0 : 4096);
+    const bool listed = type.starts_with("qwen") && f.has("layer_types");
+    const Json types = listed ? f.json()["layer_types"] : Json();
+    if (listed && (!types.is_array() || types.size() != windows.size())) return fail(Code::E_CONFIG, "config.json: layer_types must list {} layers", layers);
+    for (size_t i = 0; i < types.size(); ++i)
+        if (types[i] != "full_attention" && types[i] != "sliding_attention" && types[i] != "attention")
+            return fail(Code::E_UNSUPPORTED, "config.json: layer_types: {} is not built; there are \"full_attention\" and \"sliding_attention\"", types[i].dump());
     if (window == 0 || type == "llama" || (type != "mistral" && !f.boolean("use_sliding_window", false))) return windows;
-    if (type != "mistral" && f.has("layer_types")) {
-        const Json& types = f.json()["layer_types"];
-        if (!types.is_array() || types.size() != windows.size()) return fail(Code::E_CONFIG, "config.json: layer_types must list {} layers", layers);
+    if (listed) {
         for (size_t i = 0; i < windows.size(); ++i) windows[i] = types[i] == "sliding_attention" ? window : 0;
         return windows;
     }

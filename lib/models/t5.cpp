@@ -74,7 +74,10 @@ Status read_feed_forward(T5& m, Fields& f, const std::string& otherwise) {
     m.gated = name.starts_with("gated-");
     if (m.gated) name = name.substr(6);
     if (m.gated && name == "gelu") name = "gelu_new";  // as transformers reads it
-    DS_TRY(m.activation, activation_named(name, "feed_forward_proj"));
+    // What transformers works out of that it writes too, and then reads first.
+    m.gated = f.boolean("is_gated_act", m.gated);
+    const char* key = f.has("dense_act_fn") ? "dense_act_fn" : "feed_forward_proj";
+    DS_TRY(m.activation, activation_named(f.text("dense_act_fn", name), key));
     return ok();
 }
 

@@ -199,7 +199,7 @@ def unbuilt(config):
     found = set()
     for key in ("hidden_act", "activation_function", "feed_forward_proj"):
         if config.get(key, "").removeprefix("gated-") in UNBUILT_ACTIVATIONS:
-            found.add(key)
+            found |= {key, "dense_act_fn"}
     kind = (config.get("rope_parameters") or {}).get("rope_type", "default")
     if kind in ("dynamic", "longrope"):
         found.add("rope_type")

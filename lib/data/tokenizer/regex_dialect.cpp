@@ -74,7 +74,7 @@ private:
         std::string items;
         std::vector<std::string> classes;
         std::string text() const {
-            if (classes.empty()) return "[" + items + "]";
+            if (classes.empty()) return items.empty() ? "(?!)" : "[" + items + "]";
             return fmt::format("(?:{}{}{})", fmt::join(classes, "|"), items.empty() ? "" : "|", items.empty() ? "" : "[" + items + "]");
         }
     };
@@ -205,8 +205,7 @@ private:
         ++at_;
         --nesting_;
         operands.back().items = std::exchange(out_, std::move(outer));
-        for (const Operand& operand : operands)
-            if (operand.items.empty() && operand.classes.empty()) return refuse("an empty class");
+        if (operands.size() == 1 && operands[0].items.empty() && operands[0].classes.empty()) return refuse("an empty class");
         if (operands.size() == 1 && operands[0].classes.empty()) return fmt::format("[{}{}]", negative ? "^" : "", operands[0].items);
         std::string all;
         for (size_t i = 0; i + 1 < operands.size(); ++i) all += fmt::format("(?={})", operands[i].text());
