@@ -440,6 +440,7 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
     return copy_tokenizer(dir);
 }
 
+<<<<<<< HEAD
 // A weight that the form can't tell is written whole.
 Status Engine::drop_what_has_no_form(std::map<std::string, CodedModule>& modules) const {
     if (modules.empty())
@@ -454,12 +455,16 @@ Status Engine::drop_what_has_no_form(std::map<std::string, CodedModule>& modules
 }
 
 // transformers reads the number of labels from id2label.
+=======
+// transformers reads the number of labels from id2label. What the data calls its classes goes before what the folder called them: it was trained on.
+>>>>>>> 5f5a834 (An exported classifier's classes are called what its data calls them)
 void Engine::write_label_names(Json& config) const {
     config.erase("num_labels");
-    if (config.contains("id2label") && static_cast<int64_t>(config["id2label"].size()) == model_->labels) return;
     Json names = Json::object(), ids = Json::object();
     std::vector<std::string> known;
     if (const auto data = data_.lock()) known = data->label_names();
+    const bool told = static_cast<int64_t>(known.size()) == model_->labels;
+    if (!told && config.contains("id2label") && static_cast<int64_t>(config["id2label"].size()) == model_->labels) return;
     for (int64_t i = 0; i < model_->labels; ++i) {
         const std::string name = static_cast<size_t>(i) < known.size() ? known[static_cast<size_t>(i)] : fmt::format("LABEL_{}", i);
         names[std::to_string(i)] = name;

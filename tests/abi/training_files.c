@@ -115,9 +115,54 @@ static void a_save_in_the_background_keeps_what_was_there_at_the_call(void **sta
     ds_engine_destroy(d);
 }
 
+static ds_data *rows_with(ds_engine *e, const char *path, const char *rule) {
+    char options[512];
+    ds_data *d = NULL;
+    snprintf(options, sizeof(options), "{\"files\": \"%s\", \"shuffle\": false, \"columns\": {\"input_ids\": \"ids\", \"label\": %s}}", path, rule);
+    if (ds_data_open(options, e, &d) < 0) d = NULL;
+    return d;
+}
+
+static void expect_exported(ds_engine *e, const char *dir, const char *names) {
+    char path[64];
+    char *config = NULL;
+    ds_engine *c = NULL;
+    assert_ok(ds_export(e, dir, NULL));
+    snprintf(path, sizeof(path), "{\"model\": \"%s\"}", dir);
+    assert_ok(ds_engine_create(path, NULL, &c));
+    assert_ok(ds_engine_get(c, "model_config", &config));
+    if (!strstr(config, names)) fail_msg("%s lacks %s", config, names);
+    ds_free(config);
+    ds_engine_destroy(c);
+}
+
+/* bert-sentiment's config.json calls its three classes LABEL_0 to LABEL_2. Where the data names all of them, that is what they are from then on. */
+static void names_of_classes_in_the_data_are_exported(void **state) {
+    char dir[] = "/tmp/dsrt-engine-XXXXXX", path[64];
+    ds_engine *a = engine(BERT, "\"train_batch_size\": 2, " SGD);
+    ds_data *d;
+    FILE *f;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/rows.jsonl", dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("{\"ids\": [5, 6], \"label\": \"so so\"}\n{\"ids\": [7], \"label\": \"bad\"}\n", f);
+    fclose(f);
+    d = rows_with(a, path, "{\"column\": \"label\", \"names\": [\"bad\", \"so so\"]}");
+    assert_non_null(d);
+    expect_exported(a, dir, "\"id2label\":{\"0\":\"LABEL_0\",\"1\":\"LABEL_1\",\"2\":\"LABEL_2\"}"); /* two names for three */
+    ds_data_destroy(d);
+    d = rows_with(a, path, "{\"column\": \"label\", \"names\": [\"bad\", \"so so\", \"good\"]}");
+    assert_non_null(d);
+    expect_exported(a, dir, "\"id2label\":{\"0\":\"bad\",\"1\":\"so so\",\"2\":\"good\"}");
+    ds_data_destroy(d);
+    ds_engine_destroy(a);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(checkpoints_and_exported_folders_reload_the_same),
-                                       TEST(a_save_in_the_background_keeps_what_was_there_at_the_call)};
+                                       TEST(a_save_in_the_background_keeps_what_was_there_at_the_call), TEST(names_of_classes_in_the_data_are_exported)};
     return RUN(tests);
 }
