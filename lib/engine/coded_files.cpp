@@ -146,6 +146,7 @@ const float* zeros_of(const CodedModule& m) { return reinterpret_cast<const floa
 }  // namespace
 
 bool is_coded_folder(const Json& model_config) {
+    if (!model_config.is_object()) return false;  // a host's graph has none, though a part of it may come from a folder
     const Json about = model_config.value("quantization_config", Json());
     return about.is_object() && about.value("quant_method", Json()) == kMethod;
 }
