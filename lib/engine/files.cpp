@@ -440,7 +440,6 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
     return copy_tokenizer(dir);
 }
 
-<<<<<<< HEAD
 // A weight that the form can't tell is written whole.
 Status Engine::drop_what_has_no_form(std::map<std::string, CodedModule>& modules) const {
     if (modules.empty())
@@ -454,10 +453,7 @@ Status Engine::drop_what_has_no_form(std::map<std::string, CodedModule>& modules
     return ok();
 }
 
-// transformers reads the number of labels from id2label.
-=======
 // transformers reads the number of labels from id2label. What the data calls its classes goes before what the folder called them: it was trained on.
->>>>>>> 5f5a834 (An exported classifier's classes are called what its data calls them)
 void Engine::write_label_names(Json& config) const {
     config.erase("num_labels");
     Json names = Json::object(), ids = Json::object();
