@@ -320,7 +320,7 @@ private:
         int64_t shift;  // from an element's place among all to its place in memory
     };
     std::vector<Gathering> gatherings(const Rank& rank) const;
-    OrderedJson planned_traffic(const Rank& rank, const Plan& plan) const;
+    OrderedJson planned_traffic(const Rank& rank, const std::vector<const Plan*>& plans) const;  // plans: of each of its stages
     Result<std::map<std::string, ReadAs>> reads_of(Rank& rank);
     Status deal_out();
     void deal_out(Rank& rank, const std::map<std::string, ReadAs>& reads);
@@ -397,7 +397,6 @@ private:
     OpenStep open_;                        // since the last update
     Counters counters_;
     double last_norm_ = 0;
-    double swept_squares_ = 0;             // of the gradient, where sweep_measures_norm()
     std::array<int64_t, kTraffics> sent_before_{};  // by all ranks, up to the last update
     RunRecord record_;
     bool broken_ = false;                  // a failure in the middle of an update: only load and destroy are legal

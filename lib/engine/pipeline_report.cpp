@@ -53,6 +53,7 @@ Result<OrderedJson> Engine::stages_report(const PlanKey& given) {
         RankMemory memory = memory_of(rank, nullptr);
         double flops = 0;
         OrderedJson stages = OrderedJson::array();
+        std::vector<const Plan*> plans;
         for (int chunk = 0; chunk < pipeline_->chunks; ++chunk) {
             PlanKey key = given;
             key.stage = pipeline_->stage_of(rank, chunk);
@@ -62,9 +63,10 @@ Result<OrderedJson> Engine::stages_report(const PlanKey& given) {
             memory.low += needed.low;
             flops += plan->flops();
             stages.push_back(key.stage);
+            plans.push_back(plan);
         }
         list.push_back({{"rank", place}, {"stages", stages}, {"parameters", rank.params->total_elements()}, {"flops_per_micro_batch", flops},
-                        {"memory_bytes", memory.told()}});
+                        {"memory_bytes", memory.told()}, {"traffic", planned_traffic(rank, plans)}});
     }
     return list;
 }

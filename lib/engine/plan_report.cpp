@@ -70,17 +70,20 @@ Result<std::string> Engine::plan_report() {
     if (const OrderedJson weights = told(config_.zero.offload_param, rank.params->bytes_on_disk()); !weights.is_null()) report["offload"]["weights"] = weights;
     report["working_lower_bound_bytes"] = plan->memory().lower_bound_bytes;
     report["flops_per_micro_batch"] = plan->flops();
-    report["traffic"] = planned_traffic(rank, *plan);
-    report["traffic_bytes_per_step"] = report["traffic"]["bytes"];
+    report["traffic"] = planned_traffic(rank, {plan});
     report["ranks"] = ranks_->mesh().ranks();
     report["choices"] = rank.choices[key];
     report["timetable"] = timetable_report();
     if (pipeline_) {
         DS_TRY(report["stages"], stages_report(key));
         const auto& stages = report["stages"];
-        const auto most = std::max_element(stages.begin(), stages.end(), [](const auto& a, const auto& b) { return a["memory_bytes"]["total"] < b["memory_bytes"]["total"]; });
-        report["memory_bytes"] = (*most)["memory_bytes"];
+        const auto most = [&](const char* what, const char* sum) {
+            return (*std::max_element(stages.begin(), stages.end(), [&](const auto& a, const auto& b) { return a[what][sum] < b[what][sum]; }))[what];
+        };
+        report["memory_bytes"] = most("memory_bytes", "total");
+        report["traffic"] = most("traffic", "bytes");
     }
+    report["traffic_bytes_per_step"] = report["traffic"]["bytes"];
     report["kernels"] = plan->describe();
     return report.dump(1);
 }

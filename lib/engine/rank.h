@@ -55,11 +55,14 @@ struct Rank {
     Arena train_arena, other_arena;  // a pending forward survives evaluation
     Arena cache;                     // keys and values while ds_generate runs
     int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
+    double swept_squares = 0;        // of what it counts of the gradient, where the sweep measures the norm
 
     void use(std::unique_ptr<Device> its);  // before anything is allocated
     void note(const Status& status);        // of the device; the first failure is kept
     Status device_status() const { return device_failure_; }
     int at(MeshAxis axis) const { return ds::at(place, axis); }
+    // Whether the norm of all gradients takes this parameter's share from here: tensor ranks hold copies of what isn't cut, sequence ranks of all, stages of tied weights.
+    bool counts(const Param& p) const { return p.trainable && p.counted && at(MeshAxis::sequence) == 0 && !(p.cut.whole() && at(MeshAxis::tensor) != 0); }
     // All threads run job; what a communicator answers is noted in links.
     Status run(const std::function<Status(Team)>& job);
     // The same for an exchange of what plans compute with, which a device's rank queues from this thread.

@@ -53,16 +53,15 @@ Status Engine::normalise_gradients() {
     return ok();
 }
 
-// All gradients lie in one piece, with zeros between them. Every element is counted once: tensor ranks hold copies of what isn't cut, stages of tied weights.
+// All gradients lie in one piece, with zeros between them. Every element is counted once.
 Result<double> Engine::gradient_norm(double factor) {
     std::vector<std::pair<int, double>> sums;
     for (const auto& rank : *ranks_) sums.emplace_back(rank->index, 0.0);
     const Status status = ranks_->each([&](Rank& rank) -> Status {
-        if (rank.at(MeshAxis::sequence) != 0) return ok();
         const ParamStore& params = *rank.params;
         std::vector<Interval> pieces;  // of the memory of gradients
         for (const Param& p : params.all()) {
-            if (!p.trainable || !p.counted || p.share.size() == 0 || (p.cut.whole() && rank.at(MeshAxis::tensor) != 0)) continue;
+            if (!rank.counts(p) || p.share.size() == 0) continue;
             const Interval piece{p.grad.at(p.share.begin), p.grad.at(p.share.end)};
             if (!pieces.empty() && piece.begin >= pieces.back().end && piece.begin - pieces.back().end < kAlignElements) pieces.back().end = piece.end;
             else pieces.push_back(piece);
@@ -168,7 +167,11 @@ Status Engine::step() {
         DS_CHECK(update(clipped, config_.clipping.value));
         record_.add_span("update", begin, std::chrono::steady_clock::now());
         ++counters_.updates;
-        if (swept) last_norm_ = std::sqrt(swept_squares_) * factor;
+        if (swept) {
+            double squares = 0;
+            for (const auto& rank : *ranks_) squares += rank->swept_squares;
+            last_norm_ = std::sqrt(squares) * factor;
+        }
     }
     finish_step(overflow);
     return Status(overflow ? Code::SKIPPED : Code::OK);

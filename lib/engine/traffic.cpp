@@ -1,5 +1,7 @@
 // What one rank will send in a step, from its plan and from what happens at the boundary, counted as comm/counted.h counts what is sent.
-#include "engine/engine.h"
+#include <algorithm>
+
+#include "engine/pipeline.h"
 #include "ir/op.h"
 #include "ops/attrs_zero.h"
 
@@ -19,13 +21,9 @@ int64_t reduced_everywhere(int64_t elements, int64_t element_bytes, int rank, in
     return (elements - mine + mine * (ranks - 1)) * element_bytes;
 }
 
-}  // namespace
-
-OrderedJson Engine::planned_traffic(const Rank& rank, const Plan& plan) const {
-    Tally tally;
-    const Graph& graph = plan.graph();
-    const int64_t micro = config_.batch.accumulation;
-    const auto ranks_of = [&](int64_t axis) { return ranks_->extent(static_cast<MeshAxis>(axis)); };
+// What a plan exchanges each time: between its kernels, and with the stages beside it.
+void count_plan(Tally& tally, const Rank& rank, const Mesh& mesh, const Graph& graph, int64_t micro) {
+    const auto ranks_of = [&](int64_t axis) { return mesh.size(static_cast<MeshAxis>(axis)); };
     for (const Node& node : graph.nodes) {
         const std::string_view op = node.op->name;
         if (node.in.empty() || node.in[0] == kNone) continue;
@@ -48,6 +46,21 @@ OrderedJson Engine::planned_traffic(const Rank& rank, const Plan& plan) const {
             const Type& rows = op == "expert_send" ? x : graph.type(node.out[0]);
             if (g.ranks > 1) tally.add(Traffic::all_to_all, (bytes(rows) / g.ranks + 4 * g.experts) * (g.ranks - 1), micro);
         }
+    }
+    for (const Crossing& c : graph.sent) tally.add(Traffic::send, bytes(graph.type(c.value)), micro);
+    for (const Crossing& c : graph.received)
+        if (c.differentiable) tally.add(Traffic::send, bytes(graph.type(c.gradient)), micro);
+}
+
+}  // namespace
+
+OrderedJson Engine::planned_traffic(const Rank& rank, const std::vector<const Plan*>& plans) const {
+    Tally tally;
+    for (const Plan* plan : plans) count_plan(tally, rank, ranks_->mesh(), plan->graph(), config_.batch.accumulation);
+    for (const std::string& name : pipeline_ ? pipeline_->tied : std::vector<std::string>()) {
+        const auto holders = pipeline_->ranks_with(name);
+        const auto here = std::find(holders.begin(), holders.end(), rank.at(MeshAxis::pipeline));
+        if (here != holders.end()) tally.add(Traffic::all_to_all, reduced_everywhere(rank.params->find(name)->count, 4, static_cast<int>(here - holders.begin()), static_cast<int>(holders.size())));
     }
     const int data = ranks_->extent(MeshAxis::data);
     const auto among = [&](const ParamBucket& bucket) { return std::pair{rank.params->all()[bucket.first].holder, static_cast<int>(bucket.parts.size())}; };  // this one, of so many

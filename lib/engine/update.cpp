@@ -106,7 +106,8 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
         std::optional<Rounding> by_chance;
         for (size_t i = next.fetch_add(1); i < chunk.pieces.size(); i = next.fetch_add(1)) {
             const Param& p = *chunk.pieces[i].param;
-            if (!squares.empty()) squares[i] = cpu::sum_of_squares(params.grad(p, chunk.pieces[i].begin), chunk.pieces[i].end - chunk.pieces[i].begin);
+            const int64_t begin = std::max(chunk.pieces[i].begin, p.share.begin), end = std::min(chunk.pieces[i].end, p.share.end);
+            if (!squares.empty() && begin < end && rank.counts(p)) squares[i] = cpu::sum_of_squares(params.grad(p, begin), end - begin);
             optimizer_of(p).update(0, p.traits, view_of(chunk.pieces[i], state, by_chance), hypers[p.group], nullptr, Team{0, 1});
         }
         for (const UpdatePiece& piece : chunk.whole) {
@@ -119,17 +120,17 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
         }
         return ok();
     }));
-    swept_squares_ = std::accumulate(squares.begin(), squares.end(), 0.0);
+    rank.swept_squares = std::accumulate(squares.begin(), squares.end(), 0.0);
     return ok();
 }
 
-// Nothing needs the norm before the update, and one rank updates everything element by element in memory, in a single chunk.
+// Nothing needs the norm before the update, and this process updates everything element by element in memory, in a single chunk a rank.
 bool Engine::sweep_measures_norm() const {
-    if (config_.skip_on_overflow || config_.clipping.norm > 0 || options_.optimizer || !job_.alone() || ranks_->mesh().ranks() > 1) return false;
-    const Rank& rank = (*ranks_)[0];
-    if (rank.device || rank.params->state_file() || rank.params->weight_file()) return false;
-    const auto& all = rank.params->all();
-    return std::all_of(all.begin(), all.end(), [](const Param& p) { return p.elementwise || !p.trainable; });
+    if (config_.skip_on_overflow || config_.clipping.norm > 0 || options_.optimizer || !job_.alone()) return false;
+    return std::all_of(ranks_->begin(), ranks_->end(), [](const auto& rank) {
+        const auto& all = rank->params->all();
+        return !rank->device && !rank->params->state_file() && !rank->params->weight_file() && std::all_of(all.begin(), all.end(), [](const Param& p) { return p.elementwise || !p.trainable; });
+    });
 }
 
 // An optimizer that sees whole parameters computes on the host, whatever holds them.

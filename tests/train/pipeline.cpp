@@ -442,6 +442,51 @@ TEST_CASE("pipeline/plans_show_timetable_bubble_and_the_memory_of_each_stage") {
     CHECK(working("gpipe") == 2 * working("1f1b"));
 }
 
+TEST_CASE("pipeline/plans_tell_what_each_rank_of_the_line_sends") {
+    const int64_t rows = 4, length = 16;
+    Json config = config_of("gpt2", 4);
+    config["max_seq_length"] = length;
+    std::vector<int32_t> ids(static_cast<size_t>(rows * length), 7);
+    for (const Json& where : {stages(2), stages(3), stages(3, "zb-h1"), stages(2, "interleaved", {{"chunks", 2}})}) {
+        CAPTURE(where.dump());
+        const Json plan = plan_of(config, where);
+        double send = 0, sums = 0, most = 0;
+        for (const Json& stage : plan["stages"]) {
+            const Json& traffic = stage["traffic"];
+            send += traffic["send"]["bytes"].get<double>();
+            sums += traffic.value("all_to_all", Json{{"bytes", 0}})["bytes"].get<double>();
+            most = std::max(most, traffic["bytes"].get<double>());
+        }
+        CHECK(plan["traffic_bytes_per_step"].get<double>() == most);
+        Engine e(config, where);
+        Batch batch;
+        put(batch.b, "input_ids", DS_I32, {rows, length}, ids.data());
+        put(batch.b, "labels", DS_I32, {rows, length}, ids.data());
+        for (int i = 0; i < 4; ++i) {
+            MUST(ds_forward(e.e, batch.b, nullptr));
+            MUST(ds_backward(e.e));
+            MUST(ds_step(e.e));
+        }
+        CHECK(e.metric("bytes_send") == send);
+        CHECK(e.metric("bytes_all_to_all") == sums);
+    }
+}
+
+// Where nothing clips, each rank's update measures its part of the norm.
+TEST_CASE("pipeline/the_norm_without_clipping_is_that_of_one_rank") {
+    Json config = config_of("gpt2", 2);
+    config["gradient_clipping"] = 0;
+    const Run one = train(config, Json::object(), true, 2, false);
+    for (const char* mesh : {R"({"pipeline": 3})", R"({"tensor": 2})", R"({"sequence": 2})", R"({"data": 2})", R"({"tensor": 2, "pipeline": 2, "data": 2})"})
+        for (const int zero : {0, 1}) {
+            Json where = {{"parallel", Json::parse(mesh)}, {"zero_optimization", {{"stage", zero}}}};
+            const bool halves = where["parallel"].value("data", 1) == 2;
+            where["train_micro_batch_size_per_gpu"] = halves ? 2 : 4;
+            CAPTURE(where.dump());
+            CHECK(std::fabs(train(config, where, true, 2, false).norm / one.norm - 1) < 1e-5);
+        }
+}
+
 TEST_CASE("pipeline/the_report_draws_the_timetable") {
     const std::string path = (std::filesystem::temp_directory_path() / "dsrt-pipeline-report.html").string();
     Engine e(config_of("gpt2", 2), stages(2));
