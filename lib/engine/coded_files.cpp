@@ -2,9 +2,9 @@
 
 #include <cstring>
 #include <memory>
-#include <regex>
 #include <set>
 
+#include "base/name_pattern.h"
 #include "engine/hf_folder.h"
 
 namespace ds {
@@ -26,11 +26,8 @@ std::vector<float> floats_of(const TensorView& view) {
 // Whether a target of config_groups means a module: a class, a whole name, or "re:" and an expression.
 bool means(const std::string& target, const std::string& module) {
     if (!target.starts_with("re:")) return target == "Linear" || target == module;
-    try {
-        return std::regex_search(module, std::regex(target.substr(3)), std::regex_constants::match_continuous);
-    } catch (const std::regex_error&) {
-        return false;
-    }
+    const auto pattern = NamePattern::make(std::string_view(target).substr(3), NamePattern::from_start);
+    return pattern.ok() && pattern->found_in(module);
 }
 
 // What config_groups say about what goes into a module; null: nothing.

@@ -5,9 +5,7 @@
 #include <optional>
 #include <set>
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
+#include "base/name_pattern.h"
 #include "ir/op.h"
 #include "passes/stage.h"
 
@@ -42,29 +40,6 @@ std::vector<ValueId> places_to_cut(const Graph& graph, bool narrow) {
     }
     return places;
 }
-
-// A regular expression that is searched for, whatever the case.
-class Pattern {
-public:
-    explicit Pattern(const std::string& text) {
-        int error = 0;
-        PCRE2_SIZE where = 0;
-        code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), PCRE2_CASELESS | PCRE2_UTF, &error, &where, nullptr));
-        data_.reset(code_ ? pcre2_match_data_create_from_pattern(code_.get(), nullptr) : nullptr);
-    }
-    bool valid() const { return data_ != nullptr; }
-    bool found_in(const std::string& name) const {
-        return pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(name.data()), name.size(), 0, 0, data_.get(), nullptr) >= 0;
-    }
-
-private:
-    struct Free {
-        void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-        void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
-    };
-    std::unique_ptr<pcre2_code, Free> code_;
-    std::unique_ptr<pcre2_match_data, Free> data_;
-};
 
 std::vector<int64_t> counts(const Graph& graph) {
     std::vector<int64_t> list(graph.values.size(), 0);
@@ -143,9 +118,12 @@ Result<std::vector<int>> partition(const std::vector<Segment>& segments, int sta
     const auto n = static_cast<int>(segments.size());
     if (n < stages) return fail(Code::E_CONFIG, "parallel: pipeline: {} stages need a graph that can be cut into {} parts, but this one has {}", stages, stages, n);
     std::vector<double> weights;
-    std::optional<Pattern> pattern;
-    if (method.starts_with("type:")) pattern.emplace(method.substr(5));
-    if (pattern && !pattern->valid()) return fail(Code::E_CONFIG, "config: pipeline.partition: {} is no regular expression", method.substr(5));
+    std::optional<NamePattern> pattern;
+    if (method.starts_with("type:")) {
+        auto made = NamePattern::make(std::string_view(method).substr(5), NamePattern::any_case);
+        if (!made.ok()) return fail(Code::E_CONFIG, "config: pipeline.partition: {}", made.status().message());
+        pattern = std::move(made).value();
+    }
     for (const Segment& s : segments) {
         if (pattern) weights.push_back(std::any_of(s.names.begin(), s.names.end(), [&](const std::string& name) { return pattern->found_in(name); }));
         else weights.push_back(method == "parameters" ? s.parameters : method == "uniform" ? 1 : s.flops);

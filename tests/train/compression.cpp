@@ -629,7 +629,7 @@ void mistakes_are_named() {
     refused(with(technique("sparse_pruning", {{"block_pattern", "3:5"}}, {{"dense_ratio", 0.5}}, {"intermediate.dense"})), "not a multiple of 5");
     refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}}, {"dense"})), "params.target_bits: must be an integer from 1 to 16, is absent");
     refused(with(technique("weight_quantization", {{"quantization_type", "asymmetric"}}, {{"start_bits", 8}, {"target_bits", 2}}, {"dense"})), "2 bits are symmetric only");
-    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 4}}, {"(dense"})), "is not a regular expression");
+    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 4}}, {"(dense"})), "(dense is no regular expression: missing closing parenthesis");
     refused(with(technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"dense"}), {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}),
             "DS_E_UNSUPPORTED: config: compression_training.activation_quantization.shared_parameters.range_calibration: static is not built for parallel");
     const Json missing = {{"rounding", "stochastic"}, {"fp16_mixed_quantize", {{"enabled", true}}}};

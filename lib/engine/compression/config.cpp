@@ -2,6 +2,7 @@
 #include <regex>
 #include <set>
 
+#include "base/name_pattern.h"
 #include "engine/compression/compression.h"
 #include "passes/adapters.h"
 
@@ -60,14 +61,11 @@ private:
     // Python's re.search over whole names; "*" is all. In the order of their numbers: related lists go side by side.
     Result<std::vector<std::string>> matching(const std::string& place, const Json& pattern) const {
         if (!pattern.is_string()) return refuse(place, fmt::format("a pattern must be a string, is {}", pattern.dump()));
+        const auto wanted = NamePattern::make(pattern == "*" ? "" : pattern.get<std::string>());
+        if (!wanted.ok()) return refuse(place, wanted.status().message());
         std::vector<std::string> found;
-        try {
-            const std::regex regex(pattern == "*" ? "" : pattern.get<std::string>());
-            for (const auto& [module, out_first] : modules_)
-                if (std::regex_search(module, regex)) found.push_back(module);
-        } catch (const std::regex_error& error) {
-            return refuse(place, fmt::format("{} is not a regular expression: {}", pattern.dump(), error.what()));
-        }
+        for (const auto& [module, out_first] : modules_)
+            if (wanted->found_in(module)) found.push_back(module);
         return found;
     }
 
