@@ -37,6 +37,24 @@ static inline ds_tensor *f32_tensor(int32_t ndim, const int64_t *shape, const fl
     return t;
 }
 
+/* A batch of `rows` x `width` floats under "x". */
+static inline ds_batch *x_batch(int64_t rows, int64_t width, const float *values) {
+    const int64_t shape[2] = {rows, width};
+    ds_tensor *t = f32_tensor(2, shape, values);
+    ds_batch *b = NULL;
+    assert_ok(ds_batch_create(&b));
+    assert_ok(ds_batch_set(b, "x", t));
+    ds_tensor_destroy(t);
+    return b;
+}
+
+static inline void write_file(const char *path, const char *text) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
 #define TEST(name) cmocka_unit_test(name)
 #define RUN(tests) cmocka_run_group_tests(tests, NULL, NULL)
 

@@ -21,19 +21,9 @@ static ds_engine *engine_of(const char *graph, const char *config) {
     return e;
 }
 
-static ds_batch *batch_of(int64_t rows, int64_t width, const float *x) {
-    const int64_t shape[2] = {rows, width};
-    ds_tensor *t = f32_tensor(2, shape, x);
-    ds_batch *b = NULL;
-    assert_ok(ds_batch_create(&b));
-    assert_ok(ds_batch_set(b, "x", t));
-    ds_tensor_destroy(t);
-    return b;
-}
-
 /* A forward and a backward of rows of two. */
 static void pass(ds_engine *e, int64_t rows, const float *x) {
-    ds_batch *b = batch_of(rows, 2, x);
+    ds_batch *b = x_batch(rows, 2, x);
     float loss;
     assert_ok(ds_forward(e, b, &loss));
     assert_ok(ds_backward(e));
@@ -108,7 +98,7 @@ static void experts_take_their_capacity_first_come_first_served(void **state) {
     float y[16];
     int i, k;
     ds_engine *e = engine_of(graph, "{}");
-    ds_batch *b = batch_of(4, 4, logits);
+    ds_batch *b = x_batch(4, 4, logits);
     ds_tensor *t = NULL;
     (void)state;
     for (k = 0; k < 4; ++k) {

@@ -40,14 +40,8 @@ static ds_engine *graph_engine(const char *config, ds_options *o) {
 }
 
 static ds_batch *graph_batch(void) {
-    const int64_t shape[2] = {2, 4};
-    const float x[8] = {1, 0, 0, 0, 0, 2, 0, 0};
-    ds_tensor *t = f32_tensor(2, shape, x);
-    ds_batch *b = NULL;
-    assert_ok(ds_batch_create(&b));
-    assert_ok(ds_batch_set(b, "x", t));
-    ds_tensor_destroy(t);
-    return b;
+    static const float x[8] = {1, 0, 0, 0, 0, 2, 0, 0};
+    return x_batch(2, 4, x);
 }
 
 static void a_graph_of_the_host_trains(void **state) {

@@ -132,14 +132,8 @@ static ds_engine *plain_engine(const char *rest) {
 }
 
 static ds_batch *batch(void) {
-    const int64_t x_shape[2] = {2, 3};
-    const float x[6] = {1, -2, 3, 0.5f, 4, -1};
-    ds_tensor *t = f32_tensor(2, x_shape, x);
-    ds_batch *b = NULL;
-    assert_ok(ds_batch_create(&b));
-    assert_ok(ds_batch_set(b, "x", t));
-    ds_tensor_destroy(t);
-    return b;
+    static const float x[6] = {1, -2, 3, 0.5f, 4, -1};
+    return x_batch(2, 3, x);
 }
 
 static void it_trains_as_ops_of_the_library_do(void **state) {

@@ -52,7 +52,6 @@ static void a_save_in_the_background_keeps_what_was_there_at_the_call(void **sta
     float *then = NULL, *now;
     size_t n;
     int i;
-    FILE *f;
     (void)state;
     assert_non_null(mkdtemp(dir));
     for (i = 0; i < 6; ++i) {
@@ -84,9 +83,7 @@ static void a_save_in_the_background_keeps_what_was_there_at_the_call(void **sta
     assert_true(metric(c, "global_steps") == 7);
     /* What goes wrong is told once, by a later call, which has then done nothing. */
     snprintf(blocked, sizeof(blocked), "%s/file", dir);
-    f = fopen(blocked, "w");
-    assert_non_null(f);
-    fclose(f);
+    write_file(blocked, "");
     assert_ok(ds_save(c, blocked, "t", "{\"async\": true}"));
     assert_fails(DS_E_IO, "/file/t, which was being written in the background: ", ds_save(c, dir, "u", NULL));
     assert_fails(DS_E_NOT_FOUND, "u: no such checkpoint", ds_load(d, dir, "u", NULL));
@@ -141,14 +138,10 @@ static void names_of_classes_in_the_data_are_exported(void **state) {
     char dir[] = "/tmp/dsrt-engine-XXXXXX", path[64];
     ds_engine *a = engine(BERT, "\"train_batch_size\": 2, " SGD);
     ds_data *d;
-    FILE *f;
     (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/rows.jsonl", dir);
-    f = fopen(path, "w");
-    assert_non_null(f);
-    fputs("{\"ids\": [5, 6], \"label\": \"so so\"}\n{\"ids\": [7], \"label\": \"bad\"}\n", f);
-    fclose(f);
+    write_file(path, "{\"ids\": [5, 6], \"label\": \"so so\"}\n{\"ids\": [7], \"label\": \"bad\"}\n");
     d = rows_with(a, path, "{\"column\": \"label\", \"names\": [\"bad\", \"so so\"]}");
     assert_non_null(d);
     expect_exported(a, dir, "\"id2label\":{\"0\":\"LABEL_0\",\"1\":\"LABEL_1\",\"2\":\"LABEL_2\"}"); /* two names for three */

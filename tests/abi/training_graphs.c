@@ -217,14 +217,10 @@ static void a_text_file_is_a_model(void **state) {
     ds_batch *b = NULL;
     ds_tensor *t;
     float loss, again;
-    FILE *f;
     (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/model.ds", dir);
-    f = fopen(path, "w");
-    assert_non_null(f);
-    fputs("graph line(%x: f32[rows,3], param %w: f32[3] ones) {\n  %y = mul %x, %w\n  %z = mul %y, %y\n  %loss = mean %z\n  output y = %y\n  loss = %loss\n}\n", f);
-    fclose(f);
+    write_file(path, "graph line(%x: f32[rows,3], param %w: f32[3] ones) {\n  %y = mul %x, %w\n  %z = mul %y, %y\n  %loss = mean %z\n  output y = %y\n  loss = %loss\n}\n");
     snprintf(config, sizeof(config), "{\"model\": \"%s\", \"train_batch_size\": 2, " SGD "}", path);
     assert_ok(ds_engine_create(config, NULL, &e));
     assert_ok(ds_batch_create(&b));
@@ -238,9 +234,7 @@ static void a_text_file_is_a_model(void **state) {
     assert_true(again < loss);
     ds_engine_destroy(e);
     e = NULL;
-    f = fopen(path, "w");
-    fputs("graph line(%x: f32[rows,3]) {\n  %y = mull %x, %x\n}\n", f);
-    fclose(f);
+    write_file(path, "graph line(%x: f32[rows,3]) {\n  %y = mull %x, %x\n}\n");
     assert_fails(DS_E_INVALID_ARGUMENT, "model.ds: line 2: there is no op 'mull'", ds_engine_create(config, NULL, &e));
     ds_batch_destroy(b);
 }

@@ -147,13 +147,9 @@ static void read_labels(const char *overrides, const char *columns, const char *
     ds_batch *b = NULL;
     ds_tensor *t = NULL;
     float loss;
-    FILE *f;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/rows.jsonl", dir);
-    f = fopen(path, "w");
-    assert_non_null(f);
-    fputs(lines, f);
-    fclose(f);
+    write_file(path, lines);
     snprintf(options, sizeof(options), "{\"files\": \"%s\", \"shuffle\": false, \"columns\": {\"input_ids\": \"ids\", %s}}", path, columns);
     assert_ok(ds_data_open(options, e, &d));
     assert_ok(ds_batch_create(&b));
