@@ -27,6 +27,22 @@ struct Levels {
     float scale, zero, least, most;
 };
 
+// Of more than 2 bits, as kernels/compress.h has it.
+DS_DEVICE Levels levels_of(float least, float most, int bits, bool asymmetric) {
+    const auto range = static_cast<float>(1 << bits);
+    if (!asymmetric) return {2 * fmaxf(fabsf(least), fabsf(most)) / range, 0, -range / 2, range / 2 - 1};
+    const float scale = (most - least) / range;
+    return {scale, scale == 0 ? 0.0f : rintf(least / scale) * scale, 0, range - 1};
+}
+DS_DEVICE float rounded(const Levels& to, float x) { return to.scale == 0 ? x : fminf(fmaxf(rintf((x - to.zero) / to.scale), to.least), to.most) * to.scale + to.zero; }
+
+// What the block's threads found, of its piece.
+DS_DEVICE void put_range(const Found& found, float least, float most, Shared<float> memory) {
+    least = -max_of_block(-least, memory);
+    most = max_of_block(most, memory);
+    if (threadIdx.x == 0) found.least.put(blockIdx.x, least), found.most.put(blockIdx.x, most);
+}
+
 template <class F>
 DS_DEVICE void each_of_piece(const Groups& g, const F& f) {
     const int64_t group = blockIdx.x / g.pieces, begin = blockIdx.x % g.pieces * kPiece, end = begin + kPiece < g.size ? begin + kPiece : g.size;
@@ -39,10 +55,7 @@ __global__ void look_kernel(Groups g, Found found) {
     if (g.bits > 2) {
         float least = INFINITY, most = -INFINITY;
         each_of_piece(g, [&](float x) { least = fminf(least, x), most = fmaxf(most, x); });
-        least = -max_of_block(-least, memory);
-        most = max_of_block(most, memory);
-        if (threadIdx.x == 0) found.least.put(blockIdx.x, least), found.most.put(blockIdx.x, most);
-        return;
+        return put_range(found, least, most, memory);
     }
     double sum = 0;
     each_of_piece(g, [&](float x) { sum += static_cast<double>(fabsf(x)); });
@@ -73,20 +86,14 @@ __global__ void levels_kernel(Groups g, Found found, bool again, Span<Levels> le
         if (again) large += found.large.get(i);
     }
     Levels to{0, 0, 0, 0};
-    const auto range = static_cast<float>(1 << g.bits);
     if (again) {
         to = levels.get(group);
         to.scale = large > 0 ? static_cast<float>(sum / large) : 0.0f;
     } else if (g.bits <= 2) {
         to.scale = static_cast<float>(sum / static_cast<double>(g.size));
         to.zero = g.bits == 2 ? 0.7f * to.scale : 0.0f;
-    } else if (g.asymmetric) {
-        to.scale = (most - least) / range;
-        to.zero = to.scale == 0 ? 0.0f : rintf(least / to.scale) * to.scale;
-        to.most = range - 1;
     } else {
-        to.scale = 2 * fmaxf(fabsf(least), fabsf(most)) / range;
-        to.least = -range / 2, to.most = range / 2 - 1;
+        to = levels_of(least, most, g.bits, g.asymmetric);
     }
     levels.put(group, to);
 }
@@ -95,11 +102,8 @@ __global__ void round_kernel(Groups g, Span<const Levels> levels, Rows y) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < g.count * g.size; i += step) {
         const Levels to = levels.get(i / g.size);
-        const float x = g.get(i);
-        float rounded = x;
-        if (g.bits <= 2) rounded = x > to.zero ? to.scale : x < -to.zero ? -to.scale : 0.0f;
-        else if (to.scale != 0) rounded = fminf(fmaxf(rintf((x - to.zero) / to.scale), to.least), to.most) * to.scale + to.zero;
-        y.put(i / y.columns, i % y.columns, rounded);
+        const float x = g.get(i), ternary = x > to.zero ? to.scale : x < -to.zero ? -to.scale : 0.0f;
+        y.put(i / y.columns, i % y.columns, g.bits <= 2 ? ternary : rounded(to, x));
     }
 }
 
@@ -140,9 +144,7 @@ __global__ void range_kernel(Rows x, Span<const int32_t> ends, Found found) {
         const float value = x.get(i / x.columns, i % x.columns);
         least = fminf(least, value), most = fmaxf(most, value);
     }
-    least = -max_of_block(-least, memory);
-    most = max_of_block(most, memory);
-    if (threadIdx.x == 0) found.least.put(blockIdx.x, least), found.most.put(blockIdx.x, most);
+    put_range(found, least, most, memory);
 }
 
 // One thread of a warp.
@@ -156,15 +158,10 @@ __global__ void move_kernel(Found found, int64_t pieces, float momentum, Span<co
 }
 
 __global__ void within_kernel(Rows x, Span<const float> range, int bits, bool asymmetric, Rows y) {
-    const auto steps = static_cast<float>(1 << bits);
-    const float least = range.get(0), most = range.get(1), largest = fmaxf(fabsf(least), fabsf(most));
-    const float scale = asymmetric ? (most - least) / steps : 2 * largest / steps;
-    const float zero = asymmetric && scale != 0 ? rintf(least / scale) * scale : 0.0f, low = asymmetric ? 0.0f : -steps / 2, high = low + steps - 1;
+    const Levels to = levels_of(range.get(0), range.get(1), bits, asymmetric);
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < x.rows * x.columns; i += step) {
-        const float value = x.get(i / x.columns, i % x.columns);
-        y.put(i / y.columns, i % y.columns, scale == 0 ? value : fminf(fmaxf(rintf((value - zero) / scale), low), high) * scale + zero);
-    }
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < x.rows * x.columns; i += step)
+        y.put(i / y.columns, i % y.columns, rounded(to, x.get(i / x.columns, i % x.columns)));
 }
 
 int64_t pieces_of(const Tensor& x) { return std::max<int64_t>((x.count() + kPiece - 1) / kPiece, 1); }
