@@ -1,7 +1,6 @@
 #include "engine/compression/compression.h"
 
 #include "engine/compression/place.h"
-#include "kernels/compress.h"
 
 namespace ds {
 
@@ -22,16 +21,10 @@ Status Compression::make_masks(const ParamStore& params, WholeParams& whole, con
         const Param& weight = *params.find(module + ".weight");
         HostTensor w = HostTensor::zeros(DType::f32, weight.shape);
         DS_CHECK(whole.read(weight, {Field::weight}, w.as<float>().data()));
-        const bool out_first = how.out_first;
-        const int64_t outs = weight.shape[out_first ? 0 : 1], ins = weight.shape[out_first ? 1 : 0];
+        const int64_t outs = weight.shape[how.out_first ? 0 : 1];
         const auto put = [&](const PruneRule& rule, const std::string& name, std::vector<float> scores) -> Status {
             if (known.contains(name)) return ok();
-            const bool turns = rule.m > 0 && !out_first;  // neighbours are inputs of one output
-            const auto place = [&](size_t i) { return turns ? static_cast<size_t>(place_of(static_cast<int64_t>(i), false, outs, ins)) : i; };
-            std::vector<float> ordered(scores.size()), mask(scores.size());
-            for (size_t i = 0; i < scores.size(); ++i) ordered[i] = scores[place(i)];
-            top_mask(ordered.data(), mask.data(), static_cast<int64_t>(scores.size()), rule.keep, rule.n, rule.m);
-            for (size_t i = 0; i < scores.size(); ++i) scores[place(i)] = mask[i];
+            to_mask(scores, rule, how.out_first, outs);
             return whole.write(*params.find(name), {Field::weight}, scores.data());
         };
         std::vector<float> sizes;

@@ -5,7 +5,6 @@
 #include "engine/compression/compression.h"
 #include "engine/compression/place.h"
 #include "engine/program.h"
-#include "kernels/compress.h"
 #include "passes/adapters.h"
 
 namespace ds {
@@ -65,39 +64,31 @@ private:
         return t;
     }
 
-    Result<std::vector<float>> mask_of(const PruneRule& rule, const std::string& mask, const std::string& scores, const ModuleCompression& how) const {
+    Result<std::vector<float>> mask_of(const PruneRule& rule, const std::string& mask, const std::string& scores, bool out_first, int64_t outs) const {
         DS_TRY(HostTensor held, read({}, rule.learned ? scores : mask));
-        if (rule.learned && rule.m > 0) by_groups(held, how, held.count(), [&](float* all, int64_t n) { top_mask(std::vector<float>(all, all + n).data(), all, n, rule.keep, rule.n, rule.m); });
-        else if (rule.learned) top_mask(std::vector<float>(held.as<float>().begin(), held.as<float>().end()).data(), held.as<float>().data(), held.count(), rule.keep, rule.n, rule.m);
-        return std::vector<float>(held.as<float>().begin(), held.as<float>().end());
-    }
-
-    // f changes each `size` elements of a matrix, counted by outputs and their inputs.
-    template <class F>
-    static void by_groups(HostTensor& w, const ModuleCompression& how, int64_t size, const F& f) {
-        const int64_t n = w.count(), outs = w.shape[how.out_first ? 0 : 1], ins = w.shape[how.out_first ? 1 : 0];
-        float* x = w.as<float>().data();
-        std::vector<float> ordered(static_cast<size_t>(n));
-        for (int64_t e = 0; e < n; ++e) ordered[static_cast<size_t>(e)] = x[place_of(e, how.out_first, outs, ins)];
-        for (int64_t at = 0; at < n; at += size) f(ordered.data() + at, size);
-        for (int64_t e = 0; e < n; ++e) x[place_of(e, how.out_first, outs, ins)] = ordered[static_cast<size_t>(e)];
+        const std::span<float> values = held.as<float>();
+        if (rule.learned) to_mask(values, rule, out_first, outs);
+        return std::vector<float>(values.begin(), values.end());
     }
 
     Status compress(const std::string& module, const ModuleCompression& how) {
         DS_TRY(HostTensor w, read(tensors_, module + ".weight"));
         float* x = w.as<float>().data();
-        const int64_t n = w.count(), columns = w.shape[1];
+        const int64_t n = w.count(), columns = w.shape[1], outs = w.shape[how.out_first ? 0 : 1];
         const auto output_of = [&](int64_t i) { return how.out_first ? i / columns : i % columns; };
         const auto input_of = [&](int64_t i) { return how.out_first ? i % columns : i / columns; };
         if (const int64_t bits = how.weight ? how.weight->at(updates_) : 0)
-            by_groups(w, how, n / how.weight->groups, [&](float* group, int64_t size) { fake_quantize_group(group, group, size, bits, how.weight->asymmetric && bits > 2); });
+            by_outputs(w.as<float>(), how.out_first, outs, [&](std::span<float> all) {
+                const int64_t size = n / how.weight->groups;
+                for (float* group = all.data(); group < all.data() + n; group += size) fake_quantize_group(group, group, size, bits, how.weight->asymmetric && bits > 2);
+            });
         const auto is_on = [&](const std::optional<PruneRule>& rule) { return rule && updates_ >= rule->offset; };
         if (is_on(how.sparse)) {
-            DS_TRY(const auto mask, mask_of(*how.sparse, module + kSparseMask, module + kSparseScores, how));
+            DS_TRY(const auto mask, mask_of(*how.sparse, module + kSparseMask, module + kSparseScores, how.out_first, outs));
             for (int64_t i = 0; i < n; ++i) x[i] *= mask[static_cast<size_t>(i)];
         }
         if (is_on(how.rows)) {
-            DS_TRY(auto mask, mask_of(*how.rows, module + kRowMask, module + kRowScores, how));
+            DS_TRY(auto mask, mask_of(*how.rows, module + kRowMask, module + kRowScores, how.out_first, outs));
             for (int64_t i = 0; i < n; ++i) x[i] *= mask[static_cast<size_t>(output_of(i))];
             if (const std::string bias = module + ".bias"; source_.params.find(bias)) {
                 DS_TRY(HostTensor b, read(tensors_, bias));
@@ -107,7 +98,7 @@ private:
             if (!how.rows->related.empty()) removals_.push_back({module, std::move(mask), 1, how.rows->related, false});
         }
         if (is_on(how.heads)) {
-            DS_TRY(auto mask, mask_of(*how.heads, "", module + kHeadScores, how));
+            DS_TRY(auto mask, mask_of(*how.heads, "", module + kHeadScores, how.out_first, outs));
             const int64_t unit = w.shape[how.out_first ? 1 : 0] / how.heads->heads;
             for (int64_t i = 0; i < n; ++i) x[i] *= mask[static_cast<size_t>(input_of(i) / unit)];
             if (!how.heads->related.empty()) removals_.push_back({module, std::move(mask), unit, how.heads->related, true});
