@@ -113,7 +113,7 @@ struct State {
 class Decoder {
 public:
     Decoder(const void* at, const CodedMatmul& m)
-        : m_(m), blocks_(at, m.rows * m.columns, m.code()), parts_(m.rows, m.columns, {.bits = m.bits, .group = std::max<int64_t>(m.group, 1)}), groups_(at, parts_, m.code()),
+        : m_(m), blocks_(at, m.rows * m.columns, m.code()), parts_(m.rows, m.columns, m.code()), groups_(at, parts_, m.code()),
           by_block_(m.bits == 4 ? HWY_DYNAMIC_DISPATCH(decode_4) : HWY_DYNAMIC_DISPATCH(decode_8)),
           by_group_(m.bits == 4 ? HWY_DYNAMIC_DISPATCH(decode_group_4) : HWY_DYNAMIC_DISPATCH(decode_group_8)) {}
 

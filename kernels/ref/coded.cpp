@@ -10,7 +10,7 @@ void multiply(const Call& call) {
     const Tensor &a = call.in[0], &bias = call.in[2], &into = call.in[3], &y = call.out[0];
     const auto& attrs = call.attr<CodedMatmul>();
     const CodedWeight weight(call.in[1].data, attrs.rows * attrs.columns, attrs.code());
-    const GroupParts parts(attrs.rows, attrs.columns, {.bits = attrs.bits, .group = std::max<int64_t>(attrs.group, 1)});
+    const GroupParts parts(attrs.rows, attrs.columns, attrs.code());
     const GroupWeight in_groups(call.in[1].data, parts, attrs.code());
     std::vector<double> w(static_cast<size_t>(attrs.rows * attrs.columns));
     for (size_t i = 0; i < w.size(); ++i) {

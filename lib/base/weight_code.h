@@ -36,11 +36,11 @@ struct CodedParts {
 
 // In groups: unsigned codes of one output after the other, in 4 bits two a byte, the first in the lower half, each output filled up to whole words; then the scale of
 // each group and, asymmetric, its zero point. A value is (code - zero point) * scale; around zero the zero point is half of the codes.
-struct GroupParts {
+struct GroupParts {  // where code.group is 0: no groups, and nothing to ask of them
     int64_t outs = 0, ins = 0, group = 0, groups = 0, row = 0, scales = 0, zeros = 0, bytes = 0;  // groups, row (bytes): of an output
 
     GroupParts(int64_t n, int64_t k, const WeightCode& code)
-        : outs(n), ins(k), group(code.group), groups(k / code.group), row(code.bits == 4 ? round_up(k, 8) / 2 : round_up(k, 4)), scales(n * row), zeros(scales + 4 * n * groups),
+        : outs(n), ins(k), group(code.group), groups(code.group ? k / code.group : 0), row(code.bits == 4 ? round_up(k, 8) / 2 : round_up(k, 4)), scales(n * row), zeros(scales + 4 * n * groups),
           bytes(zeros + (code.asymmetric ? 4 * n * groups : 0)) {}
 };
 

@@ -82,24 +82,7 @@ Result<std::map<std::string, CodedModule>> Engine::coded_modules() {
             if (!p && (p = rank->params->find(name))) store = rank->params.get();
         if (!p) return lack("another process has it");
         DS_TRY(const std::byte* codes, store->read_codes(*p, copy));
-        CodedModule& m = modules[name.substr(0, name.rfind('.'))];
-        m.outs = p->outs(), m.ins = p->ins();
-        const auto* from = reinterpret_cast<const uint8_t*>(codes);
-        if (code.group) {
-            m.code = code;
-            m.code.out_first = true;
-            m.bytes.assign(from, from + m.parts().bytes);
-            continue;
-        }
-        m.code = {.bits = 8, .group = m.ins};
-        m.inputs = code.fixed_input ? CodedModule::Inputs::fixed : CodedModule::Inputs::by_token;
-        const Int8Parts parts(m.outs, m.ins);
-        const GroupParts to = m.parts();
-        m.input = InputCode::of(from, parts);
-        m.bytes.assign(static_cast<size_t>(to.bytes), 0);
-        for (int64_t o = 0; o < m.outs; ++o)
-            for (int64_t i = 0; i < m.ins; ++i) m.bytes[static_cast<size_t>(o * to.row + i)] = from[parts.place(o, i)] ^ 128;
-        std::copy_n(reinterpret_cast<const float*>(from + parts.scales), m.outs, reinterpret_cast<float*>(m.bytes.data() + to.scales));
+        modules.emplace(name.substr(0, name.rfind('.')), module_of_codes(reinterpret_cast<const uint8_t*>(codes), code, p->outs(), p->ins()));
     }
     return modules;
 }

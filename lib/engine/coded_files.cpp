@@ -32,11 +32,13 @@ bool means(const std::string& target, const std::string& module) {
 
 // What config_groups say about what goes into a module; null: nothing.
 Json inputs_of(const Json& model_config, const std::string& module) {
-    const Json groups = model_config["quantization_config"].value("config_groups", Json::object());
-    for (const auto& [name, group] : groups.items()) {
-        const Json targets = group.is_object() ? group.value("targets", Json()) : Json();
-        if (!targets.is_array()) continue;
-        for (const Json& target : targets)
+    const Json& about = model_config["quantization_config"];
+    const auto groups = about.find("config_groups");
+    if (groups == about.end()) return nullptr;
+    for (const Json& group : *groups) {
+        const auto targets = group.is_object() ? group.find("targets") : group.end();
+        if (targets == group.end() || !targets->is_array()) continue;
+        for (const Json& target : *targets)
             if (target.is_string() && means(target, module)) return group.value("input_activations", Json());
     }
     return nullptr;
@@ -188,6 +190,27 @@ std::vector<uint8_t> kept_codes(const CodedModule& module, const WeightCode& as)
                   [&](int64_t o, int64_t i) { return static_cast<int8_t>(module.bytes[static_cast<size_t>(o * from.row + i)] ^ 128); }, bytes.data());
     if (as.fixed_input) module.input.put(bytes.data(), parts);
     return bytes;
+}
+
+CodedModule module_of_codes(const uint8_t* kept, const WeightCode& as, int64_t outs, int64_t ins) {
+    CodedModule m;
+    m.outs = outs, m.ins = ins;
+    if (!as.by_output) {
+        m.code = as;
+        m.code.out_first = true;
+        m.bytes.assign(kept, kept + m.parts().bytes);
+        return m;
+    }
+    m.code = {.bits = 8, .group = ins};
+    m.inputs = as.fixed_input ? CodedModule::Inputs::fixed : CodedModule::Inputs::by_token;
+    const Int8Parts parts(outs, ins);
+    const GroupParts to = m.parts();
+    m.input = InputCode::of(kept, parts);
+    m.bytes.assign(static_cast<size_t>(to.bytes), 0);
+    for (int64_t o = 0; o < outs; ++o)
+        for (int64_t i = 0; i < ins; ++i) m.bytes[static_cast<size_t>(o * to.row + i)] = kept[parts.place(o, i)] ^ 128;
+    std::copy_n(reinterpret_cast<const float*>(kept + parts.scales), outs, reinterpret_cast<float*>(m.bytes.data() + to.scales));
+    return m;
 }
 
 std::optional<std::string> lacks(const CodedModule& m) {

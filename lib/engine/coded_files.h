@@ -34,8 +34,9 @@ bool is_coded_tensor(std::string_view name);  // of those above, and the codes' 
 Status check_coded_folder(const Json& model_config, const std::string& folder);  // E_UNSUPPORTED where weights are in few bits of another form
 // Nothing where the folder has the module's weight in floats.
 Result<std::optional<CodedModule>> read_coded_module(const WeightFolder& folder, const Json& model_config, const std::string& module, const Shape& shape, bool out_first, const TensorNames& names);
-// What params keep of it.
+// What params keep of it, and the way back; codes of the latter are in groups or by output.
 std::vector<uint8_t> kept_codes(const CodedModule& module, const WeightCode& as);
+CodedModule module_of_codes(const uint8_t* kept, const WeightCode& as, int64_t outs, int64_t ins);
 
 // Whether the form can say it; if not, what it lacks.
 std::optional<std::string> lacks(const CodedModule& module);

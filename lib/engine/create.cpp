@@ -420,8 +420,9 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
             convert(view.data.data() + begin * size_of(view.dtype), view.dtype, to, DType::f32, end - begin);
         }));
     std::vector<std::string> unexpected;
+    const bool coded = is_coded_folder(model_config_);
     for (const std::string_view name : folder.names())
-        if (!used.count(std::string(name)) && !is_buffer(name) && !(is_coded_folder(model_config_) && is_coded_tensor(name))) unexpected.emplace_back(name);
+        if (!used.count(std::string(name)) && !is_buffer(name) && !(coded && is_coded_tensor(name))) unexpected.emplace_back(name);
     if (!missing.empty()) log(Level::warn, "model", "{}: {} not in the folder, initialised afresh: {}", path, missing.size() == 1 ? "a tensor is" : "tensors are", fmt::join(missing, ", "));
     if (!unexpected.empty()) log(Level::warn, "model", "{}: not used by this model: {}", path, fmt::join(unexpected, ", "));
     if (copies.empty()) return fail(Code::E_CORRUPT, "model: {}: none of the model's tensors is in its weights; found {}", path, fmt::join(unexpected, ", "));
