@@ -9,17 +9,13 @@
 #include "engine/pipeline.h"
 
 namespace ds {
-namespace {
 
-// With whatever labels: a host's graph that names none, a family's body without a head.
-bool computes_no_loss(const HostGraph* graph, const Model* model) { return graph ? graph->graph().loss == kNone : model && model->task == Task::none; }
+bool Engine::computes_loss() const { return options_.graph ? options_.graph->graph().loss != kNone : model_->task != Task::none; }
 
-std::string loss_is_lacking(const HostGraph* graph, const Model* model) {
-    if (!computes_no_loss(graph, model)) return "the batch has no labels, so there is no loss; pass NULL for it or add labels";
-    return graph ? "the graph has no loss (ds_graph_loss names it); pass NULL for it" : "the model has no head and so no loss; pass NULL for it";
+std::string Engine::loss_is_lacking() const {
+    if (computes_loss()) return "the batch has no labels, so there is no loss; pass NULL for it or add labels";
+    return options_.graph ? "the graph has no loss (ds_graph_loss names it); pass NULL for it" : "the model has no head and so no loss; pass NULL for it";
 }
-
-}  // namespace
 
 Status Engine::usable() const {
     if (job_.failed())
@@ -272,7 +268,7 @@ Result<float> Engine::loss_of(Pass& pass) {
 Status Engine::forward(const Batch& batch, float* loss) {
     DS_CHECK(usable());
     DS_TRY(Pass pass, pass_of(batch, true, loss != nullptr));
-    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: {}", loss_is_lacking(options_.graph.get(), model_.get()));
+    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: {}", loss_is_lacking());
     DS_CHECK(run_forward(pass));
     DS_CHECK(move_ranges(pass));
     const bool enqueued = pipeline_ && pass.key().train && !pass.key().seeds.empty();
@@ -292,7 +288,7 @@ Status Engine::forward(const Batch& batch, float* loss) {
 Status Engine::eval(const Batch& batch, float* loss) {
     DS_CHECK(usable());
     DS_TRY(Pass pass, pass_of(batch, false, loss != nullptr));
-    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_eval: {}", loss_is_lacking(options_.graph.get(), model_.get()));
+    if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_eval: {}", loss_is_lacking());
     DS_CHECK(run_forward(pass));
     if (pass.wants_loss) {
         DS_TRY(const float value, loss_of(pass));
@@ -388,7 +384,7 @@ Status Engine::backward() {
         return fail(Code::E_STATE, "ds_backward: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", open_.micros);
     if (!pending_->labelled)
         return fail(Code::E_STATE, "ds_backward: the last forward had no {}call ds_backward_from with gradients of outputs",
-                    computes_no_loss(options_.graph.get(), model_.get()) ? "loss, as the model computes none; " : "labels and so no loss; add labels, or ");
+                    computes_loss() ? "labels and so no loss; add labels, or " : "loss, as the model computes none; ");
     const std::set<std::string> seeds{"loss"};
     if (pending_->key().seeds != seeds) {
         seeds_ = seeds;

@@ -134,6 +134,8 @@ private:
     Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row) const;
     Result<int64_t> rows_of_batch(const Batch& batch, const std::set<std::string>& outputs) const;
     Status usable() const;
+    bool computes_loss() const;          // where there are labels
+    std::string loss_is_lacking() const;
     const char* no_forward() const { return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from"; }
     Result<Pass> pass_of(const Batch& batch, bool train, bool wants_loss);
     void set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key_of) const;

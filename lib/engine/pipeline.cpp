@@ -371,14 +371,13 @@ class SumOfHolders {
 public:
     SumOfHolders(Rank& rank, Communicator& line, const std::vector<int>& holders) : rank_(rank), line_(line), holders_(holders) {
         if (const auto found = std::find(holders.begin(), holders.end(), line.rank()); found != holders.end()) mine_ = static_cast<size_t>(found - holders.begin());
-        theirs_.lie_on(rank.device.get());
     }
 
     // Elements are exchanged in rounds, so that what comes from others is added while it is in the cache. most: what any rank of the line may have of them, which all know.
     Status run(float* data, int64_t count, int64_t most) {
         const int64_t round = rank_.device ? kDeviceRound : kRound;
         const auto rounds = static_cast<int>((most + round - 1) / round);
-        if (mine_) DS_CHECK(theirs_.reserve(static_cast<size_t>(round * 4 + 2 * kLine * holders())));
+        if (mine_) DS_CHECK(rank_.summands.reserve(static_cast<size_t>(round * 4 + 2 * kLine * holders())));
         for (int r = 0; r < rounds; ++r) {
             const Team::Range part = Team{r, rounds}.part(count, kLine / 4);
             DS_CHECK(sum(data + part.begin, part.end - part.begin));
@@ -405,7 +404,7 @@ private:
             shares.push_back({data + share.begin, (share.end - share.begin) * 4});
         }
         const Block own = shares[*mine_];
-        for (int h = 0; h < holders(); ++h) parts.push_back({theirs_.data() + h * round_up(own.bytes, kLine), own.bytes});
+        for (int h = 0; h < holders(); ++h) parts.push_back({rank_.summands.data() + h * round_up(own.bytes, kLine), own.bytes});
         parts[*mine_] = own;
         for (size_t h = 0; h < shares.size(); ++h) sent[place(h)] = shares[h], received[place(h)] = parts[h];
         DS_CHECK(exchange(sent, received));
@@ -444,7 +443,6 @@ private:
     Communicator& line_;
     const std::vector<int>& holders_;
     std::optional<size_t> mine_;  // which of them this rank is
-    Arena theirs_;
 };
 
 }  // namespace

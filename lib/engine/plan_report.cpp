@@ -25,7 +25,7 @@ Packed Engine::planned_micro_batch() const {
     if (model_ && model_->max_positions) length = std::min(length, model_->max_positions);
     Packed packed;
     packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length,
-                    .labels = model_ ? model_->task != Task::none : options_.graph->graph().loss != kNone,
+                    .labels = computes_loss(),
                     .source_tokens = model_ && model_->encoder_decoder ? rows * length : 0};
     if (model_) packed.shape.row_loss = model_->row_loss.value_or(RowLoss::cross_entropy);
     return packed;

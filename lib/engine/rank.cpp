@@ -19,6 +19,7 @@ void Rank::use(std::unique_ptr<Device> its) {
     train_arena.lie_on(device.get());
     other_arena.lie_on(device.get());
     cache.lie_on(device.get());
+    summands.lie_on(device.get());
 }
 
 void Rank::note(const Status& status) {

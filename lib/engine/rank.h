@@ -54,6 +54,7 @@ struct Rank {
     std::map<PlanKey, std::string> choices;      // of ways to split work, with their costs
     Arena train_arena, other_arena;  // a pending forward survives evaluation
     Arena cache;                     // keys and values while ds_generate runs
+    Arena summands;                  // a round of other stages' gradients of tied weights
     int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
     double swept_squares = 0;        // of what it counts of the gradient, where the sweep measures the norm
 

@@ -20,7 +20,7 @@ void Engine::publish() {
         for (const Param& p : rank->params->all()) {
             for (size_t i = 0; i < p.state_defs.size() && rank->params->has_state() && !rank->params->state_file(); ++i) peak += rank->params->state_count(p, i) * 4;
         }
-        peak += static_cast<int64_t>(rank->train_arena.size() + rank->other_arena.size() + rank->params->disk_buffers().size()) + (rank->disk_weights ? rank->disk_weights->bytes() : 0);
+        peak += static_cast<int64_t>(rank->train_arena.size() + rank->other_arena.size() + rank->summands.size() + rank->params->disk_buffers().size()) + (rank->disk_weights ? rank->disk_weights->bytes() : 0);
     }
     if (pipeline_) peak += pipeline_->bytes();
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
