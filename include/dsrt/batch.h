@@ -7,7 +7,7 @@
 
 DS_BEGIN_DECLS
 
-/* Names are those of Hugging Face transformers: input_ids, attention_mask, token_type_ids, position_ids, labels, start_positions,
+/* An empty batch. Names are those of Hugging Face transformers: input_ids, attention_mask, token_type_ids, position_ids, labels, start_positions,
    end_positions, decoder_input_ids; for a host's own graph, its inputs. Shapes are rows x length, but for labels of one number a row
    and start_positions, end_positions: rows. Ids are i32 or i64; masks also bool or u8. Label -100 is ignored (transformers, torch).
    Heads that classify rows follow transformers' problem_type: integer labels are classes (cross-entropy); with one label, or "regression",

@@ -90,12 +90,16 @@ DS_API ds_status ds_param_name(const ds_engine *e, size_t i, const char **name);
 DS_API ds_status ds_param_info(const ds_engine *e, const char *name, int32_t *ndim, const int64_t **shape, int32_t *trainable);
 
 /* What of a parameter. */
-enum { DS_WEIGHT = 0, DS_GRAD = 1, DS_FIRST_MOMENT = 2, DS_SECOND_MOMENT = 3 };
+enum {
+    DS_WEIGHT = 0,        /* its values, from the master copy where there is one */
+    DS_GRAD = 1,          /* what an update now would apply, before clipping: normalised, reduced, unscaled; zero after an update */
+    DS_FIRST_MOMENT = 2,  /* the first moment or the momentum buffer; zeros before the first step */
+    DS_SECOND_MOMENT = 3  /* the second moment; zeros before the first step */
+};
 
-/* Whole tensors in f32, gathered from or scattered to however many ranks. Collective.
-   DS_GRAD: what an update now would apply, before clipping: normalised, reduced, unscaled; zero after an update. It may be set between
-   the boundary's backward and its step only, replaces the reduced gradient, and clipping sees it; elsewhere DS_E_STATE.
-   DS_FIRST_MOMENT: the first moment or the momentum buffer; zeros before the first step. DS_E_UNSUPPORTED where the optimizer has none. */
+/* Whole tensors in f32, gathered from or scattered to however many ranks. DS_GRAD may be set between the boundary's backward and its step
+   only (elsewhere DS_E_STATE), replaces the reduced gradient, and clipping sees it. DS_E_UNSUPPORTED: a moment that the optimizer does not
+   have. Collective. */
 DS_API ds_status ds_param_get(ds_engine *e, const char *name, int32_t what, ds_tensor **out);
 DS_API ds_status ds_param_set(ds_engine *e, const char *name, int32_t what, const ds_tensor *t);
 

@@ -37,7 +37,7 @@ typedef struct ds_op_value {
    around them have), i32 or u8; outputs and gradients are f32. An engine whose graph uses one has one rank, on the CPU. */
 typedef struct ds_op_callbacks {
     size_t struct_size;   /* sizeof(ds_op_callbacks) */
-    void *user;
+    void *user;           /* handed to each of them */
     int32_t n_outputs;    /* 1 to 8 */
     /* The outputs' shapes: writes ndim[i], at most 8, and shapes[i][0..ndim[i]). data of the inputs is NULL. While a graph is built, rows and
        length, which the batch brings, are large numbers: hand them on, or their products, as they are. NULL: every output has the first
@@ -49,7 +49,7 @@ typedef struct ds_op_callbacks {
        not differentiable, and what reaches trained weights only through it is refused. */
     int32_t (*backward)(void *user, const char *attrs_json, const ds_op_value *inputs, size_t n_inputs, const ds_op_value *outputs,
                         const ds_op_value *output_gradients, const ds_op_value *input_gradients);
-    void (*release)(void *user);
+    void (*release)(void *user); /* once, after the last use */
 } ds_op_callbacks;
 
 /* From now on `name` (letters, digits, _ and .) is an op of g: for ds_graph_op and for text read into g. It must not be another op's. Kept by g

@@ -12,7 +12,7 @@ DS_BEGIN_DECLS
 DS_API ds_status ds_cancel_create(ds_cancel **out);
 /* Any thread, and signal handlers. on: 0 or 1. */
 DS_API ds_status ds_cancel_set(ds_cancel *c, int32_t on);
-DS_API void ds_cancel_destroy(ds_cancel *c);
+DS_API void ds_cancel_destroy(ds_cancel *c); /* Frees it; engines that watch it keep it. NULL is fine. */
 
 /* An empty set of options. Each part is retained by the options and by every engine created with them. */
 DS_API ds_status ds_options_create(ds_options **out);
@@ -29,14 +29,14 @@ DS_API ds_status ds_options_set_mpi(ds_options *o, int32_t fortran_comm);
 /* A host's own optimizer, in place of the config's. */
 typedef struct ds_optimizer_callbacks {
     size_t struct_size;          /* sizeof(ds_optimizer_callbacks) */
-    void *user; /* handed to each of them */
+    void *user;                  /* handed to each of them */
     int32_t floats_per_element;  /* state the engine keeps, shards and checkpoints: so many f32 numbers an element, zero at first */
     /* Updates weight[0..n) from gradient[0..n), in f32: a span of this rank's shard of `parameter` (always cut alike). state holds
        n * floats_per_element numbers: those of element i at i * floats_per_element. step counts updates from 1. Runs on
        the thread that called ds_step or ds_train_batch, span after span. Negative: the call ends with DS_E_USER. */
     int32_t (*update)(void *user, const char *parameter, int64_t step, double lr, float *weight, const float *gradient, float *state,
                       size_t n);
-    void (*release)(void *user);
+    void (*release)(void *user); /* once, after the last use */
 } ds_optimizer_callbacks;
 DS_API ds_status ds_options_set_optimizer(ds_options *o, const ds_optimizer_callbacks *callbacks); /* *callbacks is copied. */
 
@@ -44,7 +44,7 @@ DS_API ds_status ds_options_set_optimizer(ds_options *o, const ds_optimizer_call
    The functions run on a thread that is inside a call of dsrt on an engine made with it, one at a time for each engine; one engine at a time may use them. */
 typedef struct ds_communicator_callbacks {
     size_t struct_size;          /* sizeof(ds_communicator_callbacks) */
-    void *user;
+    void *user;                  /* handed to each of them */
     int32_t rank;                /* this process, from 0 */
     int32_t size;                /* among how many */
     /* Takes a message for process `to`: copies or has sent it when it returns, and never waits for the receiver. lane: below 2^24; messages of one sender,
@@ -55,7 +55,7 @@ typedef struct ds_communicator_callbacks {
     int32_t (*receive)(void *user, int32_t from, uint32_t lane, void *data, size_t bytes, int32_t wait_ms);
     /* The job has failed here: tell the other processes if you can. May be NULL; they then notice by the deadline. why: UTF-8, valid during the call. */
     void (*abort)(void *user, const char *why);
-    void (*release)(void *user);
+    void (*release)(void *user); /* once, after the last use */
 } ds_communicator_callbacks;
 DS_API ds_status ds_options_set_communicator(ds_options *o, const ds_communicator_callbacks *callbacks); /* *callbacks is copied. */
 

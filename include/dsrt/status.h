@@ -10,8 +10,9 @@ DS_BEGIN_DECLS
 /* 0 success, negative an error, positive an outcome that is not an error. */
 typedef int32_t ds_status;
 
+/* What calls answer. */
 enum {
-    DS_OK = 0,
+    DS_OK = 0,                   /* done, as asked */
     DS_SKIPPED = 1,              /* the update was skipped: an fp16 gradient overflowed */
     DS_PENDING = 2,              /* more micro-batches are needed before the update */
     DS_END = 3,                  /* the data is exhausted, or an epoch of it */
@@ -55,7 +56,14 @@ DS_API const char *ds_build_info(void);
 DS_API void ds_free(void *p);
 
 /* Levels of the log. */
-enum { DS_LOG_TRACE = 0, DS_LOG_DEBUG = 1, DS_LOG_INFO = 2, DS_LOG_WARN = 3, DS_LOG_ERROR = 4, DS_LOG_OFF = 5 };
+enum {
+    DS_LOG_TRACE = 0, /* every decision, such as why a kernel was not taken */
+    DS_LOG_DEBUG = 1, /* what the library does and how long it takes */
+    DS_LOG_INFO = 2,  /* what a run should tell: steps, places, devices */
+    DS_LOG_WARN = 3,  /* what may not be as it was meant */
+    DS_LOG_ERROR = 4, /* what failed and is answered by no call */
+    DS_LOG_OFF = 5    /* no messages at all */
+};
 
 /* Receives one message. component ("engine", "data", "ckpt" ...) and message are UTF-8 and valid during the call. It may call dsrt
    (what those calls log is delivered later; what is logged while that is delivered is dropped), but not wait for another thread that does. */

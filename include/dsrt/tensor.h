@@ -10,17 +10,17 @@ DS_BEGIN_DECLS
 
 /* Element types. They travel as int32_t. */
 enum {
-    DS_F32 = 0,
+    DS_F32 = 0,     /* IEEE binary32 */
     DS_F16 = 1,     /* IEEE binary16 */
     DS_BF16 = 2,    /* the upper half of an f32 */
-    DS_F64 = 3,
-    DS_I32 = 4,
-    DS_I64 = 5,
-    DS_U8 = 6,
+    DS_F64 = 3,     /* IEEE binary64 */
+    DS_I32 = 4,     /* signed, 32 bits */
+    DS_I64 = 5,     /* signed, 64 bits */
+    DS_U8 = 6,      /* unsigned, 8 bits */
     DS_BOOL = 7,    /* one byte: 0 false, anything else true */
-    DS_I8 = 8,
-    DS_F8E4M3 = 9,  /* OCP 8-bit floats (E4M3: no infinities) */
-    DS_F8E5M2 = 10
+    DS_I8 = 8,      /* signed, 8 bits */
+    DS_F8E4M3 = 9,  /* OCP 8-bit float: 4 bits of exponent, no infinities */
+    DS_F8E5M2 = 10  /* OCP 8-bit float: 5 bits of exponent */
 };
 
 /* Makes a tensor from a copy of `data`: dense, row-major, any alignment, `bytes` exactly product(shape) * element size.

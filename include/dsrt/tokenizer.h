@@ -21,7 +21,7 @@ DS_API ds_status ds_tokenizer_encode(const ds_tokenizer *t, const char *text, si
 DS_API ds_status ds_encoding_ids(const ds_encoding *e, const int32_t **ids, size_t *n);
 DS_API ds_status ds_encoding_type_ids(const ds_encoding *e, const int32_t **ids, size_t *n);
 DS_API ds_status ds_encoding_offsets(const ds_encoding *e, const int64_t **begin_end, size_t *n);
-DS_API void ds_encoding_destroy(ds_encoding *e);
+DS_API void ds_encoding_destroy(ds_encoding *e); /* Frees it and its numbers. NULL is fine. */
 
 /* Tokenises n NUL-terminated texts (each with its pair, unless pairs is NULL) and sets input_ids and attention_mask, i64, n x length, in
    `out`, and token_type_ids where pairs are given or the template uses them. options_json, or NULL for the defaults, as in transformers'
@@ -60,7 +60,7 @@ DS_API ds_status ds_text_stream_create(const ds_tokenizer *t, int32_t skip_speci
 /* The text that n more ids have made certain, often empty: a character spread over tokens comes with its last byte. ids NULL: the end; what
    was held back comes, U+FFFD for half a character, and the stream may be used anew. *text is NUL-terminated; *bytes may be NULL; ds_free. */
 DS_API ds_status ds_text_stream_put(ds_text_stream *s, const int32_t *ids, size_t n, char **text, size_t *bytes);
-DS_API void ds_text_stream_destroy(ds_text_stream *s);
+DS_API void ds_text_stream_destroy(ds_text_stream *s); /* Frees it; what it holds back is dropped. NULL is fine. */
 
 DS_API void ds_tokenizer_destroy(ds_tokenizer *t); /* Frees it; streams and data that use it keep it. NULL is fine. */
 

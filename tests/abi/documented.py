@@ -1,5 +1,5 @@
-"""Every function, handle, struct and callback type of the headers has words of its own: a comment before it or before the consecutive lines that it
-stands in, or one on its line; and every field of a struct, before it or on its line.   documented.py INCLUDE"""
+"""Every function, handle, struct, enum and callback type of the headers has words of its own: a comment before it or before the consecutive lines that it
+stands in, or one on its line; and every field of a struct and constant of an enum, before it or on its line.   documented.py INCLUDE"""
 import sys
 from pathlib import Path
 
@@ -14,8 +14,29 @@ for header in sorted(Path(sys.argv[1], "dsrt").glob("*.h")):
         seen += 1
         if len(comment.split()) < 2:
             silent.append(f"{header.name}: {name}: no words say what it is")
-probe = members("/* Says what a does and what it returns. */\nDS_API ds_status ds_a(int x);\nDS_API ds_status ds_b(int x);\n\nDS_API ds_status ds_c(int x);\n")
-assert [bool(comment) for _, comment in probe] == [True, True, False], probe  # it would notice
+probe = members("""/* Says what a does and what it returns. */
+DS_API ds_status ds_a(int x);
+DS_API ds_status ds_b(int x);
+
+DS_API ds_status ds_c(int x);
+
+/* A struct. */
+typedef struct ds_s {
+    /* A field that has words, over two
+       lines. */
+    int32_t (*update)(void *user, const char *name,
+                      size_t n);
+    void (*release)(void *user);
+} ds_s;
+
+/* An enum. */
+enum {
+    DS_X = 0, /* has words */
+    DS_Y = 1
+};
+""")
+found = {name: bool(words) for name, words in probe}  # it would notice
+assert found == {"ds_a": True, "ds_b": True, "ds_c": False, "ds_s": True, "ds_s.update": True, "ds_s.release": False, "enum {": True, "DS_X": True, "DS_Y": False}, found
 assert seen > 100, seen
 print("\n".join("FAILED abi/documented: " + s for s in silent))
 print(f"{seen - len(silent)} passed, {len(silent)} failed")
