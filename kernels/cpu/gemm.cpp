@@ -9,7 +9,7 @@
 namespace ds::cpu {
 namespace {
 
-constexpr int64_t kUnitsAtOnce = 400;       // that tiles sum up: a panel of a so long (12 x 400) stays in the first cache,
+constexpr int64_t kPanelOfA = 4800;         // units of a that tiles sum up at once: they stay in the first cache
 constexpr int64_t kMostUnits = 1200;        // of a block of b, and of a
 constexpr int64_t kBlockOfB = 80 * 1024;    // units: in the second, with what is fetched ahead
 constexpr int64_t kBlockOfA = 1536 * 1024;  // units: in the third
@@ -35,7 +35,7 @@ Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
     column_grain_ = amx_ ? amx::kPanel : tiles_->columns();
     units_ = tiles_->units(shape.k);
     kb_ = even_part(units_, kMostUnits);
-    kc_ = even_part(kb_, kUnitsAtOnce);
+    kc_ = even_part(kb_, kPanelOfA / tiles_->rows);
     kb_ = round_up(kb_, kc_);
     // Rows of a serve as they lie, unless so many of them fall on the same sets of the first cache that it can't hold a line of each.
     in_rows_ = tiles_->row_tile[0][0] && shape.a_type == DType::f32 && !shape.transpose_a && shape.lda % kRowsCollide != 0;

@@ -1,5 +1,5 @@
-// Packing for tile.h into units of f32, in 128-bit vectors for every level and type: packing is bound by stores and cache misses, and 4 divides every
-// width. With AVX-512 pack512.cpp does most of it.
+// Packing for tile.h into units of f32, in 128-bit vectors for every level and type: packing is bound by stores and cache misses, and widths are even.
+// With AVX-512 pack512.cpp does most of it.
 #include <cstring>
 
 #include "kernels/cpu/tile.h"
@@ -22,12 +22,12 @@ void pack_panels(const T* src, int64_t stride, int64_t k, int64_t n, float* dst,
             const int64_t valid = n - first < width ? n - first : width;
             int64_t i = 0;
             for (; i + 4 <= valid; i += 4) store4(four(p + first + i), panel + i);
-            for (; i < valid; i += 4) {
+            for (; i < width; i += 2) {
                 T a[4] = {};
-                std::memcpy(a, p + first + i, static_cast<size_t>(valid - i < 4 ? valid - i : 4) * sizeof(T));
-                store4(four(a), panel + i);
+                if (i + 2 <= valid) std::memcpy(a, p + first + i, 2 * sizeof(T));
+                else if (i < valid) a[0] = p[first + i];
+                store2(four(a), panel + i);
             }
-            for (; i < width; i += 4) store4(zero4(), panel + i);
         }
     }
 }
@@ -41,35 +41,33 @@ void pack_k_major(const T* src, int64_t stride, int64_t k, int64_t n, float* dst
                           width, panel_stride);
 }
 
-// 4 rows along k become 4 columns.
+// 4 rows along k become 4 columns, of which the first `columns` (4 or 2) are stored.
+template <int columns>
 void store_transposed(Words4 r0, Words4 r1, Words4 r2, Words4 r3, int64_t units, float* dst, int64_t width) {
+    const auto store = [](Words4 v, float* p) { columns == 4 ? store4(v, p) : store2(v, p); };
     const Words4 a = low_words(r0, r1), b = low_words(r2, r3), e = high_words(r0, r1), f = high_words(r2, r3);
-    store4(low_pairs(a, b), dst);
-    if (units > 1) store4(high_pairs(a, b), dst + width);
-    if (units > 2) store4(low_pairs(e, f), dst + 2 * width);
-    if (units > 3) store4(high_pairs(e, f), dst + 3 * width);
+    store(low_pairs(a, b), dst);
+    if (units > 1) store(high_pairs(a, b), dst + width);
+    if (units > 2) store(low_pairs(e, f), dst + 2 * width);
+    if (units > 3) store(high_pairs(e, f), dst + 3 * width);
 }
 
-template <class T>
+// A strip of `columns` columns from as many rows of src, the last of which may be missing.
+template <int columns, class T>
 void transpose_strip(const T* src, int64_t stride, int64_t rows, int64_t k, float* dst, int64_t width) {
     constexpr int64_t block = 4;
     int64_t at = 0;
-    if (rows == 0) {
-        for (; at < k; ++at, dst += width) store4(zero4(), dst);
-        return;
-    }
-    if (rows == 4)
-        for (; at + block <= k; at += block, dst += 4 * width) {
+    if (rows == columns)
+        for (; at + block <= k; at += block, dst += block * width) {
             const T* p = src + at;
-            store_transposed(four(p), four(p + stride), four(p + 2 * stride), four(p + 3 * stride), 4,
-                             dst, width);
+            store_transposed<columns>(four(p), four(p + stride), columns > 2 ? four(p + 2 * stride) : zero4(), columns > 2 ? four(p + 3 * stride) : zero4(), block,
+                                      dst, width);
         }
-    for (; at < k; at += block, dst += 4 * width) {
+    for (; at < k; at += block, dst += block * width) {
         T part[4][block] = {};
         const int64_t valid = k - at < block ? k - at : block;
         for (int64_t i = 0; i < rows; ++i) std::memcpy(part[i], src + at + i * stride, static_cast<size_t>(valid) * sizeof(T));
-        store_transposed(four(part[0]), four(part[1]), four(part[2]), four(part[3]),
-                         valid, dst, width);
+        store_transposed<columns>(four(part[0]), four(part[1]), four(part[2]), four(part[3]), valid, dst, width);
     }
 }
 
@@ -77,11 +75,14 @@ template <class T>
 void pack_typed(const void* source, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
     const T* src = static_cast<const T*>(source);
     if (k_major) return pack_k_major(src, stride, k, n, dst, width, panel_stride);
-    const int64_t padded = (n + width - 1) / width * width;
-    for (int64_t i = 0; i < padded; i += 4) {
-        const int64_t rows = i >= n ? 0 : n - i < 4 ? n - i : 4;
-        transpose_strip(rows ? src + i * stride : src, stride, rows, k, dst + i / width * panel_stride + i % width, width);
-    }
+    for (int64_t first = 0; first < n; first += width, dst += panel_stride)
+        for (int64_t i = 0; i < width; i += 4) {
+            const int columns = width - i < 4 ? 2 : 4;
+            const int64_t rows = n - first - i < 0 ? 0 : n - first - i < columns ? n - first - i : columns;
+            const T* from = rows ? src + (first + i) * stride : src;
+            if (columns == 4) transpose_strip<4>(from, stride, rows, k, dst + i, width);
+            else transpose_strip<2>(from, stride, rows, k, dst + i, width);
+        }
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ HWY_INLINE Vec broadcast(float x) { return hn::Set(d, x); }
 HWY_INLINE Vec add(Vec a, Vec b) { return hn::Add(a, b); }
 HWY_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return hn::MulAdd(a, b, c); }
 #endif
-constexpr int kRows = kLanes == 16 ? 12 : 4;  // rows x 2 sums, 2 columns and a broadcast fill the register file
+constexpr int kRows = kLanes == 16 ? 12 : kLanes == 8 ? 6 : 4;  // rows x 2 sums, 2 columns and a broadcast fill the register file
 
 // The rows of an a that was packed: those of a unit lie side by side.
 struct Packed {

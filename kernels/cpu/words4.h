@@ -15,6 +15,7 @@ inline Words4 zero4() { return _mm_setzero_si128(); }
 inline Words4 load4(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline Words4 words_of(float a, float b, float c, float d) { return _mm_castps_si128(_mm_setr_ps(a, b, c, d)); }
 inline void store4(Words4 v, void* p) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
+inline void store2(Words4 v, void* p) { _mm_storel_epi64(static_cast<__m128i*>(p), v); }
 inline Words4 widen4(const void* halves) { return _mm_unpacklo_epi16(zero4(), _mm_loadl_epi64(static_cast<const __m128i*>(halves))); }  // each is the upper half of a word
 // The lower and the upper halves of a and b, mixed word by word or pair by pair.
 inline Words4 low_words(Words4 a, Words4 b) { return _mm_unpacklo_epi32(a, b); }
@@ -39,6 +40,7 @@ inline Words4 words_of(float a, float b, float c, float d) {
     return load4(v);
 }
 inline void store4(Words4 v, void* p) { std::memcpy(p, &v, sizeof(v)); }
+inline void store2(Words4 v, void* p) { std::memcpy(p, &v, sizeof(v) / 2); }
 inline Words4 widen4(const void* halves) {
     uint16_t h[4];
     std::memcpy(h, halves, sizeof(h));
