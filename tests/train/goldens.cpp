@@ -118,13 +118,14 @@ struct Case {
     Json meta;
     Errors worst;
     double later_losses = 1e-5;  // the bound of losses after updates
+    bool plain = false;          // kernels/ref: what arithmetic in f64 makes of the same tensors, as a measure
 
-    bool low() const { return precision != "f32"; }
+    bool judged() const { return precision == "f32" && !plain; }
 
     std::string config(const std::vector<std::string>& outputs, int64_t rows) const {
         Json c = {{"model", folder}, {"gradient_clipping", 0}, {"optimizer", meta["optimizer"]}, {"outputs", outputs}, {"threads", layout.sizes.empty() ? 2 : 1}};
         layout.write(c, rows);
-        c["device"] = std::getenv("DSRT_GOLDENS_DEVICE") ? std::getenv("DSRT_GOLDENS_DEVICE") : "cpu";
+        c["device"] = std::getenv("DSRT_GOLDENS_DEVICE") && !plain ? std::getenv("DSRT_GOLDENS_DEVICE") : "cpu";
         if (precision == "bf16") c["bf16"] = {{"enabled", true}};
         if (precision == "fp16") c["fp16"] = {{"enabled", true}, {"initial_scale_power", 10}};
         return c.dump();
@@ -139,7 +140,9 @@ struct Case {
         for (const TensorView& t : expected->tensors())
             if (t.name.starts_with("output.")) outputs.push_back(t.name.substr(7));
         ds_engine* e = nullptr;
+        if (plain) setenv("DSRT_KERNELS", "ref", 1);
         MUST(ds_engine_create(config(outputs, inputs->find("input_ids")->shape[0]).c_str(), nullptr, &e));
+        unsetenv("DSRT_KERNELS");
         ds_batch* batch = nullptr;
         MUST(ds_batch_create(&batch));
         for (const TensorView& t : inputs->tensors()) {
@@ -164,11 +167,11 @@ struct Case {
             MUST(ds_output(e, output.c_str(), &t));
             const double error = relative(values(t), values(*expected.find("output." + output)));
             worst.out = std::max(worst.out, error);
-            if (!low()) check(error <= 1e-5, name + " output " + output, error, 1e-5);
+            if (judged()) check(error <= 1e-5, name + " output " + output, error, 1e-5);
         }
         const double exact_loss = values(*expected.find("loss"))[0];
         worst.loss = std::fabs(loss - exact_loss) / exact_loss;
-        if (!low()) check(worst.loss <= 1e-5, name + " loss", worst.loss, 1e-5);
+        if (judged()) check(worst.loss <= 1e-5, name + " loss", worst.loss, 1e-5);
         MUST(ds_backward(e));
         for (int64_t more = 1; more < layout.of("accumulate"); ++more) {
             MUST(ds_forward(e, batch, nullptr));
@@ -183,11 +186,11 @@ struct Case {
             const auto found = values(g), exact = values(t);
             zero[param] = largest(exact) < 1e-7;
             if (zero[param]) {
-                if (!low()) check(largest(minus(found, exact)) <= 1e-6, name + " zero gradient of " + param, largest(minus(found, exact)), 1e-6);
+                if (judged()) check(largest(minus(found, exact)) <= 1e-6, name + " zero gradient of " + param, largest(minus(found, exact)), 1e-6);
                 continue;
             }
             worst.grad = std::max(worst.grad, relative(found, exact));
-            if (!low()) check(relative(found, exact) <= 5e-5, name + " gradient of " + param, relative(found, exact), 5e-5);
+            if (judged()) check(relative(found, exact) <= 5e-5, name + " gradient of " + param, relative(found, exact), 5e-5);
         }
         for (int k = 1; k <= meta["steps"].get<int>(); ++k) {
             for (int64_t micro = 0; k > 1 && micro < layout.of("accumulate"); ++micro) {
@@ -198,7 +201,7 @@ struct Case {
             const double exact = values(*expected.find("step" + std::to_string(k) + ".loss"))[0], error = std::fabs(loss - exact) / exact;
             worst.loss = std::max(worst.loss, error);
             const double bound = k == 1 ? 1e-5 : later_losses;
-            if (!low()) check(error <= bound, name + " loss of step " + std::to_string(k), error, bound);
+            if (judged()) check(error <= bound, name + " loss of step " + std::to_string(k), error, bound);
         }
         for (const TensorView& t : expected.tensors()) {
             if (!t.name.starts_with("param.")) continue;
@@ -208,13 +211,13 @@ struct Case {
             const auto found = values(w), exact = values(t);
             const double apart = largest(minus(found, exact)), error = relative(found, exact);
             if (zero[param]) {
-                if (!low()) check(apart <= 3 * lr, name + " parameter " + param, apart, 3 * lr);
+                if (judged()) check(apart <= 3 * lr, name + " parameter " + param, apart, 3 * lr);
                 continue;
             }
             worst.param = std::max(worst.param, error);
-            if (!low()) check(error <= 1e-3, name + " parameter " + param, error, 1e-3);
+            if (judged()) check(error <= 1e-3, name + " parameter " + param, error, 1e-3);
         }
-        std::printf("%-28s out %.2e loss %.2e grad %.2e param %.2e\n", name.c_str(), worst.out, worst.loss, worst.grad, worst.param);
+        if (!plain) std::printf("%-28s out %.2e loss %.2e grad %.2e param %.2e\n", name.c_str(), worst.out, worst.loss, worst.grad, worst.param);
         return true;
     }
 };
@@ -228,7 +231,7 @@ int main(int argc, char** argv) {
     const char* elsewhere = std::getenv("DSRT_TEST_DATA");
     const std::string models = std::string(elsewhere ? elsewhere : DSRT_TEST_DATA) + "/models";
     const Json torch = *ds::parse_json(*ds::read_file(models + "/torch_errors.json"), "torch_errors.json");
-    std::map<std::string, std::vector<double>> ours, theirs;
+    std::map<std::string, std::vector<double>> ours, theirs, least;
     std::vector<std::filesystem::path> folders;
     for (const auto& entry : std::filesystem::directory_iterator(models))
         if (entry.is_directory()) folders.push_back(entry.path());
@@ -236,19 +239,28 @@ int main(int argc, char** argv) {
     std::vector<Layout> layouts;
     for (int i = 2; i < argc; ++i) layouts.emplace_back(argv[i]);
     if (layouts.empty()) layouts.emplace_back("");
-    for (const Layout& layout : layouts) {
-        for (const auto& folder : folders) {
-            Case one{folder.string(), precision, layout, {}, {}};
-            one.later_losses = std::max(1e-5, 10 * torch[folder.filename().string()]["f32"]["loss"].get<double>());
+    for (const auto& folder : folders) {
+        const Json& torch_errors = torch[folder.filename().string()];
+        Case plain{.folder = folder.string(), .precision = precision, .layout = Layout(""), .plain = true};
+        plain.run();
+        for (const Layout& layout : layouts) {
+            Case one{.folder = folder.string(), .precision = precision, .layout = layout};
+            // Adam divides by gradients that may be all rounding (t5-gated has one of 4e-7 among others of 0.1), so losses after an update are as far off as they
+            // happen to be, in any arithmetic.
+            one.later_losses = std::max({1e-5, 10 * torch_errors["f32"]["loss"].get<double>(), 5 * plain.worst.loss});
             one.run();
-            for (const auto& [kind, error] : {std::pair<const char*, double>{"out", one.worst.out}, {"loss", one.worst.loss}, {"grad", one.worst.grad}}) {
-                ours[kind].push_back(error);
-                theirs[kind].push_back(torch[folder.filename().string()]["bf16_autocast"][kind].get<double>());
+            for (const auto& [kind, error] : {std::pair<const char*, double Errors::*>{"out", &Errors::out}, {"loss", &Errors::loss}, {"grad", &Errors::grad}}) {
+                ours[kind].push_back(one.worst.*error);
+                least[kind].push_back(plain.worst.*error);
+                theirs[kind].push_back(torch_errors["bf16_autocast"][kind].get<double>());
             }
         }
     }
     if (precision != "f32")
-        for (const auto& [kind, errors] : ours) check(rms(errors) <= 1.5 * rms(theirs[kind]), precision + " errors of " + kind + " as rms over the models", rms(errors), 1.5 * rms(theirs[kind]));
+        for (const auto& [kind, errors] : ours) {
+            const double bound = 1.5 * std::max(rms(theirs[kind]), rms(least[kind]));
+            check(rms(errors) <= bound, precision + " errors of " + kind + " as rms over the models", rms(errors), bound);
+        }
     std::printf("%d passed, %d failed\n", passed, failed);
     return failed ? 1 : 0;
 }
