@@ -26,21 +26,16 @@ private:
     void* const pending_;
 };
 
-// Who is told of failures. It outlives the transport, whose threads may call until `leave` has returned.
+// Who is told of failures. It outlives the transport, whose threads may call until `leave` has returned. Who takes `told` back waits for a call under way.
 struct Listener {
     std::mutex mutex;
     std::function<void(const Status&)> told;
     Status early;  // came before anybody listened
 
     void hear(const Status& status) {
-        std::unique_lock lock(mutex);
-        if (!told) {
-            if (early.ok()) early = status;
-            return;
-        }
-        const auto call = told;
-        lock.unlock();
-        call(status);
+        std::lock_guard lock(mutex);
+        if (told) told(status);
+        else if (early.ok()) early = status;
     }
 };
 
@@ -63,6 +58,7 @@ public:
         return std::unique_ptr<Pending>(std::make_unique<PluggedPending>(table_, pending));
     }
     void abort(const Status& why) override { table_.abort(transport_, static_cast<int32_t>(why.code()), why.message().c_str()); }
+    bool watches() const override { return table_.watches; }
     void on_failure(std::function<void(const Status&)> told) override {
         std::unique_lock lock(listener_->mutex);
         listener_->told = told;

@@ -40,6 +40,8 @@ public:
     virtual void abort(const Status& why) = 0;
     // Called, from any thread, when the backend learns by itself that the job is over: a process ended or fell silent, another one called abort.
     virtual void on_failure(std::function<void(const Status&)> told) = 0;
+    // Whether it learns of every peer that is gone or stopped.
+    virtual bool watches() const { return false; }
     // A transport of the host's is called by threads that are inside a call of the ABI only: while others exchange, such a thread serves them.
     virtual bool wants_caller() const { return false; }
     virtual void serve(const std::function<bool()>& over) { (void)over; }
@@ -62,6 +64,7 @@ struct TransportTable {
     int32_t (*wait)(void* pending, int64_t milliseconds, char* error, size_t error_bytes);
     void (*drop)(void* pending);
     void (*abort)(void* transport, int32_t code, const char* why);
+    bool watches;
 };
 
 // "gloo", "mpi": loads the plug-in and joins.

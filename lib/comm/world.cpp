@@ -91,7 +91,8 @@ void World::watch_letters() {
 
 Result<std::vector<std::string>> World::exchange(std::string_view call, std::string mine, bool patient) {
     if (failed()) return failure();
-    const auto until = Clock::now() + (patient ? std::chrono::duration_cast<std::chrono::milliseconds>(kPatience) : deadline_);
+    const std::chrono::milliseconds wait = !patient ? deadline_ : transport_->watches() ? kPatience : 10 * deadline_;
+    const auto until = Clock::now() + wait;
     const uint64_t sequence = exchanges_++;
     const auto n = static_cast<size_t>(processes()), me = static_cast<size_t>(process());
     MessageHeader header{.sequence = sequence, .bytes = static_cast<int64_t>(mine.size())};
@@ -103,7 +104,7 @@ Result<std::vector<std::string>> World::exchange(std::string_view call, std::str
     const auto ended = [&](size_t p, Status status) {
         if (failed()) return failure();
         if (status.code() == Code::E_TIMEOUT)
-            status = fail(Code::E_TIMEOUT, "process {} did not come within {} s; it is late or gone", p, std::chrono::duration<double>(deadline_).count());
+            status = fail(Code::E_TIMEOUT, "process {} did not come within {} s; it is late or gone", p, std::chrono::duration<double>(wait).count());
         Status full = std::move(status).within(call);
         abort(full);
         if (wants_caller()) serve([] { return true; });

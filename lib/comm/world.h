@@ -41,7 +41,7 @@ public:
     std::unique_ptr<Communicator> group(std::string name, std::vector<Member> members, int mine, int channel, int threads);
 
     // Every process tells every other one something; what[p] is process p's. `call` must be the same everywhere: that is how processes find out that they
-    // are not making the same calls. Called by one thread. patient: waits as long as the others are alive.
+    // are not making the same calls. Called by one thread. patient: waits as long as the others are alive; ten deadlines where nobody watches over them.
     Result<std::vector<std::string>> exchange(std::string_view call, std::string mine, bool patient = false);
 
     void abort(const Status& why);  // the first one counts

@@ -1,5 +1,6 @@
 // A process of a job is killed or stopped at a random moment: every other one comes back within its deadline with DS_E_COMM or DS_E_TIMEOUT and names it; after
-// that only load and destroy are legal; and a job of another number of processes goes on from the last checkpoint to the very same end.
+// that only load and destroy are legal; and a job of another number of processes goes on from the last checkpoint to the very same end. One that was stopped
+// and goes on finds that it was given up; all of them stopped at once, as schedulers suspend jobs, go on as if nothing had been.
 // DSRT_FULL=1: 200 runs; DSRT_FAULTS=n: n of them.
 #include <dsrt/dsrt.h>
 
@@ -18,7 +19,7 @@ using ds::Json;
 using job::text_of;
 namespace fs = std::filesystem;
 
-constexpr int kSteps = 120, kRows = 6, kLength = 8, kVocabulary = 32, kData = 6, kFailed = 7;
+constexpr int kSteps = 120, kRows = 6, kLength = 8, kVocabulary = 32, kData = 6, kFailed = 7, kHeartbeat = 3, kSilence = 3 * kHeartbeat;  // seconds
 
 ds_batch* batch_of(int number, int first, int count) {
     ds_batch* b = nullptr;
@@ -41,7 +42,7 @@ int child(const std::string& folder, const std::string& out) {
     const int rank = job::rank_here(), size = job::size_here(), locals = kData / size;
     const Json config = {{"model", {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 16}, {"n_head", 2}, {"vocab_size", kVocabulary}, {"n_positions", 16}}},
                          {"train_micro_batch_size_per_gpu", 1}, {"threads", 1}, {"parallel", {{"data", kData}, {"local_ranks", locals}}}, {"zero_optimization", {{"stage", 1}}},
-                         {"logger", {{"default_verbosity", "ERROR"}}}, {"comm", {{"deadline_seconds", 12}, {"heartbeat_seconds", 1}, {"join_seconds", 30}}},
+                         {"logger", {{"default_verbosity", "ERROR"}}}, {"comm", {{"deadline_seconds", 240}, {"heartbeat_seconds", kHeartbeat}, {"join_seconds", 240}}},
                          {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-2}}}}}};
     ds_engine* e = nullptr;
     const auto ended = [&](ds_status status) {
@@ -86,39 +87,54 @@ job::Job start(int n, const std::string& folder, const std::string& out) {
 
 std::string end_of(const std::string& folder) { return text_of(fs::path(folder) / "end/weights.safetensors") + text_of(fs::path(folder) / "end/optimizer.safetensors"); }
 
+// After its first checkpoint.
+void wait_for_checkpoint(const std::string& folder) {
+    for (job::Nap nap; !fs::exists(folder + "/latest") && nap.again();) {}
+}
+
+void all_are_stopped(const std::string& reference) {
+    const std::string folder = work + "/suspended", out = folder + ".out";
+    job::Job job = start(3, folder, out);
+    wait_for_checkpoint(folder);
+    for (const pid_t pid : job.pids) kill(pid, SIGSTOP);
+    std::this_thread::sleep_for(std::chrono::seconds(kSilence + 3));
+    for (const pid_t pid : job.pids) kill(pid, SIGCONT);
+    const bool well = job.wait() && job.all_well();
+    check(well, "all stopped for longer than silence: they go on:" + job.states() + " " + text_of(out + ".0") + text_of(out + ".1") + text_of(out + ".2"));
+    check(!reference.empty() && end_of(folder) == reference, "all stopped for longer than silence: they come to the same end, bit for bit");
+}
+
+// Whether a message has the process's number or that of one of its ranks.
+bool names(const std::string& said, int process, int locals) {
+    bool named = said.find("process " + std::to_string(process)) != said.npos;
+    for (int r = process * locals; r < (process + 1) * locals; ++r) named |= said.find("rank " + std::to_string(r)) != said.npos;
+    return named;
+}
+
 void one_run(int number, std::mt19937& random, const std::string& reference) {
     const int sizes[] = {2, 3}, n = sizes[random() % 2], victim = static_cast<int>(random() % static_cast<unsigned>(n)), signal = random() % 3 ? SIGKILL : SIGSTOP;
     const std::string folder = work + "/" + std::to_string(number), out = folder + ".out";
     const std::string name = "run " + std::to_string(number) + ": " + (signal == SIGKILL ? "kill" : "stop") + " of " + std::to_string(victim) + " of " + std::to_string(n);
     job::Job job = start(n, folder, out);
-    // After a first checkpoint, anywhere up to the end.
-    const auto begin = job::Clock::now();
-    while (!fs::exists(folder + "/latest") && job::Clock::now() - begin < job::kPatience) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 300000));
+    wait_for_checkpoint(folder);
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 300000));  // anywhere up to the end
     kill(job.pids[static_cast<size_t>(victim)], signal);
     const auto struck = job::Clock::now();
-    bool back = false;
-    while (!back && job::Clock::now() - struck < std::chrono::seconds(30)) {
-        back = true;
-        for (int p = 0; p < n; ++p) {
-            int s = 0;
-            auto& status = job.status[static_cast<size_t>(p)];
-            if (status == job::Job::kRuns && waitpid(job.pids[static_cast<size_t>(p)], &s, WNOHANG) > 0) status = WIFEXITED(s) ? WEXITSTATUS(s) : -WTERMSIG(s);
-            if (p != victim && status == job::Job::kRuns) back = false;
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    kill(job.pids[static_cast<size_t>(victim)], SIGKILL);
-    job.wait(std::chrono::seconds(5));
+    const bool back = job.wait(victim);
     check(back, name + ": no survivor hangs");
+    if (signal == SIGSTOP) {
+        kill(job.pids[static_cast<size_t>(victim)], SIGCONT);
+        check(job.wait(), name + ": nor does it when it goes on");
+    }
     for (int p = 0; p < n && back; ++p) {
-        if (p == victim || job.status[static_cast<size_t>(p)] == 0) continue;  // it had ended before
-        const std::string said = text_of(out + "." + std::to_string(p)), number_of = std::to_string(victim);
+        if ((p == victim && signal == SIGKILL) || job.status[static_cast<size_t>(p)] == 0) continue;  // it had ended before
+        const std::string said = text_of(out + "." + std::to_string(p));
         const bool code = said.starts_with("DS_E_COMM") || said.starts_with("DS_E_TIMEOUT");
-        check(job.status[static_cast<size_t>(p)] == kFailed && code && (said.find("rank " + number_of) != said.npos || said.find("process " + number_of) != said.npos),
+        check(job.status[static_cast<size_t>(p)] == kFailed && code && names(said, victim, kData / n),
               name + ": process " + std::to_string(p) + " should name it, but ended with " + std::to_string(job.status[static_cast<size_t>(p)]) + " and says " + said);
         check(said.find("after: DS_E_STATE") != said.npos, name + ": after it only load and destroy are legal, but it says " + said);
     }
+    job.wait();
     const double seconds = std::chrono::duration<double>(job::Clock::now() - struck).count();
     job::Job again = start(n == 2 ? 3 : 1, folder, out);
     const bool went_on = again.wait() && again.all_well();
@@ -144,6 +160,7 @@ int main(int argc, char** argv) {
     const std::string reference = end_of(work + "/whole");
     const int runs = job::number("DSRT_FAULTS", std::getenv("DSRT_FULL") ? 200 : 6);
     std::mt19937 random(static_cast<unsigned>(job::number("DSRT_SEED", 7)));
+    all_are_stopped(reference);
     for (int i = 0; i < runs; ++i) one_run(i, random, reference);
     fs::remove_all(work);
     return checks::result();

@@ -5,6 +5,7 @@
 
 #include "comm/world.h"
 #include "support/comm_suite.h"
+#include "support/ports.h"
 
 using namespace ds;
 using comm_suite::Group;
@@ -29,13 +30,12 @@ Group over(std::vector<std::unique_ptr<Transport>> transports, int locals, int t
 
 // Processes of the Gloo plug-in as threads of this one, or nothing where it is not built.
 std::vector<std::unique_ptr<Transport>> gloo(int processes, const std::string& more = "") {
-    static std::atomic<int> port{20000 + getpid() % 20000};
-    const int mine = port += 8;
+    const int mine = job::free_ports();
     std::vector<std::unique_ptr<Transport>> list(static_cast<size_t>(processes));
     std::vector<std::thread> joining;
     for (int r = 0; r < processes; ++r)
         joining.emplace_back([&, r] {
-            auto joined = join_by_plugin("gloo", fmt::format(R"({{"rank": {}, "size": {}, "port": {}, "join_ms": 20000{}}})", r, processes, mine, more));
+            auto joined = join_by_plugin("gloo", fmt::format(R"({{"rank": {}, "size": {}, "port": {}, "join_ms": 300000{}}})", r, processes, mine, more));
             if (joined.ok()) list[static_cast<size_t>(r)] = std::move(*joined);
             else MESSAGE(joined.status().message());
         });
@@ -66,6 +66,43 @@ TEST_CASE("comm/gloo") {
     if (!has_gloo()) return;
     for (const auto& [processes, locals, threads] : {std::tuple{2, 1, 1}, {3, 1, 2}, {2, 2, 1}})
         comm_suite::all([&, p = processes, l = locals, t = threads](std::chrono::milliseconds deadline) { return over(gloo(p), l, t, deadline); }, threads, check);
+}
+
+// Ends that come at the same moment: one process leaves while another tells why the job is over.
+TEST_CASE("comm/a_world_goes_while_it_is_told_of_a_failure") {
+    if (!has_gloo()) return;
+    for (int again = 0; again < 20; ++again) {
+        std::vector<std::shared_ptr<World>> worlds;
+        for (auto& transport : gloo(2)) worlds.push_back(World::over(std::move(transport), std::chrono::minutes(5)));
+        std::thread other([&] { worlds[1]->abort(fail(Code::E_CANCELLED, "the test says so")); });
+        worlds[0].reset();
+        other.join();
+    }
+}
+
+// Between the rendezvous, where all came, and the last connection.
+TEST_CASE("comm/who_can_not_connect_is_named_everywhere") {
+    if (!has_gloo()) return;
+    for (int again = 0; again < 5; ++again) {
+        const int port = job::free_ports();
+        std::vector<std::thread> joining;
+        for (int r = 0; r < 3; ++r)
+            joining.emplace_back([port, r] {
+                const char* interface = r == 1 ? "192.0.2.1" : "127.0.0.1";  // an address that no host has
+                const auto joined = join_by_plugin("gloo", fmt::format(R"({{"rank": {}, "size": 3, "port": {}, "one_host": false, "address": "127.0.0.1", "interface": "{}", "secret": "a secret of this job", "join_ms": 300000}})", r, port, interface));
+                CHECK(joined.status().code() == Code::E_COMM);
+                CHECK_MESSAGE(joined.status().message().find("rank 1 could not connect") != std::string::npos, joined.status().message());
+            });
+        for (auto& thread : joining) thread.join();
+    }
+}
+
+TEST_CASE("comm/patience_ends_where_nobody_watches") {
+    auto transports = memory_transports(2);
+    const auto world = World::over(std::move(transports[0]), std::chrono::milliseconds(20));
+    const auto all = world->exchange("ds_save", "", true);
+    CHECK(all.status().code() == Code::E_TIMEOUT);
+    CHECK_MESSAGE(all.status().message() == "ds_save: process 1 did not come within 0.2 s; it is late or gone", all.status().message());
 }
 
 TEST_CASE("comm/exchange_tells_everybody_everything") {

@@ -26,7 +26,7 @@ const std::string kSecret = "a secret of this job";
 Options options_of(int rank, int size, int port) {
     Options o;
     o.rank = rank, o.size = size, o.address = "127.0.0.1", o.port = port, o.secret = kSecret, o.job = "test";
-    o.join_deadline = 20s;
+    o.join_deadline = 300s;
     return o;
 }
 
@@ -169,6 +169,26 @@ TEST_CASE("rendezvous/strangers_change_nothing") {
     const auto heard = (*a)->get("greeting", std::chrono::steady_clock::now() + 5s);
     REQUIRE_MESSAGE(heard.ok(), heard.status().message());
     CHECK(*heard == "hello");
+}
+
+TEST_CASE("rendezvous/who_says_good_bye_is_known_to_all") {
+    const int port = free_ports();
+    std::vector<Joined> joining;
+    for (int r = 0; r < 3; ++r) joining.push_back(join(options_of(r, 3, port)));
+    std::vector<std::unique_ptr<Rendezvous>> all;
+    for (Joined& one : joining) {
+        auto joined = one.get();
+        REQUIRE_MESSAGE(joined.ok(), joined.status().message());
+        all.push_back(std::move(*joined));
+    }
+    for (const int r : {0, 2}) CHECK(!all[static_cast<size_t>(r)]->has_left(1));
+    all[1].reset();
+    for (const int r : {0, 2})
+        while (!all[static_cast<size_t>(r)]->has_left(1)) std::this_thread::sleep_for(1ms);
+    CHECK(!all[0]->has_left(2));
+    CHECK(!all[2]->has_left(0));
+    all[0].reset();  // nobody would tell of others now
+    while (!all[1 + 1]->has_left(0)) std::this_thread::sleep_for(1ms);
 }
 
 TEST_CASE("rendezvous/one_host_listens_on_loopback_alone") {

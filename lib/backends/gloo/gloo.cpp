@@ -26,26 +26,31 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using rendezvous::Rendezvous;
 
-constexpr std::chrono::milliseconds kReasonComes{500};  // a broken connection is told twice: by Gloo at once, with the reason by the rendezvous a moment later
+constexpr std::chrono::milliseconds kLook{20};
 
-void put(const std::string& text, char* error, size_t bytes) {
-    if (bytes) std::snprintf(error, bytes, "%s", text.c_str());
+int32_t put(const Status& why, char* error, size_t bytes) {
+    if (bytes) std::snprintf(error, bytes, "%s", why.message().c_str());
+    return static_cast<int32_t>(why.code());
 }
 
 struct Message;
 
 // One process's end of the job.
 struct Job {
-    std::unique_ptr<Rendezvous> meeting;
     std::shared_ptr<gloo::rendezvous::Context> context;
     std::mutex mutex;
     std::condition_variable changed;
     Status failure;
     std::set<Message*> waiting;
+    int64_t patience = 0;  // looks for the reason of a broken connection
     void (*failed)(void*, int32_t, const char*) = nullptr;
     void* user = nullptr;
+    std::unique_ptr<Rendezvous> meeting;  // goes first: its thread calls `end`, and that connections go is a failure while it lives
 
     void end(const Status& why);
+    Status why();
+    // A broken connection is told twice: by Gloo at once, with the reason by the rendezvous later, but not of a process that has said good-bye.
+    Status why_broken(int peer);
 };
 
 struct Message {
@@ -70,6 +75,17 @@ void Job::end(const Status& why) {
     failure = why;
     for (Message* m : waiting) m->sends ? m->buffer->abortWaitSend() : m->buffer->abortWaitRecv();
     changed.notify_all();
+}
+
+Status Job::why() {
+    std::lock_guard lock(mutex);
+    return failure;
+}
+
+Status Job::why_broken(int peer) {
+    std::unique_lock lock(mutex);
+    for (int64_t look = 0; look < patience && failure.ok() && !meeting->has_left(peer); ++look) changed.wait_for(lock, kLook);
+    return failure;
 }
 
 // Addresses of Gloo's connections go through the rendezvous.
@@ -137,6 +153,7 @@ Result<std::unique_ptr<Job>> join_job(const nlohmann::json& o, void (*failed)(vo
     options.heartbeat = milliseconds(o.value("heartbeat_ms", int64_t{5000}));
     options.silence = milliseconds(o.value("silence_ms", 3 * options.heartbeat.count()));
     auto job = std::make_unique<Job>();
+    job->patience = options.silence / kLook + 1;
     job->failed = failed;
     job->user = user;
     const auto until = Clock::now() + options.join_deadline;
@@ -165,39 +182,30 @@ int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void
     try {
         const auto options = nlohmann::json::parse(text);
         auto job = join_job(options, failed, user);
-        if (!job.ok()) return put(job.status().message(), error, error_bytes), static_cast<int32_t>(job.status().code());
+        if (!job.ok()) return put(job.status(), error, error_bytes);
         *rank = (*job)->context->rank;
         *size = (*job)->context->size;
         *transport = std::move(*job).release();
         return 0;
     } catch (const std::exception& e) {
-        return put(e.what(), error, error_bytes), static_cast<int32_t>(Code::E_INTERNAL);
+        return put(Status(Code::E_INTERNAL, e.what()), error, error_bytes);
     }
 }
 
-void leave(void* transport) {
-    auto* job = static_cast<Job*>(transport);
-    job->meeting.reset();  // first: that the connections go is then no failure
-    delete job;
-}
+void leave(void* transport) { delete static_cast<Job*>(transport); }
 
 int32_t start(void* transport, int32_t peer, uint32_t lane, void* data, size_t bytes, bool sends, void** pending, char* error, size_t error_bytes) {
     auto& job = *static_cast<Job*>(transport);
     try {
-        {
-            std::lock_guard lock(job.mutex);
-            if (!job.failure.ok()) return put(job.failure.message(), error, error_bytes), static_cast<int32_t>(job.failure.code());
-        }
-        auto message = std::make_unique<Message>(job, data, bytes, peer, sends);
+        auto message = std::make_unique<Message>(job, data, bytes, peer, sends);  // from here on `end` ends its wait
+        if (const Status why = job.why(); !why.ok()) return put(why, error, error_bytes);
         const Deaf deaf(false);
         sends ? message->buffer->send(peer, lane) : message->buffer->recv(peer, lane);
         *pending = message.release();
         return 0;
     } catch (const std::exception& e) {
-        std::unique_lock lock(job.mutex);
-        job.changed.wait_for(lock, kReasonComes, [&] { return !job.failure.ok(); });
-        if (!job.failure.ok()) return put(job.failure.message(), error, error_bytes), static_cast<int32_t>(job.failure.code());
-        return put(fmt::format("the connection to rank {} is broken: {}", peer, e.what()), error, error_bytes), static_cast<int32_t>(Code::E_COMM);
+        if (const Status why = job.why_broken(peer); !why.ok()) return put(why, error, error_bytes);
+        return put(fail(Code::E_COMM, "the connection to process {} is broken: {}", peer, e.what()), error, error_bytes);
     }
 }
 
@@ -219,12 +227,10 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
     } catch (const std::exception& e) {
         broken = e.what();
     }
-    std::unique_lock lock(job.mutex);
-    if (job.failure.ok() && Clock::now() + std::chrono::milliseconds(1) >= until)
-        return put(fmt::format("rank {} did not answer in time", message.peer), error, error_bytes), static_cast<int32_t>(Code::E_TIMEOUT);
-    job.changed.wait_for(lock, kReasonComes, [&] { return !job.failure.ok(); });
-    if (!job.failure.ok()) return put(job.failure.message(), error, error_bytes), static_cast<int32_t>(job.failure.code());
-    return put(fmt::format("the connection to rank {} is broken, its process has ended or left the job: {}", message.peer, broken), error, error_bytes), static_cast<int32_t>(Code::E_COMM);
+    const bool late = Clock::now() + std::chrono::milliseconds(1) >= until;
+    if (const Status why = late ? job.why() : job.why_broken(message.peer); !why.ok()) return put(why, error, error_bytes);
+    if (late) return put(fail(Code::E_TIMEOUT, "process {} did not answer in time", message.peer), error, error_bytes);
+    return put(fail(Code::E_COMM, "the connection to process {} is broken, which has ended or left the job: {}", message.peer, broken), error, error_bytes);
 }
 
 void drop(void* pending) { delete static_cast<Message*>(pending); }
@@ -241,6 +247,6 @@ void abort(void* transport, int32_t code, const char* why) {
 
 extern "C" __attribute__((visibility("default"))) const ds::PluginTable* dsrt_plugin_v1() {
     static const ds::TransportTable table{{sizeof(ds::TransportTable), "gloo", "Gloo 0.5 over TCP; rendezvous over libuv, HMAC by Nettle"},
-                                          ds::join, ds::leave, ds::send, ds::receive, ds::wait, ds::drop, ds::abort};
+                                          ds::join, ds::leave, ds::send, ds::receive, ds::wait, ds::drop, ds::abort, true};
     return &table.base;
 }

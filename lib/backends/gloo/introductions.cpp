@@ -44,8 +44,12 @@ void Node::on_frame(Peer& peer, const Frame& frame) {
         if (options_.rank == 0) return spread(why, peer.rank);
         return note_failure(why);
     }
-    if (frame.type == Type::bye) {
-        peer.said_bye = true;
+    if (frame.type == Type::bye && peer.rank >= 0) {
+        const int64_t who = options_.rank == 0 || frame.fields.empty() ? peer.rank : frame.number(0);  // the first process passes it on
+        if (who == peer.rank) peer.said_bye = true;
+        if (options_.rank == 0) tell_all(encode(Type::bye, {std::to_string(who)}), who);
+        std::lock_guard lock(mutex_);
+        if (who >= 0 && who < options_.size) left_[static_cast<size_t>(who)] = true;
         return;
     }
     if (frame.type == Type::beat) return;

@@ -27,7 +27,8 @@ struct Peer {
     int64_t rank = -1;       // proved
     int64_t claims = -1;
     std::string in, client_nonce, server_nonce;
-    Clock::time_point since = Clock::now(), heard = Clock::now();
+    Clock::time_point since = Clock::now();
+    int quiet = 0;           // ticks since something was heard
     bool closing = false, said_bye = false;
     bool knows_secret = false;  // of the first process, as a client sees it
 };
@@ -67,6 +68,11 @@ public:
         post([this, why] { spread(why, -1); });
     }
 
+    bool has_left(int rank) const override {
+        std::lock_guard lock(mutex_);
+        return left_[static_cast<size_t>(rank)] || left_[0];
+    }
+
     std::string own_address() const override { return own_address_; }
     int port() const override { return port_; }
 
@@ -96,6 +102,7 @@ private:
     void hello(Peer& peer, const Frame& frame);
     void lost(Peer& peer, const std::string& why);
     void tick();
+    std::chrono::milliseconds between_ticks() const { return std::max(options_.heartbeat / 2, std::chrono::milliseconds(10)); }
     void leave();
     void close(Peer& peer);
     static void closed(uv_handle_t* tcp) {
@@ -104,6 +111,7 @@ private:
     void start_reading(Peer& peer);
     void store(const std::string& key, const std::string& value);
     void spread(const Status& why, int64_t except);
+    void tell_all(const std::string& frame, int64_t except);
     void refuse(Peer& peer, const std::string& why, bool another_port_may_do);
     void give_up(Status why) {
         std::lock_guard lock(mutex_);
@@ -146,7 +154,7 @@ private:
     std::list<std::unique_ptr<Peer>> peers_;
     Peer* peer_ = nullptr;  // of a client: the first process
     int attempt_ = 0;
-    std::vector<bool> here_, left_;
+    std::vector<bool> here_;
     std::multimap<std::string, int64_t> wanted_;  // key -> rank
     std::string last_trouble_ = "nothing answers there";
     std::thread thread_;
@@ -154,8 +162,9 @@ private:
     std::mutex jobs_mutex_;
     std::list<std::function<void()>> jobs_;
 
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     std::condition_variable changed_;
+    std::vector<bool> left_;  // who has said good-bye
     std::map<std::string, std::string> values_;
     bool complete_ = false;
     Status failure_, join_failure_;

@@ -46,6 +46,10 @@ Result<sockaddr_storage> resolve(const std::string& name) {
     return address;
 }
 
+Status is_gone(int64_t rank, const std::string& why) { return ds::fail(Code::E_COMM, "process {} is gone: {}", rank, why); }
+
+std::string frame_of(const Status& failure) { return encode(Type::failure, {std::to_string(-static_cast<int>(failure.code())), failure.message().substr(0, 4096)}); }
+
 // This host's first address that other hosts may know.
 std::string outside_address() {
     uv_interface_address_t* list = nullptr;
@@ -124,7 +128,7 @@ Status Node::start() {
         uv_loop_close(&loop_);
         return status;
     }
-    const auto every = static_cast<uint64_t>(std::max<int64_t>(options_.heartbeat.count() / 2, 10));
+    const auto every = static_cast<uint64_t>(between_ticks().count());
     uv_timer_start(&timer_, [](uv_timer_t* t) { static_cast<Node*>(t->data)->tick(); }, every, every);
     if (options_.rank != 0) connect_next();
     {
@@ -226,7 +230,7 @@ void Node::start_reading(Peer& peer) {
 
 void Node::on_bytes(Peer& peer, ssize_t n, const char* bytes) {
     if (n < 0) return lost(peer, n == UV_EOF ? "its connection was closed" : uv_strerror(static_cast<int>(n)));
-    peer.heard = Clock::now();
+    peer.quiet = 0;
     peer.in.append(bytes, static_cast<size_t>(n));
     std::string bad;
     while (!peer.closing) {
@@ -252,10 +256,13 @@ void Node::store(const std::string& key, const std::string& value) {
 
 // A failure goes from whoever sees it to the first process, and from there to all.
 void Node::spread(const Status& why, int64_t except) {
-    const std::string frame = encode(Type::failure, {std::to_string(-static_cast<int>(why.code())), why.message().substr(0, 4096)});
+    tell_all(frame_of(why), except);
+    note_failure(why);
+}
+
+void Node::tell_all(const std::string& frame, int64_t except) {
     for (auto& p : peers_)
         if (p->rank >= 0 && p->rank != except) write(*p, frame);
-    note_failure(why);
 }
 
 void Node::lost(Peer& peer, const std::string& why) {
@@ -264,7 +271,7 @@ void Node::lost(Peer& peer, const std::string& why) {
     const bool bye = peer.said_bye;
     close(peer);
     if (leaving_ || bye) return;
-    if (rank >= 0) return spread(ds::fail(Code::E_COMM, "rank {} is gone: {}", rank, why), rank);
+    if (rank >= 0) return spread(is_gone(rank, why), rank);
     if (options_.rank == 0) return;  // a stranger
     {
         std::lock_guard lock(mutex_);
@@ -274,16 +281,22 @@ void Node::lost(Peer& peer, const std::string& why) {
     uv_timer_start(&retry_, [](uv_timer_t* t) { static_cast<Node*>(t->data)->connect_next(); }, static_cast<uint64_t>(kRetry.count()), 0);
 }
 
+// Silence is counted in ticks, not by the clock: a process that was stopped itself has not read yet what the others said meanwhile.
 void Node::tick() {
     const auto now = Clock::now();
-    std::vector<std::pair<Peer*, std::string>> late;
+    std::vector<Peer*> strangers, silent;
     for (auto& p : peers_) {
         if (p->closing) continue;
         if (p->rank >= 0) write(*p, encode(Type::beat));
-        if (p->rank < 0 && now - p->since > kHandshake) late.emplace_back(p.get(), "it did not finish its introduction");
-        if (p->rank >= 0 && now - p->heard > options_.silence) late.emplace_back(p.get(), fmt::format("nothing was heard of it for {} s; it is stopped, or its host is cut off", seconds(options_.silence)));
+        if (p->rank < 0 && now - p->since > kHandshake) strangers.push_back(p.get());
+        if (p->rank >= 0 && ++p->quiet * between_ticks() > options_.silence) silent.push_back(p.get());
     }
-    for (auto& [peer, why] : late) lost(*peer, why);
+    for (Peer* peer : strangers) lost(*peer, "it did not finish its introduction");
+    for (Peer* peer : silent) {
+        const std::string why = fmt::format("nothing was heard of it for {} s; it is stopped, or its host is cut off", seconds(options_.silence));
+        write(*peer, frame_of(is_gone(peer->rank, why)));  // should it go on, it learns what became of it
+        lost(*peer, why);
+    }
 }
 
 void Node::close(Peer& peer) {

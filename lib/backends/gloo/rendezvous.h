@@ -36,6 +36,8 @@ public:
     virtual void set(const std::string& key, const std::string& value) = 0;
     virtual Result<std::string> get(const std::string& key, std::chrono::steady_clock::time_point until) = 0;  // waits until somebody has set it
     virtual void fail(const Status& why) = 0;   // tells all
+    // Whether it has said good-bye, or nobody is left who would tell.
+    virtual bool has_left(int rank) const = 0;
     virtual std::string own_address() const = 0;  // as the others see this host
     virtual int port() const = 0;                 // that the first process listens on
 };
