@@ -38,6 +38,7 @@ Status split_into_words(const tokenizer::Parts& parts, std::string_view text, Pi
             const size_t first = pieces.list.size();
             if (piece.token == tokenizer::kNoToken) {
                 if (parts.normalizer) DS_CHECK(parts.normalizer->apply(stretch));
+                std::replace(stretch.at.begin(), stretch.at.end(), tokenizer::kFront, original.place(piece.begin) | tokenizer::kEmptyPlace);
                 parts.added.split_normalized(stretch.text, pieces.list);
             } else {
                 pieces.list.push_back({0, piece.end - piece.begin, piece.token});

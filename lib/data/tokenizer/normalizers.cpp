@@ -98,7 +98,7 @@ public:
         for (const Match& match : matches) {
             // What is put in belongs to the last code point that it replaces.
             if (!match.hit) to.append(text, match.begin, match.end);
-            else to.append(content_, match.end > 0 ? text.place(match.end - 1) : text.place(0) | kEmptyPlace);
+            else to.append(content_, match.end > 0 ? text.place(match.end - 1) : kFront);
         }
         text = std::move(to);
         return ok();

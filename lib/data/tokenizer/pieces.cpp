@@ -29,7 +29,7 @@ void AlignedText::append(const AlignedText& from, size_t begin, size_t end) {
 
 void Rewriter::put(char32_t c, int64_t change) {
     if (change > 0) {
-        const uint32_t where = at_ > begin_ ? from_.place(at_ - 1) : begin_ < end_ ? from_.place(begin_) | kEmptyPlace : kEmptyPlace;
+        const uint32_t where = at_ > begin_ ? from_.place(at_ - 1) : kFront;
         to_.append(c, where);
         return;
     }

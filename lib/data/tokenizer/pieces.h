@@ -1,7 +1,7 @@
 // The text on its way through normalizers and pre-tokenizers, with the place of every byte in the original.
 //
 // A rewrite never joins places: each byte of the rewritten text belongs to exactly one code point of the original (or, when
-// something was put before the first one, to the empty place in front of it). That is how Hugging Face's NormalizedString
+// something was put in front of the text, to the empty place where it began). That is how Hugging Face's NormalizedString
 // behaves, so one number a byte says what its pairs of offsets say.
 #pragma once
 
@@ -16,6 +16,7 @@
 namespace ds::tokenizer {
 
 inline constexpr uint32_t kEmptyPlace = 0x80000000u;  // flag: zero width, before the code point
+inline constexpr uint32_t kFront = kEmptyPlace;       // what a normalizer put in front of all it was given, whatever another took from there
 
 struct AlignedText {
     std::string text;

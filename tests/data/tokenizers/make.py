@@ -140,6 +140,11 @@ def kinds():
     t.normalizer = N.Replace(" ", "▁")
     t.add_tokens([AddedToken("\n", lstrip=True, rstrip=True, normalized=False)])
     yield "vanishing", t
+    # What Replace puts in front of all stands where the stretch began, whatever Strip took from there.
+    t = Tokenizer(models.BPE({c: i for i, c in enumerate("?-abcdehorstw")}, [], unk_token="?"))
+    t.normalizer = N.Sequence([N.Strip(), N.Replace(Regex("x*"), "-")])
+    t.add_tokens([AddedToken("</s>", normalized=False)])
+    yield "stripped_front", t
     t = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("▁", -2.0), ("▁the", -2.5), ("e", -3.0), ("word", -3.0)], 0, False))
     t.pre_tokenizer = P.Metaspace(split=False)
     t.post_processor = processors.ByteLevel(trim_offsets=True, add_prefix_space=False)
