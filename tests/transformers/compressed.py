@@ -12,6 +12,7 @@ import torch
 import transformers
 
 import dsrt
+from tally import Tally
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
 BERT = dict(vocab_size=101, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, max_position_embeddings=48, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
@@ -69,10 +70,10 @@ def load(kind, folder):
 
 def main():
     has_reader = importlib.util.find_spec("compressed_tensors") is not None
-    passed = failed = 0
+    tally = Tally()
     for name, family, compression, export, bound in CASES:
         if export and not has_reader:
-            print(f"skipped {name}: there is no compressed-tensors, which transformers reads folders in few bits by")
+            print(f"SKIPPED {name}: there is no compressed-tensors, which transformers reads folders in few bits by")
             continue
         if len(sys.argv) > 1 and name not in sys.argv[1:]:
             continue
@@ -103,15 +104,13 @@ def main():
             apart = [np.linalg.norm(by_folder - ours) / norm, np.linalg.norm(logits - by_folder) / norm]
             odd = [f"{kind}: {sorted(info[kind])[:3]}" for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[kind]]
             smaller = size(small) < size(whole)
-            if max(apart) <= bound and not odd and (smaller or not (export or "out" in name)):
-                passed += 1
-                print(f"{name}: folder beside engine {apart[0]:.1e}, transformers beside folder {apart[1]:.1e}, {size(small) / size(whole):.2f} of the bytes")
-            else:
-                failed += 1
-                print(f"FAILED {name}: folder beside engine {apart[0]:.1e}, transformers beside folder {apart[1]:.1e}, bound {bound}; {size(small)} of {size(whole)} bytes; {odd}")
-    print(f"{passed} passed, {failed} failed")
-    return failed != 0
+            about = f"{name}: folder beside engine {apart[0]:.1e}, transformers beside folder {apart[1]:.1e}, {size(small) / size(whole):.2f} of the bytes"
+            good = max(apart) <= bound and not odd and (smaller or not (export or "out" in name))
+            tally.case(f"{about}, bound {bound}; {odd}", good)
+            if good:
+                print(about)
+    tally.finish()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

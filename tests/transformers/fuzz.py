@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 import configs
 import dsrt
+from tally import Tally
 
 logging.getLogger("transformers").setLevel(logging.CRITICAL)
 transformers.utils.logging.disable_progress_bar()
@@ -388,32 +389,22 @@ def main():
     cases = [Case(a.split(":")[0], int(a.split(":")[1])) for a in arguments if ":" in a]
     for family in [a for a in arguments if ":" not in a] or ([] if cases else list(configs.FAMILIES)):
         cases += [Case(family, i) for i in range(count)]
-    passed = failed = 0
-    declined, refused = {}, {}
+    tally = Tally()
     for case in cases:
         with tempfile.TemporaryDirectory() as work:
             try:
                 case.run(pathlib.Path(work))
             except Declined as error:
-                declined[str(error)] = declined.get(str(error), 0) + 1
+                tally.leave(f"not comparable: transformers: {error}")
                 continue
             except dsrt.Error as error:
                 known = [key for key in case.unbuilt if key in str(error)]
                 if known and "UNSUPPORTED" in str(error):
-                    refused[known[0]] = refused.get(known[0], 0) + 1
+                    tally.leave(f"refused by name: {known[0]}")
                     continue
                 case.problems.append(str(error))
-        if case.problems:
-            failed += 1
-            print(f"FAILED {case.name}: {case.about}", *case.problems[:6], sep="\n    ", flush=True)
-        else:
-            passed += 1
-    for reason, times in sorted(declined.items()):
-        print(f"{times} not comparable: transformers: {reason}")
-    for reason, times in sorted(refused.items()):
-        print(f"{times} refused by name: {reason}")
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed != 0)
+        tally.case(f"{case.name}: {case.about}", not case.problems, *case.problems[:6])
+    tally.finish()
 
 
 if __name__ == "__main__":

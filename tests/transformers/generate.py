@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "data" / "g
 
 import dsrt
 import make
-
+from tally import Tally
 
 
 def fresh_folders(parent):
@@ -32,7 +32,7 @@ def fresh_folders(parent):
         yield folder
 
 
-passed = failed = 0
+tally = Tally()
 scratch = tempfile.TemporaryDirectory()
 for folder in [*make.folders(), *fresh_folders(scratch.name)]:
     engine = dsrt.Engine({"model": str(folder)})
@@ -41,10 +41,5 @@ for folder in [*make.folders(), *fresh_folders(scratch.name)]:
             for cache in (True, False):
                 made = engine.generate(case["prompts"], {**case["options"], "use_cache": cache})
                 for prompt, wanted, found in zip(case["prompts"], case["ids"], made):
-                    if wanted == found:
-                        passed += 1
-                    else:
-                        failed += 1
-                        print(f"FAILED {folder.name} {case['options']} cache {cache} prompt {prompt}: {found}, transformers {wanted}")
-print(f"{passed} passed, {failed} failed")
-sys.exit(failed != 0)
+                    tally.case(f"{folder.name} {case['options']} cache {cache} prompt {prompt}: {found}, transformers {wanted}", wanted == found)
+tally.finish()

@@ -15,6 +15,7 @@ import torch
 import transformers
 
 import dsrt
+from tally import Tally
 
 logging.getLogger("transformers").setLevel(logging.ERROR)
 BOUND = 1e-5
@@ -113,28 +114,19 @@ def theirs(folder, model, batch):
     return values, problems
 
 
-class Checks:
-    def __init__(self):
-        self.passed = self.failed = 0
-        self.worst = 0.0
+class Checks(Tally):
+    worst = 0.0
 
     def close(self, what, ours, exact):
         error = float(np.linalg.norm(np.asarray(ours, np.float64) - exact) / max(np.linalg.norm(exact), 1e-30))
         self.worst = max(self.worst, error)
-        self.true(f"{what}: relative error {error:.2e}, bound {BOUND}", error <= BOUND)
-
-    def true(self, what, good):
-        if good:
-            self.passed += 1
-        else:
-            self.failed += 1
-            print("FAILED", what, flush=True)
+        self.case(f"{what}: relative error {error:.2e}, bound {BOUND}", error <= BOUND)
 
 
 def compare(checks, name, engine, folder, model, labels, seed):
     batch = batch_for(model, labels, seed)
     exact, problems = theirs(folder, model, batch)
-    checks.true(f"{name}: transformers finds {problems}", not problems)
+    checks.case(f"{name}: transformers finds {problems}", not problems)
     loss = engine.eval(dsrt.Batch(**batch), "loss" in exact)
     if "loss" in exact:
         checks.close(f"{name}: loss {loss} and {exact['loss']}", loss, exact["loss"])
@@ -158,13 +150,13 @@ def run(checks, case, work):
         for parameter in made.parameters():  # transformers begins with zero biases and unit scales, which would hide mistakes
             parameter.add_(0.05 * torch.randn_like(parameter))
     made.to(getattr(torch, dtype)).save_pretrained(work / "theirs", **({"max_shard_size": shard} if shard else {}))
-    checks.true(f"{name}: transformers wrote {'shards' if shard else 'one file'}", bool(shard) == (not (work / "theirs/model.safetensors").exists()))
+    checks.case(f"{name}: transformers wrote {'shards' if shard else 'one file'}", bool(shard) == (not (work / "theirs/model.safetensors").exists()))
     engine = dsrt.Engine({"model": str(work / "theirs"), "train_batch_size": 3, "threads": 1, "optimizer": {"type": "AdamW", "params": {"lr": 1e-2}}})
     compare(checks, f"{name} as transformers saved it", engine, work / "theirs", model, labels, 1)
     if model not in ("BertModel", "T5Model", "BartModel"):
         engine.train(dsrt.Batch(**batch_for(model, labels, 2)))
     engine.export(work / "ours", export)
-    checks.true(f"{name}: libdsrt wrote {'shards' if 'max_shard_bytes' in export else 'one file'}", ("max_shard_bytes" in export) == (not (work / "ours/model.safetensors").exists()))
+    checks.case(f"{name}: libdsrt wrote {'shards' if 'max_shard_bytes' in export else 'one file'}", ("max_shard_bytes" in export) == (not (work / "ours/model.safetensors").exists()))
     if "dtype" in export:  # the weights were rounded
         engine = dsrt.Engine({"model": str(work / "ours"), "threads": 1})
     compare(checks, f"{name} as libdsrt exported it", engine, work / "ours", model, labels, 3)
@@ -189,7 +181,7 @@ def block_sparse(checks, work):
         if name == "sparse":
             checks.close("block-sparse attention: logits", engine.output("logits"), exact)
         else:
-            checks.true("block-sparse attention: differs from dense", np.linalg.norm(engine.output("logits") - exact) > 1e-3)
+            checks.case("block-sparse attention: differs from dense", np.linalg.norm(engine.output("logits") - exact) > 1e-3)
 
 
 def chatglm(checks, work):
@@ -266,7 +258,7 @@ def main():
                 try:
                     check(checks, pathlib.Path(work))
                 except Exception as error:
-                    checks.true(f"{check.__name__}: {type(error).__name__}: {error}", False)
+                    checks.case(f"{check.__name__}: {type(error).__name__}: {error}", False)
     for case in CASES:
         if len(sys.argv) > 1 and case[0] not in sys.argv[1:]:
             continue
@@ -274,10 +266,9 @@ def main():
             try:
                 run(checks, case, pathlib.Path(work))
             except Exception as error:
-                checks.true(f"{case[0]}: {type(error).__name__}: {error}", False)
+                checks.case(f"{case[0]}: {type(error).__name__}: {error}", False)
     print(f"{len(CASES)} models, transformers {transformers.__version__}, largest relative error {checks.worst:.1e}")
-    print(f"{checks.passed} passed, {checks.failed} failed")
-    sys.exit(checks.failed != 0)
+    checks.finish()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ declines is counted. Prints "N passed, N failed": a case is one run.
 
 recipes.py [CASES a kind] [KIND | KIND:NUMBER ...]
 """
+import importlib.util
 import logging
 import random
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 import dsrt
+from tally import Tally
 
 warnings.filterwarnings("ignore")
 logging.disable(logging.CRITICAL)
@@ -24,6 +26,12 @@ BIAS = "transformer.h.0.mlp.c_fc.bias"
 
 class Declined(Exception):
     pass
+
+
+def of_deepspeed(module):
+    if not importlib.util.find_spec("deepspeed"):
+        raise Declined("there is no deepspeed")
+    return importlib.import_module(f"deepspeed.runtime.{module}")
 
 
 def some(r, settings, share=0.6):
@@ -137,7 +145,7 @@ def schedule(r):
     }[kind]()
     if hasattr(torchs, kind):
         return kind, params, lambda o: getattr(torchs, kind)(o, **params)
-    from deepspeed.runtime import lr_schedules
+    lr_schedules = of_deepspeed("lr_schedules")
     return kind, params, lambda o: getattr(lr_schedules, kind)(o, **params)
 
 
@@ -174,7 +182,7 @@ def schedules(r):
 
 
 def scales(r):
-    from deepspeed.runtime.fp16 import loss_scaler
+    loss_scaler = of_deepspeed("fp16.loss_scaler")
     power, window, hysteresis, consecutive, least = r.choice([0, 3, 10]), r.choice([1, 2, 3, 7]), r.choice([1, 2, 3]), r.random() < 0.5, r.choice([1, 4, 0.25])
     given = {"enabled": True, "initial_scale_power": power, "loss_scale_window": window, "hysteresis": hysteresis, "consecutive_hysteresis": consecutive, "min_loss_scale": least}
     yield f"{given}"
@@ -212,26 +220,20 @@ def main():
     cases = [tuple(a.split(":")) for a in arguments if ":" in a]
     for kind in [a for a in arguments if ":" not in a] or ([] if cases else KINDS):
         cases += [(kind, i) for i in range(count)]
-    passed = failed = 0
-    counts = {}
+    tally = Tally()
+    if not importlib.util.find_spec("deepspeed"):
+        print("SKIPPED loss scales and DeepSpeed's own schedules: there is no deepspeed to compare with")
     for kind, number in cases:
         lines = []
         try:
             lines.extend(KINDS[kind](random.Random(f"{kind}:{number}")))
         except Declined as error:
-            counts[f"not comparable: {error}"] = counts.get(f"not comparable: {error}", 0) + 1
+            tally.leave(f"not comparable: {error}")
             continue
         except dsrt.Error as error:
             lines += [str(error)] if lines else ["", str(error)]
-        if len(lines) > 1:
-            failed += 1
-            print(f"FAILED {kind}:{number} {lines[0]}", *lines[1:], sep="\n    ", flush=True)
-        else:
-            passed += 1
-    for reason, times in sorted(counts.items()):
-        print(f"{times} {reason}")
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed != 0)
+        tally.case(f"{kind}:{number} {lines[0]}", len(lines) < 2, *lines[1:])
+    tally.finish()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import tokenizers
 
 import dsrt
 import texts
+from tally import Tally
 
 DATA = texts.DATA
 BYTES = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
@@ -247,7 +248,7 @@ def make(r):
     return made
 
 
-def run(number, work, counts):
+def run(number, work, tally):
     r = random.Random(f"stages {number}")
     made = make(r)
     path = work / "tokenizer.json"
@@ -256,20 +257,17 @@ def run(number, work, counts):
     try:
         theirs = tokenizers.Tokenizer.from_str(text)
     except Exception as error:
-        count(counts, f"tokenizers declines: {str(error)[:60]}")
-        return None
+        return tally.leave(f"not comparable: tokenizers declines: {str(error)[:60]}")
     theirs.no_padding(), theirs.no_truncation()
     normal = [theirs.normalizer.normalize_str(row["content"]) for row in made["added_tokens"] if row["normalized"]] if theirs.normalizer else []
     if "" in normal or len(set(normal)) < len(normal):  # upstream finds the empty one everywhere, and of equals any
-        count(counts, "added tokens that the normalizer makes empty or equal")
-        return None
+        return tally.leave("not comparable: added tokens that the normalizer makes empty or equal")
     try:
         ours = dsrt.Tokenizer(path)
     except dsrt.Error as error:
         if "UNSUPPORTED" in str(error):
-            count(counts, "refused by name: " + str(error).split("tokenizer.json: ")[-1][:120])
-            return None
-        return [str(error)]
+            return tally.leave("refused by name: " + str(error).split("tokenizer.json: ")[-1][:120])
+        return tally.case(f":{number}", False, str(error))
     problems = []
     about = {key: value for key, value in made.items() if key not in ("model", "version")}
     about["model"] = {key: value for key, value in made["model"].items() if key not in ("vocab", "merges")}
@@ -279,22 +277,24 @@ def run(number, work, counts):
         try:
             wanted = theirs.encode(given, pair, add_special_tokens=special)
             wanted = wanted.ids, wanted.type_ids, wanted.offsets
-        except BaseException:
+        except BaseException as error:  # upstream panics
+            tally.leave(f"texts not comparable: tokenizers gives up: {str(error)[:60]}")
             wanted = None
         try:
             found = ours.encode(given, pair, special)
         except dsrt.Error as error:
             found = str(error)
-        if wanted is None:  # upstream panics
+        if wanted is None:
             continue
         if found != wanted:
             problems.append(f"{given!r}, {pair!r}, special tokens {special}: " + difference(found, wanted))
         size = theirs.get_vocab_size() + 2
-        for ids in ([] if wanted is None else [wanted[0]]) + [[r.randrange(size) for _ in range(r.randint(0, 12))]]:
+        for ids in (wanted[0], [r.randrange(size) for _ in range(r.randint(0, 12))]):
             skip = flag(r)
             try:
                 back = theirs.decode(ids, skip_special_tokens=skip)
-            except BaseException:
+            except BaseException as error:  # upstream panics
+                tally.leave(f"rows of ids not comparable: tokenizers gives up: {str(error)[:60]}")
                 continue
             try:
                 again = ours.decode(ids, skip)
@@ -302,7 +302,7 @@ def run(number, work, counts):
                 again = str(error)
             if back != again:
                 problems.append(f"decoding {ids}, skipping special tokens {skip}\n      libdsrt {again[:300]!r}\n      peer    {back[:300]!r}")
-    return [json.dumps(about, ensure_ascii=False)] + problems if problems else []
+    tally.case(f":{number} {json.dumps(about, ensure_ascii=False)[:1500]}", not problems, *problems[:3])
 
 
 def difference(found, wanted):
@@ -315,28 +315,15 @@ def difference(found, wanted):
             return f"{name} from {max(at - 2, 0)}: libdsrt {ours[max(at - 2, 0):at + 6]}, peer {theirs[max(at - 2, 0):at + 6]}"
 
 
-def count(counts, reason):
-    counts[reason] = counts.get(reason, 0) + 1
-
-
 def main():
     import tempfile
     arguments = sys.argv[1:]
     numbers = [int(a[1:]) for a in arguments if a.startswith(":")] or range(int(arguments[0]) if arguments else 500)
-    passed = failed = 0
-    counts = {}
+    tally = Tally()
     with tempfile.TemporaryDirectory() as work:
         for number in numbers:
-            problems = run(number, pathlib.Path(work), counts)
-            if problems:
-                failed += 1
-                print(f"FAILED :{number} {problems[0][:1500]}", *problems[1:4], sep="\n    ", flush=True)
-            else:
-                passed += problems is not None
-    for reason, times in sorted(counts.items()):
-        print(f"{times} not comparable: {reason}")
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed != 0)
+            run(number, pathlib.Path(work), tally)
+    tally.finish()
 
 
 if __name__ == "__main__":

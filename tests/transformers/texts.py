@@ -13,23 +13,18 @@ import tokenizers
 import transformers
 
 import dsrt
+from tally import Tally
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data" / "tokenizers"
 sys.path.insert(0, str(DATA))
 import make  # noqa: E402  the alphabet of the recorded cases
 
 WORDS = [text for text in make.TEXTS if text] + ["the quick", "brown fox", "words wordy", "12345", "\n\n", "   ", "𝒳", "\u202e", "क्षि", "ﷺ", "İ", "\u1e9e"]
-passed = failed = 0
+tally = Tally()
 
 
 def check(what, ours, theirs):
-    global passed, failed
-    if ours == theirs:
-        passed += 1
-    else:
-        failed += 1
-        if failed <= 40:
-            print(f"FAILED {what}\n  libdsrt {str(ours)[:400]}\n  peer    {str(theirs)[:400]}", flush=True)
+    tally.case(what, ours == theirs, f"libdsrt {str(ours)[:400]}", f"peer    {str(theirs)[:400]}")
 
 
 def random_text(rng):
@@ -92,16 +87,15 @@ def main():
     rng = random.Random(sys.argv[2] if len(sys.argv) > 2 else "0")
     folders = sorted(path.parent for path in DATA.glob("*/tokenizer.json"))
     for folder in folders:
-        before = failed
+        before = tally.failed
         singles(folder.name, folder, count, rng)
-        if failed > before:
-            print(f"{folder.name}: {failed - before} of {2 * count} differ", flush=True)
+        if tally.failed > before:
+            print(f"{folder.name}: {tally.failed - before} of {2 * count} differ", flush=True)
     for name, config in (("bert", {"pad_token": "[PAD]"}), ("bert", {"pad_token": "[PAD]", "padding_side": "left", "truncation_side": "left", "pad_token_type_id": 3}),
                          ("gpt2", {"pad_token": "<|endoftext|>", "padding_side": "left"}), ("t5", {"pad_token": "<pad>"}), ("starcoder", {"pad_token": "</s>", "truncation_side": "left"})):
         batches(f"{name} {config}", DATA / name, config, max(count // 5, 20), rng)
     print(f"{len(folders)} tokenizers, tokenizers {tokenizers.__version__}, transformers {transformers.__version__}")
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(failed != 0)
+    tally.finish()
 
 
 if __name__ == "__main__":
