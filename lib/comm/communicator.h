@@ -11,6 +11,8 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "kernels/kernel.h"
 #include "base/mesh.h"
@@ -80,7 +82,7 @@ private:
     Status status_;
 };
 
-// Groups of threads of this process: shared memory, no copies beyond the result. One communicator a rank comes back.
-std::vector<std::unique_ptr<Communicator>> local_group(int ranks, int threads_a_rank, std::chrono::milliseconds deadline);
+// A group of threads of this process: shared memory, no copies beyond the result. name and ranks, those of the job: for messages. One communicator a rank comes back.
+std::vector<std::unique_ptr<Communicator>> local_group(std::string name, std::vector<int> ranks, int threads_a_rank, std::chrono::milliseconds deadline);
 
 }  // namespace ds

@@ -10,8 +10,6 @@
 namespace ds {
 namespace {
 
-std::chrono::milliseconds milliseconds(double seconds) { return std::chrono::milliseconds(static_cast<int64_t>(std::ceil(std::min(seconds, 1e9) * 1000))); }
-
 Result<std::string> secret_of(const JoinOptions& options) {
     std::string file = options.secret_file;
     if (file.empty())
@@ -25,6 +23,8 @@ Result<std::string> secret_of(const JoinOptions& options) {
 
 }  // namespace
 
+std::chrono::milliseconds milliseconds_of(double seconds) { return std::chrono::milliseconds(static_cast<int64_t>(std::ceil(std::min(seconds, 1e9) * 1000))); }
+
 std::string backend_of(const JoinOptions& options) {
     if (options.backend != "auto") return options.backend;
     if (options.mpi) return "mpi";
@@ -32,7 +32,7 @@ std::string backend_of(const JoinOptions& options) {
 }
 
 std::shared_ptr<World> join_through(std::unique_ptr<Transport> transport, const JoinOptions& options) {
-    return World::over(std::move(transport), milliseconds(options.deadline_seconds));
+    return World::over(std::move(transport), milliseconds_of(options.deadline_seconds));
 }
 
 Result<std::shared_ptr<World>> join_job(const JoinOptions& options) {
@@ -42,7 +42,7 @@ Result<std::shared_ptr<World>> join_job(const JoinOptions& options) {
         return fail(Code::E_CONFIG, "distributed: {} started {} processes on several hosts and did not say where rank 0 is: set MASTER_ADDR and MASTER_PORT for all of them, or install libdsrt_mpi.so", launch.by, launch.size);
     DS_TRY(const std::string secret, secret_of(options));
     Json json = {{"rank", launch.rank}, {"size", launch.size}, {"port", launch.port}, {"one_host", launch.one_host}, {"job", launch.job}, {"epoch", launch.restart}, {"secret", secret}, {"interface", options.interface},
-                 {"join_ms", milliseconds(options.join_seconds).count()}, {"heartbeat_ms", milliseconds(options.heartbeat_seconds).count()}};
+                 {"join_ms", milliseconds_of(options.join_seconds).count()}, {"heartbeat_ms", milliseconds_of(options.heartbeat_seconds).count()}};
     if (!launch.address.empty()) json["address"] = launch.address;
     if (options.mpi) json["fortran_comm"] = *options.mpi;
     auto transport = join_by_plugin(backend, json.dump());

@@ -18,6 +18,8 @@ struct JoinOptions {
     std::string secret_file, interface;
 };
 
+std::chrono::milliseconds milliseconds_of(double seconds);
+
 // "gloo" between processes; "mpi" where mpirun started them, the plug-in is there and nobody named a MASTER_ADDR.
 std::string backend_of(const JoinOptions& options);
 

@@ -28,7 +28,8 @@ struct Post {
 };
 
 struct Group {
-    Group(int ranks, int threads, std::chrono::milliseconds wait) : size(ranks), threads_a_rank(threads), deadline(wait), meeting(ranks * threads, wait, [this] { return late(); }), posts(static_cast<size_t>(ranks)), came(static_cast<size_t>(ranks)) {}
+    Group(std::string named, std::vector<int> numbers, int threads, std::chrono::milliseconds wait)
+        : name(std::move(named)), ranks(std::move(numbers)), size(static_cast<int>(ranks.size())), deadline(wait), meeting(size * threads, wait, [this] { return late(); }), posts(ranks.size()), came(ranks.size()) {}
 
     // The ranks that have been to fewer collectives than others.
     std::string late() const {
@@ -36,12 +37,13 @@ struct Group {
         for (const auto& count : came) most = std::max(most, count.load());
         std::string names;
         for (size_t r = 0; r < came.size(); ++r)
-            if (came[r].load() < most) names += fmt::format("{}{}", names.empty() ? "rank " : ", ", r);
-        return names.empty() ? "a thread of the group" : names + " of the group";
+            if (came[r].load() < most) names += fmt::format("{}{}", names.empty() ? "rank " : ", ", ranks[r]);
+        return fmt::format("{} of the {} group", names.empty() ? "a thread" : names, name);
     }
 
-
-    const int size, threads_a_rank;
+    const std::string name;
+    const std::vector<int> ranks;  // of the job
+    const int size;
     const std::chrono::milliseconds deadline;
     Meeting meeting;
     std::vector<Post> posts;  // of each rank
@@ -119,7 +121,7 @@ public:
             return ok();
         }
         if (came) return group_->meeting.why();
-        return fail(Code::E_TIMEOUT, "rank {} of the group sent nothing within {} s", from, std::chrono::duration<double>(group_->deadline).count());
+        return fail(Code::E_TIMEOUT, "rank {} of the {} group sent nothing within {} s", rank_of(from), group_->name, std::chrono::duration<double>(group_->deadline).count());
     }
 
     void abort(const Status& why) override {
@@ -129,6 +131,7 @@ public:
     }
 
 private:
+    int rank_of(int member) const { return group_->ranks[static_cast<size_t>(member)]; }
     const Block& posted(int from, size_t block) const { return group_->posts[static_cast<size_t>(from)].blocks[block]; }
 
     Status post(CommOp op, DType dtype, std::span<const Block> send, Team team) {
@@ -138,15 +141,16 @@ private:
         for (int from = 0; from < size(); ++from) {
             const Post& other = group_->posts[static_cast<size_t>(from)];
             if (other.op == op && other.dtype == dtype) continue;
-            Status status = fail(Code::E_COMM, "rank {} of the group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan", from, name_of(other.op),
-                                 name_of(other.dtype), rank(), name_of(op), name_of(dtype));
+            Status status = fail(Code::E_COMM, "rank {} of the {} group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan", rank_of(from), group_->name,
+                                 name_of(other.op), name_of(other.dtype), rank_of(rank()), name_of(op), name_of(dtype));
             abort(status);
             return status;
         }
         return ok();
     }
     Status mismatch(int from, int64_t sent, int64_t expected) {
-        Status status = fail(Code::E_COMM, "rank {} of the group sent {} bytes where rank {} expected {}: the ranks do not run the same plan", from, sent, rank(), expected);
+        Status status = fail(Code::E_COMM, "rank {} of the {} group sent {} bytes where rank {} expected {}: the ranks do not run the same plan", rank_of(from), group_->name, sent, rank_of(rank()),
+                             expected);
         abort(status);
         return status;
     }
@@ -156,10 +160,10 @@ private:
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> local_group(int ranks, int threads_a_rank, std::chrono::milliseconds deadline) {
-    const auto group = std::make_shared<Group>(ranks, threads_a_rank, deadline);
+std::vector<std::unique_ptr<Communicator>> local_group(std::string name, std::vector<int> ranks, int threads_a_rank, std::chrono::milliseconds deadline) {
+    const auto group = std::make_shared<Group>(std::move(name), std::move(ranks), threads_a_rank, deadline);
     std::vector<std::unique_ptr<Communicator>> members;
-    for (int rank = 0; rank < ranks; ++rank) members.push_back(std::make_unique<Local>(group, rank));
+    for (int rank = 0; rank < group->size; ++rank) members.push_back(std::make_unique<Local>(group, rank));
     return members;
 }
 

@@ -20,7 +20,7 @@ World::World(std::unique_ptr<Transport> transport, std::chrono::milliseconds dea
 
 std::shared_ptr<World> World::over(std::unique_ptr<Transport> transport, std::chrono::milliseconds deadline) {
     std::shared_ptr<World> world(new World(std::move(transport), deadline));
-    world->transport_->on_failure([raw = world.get()](const Status& why) { raw->abort(why); });
+    world->transport_->on_failure([raw = world.get()](const Status& why) { raw->end(why); });
     return world;
 }
 
@@ -35,6 +35,11 @@ World::~World() {
 }
 
 void World::abort(const Status& why) {
+    told_.store(true, std::memory_order_release);
+    end(why);
+}
+
+void World::end(const Status& why) {
     {
         std::lock_guard lock(mutex_);
         if (failed_.load(std::memory_order_relaxed)) return;
@@ -47,6 +52,7 @@ void World::abort(const Status& why) {
 }
 
 Status World::failure() const {
+    told_.store(true, std::memory_order_release);
     std::lock_guard lock(mutex_);
     return failure_;
 }
@@ -85,12 +91,18 @@ void World::watch_letters() {
             letters_.pop_front();
         }
         for (auto& part : letter->pending)
-            if (const Status status = part->wait(Clock::now() + deadline_); !status.ok()) abort(status);
+            if (const Status status = part->wait(Clock::now() + deadline_); !status.ok()) end(status);
     }
 }
 
+// What ended the job, with the call that it ended here.
+Status World::failure_in(std::string_view call) const {
+    Status why = failure();
+    return why.message().starts_with(call) ? why : std::move(why).within(call);
+}
+
 Result<std::vector<std::string>> World::exchange(std::string_view call, std::string mine, bool patient) {
-    if (failed()) return failure();
+    if (failed()) return failure_in(call);
     const std::chrono::milliseconds wait = !patient ? deadline_ : transport_->watches() ? kPatience : 10 * deadline_;
     const auto until = Clock::now() + wait;
     const uint64_t sequence = exchanges_++;
@@ -102,7 +114,7 @@ Result<std::vector<std::string>> World::exchange(std::string_view call, std::str
     std::vector<std::unique_ptr<Transport::Pending>> receives(n);
     std::vector<std::pair<size_t, std::unique_ptr<Transport::Pending>>> sends;
     const auto ended = [&](size_t p, Status status) {
-        if (failed()) return failure();
+        if (failed()) return failure_in(call);
         if (status.code() == Code::E_TIMEOUT)
             status = fail(Code::E_TIMEOUT, "process {} did not come within {} s; it is late or gone", p, std::chrono::duration<double>(wait).count());
         Status full = std::move(status).within(call);

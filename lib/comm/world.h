@@ -44,9 +44,12 @@ public:
     // are not making the same calls. Called by one thread. patient: waits as long as the others are alive; ten deadlines where nobody watches over them.
     Result<std::vector<std::string>> exchange(std::string_view call, std::string mine, bool patient = false);
 
-    void abort(const Status& why);  // the first one counts
+    void abort(const Status& why);  // by a call that fails; the first one counts
     bool failed() const { return failed_.load(std::memory_order_acquire); }
     Status failure() const;
+    // Whether a call has answered with it.
+    bool failure_is_told() const { return told_.load(std::memory_order_acquire); }
+    Status failure_in(std::string_view call) const;
 
     bool wants_caller() const { return transport_->wants_caller(); }
     void serve(const std::function<bool()>& over) { transport_->serve(over); }
@@ -64,12 +67,14 @@ public:
 private:
     World(std::unique_ptr<Transport> transport, std::chrono::milliseconds deadline);
     void watch_letters();
+    void end(const Status& why);
 
     std::unique_ptr<Transport> transport_;
     const std::chrono::milliseconds deadline_;
     std::shared_ptr<Lanes> within_;  // between ranks of this process
     uint64_t exchanges_ = 0;
     std::atomic<bool> failed_{false};
+    mutable std::atomic<bool> told_{false};
     mutable std::mutex mutex_;
     Status failure_;
 

@@ -192,7 +192,7 @@ Status Engine::make_ranks() {
     const int process = config_.processes > 1 ? job_.launch().rank : 0;
     places_ = to_string(places, here * process);
     log(Level::info, "places", "{}", places_);
-    ranks_ = std::make_unique<Ranks>(mesh, places, static_cast<int>(config_.processes), process, static_cast<int>(sizes.expert));
+    ranks_ = std::make_unique<Ranks>(mesh, places, milliseconds_of(config_.comm.deadline_seconds), static_cast<int>(config_.processes), process, static_cast<int>(sizes.expert));
     whole_ = std::make_unique<WholeParams>(*ranks_);
     if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty() && mesh.ranks() > 1)
         return fail(Code::E_UNSUPPORTED, "parallel: {} ranks, but op {} of the graph is the host's own, which runs on the thread that calls: one rank is what it can serve", mesh.ranks(), own);

@@ -18,6 +18,7 @@ std::string Engine::loss_is_lacking() const {
 }
 
 Status Engine::usable() const {
+    if (job_.failed() && !job_.failure_is_told()) return job_.failure().within("since the last call");
     if (job_.failed())
         return fail(Code::E_STATE, "the job of this engine has ended ({}); only ds_load, which joins anew, and ds_engine_destroy are possible", job_.failure().message());
     return broken_ ? fail(Code::E_STATE, "an earlier failure left this engine half updated; only ds_load and ds_engine_destroy are possible") : devices_ok();

@@ -42,6 +42,7 @@ public:
     Result<int> processes_before();  // this one on its host
     bool failed() const { return world_ && world_->failed(); }
     Status failure() const { return world_->failure(); }
+    bool failure_is_told() const { return world_->failure_is_told(); }
     void abort(const Status& why) const { if (world_) world_->abort(why); }  // the others must not go on without this process
 
     // Every process says how it went so far, and whether it is to be cancelled: all go on or none.

@@ -76,7 +76,7 @@ Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {
     beside.join();
     DS_CHECK(run);
     if (plan) ++rank.backwards;
-    return std::move(summed).within("the sum of gradients over data ranks");
+    return summed;
 }
 
 Status Engine::backward_and_sum_there(Rank& rank, Plan* plan, uint64_t draw) {
@@ -91,7 +91,7 @@ Status Engine::backward_and_sum_there(Rank& rank, Plan* plan, uint64_t draw) {
         last = std::max(last, last_step_of(*bucket, params, steps));
         sums.push_back({last, [&, bucket] {
             auto* at = reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin);
-            return rank.exchange("the sum of gradients", [&](Team team) { return sum_bucket(data, *bucket, at, DType::f32, team); });
+            return rank.exchange("the sum of gradients", params.all()[bucket->first].name, [&](Team team) { return sum_bucket(data, *bucket, at, DType::f32, team); });
         }});
     }
     if (plan) {
@@ -108,7 +108,8 @@ Status Engine::sum_as_made(Rank& rank, const std::map<std::string, int64_t>& ste
     for (auto bucket = params.buckets().rbegin(); bucket != params.buckets().rend(); ++bucket) {
         if (!bucket->trainable) continue;
         if (!progress.wait_for(last_step_of(*bucket, params, steps))) return ok();  // the run says what happened
-        DS_CHECK(sum_bucket(*ranks_->background(rank), *bucket, reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin), DType::f32, Team{0, 1}));
+        DS_CHECK(sum_bucket(*ranks_->background(rank), *bucket, reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin), DType::f32, Team{0, 1})
+                     .within(fmt::format("the sum of gradients of {}", params.all()[bucket->first].name)));
     }
     return ok();
 }

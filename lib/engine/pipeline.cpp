@@ -151,7 +151,8 @@ struct Engine::Walker {
                 block.data = unread.data();
             }
             if (rank.device) rank.device->label("the pipeline's message", plan.graph().value(id).name);
-            DS_CHECK(f(block));
+            Status status = f(block);
+            if (!status.ok()) return rank.device ? status : std::move(status).within(fmt::format("the pipeline's message {}", plan.graph().value(id).name));
         }
         return ok();
     }
@@ -369,7 +370,7 @@ namespace {
 // an exchange is of the whole line.
 class SumOfHolders {
 public:
-    SumOfHolders(Rank& rank, Communicator& line, const std::vector<int>& holders) : rank_(rank), line_(line), holders_(holders) {
+    SumOfHolders(Rank& rank, Communicator& line, const std::vector<int>& holders, const std::string& name) : rank_(rank), line_(line), holders_(holders), name_(name) {
         if (const auto found = std::find(holders.begin(), holders.end(), line.rank()); found != holders.end()) mine_ = static_cast<size_t>(found - holders.begin());
     }
 
@@ -434,7 +435,7 @@ private:
     }
 
     Status exchange(const Blocks& sent, const Blocks& received) {
-        return rank_.exchange("the sum of a tied weight's gradients", [&](Team team) { return line_.all_to_all(sent, received, team); });
+        return rank_.exchange("the sum of gradients", name_, [&](Team team) { return line_.all_to_all(sent, received, team); });
     }
 
     size_t place(size_t holder) const { return static_cast<size_t>(holders_[holder]); }
@@ -442,6 +443,7 @@ private:
     Rank& rank_;
     Communicator& line_;
     const std::vector<int>& holders_;
+    const std::string& name_;  // of the weight
     std::optional<size_t> mine_;  // which of them this rank is
 };
 
@@ -455,7 +457,7 @@ Status Engine::sum_tied(Rank& rank) {
         const auto holders = pipeline_->ranks_with(name);
         const bool holds = std::find(holders.begin(), holders.end(), line.rank()) != holders.end();
         const Param* p = holds ? rank.params->find(name) : nullptr;
-        DS_CHECK(SumOfHolders(rank, line, holders).run(p ? rank.params->grad(*p) : nullptr, p ? p->count : 0, elements(params_->find(name)->shape)));
+        DS_CHECK(SumOfHolders(rank, line, holders, name).run(p ? rank.params->grad(*p) : nullptr, p ? p->count : 0, elements(params_->find(name)->shape)));
     }
     return ok();
 }
@@ -476,7 +478,7 @@ Status Engine::copy_tied_weights() {
                 for (size_t h = 1; h < holders.size(); ++h) DS_CHECK(line.send(holders[h], tag, weight));
                 continue;
             }
-            DS_CHECK(line.receive(holders.front(), tag, weight));
+            DS_CHECK(line.receive(holders.front(), tag, weight).within(name));
             DS_CHECK(rank.params->refresh_low(*p));
         }
         return ok();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "data/threads.h"
 #include "device/group.h"
 #include "ops/attrs_zero.h"
 
@@ -10,8 +11,6 @@ namespace ds {
 namespace {
 
 constexpr int kBackgroundChannel = kAxes + 1, kExpertsChannel = kAxes + 2;  // behind those of the axes and that between processes
-constexpr std::chrono::seconds kDeadline{60};  // of a collective: a rank that is later than that is taken to be gone
-
 }  // namespace
 
 void Rank::use(std::unique_ptr<Device> its) {
@@ -31,15 +30,18 @@ Status Rank::run(const std::function<Status(Team)>& job) {
     return links.failed() ? links.status() : ok();
 }
 
-Status Rank::exchange(const char* what, const std::function<Status(Team)>& job) {
-    if (!device) return run(job);
-    device->label(what);
+Status Rank::exchange(std::string_view what, std::string_view of, const std::function<Status(Team)>& job) {
+    if (!device) {
+        Status status = run(job);
+        return status.ok() ? status : std::move(status).within(of.empty() ? std::string(what) : fmt::format("{} of {}", what, of));
+    }
+    device->label(what, of);
     links.note(job(Team{0, 1}));
     return links.failed() ? links.status() : ok();
 }
 
-Ranks::Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes, int process, int experts)
-    : mesh_(mesh), threads_(static_cast<int>(places.front().size())), processes_(processes), process_(process), experts_(experts) {
+Ranks::Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, std::chrono::milliseconds deadline, int processes, int process, int experts)
+    : mesh_(mesh), threads_(static_cast<int>(places.front().size())), processes_(processes), process_(process), experts_(experts), deadline_(deadline) {
     const int n = mesh.ranks() / processes;
     first_ = n * process;
     for (int i = 0; i < n; ++i) list_.push_back(std::make_unique<Rank>(first_ + i, mesh.place(first_ + i), places[static_cast<size_t>(i)]));
@@ -158,13 +160,15 @@ void Ranks::connect_group(const Grouping& grouping, const std::map<std::string, 
         std::vector<Member> members = members_of(*rank);
         const bool here = is_here(members);
         const auto mine = static_cast<int>(std::find_if(members.begin(), members.end(), [&](const Member& m) { return m.rank == rank->index; }) - members.begin());
+        std::vector<int> numbers;
+        for (const Member& m : members) numbers.push_back(m.rank);
         std::vector<Rank*> ranks;  // those of this process
         std::vector<Device*> devices;
         for (const Member& m : members)
             if (m.process == process_) ranks.push_back(list_[static_cast<size_t>(m.local)].get()), devices.push_back(ranks.back()->device.get());
         std::vector<std::unique_ptr<Communicator>> ends;
-        if (here && rank->device) ends = device_group(devices, kDeadline);
-        else if (here) ends = local_group(static_cast<int>(members.size()), threads, kDeadline);
+        if (here && rank->device) ends = device_group(devices, deadline_);
+        else if (here) ends = local_group(name, std::move(numbers), threads, deadline_);
         else if (world_ && rank->device) ends = device_group(world_, name, members, devices, channel, ids.at(name_of_group(name, members)));
         else if (world_) ranks = {rank.get()}, ends.push_back(world_->group(name, std::move(members), mine, channel, threads));
         for (size_t i = 0; i < ends.size(); ++i) end_of(*ranks[i]) = counted(std::move(ends[i]), ranks[i]->sent);
@@ -180,13 +184,19 @@ Status Ranks::each(const std::function<Status(Rank&)>& part) {
     std::mutex mutex;
     Status first;
     const auto run = [&](Rank& rank) {
-        Status status = part(rank);
+        Status status;
+        try {
+            status = part(rank);
+        } catch (...) {
+            status = status_of_current_exception("a rank");
+        }
         if (status.ok()) return;
         {
             std::lock_guard lock(mutex);
             if (first.ok()) first = status;
         }
         rank.links.abort(status);
+        if (Communicator* beside = background(rank)) beside->abort(status);
     };
     const auto run_all = [&] { size() == 1 ? run(*list_.front()) : drivers_->run([&](Team team) { run((*this)[team.rank]); }); };
     if (world_ && world_->wants_caller()) {

@@ -66,8 +66,8 @@ struct Rank {
     bool counts(const Param& p) const { return p.trainable && p.counted && at(MeshAxis::sequence) == 0 && !(p.cut.whole() && at(MeshAxis::tensor) != 0); }
     // All threads run job; what a communicator answers is noted in links.
     Status run(const std::function<Status(Team)>& job);
-    // The same for an exchange of what plans compute with, which a device's rank queues from this thread.
-    Status exchange(const char* what, const std::function<Status(Team)>& job);
+    // The same for an exchange of what plans compute with, which a device's rank queues from this thread. what, of: for messages; see Device::label.
+    Status exchange(std::string_view what, std::string_view of, const std::function<Status(Team)>& job);
 
 private:
     Status device_failure_;
@@ -76,8 +76,8 @@ private:
 class Ranks {
 public:
     // Those that process `process` of the job has: each process has as many, in order. places: of their threads. experts: neighbouring data ranks that
-    // deal out experts; as many ranks apart, data ranks hold the same ones.
-    Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, int processes = 1, int process = 0, int experts = 1);
+    // deal out experts; as many ranks apart, data ranks hold the same ones. deadline: of exchanges within the process; between processes the world has one.
+    Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, std::chrono::milliseconds deadline, int processes = 1, int process = 0, int experts = 1);
     ~Ranks();
 
     const Mesh& mesh() const { return mesh_; }
@@ -126,6 +126,7 @@ private:
 
     const Mesh mesh_;
     const int threads_, processes_, process_, experts_;
+    const std::chrono::milliseconds deadline_;
     int first_ = 0;
     std::vector<std::unique_ptr<Rank>> list_;
     std::unique_ptr<Workers> drivers_;  // one thread a rank, which waits for the rank's workers

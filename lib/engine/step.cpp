@@ -105,7 +105,7 @@ Status Engine::update(double factor, double clip_value) {
     Status status = ranks_->each([&](Rank& rank) -> Status {
         if (!options_.optimizer) DS_CHECK(update(rank, factor, clip_value));
         if (!updates_are_dealt_out()) return ok();
-        DS_CHECK(gather_weights(rank).within("the exchange of updated weights"));
+        DS_CHECK(gather_weights(rank));
         return rank.device ? rank.device->finish() : ok();  // an update that not everybody has must be known now
     });
     broken_ |= !status.ok();  // some elements are new, others not

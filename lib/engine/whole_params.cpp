@@ -116,7 +116,7 @@ Status WholeParams::read(const Param& definition, Field field, float* out, bool 
         between->abort(status);
         return status;
     }
-    return combine(to, static_cast<int64_t>(summands), n, sums, out);
+    return combine(to, static_cast<int64_t>(summands), n, sums, out).within(definition.name);
 }
 
 // Puts together what each process holds. With `sums`, sums of all ranks in their order, as one process adds them up; else every element is zero where it is not held.

@@ -190,7 +190,7 @@ Status Engine::reduce_gradients(Rank& rank) {
     if (rank.backwards == 0) DS_CHECK(params.clear_grads());
     // Ranks with pieces of the same rows each have a summand.
     if (Communicator* pieces = rank.links[static_cast<int64_t>(MeshAxis::sequence)])
-        DS_CHECK(rank.exchange(kSum, [&](Team team) { return pieces->all_reduce({params.grads(), params.grad_elements() * 4}, DType::f32, team); }));
+        DS_CHECK(rank.exchange(kSum, "", [&](Team team) { return pieces->all_reduce({params.grads(), params.grad_elements() * 4}, DType::f32, team); }));
     DS_CHECK(sum_tied(rank));
     if (ranks_->extent(MeshAxis::data) == 1 || gradients_are_dealt_out()) return ok();  // the plan summed over data ranks
     const DType wire = config_.communication;
@@ -210,7 +210,7 @@ Status Engine::reduce_gradients(Rank& rank) {
             sent = rank.other_arena.data();
             DS_CHECK(convert_all(rank, sums, DType::f32, sent, wire, n));
         }
-        DS_CHECK(rank.exchange(kSum, [&](Team team) { return sum_bucket(data, bucket, sent, wire, team); }));
+        DS_CHECK(rank.exchange(kSum, params.all()[bucket.first].name, [&](Team team) { return sum_bucket(data, bucket, sent, wire, team); }));
         if (wire == DType::f32) continue;
         const Interval summed = updates_are_dealt_out() ? bucket.parts[static_cast<size_t>(data.rank())] : bucket.elements;
         const int64_t at = summed.begin - bucket.elements.begin;
@@ -258,7 +258,7 @@ Status Engine::gather_weights(Rank& rank) {
         std::byte* base = g.low ? params.lows() : reinterpret_cast<std::byte*>(params.weights());
         const int64_t size = g.low ? 2 : 4;
         const std::vector<Block> blocks = blocks_of(*g.bucket, g.elements, base + (g.elements.begin + g.shift) * size, g.elements.begin, size);
-        DS_CHECK(rank.exchange(kGather, [&](Team team) { return data.all_gather(blocks[static_cast<size_t>(data.rank())], blocks, team); }));
+        DS_CHECK(rank.exchange(kGather, params.all()[g.bucket->first].name, [&](Team team) { return data.all_gather(blocks[static_cast<size_t>(data.rank())], blocks, team); }));
     }
     return ok();
 }

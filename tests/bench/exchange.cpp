@@ -98,7 +98,7 @@ int main(int argc, char** argv) {
     const int64_t mib = argc > 2 ? std::atoll(argv[2]) : 64, bytes = mib << 20;
     std::vector<std::vector<float>> data(kRanks, std::vector<float>(static_cast<size_t>(bytes / 4), 1.0f)), copies = data;
     const auto block = [&](int rank) { return Block{data[static_cast<size_t>(rank)].data(), bytes}; };
-    auto local = local_group(kRanks, 1, std::chrono::seconds(60)), remote = over_tcp();
+    auto local = local_group("test", {0, 1}, 1, std::chrono::seconds(60)), remote = over_tcp();
     const auto own = gloos_own();
     struct Row { const char* name; Pair::Act act; Times times; };
     std::vector<Row> rows{

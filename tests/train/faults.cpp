@@ -37,8 +37,9 @@ ds_batch* batch_of(int number, int first, int count) {
     return b;
 }
 
-// Trains to the end from the last checkpoint, saving after every fifth step. What ended it otherwise goes into a file.
-int child(const std::string& folder, const std::string& out) {
+// Trains to the end from the last checkpoint, saving after every fifth step. What ended it otherwise goes into a file. last_leaves: the last process ends between
+// two steps, and the others take their time before the next call.
+int child(const std::string& folder, const std::string& out, bool last_leaves) {
     const int rank = job::rank_here(), size = job::size_here(), locals = kData / size;
     const Json config = {{"model", {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 16}, {"n_head", 2}, {"vocab_size", kVocabulary}, {"n_positions", 16}}},
                          {"train_micro_batch_size_per_gpu", 1}, {"threads", 1}, {"parallel", {{"data", kData}, {"local_ranks", locals}}}, {"zero_optimization", {{"stage", 1}}},
@@ -64,6 +65,10 @@ int child(const std::string& folder, const std::string& out) {
     double done = 0;
     ds_metric(e, "global_steps", &done);
     for (int step = static_cast<int>(done); step < kSteps; ++step) {
+        if (last_leaves && step == 7) {
+            if (rank + 1 == size) std::_Exit(0);
+            std::this_thread::sleep_for(std::chrono::seconds(2));
+        }
         ds_batch* b = batch_of(step, rank * locals, locals);
         float loss = 0;
         ds_status s = ds_forward(e, b, &loss);
@@ -80,9 +85,9 @@ int child(const std::string& folder, const std::string& out) {
 
 std::string self, work;
 
-job::Job start(int n, const std::string& folder, const std::string& out) {
+job::Job start(int n, const std::string& folder, const std::string& out, const char* play = "child") {
     const int port = job::free_ports();
-    return job::start(n, [&](int) { return std::vector<std::string>{self, "child", folder, out}; }, [&](int r) { return n == 1 ? job::Variables{} : job::torchrun(r, n, port); });
+    return job::start(n, [&](int) { return std::vector<std::string>{self, play, folder, out}; }, [&](int r) { return n == 1 ? job::Variables{} : job::torchrun(r, n, port); });
 }
 
 std::string end_of(const std::string& folder) { return text_of(fs::path(folder) / "end/weights.safetensors") + text_of(fs::path(folder) / "end/optimizer.safetensors"); }
@@ -104,11 +109,26 @@ void all_are_stopped(const std::string& reference) {
     check(!reference.empty() && end_of(folder) == reference, "all stopped for longer than silence: they come to the same end, bit for bit");
 }
 
-// Whether a message has the process's number or that of one of its ranks.
+// Whether a message has the process's number or that of one of its ranks, behind what was going on.
 bool names(const std::string& said, int process, int locals) {
-    bool named = said.find("process " + std::to_string(process)) != said.npos;
-    for (int r = process * locals; r < (process + 1) * locals; ++r) named |= said.find("rank " + std::to_string(r)) != said.npos;
+    bool named = said.find(": process " + std::to_string(process)) != said.npos;
+    for (int r = process * locals; r < (process + 1) * locals; ++r) named |= said.find(": rank " + std::to_string(r)) != said.npos;
     return named;
+}
+
+void check_survivor(const std::string& name, const job::Job& job, int p, int victim, const std::string& said) {
+    const bool code = said.starts_with("DS_E_COMM") || said.starts_with("DS_E_TIMEOUT");
+    check(job.status[static_cast<size_t>(p)] == kFailed && code && names(said, victim, kData / static_cast<int>(job.pids.size())),
+          name + ": process " + std::to_string(p) + " should name it, but ended with " + std::to_string(job.status[static_cast<size_t>(p)]) + " and says " + said);
+    check(said.find("after: DS_E_STATE") != said.npos, name + ": after it only load and destroy are legal, but it says " + said);
+}
+
+// What happens while no call is under way is the next call's answer.
+void one_leaves_between_calls() {
+    const std::string folder = work + "/leaves", out = folder + ".out";
+    job::Job job = start(3, folder, out, "leaves");
+    check(job.wait(), "one leaves between two calls: nobody hangs");
+    for (int p = 0; p < 2; ++p) check_survivor("one leaves between two calls", job, p, 2, text_of(out + "." + std::to_string(p)));
 }
 
 void one_run(int number, std::mt19937& random, const std::string& reference) {
@@ -128,11 +148,7 @@ void one_run(int number, std::mt19937& random, const std::string& reference) {
     }
     for (int p = 0; p < n && back; ++p) {
         if ((p == victim && signal == SIGKILL) || job.status[static_cast<size_t>(p)] == 0) continue;  // it had ended before
-        const std::string said = text_of(out + "." + std::to_string(p));
-        const bool code = said.starts_with("DS_E_COMM") || said.starts_with("DS_E_TIMEOUT");
-        check(job.status[static_cast<size_t>(p)] == kFailed && code && names(said, victim, kData / n),
-              name + ": process " + std::to_string(p) + " should name it, but ended with " + std::to_string(job.status[static_cast<size_t>(p)]) + " and says " + said);
-        check(said.find("after: DS_E_STATE") != said.npos, name + ": after it only load and destroy are legal, but it says " + said);
+        check_survivor(name, job, p, victim, text_of(out + "." + std::to_string(p)));
     }
     job.wait();
     const double seconds = std::chrono::duration<double>(job::Clock::now() - struck).count();
@@ -148,7 +164,7 @@ void one_run(int number, std::mt19937& random, const std::string& reference) {
 
 int main(int argc, char** argv) {
     self = fs::canonical("/proc/self/exe").string();
-    if (argc == 4 && std::string(argv[1]) == "child") return child(argv[2], argv[3]);
+    if (argc == 4) return child(argv[2], argv[3], std::string(argv[1]) == "leaves");
     if (!Json::parse(ds_build_info())["optional"]["gloo"]["found"].get<bool>()) {
         std::puts("SKIPPED faults of jobs: libdsrt_gloo.so is not built here\n0 passed, 0 failed");
         return 0;
@@ -161,6 +177,7 @@ int main(int argc, char** argv) {
     const int runs = job::number("DSRT_FAULTS", std::getenv("DSRT_FULL") ? 200 : 6);
     std::mt19937 random(static_cast<unsigned>(job::number("DSRT_SEED", 7)));
     all_are_stopped(reference);
+    one_leaves_between_calls();
     for (int i = 0; i < runs; ++i) one_run(i, random, reference);
     fs::remove_all(work);
     return checks::result();

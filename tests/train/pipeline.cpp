@@ -504,6 +504,27 @@ TEST_CASE("pipeline/the_report_draws_the_timetable") {
     std::filesystem::remove(path);
 }
 
+// Within a process comm.deadline_seconds holds, too: what takes a stage longer than that is too late for the next one.
+TEST_CASE("pipeline/a_late_stage_is_named_after_the_deadline") {
+    const Json config = {{"model", {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 4}, {"n_embd", 256}, {"n_head", 4}, {"vocab_size", 64}, {"n_positions", 128}}},
+                         {"threads", 1}, {"train_micro_batch_size_per_gpu", 4}, {"logger", {{"default_verbosity", "ERROR"}}}, {"comm", {{"deadline_seconds", 0.001}}},
+                         {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}}}}}};
+    Engine e(config, stages(2));
+    const std::vector<int32_t> ids(4 * 128, 7);
+    Batch batch;
+    put(batch.b, "input_ids", DS_I32, {4, 128}, ids.data());
+    put(batch.b, "labels", DS_I32, {4, 128}, ids.data());
+    ds_status status = DS_OK;
+    for (int i = 0; i < 20 && status >= 0; ++i) {
+        status = ds_forward(e.e, batch.b, nullptr);
+        if (status >= 0) status = ds_backward(e.e);
+        if (status >= 0) status = ds_step(e.e);
+    }
+    CHECK(status == DS_E_TIMEOUT);
+    CHECK_MESSAGE(std::string(ds_last_error()).find(" of the pipeline group sent nothing within 0.001 s") != std::string::npos, ds_last_error());
+    CHECK_MESSAGE(std::string(ds_last_error()).starts_with("the pipeline's message "), ds_last_error());
+}
+
 TEST_CASE("pipeline/refusals_say_the_numbers") {
     const Json config = config_of("gpt2", 2);
     CHECK(refusal(config, {{"parallel", {{"pipeline", 40}}}}, DS_E_CONFIG).find("pipeline 40 x pipeline.chunks 1 needs 40 stages, but the model can be cut into ") != std::string::npos);

@@ -54,7 +54,11 @@ bool has_gloo() {
 
 TEST_CASE("comm/local") {
     for (const auto& [ranks, threads] : {std::pair{2, 1}, {3, 2}, {4, 1}})
-        comm_suite::all([&, n = ranks, t = threads](std::chrono::milliseconds deadline) { return local_group(n, t, deadline); }, threads, check);
+        comm_suite::all([&, n = ranks, t = threads](std::chrono::milliseconds deadline) { 
+            std::vector<int> numbers;
+            for (int r = 0; r < n; ++r) numbers.push_back(r);
+            return local_group("test", numbers, t, deadline);
+         }, threads, check);
 }
 
 TEST_CASE("comm/over_a_transport") {

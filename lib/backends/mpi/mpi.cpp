@@ -232,7 +232,7 @@ int32_t start(std::unique_ptr<Message> message, uint32_t lane, void** pending, c
         const int code = message->into ? MPI_Irecv(piece, n, MPI_BYTE, message->peer, tag, job.comm, &request) : MPI_Isend(piece, n, MPI_BYTE, message->peer, tag, job.comm, &request);
         if (code != MPI_SUCCESS) {
             orphans().add(std::move(message->requests), std::move(message->buffer));
-            return put(Code::E_COMM, "rank " + std::to_string(message->peer) + ": " + text_of(code), error, error_bytes);
+            return put(Code::E_COMM, "process " + std::to_string(message->peer) + ": " + text_of(code), error, error_bytes);
         }
         message->requests.push_back(request);
     }
@@ -256,7 +256,7 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
     for (int turn = 0;; ++turn) {
         int done = 0;
         const int code = MPI_Testall(static_cast<int>(message.requests.size()), message.requests.data(), &done, MPI_STATUSES_IGNORE);
-        if (code != MPI_SUCCESS) return put(Code::E_COMM, "rank " + std::to_string(message.peer) + ": " + text_of(code), error, error_bytes);
+        if (code != MPI_SUCCESS) return put(Code::E_COMM, "process " + std::to_string(message.peer) + ": " + text_of(code), error, error_bytes);
         if (done) {
             if (message.into && message.bytes) std::memcpy(message.into, message.buffer.bytes.get(), message.bytes);
             message.requests.clear();
@@ -267,7 +267,7 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
         if (turn < 400) std::this_thread::yield();
         else {
             job.look_for_aborts();
-            if (Clock::now() > until) return put(Code::E_TIMEOUT, "rank " + std::to_string(message.peer) + " did not answer in time", error, error_bytes);
+            if (Clock::now() > until) return put(Code::E_TIMEOUT, "process " + std::to_string(message.peer) + " did not answer in time", error, error_bytes);
             std::this_thread::sleep_for(std::chrono::microseconds(50));
         }
     }
@@ -303,6 +303,6 @@ extern "C" __attribute__((visibility("default"))) const ds::PluginTable* dsrt_pl
     static char contents[MPI_MAX_LIBRARY_VERSION_STRING] = "";
     int n = 0;
     MPI_Get_library_version(contents, &n);
-    static const ds::TransportTable table{{sizeof(ds::TransportTable), "mpi", contents}, ds::join, ds::leave, ds::send, ds::receive, ds::wait, ds::drop, ds::abort};
+    static const ds::TransportTable table{{sizeof(ds::TransportTable), "mpi", contents}, ds::join, ds::leave, ds::send, ds::receive, ds::wait, ds::drop, ds::abort, false};
     return &table.base;
 }
