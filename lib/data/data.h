@@ -28,6 +28,7 @@ struct DataContext {
     int64_t max_length = 0;
     std::string task;  // a name of tasks.def
     int64_t num_labels = 0;
+    std::vector<std::string> label_names;  // by class, as the model calls them; empty, or num_labels of them
     std::string problem;          // transformers' problem_type; empty: what the labels are decides
     int64_t vocabulary_size = 0;  // the model's; ids beyond it are errors
     int64_t target_vocabulary_size = 0;  // where a decoder has another

@@ -64,6 +64,12 @@ Result<std::vector<std::string>> text_items(const Cell& value, std::string_view 
     return out;
 }
 
+void LabelRule::use(std::vector<std::string> names) {
+    names_ = std::move(names);
+    classes_.clear();
+    for (size_t i = 0; i < names_.size(); ++i) classes_.emplace(names_[i], static_cast<int64_t>(i));
+}
+
 Status LabelRule::read_rule(const std::string& key, const Json& value, const std::string& place) {
     if (key == "greater_than") {
         if (!value.is_number())
@@ -104,7 +110,7 @@ Status LabelRule::read_rule(const std::string& key, const Json& value, const std
     return ok();
 }
 
-Result<LabelRule> LabelRule::parse(const Column& column, int64_t num_labels) {
+Result<LabelRule> LabelRule::parse(const Column& column, int64_t num_labels, std::span<const std::string> model_names) {
     LabelRule out;
     out.role_ = column.role;
     out.num_labels_ = num_labels;
@@ -118,6 +124,8 @@ Result<LabelRule> LabelRule::parse(const Column& column, int64_t num_labels) {
     }
     if (rules > 1) return fail(Code::E_CONFIG, "{}: greater_than, names, map and auto exclude each other", place);
     out.numeric_ = rules == 0;
+    if (out.numeric_) out.use({model_names.begin(), model_names.end()});
+    else out.model_names_.assign(model_names.begin(), model_names.end());
     return out;
 }
 
@@ -134,6 +142,11 @@ Status LabelRule::learn(const Cell& value) {
 }
 
 Status LabelRule::finish_learning() {
+    // Then a value that the model has no name for is an error of its row.
+    if (std::any_of(model_names_.begin(), model_names_.end(), [&](const std::string& name) { return classes_.contains(name); })) {
+        use(std::move(model_names_));
+        return ok();
+    }
     for (const auto& [name, number] : classes_) names_.push_back(name);
     if (std::all_of(names_.begin(), names_.end(), [](const std::string& name) { return integer_of(name).has_value(); }))
         std::stable_sort(names_.begin(), names_.end(),
@@ -147,17 +160,20 @@ Status LabelRule::finish_learning() {
 }
 
 std::string LabelRule::accepted() const {
-    std::vector<std::string> names;
-    for (const auto& [name, number] : classes_) names.push_back(name);
-    if (!names.empty()) return list_of(names_.empty() ? names : names_);
-    if (num_labels_ > 0) return fmt::format("an integer from 0 to {}", num_labels_ - 1);
-    return "an integer from 0";
+    std::vector<std::string> names = names_;
+    if (names.empty())
+        for (const auto& [name, number] : classes_) names.push_back(name);
+    if (!numeric_ && !names.empty()) return list_of(names);
+    return accepted_numbers() + (names.empty() ? "" : " or one of " + list_of(names));
+}
+
+std::string LabelRule::accepted_numbers() const {
+    return num_labels_ > 0 ? fmt::format("an integer from 0 to {}", num_labels_ - 1) : "an integer from 0";
 }
 
 Status LabelRule::check_class(int64_t number, const std::string& what) const {
     if (number >= 0 && (num_labels_ == 0 || number < num_labels_)) return ok();
-    return fail(Code::E_CORRUPT, "{}: found {}, {} is accepted", what, number,
-                num_labels_ > 0 ? fmt::format("an integer from 0 to {}", num_labels_ - 1) : "an integer from 0");
+    return fail(Code::E_CORRUPT, "{}: found {}, {} is accepted", what, number, accepted_numbers());
 }
 
 Result<int64_t> LabelRule::class_of(const Cell& value) const {
@@ -168,16 +184,19 @@ Result<int64_t> LabelRule::class_of(const Cell& value) const {
         if (!number || std::isnan(*number)) return fail(Code::E_CORRUPT, "{}: found {}, a number is accepted", what, describe(value));
         return *number > *threshold_ ? 1 : 0;
     }
-    if (scalar && !classes_.empty()) {
-        auto found = classes_.find(value.text);
-        if (found == classes_.end()) found = classes_.find(trimmed(value.text));
-        if (found != classes_.end()) return found->second;
-    } else if (scalar && numeric_) {
+    if (scalar && numeric_) {
         if (value.kind == Cell::Kind::boolean) return value.text == "true" ? 1 : 0;
         if (const std::optional<int64_t> number = integer_of(value.text)) {
             DS_CHECK(check_class(*number, what));
             return *number;
         }
+    }
+    if (scalar) {
+        auto found = classes_.find(value.text);
+        if (found == classes_.end()) found = classes_.find(trimmed(value.text));
+        if (found != classes_.end()) return found->second;
+    }
+    if (scalar && numeric_) {
         return fail(Code::E_CORRUPT, "{}: found {}, {} is accepted, or give the names of the classes (\"names\", \"map\" or \"auto\")",
                     what, describe(value), accepted());
     }

@@ -31,6 +31,7 @@ Status prepare(TaskSetup& setup, const std::string& format, const std::string& t
     if (setup.by_tokens) o.tokens_per_batch = context.tokens_per_batch;
     setup.max_length = first_of(o.max_length, context.max_length);
     setup.num_labels = context.num_labels;
+    setup.label_names = context.label_names;
     setup.problem = context.problem;
     setup.vocabulary_size = context.vocabulary_size;
     setup.max_target_length = first_of(o.max_target_length, setup.max_length);

@@ -475,6 +475,7 @@ DataContext Engine::data_context() const {
         context.max_length = model_->max_positions;
         context.task = name_of(model_->task);
         context.num_labels = model_->labels;
+        context.label_names = label_names();
         if (const Json problem = model_->config.value("problem_type", Json()); problem.is_string()) context.problem = problem.get<std::string>();
         context.vocabulary_size = model_->encoder_decoder ? model_->source_vocabulary : model_->vocabulary;
         context.target_vocabulary_size = model_->vocabulary;

@@ -90,6 +90,7 @@ public:
     Job& job() { return job_; }
 
     DataContext data_context() const;
+    std::vector<std::string> label_names() const;  // id2label of the model's config.json, where it names every class
     void attach_data(std::weak_ptr<DataSource> data);  // its cursor is saved with the engine from now on
     const Json& client_state() const { return client_state_; }  // of the checkpoint that was loaded
 

@@ -121,11 +121,7 @@ private:
         if (!names_.empty()) return names_;
         const LabelRule* rule = o_.samples.task().label_rule();
         if (rule && !rule->names().empty()) return names_ = rule->names();
-        const auto config = engine_.get("model_config");
-        const Json parsed = config.ok() ? Json::parse(*config, nullptr, false) : Json();
-        if (parsed.is_object() && parsed.contains("id2label"))
-            for (size_t i = 0; parsed["id2label"].contains(std::to_string(i)); ++i) names_.push_back(parsed["id2label"][std::to_string(i)].get<std::string>());
-        return names_;
+        return names_ = engine_.label_names();
     }
 
     Status add_classes(const std::vector<Sample>& samples, int64_t first) {

@@ -453,6 +453,17 @@ Status Engine::drop_what_has_no_form(std::map<std::string, CodedModule>& modules
     return ok();
 }
 
+std::vector<std::string> Engine::label_names() const {
+    std::vector<std::string> names;
+    const Json given = model_ && model_config_.is_object() ? model_config_.value("id2label", Json()) : Json();
+    for (int64_t i = 0; given.is_object() && i < model_->labels; ++i) {
+        const Json name = given.value(std::to_string(i), Json());
+        if (!name.is_string()) return {};
+        names.push_back(name.get<std::string>());
+    }
+    return names;
+}
+
 // transformers reads the number of labels from id2label. What the data calls its classes goes before what the folder called them: it was trained on.
 void Engine::write_label_names(Json& config) const {
     config.erase("num_labels");
@@ -460,7 +471,7 @@ void Engine::write_label_names(Json& config) const {
     std::vector<std::string> known;
     if (const auto data = data_.lock()) known = data->label_names();
     const bool told = static_cast<int64_t>(known.size()) == model_->labels;
-    if (!told && config.contains("id2label") && static_cast<int64_t>(config["id2label"].size()) == model_->labels) return;
+    if (!told && !label_names().empty()) return;
     for (int64_t i = 0; i < model_->labels; ++i) {
         const std::string name = static_cast<size_t>(i) < known.size() ? known[static_cast<size_t>(i)] : fmt::format("LABEL_{}", i);
         names[std::to_string(i)] = name;

@@ -153,9 +153,44 @@ static void names_of_classes_in_the_data_are_exported(void **state) {
     ds_engine_destroy(a);
 }
 
+/* The folder that a classifier was exported to knows what its classes are called: rows that say so need no rule, and their order is not the data's. */
+static void texts_are_the_classes_that_the_folder_names(void **state) {
+    char dir[] = "/tmp/dsrt-engine-XXXXXX", path[64], config[256];
+    ds_engine *a = engine(BERT, "\"train_batch_size\": 2, " SGD), *c = NULL;
+    ds_batch *b = NULL;
+    ds_tensor *labels = NULL;
+    ds_data *d;
+    int64_t classes[2] = {0, 0};
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/rows.jsonl", dir);
+    write_file(path, "{\"ids\": [5, 6], \"label\": \"so so\"}\n{\"ids\": [7, 8], \"label\": \"bad\"}\n");
+    d = rows_with(a, path, "{\"column\": \"label\", \"names\": [\"so so\", \"good\", \"bad\"]}");
+    assert_non_null(d);
+    assert_ok(ds_export(a, dir, NULL));
+    ds_data_destroy(d);
+    snprintf(config, sizeof(config), "{\"model\": \"%s\", \"train_batch_size\": 2, " SGD "}", dir);
+    assert_ok(ds_engine_create(config, NULL, &c));
+    d = rows_with(c, path, "\"label\"");
+    if (!d) fail_msg("%s", ds_last_error());
+    assert_ok(ds_batch_create(&b));
+    assert_ok(ds_data_next(d, b));
+    assert_ok(ds_batch_get(b, "labels", &labels));
+    assert_ok(ds_tensor_read(labels, DS_I64, classes, sizeof(classes)));
+    assert_int_equal(classes[0], 0);
+    assert_int_equal(classes[1], 2);
+    write_file(path, "{\"ids\": [5, 6], \"label\": \"so so\"}\n{\"ids\": [7], \"label\": \"awful\"}\n");
+    assert_null(rows_with(c, path, "\"label\""));
+    assert_non_null(strstr(ds_last_error(), "rows.jsonl: line 2 (byte 34): column label: found the text \"awful\", an integer from 0 to 2 or one of \"so so\", \"good\", \"bad\" is accepted"));
+    ds_tensor_destroy(labels);
+    ds_batch_destroy(b);
+    ds_data_destroy(d);
+    ds_engine_destroy(c);
+    ds_engine_destroy(a);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        TEST(checkpoints_and_exported_folders_reload_the_same),
-                                       TEST(a_save_in_the_background_keeps_what_was_there_at_the_call), TEST(names_of_classes_in_the_data_are_exported)};
+    const struct CMUnitTest tests[] = {TEST(checkpoints_and_exported_folders_reload_the_same), TEST(a_save_in_the_background_keeps_what_was_there_at_the_call),
+                                       TEST(names_of_classes_in_the_data_are_exported), TEST(texts_are_the_classes_that_the_folder_names)};
     return RUN(tests);
 }

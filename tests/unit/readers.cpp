@@ -270,6 +270,38 @@ TEST_CASE("labels/rules_give_classes") {
     CHECK_SAYS(failure(both, context("", 2)), "greater_than, names, map and auto exclude each other");
 }
 
+TEST_CASE("labels/texts_are_looked_up_in_the_models_own_names") {
+    Folder folder;
+    DataContext model = context("sequence_classification", 3);
+    model.label_names = {"positive", "negative", "2"};
+    const auto columns = [](const Json& rule) { return Json{{"text", "t"}, {"label", rule}}; };
+    const Json automatic = {{"column", "l"}, {"auto", true}};
+    using L = std::vector<int64_t>;
+    const auto labels = [&](std::string_view rows, const Json& rule) {
+        const std::string path = folder.write("a.csv", "t,l\n" + std::string(rows));
+        return ints(batches({{"files", path}, {"columns", columns(rule)}, {"batch_size", 4}}, model)[0], "labels");
+    };
+    CHECK(labels("a,positive\nb, negative \nc,positive\n", "l") == L{0, 1, 0});
+    CHECK(labels("a,2\nb,0\nc,negative\n", "l") == L{2, 0, 1});  // an integer is a class
+    CHECK(labels("a,positive\nb,negative\n", automatic) == L{0, 1});
+    CHECK(labels("a,good\nb,bad\n", automatic) == L{1, 0});  // other names than the model's are learned
+    CHECK(labels("a,positive\nb,negative\n", {{"column", "l"}, {"names", {"negative", "positive"}}}) == L{1, 0});
+
+    const std::string path = folder.write("a.csv", "t,l\na,positive\nb,Positive\n");
+    CHECK(failure({{"files", path}, {"columns", columns("l")}}, model) ==
+          path + ": line 3 (byte 15): column label: found the text \"Positive\", an integer from 0 to 2 or one of \"positive\", \"negative\", \"2\" is accepted, or give the "
+                 "names of the classes (\"names\", \"map\" or \"auto\")");
+    CHECK(failure({{"files", path}, {"columns", columns(automatic)}}, model) ==
+          path + ": line 3 (byte 15): column label: found the text \"Positive\", accepted: \"positive\", \"negative\", \"2\"");
+
+    const std::string lists = folder.write("a.jsonl", "{\"t\": \"a\", \"c\": [\"negative\", \"2\"]}\n");
+    CHECK(ints(batches({{"files", lists}, {"columns", {{"text", "t"}, {"labels", "c"}}}}, model)[0], "labels") == L{0, 1, 1});
+    model = context("token_classification", 3);
+    model.label_names = {"O", "B-P", "I-P"};
+    const std::string words = folder.write("b.jsonl", "{\"w\": [\"paris\", \"xy\"], \"t\": [\"O\", \"B-P\"]}\n");
+    CHECK(ints(batches({{"files", words}, {"columns", {{"words", "w"}, {"tags", "t"}}}, {"align", "all"}}, model)[0], "labels") == L{-100, 0, 1, 2, -100});
+}
+
 TEST_CASE("labels/auto_classes_are_sorted_and_agree_between_splits") {
     Folder folder;
     const std::string path = folder.write("a.csv", "t,l\na,10\nb,9\nc,10\nd,9\ne,-1\n");

@@ -96,7 +96,7 @@ Result<std::unique_ptr<DataTask>> make_sequence_classification(TaskSetup setup) 
         return fail(Code::E_CONFIG, "data: columns: labels: the model's problem_type is {}; give label, one class a row", setup.problem);
     std::optional<LabelRule> rule;
     if (one || several) {
-        DS_TRY(rule, LabelRule::parse(setup.columns.all()[one ? *one : *several], setup.num_labels));
+        DS_TRY(rule, LabelRule::parse(setup.columns.all()[one ? *one : *several], setup.num_labels, setup.label_names));
         if (several && rule->classes() == 0 && !rule->learns())
             return fail(
                 Code::E_CONFIG,

@@ -43,6 +43,7 @@ struct TaskSetup {
     std::shared_ptr<const Tokenizer> tokenizer;  // null only where input_ids serve
     int64_t max_length = 0;
     int64_t num_labels = 0;
+    std::vector<std::string> label_names;  // the model's own
     std::string problem;
     int64_t vocabulary_size = 0;
     int64_t max_target_length = 0, target_vocabulary_size = 0;  // of text-to-text tasks

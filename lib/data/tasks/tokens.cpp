@@ -21,7 +21,7 @@ public:
     static Result<std::unique_ptr<DataTask>> make(const TaskSetup& setup) {
         std::optional<LabelRule> rule;
         if (const auto tags = setup.columns.find("tags")) {
-            DS_TRY(rule, LabelRule::parse(setup.columns.all()[*tags], setup.num_labels));
+            DS_TRY(rule, LabelRule::parse(setup.columns.all()[*tags], setup.num_labels, setup.label_names));
             if (setup.columns.all()[*tags].rule.contains("greater_than"))
                 return fail(Code::E_CONFIG, "data: columns: tags: greater_than has no effect on this column");
         }
