@@ -86,7 +86,7 @@ void rmsprop(const float* k, float* w, const float* g, float* const* s, int64_t 
         if (mean) {
             const V a = lerp_of(at.load(mean), x, rest);
             at.store(a, mean);
-            v = hn::Max(hn::Zero(d), NegMulAdd(a, a, v));
+            v = at_least(hn::Zero(d), NegMulAdd(a, a, v));
         }
         V move = Div(x, Add(Sqrt(v), eps));
         if (buffer) {
@@ -163,7 +163,7 @@ double factored_row_f32(float scale, float clip, const float* g, const float* va
     const V f = hn::Set(d, row_factor), low = hn::Set(d, least), kept = hn::Set(d, keep), s = hn::Set(d, step);
     V squares = hn::Zero(d);
     each(n, [&](auto at) HWY_ATTR {
-        const V u = Div(gradient(at.load(g)), Sqrt(hn::Max(low, Mul(at.load(variance), f))));
+        const V u = Div(gradient(at.load(g)), Sqrt(at_least(low, Mul(at.load(variance), f))));
         squares = MulAdd(u, u, squares);
         if (w) at.store(NegMulAdd(s, u, Mul(at.load(w), kept)), w);
     });

@@ -106,15 +106,11 @@ HWY_INLINE V exp_reduced(V x, VI& n) {
     return hn::MulAdd(hn::Mul(r, r), p, r);
 }
 
-// The bounds of x; a NaN passes through, as x86's own min and max give their second operand then.
-HWY_INLINE V at_least(float low, V x) {
-    const V bound = hn::Set(d, low);
-    return HWY_TARGET == HWY_SCALAR ? hn::IfThenElse(hn::Lt(x, bound), bound, x) : hn::Max(bound, x);
-}
-HWY_INLINE V at_most(float high, V x) {
-    const V bound = hn::Set(d, high);
-    return HWY_TARGET == HWY_SCALAR ? hn::IfThenElse(hn::Gt(x, bound), bound, x) : hn::Min(bound, x);
-}
+// The bounds of x; a NaN in x passes through, as x86's own min and max give their second operand then. Arm's give the bound.
+HWY_INLINE V at_least(V bound, V x) { return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR ? hn::Max(bound, x) : hn::IfThenElse(hn::Lt(x, bound), bound, x); }
+HWY_INLINE V at_most(V bound, V x) { return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR ? hn::Min(bound, x) : hn::IfThenElse(hn::Gt(x, bound), bound, x); }
+HWY_INLINE V at_least(float low, V x) { return at_least(hn::Set(d, low), x); }
+HWY_INLINE V at_most(float high, V x) { return at_most(hn::Set(d, high), x); }
 
 // e^x for every x: infinity above, subnormals below.
 HWY_INLINE V exp_any(V x) {
