@@ -7,7 +7,7 @@ extern "C" {
 #endif
 
 /* argv as main has it. The process's exit code: 0, or 130 when it was interrupted. Ends the process with 1 when a call fails. */
-int train_main(int argc, char **argv);
+int train_main(int argc, char** argv);
 
 #ifdef __cplusplus
 }

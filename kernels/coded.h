@@ -1,9 +1,9 @@
-// Weights in few bits, for kernels that compute with them and for what makes them. Elements lie in row-major order and are cut into blocks of 64, each with
-// the largest magnitude as its scale. NF4 has one of 16 values that are equally likely in normally distributed numbers (Dettmers et al. 2023, QLoRA,
-// arXiv 2305.14314; the values of its appendix E), two codes a byte, the first in the upper half; with 8 bits a value is an integer / 127.
-// With two levels (the paper's double quantisation) scales are coded in their turn: less their mean, in blocks of 256, each a byte that names one of 256 values
-// which grow tenfold seven times (Dettmers 2015, arXiv 1511.04561, 8-bit dynamic tree). Codes are
-// those of bitsandbytes 0.50 bit for bit; of scales' bytes one in a thousand differs, where a scale lies between two values.
+// Weights in few bits, for kernels that compute with them and for what makes them. Elements lie in row-major order and are cut into blocks
+// of 64, each with the largest magnitude as its scale. NF4 has one of 16 values that are equally likely in normally distributed numbers
+// (Dettmers et al. 2023, QLoRA, arXiv 2305.14314; the values of its appendix E), two codes a byte, the first in the upper half; with 8 bits
+// a value is an integer / 127. With two levels (the paper's double quantisation) scales are coded in their turn: less their mean, in blocks
+// of 256, each a byte that names one of 256 values which grow tenfold seven times (Dettmers 2015, arXiv 1511.04561, 8-bit dynamic tree).
+// Codes are those of bitsandbytes 0.50 bit for bit; of scales' bytes one in a thousand differs, where a scale lies between two values.
 #pragma once
 
 #include <algorithm>
@@ -18,9 +18,22 @@
 
 namespace ds {
 
-inline constexpr float kNormalFloat[16] = {
-    -1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
-    0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
+inline constexpr float kNormalFloat[16] = {-1.0f,
+                                           -0.6961928009986877f,
+                                           -0.5250730514526367f,
+                                           -0.39491748809814453f,
+                                           -0.28444138169288635f,
+                                           -0.18477343022823334f,
+                                           -0.09105003625154495f,
+                                           0.0f,
+                                           0.07958029955625534f,
+                                           0.16093020141124725f,
+                                           0.24611230194568634f,
+                                           0.33791524171829224f,
+                                           0.44070982933044434f,
+                                           0.5626170039176941f,
+                                           0.7229568362236023f,
+                                           1.0f};
 
 namespace coded {
 
@@ -72,7 +85,8 @@ inline uint8_t normal_float_code(float x) {
 // A coded weight as it lies, 4-byte aligned.
 class CodedWeight {
 public:
-    CodedWeight(const void* at, int64_t elements, WeightCode code) : at_(static_cast<const uint8_t*>(at)), parts_(elements, code), code_(code) {}
+    CodedWeight(const void* at, int64_t elements, WeightCode code)
+        : at_(static_cast<const uint8_t*>(at)), parts_(elements, code), code_(code) {}
 
     const uint8_t* codes() const { return at_; }
     const CodedParts& parts() const { return parts_; }
@@ -103,7 +117,8 @@ inline void code_blocks(const float* x, int64_t elements, WeightCode code, int64
         scales[block] = most;
         const float inverse = most > 0 ? 1 / most : 0;
         if (code.bits == 8) {
-            for (int64_t i = begin; i < end; ++i) codes[i] = static_cast<uint8_t>(static_cast<int8_t>(std::clamp(std::nearbyint(x[i] * inverse * 127), -127.0f, 127.0f)));
+            for (int64_t i = begin; i < end; ++i)
+                codes[i] = static_cast<uint8_t>(static_cast<int8_t>(std::clamp(std::nearbyint(x[i] * inverse * 127), -127.0f, 127.0f)));
             continue;
         }
         for (int64_t i = begin; i < end; i += 2) {
@@ -129,14 +144,16 @@ inline void code_scales(const std::vector<float>& scales, const CodedParts& part
         for (int64_t b = first; b < last; ++b) most = std::max(most, std::abs(scales[static_cast<size_t>(b)] - mean));
         reinterpret_cast<float*>(to + parts.seconds)[first / kScaleBlock] = most;
         const float inverse = most > 0 ? 1 / most : 0;
-        for (int64_t b = first; b < last; ++b) to[parts.scales + b] = coded::nearest_in_tree((scales[static_cast<size_t>(b)] - mean) * inverse);
+        for (int64_t b = first; b < last; ++b)
+            to[parts.scales + b] = coded::nearest_in_tree((scales[static_cast<size_t>(b)] - mean) * inverse);
     }
 }
 
 // A weight in groups as it lies, 4-byte aligned.
 class GroupWeight {
 public:
-    GroupWeight(const void* at, const GroupParts& parts, const WeightCode& code) : at_(static_cast<const uint8_t*>(at)), parts_(parts), code_(code) {}
+    GroupWeight(const void* at, const GroupParts& parts, const WeightCode& code)
+        : at_(static_cast<const uint8_t*>(at)), parts_(parts), code_(code) {}
 
     const uint8_t* row(int64_t out) const { return at_ + out * parts_.row; }
     float scale(int64_t out, int64_t group) const { return floats(parts_.scales)[out * parts_.groups + group]; }
@@ -148,7 +165,9 @@ public:
         const uint8_t two = row(out)[in / 2];
         return in % 2 ? two >> 4 : two & 15;
     }
-    float at(int64_t out, int64_t in) const { return (static_cast<float>(code(out, in)) - zero(out, in / parts_.group)) * scale(out, in / parts_.group); }
+    float at(int64_t out, int64_t in) const {
+        return (static_cast<float>(code(out, in)) - zero(out, in / parts_.group)) * scale(out, in / parts_.group);
+    }
 
 private:
     const float* floats(int64_t byte) const { return reinterpret_cast<const float*>(at_ + byte); }
@@ -157,9 +176,11 @@ private:
     WeightCode code_;
 };
 
-// Outputs [first, last) of the weight x in groups, by the arithmetic of DeepSpeed's quantizers (compress.h). levels_of(out, group, values) are those of a group.
+// Outputs [first, last) of the weight x in groups, by the arithmetic of DeepSpeed's quantizers (compress.h). levels_of(out, group, values)
+// are those of a group.
 template <class LevelsOf>
-void code_groups(const float* x, const GroupParts& parts, const WeightCode& code, int64_t first, int64_t last, uint8_t* to, const LevelsOf& levels_of) {
+void code_groups(const float* x, const GroupParts& parts, const WeightCode& code, int64_t first, int64_t last, uint8_t* to,
+                 const LevelsOf& levels_of) {
     std::vector<float> group(static_cast<size_t>(parts.group));
     std::fill(to + first * parts.row, to + last * parts.row, uint8_t{0});
     for (int64_t o = first; o < last; ++o)
@@ -172,9 +193,11 @@ void code_groups(const float* x, const GroupParts& parts, const WeightCode& code
             const bool flat = levels.scale == 0;  // equal values: zeros, or one code above the zero point
             const float middle = code.asymmetric ? 0 : static_cast<float>(int64_t{1} << (code.bits - 1));
             reinterpret_cast<float*>(to + parts.scales)[o * parts.groups + g] = flat ? group[0] : levels.scale;
-            if (code.asymmetric) reinterpret_cast<float*>(to + parts.zeros)[o * parts.groups + g] = flat ? 0 : -std::nearbyint(levels.zero / levels.scale);
+            if (code.asymmetric)
+                reinterpret_cast<float*>(to + parts.zeros)[o * parts.groups + g] = flat ? 0 : -std::nearbyint(levels.zero / levels.scale);
             for (int64_t k = 0; k < parts.group; ++k) {
-                const auto c = static_cast<uint8_t>(middle + (flat ? static_cast<float>(group[0] != 0) : levels.step(group[static_cast<size_t>(k)])));
+                const auto c =
+                    static_cast<uint8_t>(middle + (flat ? static_cast<float>(group[0] != 0) : levels.step(group[static_cast<size_t>(k)])));
                 const int64_t i = g * parts.group + k;
                 if (code.bits == 8) to[o * parts.row + i] = c;
                 else to[o * parts.row + i / 2] |= static_cast<uint8_t>(i % 2 ? c << 4 : c);
@@ -240,7 +263,10 @@ struct InputCode {
         auto* at = static_cast<uint8_t*>(codes) + parts.inputs;
         *reinterpret_cast<float*>(at) = scale, *reinterpret_cast<int32_t*>(at + 4) = zero;
     }
-    float code(float x) const { return scale == 0 ? static_cast<float>(zero) : std::min(std::max(std::nearbyint(x / scale) + static_cast<float>(zero), -128.0f), 127.0f); }
+    float code(float x) const {
+        return scale == 0 ? static_cast<float>(zero)
+                          : std::min(std::max(std::nearbyint(x / scale) + static_cast<float>(zero), -128.0f), 127.0f);
+    }
 };
 
 inline float coded_output(const void* codes, const Int8Parts& parts, int64_t out, int64_t in) {

@@ -10,9 +10,11 @@
 
 namespace ds {
 
-// ids [tokens, k]: each token's experts. real: 0 for tokens that are filler or masked; null: all are real. Of `rows` [tokens * k], `ends` [experts + 1],
-// `places` [tokens, k] and `counts` [experts] ops/experts.cpp tells the meaning. Tokens that are not real do not count and take no one's place.
-inline void sort_by_expert(const Routing& r, const int32_t* ids, const float* real, int64_t tokens, int64_t k, int32_t* rows, int32_t* ends, int32_t* places, float* counts) {
+// ids [tokens, k]: each token's experts. real: 0 for tokens that are filler or masked; null: all are real. Of `rows` [tokens * k], `ends`
+// [experts + 1], `places` [tokens, k] and `counts` [experts] ops/experts.cpp tells the meaning. Tokens that are not real do not count and
+// take no one's place.
+inline void sort_by_expert(const Routing& r, const int32_t* ids, const float* real, int64_t tokens, int64_t k, int32_t* rows, int32_t* ends,
+                           int32_t* places, float* counts) {
     const auto is_real = [&](int64_t t) { return !real || real[t] != 0; };
     const auto goes = [&](int64_t t) { return is_real(t) || r.capacity_factor == 0; };
     std::vector<int64_t> chosen(static_cast<size_t>(r.experts), 0);
@@ -25,7 +27,11 @@ inline void sort_by_expert(const Routing& r, const int32_t* ids, const float* re
             counts[ids[t * k + i]] += is_real(t) ? 1.0f : 0.0f;
         }
     }
-    const int64_t capacity = r.capacity_factor > 0 ? std::max(r.min_capacity, static_cast<int64_t>(std::ceil(r.capacity_factor * static_cast<double>(k * all) / static_cast<double>(r.experts)))) : INT64_MAX;
+    const int64_t capacity =
+        r.capacity_factor > 0
+            ? std::max(r.min_capacity,
+                       static_cast<int64_t>(std::ceil(r.capacity_factor * static_cast<double>(k * all) / static_cast<double>(r.experts))))
+            : INT64_MAX;
     std::vector<int64_t> next(static_cast<size_t>(r.experts)), left(next.size());
     int64_t at = 0;
     for (int64_t e = 0; e < r.experts; ++e) {

@@ -38,13 +38,18 @@ struct Tensor {
     }
     int64_t count() const { return rows() * columns(); }
     bool dense() const { return row_stride == columns(); }
-    template <class T> T* as() const { return static_cast<T*>(data); }
+    template <class T>
+    T* as() const {
+        return static_cast<T*>(data);
+    }
 };
 
 struct Team {
     int rank = 0, size = 1;
     // This thread's part [begin, end) of n items; parts are multiples of `grain` but for the last.
-    struct Range { int64_t begin, end; };
+    struct Range {
+        int64_t begin, end;
+    };
     Range part(int64_t n, int64_t grain = 1) const {
         const int64_t blocks = (n + grain - 1) / grain;
         const int64_t first = blocks * rank / size, last = blocks * (rank + 1) / size;
@@ -56,8 +61,8 @@ class Links;
 
 // What changes from run to run of one plan, besides tensors.
 struct Runtime {
-    uint64_t seed = 0;   // of the engine
-    uint64_t step = 0;   // counts forward passes in training mode; dropout draws depend on it
+    uint64_t seed = 0;       // of the engine
+    uint64_t step = 0;       // counts forward passes in training mode; dropout draws depend on it
     Links* links = nullptr;  // to other ranks (comm/communicator.h); null where there is one rank
     void* queue = nullptr;   // of a device, whose kernels' phases only queue work there; seed and step reach them through it
 };
@@ -65,13 +70,16 @@ struct Runtime {
 struct Call {
     const Tensor* in = nullptr;
     const Tensor* out = nullptr;
-    const void* attrs = nullptr;           // the op's struct of ops/attrs.h
-    void* state = nullptr;                 // what prepare made
-    std::byte* scratch = nullptr;          // Prepared::scratch_bytes, 64-byte aligned, shared by the team, contents undefined
+    const void* attrs = nullptr;   // the op's struct of ops/attrs.h
+    void* state = nullptr;         // what prepare made
+    std::byte* scratch = nullptr;  // Prepared::scratch_bytes, 64-byte aligned, shared by the team, contents undefined
     const Runtime* runtime = nullptr;
     std::atomic<int64_t>* ticket = nullptr;  // 0 at the start of each phase: fetch_add deals out work dynamically
 
-    template <class A> const A& attr() const { return *static_cast<const A*>(attrs); }
+    template <class A>
+    const A& attr() const {
+        return *static_cast<const A*>(attrs);
+    }
 };
 
 using Phase = void (*)(const Call&, Team);
@@ -82,7 +90,10 @@ struct Request {  // what prepare may look at: types, shapes, strides, which opt
     int threads = 1;
     void* queue = nullptr;  // of the device that the kernel is for
 
-    template <class A> const A& attr() const { return *static_cast<const A*>(attrs); }
+    template <class A>
+    const A& attr() const {
+        return *static_cast<const A*>(attrs);
+    }
 };
 
 struct Prepared {
@@ -92,10 +103,10 @@ struct Prepared {
 };
 
 struct KernelImpl {
-    const char* name;                               // "flash_bf16_avx512"
-    const char* (*declines)(const Request&);        // why it can't serve this request, or null
+    const char* name;                         // "flash_bf16_avx512"
+    const char* (*declines)(const Request&);  // why it can't serve this request, or null
     Result<Prepared> (*prepare)(const Request&);
-    bool exchanges = false;                         // with other ranks: on a device such steps are not recorded
+    bool exchanges = false;  // with other ranks: on a device such steps are not recorded
 };
 
 // Best first; the first entry that does not decline serves.
@@ -112,14 +123,19 @@ inline const char* accepts_all(const Request&) { return nullptr; }
 
 // A kernel with one phase and neither state nor scratch.
 template <Phase phase>
-Result<Prepared> simple(const Request&) { return Prepared{{phase}, nullptr, 0}; }
+Result<Prepared> simple(const Request&) {
+    return Prepared{{phase}, nullptr, 0};
+}
 
 // Counter-based random numbers (Philox-4x32-10, Salmon et al. 2011): draw i of op `salt` at `runtime`, uniform in [0, 1).
 float uniform_draw(const Runtime& runtime, uint64_t salt, uint64_t index);
 // Draws 4 block to 4 block + 3, for the price of one.
 void uniform_block(const Runtime& runtime, uint64_t salt, uint64_t block, float out[4]);
 
-#define DS_KERNEL(device, op) namespace device { extern const KernelList op; }
+#define DS_KERNEL(device, op)   \
+    namespace device {          \
+    extern const KernelList op; \
+    }
 #include "kernels/kernels.def"
 #undef DS_KERNEL
 

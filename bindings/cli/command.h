@@ -1,5 +1,5 @@
-// A command of `dsrt`: it adds its subcommand with options, and the work to be done when that is chosen. Everything it knows of the library is
-// <dsrt/dsrt.hpp>.
+// A command of `dsrt`: it adds its subcommand with options, and the work to be done when that is chosen. Everything it knows of the library
+// is <dsrt/dsrt.hpp>.
 #pragma once
 
 #include <dsrt/dsrt.hpp>
@@ -21,8 +21,8 @@ using Work = std::function<Exit()>;
 
 struct CommandLine {
     CLI::App& app;
-    bool& json;                     // --json: one JSON document on standard output instead of text for people
-    std::vector<char*> passed_on;   // argv behind the command's name, for those that read it themselves
+    bool& json;                    // --json: one JSON document on standard output instead of text for people
+    std::vector<char*> passed_on;  // argv behind the command's name, for those that read it themselves
     // Adds a subcommand with its examples.
     CLI::App* command(const std::string& name, const std::string& meaning, const std::string& examples);
     // What a chosen subcommand does; main runs it when the whole line was read.
@@ -35,12 +35,12 @@ struct CommandLine {
 #undef DSRT_COMMAND
 
 // text.cpp
-std::string read_file(const std::string& path);                    // throws with the path and the reason
-Json parse_config(const std::string& text_or_path);                // a config with // comments, as the library takes it
-std::string size_text(double bytes);                               // "1.5 GiB"
-std::string count_text(double count);                              // "124.4 M"
-std::string seconds_text(double seconds);                          // "0.012 s"
-void print(const Json& document);                                  // for --json
+std::string read_file(const std::string& path);      // throws with the path and the reason
+Json parse_config(const std::string& text_or_path);  // a config with // comments, as the library takes it
+std::string size_text(double bytes);                 // "1.5 GiB"
+std::string count_text(double count);                // "124.4 M"
+std::string seconds_text(double seconds);            // "0.012 s"
+void print(const Json& document);                    // for --json
 void print_table(const std::vector<std::vector<std::string>>& rows, size_t right_from = 1);  // columns from right_from on are flush right
 
 }  // namespace dsrt::cli

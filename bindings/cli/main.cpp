@@ -23,8 +23,9 @@ int run(int argc, char** argv) {
     app.name("dsrt");
     app.set_version_flag("--version", "dsrt " + version());
     app.require_subcommand(1);
-    app.footer("dsrt COMMAND --help shows a command's options and examples.\n"
-               "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 interrupted.");
+    app.footer(
+        "dsrt COMMAND --help shows a command's options and examples.\n"
+        "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 interrupted.");
     bool json = false;
     Work work;
     CommandLine line{app, json, std::vector<char*>(argv + std::min(argc, 2), argv + argc), &work};

@@ -52,15 +52,20 @@ Json predicted_time(const Json& report, const Speed& speed) {
     double flops = report.at("flops_per_micro_batch").get<double>();
     if (report.contains("stages") && !report["stages"].empty()) {  // ranks of a pipeline have different work
         flops = 0;
-        for (const Json& stage : report["stages"]) flops += stage.at("flops_per_micro_batch").get<double>() / static_cast<double>(report["stages"].size());
+        for (const Json& stage : report["stages"])
+            flops += stage.at("flops_per_micro_batch").get<double>() / static_cast<double>(report["stages"].size());
     }
     const Json& timetable = report.at("timetable");
     const double compute = flops * ranks * timetable.value("micro_batches", 1.0) / speed.flops_a_second;
     const double idle = timetable.value("bubble", 0.0), waiting = compute * idle / std::max(0.01, 1 - idle);
     const double update = report.at("updated_parameters").get<double>() * ranks / speed.parameters_a_second;
     const double exchange = report.value("traffic_bytes_per_step", 0.0) / kExchangeBytesASecond;
-    return {{"step_seconds", compute + waiting + update + exchange}, {"compute_seconds", compute}, {"idle_seconds", waiting}, {"update_seconds", update},
-            {"exchange_seconds", exchange}, {"measured_flops_a_second", speed.flops_a_second}};
+    return {{"step_seconds", compute + waiting + update + exchange},
+            {"compute_seconds", compute},
+            {"idle_seconds", waiting},
+            {"update_seconds", update},
+            {"exchange_seconds", exchange},
+            {"measured_flops_a_second", speed.flops_a_second}};
 }
 
 }  // namespace dsrt::cli

@@ -29,7 +29,8 @@ std::string read_file(const std::string& path) {
 
 Json parse_config(const std::string& text_or_path) {
     const size_t first = text_or_path.find_first_not_of(" \t\r\n");
-    const bool is_text = first != std::string::npos && (text_or_path[first] == '{' || text_or_path[first] == '/') && text_or_path.find('{') != std::string::npos;
+    const bool is_text = first != std::string::npos && (text_or_path[first] == '{' || text_or_path[first] == '/') &&
+                         text_or_path.find('{') != std::string::npos;
     return Json::parse(is_text ? text_or_path : read_file(text_or_path), nullptr, true, true);
 }
 

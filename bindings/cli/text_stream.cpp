@@ -13,18 +13,21 @@ Json engine_config(const std::string& folder) {
 void Sampling::add_to(CLI::App& sub) {
     // CLI11 checks the numbers; what they may be is the library's to say, once.
     const auto number = [&](const char* flag, const char* key, const char* meaning) {
-        sub.add_option_function<double>(flag, [this, key](double v) { options_[key] = v; }, meaning);
+        sub.add_option_function<double>(
+            flag, [this, key](double v) { options_[key] = v; }, meaning);
     };
     const auto integer = [&](const char* flag, const char* key, const char* meaning) {
-        sub.add_option_function<int64_t>(flag, [this, key](int64_t v) { options_[key] = v; }, meaning);
+        sub.add_option_function<int64_t>(
+            flag, [this, key](int64_t v) { options_[key] = v; }, meaning);
     };
     integer("--max-new-tokens", "max_new_tokens", "how many tokens at most (default 128)");
     number("--temperature", "temperature", "0 takes the likeliest token (default); higher is more varied");
     integer("--top-k", "top_k", "choose among so many likeliest tokens");
     number("--top-p", "top_p", "choose among the likeliest tokens that hold this much probability");
     integer("--seed", "seed", "of the choices");
-    sub.add_option_function<std::string>("--options", [this](const std::string& text) { options_.update(Json::parse(text)); },
-                                         "more options of ds_generate, as a JSON object");
+    sub.add_option_function<std::string>(
+        "--options", [this](const std::string& text) { options_.update(Json::parse(text)); },
+        "more options of ds_generate, as a JSON object");
 }
 
 void to_stdout(const std::string& text) {

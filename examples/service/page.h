@@ -1,4 +1,5 @@
-// The live page: numbers and the loss curve from /metrics once a second, and a text to classify or to teach. It fetches nothing from elsewhere.
+// The live page: numbers and the loss curve from /metrics once a second, and a text to classify or to teach. It fetches nothing from
+// elsewhere.
 #pragma once
 
 inline constexpr const char* kPage = R"html(<!doctype html>

@@ -1,11 +1,13 @@
-// A classifier that learns while it serves: an HTTP service that holds an engine, answers classifications, and trains on examples posted to it.
+// A classifier that learns while it serves: an HTTP service that holds an engine, answers classifications, and trains on examples posted to
+// it.
 //
 //   service MODEL [--tokenizer PATH] [--port 8080] [--save DIR] [--config JSON]
 //   POST /classify  {"texts": ["...", ...]}                          -> {"classes": [1, ...], "probabilities": [[...], ...]}
 //   POST /examples  {"examples": [{"text": "...", "label": 1}, ...]}  -> {"accepted": 2, "waiting": 5}
 //   GET  /metrics   numbers as JSON        GET /  a live page         POST /save  a checkpoint now
 //
-// One thread owns the engine; requests are jobs for it, classifications before training. SIGINT and SIGTERM finish what runs, save, and end.
+// One thread owns the engine; requests are jobs for it, classifications before training. SIGINT and SIGTERM finish what runs, save, and
+// end.
 #include <dsrt/dsrt.hpp>
 
 #include <httplib.h>
@@ -29,8 +31,13 @@ using Json = nlohmann::json;
 
 constexpr size_t kMaxTexts = 256, kMaxWaiting = 10000, kMaxTextBytes = 20000, kRowsAStep = 16;
 
-struct Example { std::string text; int32_t label; };
-struct BadRequest : std::runtime_error { using std::runtime_error::runtime_error; };
+struct Example {
+    std::string text;
+    int32_t label;
+};
+struct BadRequest : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
 
 struct Settings {
     std::string model, tokenizer, save, config = "{}";
@@ -52,7 +59,8 @@ public:
             const auto classes = static_cast<size_t>(logits.shape()[1]);
             Json answer{{"classes", Json::array()}, {"probabilities", Json::array()}};
             for (size_t row = 0; row < texts.size(); ++row) {
-                std::vector<double> p(values.begin() + static_cast<ptrdiff_t>(row * classes), values.begin() + static_cast<ptrdiff_t>((row + 1) * classes));
+                std::vector<double> p(values.begin() + static_cast<ptrdiff_t>(row * classes),
+                                      values.begin() + static_cast<ptrdiff_t>((row + 1) * classes));
                 const double top = *std::max_element(p.begin(), p.end());
                 double sum = 0;
                 for (double& x : p) sum += x = std::exp(x - top);
@@ -141,7 +149,8 @@ private:
                 if (!jobs_.empty()) job = std::move(jobs_.front()), jobs_.pop_front();
                 else if (stopping_) return;
                 else
-                    while (!waiting_.empty() && examples.size() < kRowsAStep) examples.push_back(std::move(waiting_.front())), waiting_.pop_front();
+                    while (!waiting_.empty() && examples.size() < kRowsAStep)
+                        examples.push_back(std::move(waiting_.front())), waiting_.pop_front();
             }
             if (job) job();  // a packaged task: what it throws goes to who waits for it
             else step(examples);
@@ -186,7 +195,8 @@ private:
 std::string text_of(const Json& value, const char* what) {
     if (!value.is_string()) throw BadRequest(std::string(what) + " must be a text");
     std::string text = value.get<std::string>();
-    if (text.empty() || text.size() > kMaxTextBytes) throw BadRequest(std::string(what) + " must have 1 to " + std::to_string(kMaxTextBytes) + " bytes");
+    if (text.empty() || text.size() > kMaxTextBytes)
+        throw BadRequest(std::string(what) + " must have 1 to " + std::to_string(kMaxTextBytes) + " bytes");
     return text;
 }
 
@@ -206,7 +216,8 @@ Json learn(Service& service, const Json& body) {
     std::vector<Example> examples;
     for (const Json& e : list_of(body, "examples")) {
         const Json label = e.is_object() ? e.value("label", Json()) : Json();
-        if (!label.is_number_integer() || label < 0 || label >= service.labels()) throw BadRequest("an example's label must be an integer from 0 to " + std::to_string(service.labels() - 1));
+        if (!label.is_number_integer() || label < 0 || label >= service.labels())
+            throw BadRequest("an example's label must be an integer from 0 to " + std::to_string(service.labels() - 1));
         examples.push_back({text_of(e.value("text", Json()), "an example's text"), label.get<int32_t>()});
     }
     return service.learn(std::move(examples));
@@ -221,15 +232,11 @@ httplib::Server::Handler answering(std::function<Json(const Json& body)> answer)
         };
         try {
             say(200, answer(request.body.empty() ? Json() : Json::parse(request.body)));
-        } catch (const Json::exception&) {
-            say(400, {{"error", "the body is not JSON"}});
-        } catch (const BadRequest& error) {
+        } catch (const Json::exception&) { say(400, {{"error", "the body is not JSON"}}); } catch (const BadRequest& error) {
             say(400, {{"error", error.what()}});
         } catch (const dsrt::Error& error) {
             say(error.code() == DS_E_INVALID_ARGUMENT ? 400 : 500, {{"error", error.what()}, {"status", error.name()}});
-        } catch (const std::exception& error) {
-            say(500, {{"error", error.what()}});
-        }
+        } catch (const std::exception& error) { say(500, {{"error", error.what()}}); }
     };
 }
 
@@ -264,7 +271,8 @@ int serve(const Settings& settings) {
     server.Post("/save", answering([&](const Json&) { return service.save(); }));
     server.Get("/metrics", answering([&](const Json&) { return service.metrics(); }));
     server.Get("/", [](const httplib::Request&, httplib::Response& response) { response.set_content(kPage, "text/html; charset=utf-8"); });
-    const int port = settings.port ? (server.bind_to_port("127.0.0.1", settings.port) ? settings.port : -1) : server.bind_to_any_port("127.0.0.1");
+    const int port =
+        settings.port ? (server.bind_to_port("127.0.0.1", settings.port) ? settings.port : -1) : server.bind_to_any_port("127.0.0.1");
     if (port < 0) throw std::runtime_error("port " + std::to_string(settings.port) + " can't be had");
     std::printf("http://127.0.0.1:%d\n", port);
     std::fflush(stdout);

@@ -15,14 +15,20 @@ namespace ds::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-#define DS_MAP1(name, expression)                                                      \
-    void name(const float* from, float* y, int64_t n, float) {                         \
-        each(n, [=](auto at) HWY_ATTR { const V x = at.load(from); at.store(expression, y); }); \
+#define DS_MAP1(name, expression)                              \
+    void name(const float* from, float* y, int64_t n, float) { \
+        each(n, [=](auto at) HWY_ATTR {                        \
+            const V x = at.load(from);                         \
+            at.store(expression, y);                           \
+        });                                                    \
     }
 // dy and either x or the op's output, both under the name x
-#define DS_MAP2(name, expression)                                                      \
-    void name(const float* dy, const float* from, float* dx, int64_t n) {              \
-        each(n, [=](auto at) HWY_ATTR { const V x = at.load(from); at.store(hn::Mul(at.load(dy), expression), dx); }); \
+#define DS_MAP2(name, expression)                                         \
+    void name(const float* dy, const float* from, float* dx, int64_t n) { \
+        each(n, [=](auto at) HWY_ATTR {                                   \
+            const V x = at.load(from);                                    \
+            at.store(hn::Mul(at.load(dy), expression), dx);               \
+        });                                                               \
     }
 
 HWY_INLINE V silu_slope(V x) {  // s (1 + x (1 - s))
@@ -77,8 +83,16 @@ namespace {
 #define DS_PHASE2(name)     \
     HWY_EXPORT(name##_f32); \
     void name##_phase(const Call& call, Team team) { map2(call, team, HWY_DYNAMIC_DISPATCH(name##_f32)); }
-DS_PHASE1(relu) DS_PHASE1(tanh) DS_PHASE1(silu) DS_PHASE1(gelu) DS_PHASE1(gelu_tanh)
-DS_PHASE2(relu_grad) DS_PHASE2(tanh_grad) DS_PHASE2(silu_grad) DS_PHASE2(gelu_grad) DS_PHASE2(gelu_tanh_grad)
+DS_PHASE1(relu)
+DS_PHASE1(tanh)
+DS_PHASE1(silu)
+DS_PHASE1(gelu)
+DS_PHASE1(gelu_tanh)
+DS_PHASE2(relu_grad)
+DS_PHASE2(tanh_grad)
+DS_PHASE2(silu_grad)
+DS_PHASE2(gelu_grad)
+DS_PHASE2(gelu_tanh_grad)
 
 const char* tanh_form(const Request& r) { return r.attr<Gelu>().tanh ? floats_only(r) : "the exact form is asked for"; }
 

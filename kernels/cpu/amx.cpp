@@ -12,7 +12,8 @@ inline void memory_is_up_to_date() { asm volatile("" ::: "memory"); }
 
 inline __mmask32 first(int64_t n) { return n >= 32 ? ~0u : n <= 0 ? 0u : (1u << n) - 1; }
 
-// 16 rows of 4 units (4 bytes each), `stride` elements apart, become 4 rows of 16 units, in a panel. Where `edge`, only `rows` x `count` elements are there.
+// 16 rows of 4 units (4 bytes each), `stride` elements apart, become 4 rows of 16 units, in a panel. Where `edge`, only `rows` x `count`
+// elements are there.
 template <bool edge>
 inline void transpose(const BF16* p, int64_t stride, BF16* to, int64_t rows = 16, int64_t count = 8) {
     const auto mask = static_cast<__mmask8>(first(count));
@@ -24,7 +25,8 @@ inline void transpose(const BF16* p, int64_t stride, BF16* to, int64_t rows = 16
     __m512i r[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j)
-        r[j] = _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(row(j)), row(4 + j), 1), row(8 + j), 2), row(12 + j), 3);
+        r[j] = _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(row(j)), row(4 + j), 1), row(8 + j), 2),
+                                  row(12 + j), 3);
     const __m512i a = _mm512_unpacklo_epi32(r[0], r[1]), b = _mm512_unpackhi_epi32(r[0], r[1]);
     const __m512i c = _mm512_unpacklo_epi32(r[2], r[3]), d = _mm512_unpackhi_epi32(r[2], r[3]);
     _mm512_storeu_si512(to, _mm512_unpacklo_epi64(a, c));
@@ -33,8 +35,10 @@ inline void transpose(const BF16* p, int64_t stride, BF16* to, int64_t rows = 16
     _mm512_storeu_si512(to + 192, _mm512_unpackhi_epi64(b, d));
 }
 
-constexpr int16_t kFirstHalf[32] = {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-constexpr int16_t kSecondHalf[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+constexpr int16_t kFirstHalf[32] = {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                    8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+constexpr int16_t kSecondHalf[32] = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+                                     24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
 
 // Two rows of 32 elements become a row of pairs.
 inline void pair_rows(__m512i a, __m512i b, BF16* to) {
@@ -60,7 +64,8 @@ struct Pieces {
                 const int64_t k = step * kStep + 2 * u;
                 const BF16* at = s.at + k * s.stride + p.panel_ * kPanel;
                 if (p.ahead_) fetch(at + p.ahead_), fetch(at + s.stride + p.ahead_);
-                pair_rows(_mm512_maskz_loadu_epi16(k < s.k ? mask : 0, at), _mm512_maskz_loadu_epi16(k + 1 < s.k ? mask : 0, at + s.stride), to + u * 64);
+                pair_rows(_mm512_maskz_loadu_epi16(k < s.k ? mask : 0, at), _mm512_maskz_loadu_epi16(k + 1 < s.k ? mask : 0, at + s.stride),
+                          to + u * 64);
             }
             if (++p.panel_ == p.panels_) p.panel_ = 0, ++p.piece_;
         } else {
@@ -127,7 +132,8 @@ void multiply_tiles(const BF16* left, const BF16* right, int64_t count, float* c
 
 template <Meanwhile meanwhile>
 constexpr decltype(&multiply_tiles<true, true, meanwhile>) kMultiply[2][2] = {
-    {multiply_tiles<false, false, meanwhile>, multiply_tiles<false, true, meanwhile>}, {multiply_tiles<true, false, meanwhile>, multiply_tiles<true, true, meanwhile>}};
+    {multiply_tiles<false, false, meanwhile>, multiply_tiles<false, true, meanwhile>},
+    {multiply_tiles<true, false, meanwhile>, multiply_tiles<true, true, meanwhile>}};
 
 inline __m512 load(const void* base, DType type, int64_t index, __mmask16 mask) {
     if (type == DType::f32) return _mm512_maskz_loadu_ps(mask, static_cast<const float*>(base) + index);
@@ -145,15 +151,19 @@ inline void store(__m512 v, void* base, DType type, int64_t index, __mmask16 mas
 
 void Packer::rest() { from_.k_major ? Pieces::rest<true>(*this) : Pieces::rest<false>(*this); }
 
-void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, int64_t columns, float* c, int64_t c_stride, bool accumulate, Packer* next) {
-    const auto& table = !next ? kMultiply<Meanwhile::nothing> : Pieces::k_major(next) ? kMultiply<Meanwhile::pack_k_major> : kMultiply<Meanwhile::pack>;
+void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, int64_t columns, float* c, int64_t c_stride,
+              bool accumulate, Packer* next) {
+    const auto& table = !next                   ? kMultiply<Meanwhile::nothing>
+                        : Pieces::k_major(next) ? kMultiply<Meanwhile::pack_k_major>
+                                                : kMultiply<Meanwhile::pack>;
     table[rows > 16][columns > 16](left, right, steps, c, c_stride, accumulate, next);
 }
 
 void begin(float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Into& into) {
     for (int64_t j = 0; j < columns; j += 16) {
         const auto mask = static_cast<__mmask16>(first(columns - j));
-        for (int64_t i = 0; i < rows; ++i) _mm512_storeu_ps(sums + i * sums_stride + j, load(into.from, into.type, i * into.stride + j, mask));
+        for (int64_t i = 0; i < rows; ++i)
+            _mm512_storeu_ps(sums + i * sums_stride + j, load(into.from, into.type, i * into.stride + j, mask));
     }
 }
 

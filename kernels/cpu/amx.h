@@ -1,8 +1,8 @@
-// Products of bf16 by AMX (tile_amx.cpp has its tiles) that pack what comes next while tiles multiply: vector units are idle then, and loads of weights
-// need not wait. Only where level() is Level::amx_bf16, and within a TileUse.
+// Products of bf16 by AMX (tile_amx.cpp has its tiles) that pack what comes next while tiles multiply: vector units are idle then, and
+// loads of weights need not wait. Only where level() is Level::amx_bf16, and within a TileUse.
 //
-// Operands lie packed as tiles(true) packs them, in panels of 32 rows or columns. A panel goes along k in steps of 32, 2 KiB each: [row][k], or
-// [pair of k][column][2]. What lies beyond rows, columns and k is zero.
+// Operands lie packed as tiles(true) packs them, in panels of 32 rows or columns. A panel goes along k in steps of 32, 2 KiB each:
+// [row][k], or [pair of k][column][2]. What lies beyond rows, columns and k is zero.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,14 @@ public:
     // `ahead`: elements from `from` on to what will be packed next, which is fetched into the second cache meanwhile; 0: nothing.
     // `during`: in how many steps of multiply all should be done.
     Packer(const Source& from, BF16* to, int64_t panel_stride, int64_t ahead, int64_t during)
-        : from_(from), to_(to), panel_stride_(panel_stride), ahead_(ahead), panels_(panels(from.n)), of_panel_(steps(from.k) * kPieces), left_(panels_ * of_panel_), all_(left_),
+        : from_(from),
+          to_(to),
+          panel_stride_(panel_stride),
+          ahead_(ahead),
+          panels_(panels(from.n)),
+          of_panel_(steps(from.k) * kPieces),
+          left_(panels_ * of_panel_),
+          all_(left_),
           during_(during) {}
     void rest();  // packs what is left
 
@@ -50,9 +57,10 @@ private:
     int64_t during_ = 1, credit_ = 0;
 };
 
-// c[i][j] (+)= left panel x right panel over some steps, for all 32 rows of c or (rows <= 16) the first 16, and columns likewise. c has room for whole tiles.
-// `next` (may be null) is packed meanwhile.
-void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, int64_t columns, float* c, int64_t c_stride, bool accumulate, Packer* next);
+// c[i][j] (+)= left panel x right panel over some steps, for all 32 rows of c or (rows <= 16) the first 16, and columns likewise. c has
+// room for whole tiles. `next` (may be null) is packed meanwhile.
+void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, int64_t columns, float* c, int64_t c_stride,
+              bool accumulate, Packer* next);
 
 // What sums of at most 32 x 32 begin with.
 struct Into {

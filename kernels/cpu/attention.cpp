@@ -15,7 +15,7 @@ struct Buffers {
     KeyInfo keys;
     QueryInfo queries;
     Adjuster adjuster;
-    float *k, *v;             // packed keys and values of a sequence
+    float *k, *v;  // packed keys and values of a sequence
     float *q, *scores, *packed, *sums, *most, *total, *rescale;
 
     int64_t carve(float* base, const AttentionShape& s, const Attention& attrs) {
@@ -78,7 +78,8 @@ private:
         }
         if (!any) std::fill_n(b_.sums, count * s_.wide, 0.0f);
         finish_softmax(count, b_.most, b_.total);
-        for (int64_t i = 0; i < count; ++i) lse_[(row + i) * s_.heads + head] = a_.first_tokens && b_.total[i] == 0 ? -INFINITY : b_.most[i];
+        for (int64_t i = 0; i < count; ++i)
+            lse_[(row + i) * s_.heads + head] = a_.first_tokens && b_.total[i] == 0 ? -INFINITY : b_.most[i];
         scale_rows(b_.sums, s_.wide, count, s_.size, b_.total);
         store_rows(b_.sums, s_.wide, count, s_.size, y_.type, y_.at(row, head), y_.token);
     }
@@ -123,7 +124,9 @@ void forward(const Call& call, Team team) {
     }
     const int64_t covered = a.covered();
     zero_rows(call.out[0], call.out[0].rank == 4 ? covered * s.heads : covered, team);
-    if (team.rank == 0) std::fill(call.out[1].as<float>() + covered * s.heads, call.out[1].as<float>() + s.query_rows * s.heads, a.first_tokens ? -INFINITY : 0.0f);
+    if (team.rank == 0)
+        std::fill(call.out[1].as<float>() + covered * s.heads, call.out[1].as<float>() + s.query_rows * s.heads,
+                  a.first_tokens ? -INFINITY : 0.0f);
 }
 
 const char* declines(const Request& r) {

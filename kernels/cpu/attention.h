@@ -11,7 +11,7 @@
 namespace ds::cpu {
 
 inline constexpr int64_t kTileQueries = 32, kTileKeys = kMostKeys;  // of a tile of scores
-inline constexpr int64_t kChunk = 256;                       // queries or keys of an item where whole heads are too few for a team
+inline constexpr int64_t kChunk = 256;                              // queries or keys of an item where whole heads are too few for a team
 
 inline int64_t score_pad(int64_t n) { return (n + kScorePad - 1) / kScorePad * kScorePad; }
 
@@ -35,15 +35,17 @@ struct AttentionShape {
     int64_t query_rows, key_rows, sequences, longest_queries, longest_keys;
     double scale;
     const TileSet* tiles;
-    int64_t units;        // of the head size
-    int64_t own = 0;      // floats of scratch of a thread
+    int64_t units;                   // of the head size
+    int64_t own = 0;                 // floats of scratch of a thread
     int64_t buckets = 0, slots = 0;  // of the bias; places where the gradient collects sums for it, each [heads, buckets] floats
 
     AttentionShape(const Attention& attrs, const Tensor& q, const Tensor& k, const Tensor* optional, bool bf16);
     int64_t row_units(int64_t rows) const { return tiles->units(rows); }
 };
 
-struct Sequence { int64_t q0, q1, k0, k1, index; };
+struct Sequence {
+    int64_t q0, q1, k0, k1, index;
+};
 
 // One call's operands besides the matrices.
 struct AttentionCall {
@@ -73,7 +75,8 @@ struct KeyInfo {
     int32_t *least, *most, *seen;  // of each tile of keys: its tokens' range, and how many keys are not masked
     int32_t* block;                // of the layout
 
-    template <class Arena> void carve(Arena& arena, int64_t longest) {
+    template <class Arena>
+    void carve(Arena& arena, int64_t longest) {
         const int64_t n = longest + kTileKeys, tiles = longest / kTileKeys + 1;
         arena.take(place, n), arena.take(token, n), arena.take(offset, n), arena.take(block, n);
         arena.take(least, tiles), arena.take(most, tiles), arena.take(seen, tiles);
@@ -89,8 +92,10 @@ struct QueryInfo {
     int32_t least, most;   // of its tokens
     int64_t head;
 
-    template <class Arena> void carve(Arena& arena) {
-        arena.take(limit, kTileQueries), arena.take(token, kTileQueries), arena.take(block, kTileQueries), arena.take(low, kTileQueries), arena.take(high, kTileQueries);
+    template <class Arena>
+    void carve(Arena& arena) {
+        arena.take(limit, kTileQueries), arena.take(token, kTileQueries), arena.take(block, kTileQueries), arena.take(low, kTileQueries),
+            arena.take(high, kTileQueries);
     }
     void load(const AttentionCall& a, const Sequence& s, int64_t first_query, int64_t queries, int64_t head);
 };
@@ -109,7 +114,8 @@ int64_t key_end(const AttentionCall& a, const Sequence& s, int64_t last);
 // What is added to a tile's scores before they are scaled: the bias of each pair's distance, minus infinity where the layout hides a pair.
 class Adjuster {
 public:
-    template <class A> void carve(A& arena, const AttentionShape& s, const Attention& attrs) {
+    template <class A>
+    void carve(A& arena, const AttentionShape& s, const Attention& attrs) {
         reach_ = attrs.max_distance;  // farther pairs share the last bucket
         arena.take(near_, s.buckets ? 2 * reach_ + 1 : 0);
         arena.take(bucket_, s.buckets ? 2 * reach_ + 1 : 0);
@@ -117,12 +123,16 @@ public:
     }
     void load(const AttentionCall& a, int64_t head);
     // s[key][query], or s[query][key] where by_query; rows are `stride` apart.
-    void add(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, float* s, int64_t stride, bool by_query) const;
+    void add(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, float* s, int64_t stride,
+             bool by_query) const;
     // Adds the gradient of a tile's scores, ds[query][key] / factor, to the sums of their buckets.
-    void collect(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, const float* ds, int64_t stride, float* sums) const;
+    void collect(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, const float* ds,
+                 int64_t stride, float* sums) const;
 
 private:
-    int64_t at(int32_t key_token, int32_t query_token) const { return std::clamp<int64_t>(int64_t{key_token} - query_token, -reach_, reach_) + reach_; }
+    int64_t at(int32_t key_token, int32_t query_token) const {
+        return std::clamp<int64_t>(int64_t{key_token} - query_token, -reach_, reach_) + reach_;
+    }
     // Whether tokens of the tile follow each other, so that a pair's distance follows from its place in the tile.
     static bool in_line(const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries);
     int64_t reach_ = 0;
@@ -134,7 +144,8 @@ private:
 struct Arena {
     float* base = nullptr;
     int64_t used = 0;  // floats
-    template <class T> void take(T*& p, int64_t n) {
+    template <class T>
+    void take(T*& p, int64_t n) {
         static_assert(sizeof(T) == 4);
         p = base ? reinterpret_cast<T*>(base + used) : nullptr;
         used += round_up(n, 16);

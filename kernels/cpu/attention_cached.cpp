@@ -1,7 +1,8 @@
 // attention_cached: keys and values of new tokens go into the cache, then each query attends over its sequence's.
 //
-// A generation step has one query a sequence and reads each cached key and value once, so this is bound by memory: an item is a sequence and a
-// head of keys, whose queries share what is loaded. Where nothing was cached before (a prompt), attention itself computes y from k and v.
+// A generation step has one query a sequence and reads each cached key and value once, so this is bound by memory: an item is a sequence
+// and a head of keys, whose queries share what is loaded. Where nothing was cached before (a prompt), attention itself computes y from k
+// and v.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_cached.cpp"
 #include <hwy/foreach_target.h>
@@ -23,10 +24,10 @@ struct CachedHead {
     const int32_t* table;
     int64_t first, last;  // tokens
     int64_t size, queries;
-    const float* q;       // scaled already
+    const float* q;  // scaled already
     float *y, *scores;
-    int64_t row_length;   // floats from one query's scores to the next
-    const float* bias;    // [bucket][heads], from the first query's on; null: none
+    int64_t row_length;      // floats from one query's scores to the next
+    const float* bias;       // [bucket][heads], from the first query's on; null: none
     const int32_t* buckets;  // by distance, up to `farthest`
     int64_t farthest, heads;
 };
@@ -44,14 +45,17 @@ using DU = hn::RebindToUnsigned<D>;
 // Elements of a cached row at `at`, as f32.
 HWY_INLINE V load_row(Whole at, const float* p) { return at.load(p); }
 HWY_INLINE V load_row(Part at, const float* p) { return at.load(p); }
-HWY_INLINE V load_row(Whole at, const uint16_t* p) { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(DU(), hn::LoadU(D16(), p + at.i)))); }
+HWY_INLINE V load_row(Whole at, const uint16_t* p) {
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(DU(), hn::LoadU(D16(), p + at.i))));
+}
 HWY_INLINE V load_row(Part at, const uint16_t* p) {
     HWY_ALIGN float buffer[HWY_LANES(float)] = {};
     for (int64_t i = 0; i < at.n; ++i) buffer[i] = to_f32(BF16{p[at.i + i]});
     return hn::Load(d, buffer);
 }
 
-// The rows lie wherever their places are, in memory that weights have pushed out of the caches: each is asked for some tokens before it is read.
+// The rows lie wherever their places are, in memory that weights have pushed out of the caches: each is asked for some tokens before it is
+// read.
 template <class T>
 HWY_INLINE void fetch_row(const T* row, int64_t size) {
     constexpr int64_t kLine = 64 / sizeof(T);
@@ -88,7 +92,8 @@ void attend_typed(const CachedHead& h) {
     }
     if (h.bias)  // the last token is the query's own
         for (int64_t i = 0; i < h.queries; ++i)
-            for (int64_t j = 0; j < n; ++j) h.scores[i * h.row_length + j] += h.bias[h.buckets[HWY_MIN(n - 1 - j, h.farthest)] * h.heads + i];
+            for (int64_t j = 0; j < n; ++j)
+                h.scores[i * h.row_length + j] += h.bias[h.buckets[HWY_MIN(n - 1 - j, h.farthest)] * h.heads + i];
     for (int64_t i = 0; i < h.queries; ++i) soften(h.scores + i * h.row_length, n);
     for (int64_t i = 0; i < h.queries * h.size; ++i) h.y[i] = 0;
     for (int64_t j = 0; j < n; ++j) {
@@ -123,9 +128,9 @@ enum In { kQ, kK, kV, kKeys, kValues, kTable, kLengths, kSegments, kKeySegments,
 constexpr size_t kAttentionKeySegments = 6, kAttentionInputs = 11;  // of the op attention; all from segments on may be absent
 
 struct State {
-    int64_t own = 0;     // floats of scratch of a thread
-    Prepared whole;      // of a prompt: attention over k and v alone
-    Tensor lse;          // which that writes too
+    int64_t own = 0;               // floats of scratch of a thread
+    Prepared whole;                // of a prompt: attention over k and v alone
+    Tensor lse;                    // which that writes too
     std::vector<int32_t> buckets;  // of the bias, by distance
 };
 
@@ -133,7 +138,8 @@ struct State {
 void append(const Call& call, Team team) {
     const Tensor &table = call.in[kTable], &keys = call.in[kKeys];
     const int64_t kv_heads = keys.dims[0], pool = keys.dims[1], size = keys.dims[2], sequences = call.in[kSegments].count() - 1;
-    const auto *segments = call.in[call.in[kKeySegments].present ? kKeySegments : kSegments].as<int32_t>(), *lengths = call.in[kLengths].as<int32_t>();  // null: nothing was there before
+    const auto *segments = call.in[call.in[kKeySegments].present ? kKeySegments : kSegments].as<int32_t>(),
+               *lengths = call.in[kLengths].as<int32_t>();  // null: nothing was there before
     float* row = reinterpret_cast<float*>(call.scratch) + team.rank * static_cast<State*>(call.state)->own;
     for (int64_t s = 0; s < sequences; ++s) {
         const int64_t begin = segments[s], end = segments[s + 1], before = lengths ? lengths[s] - (end - begin) : 0;
@@ -145,7 +151,8 @@ void append(const Call& call, Team team) {
                 for (int64_t h = 0; h < kv_heads; ++h) {
                     const int64_t at = (h * pool + place) * size;
                     std::byte* there = to.as<std::byte>() + at * float_size(to.dtype);
-                    if (from.dtype == to.dtype) std::memcpy(there, address(from, begin + i, h * size), static_cast<size_t>(size * float_size(to.dtype)));
+                    if (from.dtype == to.dtype)
+                        std::memcpy(there, address(from, begin + i, h * size), static_cast<size_t>(size * float_size(to.dtype)));
                     else from_f32(read(from, begin + i, h * size, size, row), size, to.dtype, there);
                 }
             }
@@ -155,8 +162,8 @@ void append(const Call& call, Team team) {
 void attend(const Call& call, Team team) {
     const auto& attrs = call.attr<Attention>();
     const Tensor &q = call.in[kQ], &keys = call.in[kKeys], &table = call.in[kTable], &y = call.out[0];
-    const int64_t kv_heads = keys.dims[0], pool = keys.dims[1], size = keys.dims[2], group = attrs.heads / kv_heads, sequences = call.in[kSegments].count() - 1,
-                  capacity = table.dims[1];
+    const int64_t kv_heads = keys.dims[0], pool = keys.dims[1], size = keys.dims[2], group = attrs.heads / kv_heads,
+                  sequences = call.in[kSegments].count() - 1, capacity = table.dims[1];
     const auto *segments = call.in[kSegments].as<int32_t>(), *lengths = call.in[kLengths].as<int32_t>();
     const auto run = HWY_DYNAMIC_DISPATCH(attend_cached);
     const float scale = static_cast<float>(attrs.scale != 0 ? attrs.scale : 1 / std::sqrt(static_cast<double>(size)));
@@ -166,9 +173,22 @@ void attend(const Call& call, Team team) {
     float *queries = own, *sums = queries + padded(group * size), *scores = sums + padded(group * size);
     for (int64_t item = call.ticket->fetch_add(1); item < sequences * kv_heads; item = call.ticket->fetch_add(1)) {
         const int64_t s = item / kv_heads, h = item % kv_heads, begin = segments[s], end = segments[s + 1], length = lengths[s];
-        CachedHead head{keys.as<std::byte>() + h * pool * size * float_size(keys.dtype), call.in[kValues].as<std::byte>() + h * pool * size * float_size(keys.dtype),
-                        keys.dtype, table.as<int32_t>() + s * table.row_stride, 0, 0, size, group, queries, sums, scores, padded(capacity),
-                        bias ? bias + h * group : nullptr, buckets.data(), static_cast<int64_t>(buckets.size()) - 1, attrs.heads};
+        CachedHead head{keys.as<std::byte>() + h * pool * size * float_size(keys.dtype),
+                        call.in[kValues].as<std::byte>() + h * pool * size * float_size(keys.dtype),
+                        keys.dtype,
+                        table.as<int32_t>() + s * table.row_stride,
+                        0,
+                        0,
+                        size,
+                        group,
+                        queries,
+                        sums,
+                        scores,
+                        padded(capacity),
+                        bias ? bias + h * group : nullptr,
+                        buckets.data(),
+                        static_cast<int64_t>(buckets.size()) - 1,
+                        attrs.heads};
         for (int64_t i = begin; i < end; ++i) {
             head.last = attrs.causal ? length - end + i + 1 : length;
             head.first = attrs.window ? std::max<int64_t>(head.last - attrs.window, 0) : 0;
@@ -196,7 +216,8 @@ void attend_prompt(const Call& call, Team team) {
 
 const char* declines(const Request& r) {
     for (const int i : {kQ, kK, kV})
-        if (r.in[static_cast<size_t>(i)].present && !is_simd_float(r.in[static_cast<size_t>(i)].dtype)) return "an operand is not f32, bf16 or f16";
+        if (r.in[static_cast<size_t>(i)].present && !is_simd_float(r.in[static_cast<size_t>(i)].dtype))
+            return "an operand is not f32, bf16 or f16";
     if (r.in[kBias].present && !r.in[kBias].dense()) return "rows of the bias lie apart";
     const DType type = r.in[kKeys].dtype;
     return type != DType::f32 && type != DType::bf16 ? "the cache is neither f32 nor bf16" : nullptr;
@@ -211,7 +232,8 @@ Result<Prepared> prepare(const Request& r) {
     Prepared prepared{{append, attend}, state, state->own * 4 * r.threads};
     if (!r.in[kK].present) prepared.phases.erase(prepared.phases.begin());
     if (r.in[kBias].present)
-        for (int64_t apart = 0; apart <= attrs.max_distance; ++apart) state->buckets.push_back(static_cast<int32_t>(relative_bucket(-apart, r.in[kBias].dims[0], attrs.max_distance, false)));
+        for (int64_t apart = 0; apart <= attrs.max_distance; ++apart)
+            state->buckets.push_back(static_cast<int32_t>(relative_bucket(-apart, r.in[kBias].dims[0], attrs.max_distance, false)));
     if (r.in[kLengths].present) return prepared;
     // A window without places in the batch counts rows of the stream, which within a sequence is the same.
     state->lse.dtype = DType::f32, state->lse.rank = 2, state->lse.present = true;

@@ -2,8 +2,8 @@
 //   dv = p^T dy,  ds = p (dy v^T - delta) scale,  dq = ds k,  dk = ds^T q,  delta_i = dy_i . y_i    (Dao 2023, arXiv 2307.08691).
 // A work item is a sequence and a head of keys, drawn by ticket: it alone writes dk and dv of that head and dq of the heads that share it.
 // Where those are fewer than threads, items are chunks of keys (for dk and dv) and chunks of queries (for dq) instead, which costs scores
-// twice. In both ways each sum runs over tiles in the same order, so the result does not depend on the team. The gradient of the bias collects in a slot
-// for each chunk of queries, where those give dq; the slots are added at the end.
+// twice. In both ways each sum runs over tiles in the same order, so the result does not depend on the team. The gradient of the bias
+// collects in a slot for each chunk of queries, where those give dq; the slots are added at the end.
 #include "kernels/cpu/attention.h"
 
 namespace ds::cpu {
@@ -13,8 +13,8 @@ struct Buffers {
     KeyInfo keys;
     QueryInfo queries;
     Adjuster adjuster;
-    float *k_columns, *v_columns, *k_rows;        // packed, of a sequence
-    float *dk, *dv;                               // sums, of a sequence
+    float *k_columns, *v_columns, *k_rows;  // packed, of a sequence
+    float *dk, *dv;                         // sums, of a sequence
     float *q_columns, *q_rows, *dy_columns, *dy_rows, *dq;
     float *p, *ds, *p_rows, *ds_rows, *ds_columns;  // of a tile: f32, packed
     float *lse, *delta;
@@ -39,7 +39,9 @@ struct Buffers {
 };
 
 // Queries whose dq an item gives, and keys whose dk and dv, within a sequence; empty: none.
-struct Item { int64_t query_begin, query_end, key_begin, key_end; };
+struct Item {
+    int64_t query_begin, query_end, key_begin, key_end;
+};
 
 class Backward {
 public:
@@ -61,7 +63,9 @@ public:
     }
     const AttentionCall& operands() const { return a_; }
     // Behind the threads' own scratch.
-    static float* slots_of(const Call& call, const AttentionShape& s, int team) { return reinterpret_cast<float*>(call.scratch) + team * s.own; }
+    static float* slots_of(const Call& call, const AttentionShape& s, int team) {
+        return reinterpret_cast<float*>(call.scratch) + team * s.own;
+    }
 
     // number: of the sequence.
     void run(const Sequence& s, int64_t number, int64_t kv_head, const Item& item) {
@@ -111,7 +115,8 @@ private:
             scores(tile, count, width);
             if (wants_keys) add_to_keys(tile, count);
             if (wants_dq) add_to_queries(tile, count, width, any);
-            if (wants_dq && a_.bias) b_.adjuster.collect(a_, tile, b_.keys, b_.queries, b_.ds, kTileKeys, first_slot_ + first / kChunk * s_.heads * s_.buckets);
+            if (wants_dq && a_.bias)
+                b_.adjuster.collect(a_, tile, b_.keys, b_.queries, b_.ds, kTileKeys, first_slot_ + first / kChunk * s_.heads * s_.buckets);
             any = true;
         }
         if (!wants_dq) return;
@@ -173,7 +178,8 @@ void chunks_of_heads(const Call& call, Backward& b) {
     for (int64_t i = call.ticket->fetch_add(1); i < items; i = call.ticket->fetch_add(1)) {
         const Sequence s = a.sequence(i / chunks / heads);
         const int64_t chunk = i % chunks, head = i / chunks % heads, queries = s.q1 - s.q0, keys = s.k1 - s.k0;
-        if (chunk < of_keys && chunk * kChunk < keys) b.run(s, i / chunks / heads, head, {0, 0, chunk * kChunk, std::min(keys, (chunk + 1) * kChunk)});
+        if (chunk < of_keys && chunk * kChunk < keys)
+            b.run(s, i / chunks / heads, head, {0, 0, chunk * kChunk, std::min(keys, (chunk + 1) * kChunk)});
         const int64_t first = (chunk - of_keys) * kChunk;
         if (chunk >= of_keys && first < queries) b.run(s, i / chunks / heads, head, {first, std::min(queries, first + kChunk), 0, 0});
     }

@@ -118,7 +118,8 @@ void softmax_tile_impl(float* s, int64_t stride, int64_t keys, int64_t queries, 
 template <bool masked, bool dropped>
 void grad_row(float* s, float* dp, int64_t keys, int64_t i, float factor, float lse, float delta, const Visible* visible,
               const Draws* draws_of) {
-    const V f = hn::Set(d, factor), f2 = hn::Mul(f, hn::Set(d, kLog2e)), l = hn::Mul(hn::Set(d, lse), hn::Set(d, kLog2e)), e = hn::Set(d, delta);
+    const V f = hn::Set(d, factor), f2 = hn::Mul(f, hn::Set(d, kLog2e)), l = hn::Mul(hn::Set(d, lse), hn::Set(d, kLog2e)),
+            e = hn::Set(d, delta);
     [[maybe_unused]] HWY_ALIGN float drawn[kMostKeys + 4 * HWY_LANES(float)];
     if constexpr (dropped) draw_row(*draws_of, i, keys, drawn);
     for (int64_t j = 0; j < keys; j += lanes()) {

@@ -89,7 +89,8 @@ void QueryInfo::load(const AttentionCall& a, const Sequence& s, int64_t first_qu
         const int64_t row = s.q0 + first + std::min(i, count - 1);
         token[i] = a.token(row);
         limit[i] = !a.attrs.causal ? INT32_MAX : a.key_tokens ? token[i] + 1 : static_cast<int32_t>(row) + 1;
-        const auto draw = static_cast<uint64_t>(token[i] * (a.attrs.all_heads ? a.attrs.all_heads : a.shape.heads) + a.attrs.first_head + head) << 20;
+        const auto draw =
+            static_cast<uint64_t>(token[i] * (a.attrs.all_heads ? a.attrs.all_heads : a.shape.heads) + a.attrs.first_head + head) << 20;
         if (a.layout) block[i] = static_cast<int32_t>((token[i] - a.key_token(s.k0)) / a.attrs.block);
         low[i] = static_cast<uint32_t>(draw), high[i] = static_cast<uint32_t>(draw >> 32);
     }
@@ -104,7 +105,8 @@ int64_t key_end(const AttentionCall& a, const Sequence& s, int64_t last) {
     return std::upper_bound(a.key_tokens + s.k0, a.key_tokens + s.k1, a.token(s.q0 + last)) - (a.key_tokens + s.k0);
 }
 
-// Calls f for each pair of runs of queries and keys that lie in one block: whether they see each other, and where they begin and end in the tile.
+// Calls f for each pair of runs of queries and keys that lie in one block: whether they see each other, and where they begin and end in the
+// tile.
 template <class F>
 static void block_pairs(const AttentionCall& a, const KeyInfo& keys, const QueryInfo& queries, int64_t first, int64_t count, const F& f) {
     const uint8_t* layout = a.layout + (a.layout_heads > 1 ? queries.head : 0) * a.layout_blocks * a.layout_blocks;
@@ -140,11 +142,14 @@ bool Adjuster::in_line(const KeyTile& tile, const KeyInfo& keys, const QueryInfo
     return true;
 }
 
-void Adjuster::add(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, float* s, int64_t stride, bool by_query) const {
+void Adjuster::add(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, float* s, int64_t stride,
+                   bool by_query) const {
     const int64_t rows = by_query ? queries.count : tile.count, columns = by_query ? tile.count : queries.count;
     if (a.bias && in_line(tile, keys, queries)) {
         // Along a row distances go up (keys) or down (queries) by one: the row is a piece of one line, shifted by one from row to row.
-        const int32_t start = by_query ? keys.token[tile.first] - queries.token[rows - 1] : keys.token[tile.first + rows - 1] - queries.token[0], step = by_query ? 1 : -1;
+        const int32_t start = by_query ? keys.token[tile.first] - queries.token[rows - 1]
+                                       : keys.token[tile.first + rows - 1] - queries.token[0],
+                      step = by_query ? 1 : -1;
         for (int64_t x = 0; x < rows + columns - 1; ++x) line_[x] = near_[at(start + step * static_cast<int32_t>(x), 0)];
         for (int64_t i = 0; i < rows; ++i) {
             const float* piece = line_ + (rows - 1 - i);
@@ -152,7 +157,8 @@ void Adjuster::add(const AttentionCall& a, const KeyTile& tile, const KeyInfo& k
         }
     } else if (a.bias) {
         for (int64_t i = 0; i < rows; ++i)
-            for (int64_t j = 0; j < columns; ++j) s[i * stride + j] += near_[at(keys.token[tile.first + (by_query ? j : i)], queries.token[by_query ? i : j])];
+            for (int64_t j = 0; j < columns; ++j)
+                s[i * stride + j] += near_[at(keys.token[tile.first + (by_query ? j : i)], queries.token[by_query ? i : j])];
     }
     if (!a.layout) return;
     block_pairs(a, keys, queries, tile.first, tile.count, [&](bool seen, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
@@ -162,7 +168,8 @@ void Adjuster::add(const AttentionCall& a, const KeyTile& tile, const KeyInfo& k
     });
 }
 
-void Adjuster::collect(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, const float* ds, int64_t stride, float* sums) const {
+void Adjuster::collect(const AttentionCall& a, const KeyTile& tile, const KeyInfo& keys, const QueryInfo& queries, const float* ds,
+                       int64_t stride, float* sums) const {
     const auto back = static_cast<float>(1 / a.shape.scale);
     if (in_line(tile, keys, queries)) {
         std::fill_n(line_, queries.count + tile.count - 1, 0.0f);
@@ -171,18 +178,21 @@ void Adjuster::collect(const AttentionCall& a, const KeyTile& tile, const KeyInf
             for (int64_t j = 0; j < tile.count; ++j) piece[j] += ds[i * stride + j];
         }
         const int32_t start = keys.token[tile.first] - queries.token[queries.count - 1];
-        for (int64_t x = 0; x < queries.count + tile.count - 1; ++x) sums[bucket_[at(start + static_cast<int32_t>(x), 0)]] += line_[x] * back;
+        for (int64_t x = 0; x < queries.count + tile.count - 1; ++x)
+            sums[bucket_[at(start + static_cast<int32_t>(x), 0)]] += line_[x] * back;
         return;
     }
     for (int64_t i = 0; i < queries.count; ++i)
-        for (int64_t j = 0; j < tile.count; ++j) sums[bucket_[at(keys.token[tile.first + j], queries.token[i])]] += ds[i * stride + j] * back;
+        for (int64_t j = 0; j < tile.count; ++j)
+            sums[bucket_[at(keys.token[tile.first + j], queries.token[i])]] += ds[i * stride + j] * back;
 }
 
 KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys, const QueryInfo& queries, int64_t first) {
     const int64_t tile = first / kTileKeys, end = key_end(a, s, queries.first + queries.count - 1), window = a.attrs.window;
     KeyTile t{first, std::min(kTileKeys, end - first), false, {}, {}};
     if (t.count <= 0) return t;
-    if (keys.seen[tile] == 0 || (window && int64_t{queries.least} - keys.most[tile] >= window) || (a.layout && !any_block(a, keys, queries, first, t.count))) {
+    if (keys.seen[tile] == 0 || (window && int64_t{queries.least} - keys.most[tile] >= window) ||
+        (a.layout && !any_block(a, keys, queries, first, t.count))) {
         t.count = 0;
         return t;
     }

@@ -1,5 +1,6 @@
-// coded_matmul: groups of the product's columns are dealt out to the team; the part of the weight that a group needs is decoded into a thread's own memory, where
-// the caches hold it, and multiplied from there by gemm.h. The weight as a whole is never anywhere but in its few bits.
+// coded_matmul: groups of the product's columns are dealt out to the team; the part of the weight that a group needs is decoded into a
+// thread's own memory, where the caches hold it, and multiplied from there by gemm.h. The weight as a whole is never anywhere but in its
+// few bits.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/coded.cpp"
 #include <hwy/foreach_target.h>
@@ -25,7 +26,8 @@ HWY_INLINE V values_of(VI code) {
     return hn::TableLookupLanes(hn::LoadU(d, kNormalFloat), hn::IndicesFromVec(d, code));
 #else
     const VI within = hn::And(code, hn::Set(di, 7));
-    const V low = hn::TableLookupLanes(hn::LoadU(d, kNormalFloat), hn::IndicesFromVec(d, within)), high = hn::TableLookupLanes(hn::LoadU(d, kNormalFloat + 8), hn::IndicesFromVec(d, within));
+    const V low = hn::TableLookupLanes(hn::LoadU(d, kNormalFloat), hn::IndicesFromVec(d, within)),
+            high = hn::TableLookupLanes(hn::LoadU(d, kNormalFloat + 8), hn::IndicesFromVec(d, within));
     return hn::IfThenElse(hn::RebindMask(d, hn::Gt(code, hn::Set(di, 7))), high, low);
 #endif
 }
@@ -37,11 +39,13 @@ HWY_INLINE void decode_group(const uint8_t* codes, float scale, float* to) {
     hn::Store(hn::InterleaveLower(d8, high, low), d8, each);
     hn::Store(hn::InterleaveUpper(d8, high, low), d8, each + 16);
     const V by = hn::Set(d, scale);
-    for (int64_t i = 0; i < kGroup; i += lanes()) hn::StoreU(hn::Mul(values_of(hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), each + i))), by), d, to + i);
+    for (int64_t i = 0; i < kGroup; i += lanes())
+        hn::StoreU(hn::Mul(values_of(hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), each + i))), by), d, to + i);
 }
 #else
 void decode_group(const uint8_t* codes, float scale, float* to) {
-    for (int64_t i = 0; i < kGroup; i += 2) to[i] = kNormalFloat[codes[i / 2] >> 4] * scale, to[i + 1] = kNormalFloat[codes[i / 2] & 15] * scale;
+    for (int64_t i = 0; i < kGroup; i += 2)
+        to[i] = kNormalFloat[codes[i / 2] >> 4] * scale, to[i + 1] = kNormalFloat[codes[i / 2] & 15] * scale;
 }
 #endif
 
@@ -60,7 +64,8 @@ void decode_8(const uint8_t* codes, int64_t i, int64_t n, float scale, float* to
     const float step = scale / 127;
     const V by = hn::Set(d, step);
     int64_t at = 0;
-    for (; at + lanes() <= n; at += lanes()) hn::StoreU(hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, D>(), from + at))), by), d, to + at);
+    for (; at + lanes() <= n; at += lanes())
+        hn::StoreU(hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, D>(), from + at))), by), d, to + at);
     for (; at < n; ++at) to[at] = static_cast<float>(from[at]) * step;
 }
 
@@ -76,7 +81,9 @@ void decode_group_4(const uint8_t* codes, int64_t i, int64_t n, float scale, flo
         const auto bytes = hn::LoadU(d8, codes + i / 2), high = hn::ShiftRight<4>(bytes), low = hn::And(bytes, hn::Set(d8, 15));
         hn::Store(hn::InterleaveLower(d8, low, high), d8, each);
         hn::Store(hn::InterleaveUpper(d8, low, high), d8, each + 16);
-        for (int64_t k = 0; k < kGroup; k += lanes()) hn::StoreU(hn::Mul(hn::Sub(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), each + k))), less), by), d, to + k);
+        for (int64_t k = 0; k < kGroup; k += lanes())
+            hn::StoreU(hn::Mul(hn::Sub(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), each + k))), less), by), d,
+                       to + k);
     }
 #endif
     for (; i < end; ++i) *to++ = (static_cast<float>(i % 2 ? codes[i / 2] >> 4 : codes[i / 2] & 15) - zero) * scale;
@@ -85,7 +92,9 @@ void decode_group_4(const uint8_t* codes, int64_t i, int64_t n, float scale, flo
 void decode_group_8(const uint8_t* codes, int64_t i, int64_t n, float scale, float zero, float* to) {
     const V by = hn::Set(d, scale), less = hn::Set(d, zero);
     int64_t at = 0;
-    for (; at + lanes() <= n; at += lanes()) hn::StoreU(hn::Mul(hn::Sub(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), codes + i + at))), less), by), d, to + at);
+    for (; at + lanes() <= n; at += lanes())
+        hn::StoreU(hn::Mul(hn::Sub(hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, D>(), codes + i + at))), less), by), d,
+                   to + at);
     for (; at < n; ++at) to[at] = (static_cast<float>(codes[i + at]) - zero) * scale;
 }
 
@@ -113,7 +122,10 @@ struct State {
 class Decoder {
 public:
     Decoder(const void* at, const CodedMatmul& m)
-        : m_(m), blocks_(at, m.rows * m.columns, m.code()), parts_(m.rows, m.columns, m.code()), groups_(at, parts_, m.code()),
+        : m_(m),
+          blocks_(at, m.rows * m.columns, m.code()),
+          parts_(m.rows, m.columns, m.code()),
+          groups_(at, parts_, m.code()),
           by_block_(m.bits == 4 ? HWY_DYNAMIC_DISPATCH(decode_4) : HWY_DYNAMIC_DISPATCH(decode_8)),
           by_group_(m.bits == 4 ? HWY_DYNAMIC_DISPATCH(decode_group_4) : HWY_DYNAMIC_DISPATCH(decode_group_8)) {}
 
@@ -161,8 +173,10 @@ void multiply(const Call& call, Team team) {
         const int64_t first = g * s.width, columns = std::min(s.width, s.n - first);
         if (attrs.transpose) weight.run(first * s.k, columns * s.k, type, scratch);
         else
-            for (int64_t row = 0; row < s.k; ++row) weight.run(row * s.n + first, columns, type, scratch + row * s.width * float_size(type));
-        s.gemm.region({call.in[0].data, scratch, place(call.out[0], first), place(call.in[2], first), place(call.in[3], first)}, 0, s.m, 0, columns, scratch + s.decoded);
+            for (int64_t row = 0; row < s.k; ++row)
+                weight.run(row * s.n + first, columns, type, scratch + row * s.width * float_size(type));
+        s.gemm.region({call.in[0].data, scratch, place(call.out[0], first), place(call.in[2], first), place(call.in[3], first)}, 0, s.m, 0,
+                      columns, scratch + s.decoded);
     }
 }
 
@@ -181,8 +195,18 @@ Result<Prepared> prepare(const Request& request) {
     const int64_t size = float_size(a.dtype), most = (s->m <= kFewRows ? kSmall : kLarge) / (s->k * size) / 64 * 64;
     const int64_t fair = round_up((s->n + request.threads - 1) / request.threads, 64);
     s->width = std::min({std::max<int64_t>(most, 64), fair, int64_t{1024}});
-    GemmShape g{.m = s->m, .n = s->width, .k = s->k, .transpose_b = attrs.transpose, .a_type = a.dtype, .b_type = a.dtype, .c_type = y.dtype,
-                .lda = a.row_stride, .ldb = attrs.transpose ? s->k : s->width, .ldc = y.row_stride};
+    GemmShape g{
+        .m = s->m,
+        .n = s->width,
+        .k = s->k,
+        .transpose_b = attrs.transpose,
+        .a_type = a.dtype,
+        .b_type = a.dtype,
+        .c_type = y.dtype,
+        .lda = a.row_stride,
+        .ldb = attrs.transpose ? s->k : s->width,
+        .ldc = y.row_stride,
+    };
     if (bias.present) g.bias_type = bias.dtype;
     if (into.present) g.into_type = into.dtype, g.ld_into = into.row_stride;
     s->gemm = Gemm(g);

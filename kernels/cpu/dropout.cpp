@@ -70,7 +70,8 @@ void phase(const Call& call, Team team) {
         const int64_t before =
             static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(n), (uint64_t{1} << 32) - (index & 0xffffffffu)));
         function(source, out.data(), before, index, keys.data(), p, scale);
-        if (before < n) function(source + before, out.data() + before, n - before, index + static_cast<uint64_t>(before), keys.data(), p, scale);
+        if (before < n)
+            function(source + before, out.data() + before, n - before, index + static_cast<uint64_t>(before), keys.data(), p, scale);
         out.done(n);
     });
 }

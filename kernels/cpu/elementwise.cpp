@@ -50,9 +50,9 @@ HWY_INLINE void binary(const float* a, const float* b, float* y, int64_t n, bool
         each(n, [=](auto at) HWY_ATTR { at.store(f(at.load(a), at.load(b)), y); });
     }
 }
-#define DS_BINARY(name, op)                                                                             \
-    void name(const float* a, const float* b, float* y, int64_t n, bool one_a, bool one_b) {            \
-        binary(a, b, y, n, one_a, one_b, [](V p, V q) HWY_ATTR { return hn::op(p, q); });               \
+#define DS_BINARY(name, op)                                                                  \
+    void name(const float* a, const float* b, float* y, int64_t n, bool one_a, bool one_b) { \
+        binary(a, b, y, n, one_a, one_b, [](V p, V q) HWY_ATTR { return hn::op(p, q); });    \
     }
 DS_BINARY(add_f32, Add)
 DS_BINARY(sub_f32, Sub)

@@ -1,5 +1,5 @@
-// On processors other than x86-64: what stands in for the tiles in x86's own instructions (tile_bf16.cpp, tile_amx.cpp, gemm_amx.cpp). level() never asks for
-// them there.
+// On processors other than x86-64: what stands in for the tiles in x86's own instructions (tile_bf16.cpp, tile_amx.cpp, gemm_amx.cpp).
+// level() never asks for them there.
 #if !defined(__x86_64__)
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/tile.h"
@@ -14,7 +14,8 @@ const TileFn kAmxTiles[2] = {};
 void enter_amx() {}
 void leave_amx() {}
 void store_rows_bf16(const float*, int64_t, int64_t, int64_t, uint16_t*, int64_t) {}
-void pack512_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
+void pack512_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                 int64_t panel_stride) {
     pack_f32(type, src, stride, k_major, k, n, dst, width, panel_stride);
 }
 void pack512_bf16(DType, const void*, int64_t, bool, int64_t, int64_t, float*, int64_t, int64_t) {}

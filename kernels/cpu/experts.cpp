@@ -1,5 +1,5 @@
-// Products by group and weighted sums of mixture of experts. A product is one of gemm.h's for each expert, whose rows are known only now: a work item
-// is an expert and a strip of columns, drawn by ticket.
+// Products by group and weighted sums of mixture of experts. A product is one of gemm.h's for each expert, whose rows are known only now: a
+// work item is an expert and a strip of columns, drawn by ticket.
 #include <algorithm>
 #include <cstring>
 
@@ -14,16 +14,17 @@ namespace {
 constexpr int64_t kStrip = 256;  // columns of an item
 
 struct State {
-    Gemm gemm;         // as if one expert had all rows
+    Gemm gemm;            // as if one expert had all rows
     int64_t scratch = 0;  // of a thread
 };
 
-struct Group { int64_t first, end; };
+struct Group {
+    int64_t first, end;
+};
 Group group_of(const Tensor& ends, int64_t expert, int64_t rows) {
     const auto at = [&](int64_t i) { return std::clamp<int64_t>(ends.as<int32_t>()[i], 0, rows); };
     return {at(expert), std::max(at(expert), at(expert + 1))};
 }
-
 
 void multiply(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
@@ -33,17 +34,29 @@ void multiply(const Call& call, Team team) {
     for (int64_t i = call.ticket->fetch_add(1); i < experts * strips; i = call.ticket->fetch_add(1)) {
         const Group g = group_of(ends, i / strips, x.rows());
         const int64_t column = i % strips * kStrip;
-        s.gemm.region({x.data, call.in[2 + i / strips].data, y.data, nullptr, nullptr}, g.first, g.end, column, std::min(column + kStrip, y.columns()), scratch);
+        s.gemm.region({x.data, call.in[2 + i / strips].data, y.data, nullptr, nullptr}, g.first, g.end, column,
+                      std::min(column + kStrip, y.columns()), scratch);
     }
     const int64_t covered = group_of(ends, experts - 1, x.rows()).end;
     const auto [begin, end] = team.part(y.rows() - covered);
-    for (int64_t row = covered + begin; row < covered + end; ++row) std::memset(address(y, row), 0, static_cast<size_t>(y.columns() * float_size(y.dtype)));
+    for (int64_t row = covered + begin; row < covered + end; ++row)
+        std::memset(address(y, row), 0, static_cast<size_t>(y.columns() * float_size(y.dtype)));
 }
 
 Result<Prepared> prepare(const Request& request) {
     const Tensor &x = request.in[0], &w = request.in[2], &y = request.out[0];
-    GemmShape g{.m = x.rows(), .n = y.columns(), .k = x.columns(), .transpose_b = request.attr<Matmul>().transpose_b, .a_type = x.dtype, .b_type = w.dtype, .c_type = y.dtype,
-                .lda = x.row_stride, .ldb = w.row_stride, .ldc = y.row_stride};
+    GemmShape g{
+        .m = x.rows(),
+        .n = y.columns(),
+        .k = x.columns(),
+        .transpose_b = request.attr<Matmul>().transpose_b,
+        .a_type = x.dtype,
+        .b_type = w.dtype,
+        .c_type = y.dtype,
+        .lda = x.row_stride,
+        .ldb = w.row_stride,
+        .ldc = y.row_stride,
+    };
     auto state = std::make_shared<State>(State{Gemm(g), 0});
     state->scratch = state->gemm.scratch_bytes(1);
     const int64_t scratch = state->scratch * request.threads;
@@ -53,7 +66,16 @@ Result<Prepared> prepare(const Request& request) {
 // dw = x^T dy of the expert's rows, or its transpose. The rows are what is summed over: the product's shape is known only now.
 GemmShape gradient_shape(const Tensor& dy, const Tensor& x, const Tensor& dw, bool transposed, int64_t rows) {
     const Tensor &a = transposed ? dy : x, &b = transposed ? x : dy;
-    return {.m = a.columns(), .n = b.columns(), .k = rows, .transpose_a = true, .a_type = a.dtype, .b_type = b.dtype, .c_type = dw.dtype, .lda = a.row_stride, .ldb = b.row_stride, .ldc = dw.row_stride};
+    return {.m = a.columns(),
+            .n = b.columns(),
+            .k = rows,
+            .transpose_a = true,
+            .a_type = a.dtype,
+            .b_type = b.dtype,
+            .c_type = dw.dtype,
+            .lda = a.row_stride,
+            .ldb = b.row_stride,
+            .ldc = dw.row_stride};
 }
 
 void multiply_grad(const Call& call, Team team) {
@@ -67,7 +89,8 @@ void multiply_grad(const Call& call, Team team) {
         const Tensor& dw = call.out[i / strips];
         const Gemm gemm(gradient_shape(dy, x, dw, transposed, g.end - g.first));
         const int64_t column = i % strips * kStrip;
-        gemm.region({address(transposed ? dy : x, g.first), address(transposed ? x : dy, g.first), dw.data, nullptr, nullptr}, 0, dw.rows(), column, std::min(column + kStrip, columns), scratch);
+        gemm.region({address(transposed ? dy : x, g.first), address(transposed ? x : dy, g.first), dw.data, nullptr, nullptr}, 0, dw.rows(),
+                    column, std::min(column + kStrip, columns), scratch);
     }
 }
 
@@ -90,7 +113,8 @@ const char* declines(const Request& request) {
 // Weights that lie apart have another distance each.
 const char* declines_grouped(const Request& request) {
     for (size_t i = 3; i < request.in.size(); ++i)
-        if (request.in[i].row_stride != request.in[2].row_stride || request.in[i].dtype != request.in[2].dtype) return "weights differ in type or in the distance of rows";
+        if (request.in[i].row_stride != request.in[2].row_stride || request.in[i].dtype != request.in[2].dtype)
+            return "weights differ in type or in the distance of rows";
     return declines(request);
 }
 const char* declines_grad(const Request& request) {
@@ -164,7 +188,8 @@ const char* declines_combine(const Request& request) {
 }
 
 constexpr KernelImpl kGrouped[] = {{"packed", declines_grouped, prepare}}, kGroupedGrad[] = {{"packed", declines_grad, prepare_grad}};
-constexpr KernelImpl kCombine[] = {{"rows", declines_combine, simd<add_weighted>}}, kCombineGrad[] = {{"rows", declines_combine, simd<clear, add_weighted_grad>}};
+constexpr KernelImpl kCombine[] = {{"rows", declines_combine, simd<add_weighted>}},
+                     kCombineGrad[] = {{"rows", declines_combine, simd<clear, add_weighted_grad>}};
 
 }  // namespace
 

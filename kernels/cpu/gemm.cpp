@@ -39,7 +39,8 @@ Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
     kb_ = round_up(kb_, kc_);
     // Rows of a serve as they lie, unless so many of them fall on the same sets of the first cache that it can't hold a line of each.
     in_rows_ = tiles_->row_tile[0][0] && shape.a_type == DType::f32 && !shape.transpose_a && shape.lda % kRowsCollide != 0;
-    mb_ = in_rows_ && shape.c_type == DType::f32 ? round_up(std::max<int64_t>(shape.m, 1), tiles_->rows) : std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;
+    mb_ = in_rows_ && shape.c_type == DType::f32 ? round_up(std::max<int64_t>(shape.m, 1), tiles_->rows)
+                                                 : std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;
     nc_ = std::clamp<int64_t>(kBlockOfB / kb_ / tiles_->columns(), 1, 64) * tiles_->columns();
 }
 
@@ -69,8 +70,9 @@ public:
             do {  // at least once: where k is 0 bias and into remain
                 const int64_t units = std::min(g_.kb_, g_.units_ - unit), k0 = unit * t_.step;
                 if (!g_.in_rows_)
-                    t_.pack_a(shape_.a_type, place(args.a, shape_.a_type, shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0),
-                            shape_.lda, shape_.transpose_a, std::min(units * t_.step, shape_.k - k0), rows, scratch, t_.rows, a_panel_);
+                    t_.pack_a(shape_.a_type,
+                              place(args.a, shape_.a_type, shape_.transpose_a ? k0 * shape_.lda + row : row * shape_.lda + k0), shape_.lda,
+                              shape_.transpose_a, std::min(units * t_.step, shape_.k - k0), rows, scratch, t_.rows, a_panel_);
                 for (int64_t column = n0; column < n1; column += nc_)
                     columns({row, rows, column, std::min(nc_, n1 - column), column - n0, unit, units}, n1);
                 unit += g_.kb_;
@@ -80,7 +82,9 @@ public:
 
 private:
     // Of c, by a stretch of k: rows that a's packed block has, columns that b's has, which begin `from_left` columns into the region.
-    struct Block { int64_t row, rows, column, columns, from_left, unit, units; };
+    struct Block {
+        int64_t row, rows, column, columns, from_left, unit, units;
+    };
 
     void place_blocks(int64_t columns) {
         a_panel_ = t_.rows * g_.kb_ + kSkew;
@@ -90,7 +94,8 @@ private:
         sums_ = bias_ + nc_;
         sums_stride_ = 0;
         floats_ = sums_;
-        if (shape_.c_type != DType::f32 && g_.units_ > g_.kc_) {  // of all rows and columns, where a's block does not hold all of k; else of a panel
+        if (shape_.c_type != DType::f32 &&
+            g_.units_ > g_.kc_) {  // of all rows and columns, where a's block does not hold all of k; else of a panel
             const bool many = g_.units_ > g_.kb_;
             sums_stride_ = (many ? round_up(columns, t_.columns()) : nc_) + kSkew;
             floats_ += (many ? mb_ : t_.rows) * sums_stride_;
@@ -108,17 +113,20 @@ private:
     }
     // What of b is packed after this block, among this region's columns: rows of its lines, and how many.
     Ahead after(const Block& w, int64_t n1) const {
-        const int64_t column = w.column + w.columns, columns = std::min(nc_, n1 - column), k0 = w.unit * t_.step, k = std::min(w.units * t_.step, shape_.k - k0);
+        const int64_t column = w.column + w.columns, columns = std::min(nc_, n1 - column), k0 = w.unit * t_.step,
+                      k = std::min(w.units * t_.step, shape_.k - k0);
         if (columns <= 0 || k <= 0) return {};
         const int64_t size = float_size(shape_.b_type);
-        return {source_of_b(column, k0), shape_.ldb * size, parts((shape_.transpose_b ? k : columns) * size, 64), shape_.transpose_b ? columns : k};
+        return {source_of_b(column, k0), shape_.ldb * size, parts((shape_.transpose_b ? k : columns) * size, 64),
+                shape_.transpose_b ? columns : k};
     }
 
-    // Brings what comes next into the second cache, some lines with each tile of a panel: the next panel's part of a and rows of c, and a share of the next
-    // block of b.
+    // Brings what comes next into the second cache, some lines with each tile of a panel: the next panel's part of a and rows of c, and a
+    // share of the next block of b.
     class Fetch {
     public:
-        Fetch(const GemmRegion& r, const Block& w, int64_t i, const Ahead& b) : tiles_(std::max<int64_t>(parts(w.columns, r.t_.columns()) * parts(w.units, r.g_.kc_), 1)) {
+        Fetch(const GemmRegion& r, const Block& w, int64_t i, const Ahead& b)
+            : tiles_(std::max<int64_t>(parts(w.columns, r.t_.columns()) * parts(w.units, r.g_.kc_), 1)) {
             if (w.units == 0) return;
             const int64_t panels = parts(w.rows, r.t_.rows), panel = i / r.t_.rows, first = b.rows * panel / panels;
             what_[2] = {b.from + first * b.stride, b.stride, b.lines, b.rows * (panel + 1) / panels - first};
@@ -127,7 +135,8 @@ private:
                 const auto* a = reinterpret_cast<const std::byte*>(r.panel_of_a(w, i, 0));
                 if (r.g_.in_rows_) what_[0] = {a, r.shape_.lda * 4, parts(w.units, 16), rows};
                 else what_[0] = {a, kRun * 64, kRun, parts(w.units * r.t_.rows, kRun * 16)};
-                what_[1] = {place(r.args_.c, r.shape_.c_type, (w.row + i) * r.shape_.ldc + w.column), r.shape_.ldc * size, parts(w.columns * size, 64), rows};
+                what_[1] = {place(r.args_.c, r.shape_.c_type, (w.row + i) * r.shape_.ldc + w.column), r.shape_.ldc * size,
+                            parts(w.columns * size, 64), rows};
             }
             for (const Ahead& what : what_) rows_ += what.rows;
         }
@@ -151,8 +160,8 @@ private:
     void columns(const Block& w, int64_t n1) {
         const int64_t k0 = w.unit * t_.step;
         if (args_.bias) to_f32(place(args_.bias, shape_.bias_type, w.column), shape_.bias_type, w.columns, scratch_ + bias_);
-        t_.pack_b(shape_.b_type, source_of_b(w.column, k0), shape_.ldb, !shape_.transpose_b, std::min(w.units * t_.step, shape_.k - k0), w.columns, scratch_ + b_,
-                  t_.columns(), b_panel_);
+        t_.pack_b(shape_.b_type, source_of_b(w.column, k0), shape_.ldb, !shape_.transpose_b, std::min(w.units * t_.step, shape_.k - k0),
+                  w.columns, scratch_ + b_, t_.columns(), b_panel_);
         const Ahead ahead = after(w, n1);
         for (int64_t i = 0; i < w.rows; i += t_.rows) panel(w, i, Fetch(*this, w, i, ahead));
     }
@@ -164,8 +173,9 @@ private:
             const int64_t now = std::min(g_.kc_, w.units - done);
             const bool first = w.unit + done == 0, last = w.unit + done + now >= g_.units_;
             for (int64_t j = 0; j < w.columns; j += t_.columns())
-                tile({panel_of_a(w, i, done), scratch_ + b_ + j / t_.columns() * b_panel_ + done * t_.columns(), now, fetch.next()}, w.row + i, rows, w.column + j,
-                     std::min<int64_t>(t_.columns(), w.columns - j), scratch_ + bias_ + j, sums + j, first, last);
+                tile({panel_of_a(w, i, done), scratch_ + b_ + j / t_.columns() * b_panel_ + done * t_.columns(), now, fetch.next()},
+                     w.row + i, rows, w.column + j, std::min<int64_t>(t_.columns(), w.columns - j), scratch_ + bias_ + j, sums + j, first,
+                     last);
         }
     }
 
@@ -175,7 +185,8 @@ private:
         Ahead ahead;
     };
 
-    void tile(const Operands& o, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* bias, float* sums, bool first, bool last) {
+    void tile(const Operands& o, int64_t row, int64_t rows, int64_t column, int64_t columns, const float* bias, float* sums, bool first,
+              bool last) {
         const bool f32 = shape_.c_type == DType::f32, narrow = columns <= t_.lanes, whole = columns == (narrow ? t_.lanes : t_.columns());
         std::byte* c = place(args_.c, shape_.c_type, row * shape_.ldc + column);
         // Where sums grow: in c itself, in scratch until the last block of k, or here when there is one block only or c has no room for a
@@ -189,7 +200,8 @@ private:
         if (first) accumulate = start(to, stride, row, rows, column, columns, bias);
         else if (f32 && !whole) copy(to, stride, c, DType::f32, shape_.ldc, rows, columns);
         const auto& tiles = g_.in_rows_ ? t_.row_tile : t_.tile;
-        tiles[narrow ? 0 : 1][rows - 1](rows, o.units, o.a, g_.in_rows_ ? shape_.lda : t_.rows, o.b, t_.columns(), to, stride, accumulate, o.ahead);
+        tiles[narrow ? 0 : 1][rows - 1](rows, o.units, o.a, g_.in_rows_ ? shape_.lda : t_.rows, o.b, t_.columns(), to, stride, accumulate,
+                                        o.ahead);
         if (f32 ? !whole : last) store_rows(to, stride, rows, columns, shape_.c_type, c, shape_.ldc);
     }
 

@@ -1,8 +1,8 @@
 // c = op(a) @ op(b) (+ bias) (+ into) for f32, bf16 and f16 in any mixture, any strides, with f32 sums: the one matrix product of the CPU.
 //
 // Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication": blocks of a and b are packed (converted and transposed
-// where needed) into the order in which the register tiles of tile.h read them; rows of a in f32 are read as they lie. A team splits c; the sum over k is cut by sizes alone, so
-// every element of c is the same whatever the team.
+// where needed) into the order in which the register tiles of tile.h read them; rows of a in f32 are read as they lie. A team splits c; the
+// sum over k is cut by sizes alone, so every element of c is the same whatever the team.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,9 @@ public:
     Gemm() = default;
     explicit Gemm(const GemmShape& shape);
 
-    struct Rectangle { int64_t m0, m1, n0, n1; };  // of c
+    struct Rectangle {
+        int64_t m0, m1, n0, n1;
+    };  // of c
 
     const GemmShape& shape() const { return shape_; }
     // The most that a thread needs for its part, when `threads` share the product.
@@ -44,7 +46,9 @@ public:
 
 private:
     friend class GemmRegion;
-    struct Grid { int rows, columns; };
+    struct Grid {
+        int rows, columns;
+    };
     Grid grid(int threads) const;
     // gemm_amx.cpp
     static int64_t amx_bytes(const GemmShape& shape, int64_t rows, int64_t columns);
@@ -52,10 +56,10 @@ private:
 
     GemmShape shape_;
     bool amx_ = false;
-    bool in_rows_ = false;  // tiles read a as it lies
+    bool in_rows_ = false;                      // tiles read a as it lies
     int64_t row_grain_ = 1, column_grain_ = 1;  // of the parts of a team
     const TileSet* tiles_ = nullptr;
-    int64_t units_ = 0;                               // of k
+    int64_t units_ = 0;                          // of k
     int64_t kc_ = 0, kb_ = 0, mb_ = 0, nc_ = 0;  // units that a packed block of b has, of a has; rows of that of a, columns of that of b
 };
 

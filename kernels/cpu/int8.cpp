@@ -1,4 +1,5 @@
-// int8_matmul: rows of a are rounded to 8 bits, then pairs of the weight's panels are dealt out to the team. Sums of integers are exact, so nothing depends on their order.
+// int8_matmul: rows of a are rounded to 8 bits, then pairs of the weight's panels are dealt out to the team. Sums of integers are exact, so
+// nothing depends on their order.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/int8.cpp"
 #include <hwy/foreach_target.h>
@@ -35,7 +36,8 @@ float to_int8(const float* x, int64_t n, int32_t offset, int8_t* to) {
         const VI code = hn::Add(hn::NearestInt(hn::Mul(v, by)), hn::Set(di, offset));
         if (part == lanes()) {
             // Bytes of the words, whatever their sign.
-            hn::StoreU(hn::TruncateTo(hn::Rebind<uint8_t, D>(), hn::BitCast(hn::RebindToUnsigned<D>(), code)), hn::Rebind<uint8_t, D>(), reinterpret_cast<uint8_t*>(to) + i);
+            hn::StoreU(hn::TruncateTo(hn::Rebind<uint8_t, D>(), hn::BitCast(hn::RebindToUnsigned<D>(), code)), hn::Rebind<uint8_t, D>(),
+                       reinterpret_cast<uint8_t*>(to) + i);
         } else {
             hn::Store(code, di, codes);
             for (int64_t j = 0; j < part; ++j) to[i + j] = static_cast<int8_t>(codes[j]);
@@ -51,7 +53,8 @@ void to_fixed_int8(const float* x, int64_t n, float scale, int32_t zero, int32_t
     for (int64_t i = 0; i < n; i += lanes()) {
         const int64_t part = std::min(lanes(), n - i);
         const V v = part == lanes() ? hn::LoadU(d, x + i) : load_n(x + i, part);
-        const V steps = scale == 0 ? hn::Zero(d) : hn::Min(hn::Max(hn::Div(v, by), hn::Neg(wide)), wide);  // far outside, integers would not fit
+        const V steps =
+            scale == 0 ? hn::Zero(d) : hn::Min(hn::Max(hn::Div(v, by), hn::Neg(wide)), wide);  // far outside, integers would not fit
         const VI code = hn::Min(hn::Max(hn::Add(hn::NearestInt(steps), hn::Set(di, zero)), hn::Set(di, -128)), hn::Set(di, 127));
         hn::Store(hn::Add(code, hn::Set(di, offset)), di, codes);
         for (int64_t j = 0; j < part; ++j) to[i + j] = static_cast<int8_t>(codes[j]);
@@ -79,7 +82,8 @@ HWY_EXPORT(to_int8);
 HWY_EXPORT(to_fixed_int8);
 HWY_EXPORT(finish_int8);
 
-void plain_sums(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride, int32_t* sums) {
+void plain_sums(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride,
+                int32_t* sums) {
     constexpr int64_t kWidth = Int8Parts::kPanel;
     for (int64_t r = 0; r < rows; ++r)
         for (int64_t p = 0; p < panels; ++p) {
@@ -88,7 +92,8 @@ void plain_sums(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, co
                 const int8_t* four = a + r * stride + 4 * group;
                 const auto* weight = reinterpret_cast<const int8_t*>(b + p * panel_stride + 64 * group);
                 for (int64_t j = 0; j < kWidth; ++j)
-                    sum[j] += four[0] * weight[4 * j] + four[1] * weight[4 * j + 1] + four[2] * weight[4 * j + 2] + four[3] * weight[4 * j + 3];
+                    sum[j] +=
+                        four[0] * weight[4 * j] + four[1] * weight[4 * j + 1] + four[2] * weight[4 * j + 2] + four[3] * weight[4 * j + 3];
             }
             std::memcpy(sums + r * kInt8Columns + p * kWidth, sum, sizeof sum);
         }
@@ -104,7 +109,8 @@ bool has_amx_int8() {
 Int8Way choose() {
 #if defined(__x86_64__)
     if (level() == Level::amx_bf16 && has_amx_int8()) return {"int8_amx", detail::int8_amx, false, detail::enter_amx, detail::leave_amx};
-    if (level() >= Level::avx512_bf16 && __builtin_cpu_supports("avx512vnni")) return {"int8_vnni", detail::int8_vnni, true, nullptr, nullptr};
+    if (level() >= Level::avx512_bf16 && __builtin_cpu_supports("avx512vnni"))
+        return {"int8_vnni", detail::int8_vnni, true, nullptr, nullptr};
 #endif
     return {"int8_plain", plain_sums, false, nullptr, nullptr};
 }
@@ -144,17 +150,20 @@ void multiply(const Call& call, Team team) {
     const Tensor &bias = call.in[2], &into = call.in[3], &y = call.out[0];
     const auto* codes = call.in[1].as<uint8_t>();
     const auto* rounded = reinterpret_cast<const int8_t*>(call.scratch);
-    const auto *row_scales = reinterpret_cast<const float*>(call.scratch + s.scales), *scales = reinterpret_cast<const float*>(codes + parts.scales);
+    const auto *row_scales = reinterpret_cast<const float*>(call.scratch + s.scales),
+               *scales = reinterpret_cast<const float*>(codes + parts.scales);
     const auto* code_sums = reinterpret_cast<const int32_t*>(codes + parts.sums);
     auto* sums = reinterpret_cast<int32_t*>(call.scratch + s.own + team.rank * s.of_thread);
-    const int32_t zero = (way.offset ? 128 : 0) + (call.attr<Int8Matmul>().fixed ? InputCode::of(codes, parts).zero : 0);  // of a, as it lies
+    const int32_t zero =
+        (way.offset ? 128 : 0) + (call.attr<Int8Matmul>().fixed ? InputCode::of(codes, parts).zero : 0);  // of a, as it lies
     const int64_t pairs = (parts.panels + 1) / 2, panel_stride = parts.steps * Int8Parts::kBlock;
     alignas(64) float line[kInt8Columns], more[kInt8Columns], biases[kInt8Columns];
     alignas(64) int32_t correction[kInt8Columns];
     if (way.enter) way.enter();
     const auto [first, last] = team.part(pairs);
     for (int64_t pair = first; pair < last; ++pair) {
-        const int64_t column = pair * kInt8Columns, columns = std::min(kInt8Columns, s.n - column), panels = std::min<int64_t>(2, parts.panels - 2 * pair), whole = panels * Int8Parts::kPanel;
+        const int64_t column = pair * kInt8Columns, columns = std::min(kInt8Columns, s.n - column),
+                      panels = std::min<int64_t>(2, parts.panels - 2 * pair), whole = panels * Int8Parts::kPanel;
         std::memset(biases, 0, sizeof biases);
         if (bias.present) to_f32(bias.as<std::byte>() + column * float_size(bias.dtype), bias.dtype, columns, biases);
         for (int64_t j = 0; j < whole; ++j) correction[j] = zero * code_sums[column + j];
@@ -177,7 +186,8 @@ void multiply(const Call& call, Team team) {
 const char* declines(const Request& request) {
     for (const size_t i : {0, 2, 3})
         if (request.in[i].present && !is_simd_float(request.in[i].dtype)) return "an input is not f32, bf16 or f16";
-    if (request.in[0].columns() > (int64_t{1} << (request.attr<Int8Matmul>().fixed ? 15 : 16))) return "sums of so many products may not fit 32 bits";
+    if (request.in[0].columns() > (int64_t{1} << (request.attr<Int8Matmul>().fixed ? 15 : 16)))
+        return "sums of so many products may not fit 32 bits";
     return is_simd_float(request.out[0].dtype) ? nullptr : "the output is not f32, bf16 or f16";
 }
 

@@ -55,20 +55,27 @@ void by_vectors(int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b
 }
 
 using Vectors = void (*)(int64_t, const int8_t*, int64_t, const uint8_t*, int64_t, int32_t*);
-constexpr Vectors kVectors[2][8] = {{by_vectors<1, 1>, by_vectors<2, 1>, by_vectors<3, 1>, by_vectors<4, 1>, by_vectors<5, 1>, by_vectors<6, 1>, by_vectors<7, 1>, by_vectors<8, 1>},
-                                    {by_vectors<1, 2>, by_vectors<2, 2>, by_vectors<3, 2>, by_vectors<4, 2>, by_vectors<5, 2>, by_vectors<6, 2>, by_vectors<7, 2>, by_vectors<8, 2>}};
+constexpr Vectors kVectors[2][8] = {{by_vectors<1, 1>, by_vectors<2, 1>, by_vectors<3, 1>, by_vectors<4, 1>, by_vectors<5, 1>,
+                                     by_vectors<6, 1>, by_vectors<7, 1>, by_vectors<8, 1>},
+                                    {by_vectors<1, 2>, by_vectors<2, 2>, by_vectors<3, 2>, by_vectors<4, 2>, by_vectors<5, 2>,
+                                     by_vectors<6, 2>, by_vectors<7, 2>, by_vectors<8, 2>}};
 
 }  // namespace
 
-void int8_amx(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride, int32_t* sums) {
+void int8_amx(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride,
+              int32_t* sums) {
     const bool down = rows > 16, across = panels > 1;
     asm volatile("" ::: "memory");  // GCC does not know that tiles touch memory
-    (down ? across ? by_tiles<true, true> : by_tiles<true, false> : across ? by_tiles<false, true> : by_tiles<false, false>)(steps, a, stride, b, panel_stride, sums);
+    (down     ? across ? by_tiles<true, true> : by_tiles<true, false>
+         : across ? by_tiles<false, true>
+              : by_tiles<false, false>)(steps, a, stride, b, panel_stride, sums);
     asm volatile("" ::: "memory");
 }
 
-void int8_vnni(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride, int32_t* sums) {
-    for (int64_t r = 0; r < rows; r += 8) kVectors[panels - 1][std::min<int64_t>(rows - r, 8) - 1](steps, a + r * stride, stride, b, panel_stride, sums + r * kInt8Columns);
+void int8_vnni(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride,
+               int32_t* sums) {
+    for (int64_t r = 0; r < rows; r += 8)
+        kVectors[panels - 1][std::min<int64_t>(rows - r, 8) - 1](steps, a + r * stride, stride, b, panel_stride, sums + r * kInt8Columns);
 }
 
 }  // namespace ds::cpu::detail

@@ -19,14 +19,15 @@ constexpr const char* kNames[] = {"sse2", "avx2", "avx512", "avx512_bf16", "amx_
 bool may_use_amx() {
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;  // AMX-BF16, AMX-TILE
-    constexpr int kRequest = 0x1023, kTileData = 18;                                                 // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    constexpr int kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 }
 
 Level of_processor() {
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::baseline;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512dq") ||
+        !__builtin_cpu_supports("avx512vl"))
         return Level::avx2;
     return __builtin_cpu_supports("avx512bf16") ? Level::amx_bf16 : Level::avx512;
 }

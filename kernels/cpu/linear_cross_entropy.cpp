@@ -28,11 +28,11 @@ int64_t even(int64_t n, int64_t most) { return parts(n, std::max<int64_t>(parts(
 
 struct Sizes {
     int64_t rows, size, vocabulary;
-    int64_t tile_rows, tile_columns;     // of a tile of logits
-    int64_t block_rows, block_columns;   // of a block of dlogits (gradient only)
-    bool low;                            // dlogits are bf16
-    int64_t kept_rows;                   // whose logits go from forward to backward
-    int64_t gemm_scratch;                // of a thread
+    int64_t tile_rows, tile_columns;       // of a tile of logits
+    int64_t block_rows, block_columns;     // of a block of dlogits (gradient only)
+    bool low;                              // dlogits are bf16
+    int64_t kept_rows;                     // whose logits go from forward to backward
+    int64_t gemm_scratch;                  // of a thread
     int64_t own, own_bytes, shared_bytes;  // where threads' own scratch begins, bytes of each, and of what is shared
     int64_t dx_sums, dbias_sums, dlogits;  // places in the shared part
 
@@ -134,7 +134,8 @@ void forward_tiles(const Call& call, Team team) {
             if (label >= 0 && label < t.columns) joined.label_logits[row] = t.logits_of(r, s)[label];
         }
         if (t.row < s.kept_rows)
-            each_kept(call.out[2], s, t, std::min(t.rows, s.kept_rows - t.row), [](float* tile, float* kept, size_t n) { std::memcpy(kept, tile, n); });
+            each_kept(call.out[2], s, t, std::min(t.rows, s.kept_rows - t.row),
+                      [](float* tile, float* kept, size_t n) { std::memcpy(kept, tile, n); });
     }
 }
 
@@ -204,7 +205,9 @@ void make_dlogits(const Call& call, Team team) {
         const int64_t down = i / across, first = b.row + down * s.tile_rows, known = std::max<int64_t>(s.kept_rows - first, 0);
         const Tile t = make_tile(o, s, first, b.row + b.rows, b.column + i % across * s.tile_columns, b.column + b.columns,
                                  own_scratch(call, team), known);
-        if (known > 0) each_kept(call.in[8], s, t, std::min(t.rows, known), [](float* tile, const float* kept, size_t n) { std::memcpy(tile, kept, n); });
+        if (known > 0)
+            each_kept(call.in[8], s, t, std::min(t.rows, known),
+                      [](float* tile, const float* kept, size_t n) { std::memcpy(tile, kept, n); });
         float* sums = reinterpret_cast<float*>(call.scratch + s.dbias_sums) + down * s.block_columns + (t.column - b.column);
         if (o.bias.present) std::fill_n(sums, t.columns, 0.0f);
         for (int64_t r = 0; r < t.rows; ++r) {

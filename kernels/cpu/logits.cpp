@@ -60,7 +60,8 @@ void subtract(float* x, int64_t n, double what) {
     const hn::ScalableTag<double> dd;
     const int64_t step = static_cast<int64_t>(hn::Lanes(dd));
     int64_t i = 0;
-    for (; i + step <= n; i += step) hn::StoreU(hn::DemoteTo(half, hn::Sub(hn::PromoteTo(dd, hn::LoadU(half, x + i)), hn::Set(dd, what))), half, x + i);
+    for (; i + step <= n; i += step)
+        hn::StoreU(hn::DemoteTo(half, hn::Sub(hn::PromoteTo(dd, hn::LoadU(half, x + i)), hn::Set(dd, what))), half, x + i);
     for (; i < n; ++i) x[i] = static_cast<float>(static_cast<double>(x[i]) - what);
 }
 

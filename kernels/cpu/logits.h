@@ -15,12 +15,12 @@ struct Running {
     float loss(float label) const;  // log() - label, without cancellation where label is the largest
 };
 
-float largest_of(const float* x, int64_t n);           // -infinity of none
+float largest_of(const float* x, int64_t n);          // -infinity of none
 int64_t place_of_largest(const float* x, int64_t n);  // the first of them; 0 where there is none but NaN
 
 void softmax_of(const float* x, int64_t n, float lse, float factor, float* y);  // y = exp(x - lse) factor; y may be x
-void add_to(const float* x, int64_t n, float* y);                              // y += x
-void take_off(float* x, int64_t n, double lse);                                // x -= lse, the difference rounded once
+void add_to(const float* x, int64_t n, float* y);                               // y += x
+void take_off(float* x, int64_t n, double lse);                                 // x -= lse, the difference rounded once
 
 struct Labels {
     const int32_t* data;

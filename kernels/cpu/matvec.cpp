@@ -15,10 +15,10 @@ namespace ds::cpu {
 struct FewRows {
     const float* a;  // m rows of k
     int64_t m, k, lda;
-    const void* b;   // as it lies, from the first column (or row) of this part on
+    const void* b;  // as it lies, from the first column (or row) of this part on
     DType type;
     int64_t ldb, n;
-    float* y;        // m rows of n sums, ldy apart
+    float* y;  // m rows of n sums, ldy apart
     int64_t ldy;
 };
 #endif
@@ -80,7 +80,8 @@ void by_columns(const FewRows& p) {
             float* y = p.y + i * p.ldy;
             const bool ahead = i == 0 && p.k - u >= 2 * kDepth;
             if (p.m - i >= 4) ahead ? add_rows<4, true>(p, rows, a, y, p.n, depth) : add_rows<4, false>(p, rows, a, y, p.n, depth), i += 4;
-            else if (p.m - i >= 2) ahead ? add_rows<2, true>(p, rows, a, y, p.n, depth) : add_rows<2, false>(p, rows, a, y, p.n, depth), i += 2;
+            else if (p.m - i >= 2)
+                ahead ? add_rows<2, true>(p, rows, a, y, p.n, depth) : add_rows<2, false>(p, rows, a, y, p.n, depth), i += 2;
             else ahead ? add_rows<1, true>(p, rows, a, y, p.n, depth) : add_rows<1, false>(p, rows, a, y, p.n, depth), i += 1;
         }
     }
@@ -150,17 +151,19 @@ namespace ds::cpu {
 namespace {
 HWY_EXPORT(few_rows);
 
-constexpr int64_t kColumns = 1024;   // of y that a part has: its sums stay in the first cache
+constexpr int64_t kColumns = 1024;         // of y that a part has: its sums stay in the first cache
 constexpr int64_t kPartBytes = 256 << 10;  // of b that a thread takes at a time, where its rows are outputs
-constexpr int64_t kMostParts = 16;   // of b's rows, where threads share those: a number that the size decides, so that sums are the same for any team
-constexpr int64_t kPartRows = 96;    // at least: a part's sums are written and read again
-constexpr int64_t kNarrow = 16384;   // bytes of a row of b up to which threads share rows: of columns a thread would read pieces too short for the prefetchers
-constexpr int64_t kSums = 8192;      // floats of sums that stay in the first cache
+constexpr int64_t kMostParts =
+    16;  // of b's rows, where threads share those: a number that the size decides, so that sums are the same for any team
+constexpr int64_t kPartRows = 96;  // at least: a part's sums are written and read again
+constexpr int64_t kNarrow =
+    16384;  // bytes of a row of b up to which threads share rows: of columns a thread would read pieces too short for the prefetchers
+constexpr int64_t kSums = 8192;  // floats of sums that stay in the first cache
 
 struct State {
     int64_t m, n, k;
-    int64_t own;    // floats of scratch of a thread
-    int64_t step;   // columns of y that a thread takes at a time
+    int64_t own;              // floats of scratch of a thread
+    int64_t step;             // columns of y that a thread takes at a time
     int64_t parts, deep, ld;  // of b's rows; rows of a part; floats from one row of sums to the next
 };
 
@@ -192,7 +195,8 @@ void multiply(const Call& call, Team team) {
     draw(call, (s.n + s.step - 1) / s.step, [&](int64_t part) {
         const int64_t first = part * s.step, n = std::min(s.step, s.n - first);
         std::memset(sums, 0, static_cast<size_t>(s.m * s.step) * 4);
-        run({rows, s.m, s.k, padded(s.k), transposed ? address(b, first) : address(b, 0, first), b.dtype, b.row_stride, n, sums, s.step}, transposed);
+        run({rows, s.m, s.k, padded(s.k), transposed ? address(b, first) : address(b, 0, first), b.dtype, b.row_stride, n, sums, s.step},
+            transposed);
         finish(call, sums, s.m, s.step, first, n);
     });
 }
@@ -203,14 +207,17 @@ void multiply_parts(const Call& call, Team team) {
     const Tensor &a = call.in[0], &b = call.in[1];
     const auto run = HWY_DYNAMIC_DISPATCH(few_rows);
     const int64_t wide = std::max<int64_t>(kSums / s.m / 64 * 64, 64);
-    float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.m * s.deep, *all = reinterpret_cast<float*>(call.scratch) + team.size * s.m * s.deep;
+    float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.m * s.deep,
+          *all = reinterpret_cast<float*>(call.scratch) + team.size * s.m * s.deep;
     draw(call, s.parts, [&](int64_t part) {
         const int64_t begin = part * s.deep, depth = std::min(s.deep, s.k - begin);
         float* sums = all + part * s.m * s.ld;
         std::memset(sums, 0, static_cast<size_t>(s.m * s.ld) * 4);
         for (int64_t i = 0; i < s.m; ++i) to_f32(address(a, i, begin), a.dtype, depth, rows + i * s.deep);
         for (int64_t first = 0; first < s.n; first += wide)
-            run({rows, s.m, depth, s.deep, address(b, begin, first), b.dtype, b.row_stride, std::min(wide, s.n - first), sums + first, s.ld}, false);
+            run({rows, s.m, depth, s.deep, address(b, begin, first), b.dtype, b.row_stride, std::min(wide, s.n - first), sums + first,
+                 s.ld},
+                false);
     });
 }
 
@@ -252,7 +259,9 @@ Result<Prepared> prepare_matvec(const Request& r) {
         const int64_t scratch = 4 * state->m * (r.threads * state->deep + state->parts * state->ld);
         return Prepared{{multiply_parts, add_parts}, std::move(state), scratch};
     }
-    state->step = r.attr<Matmul>().transpose_b ? std::clamp<int64_t>(kPartBytes / std::max<int64_t>(state->k * size, 1) / 64 * 64, 64, kColumns) : kColumns;
+    state->step = r.attr<Matmul>().transpose_b
+                      ? std::clamp<int64_t>(kPartBytes / std::max<int64_t>(state->k * size, 1) / 64 * 64, 64, kColumns)
+                      : kColumns;
     state->own = state->m * (padded(state->k) + state->step);
     const int64_t scratch = state->own * 4 * r.threads;
     return Prepared{{multiply}, std::move(state), scratch};

@@ -1,6 +1,6 @@
-// y = a @ op(b) (+ bias) (+ into) for a few rows of a: b is read once, from where it lies, and nothing is packed. Generation is bound by how fast
-// weights come from memory, and packing them (gemm.h) would cost more than multiplying. Where rows of b are short, threads share its rows, so that each reads one
-// long piece of memory.
+// y = a @ op(b) (+ bias) (+ into) for a few rows of a: b is read once, from where it lies, and nothing is packed. Generation is bound by
+// how fast weights come from memory, and packing them (gemm.h) would cost more than multiplying. Where rows of b are short, threads share
+// its rows, so that each reads one long piece of memory.
 #pragma once
 
 #include "kernels/kernel.h"

@@ -253,7 +253,8 @@ void sweep(Rule rule, const float* constants, float* weight, const float* gradie
 
 void write_low(const float* x, int64_t begin, int64_t n, void* low, DType type, const Rounding* rounding) {
     std::byte* to = static_cast<std::byte*>(low) + begin * size_of(type);
-    if (rounding && type == DType::bf16) return bf16_by_chance(x, n, {rounding->seed, rounding->step, rounding->salt, rounding->first + begin}, to);
+    if (rounding && type == DType::bf16)
+        return bf16_by_chance(x, n, {rounding->seed, rounding->step, rounding->salt, rounding->first + begin}, to);
     from_f32(x, n, type, to);
 }
 

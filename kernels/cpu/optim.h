@@ -19,8 +19,8 @@ Rule lion_rule();     // state m
 
 inline constexpr int kMaxStates = 3;
 
-// Applies a rule to elements [begin, end), and writes the new weights once more as `type` to low + begin unless low is null. rounding: null, or how bf16 is
-// rounded, from element 0 on.
+// Applies a rule to elements [begin, end), and writes the new weights once more as `type` to low + begin unless low is null. rounding:
+// null, or how bf16 is rounded, from element 0 on.
 void sweep(Rule rule, const float* constants, float* weight, const float* gradient, float* const* state, int states, int64_t begin,
            int64_t end, void* low, DType type, const Rounding* rounding = nullptr);
 

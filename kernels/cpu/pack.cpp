@@ -1,5 +1,5 @@
-// Packing for tile.h into units of f32, in 128-bit vectors for every level and type: packing is bound by stores and cache misses, and widths are even.
-// With AVX-512 pack512.cpp does most of it.
+// Packing for tile.h into units of f32, in 128-bit vectors for every level and type: packing is bound by stores and cache misses, and
+// widths are even. With AVX-512 pack512.cpp does most of it.
 #include <cstring>
 
 #include "kernels/cpu/tile.h"
@@ -38,7 +38,7 @@ void pack_k_major(const T* src, int64_t stride, int64_t k, int64_t n, float* dst
     const int64_t group = width < 512 ? 512 / width : 1;
     for (int64_t first = 0; first < n; first += group * width)
         pack_panels(src + first, stride, k, n - first < group * width ? n - first : group * width, dst + first / width * panel_stride,
-                          width, panel_stride);
+                    width, panel_stride);
 }
 
 // 4 rows along k become 4 columns, of which the first `columns` (4 or 2) are stored.
@@ -60,8 +60,8 @@ void transpose_strip(const T* src, int64_t stride, int64_t rows, int64_t k, floa
     if (rows == columns)
         for (; at + block <= k; at += block, dst += block * width) {
             const T* p = src + at;
-            store_transposed<columns>(four(p), four(p + stride), columns > 2 ? four(p + 2 * stride) : zero4(), columns > 2 ? four(p + 3 * stride) : zero4(), block,
-                                      dst, width);
+            store_transposed<columns>(four(p), four(p + stride), columns > 2 ? four(p + 2 * stride) : zero4(),
+                                      columns > 2 ? four(p + 3 * stride) : zero4(), block, dst, width);
         }
     for (; at < k; at += block, dst += block * width) {
         T part[4][block] = {};

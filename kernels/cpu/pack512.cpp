@@ -1,5 +1,6 @@
-// Packing for tile.h with AVX-512: 16 rows x 16 units at a time, in registers. Operands lie along k or along rows, packed ones unit-major or
-// (AMX) row by row; where the two differ, the 16 x 16 words are transposed on the way. Debian's Highway lacks AVX512_BF16: see tile_bf16.cpp.
+// Packing for tile.h with AVX-512: 16 rows x 16 units at a time, in registers. Operands lie along k or along rows, packed ones unit-major
+// or (AMX) row by row; where the two differ, the 16 x 16 words are transposed on the way. Debian's Highway lacks AVX512_BF16: see
+// tile_bf16.cpp.
 #include <algorithm>
 
 #include "kernels/cpu/tile.h"
@@ -68,7 +69,14 @@ template <class T, int step, Order order>
 class Packing {
 public:
     Packing(const void* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride, int64_t units)
-        : src_(static_cast<const T*>(src)), stride_(stride), k_(k), n_(n), dst_(dst), width_(width), panel_stride_(panel_stride), units_(units) {}
+        : src_(static_cast<const T*>(src)),
+          stride_(stride),
+          k_(k),
+          n_(n),
+          dst_(dst),
+          width_(width),
+          panel_stride_(panel_stride),
+          units_(units) {}
 
     void from_rows() const {
         for (int64_t panel = 0; panel < n_; panel += width_)
@@ -90,7 +98,8 @@ private:
         const T* p = src_ + (panel + i) * stride_ + u * step;
         __m512i r[kWords];
 #pragma GCC unroll 16
-        for (int64_t j = 0; j < kWords; ++j) r[j] = j < rows && elements > 0 ? along_k<step>(p + j * stride_, elements) : _mm512_setzero_si512();
+        for (int64_t j = 0; j < kWords; ++j)
+            r[j] = j < rows && elements > 0 ? along_k<step>(p + j * stride_, elements) : _mm512_setzero_si512();
         if (order == Order::units) transpose(r);
         store(panel, i, u, r);
     }
@@ -101,7 +110,8 @@ private:
         __m512i r[kWords];
 #pragma GCC unroll 16
         for (int64_t j = 0; j < kWords; ++j, p += step * stride_)
-            r[j] = j * step < elements ? along_rows<step>(p, step == 2 && j * step + 1 < elements ? p + stride_ : nullptr, rows) : _mm512_setzero_si512();
+            r[j] = j * step < elements ? along_rows<step>(p, step == 2 && j * step + 1 < elements ? p + stride_ : nullptr, rows)
+                                       : _mm512_setzero_si512();
         if (order == Order::rows) transpose(r);
         store(panel, i, u, r);
     }
@@ -126,7 +136,8 @@ private:
 };
 
 template <class T, int step, Order order>
-void pack(const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride, int64_t grain) {
+void pack(const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride,
+          int64_t grain) {
     const int64_t units = ((k + step - 1) / step + grain - 1) / grain * grain;
     const Packing<T, step, order> p(src, stride, k, n, dst, width, panel_stride, units);
     if (k_major) p.from_k();
@@ -134,20 +145,21 @@ void pack(const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, f
 }
 
 template <Order order>
-void pack_pairs(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride,
-                int64_t grain) {
+void pack_pairs(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                int64_t panel_stride, int64_t grain) {
     if (type == DType::bf16) pack<BF16, 2, order>(src, stride, k_major, k, n, dst, width, panel_stride, grain);
     else pack<float, 2, order>(src, stride, k_major, k, n, dst, width, panel_stride, grain);
 }
 
-// 8 columns of 32 k, which become rows of 64 bytes. Loads bring every eighth k into one register's quarters, so that only 8 x 8 words within quarters
-// remain to be transposed.
+// 8 columns of 32 k, which become rows of 64 bytes. Loads bring every eighth k into one register's quarters, so that only 8 x 8 words
+// within quarters remain to be transposed.
 void columns8(const BF16* src, int64_t stride, BF16* to) {
     __m512i r[8], t[8];
 #pragma GCC unroll 8
     for (int64_t j = 0; j < 8; ++j) {
         const auto quarter = [&](int64_t q) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(src + (8 * q + j) * stride)); };
-        r[j] = _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(quarter(0)), quarter(1), 1), quarter(2), 2), quarter(3), 3);
+        r[j] = _mm512_inserti32x4(_mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(quarter(0)), quarter(1), 1), quarter(2), 2),
+                                  quarter(3), 3);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 8; i += 2) t[i] = _mm512_unpacklo_epi16(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_epi16(r[i], r[i + 1]);
@@ -173,10 +185,12 @@ void pack_columns(const BF16* src, int64_t stride, int64_t k, int64_t n, float* 
     for (int64_t first = 0; first < whole_n; first += group)
         for (int64_t at = 0; at < whole_k; at += step)
             for (int64_t i = first; i < std::min(whole_n, first + group); i += 8)
-                columns8(src + at * stride + i, stride, reinterpret_cast<BF16*>(dst + i / panel * panel_stride) + at * panel + i % panel * step);
+                columns8(src + at * stride + i, stride,
+                         reinterpret_cast<BF16*>(dst + i / panel * panel_stride) + at * panel + i % panel * step);
     const auto rest = [&](int64_t k0, int64_t ks, int64_t i0, int64_t count) {
         if (ks > 0 && count > 0)
-            pack<BF16, 2, Order::rows>(src + k0 * stride + i0, stride, true, ks, count, dst + i0 / panel * panel_stride + k0 * panel / 2, panel, panel_stride, kWords);
+            pack<BF16, 2, Order::rows>(src + k0 * stride + i0, stride, true, ks, count, dst + i0 / panel * panel_stride + k0 * panel / 2,
+                                       panel, panel_stride, kWords);
     };
     rest(0, k, whole_n, n - whole_n);
     rest(whole_k, k - whole_k, 0, whole_n);
@@ -184,18 +198,23 @@ void pack_columns(const BF16* src, int64_t stride, int64_t k, int64_t n, float* 
 
 }  // namespace
 
-void pack512_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
+void pack512_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                 int64_t panel_stride) {
     if (type == DType::f32) pack<float, 1, Order::units>(src, stride, k_major, k, n, dst, width, panel_stride, 1);
     else pack_f32(type, src, stride, k_major, k, n, dst, width, panel_stride);
 }
-void pack512_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
+void pack512_bf16(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                  int64_t panel_stride) {
     pack_pairs<Order::units>(type, src, stride, k_major, k, n, dst, width, panel_stride, 1);
 }
-void pack512_amx_a(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
-    if (type == DType::bf16 && k_major && width == 2 * kWords) return pack_columns(static_cast<const BF16*>(src), stride, k, n, dst, panel_stride);
+void pack512_amx_a(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                   int64_t panel_stride) {
+    if (type == DType::bf16 && k_major && width == 2 * kWords)
+        return pack_columns(static_cast<const BF16*>(src), stride, k, n, dst, panel_stride);
     pack_pairs<Order::rows>(type, src, stride, k_major, k, n, dst, width, panel_stride, kWords);
 }
-void pack512_amx_b(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
+void pack512_amx_b(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
+                   int64_t panel_stride) {
     pack_pairs<Order::units>(type, src, stride, k_major, k, n, dst, width, panel_stride, kWords);
 }
 

@@ -21,7 +21,8 @@ HWY_INLINE hn::Vec<hn::Rebind<uint16_t, DU>> rounded(V x, V draw) {
     const VU bits = hn::BitCast(du, x), exponent = hn::Set(du, 0x7f800000u), below = hn::And(bits, hn::Set(du, 0xffffu));
     const VU moved = hn::Add(bits, hn::BitCast(du, hn::ConvertTo(di, hn::Mul(draw, hn::Set(d, 65536.0f)))));
     const VU kept = hn::Or(bits, hn::IfThenZeroElse(hn::Eq(below, hn::Zero(du)), hn::Set(du, 0x400000u)));  // a NaN stays one
-    return hn::TruncateTo(hn::Rebind<uint16_t, DU>(), hn::ShiftRight<16>(hn::IfThenElse(hn::Eq(hn::And(bits, exponent), exponent), kept, moved)));
+    return hn::TruncateTo(hn::Rebind<uint16_t, DU>(),
+                          hn::ShiftRight<16>(hn::IfThenElse(hn::Eq(hn::And(bits, exponent), exponent), kept, moved)));
 }
 
 // Whole blocks of four draws, whose indices share the upper half; `index` is the first. Gives how many numbers it has done.
@@ -33,7 +34,8 @@ int64_t round_blocks(const float* x, int64_t n, uint64_t index, const uint32_t* 
         HWY_ALIGN float in_order[4 * HWY_LANES(float)];
         const Draws4 four = draws_of_blocks(hn::Iota(du, static_cast<uint32_t>((index + static_cast<uint64_t>(i)) >> 2)), block_high, keys);
         hn::StoreInterleaved4(four.word[0], four.word[1], four.word[2], four.word[3], d, in_order);
-        for (int64_t j = 0; j < 4 * step; j += step) hn::StoreU(rounded(hn::LoadU(d, x + i + j), hn::Load(d, in_order + j)), hn::Rebind<uint16_t, DU>(), y + i + j);
+        for (int64_t j = 0; j < 4 * step; j += step)
+            hn::StoreU(rounded(hn::LoadU(d, x + i + j), hn::Load(d, in_order + j)), hn::Rebind<uint16_t, DU>(), y + i + j);
     }
     return i;
 }
@@ -57,7 +59,8 @@ void bf16_by_chance(const float* x, int64_t n, const Rounding& r, void* low) {
     for (int64_t i = 0; i < n;) {
         const uint64_t index = static_cast<uint64_t>(r.first + i);
         if (index % 4 == 0) {
-            const auto sharing = static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(n - i), (uint64_t{1} << 32) - (index & 0xffffffffu)));
+            const auto sharing =
+                static_cast<int64_t>(std::min<uint64_t>(static_cast<uint64_t>(n - i), (uint64_t{1} << 32) - (index & 0xffffffffu)));
             if (const int64_t done = blocks(x + i, sharing, index, keys.data(), y + i); done > 0) {
                 i += done;
                 continue;

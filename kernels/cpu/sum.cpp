@@ -84,9 +84,7 @@ const char* declines(const Request& request) {
 const Shape3& shape(const Call& call) { return *static_cast<const Shape3*>(call.state); }
 float* partial(const Call& call) { return reinterpret_cast<float*>(call.scratch); }
 
-const float* source(const Tensor& x, int64_t index, int64_t n, float* buffer) {
-    return read(x, 0, index, n, buffer);
-}
+const float* source(const Tensor& x, int64_t index, int64_t n, float* buffer) { return read(x, 0, index, n, buffer); }
 
 // Results [index, index + n) from sums, adding into.
 void finish(const Call& call, int64_t index, int64_t n, float* sums) {

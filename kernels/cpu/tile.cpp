@@ -77,8 +77,8 @@ HWY_INLINE void add_unit(const A& a, const float* b, Vec (&sum)[rows][vectors]) 
 }
 
 template <int rows, int vectors, class A>
-void tile(int64_t, int64_t units, const float* from_a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate,
-          const Ahead& ahead) {
+void tile(int64_t, int64_t units, const float* from_a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride,
+          bool accumulate, const Ahead& ahead) {
     Vec sum[rows][vectors];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i)

@@ -13,7 +13,8 @@
 
 namespace ds::cpu {
 
-// Lines that a tile fetches into the second cache while it computes, one a unit, for what comes after it: some rows of so many lines, `stride` bytes apart.
+// Lines that a tile fetches into the second cache while it computes, one a unit, for what comes after it: some rows of so many lines,
+// `stride` bytes apart.
 struct Ahead {
     const std::byte* from = nullptr;
     int64_t stride = 0, lines = 0, rows = 0;
@@ -21,7 +22,8 @@ struct Ahead {
 // Walks them.
 class Fetching {
 public:
-    explicit Fetching(const Ahead& ahead) : at_(ahead.from), step_(ahead.stride - 64 * (ahead.lines - 1)), lines_(ahead.lines), left_(ahead.lines) {}
+    explicit Fetching(const Ahead& ahead)
+        : at_(ahead.from), step_(ahead.stride - 64 * (ahead.lines - 1)), lines_(ahead.lines), left_(ahead.lines) {}
     void next() {
         __builtin_prefetch(at_, 0, 2);
         const bool last = --left_ == 0;
@@ -45,13 +47,13 @@ inline constexpr int kMaxTileRows = 32;
 inline constexpr int kMaxTileColumns = 32;
 
 struct TileSet {
-    int step;      // elements of k in a unit
-    int grain;     // units come in multiples of this
-    int rows;      // of the largest tile
-    int lanes;     // columns of one vector; a tile has one or two
-    int row_step;  // floats from a row of a packed a to the next
-    PackFn pack_a, pack_b;         // from f32, bf16 or f16 (step 2: from f32 or bf16)
-    TileFn tile[2][kMaxTileRows];  // [vectors - 1][rows - 1]
+    int step;                          // elements of k in a unit
+    int grain;                         // units come in multiples of this
+    int rows;                          // of the largest tile
+    int lanes;                         // columns of one vector; a tile has one or two
+    int row_step;                      // floats from a row of a packed a to the next
+    PackFn pack_a, pack_b;             // from f32, bf16 or f16 (step 2: from f32 or bf16)
+    TileFn tile[2][kMaxTileRows];      // [vectors - 1][rows - 1]
     TileFn row_tile[2][kMaxTileRows];  // for an a as it lies, element (u, i) at a[i * a_stride + u]; null where units are not f32
     void (*enter)() = nullptr, (*leave)() = nullptr;  // around the use of tiles in a thread
 
@@ -112,6 +114,6 @@ void pack512_amx_b(DType type, const void* src, int64_t stride, bool k_major, in
                    int64_t panel_stride);
 void pack_f32(DType type, const void* src, int64_t stride, bool k_major, int64_t k, int64_t n, float* dst, int64_t width,
               int64_t panel_stride);
-}
+}  // namespace detail
 
 }  // namespace ds::cpu

@@ -1,5 +1,5 @@
-// Tiles over pairs of bf16 with Intel's AMX: 32 rows x 32 columns of sums in four of its eight registers of 16 x 16, which tiles(true) hands
-// out where the processor has them.
+// Tiles over pairs of bf16 with Intel's AMX: 32 rows x 32 columns of sums in four of its eight registers of 16 x 16, which tiles(true)
+// hands out where the processor has them.
 #include <cstring>
 
 #include "kernels/cpu/tile.h"
@@ -27,7 +27,8 @@ constexpr Config kWhole = whole_registers();
 
 // Registers: sums of rows x columns 0 00, 1 01, 2 10, 3 11; rows 4, 5; columns 6, 7. All rows of the registers are computed.
 template <bool two_down, bool two_across>
-void multiply(int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
+void multiply(int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride,
+              bool accumulate) {
     const int64_t c_bytes = 4 * c_stride, b_bytes = 4 * b_stride;
     float* below = c + kEdge * c_stride;
     if (accumulate) {
@@ -58,7 +59,8 @@ void multiply(int64_t units, const float* a, int64_t a_stride, const float* b, i
 }
 
 template <bool two_across>
-void tile(int64_t rows, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool accumulate, const Ahead&) {
+void tile(int64_t rows, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride,
+          bool accumulate, const Ahead&) {
     const auto product = rows > kEdge ? multiply<true, two_across> : multiply<false, two_across>;
     if (rows % kEdge == 0) {
         asm volatile("" ::: "memory");  // GCC does not know that tiles read memory

@@ -26,7 +26,8 @@ inline __attribute__((always_inline)) void add_unit(const float* a, const float*
 }
 
 template <int rows, int vectors>
-void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add, const Ahead& ahead) {
+void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add,
+          const Ahead& ahead) {
     __m512 sum[rows][vectors];
 #pragma GCC unroll 12
     for (int i = 0; i < rows; ++i)
@@ -49,9 +50,9 @@ void tile(int64_t, int64_t units, const float* a, int64_t a_stride, const float*
 }
 
 constexpr TileFn kTiles[2 * kBf16Rows] = {tile<1, 1>, tile<2, 1>, tile<3, 1>, tile<4, 1>,  tile<5, 1>,  tile<6, 1>,
-                                             tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>,
-                                             tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>,  tile<5, 2>,  tile<6, 2>,
-                                             tile<7, 2>, tile<8, 2>, tile<9, 2>, tile<10, 2>, tile<11, 2>, tile<12, 2>};
+                                          tile<7, 1>, tile<8, 1>, tile<9, 1>, tile<10, 1>, tile<11, 1>, tile<12, 1>,
+                                          tile<1, 2>, tile<2, 2>, tile<3, 2>, tile<4, 2>,  tile<5, 2>,  tile<6, 2>,
+                                          tile<7, 2>, tile<8, 2>, tile<9, 2>, tile<10, 2>, tile<11, 2>, tile<12, 2>};
 
 }  // namespace
 

@@ -107,8 +107,12 @@ HWY_INLINE V exp_reduced(V x, VI& n) {
 }
 
 // The bounds of x; a NaN in x passes through, as x86's own min and max give their second operand then. Arm's give the bound.
-HWY_INLINE V at_least(V bound, V x) { return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR ? hn::Max(bound, x) : hn::IfThenElse(hn::Lt(x, bound), bound, x); }
-HWY_INLINE V at_most(V bound, V x) { return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR ? hn::Min(bound, x) : hn::IfThenElse(hn::Gt(x, bound), bound, x); }
+HWY_INLINE V at_least(V bound, V x) {
+    return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR ? hn::Max(bound, x) : hn::IfThenElse(hn::Lt(x, bound), bound, x);
+}
+HWY_INLINE V at_most(V bound, V x) {
+    return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR ? hn::Min(bound, x) : hn::IfThenElse(hn::Gt(x, bound), bound, x);
+}
 HWY_INLINE V at_least(float low, V x) { return at_least(hn::Set(d, low), x); }
 HWY_INLINE V at_most(float high, V x) { return at_most(hn::Set(d, high), x); }
 
@@ -130,7 +134,8 @@ HWY_INLINE V exp_below_88(V x) {
     return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, kLow)), hn::Mul(p, power_of_two(n)));
 }
 
-// 2^x for x < 127; below the smallest normal number the result is zero. With base 2 the reduction is exact, and the polynomial's error 1e-7.
+// 2^x for x < 127; below the smallest normal number the result is zero. With base 2 the reduction is exact, and the polynomial's error
+// 1e-7.
 HWY_INLINE V exp2_below_127(V x) {
     constexpr float kLow = -126.0f;
     if (HWY_TARGET == HWY_SCALAR) x = at_least(2 * kLow, x);  // its conversion wants numbers that fit

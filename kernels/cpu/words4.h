@@ -1,5 +1,5 @@
-// Four 32-bit words in a register, as pack.cpp moves them about: SSE2's on x86-64, elsewhere the compiler's vectors. (Debian's Highway has nothing of 128 bits
-// below AVX2.)
+// Four 32-bit words in a register, as pack.cpp moves them about: SSE2's on x86-64, elsewhere the compiler's vectors. (Debian's Highway has
+// nothing of 128 bits below AVX2.)
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,9 @@ inline Words4 load4(const void* p) { return _mm_loadu_si128(static_cast<const __
 inline Words4 words_of(float a, float b, float c, float d) { return _mm_castps_si128(_mm_setr_ps(a, b, c, d)); }
 inline void store4(Words4 v, void* p) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
 inline void store2(Words4 v, void* p) { _mm_storel_epi64(static_cast<__m128i*>(p), v); }
-inline Words4 widen4(const void* halves) { return _mm_unpacklo_epi16(zero4(), _mm_loadl_epi64(static_cast<const __m128i*>(halves))); }  // each is the upper half of a word
+inline Words4 widen4(const void* halves) {
+    return _mm_unpacklo_epi16(zero4(), _mm_loadl_epi64(static_cast<const __m128i*>(halves)));
+}  // each is the upper half of a word
 // The lower and the upper halves of a and b, mixed word by word or pair by pair.
 inline Words4 low_words(Words4 a, Words4 b) { return _mm_unpacklo_epi32(a, b); }
 inline Words4 high_words(Words4 a, Words4 b) { return _mm_unpackhi_epi32(a, b); }

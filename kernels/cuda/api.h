@@ -1,4 +1,5 @@
-// The CUDA runtime, cuBLASLt and, where its header is installed, NCCL: their own headers, or the test double that runs on the host (tests/cuda/emulate).
+// The CUDA runtime, cuBLASLt and, where its header is installed, NCCL: their own headers, or the test double that runs on the host
+// (tests/cuda/emulate).
 #pragma once
 
 #ifdef DS_CUDA_EMULATED

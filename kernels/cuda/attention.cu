@@ -1,5 +1,5 @@
-// Attention without the matrix of scores (Dao et al. 2022, arXiv 2205.14135): keys come in tiles, and each row keeps its largest score, the sum of
-// exponentials and the weighted sum of values so far. y_i = sum over visible j of softmax_j(scale q_i . k_j + bias_ij) v_j.
+// Attention without the matrix of scores (Dao et al. 2022, arXiv 2205.14135): keys come in tiles, and each row keeps its largest score, the
+// sum of exponentials and the weighted sum of values so far. y_i = sum over visible j of softmax_j(scale q_i . k_j + bias_ij) v_j.
 #include "kernels/cuda/attention.cuh"
 
 namespace ds::cuda {
@@ -7,8 +7,10 @@ namespace {
 
 template <int kD>
 __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(Sight s, Heads q, Heads k, Heads v, Heads y, Span<float> lse) {
-    const Shared<float> query = dynamic_shared<float>(0, kTileFloats<kD>), key = dynamic_shared<float>(4 * kTileFloats<kD>, kTileFloats<kD>),
-                        value = dynamic_shared<float>(8 * kTileFloats<kD>, kTileFloats<kD>), weights = dynamic_shared<float>(12 * kTileFloats<kD>, kWeightFloats);
+    const Shared<float> query = dynamic_shared<float>(0, kTileFloats<kD>),
+                        key = dynamic_shared<float>(4 * kTileFloats<kD>, kTileFloats<kD>),
+                        value = dynamic_shared<float>(8 * kTileFloats<kD>, kTileFloats<kD>),
+                        weights = dynamic_shared<float>(12 * kTileFloats<kD>, kWeightFloats);
     DS_SHARED(int64_t, begins, kTile);
     DS_SHARED(int64_t, ends, kTile);
     const int r = threadIdx.x / kAcross, c = threadIdx.x % kAcross;
@@ -76,8 +78,9 @@ void run(const Call& c, Queue& queue) {
         constexpr int kD = decltype(width)::value;
         constexpr size_t bytes = 4 * (3 * kTileFloats<kD> + kWeightFloats);
         allow_shared(queue, forward_kernel<kD>, bytes);
-        launch(queue, dim3(blocks_for(s.q_rows, kTile), static_cast<unsigned>(s.heads)), kAttentionThreads, bytes, forward_kernel<kD>, s, heads_of(q, s.heads), heads_of(k, s.heads / s.group),
-               heads_of(v, s.heads / s.group), heads_of(y, s.heads), span<float>(lse));
+        launch(queue, dim3(blocks_for(s.q_rows, kTile), static_cast<unsigned>(s.heads)), kAttentionThreads, bytes, forward_kernel<kD>, s,
+               heads_of(q, s.heads), heads_of(k, s.heads / s.group), heads_of(v, s.heads / s.group), heads_of(y, s.heads),
+               span<float>(lse));
     });
 }
 

@@ -1,7 +1,7 @@
 // What the attention kernels share: where heads lie, which keys a query sees (kernels/README.md), tiles in shared memory.
 //
-// A block works on kTile rows of one head with four threads a row: each thread owns every fourth column of the row's result, and every fourth of the other
-// side's rows when scores are made.
+// A block works on kTile rows of one head with four threads a row: each thread owns every fourth column of the row's result, and every
+// fourth of the other side's rows when scores are made.
 #pragma once
 
 #include "kernels/cuda/columns.cuh"
@@ -16,31 +16,35 @@ inline constexpr int kTile = 32, kAcross = 4, kAttentionThreads = kTile * kAcros
 struct Heads {
     Any memory;
     int64_t token_stride, head_stride;
-    DS_DEVICE float get(int64_t row, int64_t head, int column) const { return memory.get(row * token_stride + head * head_stride + column); }
-    DS_DEVICE void put(int64_t row, int64_t head, int column, float x) const { memory.put(row * token_stride + head * head_stride + column, x); }
+    DS_DEVICE float get(int64_t row, int64_t head, int column) const {
+        return memory.get(row * token_stride + head * head_stride + column);
+    }
+    DS_DEVICE void put(int64_t row, int64_t head, int column, float x) const {
+        memory.put(row * token_stride + head * head_stride + column, x);
+    }
 };
 
 struct Sight {
-    int64_t heads, group;              // group: query heads that share a key head
-    int size;                          // of a head
+    int64_t heads, group;  // group: query heads that share a key head
+    int size;              // of a head
     float scale;
     int64_t q_rows, k_rows;
-    int64_t q_length, k_length;        // of each sequence, without segments
+    int64_t q_length, k_length;  // of each sequence, without segments
     Span<const int32_t> segments, tokens;
     Span<const int32_t> key_segments, key_tokens, first_tokens;  // of keys that are other tokens than the queries
     Span<const uint8_t> key_mask;
     bool causal;
     int64_t window;
-    bool picky;                        // whole tiles may see nothing where the bounds of near_keys would let them
-    float dropout, kept;               // kept: what remaining probabilities are multiplied with
+    bool picky;           // whole tiles may see nothing where the bounds of near_keys would let them
+    float dropout, kept;  // kept: what remaining probabilities are multiplied with
     uint64_t salt;
     int64_t first_head, all_heads;
     Span<const uint64_t> draws;
-    Span<const uint8_t> layout;        // [heads or 1][blocks][blocks]
+    Span<const uint8_t> layout;  // [heads or 1][blocks][blocks]
     int64_t block, blocks;
     bool layout_of_head;
-    Rows bias;                         // [buckets][heads]
-    Span<const int32_t> buckets;       // by distance, from -farthest on
+    Rows bias;                    // [buckets][heads]
+    Span<const int32_t> buckets;  // by distance, from -farthest on
     int64_t farthest;
 };
 
@@ -48,8 +52,8 @@ struct Range {
     int64_t begin, end;
 };
 
-// Where a row stands: the rows on the other side of its sequence (none behind the last segment), the token of the sequence's first key, and the token
-// from which dropout counts its keys.
+// Where a row stands: the rows on the other side of its sequence (none behind the last segment), the token of the sequence's first key, and
+// the token from which dropout counts its keys.
 struct Spot {
     int64_t begin, end, first, origin;
     DS_DEVICE bool holds(int64_t row) const { return row >= begin && row < end; }
@@ -93,10 +97,12 @@ DS_DEVICE Spot queries_of(const Sight& s, int64_t key) {
     return place_in(s, s.segments.data ? sequence_at(key_ends(s), key) : key / s.k_length, false);
 }
 
-// Bounds of what a row can see or be seen by. Those by index hold for tokens too: places of packed tokens lie at least as far apart as their indices.
+// Bounds of what a row can see or be seen by. Those by index hold for tokens too: places of packed tokens lie at least as far apart as
+// their indices.
 DS_DEVICE Range near_keys(const Sight& s, int64_t query, const Spot& mine) {
     if (s.key_segments.data) return {mine.begin, mine.end};
-    return {s.window > 0 && query - s.window + 1 > mine.begin ? query - s.window + 1 : mine.begin, s.causal && query + 1 < mine.end ? query + 1 : mine.end};
+    return {s.window > 0 && query - s.window + 1 > mine.begin ? query - s.window + 1 : mine.begin,
+            s.causal && query + 1 < mine.end ? query + 1 : mine.end};
 }
 DS_DEVICE Range near_queries(const Sight& s, int64_t key, const Spot& mine) {
     if (s.key_segments.data) return {mine.begin, mine.end};
@@ -109,7 +115,9 @@ DS_DEVICE bool sees(const Sight& s, int64_t query, int64_t head, int64_t key, co
     if (s.key_mask.data && s.key_mask.get(key) == 0) return false;
     if (s.layout.data) {
         const int64_t row = (token_of(s, query) - mine.first) / s.block, column = (key_token_of(s, key) - mine.first) / s.block;
-        if (row >= s.blocks || column >= s.blocks || s.layout.get(((s.layout_of_head ? head : 0) * s.blocks + row) * s.blocks + column) == 0) return false;
+        if (row >= s.blocks || column >= s.blocks ||
+            s.layout.get(((s.layout_of_head ? head : 0) * s.blocks + row) * s.blocks + column) == 0)
+            return false;
     }
     return s.window == 0 || token_of(s, query) - key_token_of(s, key) < s.window;
 }
@@ -126,7 +134,8 @@ DS_DEVICE bool unseen(const Sight& s, Shared<float> memory, int count, const F& 
 // What dropout multiplies a probability with.
 DS_DEVICE float kept_of(const Sight& s, const Draws& draws, int64_t query, int64_t head, int64_t key, const Spot& mine) {
     if (s.dropout == 0) return 1;
-    const auto index = static_cast<uint64_t>((token_of(s, query) * s.all_heads + s.first_head + head) << 20) + static_cast<uint64_t>(key_token_of(s, key) - mine.origin);
+    const auto index = static_cast<uint64_t>((token_of(s, query) * s.all_heads + s.first_head + head) << 20) +
+                       static_cast<uint64_t>(key_token_of(s, key) - mine.origin);
     return uniform_draw(draws, s.salt, index) >= s.dropout ? s.kept : 0.0f;
 }
 
@@ -136,9 +145,12 @@ DS_DEVICE int bucket_of(const Sight& s, int64_t query, int64_t key) {
     if (distance < -s.farthest) distance = -s.farthest;
     return s.buckets.get(distance + s.farthest);
 }
-DS_DEVICE float bias_of(const Sight& s, int64_t query, int64_t head, int64_t key) { return s.bias.present() ? s.bias.get(bucket_of(s, query, key), head) : 0.0f; }
+DS_DEVICE float bias_of(const Sight& s, int64_t query, int64_t head, int64_t key) {
+    return s.bias.present() ? s.bias.get(bucket_of(s, query, key), head) : 0.0f;
+}
 
-// The gradient of the bias: slopes summed by bucket. In each block a thread owns some buckets of some rows of the query tile, whose sums grow in memory.
+// The gradient of the bias: slopes summed by bucket. In each block a thread owns some buckets of some rows of the query tile, whose sums
+// grow in memory.
 struct BiasSums {
     Span<float> partial;  // [query tile][part of its rows][bucket][head]
     int64_t buckets, heads, parts;
@@ -195,7 +207,7 @@ DS_DEVICE void add_rows(Shared<float> weights, int r, Shared<float> rows, int c,
 }
 
 template <int kD>
-inline constexpr int kTileFloats = kTile * (kD + 1);
+inline constexpr int kTileFloats = kTile*(kD + 1);
 inline constexpr int kWeightFloats = kTile * (kTile + 1);
 
 // The smallest range that holds all rows' ranges; empty ones don't count. begins and ends: one for each row of the tile.
@@ -223,7 +235,8 @@ inline void store_buckets(Queue& queue, const Attention& a, const Tensor& bias, 
     for (int64_t from = 0; from < to.n; from += 512) {
         Numbers numbers{};
         const int64_t n = std::min<int64_t>(512, to.n - from);
-        for (int64_t i = 0; i < n; ++i) numbers.of[i] = static_cast<int32_t>(relative_bucket(from + i - a.max_distance, bias.dims[0], a.max_distance, a.both_ways));
+        for (int64_t i = 0; i < n; ++i)
+            numbers.of[i] = static_cast<int32_t>(relative_bucket(from + i - a.max_distance, bias.dims[0], a.max_distance, a.both_ways));
         launch(queue, 1, 512, 0, store_kernel, numbers, Span<int32_t>{to.data + from, n});
     }
 }
@@ -327,7 +340,9 @@ Result<Prepared> prepare_backward(const Request& r);
 
 template <class K>
 void allow_shared(Queue& q, K kernel, size_t bytes) {
-    if (bytes > (size_t{48} << 10)) q.note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), "asking for shared memory");
+    if (bytes > (size_t{48} << 10))
+        q.note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+               "asking for shared memory");
 }
 
 }  // namespace ds::cuda

@@ -1,6 +1,6 @@
-// attention_cached: keys and values of new tokens go where `table` says, then every query attends over its sequence's cached ones. A block has one query
-// of one head; its warps share the keys, each with the largest score, the sum of exponentials and the weighted sum of values so far. Where nothing was
-// cached before (a prompt), attention itself computes y from k and v.
+// attention_cached: keys and values of new tokens go where `table` says, then every query attends over its sequence's cached ones. A block
+// has one query of one head; its warps share the keys, each with the largest score, the sum of exponentials and the weighted sum of values
+// so far. Where nothing was cached before (a prompt), attention itself computes y from k and v.
 #include "kernels/cuda/attention.cuh"
 
 namespace ds::cuda {
@@ -21,7 +21,9 @@ struct Cache {
     int64_t table_stride;
     Span<const int32_t> lengths, segments, cuts;  // cuts: of new keys
     DS_DEVICE int64_t place(int64_t sequence, int64_t token) const { return table.get(sequence * table_stride + token); }
-    DS_DEVICE int64_t length(int64_t sequence) const { return lengths.data ? lengths.get(sequence) : cuts.get(sequence + 1) - cuts.get(sequence); }
+    DS_DEVICE int64_t length(int64_t sequence) const {
+        return lengths.data ? lengths.get(sequence) : cuts.get(sequence + 1) - cuts.get(sequence);
+    }
 };
 
 // A block a new token.
@@ -47,14 +49,17 @@ struct Look {
     Span<const int32_t> buckets;
     int64_t farthest;
     // distance: of a key behind its query, which is not after it.
-    DS_DEVICE float bias_of(int64_t distance, int64_t head) const { return bias.present() ? bias.get(buckets.get((distance < farthest ? -distance : -farthest) + farthest), head) : 0.0f; }
+    DS_DEVICE float bias_of(int64_t distance, int64_t head) const {
+        return bias.present() ? bias.get(buckets.get((distance < farthest ? -distance : -farthest) + farthest), head) : 0.0f;
+    }
 };
 
 __global__ void __launch_bounds__(kThreads) attend_kernel(Cache c, Rows q, Rows y, Look look) {
     DS_SHARED(float, mosts, kWarps);
     DS_SHARED(float, totals, kWarps);
-    DS_SHARED(float, parts, kWarps * kMostSize);
-    const auto lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp), size = static_cast<int>(c.keys.columns);
+    DS_SHARED(float, parts, kWarps* kMostSize);
+    const auto lane = static_cast<int>(threadIdx.x % kWarp), warp = static_cast<int>(threadIdx.x / kWarp),
+               size = static_cast<int>(c.keys.columns);
     const int64_t i = blockIdx.x, head = blockIdx.y, base = head / (look.heads / c.kv_heads) * c.pool, s = sequence_at(c.segments, i);
     int64_t first = 0, last = 0;
     if (s >= 0) {
@@ -97,8 +102,8 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Cache c, Rows q, Rows 
 }
 
 struct State {
-    Prepared whole;    // of a prompt: attention over k and v alone
-    int64_t lse = 0;   // where in scratch that writes lse
+    Prepared whole;   // of a prompt: attention over k and v alone
+    int64_t lse = 0;  // where in scratch that writes lse
     bool is_prompt = false;
 };
 
@@ -131,9 +136,19 @@ void run(const Call& c, Queue& queue) {
     const Tensor &q = c.in[kQ], &k = c.in[kK], &keys = c.in[kKeys], &table = c.in[kTable], &bias = c.in[kBias];
     const Attention& a = c.attr<Attention>();
     if (q.count() == 0) return;
-    const auto segments = span<const int32_t>(c.in[kSegments]), cuts = c.in[kKeySegments].present ? span<const int32_t>(c.in[kKeySegments]) : segments;
-    const Cache cache{rows_of(keys), rows_of(c.in[kValues]), keys.dims[1], keys.dims[0], span<const int32_t>(table), table.row_stride, span<const int32_t>(c.in[kLengths]), segments, cuts};
-    if (k.present && k.count() > 0) launch(queue, blocks_for(k.rows(), 1), kThreads, 0, append_kernel, cache, rows_of(k), rows_of(c.in[kV]));
+    const auto segments = span<const int32_t>(c.in[kSegments]),
+               cuts = c.in[kKeySegments].present ? span<const int32_t>(c.in[kKeySegments]) : segments;
+    const Cache cache{rows_of(keys),
+                      rows_of(c.in[kValues]),
+                      keys.dims[1],
+                      keys.dims[0],
+                      span<const int32_t>(table),
+                      table.row_stride,
+                      span<const int32_t>(c.in[kLengths]),
+                      segments,
+                      cuts};
+    if (k.present && k.count() > 0)
+        launch(queue, blocks_for(k.rows(), 1), kThreads, 0, append_kernel, cache, rows_of(k), rows_of(c.in[kV]));
     if (s.is_prompt) return attend_to_prompt(c, s);
     const auto size = static_cast<double>(keys.dims[2]);
     Look look{a.heads, a.window, static_cast<float>(a.scale != 0 ? a.scale : 1 / sqrt(size)), a.causal, rows_of(bias), {}, a.max_distance};
@@ -142,7 +157,8 @@ void run(const Call& c, Queue& queue) {
         store_buckets(queue, a, bias, buckets);
         look.buckets = {buckets.data, buckets.n};
     }
-    launch(queue, dim3(static_cast<unsigned>(q.rows()), static_cast<unsigned>(a.heads)), kThreads, 0, attend_kernel, cache, rows_of(q), rows_of(c.out[0]), look);
+    launch(queue, dim3(static_cast<unsigned>(q.rows()), static_cast<unsigned>(a.heads)), kThreads, 0, attend_kernel, cache, rows_of(q),
+           rows_of(c.out[0]), look);
 }
 
 Result<Prepared> prepare(const Request& r) {

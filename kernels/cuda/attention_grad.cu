@@ -1,5 +1,5 @@
-// Gradient of attention. Probabilities are made again from the scores and lse. One kernel goes over query tiles and gives dq, one over key tiles and gives
-// dk and dv, so that nothing is added up by atomics: the same bits every time.
+// Gradient of attention. Probabilities are made again from the scores and lse. One kernel goes over query tiles and gives dq, one over key
+// tiles and gives dk and dv, so that nothing is added up by atomics: the same bits every time.
 //   ds_ij = p_ij (kept_ij dy_i . v_j - delta_i) scale,  delta_i = dy_i . y_i;  of the bias, ds_ij / scale summed by bucket.
 #include "kernels/cuda/attention.cuh"
 
@@ -17,10 +17,13 @@ __global__ void delta_kernel(Heads dy, Heads y, int64_t rows, int64_t heads, int
 }
 
 template <int kD>
-__global__ void __launch_bounds__(kAttentionThreads, 1) query_kernel(Sight s, Heads dy, Heads q, Heads k, Heads v, Span<const float> lse, Span<const float> delta, Heads dq, BiasSums dbias) {
+__global__ void __launch_bounds__(kAttentionThreads, 1)
+    query_kernel(Sight s, Heads dy, Heads q, Heads k, Heads v, Span<const float> lse, Span<const float> delta, Heads dq, BiasSums dbias) {
     constexpr int kBytes = 4 * kTileFloats<kD>;
-    const Shared<float> query = dynamic_shared<float>(0, kTileFloats<kD>), up = dynamic_shared<float>(kBytes, kTileFloats<kD>), key = dynamic_shared<float>(2 * kBytes, kTileFloats<kD>),
-                        value = dynamic_shared<float>(3 * kBytes, kTileFloats<kD>), weights = dynamic_shared<float>(4 * kBytes, kWeightFloats);
+    const Shared<float> query = dynamic_shared<float>(0, kTileFloats<kD>), up = dynamic_shared<float>(kBytes, kTileFloats<kD>),
+                        key = dynamic_shared<float>(2 * kBytes, kTileFloats<kD>),
+                        value = dynamic_shared<float>(3 * kBytes, kTileFloats<kD>),
+                        weights = dynamic_shared<float>(4 * kBytes, kWeightFloats);
     DS_SHARED(int64_t, begins, kTile);
     DS_SHARED(int64_t, ends, kTile);
     const int r = threadIdx.x / kAcross, c = threadIdx.x % kAcross;
@@ -56,12 +59,16 @@ __global__ void __launch_bounds__(kAttentionThreads, 1) query_kernel(Sight s, He
         for (int m = 0; m < kScores; ++m) {
             const int64_t j = first_key + c + kAcross * m;
             float slope = 0;
-            if (seen(j)) slope = expf(scores[m] * s.scale + bias_of(s, i, head, j) - normaliser) * (products[m] * kept_of(s, draws, i, head, j, mine) - own) * s.scale;
+            if (seen(j))
+                slope = expf(scores[m] * s.scale + bias_of(s, i, head, j) - normaliser) *
+                        (products[m] * kept_of(s, draws, i, head, j, mine) - own) * s.scale;
             weights.put(r * (kTile + 1) + c + kAcross * m, slope);
         }
         barrier();
         add_rows<kD>(weights, r, key, c, sums);
-        if (dbias.present()) dbias.add<kTile, kTile>(s, blockIdx.x, head, first_query, first_key, [&](int row, int column) { return weights.get(row * (kTile + 1) + column); });
+        if (dbias.present())
+            dbias.add<kTile, kTile>(s, blockIdx.x, head, first_query, first_key,
+                                    [&](int row, int column) { return weights.get(row * (kTile + 1) + column); });
         barrier();
     }
     if (i >= s.q_rows) return;
@@ -71,10 +78,12 @@ __global__ void __launch_bounds__(kAttentionThreads, 1) query_kernel(Sight s, He
 }
 
 template <int kD>
-__global__ void __launch_bounds__(kAttentionThreads) key_kernel(Sight s, Heads dy, Heads q, Heads k, Heads v, Span<const float> lse, Span<const float> delta, Heads dk, Heads dv) {
+__global__ void __launch_bounds__(kAttentionThreads)
+    key_kernel(Sight s, Heads dy, Heads q, Heads k, Heads v, Span<const float> lse, Span<const float> delta, Heads dk, Heads dv) {
     constexpr int kBytes = 4 * kTileFloats<kD>;
-    const Shared<float> key = dynamic_shared<float>(0, kTileFloats<kD>), value = dynamic_shared<float>(kBytes, kTileFloats<kD>), query = dynamic_shared<float>(2 * kBytes, kTileFloats<kD>),
-                        up = dynamic_shared<float>(3 * kBytes, kTileFloats<kD>), kept = dynamic_shared<float>(4 * kBytes, kWeightFloats),
+    const Shared<float> key = dynamic_shared<float>(0, kTileFloats<kD>), value = dynamic_shared<float>(kBytes, kTileFloats<kD>),
+                        query = dynamic_shared<float>(2 * kBytes, kTileFloats<kD>), up = dynamic_shared<float>(3 * kBytes, kTileFloats<kD>),
+                        kept = dynamic_shared<float>(4 * kBytes, kWeightFloats),
                         slopes = dynamic_shared<float>(4 * kBytes + 4 * kWeightFloats, kWeightFloats);
     DS_SHARED(int64_t, begins, kTile);
     DS_SHARED(int64_t, ends, kTile);
@@ -140,23 +149,28 @@ void run(const Call& c, Queue& queue) {
     const Span<float> delta = scratch<float>(c, room.delta, s.q_rows * s.heads);
     const Span<const float> deltas{delta.data, delta.n};
     if (s.q_rows > 0)
-        launch(queue, blocks_for(s.q_rows * s.heads * kWarp, 128, INT32_MAX), 128, 0, delta_kernel, heads_of(dy, s.heads), heads_of(y, s.heads), s.q_rows, s.heads, s.size, delta);
+        launch(queue, blocks_for(s.q_rows * s.heads * kWarp, 128, INT32_MAX), 128, 0, delta_kernel, heads_of(dy, s.heads),
+               heads_of(y, s.heads), s.q_rows, s.heads, s.size, delta);
     with_width(s.size, [&](auto width) {
         constexpr int kD = decltype(width)::value;
         constexpr size_t query_bytes = 4 * (4 * kTileFloats<kD> + kWeightFloats), key_bytes = query_bytes + 4 * kWeightFloats;
         allow_shared(queue, query_kernel<kD>, query_bytes);
         allow_shared(queue, key_kernel<kD>, key_bytes);
         if (s.q_rows > 0)
-            launch(queue, dim3(blocks_for(s.q_rows, kTile), static_cast<unsigned>(s.heads)), kAttentionThreads, query_bytes, query_kernel<kD>, s, heads_of(dy, s.heads), heads_of(q, s.heads),
-                   heads_of(k, kv_heads), heads_of(v, kv_heads), span<const float>(lse), deltas, heads_of(c.out[0], s.heads), room.sums(c, bias));
+            launch(queue, dim3(blocks_for(s.q_rows, kTile), static_cast<unsigned>(s.heads)), kAttentionThreads, query_bytes,
+                   query_kernel<kD>, s, heads_of(dy, s.heads), heads_of(q, s.heads), heads_of(k, kv_heads), heads_of(v, kv_heads),
+                   span<const float>(lse), deltas, heads_of(c.out[0], s.heads), room.sums(c, bias));
         if (s.k_rows > 0)
-            launch(queue, dim3(blocks_for(s.k_rows, kTile), static_cast<unsigned>(kv_heads)), kAttentionThreads, key_bytes, key_kernel<kD>, s, heads_of(dy, s.heads), heads_of(q, s.heads),
-                   heads_of(k, kv_heads), heads_of(v, kv_heads), span<const float>(lse), deltas, heads_of(c.out[1], kv_heads), heads_of(c.out[2], kv_heads));
+            launch(queue, dim3(blocks_for(s.k_rows, kTile), static_cast<unsigned>(kv_heads)), kAttentionThreads, key_bytes, key_kernel<kD>,
+                   s, heads_of(dy, s.heads), heads_of(q, s.heads), heads_of(k, kv_heads), heads_of(v, kv_heads), span<const float>(lse),
+                   deltas, heads_of(c.out[1], kv_heads), heads_of(c.out[2], kv_heads));
     });
     room.finish(c, queue, bias, c.out[3]);
 }
 
-Result<Prepared> prepare(const Request& r) { return Prepared{{queued<run>}, nullptr, GradRoom(r.attr<Attention>(), r.in[1], r.in[12], kTile, kAttentionThreads).bytes}; }
+Result<Prepared> prepare(const Request& r) {
+    return Prepared{{queued<run>}, nullptr, GradRoom(r.attr<Attention>(), r.in[1], r.in[12], kTile, kAttentionThreads).bytes};
+}
 
 const char* declines(const Request& r) { return accepts_heads(r.attr<Attention>(), r.in[1], r, 6); }
 

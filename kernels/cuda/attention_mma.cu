@@ -1,22 +1,30 @@
-// Attention on tensor cores, forward: a block has some queries of a head and walks over tiles of keys, with the softmax's maximum and sum kept by row
-// (FlashAttention-2, Dao 2023).
+// Attention on tensor cores, forward: a block has some queries of a head and walks over tiles of keys, with the softmax's maximum and sum
+// kept by row (FlashAttention-2, Dao 2023).
 #include "kernels/cuda/attention_mma.cuh"
 
 namespace ds::cuda::mma {
 namespace {
 
 // Three groups hide more of each other's time where registers allow.
-template <int kD, bool kFussy> inline constexpr int kGroups = kD == 64 || kFussy ? 2 : 3;
-template <int kD> inline constexpr int kKeyBytes = kTileBytes<kD, kOther>;
-template <int kD, bool kFussy> inline constexpr int kQueryBytes = kTileBytes<kD, kOwn<kGroups<kD, kFussy>>>;
-template <int kD, bool kFussy> inline constexpr int kTilesEnd = kQueryBytes<kD, kFussy> + 2 * kRing * kKeyBytes<kD>;
-template <int kD, bool kFussy> inline constexpr size_t kBytes = kTilesEnd<kD, kFussy> + 64 * 4;
+template <int kD, bool kFussy>
+inline constexpr int kGroups = kD == 64 || kFussy ? 2 : 3;
+template <int kD>
+inline constexpr int kKeyBytes = kTileBytes<kD, kOther>;
+template <int kD, bool kFussy>
+inline constexpr int kQueryBytes = kTileBytes<kD, kOwn<kGroups<kD, kFussy>>>;
+template <int kD, bool kFussy>
+inline constexpr int kTilesEnd = kQueryBytes<kD, kFussy> + 2 * kRing* kKeyBytes<kD>;
+template <int kD, bool kFussy>
+inline constexpr size_t kBytes = kTilesEnd<kD, kFussy> + 64 * 4;
 
 template <int kD, class T, bool kFussy>
-__global__ void __launch_bounds__(kThreads<kGroups<kD, kFussy>>, kD == 64 && !kFussy ? 2 : 1) forward_kernel(const __grid_constant__ Sight s, Part<T> q, Part<T> k, Part<T> v, Part<T> y, Span<float> lse) {
+__global__ void __launch_bounds__(kThreads<kGroups<kD, kFussy>>, kD == 64 && !kFussy ? 2 : 1)
+    forward_kernel(const __grid_constant__ Sight s, Part<T> q, Part<T> k, Part<T> v, Part<T> y, Span<float> lse) {
     constexpr int kAll = kThreads<kGroups<kD, kFussy>>, kRows = kOwn<kGroups<kD, kFussy>>;
     const Shared<T> query = dynamic_shared<T>(0, kRows * kD);
-    const auto tile = [](int slot, bool of_values) { return dynamic_shared<T>(kQueryBytes<kD, kFussy> + (2 * slot + of_values) * kKeyBytes<kD>, kOther * kD); };
+    const auto tile = [](int slot, bool of_values) {
+        return dynamic_shared<T>(kQueryBytes<kD, kFussy> + (2 * slot + of_values) * kKeyBytes<kD>, kOther * kD);
+    };
     const Shared<int> bounds = dynamic_shared<int>(kTilesEnd<kD, kFussy>, 32);
     const Shared<float> votes = dynamic_shared<float>(kTilesEnd<kD, kFussy> + 32 * 4, 32);
     // Those that see the most first, where later rows see more.
@@ -25,7 +33,8 @@ __global__ void __launch_bounds__(kThreads<kGroups<kD, kFussy>>, kD == 64 && !kF
     const Own own[2] = {own_query(s, own_row(first_query, 0)), own_query(s, own_row(first_query, 1))};
     load_tile<kD, kRows, kAll>(query, q, first_query, s.q_rows, head, s.size);
     const Range all = cover(own, bounds);
-    const int first_key = static_cast<int>(all.begin), tiles = all.begin < all.end ? static_cast<int>(all.end - all.begin + kOther - 1) / kOther : 0;
+    const int first_key = static_cast<int>(all.begin),
+              tiles = all.begin < all.end ? static_cast<int>(all.end - all.begin + kOther - 1) / kOther : 0;
 
     const float unit = unit_of<kFussy>(s);
     float most[2] = {-INFINITY, -INFINITY}, total[2] = {}, fade[2] = {};
@@ -59,7 +68,9 @@ __global__ void __launch_bounds__(kThreads<kGroups<kD, kFussy>>, kD == 64 && !kF
                 const int h = i % 4 / 2;
                 const float p = fast_exp2(fmaf(scores.x[i], unit, -base[h]));
                 sum[h] += p;
-                scores.x[i] = kFussy && p != 0 ? p * kept_called(s, own[h].row, head, first_key + t * kOther + sums_column(i), own[h].spot.origin) : p;
+                scores.x[i] = kFussy && p != 0
+                                  ? p * kept_called(s, own[h].row, head, first_key + t * kOther + sums_column(i), own[h].spot.origin)
+                                  : p;
             }
 #pragma unroll
             for (int h = 0; h < 2; ++h) total[h] = total[h] * fade[h] + sum[h];
@@ -78,7 +89,9 @@ __global__ void __launch_bounds__(kThreads<kGroups<kD, kFussy>>, kD == 64 && !kF
         total[h] += shuffle_xor(total[h], 2);
         by[h] = total[h] > 0 ? 1 / total[h] : 0.0f;
         if (threadIdx.x % 4 == 0 && own[h].row < s.q_rows)
-            lse.put(own[h].row * s.heads + head, total[h] > 0 ? most[h] * unit * kLn2 + logf(total[h]) : s.first_tokens.data ? -INFINITY : 0.0f);
+            lse.put(own[h].row * s.heads + head, total[h] > 0          ? most[h] * unit * kLn2 + logf(total[h])
+                                                 : s.first_tokens.data ? -INFINITY
+                                                                       : 0.0f);
     }
     write_rows<kD>(sums, by, y, first_query, s.q_rows, head, s.size);
 }
@@ -93,8 +106,9 @@ void run(const Call& c, Queue& queue) {
         constexpr bool kFussy = decltype(is_fussy)::value;
         const auto kernel = forward_kernel<kD, T, kFussy>;
         allow_shared(queue, kernel, kBytes<kD, kFussy>);
-        launch(queue, dim3(blocks_for(s.q_rows, kOwn<kGroups<kD, kFussy>>), static_cast<unsigned>(s.heads)), kThreads<kGroups<kD, kFussy>>, kBytes<kD, kFussy>, kernel, s, part_of<T>(q, s.heads),
-               part_of<T>(k, s.heads / s.group), part_of<T>(v, s.heads / s.group), part_of<T>(y, s.heads), span<float>(lse));
+        launch(queue, dim3(blocks_for(s.q_rows, kOwn<kGroups<kD, kFussy>>), static_cast<unsigned>(s.heads)), kThreads<kGroups<kD, kFussy>>,
+               kBytes<kD, kFussy>, kernel, s, part_of<T>(q, s.heads), part_of<T>(k, s.heads / s.group), part_of<T>(v, s.heads / s.group),
+               part_of<T>(y, s.heads), span<float>(lse));
     });
 }
 

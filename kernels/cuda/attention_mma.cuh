@@ -1,6 +1,6 @@
-// Attention on tensor cores, for bf16 and f16: a group of four warps has 64 rows of a block's own side (tiles.cuh), whose sums, scores and probabilities stay in
-// registers. Pairs of tiles of the other side come while the ones before are worked on, and a pair's products with the weights are made while the next one's
-// scores are turned into weights (as FlashAttention-3 does within a warpgroup, Shah et al. 2024).
+// Attention on tensor cores, for bf16 and f16: a group of four warps has 64 rows of a block's own side (tiles.cuh), whose sums, scores and
+// probabilities stay in registers. Pairs of tiles of the other side come while the ones before are worked on, and a pair's products with
+// the weights are made while the next one's scores are turned into weights (as FlashAttention-3 does within a warpgroup, Shah et al. 2024).
 #pragma once
 
 #include "kernels/cuda/attention.cuh"
@@ -9,10 +9,13 @@
 namespace ds::cuda::mma {
 
 inline constexpr int kOther = 64, kRing = 3;  // rows of a tile of the other side; pairs of them there are room for
-template <int kGroups> inline constexpr int kThreads = kGroups * kGroupThreads;
-template <int kGroups> inline constexpr int kOwn = kGroups * kGroupRows;  // rows of a block's own side
+template <int kGroups>
+inline constexpr int kThreads = kGroups* kGroupThreads;
+template <int kGroups>
+inline constexpr int kOwn = kGroups* kGroupRows;  // rows of a block's own side
 inline constexpr float kLog2E = 1.44269504f, kLn2 = 0.69314718f;
-template <int kD, int kRows> inline constexpr int kTileBytes = kRows * kD * 2;
+template <int kD, int kRows>
+inline constexpr int kTileBytes = kRows* kD * 2;
 
 // Rows of tokens of one type, of which heads are parts. wide: every head's row begins at a multiple of 16 bytes.
 template <class T>
@@ -26,7 +29,8 @@ struct Part {
 template <class T>
 Part<T> part_of(const Tensor& t, int64_t heads) {
     const Heads h = heads_of(t, heads);
-    return {span<T>(t), h.token_stride, h.head_stride, h.token_stride % 8 == 0 && h.head_stride % 8 == 0 && reinterpret_cast<uintptr_t>(t.data) % 16 == 0};
+    return {span<T>(t), h.token_stride, h.head_stride,
+            h.token_stride % 8 == 0 && h.head_stride % 8 == 0 && reinterpret_cast<uintptr_t>(t.data) % 16 == 0};
 }
 
 // Rows [first, first + kRows) of a head on their way into a tile; zero outside.
@@ -34,7 +38,8 @@ template <int kD, int kRows, int kThreads, class T>
 DS_DEVICE void load_tile(Shared<T> tile, const Part<T>& from, int64_t first, int64_t rows, int64_t head, int size) {
     constexpr int kPieces = kD / 8, kStep = kThreads / kPieces;  // of a row; rows that all threads load at once
     static_assert(kThreads % kPieces == 0 && kStep % 8 == 0);
-    const int there = static_cast<int>(rows - first < kRows ? rows - first : kRows), column = static_cast<int>(threadIdx.x) % kPieces * 8, row = static_cast<int>(threadIdx.x) / kPieces;
+    const int there = static_cast<int>(rows - first < kRows ? rows - first : kRows), column = static_cast<int>(threadIdx.x) % kPieces * 8,
+              row = static_cast<int>(threadIdx.x) / kPieces;
     int64_t at = from.at(first + row, head) + column;
     const int64_t stride = kStep * from.token_stride;
     const bool wide = from.wide && column + 8 <= size;
@@ -60,7 +65,9 @@ struct Own {
 
 // Row sums_row(2 * half) of this thread's.
 DS_DEVICE int64_t own_row(int64_t first, int half) { return first + threadIdx.x / kWarp * 16 + sums_row(2 * half); }
-DS_DEVICE Own own_of(int64_t row, const Spot& spot, const Range& near) { return {row, spot, static_cast<int>(near.begin), static_cast<int>(near.begin < near.end ? near.end : near.begin)}; }
+DS_DEVICE Own own_of(int64_t row, const Spot& spot, const Range& near) {
+    return {row, spot, static_cast<int>(near.begin), static_cast<int>(near.begin < near.end ? near.end : near.begin)};
+}
 DS_DEVICE Own own_query(const Sight& s, int64_t row) {
     const Spot spot = keys_of(s, row);
     return own_of(row, spot, near_keys(s, row, spot));
@@ -92,13 +99,15 @@ DS_DEVICE Range cover(const Own* own, Shared<int> memory) {
 }
 
 // As sees and kept_of, of pairs that are within a row's range.
-DS_CALLED bool sees_called(const Sight& s, int64_t query, int64_t head, int64_t key, int64_t first_key) { return sees(s, query, head, key, {0, 0, first_key, 0}); }
+DS_CALLED bool sees_called(const Sight& s, int64_t query, int64_t head, int64_t key, int64_t first_key) {
+    return sees(s, query, head, key, {0, 0, first_key, 0});
+}
 DS_CALLED float kept_called(const Sight& s, int64_t query, int64_t head, int64_t key, int64_t origin) {
     return kept_of(s, {s.draws.get(0), s.draws.get(1)}, query, head, key, {0, 0, 0, origin});
 }
 
-// Scores become exponents of two's powers once they are multiplied with unit_of; -inf where a row doesn't see what its column stands for. first: of the
-// columns. pair(own, other): which of two rows is the query, and which the key.
+// Scores become exponents of two's powers once they are multiplied with unit_of; -inf where a row doesn't see what its column stands for.
+// first: of the columns. pair(own, other): which of two rows is the query, and which the key.
 template <bool kFussy, class F>
 DS_DEVICE void mask(const Sight& s, Sums<kOther>& scores, const Own* own, int64_t head, int first, const F& pair) {
     if (!kFussy && own[0].begin <= first && own[1].begin <= first && own[0].end >= first + kOther && own[1].end >= first + kOther) return;
@@ -115,7 +124,10 @@ DS_DEVICE void mask(const Sight& s, Sums<kOther>& scores, const Own* own, int64_
         if (!seen) scores.x[i] = -INFINITY;
     }
 }
-template <bool kFussy> DS_DEVICE float unit_of(const Sight& s) { return kFussy ? 1.0f : s.scale * kLog2E; }
+template <bool kFussy>
+DS_DEVICE float unit_of(const Sight& s) {
+    return kFussy ? 1.0f : s.scale * kLog2E;
+}
 
 struct Pair {
     int64_t query, key;
@@ -148,7 +160,8 @@ DS_DEVICE bool is_seen(const Sight& s, Shared<float> votes, const Own* own, int6
 //   add(slot)             starts kAdds products of weights and tiles
 //   settle()              these have come
 template <int kAdds, class Seen, class Load, class Score, class Weigh, class Take, class Add, class Settle>
-DS_DEVICE void walk_tiles(int tiles, const Seen& seen, const Load& load, const Score& score, const Weigh& weigh, const Take& take, const Add& add, const Settle& settle) {
+DS_DEVICE void walk_tiles(int tiles, const Seen& seen, const Load& load, const Score& score, const Weigh& weigh, const Take& take,
+                          const Add& add, const Settle& settle) {
     const auto after = [&](int tile) {
         do ++tile;
         while (tile < tiles && !seen(tile));
@@ -209,7 +222,8 @@ DS_DEVICE void write_rows(const Sums<kD>& sums, const float* by, const Part<T>& 
 
 // Whether what a row sees is more than a range of rows, or its probabilities are more than the scores say.
 inline bool fussy(const Sight& s) {
-    return s.key_mask.data || s.layout.data || s.key_segments.data || s.bias.memory.data || s.dropout > 0 || (s.window > 0 && s.tokens.data) || !(s.scale > 0);
+    return s.key_mask.data || s.layout.data || s.key_segments.data || s.bias.memory.data || s.dropout > 0 ||
+           (s.window > 0 && s.tokens.data) || !(s.scale > 0);
 }
 
 // The operands' one type, or why it doesn't serve.

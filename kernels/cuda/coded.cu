@@ -1,5 +1,5 @@
-// coded_matmul: the weight's values are made in a's type (kernels/coded.h says what codes mean) and cuBLASLt multiplies with them. They are made anew each time, as
-// they would take the memory that few bits save.
+// coded_matmul: the weight's values are made in a's type (kernels/coded.h says what codes mean) and cuBLASLt multiplies with them. They are
+// made anew each time, as they would take the memory that few bits save.
 #include "kernels/coded.h"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/linear.h"
@@ -31,7 +31,8 @@ __global__ void decode_kernel(Codes c, Values v, Any out) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < out.n; i += step) {
         const int64_t block = i / kCodeBlock;
-        const float scale = c.scale_codes.data ? fmaf(v.tree[c.scale_codes.get(block)], c.seconds.get(block / kScaleBlock), c.mean.get(0)) : c.scales.get(block);
+        const float scale = c.scale_codes.data ? fmaf(v.tree[c.scale_codes.get(block)], c.seconds.get(block / kScaleBlock), c.mean.get(0))
+                                               : c.scales.get(block);
         if (c.bits == 8) {
             out.put(i, static_cast<float>(static_cast<int8_t>(c.codes.get(i))) * (scale / 127));
         } else {
@@ -46,7 +47,9 @@ Codes codes_of(const Tensor& t, const CodedMatmul& m) {
     const auto* at = t.as<const uint8_t>();
     const auto floats = [&](int64_t byte, int64_t n) { return Span<const float>{reinterpret_cast<const float*>(at + byte), n}; };
     Codes c{{at, parts.scales}, {nullptr, 0}, {nullptr, 0}, {nullptr, 0}, {nullptr, 0}, static_cast<int>(m.bits)};
-    if (m.two_levels) c.scale_codes = {at + parts.scales, parts.blocks}, c.seconds = floats(parts.seconds, (parts.mean - parts.seconds) / 4), c.mean = floats(parts.mean, 1);
+    if (m.two_levels)
+        c.scale_codes = {at + parts.scales, parts.blocks}, c.seconds = floats(parts.seconds, (parts.mean - parts.seconds) / 4),
+        c.mean = floats(parts.mean, 1);
     else c.scales = floats(parts.scales, parts.blocks);
     return c;
 }
@@ -66,7 +69,8 @@ LinearOperands operands(const State& s, const Tensor* in, const Tensor& y, std::
 void run(const Call& c, Queue& q) {
     const auto& s = *static_cast<const State*>(c.state);
     const LinearOperands o = operands(s, c.in, c.out[0], c.scratch);
-    launch(q, blocks_for(o.b.count(), kThreads, 1 << 16), kThreads, 0, decode_kernel, codes_of(c.in[1], c.attr<CodedMatmul>()), values(), any(o.b));
+    launch(q, blocks_for(o.b.count(), kThreads, 1 << 16), kThreads, 0, decode_kernel, codes_of(c.in[1], c.attr<CodedMatmul>()), values(),
+           any(o.b));
     q.note(s.product.run(q, o, c.scratch));
 }
 
@@ -74,7 +78,8 @@ Result<Prepared> prepare(const Request& r) {
     const auto& m = r.attr<CodedMatmul>();
     auto s = std::make_shared<State>();
     s->weight = Tensor{.dtype = r.in[0].dtype, .rank = 2, .dims = {m.rows, m.columns}, .row_stride = m.columns, .present = true};
-    DS_TRY(s->product, Linear::prepare(*static_cast<Queue*>(r.queue), operands(*s, r.in.data(), r.out[0], nullptr), Matmul{.transpose_b = m.transpose, .out = m.out, .set_out = m.set_out}));
+    DS_TRY(s->product, Linear::prepare(*static_cast<Queue*>(r.queue), operands(*s, r.in.data(), r.out[0], nullptr),
+                                       Matmul{.transpose_b = m.transpose, .out = m.out, .set_out = m.set_out}));
     s->at = round_up(s->product.scratch_bytes(), 256);
     const int64_t bytes = s->at + m.rows * m.columns * size_of(s->weight.dtype);
     return Prepared{{queued<run>}, std::move(s), bytes};

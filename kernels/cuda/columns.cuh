@@ -23,7 +23,8 @@ struct Summed {
 };
 
 // The first columns of partial[run][column], summed over runs, are a's, the rest b's. `parts` threads share a column's runs.
-static __global__ void __launch_bounds__(kAddThreads) add_runs_kernel(Span<const float> partial, int64_t runs, int64_t columns, int parts, Summed a, int64_t firsts, Summed b) {
+static __global__ void __launch_bounds__(kAddThreads)
+    add_runs_kernel(Span<const float> partial, int64_t runs, int64_t columns, int parts, Summed a, int64_t firsts, Summed b) {
     DS_SHARED(float, sums, kAddThreads);
     const int width = kAddThreads / parts, part = static_cast<int>(threadIdx.x) / width, place = static_cast<int>(threadIdx.x) % width;
     const int64_t j = int64_t{blockIdx.x} * width + place;
@@ -45,7 +46,8 @@ static __global__ void __launch_bounds__(kAddThreads) add_runs_kernel(Span<const
 // The sums of `a` lie in front of those of `b` in each run.
 inline void add_runs(Queue& q, Span<const float> partial, int64_t runs, int64_t columns, const Summed& a, int64_t firsts, const Summed& b) {
     const int parts = runs >= 64 ? 16 : runs >= 8 ? 4 : 1;
-    if (columns > 0) launch(q, blocks_for(columns, kAddThreads / parts), kAddThreads, 0, add_runs_kernel, partial, runs, columns, parts, a, firsts, b);
+    if (columns > 0)
+        launch(q, blocks_for(columns, kAddThreads / parts), kAddThreads, 0, add_runs_kernel, partial, runs, columns, parts, a, firsts, b);
 }
 inline void add_runs(Queue& q, Span<const float> partial, int64_t runs, int64_t columns, const Tensor& into, const Tensor& y) {
     const Summed all{rows_of(into), rows_of(y)};

@@ -1,5 +1,5 @@
-// Ops that only move elements: copy, transpose, slice, split, concat, broadcast, fill, iota, inverse_rows. Elements move as they are; where types
-// differ they are converted.
+// Ops that only move elements: copy, transpose, slice, split, concat, broadcast, fill, iota, inverse_rows. Elements move as they are; where
+// types differ they are converted.
 #include "kernels/cuda/walk.cuh"
 #include "ops/attrs.h"
 
@@ -63,7 +63,9 @@ void copy_any(const Call& c, Queue& q) {
         for (Tensor* t : {&from, &to}) t->dims[0] = t->row_stride = y.count(), t->rank = 1;
         return run(q, walk(to, {&from}), to, from);
     }
-    if (y.count() > 0) launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, relayout_kernel, Exact{y.data, extent(y), y.dtype}, Exact{x.data, extent(x), x.dtype}, y.count(), y.columns(), y.row_stride, x.columns(), x.row_stride);
+    if (y.count() > 0)
+        launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, relayout_kernel, Exact{y.data, extent(y), y.dtype},
+               Exact{x.data, extent(x), x.dtype}, y.count(), y.columns(), y.row_stride, x.columns(), x.row_stride);
 }
 
 void permute(const Call& c, Queue& q) {
@@ -114,14 +116,19 @@ void join(const Call& c, Queue& q) {
         begin += x.dims[axis];
     }
 }
-Result<Prepared> prepare_join(const Request& request) { return Prepared{{queued<join>}, std::make_shared<int>(static_cast<int>(request.in.size())), 0}; }
+Result<Prepared> prepare_join(const Request& request) {
+    return Prepared{{queued<join>}, std::make_shared<int>(static_cast<int>(request.in.size())), 0};
+}
 
 __global__ void fill_kernel(Exact y, int64_t count, int64_t columns, int64_t stride, double value, bool index) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) y.put(i / columns * stride + i % columns, index ? static_cast<double>(i % columns) : value);
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step)
+        y.put(i / columns * stride + i % columns, index ? static_cast<double>(i % columns) : value);
 }
 void fill_with(const Tensor& y, Queue& q, double value, bool index) {
-    if (y.count() > 0) launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, fill_kernel, Exact{y.data, extent(y), y.dtype}, y.count(), y.columns(), y.row_stride, value, index);
+    if (y.count() > 0)
+        launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, fill_kernel, Exact{y.data, extent(y), y.dtype}, y.count(),
+               y.columns(), y.row_stride, value, index);
 }
 void fill_all(const Call& c, Queue& q) { fill_with(c.out[0], q, c.attr<Fill>().value, false); }
 void count_up(const Call& c, Queue& q) { fill_with(c.out[0], q, 0, true); }
@@ -136,7 +143,8 @@ __global__ void inverse_kernel(Span<int32_t> y, Span<const int32_t> ids) {
     if (threadIdx.x == 0) y.put(row, first < ids.n ? static_cast<int32_t>(first) : -1);
 }
 void inverse(const Call& c, Queue& q) {
-    if (c.out[0].count() > 0) launch(q, static_cast<unsigned>(c.out[0].count()), 128, 0, inverse_kernel, span<int32_t>(c.out[0]), span<const int32_t>(c.in[0]));
+    if (c.out[0].count() > 0)
+        launch(q, static_cast<unsigned>(c.out[0].count()), 128, 0, inverse_kernel, span<int32_t>(c.out[0]), span<const int32_t>(c.in[0]));
 }
 const char* exact_places(const Request& r) { return r.in[0].count() >= (1 << 24) ? "more than 2^24 ids" : nullptr; }
 
@@ -148,14 +156,19 @@ const char* movable(const Request& r) {
 }
 
 template <void (*f)(const Call&, Queue&)>
-constexpr KernelImpl moves() { return {"cuda", movable, simple<queued<f>>}; }
+constexpr KernelImpl moves() {
+    return {"cuda", movable, simple<queued<f>>};
+}
 
-constexpr KernelImpl kCopy[] = {moves<copy_any>()}, kTranspose[] = {moves<permute>()}, kSlice[] = {moves<cut>()}, kSplit[] = {moves<divide>()}, kBroadcast[] = {moves<copy_all>()};
+constexpr KernelImpl kCopy[] = {moves<copy_any>()}, kTranspose[] = {moves<permute>()}, kSlice[] = {moves<cut>()},
+                     kSplit[] = {moves<divide>()}, kBroadcast[] = {moves<copy_all>()};
 constexpr KernelImpl kConcat[] = {{"cuda", movable, prepare_join}};
-constexpr KernelImpl kFill[] = {{"cuda", has_float8, simple<queued<fill_all>>}}, kIota[] = {{"cuda", has_float8, simple<queued<count_up>>}}, kInverse[] = {{"cuda", exact_places, simple<queued<inverse>>}};
+constexpr KernelImpl kFill[] = {{"cuda", has_float8, simple<queued<fill_all>>}}, kIota[] = {{"cuda", has_float8, simple<queued<count_up>>}},
+                     kInverse[] = {{"cuda", exact_places, simple<queued<inverse>>}};
 
 }  // namespace
 
-extern const KernelList copy{kCopy}, transpose{kTranspose}, slice{kSlice}, split{kSplit}, concat{kConcat}, broadcast{kBroadcast}, fill{kFill}, iota{kIota}, inverse_rows{kInverse};
+extern const KernelList copy{kCopy}, transpose{kTranspose}, slice{kSlice}, split{kSplit}, concat{kConcat}, broadcast{kBroadcast},
+    fill{kFill}, iota{kIota}, inverse_rows{kInverse};
 
 }  // namespace ds::cuda

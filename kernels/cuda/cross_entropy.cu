@@ -1,4 +1,5 @@
-// cross_entropy: loss = mean over rows with a label of log sum_j exp(logits_j) - logits_label, and its gradient, (softmax - [j = label]) dloss / rows.
+// cross_entropy: loss = mean over rows with a label of log sum_j exp(logits_j) - logits_label, and its gradient, (softmax - [j = label])
+// dloss / rows.
 #include "kernels/cuda/losses.cuh"
 #include "ops/attrs.h"
 
@@ -24,7 +25,8 @@ __global__ void rows_kernel(Rows logits, Span<const int32_t> labels, int32_t ign
     }
 }
 
-__global__ void gradient_kernel(Rows logits, Span<const int32_t> labels, Span<const float> lse, int32_t ignore, Span<const float> factor, Rows dlogits) {
+__global__ void gradient_kernel(Rows logits, Span<const int32_t> labels, Span<const float> lse, int32_t ignore, Span<const float> factor,
+                                Rows dlogits) {
     for (int64_t row = blockIdx.x; row < logits.rows; row += gridDim.x) {
         const int32_t label = labels.get(row);
         const float scale = label == ignore ? 0.0f : factor.get(0), normaliser = lse.get(row);
@@ -40,7 +42,9 @@ void forward(const Call& c, Queue& q) {
     const int64_t n = labels.count();
     const auto ignore = static_cast<int32_t>(c.attr<CrossEntropy>().ignore);
     const Span<float> losses = scratch<float>(c, 0, n);
-    if (n > 0) launch(q, blocks_for(n, 1), kThreads, 0, rows_kernel, rows_of(logits), span<const int32_t>(labels), ignore, span<float>(c.out[1]), losses);
+    if (n > 0)
+        launch(q, blocks_for(n, 1), kThreads, 0, rows_kernel, rows_of(logits), span<const int32_t>(labels), ignore, span<float>(c.out[1]),
+               losses);
     mean_of_losses(q, {losses.data, n}, span<const int32_t>(labels), ignore, span<float>(c.out[0]));
 }
 
@@ -50,7 +54,8 @@ void backward(const Call& c, Queue& q) {
     const Span<float> factor = scratch<float>(c, 0, 1);
     if (labels.count() == 0) return;
     factor_of_gradient(q, span<const float>(c.in[0]), span<const int32_t>(labels), ignore, factor);
-    launch(q, blocks_for(labels.count(), 1), kThreads, 0, gradient_kernel, rows_of(logits), span<const int32_t>(labels), span<const float>(c.in[3]), ignore, Span<const float>{factor.data, 1}, rows_of(c.out[0]));
+    launch(q, blocks_for(labels.count(), 1), kThreads, 0, gradient_kernel, rows_of(logits), span<const int32_t>(labels),
+           span<const float>(c.in[3]), ignore, Span<const float>{factor.data, 1}, rows_of(c.out[0]));
 }
 
 Result<Prepared> prepare(const Request& r) { return Prepared{{queued<forward>}, nullptr, r.in[1].count() * 4}; }

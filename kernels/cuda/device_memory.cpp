@@ -15,7 +15,8 @@ Status Staging::make() {
         Slot& slot = slots_[i];
         slot.memory = pinned_ + i * kSlot;
         slot.there = there_ + i * kSlot;
-        for (cudaEvent_t* event : {&slot.crossed, &slot.arrived}) DS_CHECK(check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "making an event"));
+        for (cudaEvent_t* event : {&slot.crossed, &slot.arrived})
+            DS_CHECK(check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "making an event"));
     }
     return ok();
 }
@@ -40,7 +41,7 @@ Result<Staging::Slot*> Staging::free_slot(Queue& queue) {
 
 Status Staging::upload(Queue& queue, void* to, const void* from, size_t bytes) {
     for (size_t at = 0; at < bytes; at += kSlot) {
-        DS_TRY(Slot* slot, free_slot(queue));
+        DS_TRY(Slot * slot, free_slot(queue));
         const size_t n = std::min(kSlot, bytes - at);
         std::memcpy(slot->memory, static_cast<const char*>(from) + at, n);
         if (slot->arrives) DS_CHECK(check(cudaStreamWaitEvent(queue.copies, slot->arrived, 0), "waiting for a copy"));
@@ -48,7 +49,8 @@ Status Staging::upload(Queue& queue, void* to, const void* from, size_t bytes) {
         DS_CHECK(check(cudaEventRecord(slot->crossed, queue.copies), "recording an event"));
         slot->used = true;
         DS_CHECK(check(cudaStreamWaitEvent(queue.stream, slot->crossed, 0), "waiting for a copy"));
-        DS_CHECK(check(cudaMemcpyAsync(static_cast<char*>(to) + at, slot->there, n, cudaMemcpyDeviceToDevice, queue.stream), "copying to the device"));
+        DS_CHECK(check(cudaMemcpyAsync(static_cast<char*>(to) + at, slot->there, n, cudaMemcpyDeviceToDevice, queue.stream),
+                       "copying to the device"));
         DS_CHECK(check(cudaEventRecord(slot->arrived, queue.stream), "recording an event"));
         slot->arrives = true;
     }
@@ -64,13 +66,16 @@ Status Staging::fetch(Queue& queue, Slot& slot, const char* from, size_t bytes) 
 
 // While the host copies one piece on, the next ones are on their way.
 Status Staging::download(Queue& queue, void* to, const void* from, size_t bytes) {
-    struct Piece { Slot* slot; size_t at, bytes; };
+    struct Piece {
+        Slot* slot;
+        size_t at, bytes;
+    };
     std::deque<Piece> under_way;
     if (!queue.is_beside()) DS_CHECK(queue.await_all());
     if (bytes > 0) DS_CHECK(queue.order(queue.stream, queue.copies));
     for (size_t at = 0; at < bytes || !under_way.empty();) {
         if (at < bytes && under_way.size() < kSlots / 2) {
-            DS_TRY(Slot* slot, free_slot(queue));
+            DS_TRY(Slot * slot, free_slot(queue));
             const size_t n = std::min(kSlot, bytes - at);
             DS_CHECK(fetch(queue, *slot, static_cast<const char*>(from) + at, n));
             under_way.push_back({slot, at, n});

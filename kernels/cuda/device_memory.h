@@ -1,7 +1,8 @@
 // Copies between the host's memory and the device's through pinned buffers, so that callers may reuse theirs at once.
 //
-// Bytes cross the bus on a stream of their own, while kernels run. What comes lies in a buffer of the device first: where it belongs, kernels that were queued
-// before may still be at work; it goes there in their order. What leaves waits for the kernels that were queued before it, and for no others.
+// Bytes cross the bus on a stream of their own, while kernels run. What comes lies in a buffer of the device first: where it belongs,
+// kernels that were queued before may still be at work; it goes there in their order. What leaves waits for the kernels that were queued
+// before it, and for no others.
 #pragma once
 
 #include <vector>
@@ -19,10 +20,10 @@ public:
 
 private:
     struct Slot {
-        char* memory = nullptr;          // pinned
-        char* there = nullptr;           // the device's
-        cudaEvent_t crossed = nullptr;   // the last copy to or from `memory` is done
-        cudaEvent_t arrived = nullptr;   // what was in `there` is where it belongs
+        char* memory = nullptr;         // pinned
+        char* there = nullptr;          // the device's
+        cudaEvent_t crossed = nullptr;  // the last copy to or from `memory` is done
+        cudaEvent_t arrived = nullptr;  // what was in `there` is where it belongs
         bool used = false, arrives = false;
     };
     Result<Slot*> free_slot(Queue& queue);

@@ -1,4 +1,5 @@
-// distillation_loss and its gradient (ops/distillation.cpp). A block a row; the temperature's square is in the rows' losses already when their mean is taken.
+// distillation_loss and its gradient (ops/distillation.cpp). A block a row; the temperature's square is in the rows' losses already when
+// their mean is taken.
 #include "kernels/cuda/losses.cuh"
 #include "ops/attrs_compress.h"
 
@@ -15,7 +16,8 @@ DS_DEVICE float log_sum_exp(const Rows& x, int64_t row, float inverse, Shared<fl
     return most + logf(sum_of_block(sum, memory));
 }
 
-__global__ void rows_kernel(Rows logits, Rows teacher, Span<const int32_t> labels, int32_t ignore, float temperature, Span<float> lse, Span<float> taught, Span<float> losses) {
+__global__ void rows_kernel(Rows logits, Rows teacher, Span<const int32_t> labels, int32_t ignore, float temperature, Span<float> lse,
+                            Span<float> taught, Span<float> losses) {
     DS_SHARED(float, memory, 32);
     const float inverse = 1 / temperature;
     for (int64_t row = blockIdx.x; row < logits.rows; row += gridDim.x) {
@@ -33,13 +35,14 @@ __global__ void rows_kernel(Rows logits, Rows teacher, Span<const int32_t> label
     }
 }
 
-__global__ void gradient_kernel(Rows logits, Rows teacher, Span<const int32_t> labels, Span<const float> lse, Span<const float> taught, int32_t ignore, float temperature,
-                                Span<const float> factor, Rows dlogits) {
+__global__ void gradient_kernel(Rows logits, Rows teacher, Span<const int32_t> labels, Span<const float> lse, Span<const float> taught,
+                                int32_t ignore, float temperature, Span<const float> factor, Rows dlogits) {
     const float inverse = 1 / temperature;
     for (int64_t row = blockIdx.x; row < logits.rows; row += gridDim.x) {
         const float by = labels.get(row) == ignore ? 0.0f : temperature * factor.get(0), own = lse.get(row), other = taught.get(row);
         for (int64_t j = threadIdx.x; j < logits.columns; j += blockDim.x)
-            dlogits.put(row, j, by == 0 ? 0.0f : by * (expf(logits.get(row, j) * inverse - own) - expf(teacher.get(row, j) * inverse - other)));
+            dlogits.put(row, j,
+                        by == 0 ? 0.0f : by * (expf(logits.get(row, j) * inverse - own) - expf(teacher.get(row, j) * inverse - other)));
     }
 }
 
@@ -49,7 +52,8 @@ void forward(const Call& c, Queue& q) {
     const auto ignore = static_cast<int32_t>(a.ignore);
     const Span<float> losses = scratch<float>(c, 0, labels.n);
     if (labels.n > 0)
-        launch(q, blocks_for(labels.n, 1), kThreads, 0, rows_kernel, rows_of(c.in[0]), rows_of(c.in[1]), labels, ignore, static_cast<float>(a.temperature), span<float>(c.out[1]), span<float>(c.out[2]), losses);
+        launch(q, blocks_for(labels.n, 1), kThreads, 0, rows_kernel, rows_of(c.in[0]), rows_of(c.in[1]), labels, ignore,
+               static_cast<float>(a.temperature), span<float>(c.out[1]), span<float>(c.out[2]), losses);
     mean_of_losses(q, {losses.data, labels.n}, labels, ignore, span<float>(c.out[0]));
 }
 
@@ -60,8 +64,8 @@ void backward(const Call& c, Queue& q) {
     const Span<float> factor = scratch<float>(c, 0, 1);
     if (labels.n == 0) return;
     factor_of_gradient(q, span<const float>(c.in[0]), labels, ignore, factor);
-    launch(q, blocks_for(labels.n, 1), kThreads, 0, gradient_kernel, rows_of(c.in[1]), rows_of(c.in[2]), labels, span<const float>(c.in[4]), span<const float>(c.in[5]), ignore,
-           static_cast<float>(a.temperature), Span<const float>{factor.data, 1}, rows_of(c.out[0]));
+    launch(q, blocks_for(labels.n, 1), kThreads, 0, gradient_kernel, rows_of(c.in[1]), rows_of(c.in[2]), labels, span<const float>(c.in[4]),
+           span<const float>(c.in[5]), ignore, static_cast<float>(a.temperature), Span<const float>{factor.data, 1}, rows_of(c.out[0]));
 }
 
 Result<Prepared> prepare(const Request& r) { return Prepared{{queued<forward>}, nullptr, r.in[2].count() * 4}; }

@@ -1,5 +1,6 @@
 // Rows of a table by id, and the table's gradient (+ into). An id outside the table is a row of zeros, and its gradient goes nowhere.
-// The gradient adds up a row's tokens in their order, so its bits never change: tokens are put in order of their ids, and a warp adds up those of one id.
+// The gradient adds up a row's tokens in their order, so its bits never change: tokens are put in order of their ids, and a warp adds up
+// those of one id.
 #include "kernels/cuda/device.cuh"
 #include "ops/attrs.h"
 
@@ -9,14 +10,17 @@ namespace {
 constexpr int kThreads = 256;
 
 // A row's blocks have as many threads as it has fours (or elements), within bounds.
-unsigned threads_of(int64_t columns, bool fours) { return static_cast<unsigned>(std::clamp<int64_t>(round_up(fours ? columns / 4 : columns, kWarp), kWarp, kThreads)); }
+unsigned threads_of(int64_t columns, bool fours) {
+    return static_cast<unsigned>(std::clamp<int64_t>(round_up(fours ? columns / 4 : columns, kWarp), kWarp, kThreads));
+}
 
 __global__ void embedding_kernel(Rows table, Span<const int32_t> ids, Rows y, bool fours) {
     for (int64_t row = blockIdx.x; row < y.rows; row += gridDim.x) {
         const int64_t id = ids.get(row);
         const bool inside = id >= 0 && id < table.rows;
         if (fours)
-            for (int64_t j = 4 * threadIdx.x; j < y.columns; j += 4 * blockDim.x) store4(y.memory, row * y.stride + j, inside ? load4(table.memory, id * table.stride + j) : Four{});
+            for (int64_t j = 4 * threadIdx.x; j < y.columns; j += 4 * blockDim.x)
+                store4(y.memory, row * y.stride + j, inside ? load4(table.memory, id * table.stride + j) : Four{});
         else
             for (int64_t j = threadIdx.x; j < y.columns; j += blockDim.x) y.put(row, j, inside ? table.get(id, j) : 0.0f);
     }
@@ -25,13 +29,14 @@ __global__ void embedding_kernel(Rows table, Span<const int32_t> ids, Rows y, bo
 __global__ void begin_kernel(Rows into, Rows y, bool fours) {
     for (int64_t row = blockIdx.x; row < y.rows; row += gridDim.x) {
         if (fours)
-            for (int64_t j = 4 * threadIdx.x; j < y.columns; j += 4 * blockDim.x) store4(y.memory, row * y.stride + j, into.present() ? load4(into.memory, row * into.stride + j) : Four{});
+            for (int64_t j = 4 * threadIdx.x; j < y.columns; j += 4 * blockDim.x)
+                store4(y.memory, row * y.stride + j, into.present() ? load4(into.memory, row * into.stride + j) : Four{});
         else
             for (int64_t j = threadIdx.x; j < y.columns; j += blockDim.x) y.put(row, j, into.present() ? into.get(row, j) : 0.0f);
     }
 }
 
-constexpr int kSlices = 16, kChunk = 8192;  // warps that share the comparing; ids that lie in shared memory at a time
+constexpr int kSlices = 16, kChunk = 8192;        // warps that share the comparing; ids that lie in shared memory at a time
 constexpr uint32_t kNowhere = uint32_t{1} << 31;  // the key of tokens that give nothing: behind all ids
 
 struct alignas(16) Keys {
@@ -55,9 +60,9 @@ DS_DEVICE int below(const Shared<Keys>& groups, int begin, int end, uint32_t lim
 }
 
 // A token's place among all, by id and, where ids are the same, by place: it is how many others come before it. A lane a token.
-__global__ void __launch_bounds__(kSlices * kWarp) order_kernel(Span<const int32_t> ids, int64_t rows, int64_t padding, Order order) {
+__global__ void __launch_bounds__(kSlices* kWarp) order_kernel(Span<const int32_t> ids, int64_t rows, int64_t padding, Order order) {
     DS_SHARED(Keys, groups, kChunk / 4);
-    DS_SHARED(int, counts, kSlices * kWarp);
+    DS_SHARED(int, counts, kSlices* kWarp);
     const auto key_of = [&](int64_t token) {
         const int64_t id = token < ids.n ? ids.get(token) : -1;
         return id >= 0 && id < rows && id != padding ? static_cast<uint32_t>(id) : kNowhere;
@@ -96,7 +101,8 @@ __global__ void __launch_bounds__(kSlices * kWarp) order_kernel(Span<const int32
 }
 
 // kPack elements: four that lie well, or one.
-template <int kPack, class T> DS_DEVICE Four load(Span<T> s, int64_t i) {
+template <int kPack, class T>
+DS_DEVICE Four load(Span<T> s, int64_t i) {
     if constexpr (kPack == 4) return load4(s, i);
     else return {{to_f32(s.get(i))}};
 }
@@ -125,7 +131,8 @@ __global__ void __launch_bounds__(128) gradient_kernel(Rows dy, Order order, Row
     if (place >= n) return;
     const auto key_at = [&](int64_t i) { return i < n ? order.keys.get(i) : kNowhere; };
     const auto token_at = [&](int64_t i) { return i < n ? order.tokens.get(i) : 0; };
-    const uint32_t first_keys = key_at(place + lane), before = place > 0 ? order.keys.get(place - 1) : kNowhere, key = shuffle_from(first_keys, 0);
+    const uint32_t first_keys = key_at(place + lane), before = place > 0 ? order.keys.get(place - 1) : kNowhere,
+                   key = shuffle_from(first_keys, 0);
     const int32_t first_tokens = token_at(place + lane);
     if (key == kNowhere || key == before) return;
     const Span<float> out = y.memory.as<float>().from(int64_t{key} * y.stride);
@@ -139,7 +146,8 @@ __global__ void __launch_bounds__(128) gradient_kernel(Rows dy, Order order, Row
         for (int64_t from = place; count == kWarp; from += kWarp) {
             const int32_t these = tokens;
             count = sum_of_warp(keys == key ? 1 : 0);
-            if (count == kWarp) keys = key_at(from + kWarp + lane), tokens = token_at(from + kWarp + lane);  // these come while rows are added
+            if (count == kWarp)
+                keys = key_at(from + kWarp + lane), tokens = token_at(from + kWarp + lane);  // these come while rows are added
             int k = 0;
             for (; count - k >= kMany; k += kMany) add_rows<kMany, true, kPack, T>(dy, these, k, kMany, j, sum);
             for (; k < count; k += kSome) add_rows<kSome, false, kPack, T>(dy, these, k, count - k, j, sum);
@@ -153,7 +161,9 @@ __global__ void __launch_bounds__(128) gradient_kernel(Rows dy, Order order, Row
 void forward(const Call& c, Queue& q) {
     const Tensor &table = c.in[0], &y = c.out[0];
     const bool fours = wide_rows(table) && wide_rows(y);
-    if (y.count() > 0) launch(q, blocks_for(y.rows(), 1), threads_of(y.columns(), fours), 0, embedding_kernel, rows_of(table), span<const int32_t>(c.in[1]), rows_of(y), fours);
+    if (y.count() > 0)
+        launch(q, blocks_for(y.rows(), 1), threads_of(y.columns(), fours), 0, embedding_kernel, rows_of(table),
+               span<const int32_t>(c.in[1]), rows_of(y), fours);
 }
 
 template <class T>
@@ -174,7 +184,8 @@ void backward(const Call& c, Queue& q) {
     const int64_t n = ids.count();
     if (n == 0) return;
     const Order order{scratch<int32_t>(c, 0, n), scratch<uint32_t>(c, 4 * n, n)};
-    launch(q, blocks_for(n, kWarp), kSlices * kWarp, 0, order_kernel, span<const int32_t>(ids), y.rows(), c.attr<ds::Rows>().padding, order);
+    launch(q, blocks_for(n, kWarp), kSlices * kWarp, 0, order_kernel, span<const int32_t>(ids), y.rows(), c.attr<ds::Rows>().padding,
+           order);
     switch (dy.dtype) {
     case DType::f32: return add_tokens<float>(q, dy, order, y);
     case DType::bf16: return add_tokens<bf16>(q, dy, order, y);
@@ -190,7 +201,8 @@ const char* declines_grad(const Request& r) {
 }
 Result<Prepared> prepare_grad(const Request& r) { return Prepared{{queued<backward>}, nullptr, 8 * r.in[1].count()}; }
 
-constexpr KernelImpl kEmbedding[] = {{"cuda", declines, simple<queued<forward>>}}, kEmbeddingGrad[] = {{"cuda", declines_grad, prepare_grad}};
+constexpr KernelImpl kEmbedding[] = {{"cuda", declines, simple<queued<forward>>}},
+                     kEmbeddingGrad[] = {{"cuda", declines_grad, prepare_grad}};
 
 }  // namespace
 

@@ -1,5 +1,6 @@
-// Rows of experts between the ranks that hold them, as kernels/ref/expert_exchange.cpp. How many rows go where is known on the device, and NCCL takes sizes from the
-// host: so the host waits once in each exchange, for everyone's counts. Without links (one rank) there is nothing to exchange.
+// Rows of experts between the ranks that hold them, as kernels/ref/expert_exchange.cpp. How many rows go where is known on the device, and
+// NCCL takes sizes from the host: so the host waits once in each exchange, for everyone's counts. Without links (one rank) there is nothing
+// to exchange.
 #include "kernels/cuda/share.cuh"
 
 namespace ds::cuda {
@@ -21,7 +22,8 @@ public:
         void* memory = nullptr;
         if (cudaHostAlloc(&memory, static_cast<size_t>(bytes()), cudaHostAllocDefault) != cudaSuccess) {
             cudaGetLastError();
-            return Status(Code::E_OUT_OF_MEMORY, "cuda: " + std::to_string(bytes()) + " bytes of pinned memory for counts of rows could not be allocated");
+            return Status(Code::E_OUT_OF_MEMORY,
+                          "cuda: " + std::to_string(bytes()) + " bytes of pinned memory for counts of rows could not be allocated");
         }
         host_ = static_cast<int32_t*>(memory);
         return ok();
@@ -71,7 +73,8 @@ DS_DEVICE int64_t place_by_expert(const Own& own, const Span<const int32_t>& cou
 
 // A block a row.
 template <class T>
-__global__ void sort_kernel(Own own, Span<const int32_t> counts, Span<T> by_sender, Span<T> by_expert, int64_t rows, int64_t columns, bool to_expert) {
+__global__ void sort_kernel(Own own, Span<const int32_t> counts, Span<T> by_sender, Span<T> by_expert, int64_t rows, int64_t columns,
+                            bool to_expert) {
     for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
         const int64_t place = place_by_expert(own, counts, row);
         for (int64_t j = threadIdx.x; j < columns; j += blockDim.x) {
@@ -107,7 +110,8 @@ bool tell(const Call& c, Queue& q, const Counts& counts) {
         q.note_link(links->all_to_all(send, receive, kAlone));
     }
     if (q.failed()) return false;
-    q.note(cudaMemcpyAsync(counts.host(), there.data, static_cast<size_t>(counts.bytes()), cudaMemcpyDeviceToHost, q.stream), "copying counts of rows");
+    q.note(cudaMemcpyAsync(counts.host(), there.data, static_cast<size_t>(counts.bytes()), cudaMemcpyDeviceToHost, q.stream),
+           "copying counts of rows");
     return q.wait().ok() && !q.failed();
 }
 
@@ -132,8 +136,10 @@ void sort(const Call& c, Queue& q, const Counts& counts, const Tensor& by_expert
     if (rows == 0 || columns == 0) return;
     const auto move = [&](auto zero) {
         using T = decltype(zero);
-        launch(q, blocks_for(rows, 1), kThreads, 0, sort_kernel<T>, counts.own(), Span<const int32_t>{reinterpret_cast<const int32_t*>(c.scratch), g.ranks * g.experts},
-               Span<T>{reinterpret_cast<T*>(c.scratch + counts_bytes(counts)), rows * columns}, Span<T>{by_expert.as<T>(), by_expert.count()}, rows, columns, to_expert);
+        launch(q, blocks_for(rows, 1), kThreads, 0, sort_kernel<T>, counts.own(),
+               Span<const int32_t>{reinterpret_cast<const int32_t*>(c.scratch), g.ranks * g.experts},
+               Span<T>{reinterpret_cast<T*>(c.scratch + counts_bytes(counts)), rows * columns},
+               Span<T>{by_expert.as<T>(), by_expert.count()}, rows, columns, to_expert);
     };
     if (size_of(by_expert.dtype) == 2) move(uint16_t{});
     else move(uint32_t{});
@@ -144,11 +150,14 @@ void send(const Call& c, Queue& q) {
     if (!tell(c, q, counts)) return;
     const Tensor &x = c.in[0], &out = c.out[0];
     const int64_t row_bytes = x.columns() * size_of(x.dtype), rows = counts.rows_here();
-    if (rows > out.rows()) return q.note(Status(Code::E_INTERNAL, "cuda: expert_send: " + std::to_string(rows) + " rows come where there is room for " + std::to_string(out.rows())));
+    if (rows > out.rows())
+        return q.note(Status(Code::E_INTERNAL, "cuda: expert_send: " + std::to_string(rows) + " rows come where there is room for " +
+                                                   std::to_string(out.rows())));
     exchange(c, q, counts, x.as<std::byte>(), c.scratch + counts_bytes(counts), row_bytes, true);
     sort(c, q, counts, out, true);
     clear_bytes(q, out.as<std::byte>() + rows * row_bytes, (out.rows() - rows) * row_bytes);
-    launch(q, 1, kWarp, 0, own_ends_kernel, counts.own(), Span<const int32_t>{reinterpret_cast<const int32_t*>(c.scratch), counts.bytes() / 4}, span<int32_t>(c.out[1]));
+    launch(q, 1, kWarp, 0, own_ends_kernel, counts.own(),
+           Span<const int32_t>{reinterpret_cast<const int32_t*>(c.scratch), counts.bytes() / 4}, span<int32_t>(c.out[1]));
 }
 
 void send_back(const Call& c, Queue& q) {

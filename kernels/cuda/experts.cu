@@ -1,4 +1,5 @@
-// Mixture of experts around the products: the choice of experts, tokens sorted by expert (as kernels/experts.h has it), weighted sums back to tokens.
+// Mixture of experts around the products: the choice of experts, tokens sorted by expert (as kernels/experts.h has it), weighted sums back
+// to tokens.
 #include "kernels/cuda/device.cuh"
 #include "ops/attrs.h"
 
@@ -80,8 +81,8 @@ __global__ void count_kernel(Choices c, Span<int32_t> going, Span<int32_t> real)
 }
 
 // One block. `going` becomes how many of an expert's choices lie in earlier blocks; `left` is how many rows it has.
-__global__ void ends_kernel(Choices c, double capacity_factor, int64_t min_capacity, int64_t blocks, Span<int32_t> going, Span<const int32_t> real, Span<int32_t> left, Span<int32_t> ends,
-                            Span<float> counts) {
+__global__ void ends_kernel(Choices c, double capacity_factor, int64_t min_capacity, int64_t blocks, Span<int32_t> going,
+                            Span<const int32_t> real, Span<int32_t> left, Span<int32_t> ends, Span<float> counts) {
     DS_SHARED(float, memory, 32);
     float tokens = 0;
     for (int64_t t = threadIdx.x; t < c.tokens; t += blockDim.x) tokens += c.is_real(t * c.k) ? 1.0f : 0.0f;
@@ -112,7 +113,8 @@ __global__ void ends_kernel(Choices c, double capacity_factor, int64_t min_capac
     ends.put(c.experts, at);
 }
 
-__global__ void place_kernel(Choices c, Span<const int32_t> going, Span<const int32_t> left, Span<const int32_t> ends, Span<int32_t> rows, Span<int32_t> places) {
+__global__ void place_kernel(Choices c, Span<const int32_t> going, Span<const int32_t> left, Span<const int32_t> ends, Span<int32_t> rows,
+                             Span<int32_t> places) {
     DS_SHARED(int, going_to, kThreads);
     const int64_t choice = int64_t{blockIdx.x} * kThreads + threadIdx.x;
     const int chosen = c.of(choice), expert = chosen >= 0 && (c.all_go || c.is_real(choice)) ? chosen : -1;
@@ -133,14 +135,18 @@ __global__ void place_kernel(Choices c, Span<const int32_t> going, Span<const in
 void sort_rows(const Call& call, Queue& q) {
     const Tensor &ids = call.in[0], &real = call.in[1];
     const Routing& r = call.attr<Routing>();
-    const Choices c{span<const int32_t>(ids), span<const float>(real), ids.rows(), ids.columns(), ids.row_stride, r.experts, r.capacity_factor == 0};
+    const Choices c{span<const int32_t>(ids), span<const float>(real), ids.rows(), ids.columns(), ids.row_stride, r.experts,
+                    r.capacity_factor == 0};
     const int64_t blocks = (ids.count() + kThreads - 1) / kThreads, table = blocks * r.experts;
-    const Span<int32_t> going = scratch<int32_t>(call, 0, table), reals = scratch<int32_t>(call, 4 * table, table), left = scratch<int32_t>(call, 8 * table, r.experts);
+    const Span<int32_t> going = scratch<int32_t>(call, 0, table), reals = scratch<int32_t>(call, 4 * table, table),
+                        left = scratch<int32_t>(call, 8 * table, r.experts);
     const auto read = [](Span<int32_t> m) { return Span<const int32_t>{m.data, m.n}; };
     if (blocks > 0) launch(q, static_cast<unsigned>(blocks), kThreads, 0, count_kernel, c, going, reals);
-    launch(q, 1, 1024, 0, ends_kernel, c, r.capacity_factor, r.min_capacity, blocks, going, read(reals), left, span<int32_t>(call.out[1]), span<float>(call.out[3]));
+    launch(q, 1, 1024, 0, ends_kernel, c, r.capacity_factor, r.min_capacity, blocks, going, read(reals), left, span<int32_t>(call.out[1]),
+           span<float>(call.out[3]));
     if (blocks > 0)
-        launch(q, static_cast<unsigned>(blocks), kThreads, 0, place_kernel, c, read(going), read(left), span<const int32_t>(call.out[1]), span<int32_t>(call.out[0]), span<int32_t>(call.out[2]));
+        launch(q, static_cast<unsigned>(blocks), kThreads, 0, place_kernel, c, read(going), read(left), span<const int32_t>(call.out[1]),
+               span<int32_t>(call.out[0]), span<int32_t>(call.out[2]));
 }
 
 Result<Prepared> prepare_sort(const Request& r) {
@@ -163,7 +169,8 @@ __global__ void combine_kernel(Rows x, Rows weights, Span<const int32_t> places,
 
 __global__ void clear_kernel(Rows y) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.rows * y.columns; i += step) y.put(i / y.columns, i % y.columns, 0.0f);
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.rows * y.columns; i += step)
+        y.put(i / y.columns, i % y.columns, 0.0f);
 }
 
 // A block a choice: its row, which no other choice has, and its weight.
@@ -185,28 +192,40 @@ __global__ void combine_grad_kernel(Rows dy, Rows x, Rows weights, Span<const in
 
 void largest(const Call& c, Queue& q) {
     const Tensor &x = c.in[0], &ids = c.out[1];
-    if (ids.count() > 0) launch(q, blocks_for(x.rows(), kThreads / kWarp, INT32_MAX), kThreads, 0, top_k_kernel, rows_of(x), ids.columns(), rows_of(c.out[0]), span<int32_t>(ids), ids.row_stride);
+    if (ids.count() > 0)
+        launch(q, blocks_for(x.rows(), kThreads / kWarp, INT32_MAX), kThreads, 0, top_k_kernel, rows_of(x), ids.columns(),
+               rows_of(c.out[0]), span<int32_t>(ids), ids.row_stride);
 }
 void largest_grad(const Call& c, Queue& q) {
     const Tensor &dx = c.out[0], &ids = c.in[1];
-    if (dx.count() > 0) launch(q, blocks_for(dx.count(), kThreads, 1 << 16), kThreads, 0, top_k_grad_kernel, rows_of(c.in[0]), span<const int32_t>(ids), ids.row_stride, rows_of(dx));
+    if (dx.count() > 0)
+        launch(q, blocks_for(dx.count(), kThreads, 1 << 16), kThreads, 0, top_k_grad_kernel, rows_of(c.in[0]), span<const int32_t>(ids),
+               ids.row_stride, rows_of(dx));
 }
 void add_weighted(const Call& c, Queue& q) {
     const Tensor &places = c.in[2], &y = c.out[0];
-    if (y.count() > 0) launch(q, blocks_for(y.rows(), 1), kThreads, 0, combine_kernel, rows_of(c.in[0]), rows_of(c.in[1]), span<const int32_t>(places), places.columns(), rows_of(y));
+    if (y.count() > 0)
+        launch(q, blocks_for(y.rows(), 1), kThreads, 0, combine_kernel, rows_of(c.in[0]), rows_of(c.in[1]), span<const int32_t>(places),
+               places.columns(), rows_of(y));
 }
 void add_weighted_grad(const Call& c, Queue& q) {
     const Tensor &places = c.in[3], &dx = c.out[0];
     if (dx.count() > 0) launch(q, blocks_for(dx.count(), kThreads, 1 << 16), kThreads, 0, clear_kernel, rows_of(dx));
     if (places.count() > 0)
-        launch(q, blocks_for(places.count(), 1), kThreads, 0, combine_grad_kernel, rows_of(c.in[0]), rows_of(c.in[1]), rows_of(c.in[2]), span<const int32_t>(places), places.columns(), rows_of(dx), rows_of(c.out[1]));
+        launch(q, blocks_for(places.count(), 1), kThreads, 0, combine_grad_kernel, rows_of(c.in[0]), rows_of(c.in[1]), rows_of(c.in[2]),
+               span<const int32_t>(places), places.columns(), rows_of(dx), rows_of(c.out[1]));
 }
 
 const char* apart(const Tensor& ids) { return ids.dense() ? nullptr : "integers lie apart"; }
-template <int kPlaces> const char* declines_combine(const Request& r) { return apart(r.in[kPlaces]) ? apart(r.in[kPlaces]) : accepts_floats(r); }
+template <int kPlaces>
+const char* declines_combine(const Request& r) {
+    return apart(r.in[kPlaces]) ? apart(r.in[kPlaces]) : accepts_floats(r);
+}
 
-constexpr KernelImpl kTopK[] = {plain<largest>()}, kTopKGrad[] = {plain<largest_grad>()}, kExpertRows[] = {{"cuda", accepts_floats, prepare_sort}};
-constexpr KernelImpl kCombine[] = {{"cuda", declines_combine<2>, simple<queued<add_weighted>>}}, kCombineGrad[] = {{"cuda", declines_combine<3>, simple<queued<add_weighted_grad>>}};
+constexpr KernelImpl kTopK[] = {plain<largest>()}, kTopKGrad[] = {plain<largest_grad>()},
+                     kExpertRows[] = {{"cuda", accepts_floats, prepare_sort}};
+constexpr KernelImpl kCombine[] = {{"cuda", declines_combine<2>, simple<queued<add_weighted>>}},
+                     kCombineGrad[] = {{"cuda", declines_combine<3>, simple<queued<add_weighted_grad>>}};
 
 }  // namespace
 

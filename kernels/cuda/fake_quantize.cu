@@ -1,4 +1,5 @@
-// Values rounded to few bits, as kernels/compress.h has it. Blocks look at pieces of a group, then its levels are made, then every element is rounded.
+// Values rounded to few bits, as kernels/compress.h has it. Blocks look at pieces of a group, then its levels are made, then every element
+// is rounded.
 #include "kernels/cuda/device.cuh"
 #include "ops/attrs_compress.h"
 
@@ -34,7 +35,9 @@ DS_DEVICE Levels levels_of(float least, float most, int bits, bool asymmetric) {
     const float scale = (most - least) / range;
     return {scale, scale == 0 ? 0.0f : rintf(least / scale) * scale, 0, range - 1};
 }
-DS_DEVICE float rounded(const Levels& to, float x) { return to.scale == 0 ? x : fminf(fmaxf(rintf((x - to.zero) / to.scale), to.least), to.most) * to.scale + to.zero; }
+DS_DEVICE float rounded(const Levels& to, float x) {
+    return to.scale == 0 ? x : fminf(fmaxf(rintf((x - to.zero) / to.scale), to.least), to.most) * to.scale + to.zero;
+}
 
 // What the block's threads found, of its piece.
 DS_DEVICE void put_range(const Found& found, float least, float most, Shared<float> memory) {
@@ -45,7 +48,8 @@ DS_DEVICE void put_range(const Found& found, float least, float most, Shared<flo
 
 template <class F>
 DS_DEVICE void each_of_piece(const Groups& g, const F& f) {
-    const int64_t group = blockIdx.x / g.pieces, begin = blockIdx.x % g.pieces * kPiece, end = begin + kPiece < g.size ? begin + kPiece : g.size;
+    const int64_t group = blockIdx.x / g.pieces, begin = blockIdx.x % g.pieces * kPiece,
+                  end = begin + kPiece < g.size ? begin + kPiece : g.size;
     for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) f(g.get(group * g.size + i));
 }
 
@@ -68,7 +72,9 @@ __global__ void look_again_kernel(Groups g, Span<const Levels> levels, Found fou
     DS_SHARED(double, memory, 32);
     const float threshold = levels.get(blockIdx.x / g.pieces).zero;
     double sum = 0, count = 0;
-    each_of_piece(g, [&](float x) { if (fabsf(x) > threshold) sum += static_cast<double>(fabsf(x)), count += 1; });
+    each_of_piece(g, [&](float x) {
+        if (fabsf(x) > threshold) sum += static_cast<double>(fabsf(x)), count += 1;
+    });
     sum = sum_of_block(sum, memory);
     count = sum_of_block(count, memory);
     if (threadIdx.x == 0) found.sum.put(blockIdx.x, sum), found.large.put(blockIdx.x, count);
@@ -116,7 +122,8 @@ void run(const Call& c, Queue& q) {
     const Groups g = groups_of(c.in[0], c.attr<FakeQuantize>());
     if (c.out[0].count() == 0) return;
     const int64_t pieces = g.count * g.pieces;
-    const Found found{scratch<float>(c, 0, pieces), scratch<float>(c, 4 * pieces, pieces), scratch<double>(c, 8 * pieces, pieces), scratch<double>(c, 16 * pieces, pieces)};
+    const Found found{scratch<float>(c, 0, pieces), scratch<float>(c, 4 * pieces, pieces), scratch<double>(c, 8 * pieces, pieces),
+                      scratch<double>(c, 16 * pieces, pieces)};
     const Span<Levels> levels = scratch<Levels>(c, round_up(24 * pieces, 16), g.count);
     const Span<const Levels> made{levels.data, levels.n};
     const auto blocks = static_cast<unsigned>(pieces);
@@ -171,14 +178,17 @@ void move_range(const Call& c, Queue& q) {
     const int64_t pieces = pieces_of(c.in[0]);
     const Found found{scratch<float>(c, 0, pieces), scratch<float>(c, 4 * pieces, pieces), {}, {}};
     const Tensor& ends = c.in[2];
-    launch(q, static_cast<unsigned>(pieces), kThreads, 0, range_kernel, rows_of(c.in[0]), Span<const int32_t>{ends.present ? ends.as<const int32_t>() : nullptr, ends.present ? ends.count() : 0}, found);
-    launch(q, 1, kWarp, 0, move_kernel, found, pieces, static_cast<float>(c.attr<MovingRange>().momentum), range_of(c.in[1]), Span<float>{c.out[0].as<float>(), 2});
+    launch(q, static_cast<unsigned>(pieces), kThreads, 0, range_kernel, rows_of(c.in[0]),
+           Span<const int32_t>{ends.present ? ends.as<const int32_t>() : nullptr, ends.present ? ends.count() : 0}, found);
+    launch(q, 1, kWarp, 0, move_kernel, found, pieces, static_cast<float>(c.attr<MovingRange>().momentum), range_of(c.in[1]),
+           Span<float>{c.out[0].as<float>(), 2});
 }
 
 void round_within(const Call& c, Queue& q) {
     const auto& a = c.attr<QuantizeWithin>();
     if (c.out[0].count() == 0) return;
-    launch(q, blocks_for(c.out[0].count(), kThreads, 1 << 16), kThreads, 0, within_kernel, rows_of(c.in[0]), range_of(c.in[1]), static_cast<int>(a.bits), a.asymmetric, rows_of(c.out[0]));
+    launch(q, blocks_for(c.out[0].count(), kThreads, 1 << 16), kThreads, 0, within_kernel, rows_of(c.in[0]), range_of(c.in[1]),
+           static_cast<int>(a.bits), a.asymmetric, rows_of(c.out[0]));
 }
 
 Result<Prepared> prepare_range(const Request& r) { return Prepared{{queued<move_range>}, nullptr, 8 * pieces_of(r.in[0])}; }

@@ -1,5 +1,5 @@
-// fp8_matmul (ops/fp8_matmul.cpp): the operands' largest magnitudes, their scales, both operands in 8 bits along the dimension that the product contracts, as
-// cuBLASLt's products on Hopper and Ada want them, and the product. Scales stay on the device.
+// fp8_matmul (ops/fp8_matmul.cpp): the operands' largest magnitudes, their scales, both operands in 8 bits along the dimension that the
+// product contracts, as cuBLASLt's products on Hopper and Ada want them, and the product. Scales stay on the device.
 #ifdef DS_CUDA_EMULATED
 #include "base/float8.h"
 #else
@@ -34,8 +34,10 @@ __global__ void most_kernel(Rows x, Span<float> most) {
     if (threadIdx.x == 0) most.put(blockIdx.x, mine);
 }
 
-// scales: what a and b are multiplied with, so that the largest comes to lie at `a` and `b`. inverses: what their product is multiplied with.
-__global__ void scale_kernel(Span<const float> most_a, Span<const float> most_b, float a, float b, Span<float> scales, Span<float> inverses) {
+// scales: what a and b are multiplied with, so that the largest comes to lie at `a` and `b`. inverses: what their product is multiplied
+// with.
+__global__ void scale_kernel(Span<const float> most_a, Span<const float> most_b, float a, float b, Span<float> scales,
+                             Span<float> inverses) {
     DS_SHARED(float, memory, 32);
     for (int i = 0; i < 2; ++i) {
         const Span<const float> most = i == 0 ? most_a : most_b;
@@ -51,12 +53,14 @@ __global__ void scale_kernel(Span<const float> most_a, Span<const float> most_b,
 }
 
 // Rows of x in words of four; transposed: its columns. What lies behind the last is zero.
-__global__ void round_kernel(Rows x, Span<const float> scale, bool wide, bool transposed, int64_t lines, int64_t words, Span<uint32_t> out) {
-    DS_SHARED(float, tile, kTile * (kTile + 1));
+__global__ void round_kernel(Rows x, Span<const float> scale, bool wide, bool transposed, int64_t lines, int64_t words,
+                             Span<uint32_t> out) {
+    DS_SHARED(float, tile, kTile*(kTile + 1));
     const float by = scale.get(0);
     const int me = static_cast<int>(threadIdx.x);
     const int64_t first_column = int64_t{blockIdx.x} * kTile;
-    for (int64_t first_row = int64_t{blockIdx.y} * kTile; first_row < (transposed ? words * 4 : lines); first_row += int64_t{gridDim.y} * kTile) {
+    for (int64_t first_row = int64_t{blockIdx.y} * kTile; first_row < (transposed ? words * 4 : lines);
+         first_row += int64_t{gridDim.y} * kTile) {
         for (int i = me; i < kTile * kTile; i += static_cast<int>(blockDim.x)) {
             const int64_t row = first_row + i / kTile, column = first_column + i % kTile;
             tile.put(i / kTile * (kTile + 1) + i % kTile, row < x.rows && column < x.columns ? x.get(row, column) * by : 0.0f);
@@ -68,7 +72,8 @@ __global__ void round_kernel(Rows x, Span<const float> scale, bool wide, bool tr
             const int at = word * 4 + i;
             four |= to_8_bits(tile.get(transposed ? at * (kTile + 1) + line : line * (kTile + 1) + at), wide) << (8 * i);
         }
-        const int64_t to_line = (transposed ? first_column : first_row) + line, to_word = (transposed ? first_row : first_column) / 4 + word;
+        const int64_t to_line = (transposed ? first_column : first_row) + line,
+                      to_word = (transposed ? first_row : first_column) / 4 + word;
         if (to_line < lines && to_word < words) out.put(to_line * words + to_word, four);
         barrier();
     }
@@ -92,7 +97,8 @@ unsigned blocks_of_most(const Tensor& t) { return blocks_for(t.rows(), 1, kMostB
 void round(Queue& q, const Tensor& x, Span<const float> scale, bool wide, bool transposed, int64_t lines, const State& s, std::byte* to) {
     const int64_t words = s.padded / 4;
     const dim3 grid(blocks_for(transposed ? lines : s.padded, kTile), blocks_for(transposed ? s.padded : lines, kTile, 65535));
-    launch(q, grid, 256, 0, round_kernel, rows_of(x), scale, wide, transposed, lines, words, Span<uint32_t>{reinterpret_cast<uint32_t*>(to), lines * words});
+    launch(q, grid, 256, 0, round_kernel, rows_of(x), scale, wide, transposed, lines, words,
+           Span<uint32_t>{reinterpret_cast<uint32_t*>(to), lines * words});
 }
 
 void run(const Call& c, Queue& q) {
@@ -101,14 +107,17 @@ void run(const Call& c, Queue& q) {
     const Tensor &a = c.in[0], &b = c.in[1], &bias = c.in[2], &into = c.in[3], &y = c.out[0];
     if (y.count() == 0) return;
     const Span<float> scales = scratch<float>(c, 0, 2), inverses = scratch<float>(c, 16, 2 * kApart);
-    const Span<float> most_a = scratch<float>(c, s.most, blocks_of_most(a)), most_b = scratch<float>(c, s.most + kMostBlocks * 4, blocks_of_most(b));
+    const Span<float> most_a = scratch<float>(c, s.most, blocks_of_most(a)),
+                      most_b = scratch<float>(c, s.most + kMostBlocks * 4, blocks_of_most(b));
     launch(q, blocks_of_most(a), 256, 0, most_kernel, rows_of(a), most_a);
     launch(q, blocks_of_most(b), 256, 0, most_kernel, rows_of(b), most_b);
-    launch(q, 1, 256, 0, scale_kernel, Span<const float>{most_a.data, most_a.n}, Span<const float>{most_b.data, most_b.n}, most_of_format(m.wide_a), most_of_format(m.wide_b), scales, inverses);
+    launch(q, 1, 256, 0, scale_kernel, Span<const float>{most_a.data, most_a.n}, Span<const float>{most_b.data, most_b.n},
+           most_of_format(m.wide_a), most_of_format(m.wide_b), scales, inverses);
     round(q, a, {scales.data, 1}, m.wide_a, m.transpose_a, s.m, s, c.scratch + s.a);
     round(q, b, {scales.data + 1, 1}, m.wide_b, !m.transpose_b, s.n, s, c.scratch + s.b);
     if (bias.present) launch(q, blocks_for(s.n, 256), 256, 0, bias_kernel, rows_of(bias), scratch<bf16>(c, s.bias, s.n));
-    q.note(s.product->run(q, c.scratch + s.a, c.scratch + s.b, into.present ? 1.0f : 0.0f, into.present ? into.data : y.data, y.data, bias.present ? c.scratch + s.bias : nullptr, nullptr, inverses.data, inverses.data + kApart));
+    q.note(s.product->run(q, c.scratch + s.a, c.scratch + s.b, into.present ? 1.0f : 0.0f, into.present ? into.data : y.data, y.data,
+                          bias.present ? c.scratch + s.bias : nullptr, nullptr, inverses.data, inverses.data + kApart));
 }
 
 Result<Prepared> prepare(const Request& r) {
@@ -127,7 +136,9 @@ Result<Prepared> prepare(const Request& r) {
     s->bias = next(r.in[2].present ? s->n * 2 : 0);
     const int64_t bytes = next(0);
     if (y.count() > 0) {
-        ProductShape shape{{m.wide_a ? DType::f8e5m2 : DType::f8e4m3, s->m, s->padded, s->padded}, {m.wide_b ? DType::f8e5m2 : DType::f8e4m3, s->n, s->padded, s->padded}, {},
+        ProductShape shape{{m.wide_a ? DType::f8e5m2 : DType::f8e4m3, s->m, s->padded, s->padded},
+                           {m.wide_b ? DType::f8e5m2 : DType::f8e4m3, s->n, s->padded, s->padded},
+                           {},
                            {y.dtype, s->m, s->n, y.row_stride}};
         shape.c = shape.d;
         if (into.present) shape.c.stride = into.row_stride;
@@ -139,7 +150,8 @@ Result<Prepared> prepare(const Request& r) {
 
 const char* declines(const Request& r) {
     const auto& m = r.attr<Fp8Matmul>();
-    if (static_cast<const Queue*>(r.queue)->architecture < kOldest) return "the device has no 8-bit floats: those of compute capability 8.9 and above have";
+    if (static_cast<const Queue*>(r.queue)->architecture < kOldest)
+        return "the device has no 8-bit floats: those of compute capability 8.9 and above have";
     for (const Tensor* t : {&r.in[0], &r.in[1], &r.out[0]})
         if (!is_number(t->dtype)) return "an operand is neither f32, bf16 nor f16";
     if (m.wide_a && m.wide_b) return "both operands are E5M2";

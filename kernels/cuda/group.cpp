@@ -16,9 +16,18 @@ constexpr int64_t kSmall = 64 << 10;             // bytes that members send whol
 constexpr int64_t kScratch = int64_t{32} << 20;  // what others' summands may take; more go in turns
 
 #ifdef DS_HAS_NCCL
-#define DS_NCCL_FUNCTIONS(X)                                                                                                                          \
-    X(ncclGetVersion) X(ncclGetUniqueId) X(ncclCommInitRankConfig) X(ncclCommGetAsyncError) X(ncclCommAbort) X(ncclGetErrorString) X(ncclGetLastError) \
-    X(ncclGroupStart) X(ncclGroupEnd) X(ncclSend) X(ncclRecv)
+#define DS_NCCL_FUNCTIONS(X)  \
+    X(ncclGetVersion)         \
+    X(ncclGetUniqueId)        \
+    X(ncclCommInitRankConfig) \
+    X(ncclCommGetAsyncError)  \
+    X(ncclCommAbort)          \
+    X(ncclGetErrorString)     \
+    X(ncclGetLastError)       \
+    X(ncclGroupStart)         \
+    X(ncclGroupEnd)           \
+    X(ncclSend)               \
+    X(ncclRecv)
 
 struct Library {
 #define X(name) decltype(&::name) name = nullptr;
@@ -34,10 +43,12 @@ struct Library {
         constexpr const char* file = "libnccl.so.2";
         void* library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
         if (!library)
-            return fail(Code::E_UNSUPPORTED, "cuda: several GPUs need NCCL: {}, looked for in LD_LIBRARY_PATH and the system's folders, cannot be loaded: {}; install NCCL 2 for CUDA 13, or add its folder to LD_LIBRARY_PATH",
+            return fail(Code::E_UNSUPPORTED,
+                        "cuda: several GPUs need NCCL: {}, looked for in LD_LIBRARY_PATH and the system's folders, cannot be loaded: {}; "
+                        "install NCCL 2 for CUDA 13, or add its folder to LD_LIBRARY_PATH",
                         file, dlerror());
-#define X(name)                                                              \
-    name = reinterpret_cast<decltype(name)>(dlsym(library, #name));          \
+#define X(name)                                                     \
+    name = reinterpret_cast<decltype(name)>(dlsym(library, #name)); \
     if (!name) return fail(Code::E_UNSUPPORTED, "cuda: {} has no {}: it is older than NCCL 2.14", file, #name);
         DS_NCCL_FUNCTIONS(X)
 #undef X
@@ -66,7 +77,9 @@ const Library& nccl() { return loaded().library; }
 
 #ifndef DS_HAS_NCCL
 namespace {
-Status none() { return fail(Code::E_UNSUPPORTED, "cuda: several GPUs need NCCL, but nccl.h was not there when this libdsrt_cuda.so was built"); }
+Status none() {
+    return fail(Code::E_UNSUPPORTED, "cuda: several GPUs need NCCL, but nccl.h was not there when this libdsrt_cuda.so was built");
+}
 }  // namespace
 Status load_nccl(int&) { return none(); }
 Status make_group_id(BackendGroupId&) { return none(); }
@@ -138,8 +151,11 @@ Status Member::send_and_receive(const BackendBlock* send, const BackendBlock* re
     bool any = false;
     for (int i = 1; i < group_.size; ++i) {
         const int to = (group_.rank + i) % group_.size, from = (group_.rank + group_.size - i) % group_.size;
-        if (send[to].bytes) any = true, add(nccl().ncclSend(send[to].data, static_cast<size_t>(send[to].bytes), ncclUint8, to, comm_, queue_.stream));
-        if (receive[from].bytes) any = true, add(nccl().ncclRecv(receive[from].data, static_cast<size_t>(receive[from].bytes), ncclUint8, from, comm_, queue_.stream));
+        if (send[to].bytes)
+            any = true, add(nccl().ncclSend(send[to].data, static_cast<size_t>(send[to].bytes), ncclUint8, to, comm_, queue_.stream));
+        if (receive[from].bytes)
+            any = true,
+            add(nccl().ncclRecv(receive[from].data, static_cast<size_t>(receive[from].bytes), ncclUint8, from, comm_, queue_.stream));
     }
     const ncclResult_t ended = nccl().ncclGroupEnd();
     DS_CHECK(nccl().answer(first, "queueing an exchange", comm_));
@@ -216,7 +232,8 @@ Status Member::exchange(const BackendBlock* send, const BackendBlock* receive) {
         DS_CHECK(send_and_receive(send, receive));
         const BackendBlock &from = send[group_.rank], &to = receive[group_.rank];
         if (to.bytes == 0 || from.data == to.data) return ok();
-        return check(cudaMemcpyAsync(to.data, from.data, static_cast<size_t>(to.bytes), cudaMemcpyDeviceToDevice, queue_.stream), "copying");
+        return check(cudaMemcpyAsync(to.data, from.data, static_cast<size_t>(to.bytes), cudaMemcpyDeviceToDevice, queue_.stream),
+                     "copying");
     });
 }
 
@@ -235,8 +252,11 @@ Status Member::sum_parts(const BackendBlock* send, BackendBlock out, DType dtype
     const int64_t turn = std::min(kScratch / ranks / 256 * 256, round_up(largest, 256));
     std::vector<BackendBlock> to(static_cast<size_t>(ranks)), from(to.size());
     for (int64_t at = 0; at < largest; at += turn) {
-        DS_TRY(std::byte* others, scratch(ranks * turn));
-        const auto part = [&](BackendBlock whole) { return BackendBlock{static_cast<std::byte*>(whole.data) + std::min(at, whole.bytes), std::clamp<int64_t>(whole.bytes - at, 0, turn)}; };
+        DS_TRY(std::byte * others, scratch(ranks * turn));
+        const auto part = [&](BackendBlock whole) {
+            return BackendBlock{static_cast<std::byte*>(whole.data) + std::min(at, whole.bytes),
+                                std::clamp<int64_t>(whole.bytes - at, 0, turn)};
+        };
         const BackendBlock mine = part(out), own = part(send[group_.rank]);
         for (size_t r = 0; r < to.size(); ++r) to[r] = part(send[r]), from[r] = {others + static_cast<int64_t>(r) * turn, mine.bytes};
         DS_CHECK(send_and_receive(to.data(), from.data()));
@@ -251,7 +271,7 @@ Status Member::sum_everywhere(BackendBlock data, DType dtype) {
     std::vector<BackendBlock> to(static_cast<size_t>(ranks)), from(to.size());
     if (data.bytes <= kSmall) {
         const int64_t stride = round_up(data.bytes, 256);
-        DS_TRY(std::byte* others, scratch(std::max<int64_t>(ranks * stride, 1)));
+        DS_TRY(std::byte * others, scratch(std::max<int64_t>(ranks * stride, 1)));
         for (size_t r = 0; r < to.size(); ++r) to[r] = data, from[r] = {others + static_cast<int64_t>(r) * stride, data.bytes};
         DS_CHECK(send_and_receive(to.data(), from.data()));
         return sum_ranks(queue_, data.data, data.data, others, stride, group_.rank, group_.size, dtype, data.bytes / size);
@@ -260,7 +280,7 @@ Status Member::sum_everywhere(BackendBlock data, DType dtype) {
         const int64_t bytes = std::min(kScratch, data.bytes - at), grain = 256, grains = (bytes + grain - 1) / grain;
         const auto begin_of = [&](int64_t r) { return std::min(grains * r / ranks * grain, bytes); };
         const int64_t stride = (grains / ranks + 1) * grain;
-        DS_TRY(std::byte* others, scratch(ranks * stride));
+        DS_TRY(std::byte * others, scratch(ranks * stride));
         auto* base = static_cast<std::byte*>(data.data) + at;
         const BackendBlock mine{base + begin_of(me), begin_of(me + 1) - begin_of(me)};
         for (int64_t r = 0; r < ranks; ++r) {

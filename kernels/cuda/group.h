@@ -1,7 +1,8 @@
-// A device's part in groups of devices. NCCL carries bytes from device to device; sums are our own, in the order of ranks and in f32, so that they have
-// the bits that every other backend of lib/comm gives, and parts may differ in size.
+// A device's part in groups of devices. NCCL carries bytes from device to device; sums are our own, in the order of ranks and in f32, so
+// that they have the bits that every other backend of lib/comm gives, and parts may differ in size.
 //
-// Communicators do not block: whatever waits looks, again and again, whether something ended the group or an exchange is overdue, and aborts then.
+// Communicators do not block: whatever waits looks, again and again, whether something ended the group or an exchange is overdue, and
+// aborts then.
 #pragma once
 
 #include <chrono>
@@ -59,13 +60,15 @@ private:
     const BackendGroup group_;
     struct ncclComm* comm_ = nullptr;
     Slot slots_[kSlots];
-    int64_t queued_ = 0, passed_ = 0;        // calls, of which the device has done so many
-    std::optional<Clock::time_point> since_; // when the device was first seen in the next one
-    std::vector<void*> memory_;              // scratch; what it has outgrown is kept until the end, as the device may be using it
+    int64_t queued_ = 0, passed_ = 0;         // calls, of which the device has done so many
+    std::optional<Clock::time_point> since_;  // when the device was first seen in the next one
+    std::vector<void*> memory_;               // scratch; what it has outgrown is kept until the end, as the device may be using it
     int64_t room_ = 0;
 };
 
-// sum_ranks.cu: out = the sum of all ranks' n elements in their order. Rank r's lie at others + r stride, but for `rank`, whose are at `own`, which may be `out`.
-Status sum_ranks(Queue& queue, void* out, const void* own, const std::byte* others, int64_t stride, int rank, int ranks, DType dtype, int64_t n);
+// sum_ranks.cu: out = the sum of all ranks' n elements in their order. Rank r's lie at others + r stride, but for `rank`, whose are at
+// `own`, which may be `out`.
+Status sum_ranks(Queue& queue, void* out, const void* own, const std::byte* others, int64_t stride, int rank, int ranks, DType dtype,
+                 int64_t n);
 
 }  // namespace ds::cuda

@@ -1,5 +1,5 @@
-// Products of mixture of experts. Rows of x are sorted by expert, and where each expert's end is known on the device only: a block finds the tile of rows
-// that is its own from `ends`. bf16 and f16 go to tensor cores, other types are multiplied in f32.
+// Products of mixture of experts. Rows of x are sorted by expert, and where each expert's end is known on the device only: a block finds
+// the tile of rows that is its own from `ends`. bf16 and f16 go to tensor cores, other types are multiplied in f32.
 #include <type_traits>
 
 #include "kernels/cuda/device.cuh"
@@ -24,23 +24,28 @@ struct Matrix {
     DS_DEVICE int64_t at(int64_t row, int64_t depth) const { return deep ? row * stride + depth : depth * stride + row; }
 };
 
-Matrix matrix(const Tensor& t, bool deep) { return {any(t), t.row_stride, deep, t.row_stride % 8 == 0 && reinterpret_cast<uintptr_t>(t.data) % 16 == 0}; }
+Matrix matrix(const Tensor& t, bool deep) {
+    return {any(t), t.row_stride, deep, t.row_stride % 8 == 0 && reinterpret_cast<uintptr_t>(t.data) % 16 == 0};
+}
 
-// A block's tile of the product a b^T in f32: each thread has 4 x 4 sums. store(row, column, sum) for all of the tile, within the ranges or not.
+// A block's tile of the product a b^T in f32: each thread has 4 x 4 sums. store(row, column, sum) for all of the tile, within the ranges or
+// not.
 struct Plain {
     static constexpr int kTile = 64, kDepth = 16, kStride = kTile + 1;
 
     DS_DEVICE static void load(Shared<float> tile, const Matrix& m, Range rows, Range depth) {
         for (int i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
             const int row = m.deep ? i / kDepth : i % kTile, d = m.deep ? i % kDepth : i / kTile;
-            tile.put(d * kStride + row, rows.begin + row < rows.end && depth.begin + d < depth.end ? m.memory.get(m.at(rows.begin + row, depth.begin + d)) : 0.0f);
+            tile.put(d * kStride + row, rows.begin + row < rows.end && depth.begin + d < depth.end
+                                            ? m.memory.get(m.at(rows.begin + row, depth.begin + d))
+                                            : 0.0f);
         }
     }
 
     template <class F>
     DS_DEVICE static void multiply(const Matrix& a, Range a_rows, const Matrix& b, Range b_rows, Range depth, const F& store) {
-        DS_SHARED(float, left, kDepth * kStride);
-        DS_SHARED(float, right, kDepth * kStride);
+        DS_SHARED(float, left, kDepth* kStride);
+        DS_SHARED(float, right, kDepth* kStride);
         const int across = threadIdx.x % 16, down = threadIdx.x / 16;
         float sums[4][4];
 #pragma unroll
@@ -72,7 +77,8 @@ struct Plain {
 template <class T, bool kDeepA, bool kDeepB>
 struct Tensors {
     static constexpr int kTile = 128, kDepth = 32, kElements = kTile * (kDepth + 8), kSums = 20;
-    template <bool kDeep> static constexpr int kStride = kDeep ? kDepth + 8 : kTile + 8;
+    template <bool kDeep>
+    static constexpr int kStride = kDeep ? kDepth + 8 : kTile + 8;
 
     template <bool kDeep>
     DS_DEVICE static void load(Shared<T> tile, const Matrix& m, Range rows, Range depth) {
@@ -80,7 +86,8 @@ struct Tensors {
         const Span<T> memory = m.memory.as<T>();
         for (int i = threadIdx.x; i < kTile * kDepth / 8; i += kThreads) {
             const int line = i / kAcross, at = i % kAcross * 8, to = line * kStride<kDeep> + at;
-            const int64_t row = rows.begin + (kDeep ? line : at), d = depth.begin + (kDeep ? at : line), from = kDeep ? row * m.stride + d : d * m.stride + row;
+            const int64_t row = rows.begin + (kDeep ? line : at), d = depth.begin + (kDeep ? at : line),
+                          from = kDeep ? row * m.stride + d : d * m.stride + row;
             const int64_t left = row < rows.end && d < depth.end ? (kDeep ? depth.end - d : rows.end - row) : 0;
             if (left >= 8 && m.wide) {
                 copy8(tile, to, memory, from);
@@ -109,7 +116,8 @@ struct Tensors {
             for (int k = 0; k < kDepth; k += 16) {
                 std::conditional_t<kDeepA, LeftMatrix<T>, LeftTransposed<T>> x[2];
 #pragma unroll
-                for (int m = 0; m < 2; ++m) x[m].load(left, kDeepA ? (row + 16 * m) * kStride<true> + k : k * kStride<false> + row + 16 * m, kStride<kDeepA>);
+                for (int m = 0; m < 2; ++m)
+                    x[m].load(left, kDeepA ? (row + 16 * m) * kStride<true> + k : k * kStride<false> + row + 16 * m, kStride<kDeepA>);
 #pragma unroll
                 for (int n = 0; n < 4; ++n) {
                     std::conditional_t<kDeepB, TransposedMatrix<T>, RightMatrix<T>> y;
@@ -127,7 +135,9 @@ struct Tensors {
             for (int n = 0; n < 4; ++n) {
                 sums[m][n].store(out, own, kSums);
                 barrier();
-                for (int i = lane; i < 256; i += kWarp) store(a_rows.begin + row + 16 * m + i / 16, b_rows.begin + column + 16 * n + i % 16, out.get(own + i / 16 * kSums + i % 16));
+                for (int i = lane; i < 256; i += kWarp)
+                    store(a_rows.begin + row + 16 * m + i / 16, b_rows.begin + column + 16 * n + i % 16,
+                          out.get(own + i / 16 * kSums + i % 16));
                 barrier();
             }
     }
@@ -147,9 +157,11 @@ DS_DEVICE Range rows_of_expert(const Span<const int32_t>& ends, int64_t expert, 
     return {least, end < least ? least : end < rows ? end : rows};
 }
 
-// Block x: a tile of rows, counted over the experts and, behind the last, over the rows of none, which get zeros. Block y: a tile of columns.
+// Block x: a tile of rows, counted over the experts and, behind the last, over the rows of none, which get zeros. Block y: a tile of
+// columns.
 template <class Way>
-__global__ void __launch_bounds__(kThreads) forward_kernel(Matrix x, Span<const int32_t> ends, Some weights, int64_t rows, int64_t depth, Rows y) {
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(Matrix x, Span<const int32_t> ends, Some weights, int64_t rows, int64_t depth, Rows y) {
     int64_t tile = blockIdx.x;
     Range mine{0, 0};
     Matrix weight{};
@@ -172,10 +184,11 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Matrix x, Span<const 
 
 // Blocks x and y: a tile of the gradient; block z: an expert.
 template <class Way>
-__global__ void __launch_bounds__(kThreads) gradient_kernel(Matrix a, Matrix b, Span<const int32_t> ends, Some gradients, int64_t rows, int64_t a_columns, int64_t b_columns) {
+__global__ void __launch_bounds__(kThreads)
+    gradient_kernel(Matrix a, Matrix b, Span<const int32_t> ends, Some gradients, int64_t rows, int64_t a_columns, int64_t b_columns) {
     const Matrix to = gradients.of[blockIdx.z];
-    Way::multiply(a, {int64_t{blockIdx.x} * Way::kTile, a_columns}, b, {int64_t{blockIdx.y} * Way::kTile, b_columns}, rows_of_expert(ends, gradients.first + blockIdx.z, rows),
-                  [&](int64_t row, int64_t column, float sum) {
+    Way::multiply(a, {int64_t{blockIdx.x} * Way::kTile, a_columns}, b, {int64_t{blockIdx.y} * Way::kTile, b_columns},
+                  rows_of_expert(ends, gradients.first + blockIdx.z, rows), [&](int64_t row, int64_t column, float sum) {
                       if (row < a_columns && column < b_columns) to.memory.put(row * to.stride + column, sum);
                   });
 }
@@ -208,8 +221,11 @@ void forward(const Call& c, Queue& q) {
     each_portion(c.in + 2, ends.count() - 1, deep, [&](const Some& weights) {
         const auto run = [&](auto way) {
             using Way = decltype(way);
-            launch(q, dim3(static_cast<unsigned>((x.rows() + Way::kTile - 1) / Way::kTile + weights.count + 1), blocks_for(y.columns(), Way::kTile)), kThreads, 0, forward_kernel<Way>, matrix(x, true),
-                   span<const int32_t>(ends), weights, x.rows(), x.columns(), rows_of(y));
+            launch(q,
+                   dim3(static_cast<unsigned>((x.rows() + Way::kTile - 1) / Way::kTile + weights.count + 1),
+                        blocks_for(y.columns(), Way::kTile)),
+                   kThreads, 0, forward_kernel<Way>, matrix(x, true), span<const int32_t>(ends), weights, x.rows(), x.columns(),
+                   rows_of(y));
         };
         deep ? with_way<true, true>(x.dtype, c.in[2].dtype, run) : with_way<true, false>(x.dtype, c.in[2].dtype, run);
     });
@@ -223,8 +239,10 @@ void backward(const Call& c, Queue& q) {
     each_portion(c.out, ends.count() - 1, true, [&](const Some& gradients) {
         with_way<false, false>(a.dtype, b.dtype, [&](auto way) {
             using Way = decltype(way);
-            launch(q, dim3(blocks_for(a.columns(), Way::kTile), blocks_for(b.columns(), Way::kTile), static_cast<unsigned>(gradients.count)), kThreads, 0, gradient_kernel<Way>, matrix(a, false),
-                   matrix(b, false), span<const int32_t>(ends), gradients, a.rows(), a.columns(), b.columns());
+            launch(q,
+                   dim3(blocks_for(a.columns(), Way::kTile), blocks_for(b.columns(), Way::kTile), static_cast<unsigned>(gradients.count)),
+                   kThreads, 0, gradient_kernel<Way>, matrix(a, false), matrix(b, false), span<const int32_t>(ends), gradients, a.rows(),
+                   a.columns(), b.columns());
         });
     });
 }
@@ -235,7 +253,8 @@ const char* declines(const Request& r) {
     return accepts_floats(r);
 }
 
-constexpr KernelImpl kGrouped[] = {{"tiles", declines, simple<queued<forward>>}}, kGroupedGrad[] = {{"tiles", declines, simple<queued<backward>>}};
+constexpr KernelImpl kGrouped[] = {{"tiles", declines, simple<queued<forward>>}},
+                     kGroupedGrad[] = {{"tiles", declines, simple<queued<backward>>}};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// int8_matmul: each row of a in integers with its own scale, then an integer product with the weight's codes, which lie as base/weight_code.h says: four inputs of an
-// output are a word, and sixteen outputs' words lie side by side.
+// int8_matmul: each row of a in integers with its own scale, then an integer product with the weight's codes, which lie as
+// base/weight_code.h says: four inputs of an output are a word, and sixteen outputs' words lie side by side.
 #include "base/weight_code.h"
 #include "kernels/cuda/device.cuh"
 #include "ops/attrs_coded.h"
@@ -38,7 +38,8 @@ __global__ void round_kernel(Rows a, int64_t words, Span<int32_t> codes, Span<fl
     if (threadIdx.x == 0) scales.put(row, most / 127);
 }
 
-__global__ void multiply_kernel(Span<const int32_t> a, Span<const float> row_scales, Span<const int32_t> weight, Span<const float> scales, int64_t steps, Rows bias, Rows into, Rows y) {
+__global__ void multiply_kernel(Span<const int32_t> a, Span<const float> row_scales, Span<const int32_t> weight, Span<const float> scales,
+                                int64_t steps, Rows bias, Rows into, Rows y) {
     DS_SHARED(int32_t, left, kTile * kWords);
     DS_SHARED(int32_t, right, kTile * kWords);
     const int me = static_cast<int>(threadIdx.x), out = me % kTile, line = me / kTile;
@@ -70,9 +71,11 @@ void run(const Call& c, Queue& q) {
     const Span<float> scales = scratch<float>(c, codes_bytes(a, parts), rows);
     const auto* weight = c.in[1].as<const uint8_t>();
     launch(q, static_cast<unsigned>(rows), 256, 0, round_kernel, rows_of(a), words, codes, scales);
-    launch(q, dim3(static_cast<unsigned>(parts.panels), blocks_for(rows, kTile, 65535)), kTile * kTile, 0, multiply_kernel, Span<const int32_t>{codes.data, codes.n},
-           Span<const float>{scales.data, rows}, Span<const int32_t>{reinterpret_cast<const int32_t*>(weight), parts.scales / 4},
-           Span<const float>{reinterpret_cast<const float*>(weight + parts.scales), parts.panels * kTile}, parts.steps, rows_of(c.in[2]), rows_of(c.in[3]), rows_of(y));
+    launch(q, dim3(static_cast<unsigned>(parts.panels), blocks_for(rows, kTile, 65535)), kTile * kTile, 0, multiply_kernel,
+           Span<const int32_t>{codes.data, codes.n}, Span<const float>{scales.data, rows},
+           Span<const int32_t>{reinterpret_cast<const int32_t*>(weight), parts.scales / 4},
+           Span<const float>{reinterpret_cast<const float*>(weight + parts.scales), parts.panels * kTile}, parts.steps, rows_of(c.in[2]),
+           rows_of(c.in[3]), rows_of(y));
 }
 
 Result<Prepared> prepare(const Request& r) {

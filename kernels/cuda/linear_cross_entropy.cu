@@ -1,5 +1,5 @@
-// cross_entropy(x @ weight^T + bias) without the logits: the vocabulary comes in blocks, each block's logits in f32, made once for the loss and once more
-// for the gradient.
+// cross_entropy(x @ weight^T + bias) without the logits: the vocabulary comes in blocks, each block's logits in f32, made once for the loss
+// and once more for the gradient.
 #include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/losses.cuh"
 #include "kernels/cuda/products.h"
@@ -11,8 +11,9 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kLogits = int64_t{1} << 25;  // of a block: 128 MiB
 
-// Blocks of words, all of one size, as products want multiples of 8. They cover more words than there are: the first one ends with the last word and begins
-// with `shared` words that a later block has, too, and that count nothing in it. As it comes first, what it leaves for them is overwritten or added to.
+// Blocks of words, all of one size, as products want multiples of 8. They cover more words than there are: the first one ends with the last
+// word and begins with `shared` words that a later block has, too, and that count nothing in it. As it comes first, what it leaves for them
+// is overwritten or added to.
 struct Cut {
     int64_t rows = 0, width = 0, words = 0, block = 0, blocks = 0, stride = 0;  // stride: of a row of logits
     int64_t first_word(int64_t i) const { return i == 0 ? words - block : (i - 1) * block; }
@@ -52,7 +53,10 @@ struct Logits {
             for (int k = 0; k < 4; ++k) z.x[k] = j + k < shared ? -INFINITY : z.x[k];
     }
     // What lies between a row's end and the next row's begin is nobody's.
-    template <class T> DS_DEVICE void store(Span<T> to, int64_t row, int j, const Four& v) const { store4(to, row * stride + j, v); }
+    template <class T>
+    DS_DEVICE void store(Span<T> to, int64_t row, int j, const Four& v) const {
+        store4(to, row * stride + j, v);
+    }
     // The label's column; -1: in another block, or nowhere.
     DS_DEVICE int column_of(int64_t label) const {
         const int64_t at = label - first_word;
@@ -62,22 +66,27 @@ struct Logits {
 
 constexpr int kAhead = 4;  // fours that a thread loads before it looks at any
 
-// What goes on over blocks of a row: its largest logit, the sum of exponentials below it, the label's logit. Logits are read once: a thread keeps the
-// largest of its own so far.
-__global__ void __launch_bounds__(kThreads) block_kernel(Logits logits, Span<const int32_t> labels, bool first, Span<float> most, Span<float> sums, Span<float> own) {
+// What goes on over blocks of a row: its largest logit, the sum of exponentials below it, the label's logit. Logits are read once: a thread
+// keeps the largest of its own so far.
+__global__ void __launch_bounds__(kThreads)
+    block_kernel(Logits logits, Span<const int32_t> labels, bool first, Span<float> most, Span<float> sums, Span<float> own) {
     DS_SHARED(float, memory, 32);
     for (int64_t row = blockIdx.x; row < logits.rows; row += gridDim.x) {
         float before = -INFINITY, sum_before = 0;
         if (threadIdx.x == 0) {
             if (!first) before = most.get(row), sum_before = sums.get(row);
             const int at = logits.column_of(labels.get(row));
-            if (at >= 0) own.put(row, logits.memory.get(row * logits.stride + at) + (logits.bias.data ? logits.bias.get(logits.first_word + at) : 0.0f));
+            if (at >= 0)
+                own.put(row,
+                        logits.memory.get(row * logits.stride + at) + (logits.bias.data ? logits.bias.get(logits.first_word + at) : 0.0f));
         }
         float m = -INFINITY, sum = 0;
         for (int from = 4 * static_cast<int>(threadIdx.x); from < logits.columns; from += 4 * kThreads * kAhead) {
             Four z[kAhead];
 #pragma unroll
-            for (int a = 0; a < kAhead; ++a) z[a] = from + 4 * kThreads * a < logits.columns ? logits.load(row, from + 4 * kThreads * a) : Four{{-INFINITY, -INFINITY, -INFINITY, -INFINITY}};
+            for (int a = 0; a < kAhead; ++a)
+                z[a] = from + 4 * kThreads * a < logits.columns ? logits.load(row, from + 4 * kThreads * a)
+                                                                : Four{{-INFINITY, -INFINITY, -INFINITY, -INFINITY}};
 #pragma unroll
             for (int a = 0; a < kAhead; ++a)
                 if (from + 4 * kThreads * a < logits.columns) logits.finish(z[a], from + 4 * kThreads * a);
@@ -105,7 +114,8 @@ __global__ void row_zero_kernel(Span<float> x) {
     if (i < x.n) x.put(i, 0.0f);
 }
 
-__global__ void row_losses_kernel(Span<const float> most, Span<const float> sums, Span<const float> own, Span<const int32_t> labels, int32_t ignore, Span<float> lse, Span<float> losses) {
+__global__ void row_losses_kernel(Span<const float> most, Span<const float> sums, Span<const float> own, Span<const int32_t> labels,
+                                  int32_t ignore, Span<float> lse, Span<float> losses) {
     const int64_t row = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     if (row >= labels.n) return;
     const float value = most.get(row) + logf(sums.get(row));
@@ -113,9 +123,11 @@ __global__ void row_losses_kernel(Span<const float> most, Span<const float> sums
     losses.put(row, labels.get(row) == ignore ? 0.0f : value - own.get(row));
 }
 
-// Logits become their gradient: in the products' type T where that is not f32, and in f32 in their place where somebody reads that (`keeps`).
+// Logits become their gradient: in the products' type T where that is not f32, and in f32 in their place where somebody reads that
+// (`keeps`).
 template <class T>
-__global__ void __launch_bounds__(kThreads) gradient_kernel(Logits logits, Span<const int32_t> labels, Span<const float> lse, int32_t ignore, Span<const float> factor, Span<T> low, bool keeps) {
+__global__ void __launch_bounds__(kThreads) gradient_kernel(Logits logits, Span<const int32_t> labels, Span<const float> lse,
+                                                            int32_t ignore, Span<const float> factor, Span<T> low, bool keeps) {
     for (int64_t row = blockIdx.x; row < logits.rows; row += gridDim.x) {
         const int32_t label = labels.get(row);
         const int at = logits.column_of(label);
@@ -130,7 +142,8 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(Logits logits, Span<
                 const int j = from + 4 * kThreads * a;
                 if (j >= logits.columns) continue;
                 logits.finish(z[a], j);
-                for (int k = 0; k < 4; ++k) z[a].x[k] = scale == 0 ? 0.0f : (fast_exp(z[a].x[k] - normaliser) - (j + k == at ? 1.0f : 0.0f)) * scale;
+                for (int k = 0; k < 4; ++k)
+                    z[a].x[k] = scale == 0 ? 0.0f : (fast_exp(z[a].x[k] - normaliser) - (j + k == at ? 1.0f : 0.0f)) * scale;
                 if (keeps) logits.store(logits.memory, row, j, z[a]);
                 if constexpr (!std::is_same_v<T, float>) logits.store(low, row, j, z[a]);
             }
@@ -139,7 +152,8 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(Logits logits, Span<
 }
 
 __global__ void column_runs_kernel(Rows x, int64_t run_rows, Span<float> partial) {
-    const int64_t j = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, run = blockIdx.y, begin = run * run_rows, end = begin + run_rows < x.rows ? begin + run_rows : x.rows;
+    const int64_t j = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, run = blockIdx.y, begin = run * run_rows,
+                  end = begin + run_rows < x.rows ? begin + run_rows : x.rows;
     if (j >= x.columns) return;
     float sum = 0;
     for (int64_t row = begin; row < end; ++row) sum += x.get(row, j);
@@ -149,7 +163,8 @@ __global__ void column_runs_kernel(Rows x, int64_t run_rows, Span<float> partial
 __global__ void convert_kernel(Rows from, Rows to, bool fours) {
     for (int64_t row = blockIdx.x; row < to.rows; row += gridDim.x) {
         if (fours)
-            for (int64_t j = 4 * threadIdx.x; j < to.columns; j += 4 * blockDim.x) store4(to.memory, row * to.stride + j, load4(from.memory, row * from.stride + j));
+            for (int64_t j = 4 * threadIdx.x; j < to.columns; j += 4 * blockDim.x)
+                store4(to.memory, row * to.stride + j, load4(from.memory, row * from.stride + j));
         else
             for (int64_t j = threadIdx.x; j < to.columns; j += blockDim.x) to.put(row, j, from.get(row, j));
     }
@@ -182,7 +197,8 @@ struct State {
 
 Status make(State& s, Products& products, const Tensor& x, const Tensor& weight, const Tensor* dweight) {
     const int64_t n = s.cut.rows, d = s.cut.width, words = s.cut.block;
-    const Operand xs{s.type, n, d, s.copies_x ? d : x.row_stride, 0}, ws{s.type, words, d, s.copies_weight ? d : weight.row_stride, 0}, zs{DType::f32, n, words, s.cut.stride, 0};
+    const Operand xs{s.type, n, d, s.copies_x ? d : x.row_stride, 0}, ws{s.type, words, d, s.copies_weight ? d : weight.row_stride, 0},
+        zs{DType::f32, n, words, s.cut.stride, 0};
     DS_TRY(s.to_logits, products.prepare({xs, ws, zs, zs, false, true, false, 1}));
     if (!dweight) return ok();
     const Operand gs{s.type, n, words, s.cut.stride, 0}, dxs{DType::f32, n, d, d, 0}, dws{DType::f32, words, d, dweight->row_stride, 0};
@@ -198,7 +214,8 @@ struct Operands {
 Operands operands(const State& s, const Call& c, Queue& q, const Tensor& x, const Tensor& weight) {
     Operands o{x.data, weight.data};
     if (s.copies_x) convert(q, rows_of(x), dense(c.scratch + s.x, s.type, x.rows(), x.columns())), o.x = c.scratch + s.x;
-    if (s.copies_weight) convert(q, rows_of(weight), dense(c.scratch + s.weight, s.type, weight.rows(), weight.columns())), o.weight = c.scratch + s.weight;
+    if (s.copies_weight)
+        convert(q, rows_of(weight), dense(c.scratch + s.weight, s.type, weight.rows(), weight.columns())), o.weight = c.scratch + s.weight;
     return o;
 }
 const void* block_of(const State& s, const void* weight, const Tensor& t, int64_t block) {
@@ -207,7 +224,13 @@ const void* block_of(const State& s, const void* weight, const Tensor& t, int64_
 
 Logits logits_of(const State& s, const Call& c, const Tensor& bias, int64_t block) {
     const Cut& cut = s.cut;
-    return {scratch<float>(c, s.logits, cut.rows * cut.stride), cut.rows, cut.stride, static_cast<int>(cut.block), static_cast<int>(cut.shared(block)), cut.first_word(block), bias.present ? any(bias) : Any{}};
+    return {scratch<float>(c, s.logits, cut.rows * cut.stride),
+            cut.rows,
+            cut.stride,
+            static_cast<int>(cut.block),
+            static_cast<int>(cut.shared(block)),
+            cut.first_word(block),
+            bias.present ? any(bias) : Any{}};
 }
 
 void forward(const Call& c, Queue& q) {
@@ -215,17 +238,19 @@ void forward(const Call& c, Queue& q) {
     const Tensor &x = c.in[0], &weight = c.in[1], &bias = c.in[2], &labels = c.in[3];
     const auto ignore = static_cast<int32_t>(c.attr<CrossEntropy>().ignore);
     const int64_t n = s.cut.rows;
-    const Span<float> most = scratch<float>(c, s.rows_memory, n), sums = scratch<float>(c, s.rows_memory + 4 * n, n), own = scratch<float>(c, s.rows_memory + 8 * n, n),
-                      losses = scratch<float>(c, s.rows_memory + 12 * n, n);
+    const Span<float> most = scratch<float>(c, s.rows_memory, n), sums = scratch<float>(c, s.rows_memory + 4 * n, n),
+                      own = scratch<float>(c, s.rows_memory + 8 * n, n), losses = scratch<float>(c, s.rows_memory + 12 * n, n);
     const auto read = [](Span<float> m) { return Span<const float>{m.data, m.n}; };
     if (n > 0) {
         const Operands o = operands(s, c, q, x, weight);
         launch(q, blocks_for(n, kThreads), kThreads, 0, row_zero_kernel, own);
         for (int64_t block = 0; block < s.cut.blocks; ++block) {
             q.note(s.to_logits->run(q, o.x, block_of(s, o.weight, weight, block), 0, c.scratch + s.logits, c.scratch + s.logits, nullptr));
-            launch(q, blocks_for(n, 1), kThreads, 0, block_kernel, logits_of(s, c, bias, block), span<const int32_t>(labels), block == 0, most, sums, own);
+            launch(q, blocks_for(n, 1), kThreads, 0, block_kernel, logits_of(s, c, bias, block), span<const int32_t>(labels), block == 0,
+                   most, sums, own);
         }
-        launch(q, blocks_for(n, kThreads), kThreads, 0, row_losses_kernel, read(most), read(sums), read(own), span<const int32_t>(labels), ignore, span<float>(c.out[1]), losses);
+        launch(q, blocks_for(n, kThreads), kThreads, 0, row_losses_kernel, read(most), read(sums), read(own), span<const int32_t>(labels),
+               ignore, span<float>(c.out[1]), losses);
     }
     mean_of_losses(q, read(losses), span<const int32_t>(labels), ignore, span<float>(c.out[0]));
 }
@@ -247,8 +272,8 @@ void backward(const Call& c, Queue& q) {
         q.note(s.to_logits->run(q, o.x, words, 0, c.scratch + s.logits, c.scratch + s.logits, nullptr));
         const auto take_gradient = [&]<class T>(T*) {
             const Span<T> low = scratch<T>(c, s.low, logits.memory.n);
-            launch(q, blocks_for(s.cut.rows, 1), kThreads, 0, gradient_kernel<T>, logits, span<const int32_t>(labels), span<const float>(c.in[5]), ignore, Span<const float>{factor.data, 1}, low,
-                   s.type == DType::f32 || bias.present);
+            launch(q, blocks_for(s.cut.rows, 1), kThreads, 0, gradient_kernel<T>, logits, span<const int32_t>(labels),
+                   span<const float>(c.in[5]), ignore, Span<const float>{factor.data, 1}, low, s.type == DType::f32 || bias.present);
         };
         if (s.type == DType::bf16) take_gradient(static_cast<bf16*>(nullptr));
         else if (s.type == DType::f16) take_gradient(static_cast<f16*>(nullptr));
@@ -260,7 +285,8 @@ void backward(const Call& c, Queue& q) {
         if (bias.present) {
             const int64_t runs = runs_of(s.cut.rows), n = s.cut.block, at = logits.first_word;
             const Span<float> partial = scratch<float>(c, s.partial, runs * n);
-            launch(q, dim3(blocks_for(n, kColumnThreads), static_cast<unsigned>(runs)), kColumnThreads, 0, column_runs_kernel, Rows{{logits.memory.data, logits.memory.n, DType::f32}, s.cut.rows, n, s.cut.stride}, rows_a_run(s.cut.rows), partial);
+            launch(q, dim3(blocks_for(n, kColumnThreads), static_cast<unsigned>(runs)), kColumnThreads, 0, column_runs_kernel,
+                   Rows{{logits.memory.data, logits.memory.n, DType::f32}, s.cut.rows, n, s.cut.stride}, rows_a_run(s.cut.rows), partial);
             Tensor piece = dbias, into = dbias_into;
             for (Tensor* t : {&piece, &into})
                 if (t->present) t->data = t->as<float>() + at, t->dims[0] = t->row_stride = n;
@@ -270,7 +296,8 @@ void backward(const Call& c, Queue& q) {
     if (s.copies_dx) convert(q, dense(sum, DType::f32, dx.rows(), dx.columns()), rows_of(dx));
 }
 
-Result<Prepared> prepare_either(const Request& r, const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor* dx, const Tensor* dweight) {
+Result<Prepared> prepare_either(const Request& r, const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor* dx,
+                                const Tensor* dweight) {
     auto s = std::make_shared<State>();
     s->cut = cut_of(x, weight);
     s->type = x.dtype == weight.dtype ? x.dtype : DType::f32;
@@ -289,9 +316,7 @@ Result<Prepared> prepare_either(const Request& r, const Tensor& x, const Tensor&
         if (bias.present) s->partial = room.take(runs_of(n) * s->cut.block * 4);
     }
     const Phase phase = dx ? static_cast<Phase>(queued<backward>) : static_cast<Phase>(queued<forward>);
-    if (n > 0) {
-        DS_CHECK(make(*s, *static_cast<Queue*>(r.queue)->products, x, weight, dweight));
-    }
+    if (n > 0) { DS_CHECK(make(*s, *static_cast<Queue*>(r.queue)->products, x, weight, dweight)); }
     return Prepared{{phase}, s, room.bytes};
 }
 

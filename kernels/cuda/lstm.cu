@@ -1,5 +1,6 @@
-// A layer of long short-term memory (ops/lstm.cpp has the formulas) and its gradient back through time. A block takes a group of neighbouring sequences
-// through time together, so that a weight that was read serves all of them; the gradient of the weight is one product over all tokens at the end.
+// A layer of long short-term memory (ops/lstm.cpp has the formulas) and its gradient back through time. A block takes a group of
+// neighbouring sequences through time together, so that a weight that was read serves all of them; the gradient of the weight is one
+// product over all tokens at the end.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/products.h"
 #include "ops/attrs.h"
@@ -49,7 +50,8 @@ DS_DEVICE void meet(const Sequences& all, const Group& g) {
     barrier();
 }
 
-// A warp makes a unit of all the group's sequences: its lanes share the sums over the states before, then each of the first lanes finishes one sequence.
+// A warp makes a unit of all the group's sequences: its lanes share the sums over the states before, then each of the first lanes finishes
+// one sequence.
 __global__ void __launch_bounds__(kThreads) forward_kernel(Sequences all, Rows x, Rows weight, Rows y, Rows cells, Rows gates) {
     DS_SHARED(int64_t, firsts, kGroup);
     DS_SHARED(int64_t, lengths, kGroup);
@@ -99,13 +101,14 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(Sequences all, Rows x
     }
 }
 
-// What the gradient keeps: of every row, the gradients of the gates' sums [4 h] and the state before it [h]; of every sequence, those of its state and
-// its cell, which go from step to step.
+// What the gradient keeps: of every row, the gradients of the gates' sums [4 h] and the state before it [h]; of every sequence, those of
+// its state and its cell, which go from step to step.
 struct Kept {
     Span<float> sums, before, state, cell;
 };
 
-__global__ void __launch_bounds__(kThreads) backward_kernel(Sequences all, Rows dy, Rows y, Rows cells, Rows gates, Rows weight, Rows dx, Kept kept) {
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(Sequences all, Rows dy, Rows y, Rows cells, Rows gates, Rows weight, Rows dx, Kept kept) {
     DS_SHARED(int64_t, firsts, kGroup);
     DS_SHARED(int64_t, lengths, kGroup);
     const Group group{firsts, lengths, all.reverse};
@@ -119,9 +122,12 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(Sequences all, Rows 
             const auto s = static_cast<int>(i / h);
             const int64_t j = i % h, row = group.row(s, time), before = group.row(s, time - 1);
             if (row < 0) continue;
-            const float in = gates.get(row, j), forget = gates.get(row, h + j), made = gates.get(row, 2 * h + j), out = gates.get(row, 3 * h + j);
-            const float t = tanhf(cells.get(row, j)), d = dy.get(row, j) + kept.state.get(first * h + i), dc = d * out * (1 - t * t) + kept.cell.get(first * h + i);
-            const float a[4] = {dc * made * in * (1 - in), before < 0 ? 0.0f : dc * cells.get(before, j) * forget * (1 - forget), dc * in * (1 - made * made), d * t * out * (1 - out)};
+            const float in = gates.get(row, j), forget = gates.get(row, h + j), made = gates.get(row, 2 * h + j),
+                        out = gates.get(row, 3 * h + j);
+            const float t = tanhf(cells.get(row, j)), d = dy.get(row, j) + kept.state.get(first * h + i),
+                        dc = d * out * (1 - t * t) + kept.cell.get(first * h + i);
+            const float a[4] = {dc * made * in * (1 - in), before < 0 ? 0.0f : dc * cells.get(before, j) * forget * (1 - forget),
+                                dc * in * (1 - made * made), d * t * out * (1 - out)};
 #pragma unroll
             for (int gate = 0; gate < 4; ++gate) {
                 kept.sums.put(row * 4 * h + gate * h + j, a[gate]);
@@ -153,7 +159,8 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(Sequences all, Rows 
 // Rows behind the last sequence.
 __global__ void rest_kernel(Sequences all, Rows y) {
     const int64_t begin = all.first(all.count) * y.columns, step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = begin + int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.rows * y.columns; i += step) y.put(i / y.columns, i % y.columns, 0.0f);
+    for (int64_t i = begin + int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.rows * y.columns; i += step)
+        y.put(i / y.columns, i % y.columns, 0.0f);
 }
 void clear_rest(Queue& q, const Sequences& all, std::initializer_list<Rows> list) {
     for (const Rows& y : list)
@@ -162,14 +169,16 @@ void clear_rest(Queue& q, const Sequences& all, std::initializer_list<Rows> list
 
 Sequences sequences(const Tensor& gates, const Tensor& segments, bool reverse) {
     const int64_t rows = gates.rows(), length = gates.rank == 3 ? gates.dims[1] : 1;
-    return {span<const int32_t>(segments), rows, length, segments.present ? segments.count() - 1 : rows / std::max<int64_t>(length, 1), reverse};
+    return {span<const int32_t>(segments), rows, length, segments.present ? segments.count() - 1 : rows / std::max<int64_t>(length, 1),
+            reverse};
 }
 
 void forward(const Call& c, Queue& q) {
     const Tensor &x = c.in[0], &y = c.out[0];
     if (y.count() == 0) return;
     const Sequences all = sequences(x, c.in[2], c.attr<Lstm>().reverse);
-    launch(q, blocks_for(all.count, kGroup), kThreads, 0, forward_kernel, all, rows_of(x), rows_of(c.in[1]), rows_of(y), rows_of(c.out[1]), rows_of(c.out[2]));
+    launch(q, blocks_for(all.count, kGroup), kThreads, 0, forward_kernel, all, rows_of(x), rows_of(c.in[1]), rows_of(y), rows_of(c.out[1]),
+           rows_of(c.out[2]));
     clear_rest(q, all, {rows_of(y), rows_of(c.out[1]), rows_of(c.out[2])});
 }
 
@@ -179,7 +188,8 @@ struct State {
     int64_t bytes() const { return 4 * (rows * 5 * h + sequences * 2 * h); }
     Kept kept(const Call& c) const {
         const int64_t sums = 0, before = sums + 16 * rows * h, state = before + 4 * rows * h, cell = state + 4 * sequences * h;
-        return {scratch<float>(c, sums, 4 * rows * h), scratch<float>(c, before, rows * h), scratch<float>(c, state, sequences * h), scratch<float>(c, cell, sequences * h)};
+        return {scratch<float>(c, sums, 4 * rows * h), scratch<float>(c, before, rows * h), scratch<float>(c, state, sequences * h),
+                scratch<float>(c, cell, sequences * h)};
     }
 };
 
@@ -187,12 +197,14 @@ void backward(const Call& c, Queue& q) {
     const auto& s = *static_cast<const State*>(c.state);
     const Tensor &y = c.in[1], &gates = c.in[3], &dx = c.out[0], &dweight = c.out[1];
     if (!s.product) {  // no rows: no gradient either
-        if (dweight.count() > 0) q.note(cudaMemsetAsync(dweight.data, 0, static_cast<size_t>(extent(dweight)) * 4, q.stream), "clearing memory");
+        if (dweight.count() > 0)
+            q.note(cudaMemsetAsync(dweight.data, 0, static_cast<size_t>(extent(dweight)) * 4, q.stream), "clearing memory");
         return;
     }
     const Sequences all = sequences(gates, c.in[5], c.attr<Lstm>().reverse);
     const Kept kept = s.kept(c);
-    launch(q, blocks_for(all.count, kGroup), kThreads, 0, backward_kernel, all, rows_of(c.in[0]), rows_of(y), rows_of(c.in[2]), rows_of(gates), rows_of(c.in[4]), rows_of(dx), kept);
+    launch(q, blocks_for(all.count, kGroup), kThreads, 0, backward_kernel, all, rows_of(c.in[0]), rows_of(y), rows_of(c.in[2]),
+           rows_of(gates), rows_of(c.in[4]), rows_of(dx), kept);
     const auto dense = [&](Span<float> m, int64_t columns) { return Rows{{m.data, m.n, DType::f32}, s.rows, columns, columns}; };
     clear_rest(q, all, {rows_of(dx), dense(kept.sums, 4 * s.h), dense(kept.before, s.h)});
     q.note(s.product->run(q, kept.sums.data, kept.before.data, 0, dweight.data, dweight.data, nullptr));
@@ -204,15 +216,20 @@ Result<Prepared> prepare_backward(const Request& r) {
     s->rows = y.rows(), s->h = y.columns(), s->sequences = sequences(gates, r.in[5], false).count;
     if (s->rows > 0 && s->h > 0) {
         const Operand to{DType::f32, 4 * s->h, s->h, dweight.row_stride, 0};
-        DS_TRY(s->product, static_cast<Queue*>(r.queue)->products->prepare({{DType::f32, s->rows, 4 * s->h, 4 * s->h, 0}, {DType::f32, s->rows, s->h, s->h, 0}, to, to, true, false, false, 1}));
+        DS_TRY(s->product,
+               static_cast<Queue*>(r.queue)->products->prepare(
+                   {{DType::f32, s->rows, 4 * s->h, 4 * s->h, 0}, {DType::f32, s->rows, s->h, s->h, 0}, to, to, true, false, false, 1}));
     }
     const int64_t bytes = s->bytes();
     return Prepared{{queued<backward>}, std::move(s), bytes};
 }
 
-const char* declines_backward(const Request& r) { return r.out[1].dtype != DType::f32 ? "the weight's gradient is not f32" : accepts_floats(r); }
+const char* declines_backward(const Request& r) {
+    return r.out[1].dtype != DType::f32 ? "the weight's gradient is not f32" : accepts_floats(r);
+}
 
-constexpr KernelImpl kLstm[] = {{"groups", accepts_floats, simple<queued<forward>>}}, kLstmGrad[] = {{"groups", declines_backward, prepare_backward}};
+constexpr KernelImpl kLstm[] = {{"groups", accepts_floats, simple<queued<forward>>}},
+                     kLstmGrad[] = {{"groups", declines_backward, prepare_backward}};
 
 }  // namespace
 

@@ -1,4 +1,5 @@
-// y = op(a) @ op(b) (+ bias) (+ into) by cuBLASLt. It takes operands of one type, and gives f32 or that type; whatever else comes is converted on the way.
+// y = op(a) @ op(b) (+ bias) (+ into) by cuBLASLt. It takes operands of one type, and gives f32 or that type; whatever else comes is
+// converted on the way.
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/walk.cuh"
 
@@ -35,7 +36,8 @@ Status Linear::run(Queue& q, const LinearOperands& o, std::byte* scratch) const 
     const void* from = d.data;
     if (o.into.present && adds_in_place_ && o.into.data != d.data) convert(q, d, o.into);
     if (o.into.present && !adds_in_place_) from = o.into.data;
-    DS_CHECK(product_->run(q, a.data, b.data, o.into.present ? 1.0f : 0.0f, from, d.data, bias.present ? bias.data : nullptr, o.aux.present ? o.aux.data : nullptr));
+    DS_CHECK(product_->run(q, a.data, b.data, o.into.present ? 1.0f : 0.0f, from, d.data, bias.present ? bias.data : nullptr,
+                           o.aux.present ? o.aux.data : nullptr));
     if (y_.scratch >= 0) convert(q, o.y, d);
     return ok();
 }
@@ -58,8 +60,15 @@ Result<Linear> Linear::prepare(Queue& queue, const LinearOperands& o, const Matm
     for (int i = 0; i + 2 < y.rank; ++i) batch *= y.dims[i];
     linear.adds_in_place_ = into.present && (into.dtype != out || linear.y_.scratch >= 0);
     if (y.count() == 0) return linear;
-    ProductShape shape{operand(a, in, linear.a_.scratch >= 0, batch), operand(b, in, linear.b_.scratch >= 0, batch), {}, operand(y, out, linear.y_.scratch >= 0, batch),
-                       attrs.transpose_a, attrs.transpose_b, bias.present, batch, epilogue};
+    ProductShape shape{operand(a, in, linear.a_.scratch >= 0, batch),
+                       operand(b, in, linear.b_.scratch >= 0, batch),
+                       {},
+                       operand(y, out, linear.y_.scratch >= 0, batch),
+                       attrs.transpose_a,
+                       attrs.transpose_b,
+                       bias.present,
+                       batch,
+                       epilogue};
     shape.c = into.present && !linear.adds_in_place_ ? operand(into, out, false, batch) : shape.d;
     if (b.rank == 2 && batch > 1 && !attrs.transpose_a) {  // one product of all rows
         for (Operand* each : {&shape.a, &shape.c, &shape.d}) each->rows *= batch;
@@ -79,7 +88,8 @@ const char* Linear::declines_epilogue(const LinearOperands& o) {
 }
 
 const char* Linear::declines_sums(const LinearOperands& o) {
-    if (o.a.dtype != o.b.dtype || (o.a.dtype != DType::bf16 && o.a.dtype != DType::f16)) return "the operands are neither both bf16 nor both f16";
+    if (o.a.dtype != o.b.dtype || (o.a.dtype != DType::bf16 && o.a.dtype != DType::f16))
+        return "the operands are neither both bf16 nor both f16";
     if (o.y.dtype != DType::f32) return "the result is not f32, as the sums are";
     if (o.a.count() == 0 || o.y.count() == 0) return "nothing to add up";
     return nullptr;

@@ -56,7 +56,9 @@ Result<bool> fused_is_faster(const State& s, const Request& r, Queue& q, int64_t
     const auto& attrs = r.attr<Matmul>();
     return first_way_is_faster(
         q, r, {s.backward, attrs.transpose_a, attrs.transpose_b}, scratch_bytes,
-        [&](const Tensor* in, const Tensor* out, std::byte* scratch) { return s.fused.run(q, fused_operands(in, out, s.backward), scratch); },
+        [&](const Tensor* in, const Tensor* out, std::byte* scratch) {
+            return s.fused.run(q, fused_operands(in, out, s.backward), scratch);
+        },
         [&](const Tensor* in, const Tensor* out, std::byte* scratch) { return run_split(s, in, out, q, scratch); });
 }
 
@@ -65,20 +67,17 @@ Result<Prepared> prepare(const Request& r, bool backward) {
     const auto& attrs = r.attr<Matmul>();
     auto s = std::make_shared<State>();
     s->backward = backward;
-    const LinearOperands fused = fused_operands(r.in.data(), r.out.data(), backward), product = split_operands(r.in.data(), r.out.data(), backward, nullptr);
+    const LinearOperands fused = fused_operands(r.in.data(), r.out.data(), backward),
+                         product = split_operands(r.in.data(), r.out.data(), backward, nullptr);
     s->fuses = !Linear::declines_epilogue(fused) && wanted_way() != Way::split;
-    if (s->fuses) {
-        DS_TRY(s->fused, Linear::prepare(q, fused, attrs, backward ? Epilogue::gelu_grad : Epilogue::gelu));
-    }
+    if (s->fuses) { DS_TRY(s->fused, Linear::prepare(q, fused, attrs, backward ? Epilogue::gelu_grad : Epilogue::gelu)); }
     DS_TRY(s->product, Linear::prepare(q, product, attrs));
     const Tensor operands[] = {product.y, backward ? r.in[2] : Tensor{}};
     const KernelImpl& kernel = *(backward ? gelu_grad : gelu).begin();
     DS_TRY(s->activation, kernel.prepare(Request{operands, r.out.subspan(0, 1), &kTanh, r.threads, r.queue}));
     s->between = round_up(std::max(s->fused.scratch_bytes(), s->product.scratch_bytes()), 256);
     const int64_t bytes = s->between + (backward ? r.out[0].count() * size_of(r.out[0].dtype) : 0);
-    if (s->fuses && wanted_way() == Way::timed) {
-        DS_TRY(s->fuses, fused_is_faster(*s, r, q, bytes));
-    }
+    if (s->fuses && wanted_way() == Way::timed) { DS_TRY(s->fuses, fused_is_faster(*s, r, q, bytes)); }
     return Prepared{{queued<run>}, std::move(s), bytes};
 }
 Result<Prepared> prepare_forward(const Request& r) { return prepare(r, false); }

@@ -1,5 +1,5 @@
-// matmul_sums (ops/matmul_sums.cpp), two ways: cuBLASLt's epilogue adds up the operand as the product reads it, or the product and then the kernel of `sum`.
-// trial.h says which.
+// matmul_sums (ops/matmul_sums.cpp), two ways: cuBLASLt's epilogue adds up the operand as the product reads it, or the product and then the
+// kernel of `sum`. trial.h says which.
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/trial.h"
@@ -33,7 +33,9 @@ Status run_fused(const State& s, const Tensor* in, const Tensor* out, Queue& q, 
     if (in[3].present) operands.aux.data = scratch + s.between;
     DS_CHECK(s.fused.run(q, operands, scratch));
     const int64_t n = out[1].count();
-    if (in[3].present) launch(q, blocks_for(n, 256), 256, 0, add_sums_kernel, Span<const float>{operands.aux.as<const float>(), n}, any(in[3]), span<float>(out[1]));
+    if (in[3].present)
+        launch(q, blocks_for(n, 256), 256, 0, add_sums_kernel, Span<const float>{operands.aux.as<const float>(), n}, any(in[3]),
+               span<float>(out[1]));
     return q.failure;
 }
 
@@ -42,7 +44,8 @@ Status run_split(const State& s, const Tensor* in, const Tensor* out, Queue& q, 
     const Tensor operands[] = {in[s.of_a ? 0 : 1], in[3]};
     const Runtime runtime{.queue = &q};
     Call call;
-    call.in = operands, call.out = out + 1, call.attrs = &s.axes, call.state = s.sum.state.get(), call.scratch = scratch + s.between, call.runtime = &runtime;
+    call.in = operands, call.out = out + 1, call.attrs = &s.axes, call.state = s.sum.state.get(), call.scratch = scratch + s.between,
+    call.runtime = &runtime;
     for (const Phase phase : s.sum.phases) phase(call, Team{});
     return q.failure;
 }

@@ -1,7 +1,8 @@
-// layernorm: y = (x - mean) rstd weight + bias; rmsnorm: y = x rstd weight. dx = rstd (g - mean g - z mean(g z)), g = dy weight, z the normalised x
-// (rmsnorm lacks mean g). Gradients of weight and bias are sums over rows in runs.
+// layernorm: y = (x - mean) rstd weight + bias; rmsnorm: y = x rstd weight. dx = rstd (g - mean g - z mean(g z)), g = dy weight, z the
+// normalised x (rmsnorm lacks mean g). Gradients of weight and bias are sums over rows in runs.
 //
-// Rows of whole fours (wide_rows) stay in registers: memory is read once. Others, very wide ones and rare pairs of types take the plain kernels below.
+// Rows of whole fours (wide_rows) stay in registers: memory is read once. Others, very wide ones and rare pairs of types take the plain
+// kernels below.
 #include "kernels/cuda/columns.cuh"
 #include "ops/attrs.h"
 
@@ -38,7 +39,8 @@ __global__ void norm_kernel(Rows x, Any weight, Any bias, Rows y, Span<float> me
 constexpr int kWarpColumns = 8 * 4 * kWarp, kBlockFours = 4, kBlockThreads = 512, kBlockColumns = kBlockFours * 4 * kBlockThreads;
 
 template <bool kCentred, bool kBlock, class X>
-__global__ void __launch_bounds__(kBlock ? kBlockThreads : 128) norm_fours_kernel(Rows x, Any weight, Any bias, Rows y, Span<float> means, Span<float> rstds, float eps) {
+__global__ void __launch_bounds__(kBlock ? kBlockThreads : 128)
+    norm_fours_kernel(Rows x, Any weight, Any bias, Rows y, Span<float> means, Span<float> rstds, float eps) {
     constexpr int kFours = kBlock ? kBlockFours : 8;
     DS_SHARED(float, memory, 32);
     const auto sum_of_row = [&](float value) {
@@ -46,7 +48,8 @@ __global__ void __launch_bounds__(kBlock ? kBlockThreads : 128) norm_fours_kerne
         else return sum_of_warp(value);
     };
     const auto n = static_cast<float>(x.columns);
-    const int a_row = kBlock ? static_cast<int>(blockDim.x) : kWarp, rows = static_cast<int>(blockDim.x) / a_row, mine = static_cast<int>(threadIdx.x) % a_row;
+    const int a_row = kBlock ? static_cast<int>(blockDim.x) : kWarp, rows = static_cast<int>(blockDim.x) / a_row,
+              mine = static_cast<int>(threadIdx.x) % a_row;
     for (int64_t row = int64_t{blockIdx.x} * rows + static_cast<int>(threadIdx.x) / a_row; row < x.rows; row += int64_t{gridDim.x} * rows) {
         Four v[kFours];
         float sum = 0, square = 0;
@@ -100,12 +103,15 @@ __global__ void norm_dx_kernel(Rows dy, Rows x, Any weight, Span<const float> me
 }
 
 // A run's sums lie behind each other: dweight's, then dbias's.
-template <bool kCentred> constexpr int kSums = kCentred ? 2 : 1;
+template <bool kCentred>
+constexpr int kSums = kCentred ? 2 : 1;
 
 // A thread a column, a block a run of rows: its sums of dy z and of dy.
 template <bool kCentred>
-__global__ void norm_dweight_kernel(Rows dy, Rows x, Span<const float> means, Span<const float> rstds, int64_t run_rows, Span<float> partial) {
-    const int64_t j = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, run = blockIdx.y, begin = run * run_rows, end = begin + run_rows < x.rows ? begin + run_rows : x.rows;
+__global__ void norm_dweight_kernel(Rows dy, Rows x, Span<const float> means, Span<const float> rstds, int64_t run_rows,
+                                    Span<float> partial) {
+    const int64_t j = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, run = blockIdx.y, begin = run * run_rows,
+                  end = begin + run_rows < x.rows ? begin + run_rows : x.rows;
     if (j >= x.columns) return;
     float weight = 0, bias = 0;
     for (int64_t row = begin; row < end; ++row) {
@@ -137,7 +143,8 @@ DS_DEVICE void sums_of_block(float (&x)[kN], Shared<float> memory) {
 // Whatever shares memory with dx was read before by the thread that writes there.
 template <bool kCentred, class Up, class X, int kFours, int kRows>
 __global__ void __launch_bounds__(kFours == 1 ? 256 : 512, kFours == 1 ? 3 : 1)
-    norm_grad_kernel(Rows dy, Rows x, Any weight, Span<const float> means, Span<const float> rstds, Rows into, Rows dx, int64_t run_rows, Span<float> partial) {
+    norm_grad_kernel(Rows dy, Rows x, Any weight, Span<const float> means, Span<const float> rstds, Rows into, Rows dx, int64_t run_rows,
+                     Span<float> partial) {
     DS_SHARED(float, memory, 2 * 2 * kRows * 16);
     const auto n = static_cast<float>(x.columns);
     const int64_t begin = blockIdx.x * run_rows, end = begin + run_rows < x.rows ? begin + run_rows : x.rows;
@@ -180,7 +187,8 @@ __global__ void __launch_bounds__(kFours == 1 ? 256 : 512, kFours == 1 ? 3 : 1)
 #pragma unroll
         for (int r = 0; r < kRows; ++r)
 #pragma unroll
-            for (int k = 0; k < kFours; ++k) old[r][k] = into.present() && is_inside(r, k) ? load4(into.memory.as<X>(), (first + r) * into.stride + column(k)) : Four{};
+            for (int k = 0; k < kFours; ++k)
+                old[r][k] = into.present() && is_inside(r, k) ? load4(into.memory.as<X>(), (first + r) * into.stride + column(k)) : Four{};
 #pragma unroll
         for (int r = 0; r < kRows; ++r)
 #pragma unroll
@@ -189,7 +197,8 @@ __global__ void __launch_bounds__(kFours == 1 ? 256 : 512, kFours == 1 ? 3 : 1)
                 const float mean_gz = sums[r] / n, mean_g = kCentred ? sums[(kSums<kCentred> - 1) * kRows + r] / n : 0.0f;
                 Four d;
 #pragma unroll
-                for (int i = 0; i < 4; ++i) d.x[i] = rstd[r] * (up[r][k].x[i] * w[k].x[i] - mean_g - z[r][k].x[i] * mean_gz) + old[r][k].x[i];
+                for (int i = 0; i < 4; ++i)
+                    d.x[i] = rstd[r] * (up[r][k].x[i] * w[k].x[i] - mean_g - z[r][k].x[i] * mean_gz) + old[r][k].x[i];
                 store4(dx.memory.as<X>(), (first + r) * dx.stride + column(k), d);
             }
     }
@@ -210,10 +219,13 @@ struct Typed {
     GradKernel *narrow, *wide;
 };
 template <bool kCentred, class Up, class X>
-constexpr Typed typed(DType dy, DType x) { return {dy, x, norm_grad_kernel<kCentred, Up, X, 1, 4>, norm_grad_kernel<kCentred, Up, X, 4, 1>}; }
+constexpr Typed typed(DType dy, DType x) {
+    return {dy, x, norm_grad_kernel<kCentred, Up, X, 1, 4>, norm_grad_kernel<kCentred, Up, X, 4, 1>};
+}
 template <bool kCentred>
-const Typed kTyped[] = {typed<kCentred, float, float>(DType::f32, DType::f32), typed<kCentred, bf16, float>(DType::bf16, DType::f32), typed<kCentred, f16, float>(DType::f16, DType::f32),
-                        typed<kCentred, bf16, bf16>(DType::bf16, DType::bf16), typed<kCentred, f16, f16>(DType::f16, DType::f16)};
+const Typed kTyped[] = {typed<kCentred, float, float>(DType::f32, DType::f32), typed<kCentred, bf16, float>(DType::bf16, DType::f32),
+                        typed<kCentred, f16, float>(DType::f16, DType::f32), typed<kCentred, bf16, bf16>(DType::bf16, DType::bf16),
+                        typed<kCentred, f16, f16>(DType::f16, DType::f16)};
 
 // Rows of a run of the gradient: enough runs to fill a GPU, whose sums are little beside the rows.
 int64_t run_rows(int64_t rows, int64_t columns) {
@@ -221,15 +233,21 @@ int64_t run_rows(int64_t rows, int64_t columns) {
     return std::max<int64_t>(8, (least + 3) / 4 * 4);
 }
 int64_t runs(int64_t rows, int64_t columns) { return (rows + run_rows(rows, columns) - 1) / run_rows(rows, columns); }
-unsigned threads_for(int64_t columns, int64_t a_thread) { return static_cast<unsigned>((columns + a_thread * kWarp - 1) / (a_thread * kWarp) * kWarp); }
+unsigned threads_for(int64_t columns, int64_t a_thread) {
+    return static_cast<unsigned>((columns + a_thread * kWarp - 1) / (a_thread * kWarp) * kWarp);
+}
 
 template <bool kCentred, class X>
 void forward_fours(const Call& c, Queue& q, Span<float> means, Span<float> rstds) {
     const Tensor& x = c.in[0];
     const Any bias = kCentred ? any(c.in[2]) : Any{};
     const auto eps = static_cast<float>(c.attr<Norm>().eps);
-    if (x.columns() <= kWarpColumns) launch(q, blocks_for(x.rows(), 4), 128, 0, norm_fours_kernel<kCentred, false, X>, rows_of(x), any(c.in[1]), bias, rows_of(c.out[0]), means, rstds, eps);
-    else launch(q, blocks_for(x.rows(), 1), threads_for(x.columns(), 4 * kBlockFours), 0, norm_fours_kernel<kCentred, true, X>, rows_of(x), any(c.in[1]), bias, rows_of(c.out[0]), means, rstds, eps);
+    if (x.columns() <= kWarpColumns)
+        launch(q, blocks_for(x.rows(), 4), 128, 0, norm_fours_kernel<kCentred, false, X>, rows_of(x), any(c.in[1]), bias, rows_of(c.out[0]),
+               means, rstds, eps);
+    else
+        launch(q, blocks_for(x.rows(), 1), threads_for(x.columns(), 4 * kBlockFours), 0, norm_fours_kernel<kCentred, true, X>, rows_of(x),
+               any(c.in[1]), bias, rows_of(c.out[0]), means, rstds, eps);
 }
 
 template <bool kCentred>
@@ -242,8 +260,8 @@ void forward(const Call& c, Queue& q) {
         if (x.dtype == DType::bf16) return forward_fours<kCentred, bf16>(c, q, means, rstds);
         return forward_fours<kCentred, f16>(c, q, means, rstds);
     }
-    launch(q, blocks_for(x.rows(), 1), kThreads, 0, norm_kernel<kCentred>, rows_of(x), any(c.in[1]), kCentred ? any(c.in[2]) : Any{}, rows_of(c.out[0]), means, rstds,
-           static_cast<float>(c.attr<Norm>().eps));
+    launch(q, blocks_for(x.rows(), 1), kThreads, 0, norm_kernel<kCentred>, rows_of(x), any(c.in[1]), kCentred ? any(c.in[2]) : Any{},
+           rows_of(c.out[0]), means, rstds, static_cast<float>(c.attr<Norm>().eps));
 }
 
 // The kernels for these operands, or null.
@@ -260,17 +278,20 @@ const Typed* fours_for(const Tensor& dy, const Tensor& x, const Tensor& weight, 
 template <bool kCentred>
 void backward(const Call& c, Queue& q) {
     const Tensor &dy = c.in[0], &x = c.in[1], &weight = c.in[2];
-    const Span<const float> means = kCentred ? span<const float>(c.in[3]) : Span<const float>{}, rstds = span<const float>(c.in[kCentred ? 4 : 3]);
+    const Span<const float> means = kCentred ? span<const float>(c.in[3]) : Span<const float>{},
+                            rstds = span<const float>(c.in[kCentred ? 4 : 3]);
     const Tensor* into = c.in + (kCentred ? 5 : 4);
     const int64_t n = x.columns(), rows = x.rows(), a_run = run_rows(rows, n), blocks = runs(rows, n), sums = kSums<kCentred> * n;
     const Span<float> partial = scratch<float>(c, 0, blocks * sums);
     if (rows > 0 && n > 0) {
         if (const Typed* typed = fours_for<kCentred>(dy, x, weight, into[0], c.out[0])) {
-            launch(q, static_cast<unsigned>(blocks), threads_for(n, n <= kNarrow ? 4 : 16), 0, n <= kNarrow ? typed->narrow : typed->wide, rows_of(dy), rows_of(x), any(weight), means, rstds, rows_of(into[0]),
-                   rows_of(c.out[0]), a_run, partial);
+            launch(q, static_cast<unsigned>(blocks), threads_for(n, n <= kNarrow ? 4 : 16), 0, n <= kNarrow ? typed->narrow : typed->wide,
+                   rows_of(dy), rows_of(x), any(weight), means, rstds, rows_of(into[0]), rows_of(c.out[0]), a_run, partial);
         } else {  // the sums first, as dx may be dy's memory
-            launch(q, dim3(blocks_for(n, kColumnThreads), static_cast<unsigned>(blocks)), kColumnThreads, 0, norm_dweight_kernel<kCentred>, rows_of(dy), rows_of(x), means, rstds, a_run, partial);
-            launch(q, blocks_for(rows, 1), kThreads, 0, norm_dx_kernel<kCentred>, rows_of(dy), rows_of(x), any(weight), means, rstds, rows_of(into[0]), rows_of(c.out[0]));
+            launch(q, dim3(blocks_for(n, kColumnThreads), static_cast<unsigned>(blocks)), kColumnThreads, 0, norm_dweight_kernel<kCentred>,
+                   rows_of(dy), rows_of(x), means, rstds, a_run, partial);
+            launch(q, blocks_for(rows, 1), kThreads, 0, norm_dx_kernel<kCentred>, rows_of(dy), rows_of(x), any(weight), means, rstds,
+                   rows_of(into[0]), rows_of(c.out[0]));
         }
     }
     const Summed dweight{rows_of(into[1]), rows_of(c.out[1])}, dbias = kCentred ? Summed{rows_of(into[2]), rows_of(c.out[2])} : dweight;
@@ -284,7 +305,8 @@ Result<Prepared> prepare_grad(const Request& r) {
 }
 
 constexpr KernelImpl kLayernorm[] = {plain<forward<true>>()}, kRmsnorm[] = {plain<forward<false>>()};
-constexpr KernelImpl kLayernormGrad[] = {{"cuda", accepts_floats, prepare_grad<true>}}, kRmsnormGrad[] = {{"cuda", accepts_floats, prepare_grad<false>}};
+constexpr KernelImpl kLayernormGrad[] = {{"cuda", accepts_floats, prepare_grad<true>}},
+                     kRmsnormGrad[] = {{"cuda", accepts_floats, prepare_grad<false>}};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Elementwise sweeps of optimizers: one pass over gradient, state, master weight and its low-precision copy. The rules and their constants are those of
-// kernels/cpu/optim.cpp.
+// Elementwise sweeps of optimizers: one pass over gradient, state, master weight and its low-precision copy. The rules and their constants
+// are those of kernels/cpu/optim.cpp.
 #include "kernels/cuda/optim.h"
 
 #include <cstring>
@@ -153,7 +153,9 @@ Status set_draws(Queue& q, uint64_t seed, uint64_t step) {
 }
 
 Status convert_elements(Queue& q, void* to, DType to_type, const void* from, DType from_type, int64_t count) {
-    if (count > 0) launch(q, blocks_for(count, 256, 1 << 16), 256, 0, convert_kernel, Any{const_cast<void*>(from), count, from_type}, Any{to, count, to_type});
+    if (count > 0)
+        launch(q, blocks_for(count, 256, 1 << 16), 256, 0, convert_kernel, Any{const_cast<void*>(from), count, from_type},
+               Any{to, count, to_type});
     return q.failure;
 }
 

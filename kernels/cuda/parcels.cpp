@@ -60,7 +60,8 @@ Status Parcels::take(Queue& queue, Parcel& parcel, void* to) {
         parcel.taker = queue.device;
     }
     DS_CHECK(check(cudaStreamWaitEvent(queue.stream, parcel.sent, 0), "waiting for a message"));
-    if (parcel.bytes) DS_CHECK(check(cudaMemcpyPeerAsync(to, queue.device, parcel.memory, owner, parcel.bytes, queue.stream), "copying a message"));
+    if (parcel.bytes)
+        DS_CHECK(check(cudaMemcpyPeerAsync(to, queue.device, parcel.memory, owner, parcel.bytes, queue.stream), "copying a message"));
     DS_CHECK(check(cudaEventRecord(parcel.taken, queue.stream), "recording an event"));
     drop(parcel);
     return ok();

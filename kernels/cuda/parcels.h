@@ -1,4 +1,5 @@
-// Messages between devices of one process: the sender copies into a parcel of its own and goes on; the receiver's stream waits for that copy and fetches it.
+// Messages between devices of one process: the sender copies into a parcel of its own and goes on; the receiver's stream waits for that
+// copy and fetches it.
 #pragma once
 
 #include <memory>

@@ -11,10 +11,22 @@ namespace {
 
 constexpr size_t kWorkspace = size_t{32} << 20;  // what NVIDIA advises for Hopper
 
-#define DS_LT_FUNCTIONS(X)                                                                                                                                     \
-    X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtGetVersion) X(cublasLtGetStatusString) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy)              \
-    X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy) X(cublasLtMatrixLayoutSetAttribute)                         \
-    X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) X(cublasLtMatmulPreferenceSetAttribute) X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmul)
+#define DS_LT_FUNCTIONS(X)                  \
+    X(cublasLtCreate)                       \
+    X(cublasLtDestroy)                      \
+    X(cublasLtGetVersion)                   \
+    X(cublasLtGetStatusString)              \
+    X(cublasLtMatmulDescCreate)             \
+    X(cublasLtMatmulDescDestroy)            \
+    X(cublasLtMatmulDescSetAttribute)       \
+    X(cublasLtMatrixLayoutCreate)           \
+    X(cublasLtMatrixLayoutDestroy)          \
+    X(cublasLtMatrixLayoutSetAttribute)     \
+    X(cublasLtMatmulPreferenceCreate)       \
+    X(cublasLtMatmulPreferenceDestroy)      \
+    X(cublasLtMatmulPreferenceSetAttribute) \
+    X(cublasLtMatmulAlgoGetHeuristic)       \
+    X(cublasLtMatmul)
 
 struct Library {
 #define X(name) decltype(&::name) name = nullptr;
@@ -29,9 +41,11 @@ struct Library {
 #else
         constexpr const char* file = "libcublasLt.so.13";
         void* library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-        if (!library) return fail(Code::E_UNSUPPORTED, "cuda: {} cannot be loaded: {}; install CUDA 13's cuBLAS, or add its folder to LD_LIBRARY_PATH", file, dlerror());
-#define X(name)                                                              \
-    name = reinterpret_cast<decltype(name)>(dlsym(library, #name));          \
+        if (!library)
+            return fail(Code::E_UNSUPPORTED,
+                        "cuda: {} cannot be loaded: {}; install CUDA 13's cuBLAS, or add its folder to LD_LIBRARY_PATH", file, dlerror());
+#define X(name)                                                     \
+    name = reinterpret_cast<decltype(name)>(dlsym(library, #name)); \
     if (!name) return fail(Code::E_UNSUPPORTED, "cuda: {} has no {}", file, #name);
         DS_LT_FUNCTIONS(X)
 #undef X
@@ -40,7 +54,8 @@ struct Library {
     }
     Status answer(cublasStatus_t status, const char* doing) const {
         if (status == CUBLAS_STATUS_SUCCESS) return ok();
-        return fail(status == CUBLAS_STATUS_ALLOC_FAILED ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, "cuda: cuBLASLt: {}: {}", doing, cublasLtGetStatusString(status));
+        return fail(status == CUBLAS_STATUS_ALLOC_FAILED ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, "cuda: cuBLASLt: {}: {}", doing,
+                    cublasLtGetStatusString(status));
     }
 };
 
@@ -68,7 +83,8 @@ public:
     LtProduct(const LtProducts& owner, const ProductShape& shape) : owner_(owner), shape_(shape) {}
     ~LtProduct() override;
     Status make();
-    Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux, const float* scale_a, const float* scale_b) override;
+    Status run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux,
+               const float* scale_a, const float* scale_b) override;
 
 private:
     Status describe_sums();
@@ -124,11 +140,16 @@ LtProduct::~LtProduct() {
 // cuBLASLt is column-major: a row-major matrix is its transpose there.
 Status LtProduct::layout(cublasLtMatrixLayout_t& out, const Operand& m) const {
     const Library& lt = owner_.lt;
-    DS_CHECK(lt.answer(lt.cublasLtMatrixLayoutCreate(&out, type_of(m.type), static_cast<uint64_t>(m.columns), static_cast<uint64_t>(m.rows), m.stride), "describing an operand"));
+    DS_CHECK(lt.answer(
+        lt.cublasLtMatrixLayoutCreate(&out, type_of(m.type), static_cast<uint64_t>(m.columns), static_cast<uint64_t>(m.rows), m.stride),
+        "describing an operand"));
     if (shape_.batch == 1) return ok();
     const auto batch = static_cast<int32_t>(shape_.batch);
-    DS_CHECK(lt.answer(lt.cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch), "describing an operand"));
-    return lt.answer(lt.cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &m.batch_stride, sizeof m.batch_stride), "describing an operand");
+    DS_CHECK(lt.answer(lt.cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch),
+                       "describing an operand"));
+    return lt.answer(
+        lt.cublasLtMatrixLayoutSetAttribute(out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &m.batch_stride, sizeof m.batch_stride),
+        "describing an operand");
 }
 
 template <class V>
@@ -136,7 +157,8 @@ Status LtProduct::set(cublasLtMatmulDescAttributes_t attribute, const V& value) 
     return owner_.lt.answer(owner_.lt.cublasLtMatmulDescSetAttribute(desc_, attribute, &value, sizeof value), "describing a product");
 }
 
-// d = op(a) op(b) row-major is d^T = op(b)^T op(a)^T column-major, so b is its first operand, and d's columns are its rows, along which a bias lies.
+// d = op(a) op(b) row-major is d^T = op(b)^T op(a)^T column-major, so b is its first operand, and d's columns are its rows, along which a
+// bias lies.
 Status LtProduct::make() {
     const Library& lt = owner_.lt;
     DS_CHECK(lt.answer(lt.cublasLtMatmulDescCreate(&desc_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product"));
@@ -147,9 +169,10 @@ Status LtProduct::make() {
     const cublasLtEpilogue_t epilogue = shape_.epilogue == Epilogue::sums_of_b   ? CUBLASLT_EPILOGUE_BGRADA
                                         : shape_.epilogue == Epilogue::sums_of_a ? CUBLASLT_EPILOGUE_BGRADB
                                         : shape_.epilogue == Epilogue::gelu_grad ? CUBLASLT_EPILOGUE_DGELU
-                                        : shape_.epilogue == Epilogue::gelu    ? shape_.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX
-                                        : shape_.bias                          ? CUBLASLT_EPILOGUE_BIAS
-                                                                               : CUBLASLT_EPILOGUE_DEFAULT;
+                                        : shape_.epilogue == Epilogue::gelu
+                                            ? shape_.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX
+                                        : shape_.bias ? CUBLASLT_EPILOGUE_BIAS
+                                                      : CUBLASLT_EPILOGUE_DEFAULT;
     if (epilogue != CUBLASLT_EPILOGUE_DEFAULT) DS_CHECK(set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue));
     if (shape_.bias) DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, is_f8(shape_.a.type) ? CUDA_R_16BF : type_of(shape_.d.type)));
     if (const int8_t fast = shape_.fast_sums; is_f8(shape_.a.type)) DS_CHECK(set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, fast));
@@ -179,7 +202,9 @@ Status LtProduct::choose() {
     DS_CHECK(lt.answer(lt.cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm"));
     Status status;
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
-        if (status.ok()) status = lt.answer(lt.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value), "choosing an algorithm");
+        if (status.ok())
+            status =
+                lt.answer(lt.cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value), "choosing an algorithm");
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_[0]);
@@ -188,20 +213,26 @@ Status LtProduct::choose() {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_[3]);
     int found = 0;
     if (status.ok()) {
-        const cublasStatus_t answer = lt.cublasLtMatmulAlgoGetHeuristic(owner_.handle, desc_, b_, a_, c_, d_, preference, 1, &chosen_, &found);
-        const bool refused = answer == CUBLAS_STATUS_INVALID_VALUE && shape_.epilogue != Epilogue::none;  // so it says of epilogues that it lacks for these types
+        const cublasStatus_t answer =
+            lt.cublasLtMatmulAlgoGetHeuristic(owner_.handle, desc_, b_, a_, c_, d_, preference, 1, &chosen_, &found);
+        const bool refused = answer == CUBLAS_STATUS_INVALID_VALUE &&
+                             shape_.epilogue != Epilogue::none;  // so it says of epilogues that it lacks for these types
         if (answer == CUBLAS_STATUS_NOT_SUPPORTED || refused) found = 0;
         else status = lt.answer(answer, "choosing an algorithm");
     }
-    if (status.ok() && found == 0) status = fail(Code::E_UNSUPPORTED, "cuda: cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}]", shape_.a.rows, shape_.a.columns, shape_.b.rows, shape_.b.columns);
+    if (status.ok() && found == 0)
+        status = fail(Code::E_UNSUPPORTED, "cuda: cuBLASLt has no algorithm for a product [{}, {}] x [{}, {}]", shape_.a.rows,
+                      shape_.a.columns, shape_.b.rows, shape_.b.columns);
     lt.cublasLtMatmulPreferenceDestroy(preference);
     return status;
 }
 
-Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux, const float* scale_a, const float* scale_b) {
+Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, const void* c, void* d, const void* bias, void* aux,
+                      const float* scale_a, const float* scale_b) {
     if (queue.failed()) return ok();  // what it would read may be missing
     const Library& lt = owner_.lt;
-    if (shape_.epilogue != Epilogue::none) DS_CHECK(set(sums(shape_.epilogue) ? CUBLASLT_MATMUL_DESC_BIAS_POINTER : CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
+    if (shape_.epilogue != Epilogue::none)
+        DS_CHECK(set(sums(shape_.epilogue) ? CUBLASLT_MATMUL_DESC_BIAS_POINTER : CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
     if (scale_a) {
         DS_CHECK(set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, scale_b));
         DS_CHECK(set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, scale_a));
@@ -216,7 +247,9 @@ Status LtProduct::run(Queue& queue, const void* a, const void* b, float beta, co
     }
     if (shape_.bias) DS_CHECK(set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias));
     const float alpha = 1;
-    return lt.answer(lt.cublasLtMatmul(owner_.handle, desc_, &alpha, b, b_, a, a_, &beta, c, c_, d, d_, &chosen_.algo, owner_.workspace, kWorkspace, queue.stream), "queueing a product");
+    return lt.answer(lt.cublasLtMatmul(owner_.handle, desc_, &alpha, b, b_, a, a_, &beta, c, c_, d, d_, &chosen_.algo, owner_.workspace,
+                                       kWorkspace, queue.stream),
+                     "queueing a product");
 }
 
 }  // namespace

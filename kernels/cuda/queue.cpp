@@ -7,11 +7,13 @@ namespace ds::cuda {
 Status check(cudaError_t error, const char* doing) {
     if (error == cudaSuccess) return ok();
     cudaGetLastError();
-    return Status(error == cudaErrorMemoryAllocation ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE, std::string("cuda: ") + doing + ": " + cudaGetErrorString(error));
+    return Status(error == cudaErrorMemoryAllocation ? Code::E_OUT_OF_MEMORY : Code::E_DEVICE,
+                  std::string("cuda: ") + doing + ": " + cudaGetErrorString(error));
 }
 
 Status Queue::make() {
-    for (cudaStream_t* each : {&compute, &links, &copies}) DS_CHECK(check(cudaStreamCreateWithFlags(each, cudaStreamNonBlocking), "making a stream"));
+    for (cudaStream_t* each : {&compute, &links, &copies})
+        DS_CHECK(check(cudaStreamCreateWithFlags(each, cudaStreamNonBlocking), "making a stream"));
     stream = compute;
     return ok();
 }

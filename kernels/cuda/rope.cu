@@ -1,4 +1,5 @@
-// Rotary position embedding (Su et al. 2021, arXiv 2104.09864): pair j of a head at position p turns by p * inv_freq[j]. Angles are computed in f64.
+// Rotary position embedding (Su et al. 2021, arXiv 2104.09864): pair j of a head at position p turns by p * inv_freq[j]. Angles are
+// computed in f64.
 #include "kernels/cuda/device.cuh"
 #include "ops/attrs.h"
 
@@ -33,7 +34,8 @@ struct Turn {
 
 // A thread turns one pair, or passes one column on.
 __global__ void rope_kernel(Rows x, Rows angles, Rows y, Turn t) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x, rest = t.head_dim - 2 * t.pairs, a_head = t.pairs + rest, heads = x.columns / t.head_dim, a_row = heads * a_head;
+    const int64_t step = int64_t{gridDim.x} * blockDim.x, rest = t.head_dim - 2 * t.pairs, a_head = t.pairs + rest,
+                  heads = x.columns / t.head_dim, a_row = heads * a_head;
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < x.rows * a_row; i += step) {
         const int64_t row = i / a_row, head = i % a_row / a_head * t.head_dim, item = i % a_head;
         if (item >= t.pairs) {
@@ -69,13 +71,22 @@ void make_angles(const Call& c, Queue& q) {
     const int64_t n = c.in[0].count() * f.pairs;
     if (n > 0) launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, angles_kernel, span<const int32_t>(c.in[0]), f, rows_of(c.out[0]));
 }
-const char* too_many(const Request& r) { return r.attr<RopeAngles>().inv_freq.size() > kMostPairs ? "more than 256 pairs a head" : nullptr; }
+const char* too_many(const Request& r) {
+    return r.attr<RopeAngles>().inv_freq.size() > kMostPairs ? "more than 256 pairs a head" : nullptr;
+}
 
 void turn(const Call& c, Queue& q) {
     const Rope& a = c.attr<Rope>();
     const Tensor &x = c.in[0], &angles = c.in[1];
     const int64_t head_dim = a.head_dim ? a.head_dim : x.columns();
-    const Turn t{head_dim, angles.present ? angles.columns() / 2 : head_dim / 2, x.rank == 4 ? x.dims[2] : 1, x.rank >= 3 ? x.dims[1] : 0, a.theta, a.interleaved, a.inverse, angles.present};
+    const Turn t{head_dim,
+                 angles.present ? angles.columns() / 2 : head_dim / 2,
+                 x.rank == 4 ? x.dims[2] : 1,
+                 x.rank >= 3 ? x.dims[1] : 0,
+                 a.theta,
+                 a.interleaved,
+                 a.inverse,
+                 angles.present};
     const int64_t n = x.rows() * (x.columns() / head_dim) * (head_dim - t.pairs);
     if (n > 0) launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, rope_kernel, rows_of(x), rows_of(angles), rows_of(c.out[0]), t);
 }

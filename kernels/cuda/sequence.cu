@@ -14,13 +14,15 @@ struct Side {
 
     std::vector<Block> blocks(std::byte* base) const { return blocks_of(base, whole, cut, full, ranks); }
     void move(Queue& q, const std::vector<Block>& blocks, bool to_share) const {
-        for (int64_t r = 0; r < ranks; ++r) move_share(q, whole, blocks[static_cast<size_t>(r)].data, share_map(whole, cut, full, r, ranks), to_share);
+        for (int64_t r = 0; r < ranks; ++r)
+            move_share(q, whole, blocks[static_cast<size_t>(r)].data, share_map(whole, cut, full, r, ranks), to_share);
     }
 };
 
 void recut_all(const Call& c, Queue& q) {
     const auto& r = c.attr<Recut>();
-    const Side sent{c.in[0], {static_cast<int>(r.to_dim), r.to_period, r.to_units}, r.to_full, r.ranks}, received{c.out[0], {static_cast<int>(r.dim), r.period, r.units}, r.full, r.ranks};
+    const Side sent{c.in[0], {static_cast<int>(r.to_dim), r.to_period, r.to_units}, r.to_full, r.ranks},
+        received{c.out[0], {static_cast<int>(r.dim), r.period, r.units}, r.full, r.ranks};
     const auto to = sent.blocks(c.scratch), from = received.blocks(c.scratch + bytes_of(c.in[0]));
     sent.move(q, to, true);
     if (Communicator* group = group_of(c, r.group)) {
@@ -49,7 +51,8 @@ __global__ void merge_kernel(Rows y, Rows lse, Rows y2, Rows lse2, Rows out, Row
     const int64_t row = item / lse.columns, head = item % lse.columns;
     const float a = lse.get(row, head), b = lse2.present() ? lse2.get(row, head) : -INFINITY, most = fmaxf(a, b);
     const bool seen = most != -INFINITY;
-    const float wa = seen ? expf(a - most) : 0, wb = seen ? expf(b - most) : 0, total = wa + wb, fa = seen ? wa / total : 0, fb = seen ? wb / total : 0;
+    const float wa = seen ? expf(a - most) : 0, wb = seen ? expf(b - most) : 0, total = wa + wb, fa = seen ? wa / total : 0,
+                fb = seen ? wb / total : 0;
     for (int64_t k = head * size + lane; k < (head + 1) * size; k += kWarp) {
         const float more = y2.present() && fb != 0 ? fb * y2.get(row, k) : 0;
         out.put(row, k, fa * y.get(row, k) + more);
@@ -58,7 +61,9 @@ __global__ void merge_kernel(Rows y, Rows lse, Rows y2, Rows lse2, Rows out, Row
 }
 void merge(const Call& c, Queue& q) {
     const int64_t items = c.in[1].count();
-    if (items > 0) launch(q, blocks_for(items * kWarp, 128), 128, 0, merge_kernel, rows_of(c.in[0]), rows_of(c.in[1]), rows_of(c.in[2]), rows_of(c.in[3]), rows_of(c.out[0]), rows_of(c.out[1]), c.in[0].columns() / c.in[1].columns(), c.attr<Merge>().last);
+    if (items > 0)
+        launch(q, blocks_for(items * kWarp, 128), 128, 0, merge_kernel, rows_of(c.in[0]), rows_of(c.in[1]), rows_of(c.in[2]),
+               rows_of(c.in[3]), rows_of(c.out[0]), rows_of(c.out[1]), c.in[0].columns() / c.in[1].columns(), c.attr<Merge>().last);
 }
 
 __global__ void local_labels_kernel(Span<const int32_t> labels, int64_t begin, int64_t end, int32_t ignore, Span<int32_t> y) {
@@ -70,11 +75,15 @@ __global__ void local_labels_kernel(Span<const int32_t> labels, int64_t begin, i
 void find_labels(const Call& c, Queue& q) {
     const auto& a = c.attr<ShardedCrossEntropy>();
     const Interval mine = Cut{0, a.share.period, a.share.units}.part(static_cast<int>(a.share.rank), static_cast<int>(a.share.ranks));
-    if (c.out[0].count() > 0) launch(q, blocks_for(c.out[0].count(), kThreads), kThreads, 0, local_labels_kernel, span<const int32_t>(c.in[0]), mine.begin, mine.end, static_cast<int32_t>(a.of.ignore), span<int32_t>(c.out[0]));
+    if (c.out[0].count() > 0)
+        launch(q, blocks_for(c.out[0].count(), kThreads), kThreads, 0, local_labels_kernel, span<const int32_t>(c.in[0]), mine.begin,
+               mine.end, static_cast<int32_t>(a.of.ignore), span<int32_t>(c.out[0]));
 }
 
-// all: of each rank the loss of its own words, then their lse. mean(lse - logit) over labels = mean(lse) + the ranks' own losses - the means of their own lse.
-__global__ void vocabulary_kernel(Span<const float> all, int64_t ranks, Span<const int32_t> labels, int32_t ignore, Span<float> loss, Span<float> merged) {
+// all: of each rank the loss of its own words, then their lse. mean(lse - logit) over labels = mean(lse) + the ranks' own losses - the
+// means of their own lse.
+__global__ void vocabulary_kernel(Span<const float> all, int64_t ranks, Span<const int32_t> labels, int32_t ignore, Span<float> loss,
+                                  Span<float> merged) {
     DS_SHARED(double, memory, 32);
     const int64_t n = labels.n + 1;
     double sum = 0, counted = 0;
@@ -106,12 +115,17 @@ void merge_vocabulary(const Call& c, Queue& q) {
     std::vector<Block> from;
     for (int64_t r = 0; r < ranks; ++r) from.push_back({all + r * n, n * 4});
     if (group && !q.failed()) q.note_link(group->all_gather({own, n * 4}, from, kAlone));
-    launch(q, 1, 1024, 0, vocabulary_kernel, Span<const float>{all, ranks * n}, ranks, span<const int32_t>(c.in[2]), static_cast<int32_t>(a.of.ignore), span<float>(c.out[0]), span<float>(c.out[1]));
+    launch(q, 1, 1024, 0, vocabulary_kernel, Span<const float>{all, ranks * n}, ranks, span<const int32_t>(c.in[2]),
+           static_cast<int32_t>(a.of.ignore), span<float>(c.out[0]), span<float>(c.out[1]));
 }
-Result<Prepared> prepare_vocabulary(const Request& r) { return Prepared{{queued<merge_vocabulary>}, nullptr, r.attr<ShardedCrossEntropy>().share.ranks * (r.in[1].count() + 1) * 4}; }
+Result<Prepared> prepare_vocabulary(const Request& r) {
+    return Prepared{{queued<merge_vocabulary>}, nullptr, r.attr<ShardedCrossEntropy>().share.ranks * (r.in[1].count() + 1) * 4};
+}
 
-constexpr KernelImpl kRecut[] = {{"exchange", accepts_all, prepare_recut, true}}, kShift[] = {{"exchange", accepts_all, simple<queued<shift>>, true}}, kMerge[] = {plain<merge>()},
-                     kLabels[] = {{"cuda", accepts_all, simple<queued<find_labels>>}}, kVocabulary[] = {{"exchange", accepts_all, prepare_vocabulary, true}};
+constexpr KernelImpl kRecut[] = {{"exchange", accepts_all, prepare_recut, true}},
+                     kShift[] = {{"exchange", accepts_all, simple<queued<shift>>, true}}, kMerge[] = {plain<merge>()},
+                     kLabels[] = {{"cuda", accepts_all, simple<queued<find_labels>>}},
+                     kVocabulary[] = {{"exchange", accepts_all, prepare_vocabulary, true}};
 
 }  // namespace
 

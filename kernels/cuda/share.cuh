@@ -12,7 +12,7 @@ struct ShareMap {
     int64_t inner = 1, full = 1, held = 1;  // elements behind the cut dimension; the dimension, and what the rank has of it
     // Of each whole period the rank has [begin, begin + size), behind them [rest_begin, rest_begin + rest_size).
     int64_t period = 1, periods = 1, begin = 0, size = 1, rest_begin = 0, rest_size = 0;
-    int64_t count = 0;                      // elements of the share
+    int64_t count = 0;  // elements of the share
 
     // Where in the whole the share's entry `index` is, along the dimension.
     DS_DEVICE int64_t place(int64_t index) const {
@@ -22,7 +22,8 @@ struct ShareMap {
     // How many of the first `index` of the whole are in the share.
     DS_DEVICE int64_t held_before(int64_t index) const {
         const int64_t gone = index / period < periods ? index / period : periods;
-        const int64_t from = gone < periods ? begin : rest_begin, most = gone < periods ? size : rest_size, in = index - gone * period - from;
+        const int64_t from = gone < periods ? begin : rest_begin, most = gone < periods ? size : rest_size,
+                      in = index - gone * period - from;
         return gone * size + (in < 0 ? 0 : in < most ? in : most);
     }
     DS_DEVICE bool holds(int64_t index) const { return held_before(index + 1) > held_before(index); }
@@ -42,7 +43,8 @@ inline ShareMap entries_of(const Cut& cut, int64_t full, int64_t rank, int64_t r
     const Interval part = cut.part(r, n), rest = rest_of(cut, full, r, n);
     m.full = full;
     m.held = held(cut, full, r, n);
-    m.period = cut.period, m.periods = full / cut.period, m.begin = part.begin, m.size = part.size(), m.rest_begin = rest.begin, m.rest_size = rest.size();
+    m.period = cut.period, m.periods = full / cut.period, m.begin = part.begin, m.size = part.size(), m.rest_begin = rest.begin,
+    m.rest_size = rest.size();
     return m;
 }
 
@@ -68,7 +70,8 @@ inline void move_share(Queue& q, const Tensor& whole, void* share, const ShareMa
     if (m.count == 0) return;
     const auto move = [&](auto zero) {
         using T = decltype(zero);
-        launch(q, blocks_for(m.count, kThreads, 1 << 16), kThreads, 0, share_kernel<T>, m, Span<T>{whole.as<T>(), whole.count()}, Span<T>{static_cast<T*>(share), m.count}, to_share);
+        launch(q, blocks_for(m.count, kThreads, 1 << 16), kThreads, 0, share_kernel<T>, m, Span<T>{whole.as<T>(), whole.count()},
+               Span<T>{static_cast<T*>(share), m.count}, to_share);
     };
     switch (size_of(whole.dtype)) {
     case 1: return move(uint8_t{});

@@ -1,5 +1,5 @@
-// What a rank does alone with its share of a dimension, which may lie in stripes (base/stripes.h): take it from the whole, put it into zeros, find where
-// rows and ends of sequences of the whole are in it.
+// What a rank does alone with its share of a dimension, which may lie in stripes (base/stripes.h): take it from the whole, put it into
+// zeros, find where rows and ends of sequences of the whole are in it.
 #include "kernels/cuda/share.cuh"
 #include "ops/attrs_parallel.h"
 
@@ -49,13 +49,18 @@ void pad(const Call& c, Queue& q) {
 ShareMap entries(const Share& s) { return entries_of(cut_of(s), s.full, s.rank, s.ranks); }
 template <auto kernel>
 void find(const Call& c, Queue& q) {
-    if (c.in[0].count() > 0) launch(q, blocks_for(c.in[0].count(), kThreads, INT32_MAX), kThreads, 0, kernel, entries(c.attr<Share>()), span<const int32_t>(c.in[0]), span<int32_t>(c.out[0]));
+    if (c.in[0].count() > 0)
+        launch(q, blocks_for(c.in[0].count(), kThreads, INT32_MAX), kThreads, 0, kernel, entries(c.attr<Share>()),
+               span<const int32_t>(c.in[0]), span<int32_t>(c.out[0]));
 }
 void find_first(const Call& c, Queue& q) {
-    if (c.out[0].count() > 0) launch(q, blocks_for(c.out[0].count(), kThreads, INT32_MAX), kThreads, 0, first_kernel, span<const int32_t>(c.in[0]), span<const int32_t>(c.in[1]), span<int32_t>(c.out[0]));
+    if (c.out[0].count() > 0)
+        launch(q, blocks_for(c.out[0].count(), kThreads, INT32_MAX), kThreads, 0, first_kernel, span<const int32_t>(c.in[0]),
+               span<const int32_t>(c.in[1]), span<int32_t>(c.out[0]));
 }
 void count_labels(const Call& c, Queue& q) {
-    launch(q, 1, 1024, 0, labels_kernel, span<const int32_t>(c.in[0]), span<const int32_t>(c.in[1]), static_cast<int32_t>(c.attr<CrossEntropy>().ignore), span<float>(c.out[0]));
+    launch(q, 1, 1024, 0, labels_kernel, span<const int32_t>(c.in[0]), span<const int32_t>(c.in[1]),
+           static_cast<int32_t>(c.attr<CrossEntropy>().ignore), span<float>(c.out[0]));
 }
 
 const char* declines(const Request& r) {
@@ -66,13 +71,16 @@ const char* declines(const Request& r) {
 }
 
 template <void (*f)(const Call&, Queue&)>
-constexpr KernelImpl alone() { return {"cuda", declines, simple<queued<f>>}; }
+constexpr KernelImpl alone() {
+    return {"cuda", declines, simple<queued<f>>};
+}
 
-constexpr KernelImpl kTake[] = {alone<take>()}, kPad[] = {alone<pad>()}, kRows[] = {alone<find<rows_kernel>>()}, kSegments[] = {alone<find<segments_kernel>>()}, kFirst[] = {alone<find_first>()},
-                     kLabels[] = {alone<count_labels>()};
+constexpr KernelImpl kTake[] = {alone<take>()}, kPad[] = {alone<pad>()}, kRows[] = {alone<find<rows_kernel>>()},
+                     kSegments[] = {alone<find<segments_kernel>>()}, kFirst[] = {alone<find_first>()}, kLabels[] = {alone<count_labels>()};
 
 }  // namespace
 
-extern const KernelList take_share{kTake}, pad_share{kPad}, local_rows{kRows}, local_segments{kSegments}, first_tokens{kFirst}, label_share{kLabels};
+extern const KernelList take_share{kTake}, pad_share{kPad}, local_rows{kRows}, local_segments{kSegments}, first_tokens{kFirst},
+    label_share{kLabels};
 
 }  // namespace ds::cuda

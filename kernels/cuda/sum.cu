@@ -1,6 +1,6 @@
-// sum over axes (+ into). Dimensions are sorted into kept ones and summed ones; runs of summed elements are added up by blocks, then runs, in fixed order.
-// Where the last kept dimension is the innermost, a thread sums for one result and neighbours read neighbours (for four, where rows are whole fours);
-// else a block sums for one result.
+// sum over axes (+ into). Dimensions are sorted into kept ones and summed ones; runs of summed elements are added up by blocks, then runs,
+// in fixed order. Where the last kept dimension is the innermost, a thread sums for one result and neighbours read neighbours (for four,
+// where rows are whole fours); else a block sums for one result.
 #include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/walk.cuh"
 #include "ops/attrs.h"
@@ -9,7 +9,7 @@ namespace ds::cuda {
 namespace {
 
 struct Sums {
-    Walk kept, summed;   // operand 0: x
+    Walk kept, summed;          // operand 0: x
     int64_t run = 0, runs = 0;  // summed elements a run
     bool by_thread = false;
 };
@@ -17,7 +17,8 @@ struct Sums {
 DS_DEVICE int64_t place(const Walk& w, int64_t i) { return w.rank == 0 ? 0 : offsets(w, i).at[0]; }
 
 __global__ void by_thread_kernel(Sums s, Any x, Span<float> partial) {
-    const int64_t to = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, begin = int64_t{blockIdx.y} * s.run, end = begin + s.run < s.summed.count ? begin + s.run : s.summed.count;
+    const int64_t to = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, begin = int64_t{blockIdx.y} * s.run,
+                  end = begin + s.run < s.summed.count ? begin + s.run : s.summed.count;
     if (to >= s.kept.count) return;
     const int64_t from = place(s.kept, to);
     float sum = 0;
@@ -29,10 +30,12 @@ __global__ void by_thread_kernel(Sums s, Any x, Span<float> partial) {
 constexpr int kShares = 8, kAcross = 4 * kWarp;
 
 template <class X>
-__global__ void __launch_bounds__(kShares * kWarp) by_fours_kernel(Sums s, Span<X> x, Span<float> partial) {
-    DS_SHARED(float, memory, kShares * kAcross);
-    const int lane = static_cast<int>(threadIdx.x) % kWarp, share = static_cast<int>(threadIdx.x) / kWarp, thread = static_cast<int>(threadIdx.x);
-    const int64_t first = int64_t{blockIdx.x} * kAcross, begin = int64_t{blockIdx.y} * s.run, end = begin + s.run < s.summed.count ? begin + s.run : s.summed.count;
+__global__ void __launch_bounds__(kShares* kWarp) by_fours_kernel(Sums s, Span<X> x, Span<float> partial) {
+    DS_SHARED(float, memory, kShares* kAcross);
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, share = static_cast<int>(threadIdx.x) / kWarp,
+              thread = static_cast<int>(threadIdx.x);
+    const int64_t first = int64_t{blockIdx.x} * kAcross, begin = int64_t{blockIdx.y} * s.run,
+                  end = begin + s.run < s.summed.count ? begin + s.run : s.summed.count;
     Four sum = {};
     if (first + 4 * lane < s.kept.count) {
 #pragma unroll 4
@@ -84,12 +87,14 @@ Sums sums_of(const Tensor& x, const Reduce& a) {
 }
 
 bool are_rows_of_fours(const Sums& s, const Tensor& x) {
-    return s.by_thread && s.kept.rank == 1 && s.summed.rank == 1 && s.kept.count % 4 == 0 && s.summed.strides[0][0] % 4 == 0 && begins_wide(x.data, x.dtype);
+    return s.by_thread && s.kept.rank == 1 && s.summed.rank == 1 && s.kept.count % 4 == 0 && s.summed.strides[0][0] % 4 == 0 &&
+           begins_wide(x.data, x.dtype);
 }
 
 template <class X>
 void by_fours(Queue& q, const Sums& s, const Tensor& x, Span<float> partial) {
-    launch(q, dim3(blocks_for(s.kept.count, kAcross), static_cast<unsigned>(s.runs)), kShares * kWarp, 0, by_fours_kernel<X>, s, span<X>(x), partial);
+    launch(q, dim3(blocks_for(s.kept.count, kAcross), static_cast<unsigned>(s.runs)), kShares * kWarp, 0, by_fours_kernel<X>, s, span<X>(x),
+           partial);
 }
 
 void run(const Call& c, Queue& q) {
@@ -97,8 +102,12 @@ void run(const Call& c, Queue& q) {
     const Sums s = sums_of(x, c.attr<Reduce>());
     if (y.count() == 0) return;
     const Span<float> partial = scratch<float>(c, 0, s.runs * s.kept.count);
-    if (are_rows_of_fours(s, x)) x.dtype == DType::f32 ? by_fours<float>(q, s, x, partial) : x.dtype == DType::bf16 ? by_fours<bf16>(q, s, x, partial) : by_fours<f16>(q, s, x, partial);
-    else if (s.by_thread) launch(q, dim3(blocks_for(s.kept.count, 128), static_cast<unsigned>(s.runs)), 128, 0, by_thread_kernel, s, any(x), partial);
+    if (are_rows_of_fours(s, x))
+        x.dtype == DType::f32    ? by_fours<float>(q, s, x, partial)
+        : x.dtype == DType::bf16 ? by_fours<bf16>(q, s, x, partial)
+                                 : by_fours<f16>(q, s, x, partial);
+    else if (s.by_thread)
+        launch(q, dim3(blocks_for(s.kept.count, 128), static_cast<unsigned>(s.runs)), 128, 0, by_thread_kernel, s, any(x), partial);
     else launch(q, dim3(blocks_for(s.kept.count, 1), static_cast<unsigned>(s.runs)), 256, 0, by_block_kernel, s, any(x), partial);
     add_runs(q, {partial.data, partial.n}, s.runs, s.kept.count, c.in[1], y);
 }

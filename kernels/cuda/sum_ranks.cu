@@ -18,12 +18,14 @@ __global__ void sum_ranks_kernel(Memory out, Memory own, Memory others, int64_t 
 template <class Memory, class Sum>
 void run(Queue& q, void* out, const void* own, const std::byte* others, int64_t stride, int rank, int ranks, DType dtype, int64_t n) {
     const auto memory = [&](const void* at, int64_t count) { return Memory{const_cast<void*>(at), count, dtype}; };
-    launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, sum_ranks_kernel<Memory, Sum>, memory(out, n), memory(own, n), memory(others, (ranks - 1) * stride + n), stride, rank, ranks, n);
+    launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, sum_ranks_kernel<Memory, Sum>, memory(out, n), memory(own, n),
+           memory(others, (ranks - 1) * stride + n), stride, rank, ranks, n);
 }
 
 }  // namespace
 
-Status sum_ranks(Queue& q, void* out, const void* own, const std::byte* others, int64_t stride_bytes, int rank, int ranks, DType dtype, int64_t n) {
+Status sum_ranks(Queue& q, void* out, const void* own, const std::byte* others, int64_t stride_bytes, int rank, int ranks, DType dtype,
+                 int64_t n) {
     if (n <= 0) return q.why();
     const int64_t stride = stride_bytes / size_of(dtype);
     if (dtype == DType::f64) run<Exact, double>(q, out, own, others, stride, rank, ranks, dtype, n);

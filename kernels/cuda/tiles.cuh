@@ -1,11 +1,11 @@
-// Tiles of 2-byte elements in shared memory, and products of them on tensor cores: wgmma on Hopper (where the compiler makes code for sm_90a), mma.sync elsewhere.
-// Both keep sums in the same registers, so kernels are written once.
+// Tiles of 2-byte elements in shared memory, and products of them on tensor cores: wgmma on Hopper (where the compiler makes code for
+// sm_90a), mma.sync elsewhere. Both keep sums in the same registers, so kernels are written once.
 //
-// A tile's rows are cut into panels of 64 elements: 128 bytes, whose eight pieces of 16 bytes are swapped by the row, as wgmma's 128-byte swizzle has it
-// (PTX ISA, "Shared Memory Matrix Layout"). A tile begins at a multiple of 1024 bytes of shared memory.
+// A tile's rows are cut into panels of 64 elements: 128 bytes, whose eight pieces of 16 bytes are swapped by the row, as wgmma's 128-byte
+// swizzle has it (PTX ISA, "Shared Memory Matrix Layout"). A tile begins at a multiple of 1024 bytes of shared memory.
 //
-// A group is four warps that work on 64 rows, a warp on 16 of them. Its products go on while its threads do; their operands and sums stay as they are until
-// they are awaited:
+// A group is four warps that work on 64 rows, a warp on 16 of them. Its products go on while its threads do; their operands and sums stay
+// as they are until they are awaited:
 //   start_rows<kRows, kWidth>(sums, a, group, b)   sums = the group's rows of a, a tile of kRows rows, times the rows of b, transposed
 //   start_weighted(sums, weights, b)               sums += weights times b, which has a row for each of their columns
 //   await_products<n>(), then settle(sums)         all but the n started last have come
@@ -42,13 +42,18 @@ DS_DEVICE int sums_column(int i) { return i / 4 * 8 + threadIdx.x % 4 * 2 + i % 
 
 namespace ds::cuda {
 
-// Copies of 16 or 4 bytes that go on while the thread does; both sides lie at multiples of that. A thread sees its own after waiting, others behind a barrier.
+// Copies of 16 or 4 bytes that go on while the thread does; both sides lie at multiples of that. A thread sees its own after waiting,
+// others behind a barrier.
 template <class T>
 DS_DEVICE void copy8_async(Shared<T> to, int at, Span<T> from, int64_t i) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to.data + at))), "l"(from.data + i) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to.data + at))),
+                 "l"(from.data + i)
+                 : "memory");
 }
 DS_DEVICE void copy_async(Shared<float> to, int at, Span<const float> from, int64_t i) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to.data + at))), "l"(from.data + i) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to.data + at))),
+                 "l"(from.data + i)
+                 : "memory");
 }
 // What this thread wrote to tiles and copied there can be read by products of the block behind the next barrier.
 DS_DEVICE void finish_tiles() {
@@ -68,19 +73,25 @@ DS_DEVICE float fast_exp2(float x) {
     return y;
 }
 
-template <class T> DS_DEVICE uint32_t pair_of(float low, float high);
-template <> DS_DEVICE uint32_t pair_of<bf16>(float low, float high) {
+template <class T>
+DS_DEVICE uint32_t pair_of(float low, float high);
+template <>
+DS_DEVICE uint32_t pair_of<bf16>(float low, float high) {
     uint32_t pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
 }
-template <> DS_DEVICE uint32_t pair_of<f16>(float low, float high) {
+template <>
+DS_DEVICE uint32_t pair_of<f16>(float low, float high) {
     uint32_t pair;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
 }
 // Two neighbours; they lie at a multiple of 4 bytes.
-template <class T> DS_DEVICE void put_pair(Span<T> to, int64_t i, float low, float high) { *reinterpret_cast<uint32_t*>(to.data + i) = pair_of<T>(low, high); }
+template <class T>
+DS_DEVICE void put_pair(Span<T> to, int64_t i, float low, float high) {
+    *reinterpret_cast<uint32_t*>(to.data + i) = pair_of<T>(low, high);
+}
 
 // Weights as left operands: four registers for each 16 columns.
 template <class T, int kColumns>
@@ -100,19 +111,28 @@ DS_DEVICE uint64_t descriptor_of(const void* at) {
     return (address & 0x3FFFF) >> 4 | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
 }
 
-#define DS_8(x, i) "+f"(x[i]), "+f"(x[i + 1]), "+f"(x[i + 2]), "+f"(x[i + 3]), "+f"(x[i + 4]), "+f"(x[i + 5]), "+f"(x[i + 6]), "+f"(x[i + 7])
+#define DS_8(x, i) \
+    "+f"(x[i]), "+f"(x[i + 1]), "+f"(x[i + 2]), "+f"(x[i + 3]), "+f"(x[i + 4]), "+f"(x[i + 5]), "+f"(x[i + 6]), "+f"(x[i + 7])
 #define DS_32(x, i) DS_8(x, i), DS_8(x, i + 8), DS_8(x, i + 16), DS_8(x, i + 24)
 #define DS_NAMES_32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-#define DS_NAMES_64                                                                                                                                             \
-    DS_NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define DS_NAMES_64 \
+    DS_NAMES_32     \
+    ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 #define DS_WGMMA(columns, type) "wgmma.mma_async.sync.aligned.m64n" columns "k16.f32." type "." type " "
 // x (+)= a b^T, both in tiles
-#define DS_ROWS_64(type) \
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %34, 0; " DS_WGMMA("64", type) "{" DS_NAMES_32 "}, %32, %33, p, 1, 1, 0, 0;}" : DS_32(x, 0) : "l"(a), "l"(b), "r"(adds))
-#define DS_ROWS_128(type) \
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %66, 0; " DS_WGMMA("128", type) "{" DS_NAMES_64 "}, %64, %65, p, 1, 1, 0, 0;}" : DS_32(x, 0), DS_32(x, 32) : "l"(a), "l"(b), "r"(adds))
+#define DS_ROWS_64(type)                                                                                                      \
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %34, 0; " DS_WGMMA("64", type) "{" DS_NAMES_32 "}, %32, %33, p, 1, 1, 0, 0;}" \
+                 : DS_32(x, 0)                                                                                                \
+                 : "l"(a), "l"(b), "r"(adds))
+#define DS_ROWS_128(type)                                                                                                      \
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %66, 0; " DS_WGMMA("128", type) "{" DS_NAMES_64 "}, %64, %65, p, 1, 1, 0, 0;}" \
+                 : DS_32(x, 0), DS_32(x, 32)                                                                                   \
+                 : "l"(a), "l"(b), "r"(adds))
 // x += a b, a in registers
-#define DS_WEIGHTED_64(type) asm volatile(DS_WGMMA("64", type) "{" DS_NAMES_32 "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 1;" : DS_32(x, 0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+#define DS_WEIGHTED_64(type)                                                                   \
+    asm volatile(DS_WGMMA("64", type) "{" DS_NAMES_32 "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 1;" \
+                 : DS_32(x, 0)                                                                 \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
 template <class T, int kColumns>
 DS_DEVICE void wgmma_rows(float* x, uint64_t a, uint64_t b, int adds) {
@@ -150,12 +170,15 @@ DS_DEVICE void start_weighted(Sums<kWidth>& sums, const Operands<T, kColumns>& w
 #pragma unroll
     for (int k = 0; k < kColumns / 16; ++k)
 #pragma unroll
-        for (int panel = 0; panel < kWidth / kPanel; ++panel) wgmma_weighted<T>(sums.x + panel * 32, weights.a + 4 * k, right + (panel * kColumns + k * 16) * kPanel * 2 / 16);
+        for (int panel = 0; panel < kWidth / kPanel; ++panel)
+            wgmma_weighted<T>(sums.x + panel * 32, weights.a + 4 * k, right + (panel * kColumns + k * 16) * kPanel * 2 / 16);
     after_products();
 }
 
 template <int kUnderWay>
-DS_DEVICE void await_products() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kUnderWay) : "memory"); }
+DS_DEVICE void await_products() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kUnderWay) : "memory");
+}
 // The compiler reads no sum before what was awaited.
 template <int kColumns>
 DS_DEVICE void settle(Sums<kColumns>& sums) {
@@ -179,18 +202,26 @@ template <bool kTransposed, class T>
 DS_DEVICE void load_matrices(uint32_t* to, Shared<T> tile, int at) {
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(tile.data + at));
     if constexpr (kTransposed)
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(address) : "memory");
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "r"(address)
+                     : "memory");
     else
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]) : "r"(address) : "memory");
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                     : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                     : "r"(address)
+                     : "memory");
 }
 // x, 16 x 8, += a, 16 x 16, times b, 16 x 8
 template <class T>
 DS_DEVICE void add_product(float* x, const uint32_t* a, const uint32_t* b) {
     if constexpr (std::is_same_v<T, bf16>)
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" : "+f"(x[0]), "+f"(x[1]), "+f"(x[2]), "+f"(x[3])
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                     : "+f"(x[0]), "+f"(x[1]), "+f"(x[2]), "+f"(x[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
     else
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" : "+f"(x[0]), "+f"(x[1]), "+f"(x[2]), "+f"(x[3])
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                     : "+f"(x[0]), "+f"(x[1]), "+f"(x[2]), "+f"(x[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
@@ -226,8 +257,10 @@ DS_DEVICE void start_weighted(Sums<kWidth>& sums, const Operands<T, kColumns>& w
         }
 }
 
-template <int kUnderWay> DS_DEVICE void await_products() {}
-template <int kColumns> DS_DEVICE void settle(Sums<kColumns>&) {}
+template <int kUnderWay>
+DS_DEVICE void await_products() {}
+template <int kColumns>
+DS_DEVICE void settle(Sums<kColumns>&) {}
 
 #endif
 

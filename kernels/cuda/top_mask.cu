@@ -1,5 +1,5 @@
-// 1 where a score is among the largest, of equal ones the first; as kernels/compress.h has it. The smallest score that is kept is found four bits at a
-// time: pieces count what has each next digit, one block picks the digit.
+// 1 where a score is among the largest, of equal ones the first; as kernels/compress.h has it. The smallest score that is kept is found
+// four bits at a time: pieces count what has each next digit, one block picks the digit.
 #include "kernels/cuda/device.cuh"
 #include "ops/attrs_compress.h"
 
@@ -27,11 +27,13 @@ struct Scores {
 
 // How far the search is.
 struct Search {
-    uint32_t key;   // its digits so far, zeros behind
-    int64_t keep;   // of those that have them
+    uint32_t key;  // its digits so far, zeros behind
+    int64_t keep;  // of those that have them
 };
 
-DS_DEVICE bool has_digits(uint32_t key, uint32_t digits, int pass) { return pass == 0 || key >> (32 - 4 * pass) == digits >> (32 - 4 * pass); }
+DS_DEVICE bool has_digits(uint32_t key, uint32_t digits, int pass) {
+    return pass == 0 || key >> (32 - 4 * pass) == digits >> (32 - 4 * pass);
+}
 DS_DEVICE int digit_of(uint32_t key, int pass) { return static_cast<int>(key >> (28 - 4 * pass) & 15); }
 
 __global__ void count_kernel(Scores scores, Span<const Search> search, int pass, Span<int32_t> counts) {
@@ -78,7 +80,8 @@ __global__ void mark_kernel(Scores scores, Span<const Search> search, Span<const
     int before = 0;
     for (int64_t i = threadIdx.x; i < int64_t{blockIdx.x}; i += kThreads) before += counts.get(i * kDigits + digit);
     before = sum_of_block(before, memory);
-    const int64_t begin = int64_t{blockIdx.x} * kPiece + threadIdx.x * kRun, end = begin + kRun < scores.count() ? begin + kRun : scores.count();
+    const int64_t begin = int64_t{blockIdx.x} * kPiece + threadIdx.x * kRun,
+                  end = begin + kRun < scores.count() ? begin + kRun : scores.count();
     int own = 0;
     for (int64_t i = begin; i < end; ++i) own += key_of(scores.get(i)) == s.key;
     equal.put(threadIdx.x, own);
@@ -107,14 +110,16 @@ __global__ void neighbours_kernel(Scores scores, int64_t n, int64_t m, Rows y) {
 
 __global__ void same_kernel(Rows y, float x) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.rows * y.columns; i += step) y.put(i / y.columns, i % y.columns, x);
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.rows * y.columns; i += step)
+        y.put(i / y.columns, i % y.columns, x);
 }
 
 void run(const Call& c, Queue& q) {
     const TopMask& a = c.attr<TopMask>();
     const Scores scores{rows_of(c.in[0])};
     const Rows y = rows_of(c.out[0]);
-    const int64_t count = c.in[0].count(), keep = static_cast<int64_t>(std::ceil(a.ratio * static_cast<double>(count))), pieces = (count + kPiece - 1) / kPiece;
+    const int64_t count = c.in[0].count(), keep = static_cast<int64_t>(std::ceil(a.ratio * static_cast<double>(count))),
+                  pieces = (count + kPiece - 1) / kPiece;
     if (count == 0) return;
     const unsigned everywhere = blocks_for(count, kThreads, 1 << 16);
     if (a.m > 0) return launch(q, everywhere, kThreads, 0, neighbours_kernel, scores, a.n, a.m, y);
@@ -130,7 +135,9 @@ void run(const Call& c, Queue& q) {
     launch(q, static_cast<unsigned>(pieces), kThreads, 0, mark_kernel, scores, so_far, counted, y);
 }
 
-Result<Prepared> prepare(const Request& r) { return Prepared{{queued<run>}, nullptr, static_cast<int64_t>(sizeof(Search)) + (r.in[0].count() + kPiece - 1) / kPiece * kDigits * 4}; }
+Result<Prepared> prepare(const Request& r) {
+    return Prepared{{queued<run>}, nullptr, static_cast<int64_t>(sizeof(Search)) + (r.in[0].count() + kPiece - 1) / kPiece * kDigits * 4};
+}
 
 constexpr KernelImpl kMask[] = {{"cuda", accepts_floats, prepare}};
 

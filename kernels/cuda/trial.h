@@ -1,7 +1,8 @@
 // Which of two ways to compute the same serves a shape: cuBLASLt's epilogues, or the product and then a kernel.
 //
-// DSRT_CUDA_EPILOGUES says: "fused" (the default) wherever cuBLASLt can; "split"; or "timed", where both run a few times for each new shape and the faster
-// one is remembered. Timing is not the default because the ways round differently, and the same training twice must give the same bits.
+// DSRT_CUDA_EPILOGUES says: "fused" (the default) wherever cuBLASLt can; "split"; or "timed", where both run a few times for each new shape
+// and the faster one is remembered. Timing is not the default because the ways round differently, and the same training twice must give the
+// same bits.
 #pragma once
 
 #include <chrono>
@@ -57,10 +58,11 @@ private:
     bool full_ = false;
 };
 
-// key: what besides types and shapes tells products apart. A way that has no algorithm (E_UNSUPPORTED) is slower. Without memory for a trial the first is taken
-// and not remembered.
+// key: what besides types and shapes tells products apart. A way that has no algorithm (E_UNSUPPORTED) is slower. Without memory for a
+// trial the first is taken and not remembered.
 template <class First, class Second>
-Result<bool> first_way_is_faster(Queue& q, const Request& r, std::vector<int64_t> key, int64_t scratch_bytes, const First& first, const Second& second) {
+Result<bool> first_way_is_faster(Queue& q, const Request& r, std::vector<int64_t> key, int64_t scratch_bytes, const First& first,
+                                 const Second& second) {
     for (const Tensor& t : r.in) {
         key.push_back(static_cast<int64_t>(t.dtype));
         key.push_back(t.present ? t.rank : -1);

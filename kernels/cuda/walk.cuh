@@ -1,5 +1,6 @@
-// How an elementwise kernel walks: over the elements of its result, row-major, with an offset into each operand's memory. Dimensions that lie behind
-// each other in all of them are merged, so that most walks are a line. Where all operands lie for it, four neighbours are one item of the walk.
+// How an elementwise kernel walks: over the elements of its result, row-major, with an offset into each operand's memory. Dimensions that
+// lie behind each other in all of them are merged, so that most walks are a line. Where all operands lie for it, four neighbours are one
+// item of the walk.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -17,7 +18,8 @@ struct Walk {
 
 // The row-major strides of a tensor's dimensions in its memory.
 inline void memory_strides(const Tensor& t, int64_t* strides) {
-    for (int i = t.rank - 1; i >= 0; --i) strides[i] = i == t.rank - 1 ? 1 : i == t.rank - 2 ? t.row_stride : strides[i + 1] * t.dims[i + 1];
+    for (int i = t.rank - 1; i >= 0; --i)
+        strides[i] = i == t.rank - 1 ? 1 : i == t.rank - 2 ? t.row_stride : strides[i + 1] * t.dims[i + 1];
 }
 
 // Drops dimensions of one element and merges neighbours.
@@ -47,7 +49,8 @@ inline Walk walk(const Tensor& y, std::initializer_list<const Tensor*> operands)
     for (const Tensor* t : operands) {
         int64_t own[kMaxRank];
         memory_strides(*t, own);
-        for (int i = y.rank - 1, j = t->rank - 1; i >= 0 && j >= 0; --i, --j) w.strides[k][i] = t->dims[j] == 1 && y.dims[i] != 1 ? 0 : own[j];
+        for (int i = y.rank - 1, j = t->rank - 1; i >= 0 && j >= 0; --i, --j)
+            w.strides[k][i] = t->dims[j] == 1 && y.dims[i] != 1 ? 0 : own[j];
         ++k;
     }
     return merged(w);
@@ -100,7 +103,9 @@ struct TwoFours {
     Four of[2];
 };
 template <class T>
-DS_DEVICE TwoFours load_two(Span<T> m, int64_t first, int64_t second, bool both) { return {{load4(m, first), both ? load4(m, second) : Four{}}}; }
+DS_DEVICE TwoFours load_two(Span<T> m, int64_t first, int64_t second, bool both) {
+    return {{load4(m, first), both ? load4(m, second) : Four{}}};
+}
 DS_DEVICE TwoFours load_two(const Any& m, int64_t first, int64_t second, bool both) {
     switch (m.type) {
     case DType::f32: return load_two(m.as<float>(), first, second, both);
@@ -132,7 +137,8 @@ template <class F, bool kTwo>
 bool map_fours(Queue& q, const Walk& w, const Tensor& y, const Tensor& a, const Tensor& b, float constant) {
     const Walk fours = kTwo ? walk_of_fours(w, {&y, &a, &b}) : walk_of_fours(w, {&y, &a});
     if (fours.count == 0) return false;
-    launch(q, blocks_for(fours.count, 2 * kThreads), kThreads, 0, map_fours_kernel<F, kTwo>, fours, any(y), any(a), kTwo ? any(b) : Any{}, constant);
+    launch(q, blocks_for(fours.count, 2 * kThreads), kThreads, 0, map_fours_kernel<F, kTwo>, fours, any(y), any(a), kTwo ? any(b) : Any{},
+           constant);
     return true;
 }
 
@@ -142,7 +148,10 @@ struct Exact {
     int64_t n;
     DType type;
 
-    template <class T> DS_DEVICE Span<T> as() const { return {static_cast<T*>(data), n}; }
+    template <class T>
+    DS_DEVICE Span<T> as() const {
+        return {static_cast<T*>(data), n};
+    }
     DS_DEVICE double get(int64_t i) const {
         switch (type) {
         case DType::f64: return as<double>().get(i);
@@ -172,7 +181,9 @@ __global__ void convert_kernel(Walk w, Memory y, Memory x) {
     }
 }
 
-struct Same { static DS_DEVICE float of(float x, float, float) { return x; } };
+struct Same {
+    static DS_DEVICE float of(float x, float, float) { return x; }
+};
 
 inline bool is_plain(DType t) { return is_number(t) || t == DType::u8 || t == DType::boolean; }
 

@@ -18,7 +18,8 @@ void fill_bucket(const Call& c, Queue& q) {
 
 std::vector<Block> blocks_of(std::byte* base, int64_t element_bytes, const Parts& p) {
     std::vector<Block> blocks;
-    for (int64_t r = 0; r < static_cast<int64_t>(p.ends.size()); ++r) blocks.push_back({base + p.begin(r) * element_bytes, p.size(r) * element_bytes});
+    for (int64_t r = 0; r < static_cast<int64_t>(p.ends.size()); ++r)
+        blocks.push_back({base + p.begin(r) * element_bytes, p.size(r) * element_bytes});
     return blocks;
 }
 
@@ -28,7 +29,8 @@ __global__ void to_wire_kernel(Any from, Any to) {
 }
 __global__ void add_kernel(Any sums, Span<const float> into, Span<float> y) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.n; i += step) y.put(i, (into.data ? into.get(i) : 0.0f) + sums.get(i));
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < y.n; i += step)
+        y.put(i, (into.data ? into.get(i) : 0.0f) + sums.get(i));
 }
 
 int64_t summands_bytes(const Parts& p) { return p.wire == DType::f32 ? 0 : round_up(p.ends.back() * size_of(p.wire), 256); }
@@ -39,14 +41,18 @@ void reduce(const Call& c, Queue& q) {
     const bool plain = p.wire == DType::f32, apart = !plain || c.in[1].present;
     std::byte* summands = plain ? c.in[0].as<std::byte>() : c.scratch;
     std::byte* sum = apart ? c.scratch + summands_bytes(p) : c.out[0].as<std::byte>();
-    if (!plain) launch(q, blocks_for(p.ends.back(), kThreads, 1 << 16), kThreads, 0, to_wire_kernel, Any{c.in[0].data, p.ends.back(), DType::f32}, Any{summands, p.ends.back(), p.wire});
+    if (!plain)
+        launch(q, blocks_for(p.ends.back(), kThreads, 1 << 16), kThreads, 0, to_wire_kernel, Any{c.in[0].data, p.ends.back(), DType::f32},
+               Any{summands, p.ends.back(), p.wire});
     const int64_t size = size_of(p.wire), n = p.size(p.rank);
     if (Communicator* group = group_of(c, p.group)) {
         if (!q.failed()) q.note_link(group->reduce_scatter(blocks_of(summands, size, p), {sum, n * size}, p.wire, kAlone));
     } else {
         copy_bytes(q, sum, summands + p.begin(p.rank) * size, n * size);
     }
-    if (apart && n > 0) launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, add_kernel, Any{sum, n, p.wire}, Span<const float>{c.in[1].present ? c.in[1].as<const float>() : nullptr, n}, Span<float>{c.out[0].as<float>(), n});
+    if (apart && n > 0)
+        launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, add_kernel, Any{sum, n, p.wire},
+               Span<const float>{c.in[1].present ? c.in[1].as<const float>() : nullptr, n}, Span<float>{c.out[0].as<float>(), n});
 }
 Result<Prepared> prepare_reduce(const Request& r) {
     const Parts& p = r.attr<Parts>();
@@ -66,7 +72,9 @@ void gather(const Call& c, Queue& q) {
     }
 }
 
-constexpr KernelImpl kBucket[] = {{"in_place", accepts_all, simple<queued<fill_bucket>>}}, kReduce[] = {{"exchange", accepts_all, prepare_reduce, true}}, kGather[] = {{"exchange", accepts_all, simple<queued<gather>>, true}};
+constexpr KernelImpl kBucket[] = {{"in_place", accepts_all, simple<queued<fill_bucket>>}},
+                     kReduce[] = {{"exchange", accepts_all, prepare_reduce, true}},
+                     kGather[] = {{"exchange", accepts_all, simple<queued<gather>>, true}};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Attention, y_i = sum over visible j of softmax_j(scale q_i . k_j + bias_ij) v_j, and its gradient; which keys a query sees is told in kernels/README.md.
-// Scores are kept for one query at a time. The gradient recomputes what it needs from q, k and v.
+// Attention, y_i = sum over visible j of softmax_j(scale q_i . k_j + bias_ij) v_j, and its gradient; which keys a query sees is told in
+// kernels/README.md. Scores are kept for one query at a time. The gradient recomputes what it needs from q, k and v.
 #include <vector>
 
 #include "kernels/ref/ref.h"
@@ -18,7 +18,18 @@ struct View {
 
     // `inputs`: q, k, v and, from `rest` on, what else attention takes.
     View(const Call& call, const Tensor* inputs, const Tensor* rest)
-        : q(inputs[0]), k(inputs[1]), segments(rest[0]), tokens(rest[1]), key_mask(rest[2]), key_segments(rest[3]), key_tokens(rest[4]), first_tokens(rest[5]), bias(rest[6]), layout(rest[7]), attrs(call.attr<Attention>()), runtime(call.runtime) {
+        : q(inputs[0]),
+          k(inputs[1]),
+          segments(rest[0]),
+          tokens(rest[1]),
+          key_mask(rest[2]),
+          key_segments(rest[3]),
+          key_tokens(rest[4]),
+          first_tokens(rest[5]),
+          bias(rest[6]),
+          layout(rest[7]),
+          attrs(call.attr<Attention>()),
+          runtime(call.runtime) {
         heads = q.rank == 4 ? q.dims[2] : attrs.heads;  // rank 4 says so itself
         group = k.rank == 4 ? heads / k.dims[2] : attrs.kv_heads ? heads / attrs.kv_heads : 1;
         size = q.rank == 4 ? q.columns() : q.columns() / heads;
@@ -31,14 +42,17 @@ struct View {
         return ends.present ? static_cast<int64_t>(get(ends, s)) : s * t.dims[1];
     }
     int64_t token(int64_t row) const { return tokens.present ? static_cast<int64_t>(get(tokens, row)) : row; }
-    int64_t key_token(int64_t row) const { return !key_segments.present ? token(row) : key_tokens.present ? static_cast<int64_t>(get(key_tokens, row)) : row; }
+    int64_t key_token(int64_t row) const {
+        return !key_segments.present ? token(row) : key_tokens.present ? static_cast<int64_t>(get(key_tokens, row)) : row;
+    }
 
     // first: the first key of the sequence.
     bool sees(int64_t i, int64_t h, int64_t j, int64_t first) const {
         if (key_mask.present && get(key_mask, j) == 0) return false;
         if (attrs.causal && (key_tokens.present ? key_token(j) > token(i) : j > i)) return false;
         if (layout.present) {
-            const int64_t row = (token(i) - key_token(first)) / attrs.block, column = (key_token(j) - key_token(first)) / attrs.block, n = layout.dims[1];
+            const int64_t row = (token(i) - key_token(first)) / attrs.block, column = (key_token(j) - key_token(first)) / attrs.block,
+                          n = layout.dims[1];
             if (row >= n || column >= n || get(layout, ((layout.dims[0] > 1 ? h : 0) * n + row) * n + column) == 0) return false;
         }
         return attrs.window == 0 || token(i) - key_token(j) < attrs.window;
@@ -50,8 +64,12 @@ struct View {
     // What dropout multiplies the probability by. s: the sequence, whose keys here begin with `first`.
     double kept(int64_t s, int64_t i, int64_t h, int64_t j, int64_t first) const {
         if (attrs.dropout == 0) return 1;
-        const auto index = static_cast<uint64_t>((token(i) * (attrs.all_heads ? attrs.all_heads : heads) + attrs.first_head + h) << 20) + static_cast<uint64_t>(key_token(j) - (first_tokens.present ? static_cast<int64_t>(get(first_tokens, s)) : key_token(first)));
-        return static_cast<double>(uniform_draw(*runtime, static_cast<uint64_t>(attrs.salt), index)) >= attrs.dropout ? 1 / (1 - attrs.dropout) : 0;
+        const auto index =
+            static_cast<uint64_t>((token(i) * (attrs.all_heads ? attrs.all_heads : heads) + attrs.first_head + h) << 20) +
+            static_cast<uint64_t>(key_token(j) - (first_tokens.present ? static_cast<int64_t>(get(first_tokens, s)) : key_token(first)));
+        return static_cast<double>(uniform_draw(*runtime, static_cast<uint64_t>(attrs.salt), index)) >= attrs.dropout
+                   ? 1 / (1 - attrs.dropout)
+                   : 0;
     }
     int64_t at_q(int64_t row, int64_t h, int64_t c) const { return (row * heads + h) * size + c; }
     int64_t at_kv(int64_t row, int64_t h, int64_t c) const { return (row * kv_heads() + h / group) * size + c; }
@@ -100,7 +118,8 @@ void forward(const Call& call) {
         for (int64_t c = 0; c < a.size; ++c) {
             double sum = 0;
             for (int64_t j = first; j < last; ++j)
-                if (p[static_cast<size_t>(j - first)] != 0) sum += p[static_cast<size_t>(j - first)] * a.kept(s, i, h, j, first) * get(v, a.at_kv(j, h, c));
+                if (p[static_cast<size_t>(j - first)] != 0)
+                    sum += p[static_cast<size_t>(j - first)] * a.kept(s, i, h, j, first) * get(v, a.at_kv(j, h, c));
             set(y, a.at_q(i, h, c), sum);
         }
     });

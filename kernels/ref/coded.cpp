@@ -49,7 +49,8 @@ void multiply_integers(const Call& call) {
         for (int64_t j = 0; j < n; ++j) {
             int64_t sum = 0;
             for (int64_t l = 0; l < k; ++l) sum += row[static_cast<size_t>(l)] * static_cast<int8_t>(codes[parts.place(j, l)]);
-            set(y, i * n + j, static_cast<double>(sum) * (static_cast<double>(worth) * scales[j]) + get_if(bias, j) + get_if(into, i * n + j));
+            set(y, i * n + j,
+                static_cast<double>(sum) * (static_cast<double>(worth) * scales[j]) + get_if(bias, j) + get_if(into, i * n + j));
         }
     }
 }

@@ -17,11 +17,12 @@ std::vector<int64_t> shape_of(const Tensor& t) { return {t.dims, t.dims + t.rank
 // Copies between a dense whole tensor and the dense share of `rank`.
 void move_share(const Tensor& whole, std::byte* share, const Share& s, int64_t rank, bool to_share) {
     const int64_t size = size_of(whole.dtype);
-    each_run(shape_of(whole), Cut{static_cast<int>(s.dim), s.period, s.units}, static_cast<int>(rank), static_cast<int>(s.ranks), [&](int64_t at, int64_t part, int64_t n) {
-        std::byte *a = whole.as<std::byte>() + at * size, *b = share + part * size;
-        if (to_share) std::memcpy(b, a, static_cast<size_t>(n * size));
-        else std::memcpy(a, b, static_cast<size_t>(n * size));
-    });
+    each_run(shape_of(whole), Cut{static_cast<int>(s.dim), s.period, s.units}, static_cast<int>(rank), static_cast<int>(s.ranks),
+             [&](int64_t at, int64_t part, int64_t n) {
+                 std::byte *a = whole.as<std::byte>() + at * size, *b = share + part * size;
+                 if (to_share) std::memcpy(b, a, static_cast<size_t>(n * size));
+                 else std::memcpy(a, b, static_cast<size_t>(n * size));
+             });
 }
 
 // Each rank's share of `whole`, one behind the other.
@@ -43,11 +44,13 @@ void note(const Call& c, const Status& status) {
 void copy_in(const Call& c, Team team) {
     const Team::Range part = team.part(c.out[0].count() * size_of(c.out[0].dtype), 64);
     if (c.in[0].data != c.out[0].data && part.end > part.begin)
-        std::memcpy(c.out[0].as<std::byte>() + part.begin, c.in[0].as<std::byte>() + part.begin, static_cast<size_t>(part.end - part.begin));
+        std::memcpy(c.out[0].as<std::byte>() + part.begin, c.in[0].as<std::byte>() + part.begin,
+                    static_cast<size_t>(part.end - part.begin));
 }
 
 void sum_out(const Call& c, Team team) {
-    if (Communicator* group = group_of(c, c.attr<Exchange>().group)) note(c, group->all_reduce({c.out[0].data, c.out[0].count() * size_of(c.out[0].dtype)}, c.out[0].dtype, team));
+    if (Communicator* group = group_of(c, c.attr<Exchange>().group))
+        note(c, group->all_reduce({c.out[0].data, c.out[0].count() * size_of(c.out[0].dtype)}, c.out[0].dtype, team));
 }
 
 void take(const Call& c, Team team) {
@@ -58,26 +61,30 @@ void take(const Call& c, Team team) {
 void gather_exchange(const Call& c, Team team) {
     const Share& s = c.attr<Share>();
     Communicator* group = group_of(c, s.group);
-    if (group) note(c, group->all_gather({c.in[0].data, c.in[0].count() * size_of(c.in[0].dtype)}, blocks_of(c.scratch, c.out[0], s), team));
+    if (group)
+        note(c, group->all_gather({c.in[0].data, c.in[0].count() * size_of(c.in[0].dtype)}, blocks_of(c.scratch, c.out[0], s), team));
 }
 
 void gather_unpack(const Call& c, Team team) {
     const Share& s = c.attr<Share>();
     const std::vector<Block> blocks = blocks_of(c.scratch, c.out[0], s);
     for (int64_t r = team.rank; r < s.ranks; r += team.size)
-        move_share(c.out[0], r == s.rank ? c.in[0].as<std::byte>() : static_cast<std::byte*>(blocks[static_cast<size_t>(r)].data), s, r, false);
+        move_share(c.out[0], r == s.rank ? c.in[0].as<std::byte>() : static_cast<std::byte*>(blocks[static_cast<size_t>(r)].data), s, r,
+                   false);
 }
 
 void scatter_pack(const Call& c, Team team) {
     const Share& s = c.attr<Share>();
     const std::vector<Block> blocks = blocks_of(c.scratch, c.in[0], s);
-    for (int64_t r = team.rank; r < s.ranks; r += team.size) move_share(c.in[0], static_cast<std::byte*>(blocks[static_cast<size_t>(r)].data), s, r, true);
+    for (int64_t r = team.rank; r < s.ranks; r += team.size)
+        move_share(c.in[0], static_cast<std::byte*>(blocks[static_cast<size_t>(r)].data), s, r, true);
 }
 
 void scatter_sum(const Call& c, Team team) {
     const Share& s = c.attr<Share>();
     const Block out{c.out[0].data, c.out[0].count() * size_of(c.out[0].dtype)};
-    if (Communicator* group = group_of(c, s.group)) note(c, group->reduce_scatter(blocks_of(c.scratch, c.in[0], s), out, c.out[0].dtype, team));
+    if (Communicator* group = group_of(c, s.group))
+        note(c, group->reduce_scatter(blocks_of(c.scratch, c.in[0], s), out, c.out[0].dtype, team));
     else if (team.rank == 0) move_share(c.in[0], c.out[0].as<std::byte>(), s, s.rank, true);
 }
 

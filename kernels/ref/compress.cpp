@@ -70,7 +70,9 @@ void quantize_low(const Call& c, Team team) {
     }
 }
 
-const char* only_dense(const Request& request) { return request.in[0].dense() && request.out[0].dense() ? nullptr : "a tensor is not dense"; }
+const char* only_dense(const Request& request) {
+    return request.in[0].dense() && request.out[0].dense() ? nullptr : "a tensor is not dense";
+}
 
 void mask(const Call& c) {
     const TopMask& a = c.attr<TopMask>();
@@ -122,7 +124,7 @@ void move_range(const Call& c, Team team) {
     const auto* found = reinterpret_cast<const float*>(c.scratch);
     float now[2] = {found[0], found[1]};
     for (int t = 1; t < team.size; ++t) now[0] = std::min(now[0], found[2 * t]), now[1] = std::max(now[1], found[2 * t + 1]);
-    const auto *range = c.in[1].as<float>();
+    const auto* range = c.in[1].as<float>();
     auto* moved = c.out[0].as<float>();
     const bool nothing = now[0] > now[1], fresh = range[0] == range[1];
     const auto momentum = static_cast<float>(c.attr<MovingRange>().momentum);
@@ -142,8 +144,9 @@ Result<Prepared> prepare(const Request& request) {
     return Prepared{{ranges, quantize}, nullptr, g.count < request.threads ? 8 * g.count * request.threads : 0};
 }
 
-constexpr KernelImpl kQuantize[] = {{"ref", only_f32, prepare}, {"ref_low", only_dense, simple<quantize_low>}}, kMask[] = {{"ref", only_f32, simple<alone<mask>>}},
-                     kWithin[] = {{"ref", accepts_all, simple<round_within>}}, kRange[] = {{"ref", accepts_all, prepare_range}};
+constexpr KernelImpl kQuantize[] = {{"ref", only_f32, prepare}, {"ref_low", only_dense, simple<quantize_low>}},
+                     kMask[] = {{"ref", only_f32, simple<alone<mask>>}}, kWithin[] = {{"ref", accepts_all, simple<round_within>}},
+                     kRange[] = {{"ref", accepts_all, prepare_range}};
 
 }  // namespace
 

@@ -63,7 +63,8 @@ auto rows_of(const Tensor& logits) {
 }
 
 auto products_of(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    return [&bias, size = weight.columns(), vocabulary = weight.dims[0], rows = values_of(x), words = values_of(weight)](int64_t row, std::vector<double>& to) {
+    return [&bias, size = weight.columns(), vocabulary = weight.dims[0], rows = values_of(x), words = values_of(weight)](
+               int64_t row, std::vector<double>& to) {
         to.resize(static_cast<size_t>(vocabulary));
         for (int64_t j = 0; j < vocabulary; ++j) {
             double sum = get_if(bias, j);

@@ -55,7 +55,8 @@ void gradient(const Call& call, Team team) {
     const auto [first, last] = team.part(logits.rows());
     for (int64_t i = first; i < last; ++i) {
         const double lse = get(call.in[4], i), taught = get(call.in[5], i), by = counts(labels, i, a) ? scale : 0;
-        for (int64_t j = i * n; j < (i + 1) * n; ++j) set(call.out[0], j, by * (std::exp(get(logits, j) / a.temperature - lse) - std::exp(get(teacher, j) / a.temperature - taught)));
+        for (int64_t j = i * n; j < (i + 1) * n; ++j)
+            set(call.out[0], j, by * (std::exp(get(logits, j) / a.temperature - lse) - std::exp(get(teacher, j) / a.temperature - taught)));
     }
 }
 

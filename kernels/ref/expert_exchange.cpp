@@ -1,5 +1,6 @@
-// Rows of experts between the ranks that hold them. First every rank of the group tells the others how many rows it has for each expert; then the rows
-// go, those for one rank in one piece. What came, sorted by sender, is sorted by expert here. Without links (one rank) there is nothing to exchange.
+// Rows of experts between the ranks that hold them. First every rank of the group tells the others how many rows it has for each expert;
+// then the rows go, those for one rank in one piece. What came, sorted by sender, is sorted by expert here. Without links (one rank) there
+// is nothing to exchange.
 #include <algorithm>
 #include <vector>
 
@@ -14,7 +15,11 @@ namespace {
 class Traffic {
 public:
     Traffic(const Call& c, Team team)
-        : g_(c.attr<ExpertGroup>()), row_bytes_(c.in[0].columns() * size_of(c.in[0].dtype)), team_(team), call_(c), counts_(reinterpret_cast<int32_t*>(c.scratch)),
+        : g_(c.attr<ExpertGroup>()),
+          row_bytes_(c.in[0].columns() * size_of(c.in[0].dtype)),
+          team_(team),
+          call_(c),
+          counts_(reinterpret_cast<int32_t*>(c.scratch)),
           links_(c.runtime->links ? (*c.runtime->links)[g_.group] : nullptr) {}
 
     void count(const Tensor& ends) {
@@ -137,7 +142,8 @@ Result<Prepared> exchanged(const Request& r) {
     return Prepared{{count, tell, phases...}, nullptr, Traffic::bytes_of_counts(g) + g.rows * r.in[0].columns() * size_of(r.in[0].dtype)};
 }
 
-constexpr KernelImpl kSend[] = {{"exchange", accepts_all, exchanged<send, sort>, true}}, kReturn[] = {{"exchange", accepts_all, exchanged<unsort, send_back>, true}};
+constexpr KernelImpl kSend[] = {{"exchange", accepts_all, exchanged<send, sort>, true}},
+                     kReturn[] = {{"exchange", accepts_all, exchanged<unsort, send_back>, true}};
 
 }  // namespace
 

@@ -31,14 +31,15 @@ void largest_grad(const Call& c) {
 }
 
 void sort_rows(const Call& c) {
-    sort_by_expert(c.attr<Routing>(), c.in[0].as<int32_t>(), c.in[1].present ? c.in[1].as<float>() : nullptr, c.in[0].rows(), c.in[0].columns(), c.out[0].as<int32_t>(),
-                   c.out[1].as<int32_t>(), c.out[2].as<int32_t>(), c.out[3].as<float>());
+    sort_by_expert(c.attr<Routing>(), c.in[0].as<int32_t>(), c.in[1].present ? c.in[1].as<float>() : nullptr, c.in[0].rows(),
+                   c.in[0].columns(), c.out[0].as<int32_t>(), c.out[1].as<int32_t>(), c.out[2].as<int32_t>(), c.out[3].as<float>());
 }
 
 // f(expert, first row, end) within `rows`.
 template <class F>
 void each_group(const Tensor& ends, int64_t rows, const F& f) {
-    for (int64_t e = 0; e + 1 < ends.count(); ++e) f(e, std::clamp<int64_t>(ends.as<int32_t>()[e], 0, rows), std::clamp<int64_t>(ends.as<int32_t>()[e + 1], 0, rows));
+    for (int64_t e = 0; e + 1 < ends.count(); ++e)
+        f(e, std::clamp<int64_t>(ends.as<int32_t>()[e], 0, rows), std::clamp<int64_t>(ends.as<int32_t>()[e + 1], 0, rows));
 }
 
 void grouped(const Call& c) {
@@ -78,7 +79,8 @@ void weighted_sum(const Call& c) {
         for (int64_t i = 0; i < n; ++i) {
             double sum = 0;
             for (int64_t j = 0; j < k; ++j)
-                if (const auto row = static_cast<int64_t>(get(places, t * k + j)); row >= 0) sum += get(weights, t * k + j) * get(x, row * n + i);
+                if (const auto row = static_cast<int64_t>(get(places, t * k + j)); row >= 0)
+                    sum += get(weights, t * k + j) * get(x, row * n + i);
             set(y, t * n + i, sum);
         }
 }
@@ -100,10 +102,12 @@ void weighted_sum_grad(const Call& c) {
 }
 
 constexpr KernelImpl kTopK[] = {plain<largest>()}, kTopKGrad[] = {plain<largest_grad>()}, kRows[] = {plain<sort_rows>()};
-constexpr KernelImpl kGrouped[] = {plain<grouped>()}, kGroupedGrad[] = {plain<grouped_grad>()}, kCombine[] = {plain<weighted_sum>()}, kCombineGrad[] = {plain<weighted_sum_grad>()};
+constexpr KernelImpl kGrouped[] = {plain<grouped>()}, kGroupedGrad[] = {plain<grouped_grad>()}, kCombine[] = {plain<weighted_sum>()},
+                     kCombineGrad[] = {plain<weighted_sum_grad>()};
 
 }  // namespace
 
-const KernelList top_k{kTopK}, top_k_grad{kTopKGrad}, expert_rows{kRows}, grouped_matmul{kGrouped}, grouped_matmul_grad{kGroupedGrad}, combine{kCombine}, combine_grad{kCombineGrad};
+const KernelList top_k{kTopK}, top_k_grad{kTopKGrad}, expert_rows{kRows}, grouped_matmul{kGrouped}, grouped_matmul_grad{kGroupedGrad},
+    combine{kCombine}, combine_grad{kCombineGrad};
 
 }  // namespace ds::ref

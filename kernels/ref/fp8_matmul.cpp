@@ -32,7 +32,8 @@ void run(const Call& c) {
         for (int64_t j = 0; j < n; ++j) {
             double sum = 0;
             for (int64_t l = 0; l < k; ++l)
-                sum += left.values[static_cast<size_t>(m.transpose_a ? l * a_columns + i : i * a_columns + l)] * right.values[static_cast<size_t>(m.transpose_b ? j * k + l : l * n + j)];
+                sum += left.values[static_cast<size_t>(m.transpose_a ? l * a_columns + i : i * a_columns + l)] *
+                       right.values[static_cast<size_t>(m.transpose_b ? j * k + l : l * n + j)];
             set(y, i * n + j, sum / (left.scale * right.scale) + get_if(bias, j) + get_if(into, i * n + j));
         }
 }

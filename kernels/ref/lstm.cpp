@@ -15,9 +15,11 @@ template <class F>
 void each_step(const Tensor& segments, int64_t rows, int64_t length, bool reverse, bool back, const F& f) {
     const int64_t sequences = segments.present ? segments.count() - 1 : rows / length;
     for (int64_t s = 0; s < sequences; ++s) {
-        const int64_t first = segments.present ? static_cast<int64_t>(get(segments, s)) : s * length, end = segments.present ? static_cast<int64_t>(get(segments, s + 1)) : first + length;
+        const int64_t first = segments.present ? static_cast<int64_t>(get(segments, s)) : s * length,
+                      end = segments.present ? static_cast<int64_t>(get(segments, s + 1)) : first + length;
         for (int64_t i = 0; i < end - first; ++i) {
-            const int64_t time = back ? end - first - 1 - i : i, row = reverse ? end - 1 - time : first + time, before = reverse ? row + 1 : row - 1;
+            const int64_t time = back ? end - first - 1 - i : i, row = reverse ? end - 1 - time : first + time,
+                          before = reverse ? row + 1 : row - 1;
             f(row, time == 0 ? -1 : before, time == end - first - 1);
         }
     }
@@ -48,14 +50,16 @@ void forward(const Call& c) {
 void backward(const Call& c) {
     const Tensor &dy = c.in[0], &y = c.in[1], &cells = c.in[2], &gates = c.in[3], &w = c.in[4], &dx = c.out[0], &dw = c.out[1];
     const int64_t h = y.columns();
-    std::vector<double> da(static_cast<size_t>(gates.count())), weights(static_cast<size_t>(w.count())), dh(static_cast<size_t>(h)), dcell(dh.size());
+    std::vector<double> da(static_cast<size_t>(gates.count())), weights(static_cast<size_t>(w.count())), dh(static_cast<size_t>(h)),
+        dcell(dh.size());
     each_step(c.in[5], y.rows(), length_of(gates), c.attr<Lstm>().reverse, true, [&](int64_t row, int64_t before, bool last) {
         if (last) dh.assign(dh.size(), 0), dcell.assign(dcell.size(), 0);
         double* a = da.data() + row * 4 * h;
         for (int64_t j = 0; j < h; ++j) {
             const auto gate = [&](int64_t k) { return get(gates, row * 4 * h + k * h + j); };
             const auto at = static_cast<size_t>(j);
-            const double t = std::tanh(get(cells, row * h + j)), d = get(dy, row * h + j) + dh[at], dc = d * gate(3) * (1 - t * t) + dcell[at];
+            const double t = std::tanh(get(cells, row * h + j)), d = get(dy, row * h + j) + dh[at],
+                         dc = d * gate(3) * (1 - t * t) + dcell[at];
             a[j] = dc * gate(2) * gate(0) * (1 - gate(0));
             a[h + j] = before < 0 ? 0 : dc * get(cells, before * h + j) * gate(1) * (1 - gate(1));
             a[2 * h + j] = dc * gate(0) * (1 - gate(2) * gate(2));

@@ -12,7 +12,8 @@ void multiply(const Call& call) {
     int64_t batch = 1;
     for (int i = 0; i + 2 < y.rank; ++i) batch *= y.dims[i];
     const std::vector<double> left = values_of(a), right = values_of(b);
-    const int64_t down = attrs.transpose_a ? 1 : k, along = attrs.transpose_a ? m : 1, across = attrs.transpose_b ? k : 1, beneath = attrs.transpose_b ? 1 : n;
+    const int64_t down = attrs.transpose_a ? 1 : k, along = attrs.transpose_a ? m : 1, across = attrs.transpose_b ? k : 1,
+                  beneath = attrs.transpose_b ? 1 : n;
     for (int64_t at = 0; at < batch; ++at)
         for (int64_t i = 0; i < m; ++i)
             for (int64_t j = 0; j < n; ++j) {

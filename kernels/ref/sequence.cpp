@@ -1,4 +1,5 @@
-// What ranks with pieces of one stream exchange, and how the parts of attention are put together. Without links (one rank) exchanges are copies.
+// What ranks with pieces of one stream exchange, and how the parts of attention are put together. Without links (one rank) exchanges are
+// copies.
 #include <algorithm>
 #include <vector>
 
@@ -23,7 +24,9 @@ struct Side {
     int64_t full;
     int ranks;
 
-    int64_t bytes(int rank) const { return whole.count() / std::max<int64_t>(full, 1) * held(cut, full, rank, ranks) * size_of(whole.dtype); }
+    int64_t bytes(int rank) const {
+        return whole.count() / std::max<int64_t>(full, 1) * held(cut, full, rank, ranks) * size_of(whole.dtype);
+    }
     std::vector<Block> blocks(std::byte* base) const {  // each rank's share, one behind the other
         std::vector<Block> list;
         for (int r = 0; r < ranks; ++r) {
@@ -54,23 +57,28 @@ Side received(const Call& c) {
 void recut_pack(const Call& c, Team team) {
     const Side side = sent(c);
     const auto blocks = side.blocks(c.scratch);
-    for (int r = team.rank; r < side.ranks; r += team.size) side.move(static_cast<std::byte*>(blocks[static_cast<size_t>(r)].data), r, true);
+    for (int r = team.rank; r < side.ranks; r += team.size)
+        side.move(static_cast<std::byte*>(blocks[static_cast<size_t>(r)].data), r, true);
 }
 
 void recut_exchange(const Call& c, Team team) {
     const auto to = sent(c).blocks(c.scratch), from = received(c).blocks(c.scratch + bytes_of(c.in[0]));
     if (Communicator* group = group_of(c, c.attr<Recut>().group)) return note(c, group->all_to_all(to, from, team));
     if (team.rank == 0)
-        for (size_t r = 0; r < from.size(); ++r) std::memcpy(from[r].data, to[r].data, static_cast<size_t>(std::min(to[r].bytes, from[r].bytes)));
+        for (size_t r = 0; r < from.size(); ++r)
+            std::memcpy(from[r].data, to[r].data, static_cast<size_t>(std::min(to[r].bytes, from[r].bytes)));
 }
 
 void recut_unpack(const Call& c, Team team) {
     const Side side = received(c);
     const auto blocks = side.blocks(c.scratch + bytes_of(c.in[0]));
-    for (int r = team.rank; r < side.ranks; r += team.size) side.move(static_cast<std::byte*>(blocks[static_cast<size_t>(r)].data), r, false);
+    for (int r = team.rank; r < side.ranks; r += team.size)
+        side.move(static_cast<std::byte*>(blocks[static_cast<size_t>(r)].data), r, false);
 }
 
-Result<Prepared> prepare_recut(const Request& r) { return Prepared{{recut_pack, recut_exchange, recut_unpack}, nullptr, bytes_of(r.in[0]) + bytes_of(r.out[0])}; }
+Result<Prepared> prepare_recut(const Request& r) {
+    return Prepared{{recut_pack, recut_exchange, recut_unpack}, nullptr, bytes_of(r.in[0]) + bytes_of(r.out[0])};
+}
 
 void shift(const Call& c, Team team) {
     const auto& r = c.attr<Ring>();
@@ -88,7 +96,8 @@ void pad(const Call& c, Team team) {
     if (team.rank != 0) return;
     const Share& s = c.attr<Share>();
     std::memset(c.out[0].data, 0, static_cast<size_t>(bytes_of(c.out[0])));
-    Side{c.out[0], {static_cast<int>(s.dim), s.period, s.units}, s.full, static_cast<int>(s.ranks)}.move(c.in[0].as<std::byte>(), static_cast<int>(s.rank), false);
+    Side{c.out[0], {static_cast<int>(s.dim), s.period, s.units}, s.full, static_cast<int>(s.ranks)}.move(c.in[0].as<std::byte>(),
+                                                                                                         static_cast<int>(s.rank), false);
 }
 
 // How many of the first `index` rows are this rank's.
@@ -132,7 +141,8 @@ void merge(const Call& c, Team team) {
         const float fa = seen ? wa / total : 0, fb = seen ? wb / total : 0;
         convert(element(y, i * size), y.dtype, row.data(), DType::f32, size);
         if (y2.present) convert(element(y2, i * size), y2.dtype, row.data() + size, DType::f32, size);
-        for (int64_t k = 0; k < size; ++k) row[static_cast<size_t>(k)] = fa * row[static_cast<size_t>(k)] + (fb != 0 ? fb * row[static_cast<size_t>(size + k)] : 0);
+        for (int64_t k = 0; k < size; ++k)
+            row[static_cast<size_t>(k)] = fa * row[static_cast<size_t>(k)] + (fb != 0 ? fb * row[static_cast<size_t>(size + k)] : 0);
         convert(row.data(), DType::f32, element(out, i * size), out.dtype, size);
         c.out[1].as<float>()[i] = seen ? most + std::log(total) : last ? 0 : -INFINITY;
     }

@@ -17,7 +17,8 @@ void note(const Call& c, const Status& status) {
 void copy_part(const void* from, void* to, int64_t bytes, Team team) {
     const Team::Range part = team.part(bytes, 64);
     if (from != to && part.end > part.begin)
-        std::memcpy(static_cast<std::byte*>(to) + part.begin, static_cast<const std::byte*>(from) + part.begin, static_cast<size_t>(part.end - part.begin));
+        std::memcpy(static_cast<std::byte*>(to) + part.begin, static_cast<const std::byte*>(from) + part.begin,
+                    static_cast<size_t>(part.end - part.begin));
 }
 
 // Where memory is planned well the inputs lie in the bucket already.
@@ -33,7 +34,8 @@ void fill_bucket(const Call& c, Team team) {
 
 std::vector<Block> blocks_of(std::byte* base, int64_t element_bytes, const Parts& p) {
     std::vector<Block> blocks;
-    for (int64_t r = 0; r < static_cast<int64_t>(p.ends.size()); ++r) blocks.push_back({base + p.begin(r) * element_bytes, p.size(r) * element_bytes});
+    for (int64_t r = 0; r < static_cast<int64_t>(p.ends.size()); ++r)
+        blocks.push_back({base + p.begin(r) * element_bytes, p.size(r) * element_bytes});
     return blocks;
 }
 
@@ -43,7 +45,8 @@ struct Wire {
     explicit Wire(const Call& c) {
         const Parts& p = c.attr<Parts>();
         summands = p.wire == DType::f32 ? c.in[0].as<std::byte>() : c.scratch;
-        sum = p.wire == DType::f32 ? (c.in[1].present ? c.scratch : c.out[0].as<std::byte>()) : c.scratch + round_up(p.ends.back() * size_of(p.wire), 64);
+        sum = p.wire == DType::f32 ? (c.in[1].present ? c.scratch : c.out[0].as<std::byte>())
+                                   : c.scratch + round_up(p.ends.back() * size_of(p.wire), 64);
     }
 };
 
@@ -51,7 +54,8 @@ void to_wire(const Call& c, Team team) {
     const Parts& p = c.attr<Parts>();
     if (p.wire == DType::f32) return;
     const Team::Range part = team.part(p.ends.back(), 64);
-    if (part.end > part.begin) convert(c.in[0].as<float>() + part.begin, DType::f32, c.scratch + part.begin * size_of(p.wire), p.wire, part.end - part.begin);
+    if (part.end > part.begin)
+        convert(c.in[0].as<float>() + part.begin, DType::f32, c.scratch + part.begin * size_of(p.wire), p.wire, part.end - part.begin);
 }
 
 void exchange_sums(const Call& c, Team team) {

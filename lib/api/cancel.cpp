@@ -1,5 +1,6 @@
 // ds_cancel_*: apart from the other handles, because ds_cancel_set must be callable from a signal handler: no lock, no memory, no lookup.
-// So the block behind a ds_cancel is never given back to the heap, and says itself whether it is alive; blocks are used again, oldest first.
+// So the block behind a ds_cancel is never given back to the heap, and says itself whether it is alive; blocks are used again, oldest
+// first.
 #include "api/cancel.h"
 
 #include <unistd.h>
@@ -91,15 +92,17 @@ ds_status ds_cancel_set(ds_cancel* c, int32_t on) {
 
 void ds_cancel_destroy(ds_cancel* c) {
     if (!c) return;
-    guard([&]() -> Status {
-        DS_CHECK(check(c));
-        Pool& pool = process.get();
-        const std::lock_guard lock(pool.mutex);
-        const auto row = pool.live.find(c);
-        if (row == pool.live.end()) return ok();
-        row->second->magic = kDestroyed;
-        pool.resting.push_back(std::move(row->second));
-        pool.live.erase(row);
-        return ok();
-    }, Report::nothing);
+    guard(
+        [&]() -> Status {
+            DS_CHECK(check(c));
+            Pool& pool = process.get();
+            const std::lock_guard lock(pool.mutex);
+            const auto row = pool.live.find(c);
+            if (row == pool.live.end()) return ok();
+            row->second->magic = kDestroyed;
+            pool.resting.push_back(std::move(row->second));
+            pool.live.erase(row);
+            return ok();
+        },
+        Report::nothing);
 }

@@ -45,7 +45,8 @@ public:
 
     Status restore(const Json& cursor) override {
         if (cursor.is_null()) return ok();  // saved by a source without a cursor
-        if (!callbacks_.restore) return fail(Code::E_UNSUPPORTED, "the host's data source has no restore(), and a cursor is to be restored");
+        if (!callbacks_.restore)
+            return fail(Code::E_UNSUPPORTED, "the host's data source has no restore(), and a cursor is to be restored");
         const int32_t code = callbacks_.restore(held_->user, cursor.dump().c_str());
         return code == DS_OK ? ok() : from_callback(code, "data source's restore()");
     }

@@ -11,17 +11,30 @@ using namespace ds::api;
 
 namespace {
 
-struct TypeRow { DType type; uint8_t code, bits; };
+struct TypeRow {
+    DType type;
+    uint8_t code, bits;
+};
 constexpr TypeRow kTypes[] = {
-    {DType::f32, kDLFloat, 32}, {DType::f16, kDLFloat, 16}, {DType::bf16, kDLBfloat, 16}, {DType::f64, kDLFloat, 64},
-    {DType::i32, kDLInt, 32}, {DType::i64, kDLInt, 64}, {DType::u8, kDLUInt, 8}, {DType::boolean, kDLBool, 8}, {DType::i8, kDLInt, 8},
-    {DType::f8e4m3, kDLFloat8_e4m3fn, 8}, {DType::f8e5m2, kDLFloat8_e5m2, 8},
+    {DType::f32, kDLFloat, 32},
+    {DType::f16, kDLFloat, 16},
+    {DType::bf16, kDLBfloat, 16},
+    {DType::f64, kDLFloat, 64},
+    {DType::i32, kDLInt, 32},
+    {DType::i64, kDLInt, 64},
+    {DType::u8, kDLUInt, 8},
+    {DType::boolean, kDLBool, 8},
+    {DType::i8, kDLInt, 8},
+    {DType::f8e4m3, kDLFloat8_e4m3fn, 8},
+    {DType::f8e5m2, kDLFloat8_e5m2, 8},
 };
 
 Result<DType> type_of(DLDataType type) {
     for (const TypeRow& row : kTypes)
         if (row.code == type.code && row.bits == type.bits && type.lanes == 1) return row.type;
-    return fail(Code::E_UNSUPPORTED, "DLPack type with code {}, {} bits and {} lanes; accepted are f16, f32, f64, bf16, i8, i32, i64, u8, bool, float8_e4m3fn, float8_e5m2",
+    return fail(Code::E_UNSUPPORTED,
+                "DLPack type with code {}, {} bits and {} lanes; accepted are f16, f32, f64, bf16, i8, i32, i64, u8, bool, float8_e4m3fn, "
+                "float8_e5m2",
                 type.code, type.bits, type.lanes);
 }
 
@@ -52,7 +65,8 @@ void gather(const char* from, const DLTensor& t, int64_t element, int32_t dim, c
 
 Result<HostTensor> describe(const DLTensor& t) {
     if (t.device.device_type != kDLCPU && t.device.device_type != kDLCUDAHost && t.device.device_type != kDLROCMHost)
-        return fail(Code::E_UNSUPPORTED, "DLPack device type {}: only host memory is accepted (kDLCPU, or pinned)", static_cast<int>(t.device.device_type));
+        return fail(Code::E_UNSUPPORTED, "DLPack device type {}: only host memory is accepted (kDLCPU, or pinned)",
+                    static_cast<int>(t.device.device_type));
     DS_REQUIRE(t.ndim >= 0 && t.ndim <= 32, "DLPack tensor: ndim must be 0 to 32, but is {}", t.ndim);
     DS_REQUIRE(t.shape || t.ndim == 0, "DLPack tensor: shape must not be NULL where ndim is {}", t.ndim);
     HostTensor tensor;
@@ -124,11 +138,13 @@ DLTensor dl_tensor(Lent& lent) {
 // Deleters are called by the consumer, anywhere: what they free may run the deleter of an imported tensor, so they stand behind a guard.
 template <class Managed>
 void free_export(Managed* m) {
-    guard([&]() -> Status {
-        delete static_cast<Lent*>(m->manager_ctx);
-        delete m;
-        return ok();
-    }, Report::nothing);
+    guard(
+        [&]() -> Status {
+            delete static_cast<Lent*>(m->manager_ctx);
+            delete m;
+            return ok();
+        },
+        Report::nothing);
 }
 
 template <class Managed>
@@ -152,7 +168,8 @@ ds_status ds_tensor_from_dlpack(DLManagedTensorVersioned* src, ds_tensor** out) 
         *out = nullptr;
         DS_NOT_NULL(src);
         if (src->version.major != DLPACK_MAJOR_VERSION)
-            return fail(Code::E_UNSUPPORTED, "DLPack version {}.{}: this library reads major {}", src->version.major, src->version.minor, DLPACK_MAJOR_VERSION);
+            return fail(Code::E_UNSUPPORTED, "DLPack version {}.{}: this library reads major {}", src->version.major, src->version.minor,
+                        DLPACK_MAJOR_VERSION);
         DS_TRY(HostTensor tensor, describe(src->dl_tensor));
         *out = import(src, std::move(tensor), src->flags & DLPACK_FLAG_BITMASK_READ_ONLY);
         return ok();

@@ -15,7 +15,8 @@ namespace {
 Result<Json> held_out(Engine& engine) {
     DS_TRY(const std::string text, engine.get("data"));
     DS_TRY(Json data, parse_json(text, "data"));
-    DS_REQUIRE(data.is_object() && data.contains("split") && data["split"].is_object(), "data_json is NULL, but the config's \"data\" has no \"split\" whose other side could be tested with");
+    DS_REQUIRE(data.is_object() && data.contains("split") && data["split"].is_object(),
+               "data_json is NULL, but the config's \"data\" has no \"split\" whose other side could be tested with");
     data["split"]["take"] = "test";
     return data;
 }

@@ -33,8 +33,8 @@ TokenListener listener_of(bool wanted, int& failed, Call call) {
 
 }  // namespace
 
-ds_status ds_generate(ds_engine* e, const int32_t* prompt, size_t n, const char* options_json, ds_token_fn on_token, void* user, int32_t** ids,
-                      size_t* n_ids) {
+ds_status ds_generate(ds_engine* e, const int32_t* prompt, size_t n, const char* options_json, ds_token_fn on_token, void* user,
+                      int32_t** ids, size_t* n_ids) {
     return guard([&]() -> Status {
         DS_NOT_NULL(ids);
         *ids = nullptr;
@@ -44,7 +44,8 @@ ds_status ds_generate(ds_engine* e, const int32_t* prompt, size_t n, const char*
         DS_REQUIRE(prompt || n == 0, "prompt must not be NULL where n is {}", n);
         DS_CHECK(json_argument(options_json, "options_json").status());
         int failed = 0;
-        const auto hear = listener_of(on_token, failed, [&](size_t, std::span<const int32_t> part) { return on_token(part.data(), part.size(), user); });
+        const auto hear =
+            listener_of(on_token, failed, [&](size_t, std::span<const int32_t> part) { return on_token(part.data(), part.size(), user); });
         const auto result = engine->engine->generate({{prompt, prompt + n}}, options_json ? options_json : "", hear);
         if (failed) return from_callback(failed, "token callback");
         DS_CHECK(result.status());
@@ -54,8 +55,8 @@ ds_status ds_generate(ds_engine* e, const int32_t* prompt, size_t n, const char*
     });
 }
 
-ds_status ds_generate_batch(ds_engine* e, const int32_t* prompts, const size_t* lengths, size_t rows, const char* options_json, ds_row_tokens_fn on_tokens,
-                            void* user, int32_t** ids, size_t** n_ids) {
+ds_status ds_generate_batch(ds_engine* e, const int32_t* prompts, const size_t* lengths, size_t rows, const char* options_json,
+                            ds_row_tokens_fn on_tokens, void* user, int32_t** ids, size_t** n_ids) {
     return guard([&]() -> Status {
         DS_NOT_NULL(ids);
         *ids = nullptr;
@@ -69,7 +70,8 @@ ds_status ds_generate_batch(ds_engine* e, const int32_t* prompts, const size_t* 
         std::vector<std::vector<int32_t>> list;
         for (size_t r = 0; r < rows; prompts += lengths[r++]) list.emplace_back(prompts, prompts + lengths[r]);
         int failed = 0;
-        const auto hear = listener_of(on_tokens, failed, [&](size_t row, std::span<const int32_t> part) { return on_tokens(row, part.data(), part.size(), user); });
+        const auto hear = listener_of(
+            on_tokens, failed, [&](size_t row, std::span<const int32_t> part) { return on_tokens(row, part.data(), part.size(), user); });
         const auto result = engine->engine->generate(list, options_json ? options_json : "", hear);
         if (failed) return from_callback(failed, "token callback");
         DS_CHECK(result.status());

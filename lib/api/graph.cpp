@@ -32,11 +32,13 @@ ds_graph* new_graph(std::shared_ptr<HostGraph> graph) {
 
 std::vector<ds_op_value> views(HostFunctions::Values values) {
     std::vector<ds_op_value> list;
-    for (const HostValue& v : values) list.push_back({v.data, static_cast<int32_t>(v.dtype), static_cast<int32_t>(v.shape.size()), v.shape.data()});
+    for (const HostValue& v : values)
+        list.push_back({v.data, static_cast<int32_t>(v.dtype), static_cast<int32_t>(v.shape.size()), v.shape.data()});
     return list;
 }
 
-Result<std::vector<Shape>> shapes_of(const std::string& op, const ds_op_callbacks& callbacks, const HostData& held, const std::string& attributes, std::span<const Type> in) {
+Result<std::vector<Shape>> shapes_of(const std::string& op, const ds_op_callbacks& callbacks, const HostData& held,
+                                     const std::string& attributes, std::span<const Type> in) {
     const auto outputs = static_cast<size_t>(callbacks.n_outputs);
     if (!callbacks.shape) {
         DS_REQUIRE(!in.empty(), "without a shape() the op's outputs are shaped as its first input, but it has none");
@@ -47,7 +49,8 @@ Result<std::vector<Shape>> shapes_of(const std::string& op, const ds_op_callback
     int32_t ndim[8] = {};
     int64_t dims[8][8] = {};
     const auto inputs = views(values);
-    if (const int32_t code = callbacks.shape(held.user, attributes.c_str(), inputs.data(), inputs.size(), ndim, dims); code < 0) return from_callback(code, (op + " shape()").c_str());
+    if (const int32_t code = callbacks.shape(held.user, attributes.c_str(), inputs.data(), inputs.size(), ndim, dims); code < 0)
+        return from_callback(code, (op + " shape()").c_str());
     std::vector<Shape> shapes;
     for (size_t i = 0; i < outputs; ++i) {
         DS_REQUIRE(ndim[i] >= 0 && ndim[i] <= 8, "shape() gives output {} {} dimensions; 0 to 8 are accepted", i, ndim[i]);
@@ -60,16 +63,21 @@ Result<std::vector<Shape>> shapes_of(const std::string& op, const ds_op_callback
 
 HostFunctions functions_of(const std::string& op, const ds_op_callbacks& callbacks, std::shared_ptr<HostData> held) {
     HostFunctions functions{.name = op, .outputs = static_cast<size_t>(callbacks.n_outputs), .shapes = {}, .forward = {}, .backward = {}};
-    functions.shapes = [op, callbacks, held](const std::string& attributes, std::span<const Type> in) { return shapes_of(op, callbacks, *held, attributes, in); };
-    functions.forward = [op, callbacks, held](const std::string& attributes, HostFunctions::Values in, HostFunctions::Values out) -> Status {
+    functions.shapes = [op, callbacks, held](const std::string& attributes, std::span<const Type> in) {
+        return shapes_of(op, callbacks, *held, attributes, in);
+    };
+    functions.forward = [op, callbacks, held](const std::string& attributes, HostFunctions::Values in,
+                                              HostFunctions::Values out) -> Status {
         const auto inputs = views(in), outputs = views(out);
         const int32_t code = callbacks.forward(held->user, attributes.c_str(), inputs.data(), inputs.size(), outputs.data());
         return code < 0 ? from_callback(code, (op + " forward()").c_str()) : ok();
     };
     if (!callbacks.backward) return functions;
-    functions.backward = [op, callbacks, held](const std::string& attributes, HostFunctions::Values in, HostFunctions::Values out, HostFunctions::Values dout, HostFunctions::Values din) -> Status {
+    functions.backward = [op, callbacks, held](const std::string& attributes, HostFunctions::Values in, HostFunctions::Values out,
+                                               HostFunctions::Values dout, HostFunctions::Values din) -> Status {
         const auto inputs = views(in), outputs = views(out), output_gradients = views(dout), input_gradients = views(din);
-        const int32_t code = callbacks.backward(held->user, attributes.c_str(), inputs.data(), inputs.size(), outputs.data(), output_gradients.data(), input_gradients.data());
+        const int32_t code = callbacks.backward(held->user, attributes.c_str(), inputs.data(), inputs.size(), outputs.data(),
+                                                output_gradients.data(), input_gradients.data());
         return code < 0 ? from_callback(code, (op + " backward()").c_str()) : ok();
     };
     return functions;
@@ -131,7 +139,8 @@ ds_status ds_graph_input(ds_graph* g, const char* name, int32_t dtype, int32_t n
     });
 }
 
-ds_status ds_graph_param(ds_graph* g, const char* name, int32_t dtype, int32_t ndim, const int64_t* shape, const char* init_json, int32_t* value) {
+ds_status ds_graph_param(ds_graph* g, const char* name, int32_t dtype, int32_t ndim, const int64_t* shape, const char* init_json,
+                         int32_t* value) {
     return guard([&]() -> Status {
         DS_USE(const auto graph, g);
         DS_NOT_NULL(value);
@@ -144,14 +153,16 @@ ds_status ds_graph_param(ds_graph* g, const char* name, int32_t dtype, int32_t n
     });
 }
 
-ds_status ds_graph_op(ds_graph* g, const char* op, const int32_t* inputs, size_t n_inputs, const char* attrs_json, int32_t* outputs, size_t n_outputs) {
+ds_status ds_graph_op(ds_graph* g, const char* op, const int32_t* inputs, size_t n_inputs, const char* attrs_json, int32_t* outputs,
+                      size_t n_outputs) {
     return guard([&]() -> Status {
         DS_USE(const auto graph, g);
         DS_TRY(const std::string name, text_argument(op, "op"));
         DS_REQUIRE(inputs || n_inputs == 0, "inputs must not be NULL where n_inputs is {}", n_inputs);
         DS_REQUIRE(outputs || n_outputs == 0, "outputs must not be NULL where n_outputs is {}", n_outputs);
         DS_TRY(const std::string attrs, optional_text(attrs_json, "attrs_json"));
-        if (const OpDef* def = find_op(name); def && !def->has_variadic_outputs()) DS_CHECK(check_outputs(name, n_outputs, def->outputs.size()));
+        if (const OpDef* def = find_op(name); def && !def->has_variadic_outputs())
+            DS_CHECK(check_outputs(name, n_outputs, def->outputs.size()));
         DS_TRY(const std::vector<int32_t> values, graph->graph->op(name, {inputs, n_inputs}, attrs));
         DS_CHECK(check_outputs(name, n_outputs, values.size()));
         std::copy_n(values.begin(), n_outputs, outputs);
@@ -168,8 +179,8 @@ ds_status ds_graph_ops_json(char** json) {
     });
 }
 
-ds_status ds_graph_model(ds_graph* g, const char* folder, const char* options_json, const int32_t* inputs, size_t n_inputs, const char* output,
-                         int32_t* value) {
+ds_status ds_graph_model(ds_graph* g, const char* folder, const char* options_json, const int32_t* inputs, size_t n_inputs,
+                         const char* output, int32_t* value) {
     return guard([&]() -> Status {
         DS_USE(const auto graph, g);
         DS_NOT_NULL(value);

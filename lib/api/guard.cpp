@@ -21,13 +21,9 @@ Status attempt(F&& f) {
         return f();
     } catch (abi::__forced_unwind&) {
         throw;  // the host ends this thread with pthread_cancel; swallowing that would abort the process
-    } catch (const std::bad_alloc&) {
-        return Status(Code::E_OUT_OF_MEMORY);
-    } catch (const std::exception& e) {
+    } catch (const std::bad_alloc&) { return Status(Code::E_OUT_OF_MEMORY); } catch (const std::exception& e) {
         return fail(Code::E_INTERNAL, "an exception reached the border of the library: {}", e.what());
-    } catch (...) {
-        return fail(Code::E_INTERNAL, "an exception of unknown type reached the border of the library");
-    }
+    } catch (...) { return fail(Code::E_INTERNAL, "an exception of unknown type reached the border of the library"); }
 }
 
 // The log has nobody to tell when it fails.

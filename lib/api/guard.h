@@ -19,7 +19,8 @@ ds_status run_guarded(Status (*body)(void*), void* context, Report report);
 template <class Body>
 ds_status guard(Body&& body, Report report = Report::errors) {
     using B = std::remove_reference_t<Body>;
-    return run_guarded([](void* b) -> Status { return (*static_cast<B*>(b))(); }, const_cast<void*>(static_cast<const void*>(&body)), report);
+    return run_guarded([](void* b) -> Status { return (*static_cast<B*>(b))(); }, const_cast<void*>(static_cast<const void*>(&body)),
+                       report);
 }
 
 // For the few calls that may come from a signal handler: neither formats nor allocates.

@@ -74,16 +74,19 @@ Result<Use<Handle>> use(Handle* handle, const char* argument) {
 template <class Handle>
 Handle* new_handle(std::shared_ptr<typename HandleType<Handle>::Object> object, std::function<void()> stop = {}) {
     using Object = std::remove_const_t<typename HandleType<Handle>::Object>;
-    return static_cast<Handle*>(register_handle(HandleType<Handle>::name, std::const_pointer_cast<Object>(std::move(object)), std::move(stop)));
+    return static_cast<Handle*>(
+        register_handle(HandleType<Handle>::name, std::const_pointer_cast<Object>(std::move(object)), std::move(stop)));
 }
 
 template <class Handle>
 void destroy(Handle* handle) {
     if (!handle) return;
-    guard([&]() -> Status {
-        destroy_handle(handle, HandleType<Handle>::name);
-        return ok();
-    }, Report::nothing);
+    guard(
+        [&]() -> Status {
+            destroy_handle(handle, HandleType<Handle>::name);
+            return ok();
+        },
+        Report::nothing);
 }
 
 }  // namespace ds::api

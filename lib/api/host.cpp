@@ -11,12 +11,14 @@ Status read_struct_bytes(const void* from, void* to, size_t known, const char* n
     DS_REQUIRE(from != nullptr, "{} must not be NULL", name);
     size_t size;
     std::memcpy(&size, from, sizeof(size));
-    DS_REQUIRE(size >= sizeof(size) && size <= 4096, "{}: struct_size is {}; set it to sizeof({}), {} for this library", name, size, name, known);
+    DS_REQUIRE(size >= sizeof(size) && size <= 4096, "{}: struct_size is {}; set it to sizeof({}), {} for this library", name, size, name,
+               known);
     const auto* bytes = static_cast<const unsigned char*>(from);
     const auto* unknown = std::find_if(bytes + std::min(size, known), bytes + size, [](unsigned char b) { return b != 0; });
     if (unknown != bytes + size)
-        return fail(Code::E_UNSUPPORTED, "{}: struct_size is {}, this library knows {} bytes, and byte {} is not zero: a field that it lacks is in use",
-                    name, size, known, unknown - bytes);
+        return fail(Code::E_UNSUPPORTED,
+                    "{}: struct_size is {}, this library knows {} bytes, and byte {} is not zero: a field that it lacks is in use", name,
+                    size, known, unknown - bytes);
     std::memcpy(to, from, std::min(size, known));
     return ok();
 }

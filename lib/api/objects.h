@@ -30,11 +30,11 @@ HostTensor snapshot(const TensorObject& t);
 ds_tensor* new_tensor(HostTensor tensor);
 Result<HostTensor> tensor_of(const ds_tensor* t);  // its snapshot, under a lease
 
-#define DS_HANDLE_TYPE(type, object)                          \
-    template <>                                               \
-    struct HandleType<::type> {                               \
-        static constexpr std::string_view name = #type;       \
-        using Object = object;                                \
+#define DS_HANDLE_TYPE(type, object)                    \
+    template <>                                         \
+    struct HandleType<::type> {                         \
+        static constexpr std::string_view name = #type; \
+        using Object = object;                          \
     }
 DS_HANDLE_TYPE(ds_tensor, TensorObject);
 DS_HANDLE_TYPE(ds_batch, BatchObject);

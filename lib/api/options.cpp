@@ -53,13 +53,13 @@ ds_status ds_options_set_optimizer(ds_options* o, const ds_optimizer_callbacks* 
         DS_USE(const auto options, o);
         DS_TRY(const ds_optimizer_callbacks given, read_struct(callbacks, "ds_optimizer_callbacks"));
         DS_REQUIRE(given.update != nullptr, "ds_optimizer_callbacks: update must not be NULL");
-        DS_REQUIRE(given.floats_per_element >= 0 && given.floats_per_element <= 64, "ds_optimizer_callbacks: floats_per_element must be 0 to 64, but is {}",
-                   given.floats_per_element);
+        DS_REQUIRE(given.floats_per_element >= 0 && given.floats_per_element <= 64,
+                   "ds_optimizer_callbacks: floats_per_element must be 0 to 64, but is {}", given.floats_per_element);
         const auto held = std::make_shared<HostData>(given.user);
         OptimizerCallbacks made;
         made.floats_per_element = given.floats_per_element;
-        made.update = [update = given.update, held](const char* parameter, int64_t step, double lr, float* weight, const float* gradient, float* state,
-                                                    size_t n) -> Status {
+        made.update = [update = given.update, held](const char* parameter, int64_t step, double lr, float* weight, const float* gradient,
+                                                    float* state, size_t n) -> Status {
             const int32_t code = update(held->user, parameter, step, lr, weight, gradient, state, n);
             return code < 0 ? from_callback(code, "optimizer update()") : ok();
         };
@@ -74,7 +74,8 @@ ds_status ds_options_set_communicator(ds_options* o, const ds_communicator_callb
         DS_USE(const auto options, o);
         DS_TRY(const ds_communicator_callbacks given, read_struct(callbacks, "ds_communicator_callbacks"));
         DS_REQUIRE(given.send && given.receive, "ds_communicator_callbacks: send and receive must not be NULL");
-        DS_REQUIRE(given.size >= 1 && given.rank >= 0 && given.rank < given.size, "ds_communicator_callbacks: rank {} must be from 0 to size - 1, and size is {}", given.rank, given.size);
+        DS_REQUIRE(given.size >= 1 && given.rank >= 0 && given.rank < given.size,
+                   "ds_communicator_callbacks: rank {} must be from 0 to size - 1, and size is {}", given.rank, given.size);
         const auto held = std::make_shared<HostData>(given.user);
         HostedCallbacks made{given.rank, given.size, {}, {}, {}};
         made.send = [send = given.send, held](int to, uint32_t lane, const void* data, size_t bytes) -> Status {

@@ -92,7 +92,8 @@ ds_status ds_param_set(ds_engine* e, const char* name, int32_t what, const ds_te
         DS_CHECK(check_what(what));
         DS_TRY(const Engine::ParamInfo* info, find_param(*engine->engine, name));
         DS_TRY(const HostTensor tensor, tensor_of(t));
-        DS_REQUIRE(tensor.shape == info->shape, "parameter {} has the shape {}, but the tensor has {}", info->name, info->shape, tensor.shape);
+        DS_REQUIRE(tensor.shape == info->shape, "parameter {} has the shape {}, but the tensor has {}", info->name, info->shape,
+                   tensor.shape);
         return engine->engine->param_set(info->name, what, tensor);
     });
 }

@@ -54,7 +54,8 @@ std::string build_info() {
     info["compiler"] = "GCC " __VERSION__;
     info["asserts"] = asserts;
     info["sanitizers"] = sanitizers;
-    info["cpu"] = {{"levels", std::vector<std::string>(cpu::level_names().begin(), cpu::level_names().end())}, {"in_use", cpu::name_of(cpu::level())},
+    info["cpu"] = {{"levels", std::vector<std::string>(cpu::level_names().begin(), cpu::level_names().end())},
+                   {"in_use", cpu::name_of(cpu::level())},
                    {"hardware_threads", std::thread::hardware_concurrency()}};
     info["libraries"] = {{"hwloc", fmt::format("{}.{}.{}", hwloc >> 16, (hwloc >> 8) & 255, hwloc & 255)},
                          {"utf8proc", utf8proc_version()},

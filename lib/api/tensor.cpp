@@ -19,8 +19,8 @@ Result<HostTensor> zeros(DType dtype, const Shape& shape) {
     DS_TRY(const int64_t count, checked_elements(shape));
     const int64_t limit = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
     if (count > limit / size_of(dtype))
-        return fail(Code::E_OUT_OF_MEMORY, "a tensor {}{} takes {} bytes an element times {}; this machine has {} bytes", name_of(dtype), shape,
-                    size_of(dtype), count, limit);
+        return fail(Code::E_OUT_OF_MEMORY, "a tensor {}{} takes {} bytes an element times {}; this machine has {} bytes", name_of(dtype),
+                    shape, size_of(dtype), count, limit);
     return HostTensor::zeros(dtype, shape);
 }
 
@@ -65,7 +65,8 @@ ds_status ds_tensor_create(int32_t dtype, int32_t ndim, const int64_t* shape, co
         const Shape dims(shape, shape + ndim);
         DS_TRY(HostTensor tensor, zeros(type, dims));
         if (data) {
-            DS_REQUIRE(bytes == static_cast<size_t>(tensor.bytes()), "a tensor {}{} has {} bytes, but bytes is {}", name_of(type), dims, tensor.bytes(), bytes);
+            DS_REQUIRE(bytes == static_cast<size_t>(tensor.bytes()), "a tensor {}{} has {} bytes, but bytes is {}", name_of(type), dims,
+                       tensor.bytes(), bytes);
             if (bytes) copy_in(tensor, data);
         }
         *out = new_tensor(std::move(tensor));
@@ -92,10 +93,12 @@ ds_status ds_tensor_read(const ds_tensor* t, int32_t dtype, void* dst, size_t by
         DS_TRY(const DType type, dtype_argument(dtype));
         const HostTensor& from = tensor->tensor;
         const size_t needed = static_cast<size_t>(from.count() * size_of(type));
-        DS_REQUIRE(bytes == needed, "reading {}{} as {} takes {} bytes, but bytes is {}", name_of(from.dtype), from.shape, name_of(type), needed, bytes);
+        DS_REQUIRE(bytes == needed, "reading {}{} as {} takes {} bytes, but bytes is {}", name_of(from.dtype), from.shape, name_of(type),
+                   needed, bytes);
         DS_REQUIRE(dst || needed == 0, "dst must not be NULL");
         if (type != from.dtype && (type == DType::f8e4m3 || type == DType::f8e5m2))
-            return fail(Code::E_UNSUPPORTED, "conversion from {} to {}: 8-bit floats can be read as they are or as wider types", name_of(from.dtype), name_of(type));
+            return fail(Code::E_UNSUPPORTED, "conversion from {} to {}: 8-bit floats can be read as they are or as wider types",
+                        name_of(from.dtype), name_of(type));
         convert(from.data, from.dtype, dst, type, from.count());
         return ok();
     });

@@ -6,9 +6,14 @@
 namespace ds {
 namespace {
 
-struct Row { std::string_view name; int64_t bytes; bool is_float; };
-constexpr Row kRows[kDTypes] = {{"f32", 4, true}, {"f16", 2, true}, {"bf16", 2, true}, {"f64", 8, true}, {"i32", 4, false}, {"i64", 8, false},
-                                {"u8", 1, false}, {"bool", 1, false}, {"i8", 1, false}, {"f8e4m3", 1, true}, {"f8e5m2", 1, true}};
+struct Row {
+    std::string_view name;
+    int64_t bytes;
+    bool is_float;
+};
+constexpr Row kRows[kDTypes] = {{"f32", 4, true},  {"f16", 2, true},    {"bf16", 2, true},  {"f64", 8, true},
+                                {"i32", 4, false}, {"i64", 8, false},   {"u8", 1, false},   {"bool", 1, false},
+                                {"i8", 1, false},  {"f8e4m3", 1, true}, {"f8e5m2", 1, true}};
 const Row& row(DType type) { return kRows[static_cast<int>(type)]; }
 
 template <class T>

@@ -11,14 +11,18 @@ namespace ds {
 enum class DType : int32_t { f32 = 0, f16 = 1, bf16 = 2, f64 = 3, i32 = 4, i64 = 5, u8 = 6, boolean = 7, i8 = 8, f8e4m3 = 9, f8e5m2 = 10 };
 inline constexpr int kDTypes = 11;
 
-int64_t size_of(DType type);                          // bytes an element
-std::string_view name_of(DType type);                 // "bf16", "bool"
-std::optional<DType> dtype_named(std::string_view);   // the inverse of name_of
+int64_t size_of(DType type);                         // bytes an element
+std::string_view name_of(DType type);                // "bf16", "bool"
+std::optional<DType> dtype_named(std::string_view);  // the inverse of name_of
 bool is_float(DType type);
 
 // Storage of the two 16-bit floats. Arithmetic happens in f32.
-struct BF16 { uint16_t bits; };
-struct F16 { uint16_t bits; };
+struct BF16 {
+    uint16_t bits;
+};
+struct F16 {
+    uint16_t bits;
+};
 
 inline float to_f32(BF16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
 float to_f32(F16 x);

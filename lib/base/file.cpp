@@ -14,7 +14,9 @@ namespace {
 // A file descriptor that closes itself.
 struct Descriptor {
     int fd;
-    ~Descriptor() { if (fd >= 0) ::close(fd); }
+    ~Descriptor() {
+        if (fd >= 0) ::close(fd);
+    }
 };
 
 Status io_error(const std::filesystem::path& path, const char* action) {
@@ -61,7 +63,8 @@ Result<std::string> read_file(const std::filesystem::path& path, size_t limit_by
     Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (file.fd < 0) return io_error(path, "open");
     DS_TRY(const size_t size, size_of_regular_file(file, path));
-    if (size > limit_bytes) return fail(Code::E_CORRUPT, "{}: {} bytes, more than the {} this kind of file may have", path.string(), size, limit_bytes);
+    if (size > limit_bytes)
+        return fail(Code::E_CORRUPT, "{}: {} bytes, more than the {} this kind of file may have", path.string(), size, limit_bytes);
     std::string contents(size, '\0');
     for (size_t done = 0; done < size;) {
         const ssize_t n = ::read(file.fd, contents.data() + done, size - done);

@@ -1,5 +1,5 @@
-// 8-bit floats: E4M3 (4 bits of exponent, 3 of mantissa, no infinity) and E5M2, as NVIDIA's GPUs and the OCP specification have them (Micikevicius et al. 2022,
-// arXiv 2209.05433).
+// 8-bit floats: E4M3 (4 bits of exponent, 3 of mantissa, no infinity) and E5M2, as NVIDIA's GPUs and the OCP specification have them
+// (Micikevicius et al. 2022, arXiv 2209.05433).
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,8 @@ inline uint8_t to_f8(float x, bool e5m2) {
     const float size = std::min(std::abs(x), e5m2 ? kMostE5M2 : kMostE4M3);
     if (size == 0) return sign;
     const int exponent = std::max(std::ilogb(size), least);
-    const auto units = static_cast<int>(std::nearbyint(std::ldexp(size, mantissa - exponent)));  // of the last place; may carry into the next exponent
+    const auto units =
+        static_cast<int>(std::nearbyint(std::ldexp(size, mantissa - exponent)));  // of the last place; may carry into the next exponent
     return static_cast<uint8_t>(sign | (((exponent - least) << mantissa) + units));
 }
 

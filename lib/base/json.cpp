@@ -15,15 +15,14 @@ struct Watch {
     bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
         if (!fault.empty()) return false;
         switch (event) {
-        case Json::parse_event_t::object_start:
-            keys.emplace_back();
-            [[fallthrough]];
+        case Json::parse_event_t::object_start: keys.emplace_back(); [[fallthrough]];
         case Json::parse_event_t::array_start:
             if (depth >= kMaxDepth) fault = fmt::format("nested deeper than {} levels", kMaxDepth);
             break;
         case Json::parse_event_t::object_end: keys.pop_back(); break;
         case Json::parse_event_t::key:
-            if (!keys.back().insert(parsed.get<std::string>()).second) fault = fmt::format("key \"{}\" appears twice in one object", parsed.get<std::string>());
+            if (!keys.back().insert(parsed.get<std::string>()).second)
+                fault = fmt::format("key \"{}\" appears twice in one object", parsed.get<std::string>());
             break;
         default: break;
         }
@@ -40,8 +39,9 @@ bool too_deep(std::string_view text) {
             if (c == '\\') ++i;
             else if (c == '"') in_string = false;
         } else if (c == '"') in_string = true;
-        else if (c == '{' || c == '[') { if (++depth > kMaxDepth) return true; }
-        else if (c == '}' || c == ']') --depth;
+        else if (c == '{' || c == '[') {
+            if (++depth > kMaxDepth) return true;
+        } else if (c == '}' || c == ']') --depth;
     }
     return false;
 }

@@ -49,7 +49,7 @@ struct Logger {
 constinit PerProcess<Logger> process;
 Logger& logger() { return process.get(); }
 
-thread_local int depth = 0;  // calls of the ABI that this thread is inside of
+thread_local int depth = 0;                       // calls of the ABI that this thread is inside of
 thread_local const Message* delivered = nullptr;  // what this thread is telling the sink of
 
 void write_to_stderr(const Message& m) {

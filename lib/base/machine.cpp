@@ -14,7 +14,8 @@ int64_t memory_of_machine() {
     for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
         const auto text = read_file(path, size_t{1} << 16);
         int64_t limit = 0;
-        if (text.ok() && std::from_chars(text->data(), text->data() + text->size(), limit).ec == std::errc() && limit > 0) bytes = std::min(bytes, limit);
+        if (text.ok() && std::from_chars(text->data(), text->data() + text->size(), limit).ec == std::errc() && limit > 0)
+            bytes = std::min(bytes, limit);
     }
     return bytes;
 }

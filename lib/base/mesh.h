@@ -36,8 +36,8 @@ struct Interval {
 // Part r of n of `count` things: parts differ by one at most.
 inline Interval near_even(int64_t count, int64_t r, int64_t n) { return {count * r / n, count * (r + 1) / n}; }
 
-// A dimension cut over ranks: it repeats with `period`, and within each period `units` equal pieces are dealt out near-evenly and in order. So
-// heads stay whole (a unit is a head), and of queries, keys and values that lie side by side each rank gets its heads of all three.
+// A dimension cut over ranks: it repeats with `period`, and within each period `units` equal pieces are dealt out near-evenly and in order.
+// So heads stay whole (a unit is a head), and of queries, keys and values that lie side by side each rank gets its heads of all three.
 struct Cut {
     int dim = -1;  // -1: whole
     int64_t period = 0, units = 0;

@@ -18,7 +18,8 @@ Result<NamePattern> NamePattern::make(std::string_view expression, unsigned opti
     if (!code) {
         PCRE2_UCHAR words[256] = {};
         pcre2_get_error_message(error, words, sizeof words);
-        return fail(Code::E_INVALID_ARGUMENT, "{} is no regular expression: {} at {}", expression, reinterpret_cast<const char*>(words), where);
+        return fail(Code::E_INVALID_ARGUMENT, "{} is no regular expression: {} at {}", expression, reinterpret_cast<const char*>(words),
+                    where);
     }
     NamePattern pattern;
     pattern.code_ = {code, [](const pcre2_code* p) { pcre2_code_free(const_cast<pcre2_code*>(p)); }};
@@ -27,7 +28,8 @@ Result<NamePattern> NamePattern::make(std::string_view expression, unsigned opti
 
 bool NamePattern::found_in(std::string_view name) const {
     const auto* code = static_cast<const pcre2_code*>(code_.get());
-    const std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free);
+    const std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(pcre2_match_data_create_from_pattern(code, nullptr),
+                                                                              pcre2_match_data_free);
     return data && pcre2_match(code, units(name), name.size(), 0, 0, data.get(), nullptr) >= 0;
 }
 

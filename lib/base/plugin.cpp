@@ -28,10 +28,12 @@ Result<const PluginTable*> open_plugin(const std::string& path, std::string_view
         return fail(Code::E_UNSUPPORTED, "{}: cannot be loaded: {}", path, why ? why : "no reason is given");
     }
     const auto entry = reinterpret_cast<PluginEntry>(dlsym(library, DS_PLUGIN_ENTRY));
-    if (!entry) return fail(Code::E_UNSUPPORTED, "{}: has no function {}; it was built for another version of libdsrt", path, DS_PLUGIN_ENTRY);
+    if (!entry)
+        return fail(Code::E_UNSUPPORTED, "{}: has no function {}; it was built for another version of libdsrt", path, DS_PLUGIN_ENTRY);
     const PluginTable* table = entry();
     if (!table || table->struct_size < sizeof(PluginTable) || !table->name || table->name != name)
-        return fail(Code::E_UNSUPPORTED, "{}: its table says that it is {}, not {}", path, table && table->name ? table->name : "nothing", name);
+        return fail(Code::E_UNSUPPORTED, "{}: its table says that it is {}, not {}", path, table && table->name ? table->name : "nothing",
+                    name);
     return table;
 }
 
@@ -42,13 +44,15 @@ Result<std::string> find_plugin(std::string_view name) {
     std::string looked;
     std::error_code error;
     if (const char* folder = std::getenv("DSRT_BACKEND_PATH"); folder && *folder) {
-        if (!fs::path(folder).is_absolute()) return fail(Code::E_INVALID_ARGUMENT, "DSRT_BACKEND_PATH: {}: must be an absolute path", folder);
+        if (!fs::path(folder).is_absolute())
+            return fail(Code::E_INVALID_ARGUMENT, "DSRT_BACKEND_PATH: {}: must be an absolute path", folder);
         if (fs::exists(fs::path(folder) / file, error)) return (fs::path(folder) / file).string();
         looked = fmt::format("{} (DSRT_BACKEND_PATH) and ", folder);
     }
     const fs::path beside = own_folder();
     if (!beside.empty() && fs::exists(beside / file, error)) return (beside / file).string();
-    return fail(Code::E_NOT_FOUND, "{} is not in {}{}; install the plug-in there, or name its folder in DSRT_BACKEND_PATH", file, looked, beside.string());
+    return fail(Code::E_NOT_FOUND, "{} is not in {}{}; install the plug-in there, or name its folder in DSRT_BACKEND_PATH", file, looked,
+                beside.string());
 }
 
 Result<const PluginTable*> load_plugin(std::string_view name, size_t struct_size) {
@@ -62,7 +66,8 @@ Result<const PluginTable*> load_plugin(std::string_view name, size_t struct_size
         known = loaded.emplace(name, table).first;
     }
     if (known->second->struct_size < struct_size)
-        return fail(Code::E_UNSUPPORTED, "libdsrt_{}.so: its table has {} bytes where this libdsrt needs {}: it is older than libdsrt", name, known->second->struct_size, struct_size);
+        return fail(Code::E_UNSUPPORTED, "libdsrt_{}.so: its table has {} bytes where this libdsrt needs {}: it is older than libdsrt",
+                    name, known->second->struct_size, struct_size);
     return known->second;
 }
 

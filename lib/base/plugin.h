@@ -1,7 +1,9 @@
-// Plug-ins: optional parts in libraries of their own (libdsrt_gloo.so, libdsrt_mpi.so, libdsrt_cuda.so), loaded when they are first asked for.
+// Plug-ins: optional parts in libraries of their own (libdsrt_gloo.so, libdsrt_mpi.so, libdsrt_cuda.so), loaded when they are first asked
+// for.
 //
-// A plug-in exports one C function, `dsrt_plugin_v1`, which answers a table that begins with a PluginTable; what follows is between the plug-in and
-// the part of libdsrt that uses it. An incompatible table gets a function of another name. A plug-in stays loaded: its threads may outlive any engine.
+// A plug-in exports one C function, `dsrt_plugin_v1`, which answers a table that begins with a PluginTable; what follows is between the
+// plug-in and the part of libdsrt that uses it. An incompatible table gets a function of another name. A plug-in stays loaded: its threads
+// may outlive any engine.
 #pragma once
 
 #include <cstddef>

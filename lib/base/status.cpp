@@ -5,7 +5,8 @@ namespace ds {
 const char* code_name(Code code) {
     switch (code) {
 #define DS_CODE(name, value, text) \
-    case Code::name: return "DS_" #name;
+    case Code::name:               \
+        return "DS_" #name;
 #include "base/errors.def"
 #undef DS_CODE
     }

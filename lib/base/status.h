@@ -48,8 +48,8 @@ Status fail(Code code, fmt::format_string<Args...> format, Args&&... args) {
 template <class T>
 class [[nodiscard]] Result {
 public:
-    Result(T value) : value_(std::move(value)) {}                // NOLINT: implicit on purpose, so that `return value;` works
-    Result(Status status) : status_(std::move(status)) {}       // NOLINT
+    Result(T value) : value_(std::move(value)) {}          // NOLINT: implicit on purpose, so that `return value;` works
+    Result(Status status) : status_(std::move(status)) {}  // NOLINT
     bool ok() const { return value_.has_value(); }
     const T* operator->() const { return &*value_; }
     const Status& status() const& { return status_; }
@@ -70,16 +70,15 @@ private:
 #define DS_CONCAT_(a, b) a##b
 #define DS_CONCAT(a, b) DS_CONCAT_(a, b)
 // DS_TRY(auto x, f()): x is f()'s value, or this function returns f()'s failure.
-#define DS_TRY(variable, expression)                                                     \
-    auto DS_CONCAT(ds_result_, __LINE__) = (expression);                                 \
-    if (!DS_CONCAT(ds_result_, __LINE__).ok())                                           \
-        return std::move(DS_CONCAT(ds_result_, __LINE__)).status();                      \
+#define DS_TRY(variable, expression)                                                                       \
+    auto DS_CONCAT(ds_result_, __LINE__) = (expression);                                                   \
+    if (!DS_CONCAT(ds_result_, __LINE__).ok()) return std::move(DS_CONCAT(ds_result_, __LINE__)).status(); \
     variable = std::move(DS_CONCAT(ds_result_, __LINE__)).value()
 // DS_CHECK(f()): returns f()'s failure.
-#define DS_CHECK(expression)                                                             \
+#define DS_CHECK(expression) \
     if (::ds::Status ds_status_ = (expression); !ds_status_.ok()) return ds_status_
 // DS_REQUIRE(condition, "weight must be {}", shape): an invalid argument unless the condition holds.
-#define DS_REQUIRE(condition, ...)                                                       \
+#define DS_REQUIRE(condition, ...) \
     if (!(condition)) return ::ds::fail(::ds::Code::E_INVALID_ARGUMENT, __VA_ARGS__)
 
 }  // namespace ds

@@ -1,5 +1,5 @@
-// Cuts whose periods don't divide what they cut: what is left behind the last whole period is dealt out near-evenly, unit by unit. So tokens may lie in
-// stripes, whatever their number. Where periods divide, these are the same as Cut's own.
+// Cuts whose periods don't divide what they cut: what is left behind the last whole period is dealt out near-evenly, unit by unit. So
+// tokens may lie in stripes, whatever their number. Where periods divide, these are the same as Cut's own.
 #pragma once
 
 #include <algorithm>

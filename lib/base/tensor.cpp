@@ -20,7 +20,8 @@ Result<int64_t> checked_elements(std::span<const int64_t> shape) {
     for (const int64_t d : shape) {
         DS_REQUIRE(d >= 0, "dimension {} is negative", d);
         if (__builtin_mul_overflow(product, d, &product) || product > (int64_t{1} << 60))
-            return fail(Code::E_INVALID_ARGUMENT, "the shape {} has more elements than can be addressed", Shape(shape.begin(), shape.end()));
+            return fail(Code::E_INVALID_ARGUMENT, "the shape {} has more elements than can be addressed",
+                        Shape(shape.begin(), shape.end()));
     }
     return product;
 }
@@ -63,9 +64,11 @@ struct Strips {
     }
 };
 
-void copy_strips(const Strips& s, const HostTensor& from, size_t from_at, size_t from_size, const HostTensor& to, size_t to_at, size_t to_size, size_t count) {
+void copy_strips(const Strips& s, const HostTensor& from, size_t from_at, size_t from_size, const HostTensor& to, size_t to_at,
+                 size_t to_size, size_t count) {
     for (size_t i = 0; i < s.outer && count > 0; ++i)
-        std::memcpy(static_cast<char*>(to.data) + (i * to_size + to_at) * s.inner, static_cast<const char*>(from.data) + (i * from_size + from_at) * s.inner, count * s.inner);
+        std::memcpy(static_cast<char*>(to.data) + (i * to_size + to_at) * s.inner,
+                    static_cast<const char*>(from.data) + (i * from_size + from_at) * s.inner, count * s.inner);
 }
 
 }  // namespace
@@ -73,7 +76,8 @@ void copy_strips(const Strips& s, const HostTensor& from, size_t from_at, size_t
 HostTensor slice(const HostTensor& whole, int dim, int64_t begin, int64_t end) {
     if (dim < 0) return whole;
     Shape shape = whole.shape;
-    const auto full = static_cast<size_t>(std::exchange(shape[static_cast<size_t>(dim)], end - begin)), count = static_cast<size_t>(end - begin);
+    const auto full = static_cast<size_t>(std::exchange(shape[static_cast<size_t>(dim)], end - begin)),
+               count = static_cast<size_t>(end - begin);
     HostTensor part = HostTensor::zeros(whole.dtype, shape);
     copy_strips(Strips(whole, dim), whole, static_cast<size_t>(begin), full, part, 0, count, count);
     return part;

@@ -33,7 +33,9 @@ struct HostTensor {
     int64_t count() const { return elements(shape); }
     int64_t bytes() const { return count() * size_of(dtype); }
     template <class T>
-    std::span<T> as() const { return {static_cast<T*>(data), static_cast<size_t>(count())}; }
+    std::span<T> as() const {
+        return {static_cast<T*>(data), static_cast<size_t>(count())};
+    }
     HostTensor to(DType other) const;  // converted copy (a shared reference when the type is already right)
     HostTensor clone() const;          // copy with storage of its own
 };
@@ -54,5 +56,7 @@ HostTensor concat(const std::vector<HostTensor>& parts, int dim);  // at least o
 template <>
 struct fmt::formatter<ds::Shape> : fmt::formatter<std::string> {
     template <class Context>
-    auto format(const ds::Shape& shape, Context& context) const { return fmt::formatter<std::string>::format(ds::to_string(shape), context); }
+    auto format(const ds::Shape& shape, Context& context) const {
+        return fmt::formatter<std::string>::format(ds::to_string(shape), context);
+    }
 };

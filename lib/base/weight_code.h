@@ -14,9 +14,9 @@ struct WeightCode {
     bool two_levels = false;  // scales are coded, too
     bool by_output = false;   // 8 bits in the order in which integer products read them, a scale an output: Int8Parts
     bool out_first = true;    // the weight is [out, in]; else [in, out]
-    int64_t group = 0;        // integers, so many neighbouring inputs of an output with one scale: GroupParts; 0: blocks of elements as they lie
-    bool asymmetric = false;  // of groups: from the least to the largest value, in place of around zero
-    bool fixed_input = false; // by_output: codes also have the range of what goes into the product, instead of each token's own
+    int64_t group = 0;  // integers, so many neighbouring inputs of an output with one scale: GroupParts; 0: blocks of elements as they lie
+    bool asymmetric = false;   // of groups: from the least to the largest value, in place of around zero
+    bool fixed_input = false;  // by_output: codes also have the range of what goes into the product, instead of each token's own
 };
 using CodedWeights = std::map<std::string, WeightCode, std::less<>>;  // by parameter
 
@@ -34,18 +34,26 @@ struct CodedParts {
     }
 };
 
-// In groups: unsigned codes of one output after the other, in 4 bits two a byte, the first in the lower half, each output filled up to whole words; then the scale of
-// each group and, asymmetric, its zero point. A value is (code - zero point) * scale; around zero the zero point is half of the codes.
+// In groups: unsigned codes of one output after the other, in 4 bits two a byte, the first in the lower half, each output filled up to
+// whole words; then the scale of each group and, asymmetric, its zero point. A value is (code - zero point) * scale; around zero the zero
+// point is half of the codes.
 struct GroupParts {  // where code.group is 0: no groups, and nothing to ask of them
     int64_t outs = 0, ins = 0, group = 0, groups = 0, row = 0, scales = 0, zeros = 0, bytes = 0;  // groups, row (bytes): of an output
 
     GroupParts(int64_t n, int64_t k, const WeightCode& code)
-        : outs(n), ins(k), group(code.group), groups(code.group ? k / code.group : 0), row(code.bits == 4 ? round_up(k, 8) / 2 : round_up(k, 4)), scales(n * row), zeros(scales + 4 * n * groups),
+        : outs(n),
+          ins(k),
+          group(code.group),
+          groups(code.group ? k / code.group : 0),
+          row(code.bits == 4 ? round_up(k, 8) / 2 : round_up(k, 4)),
+          scales(n * row),
+          zeros(scales + 4 * n * groups),
           bytes(zeros + (code.asymmetric ? 4 * n * groups : 0)) {}
 };
 
-// By output: panels of 16 outputs, in each steps of 64 inputs, in each [16 groups of 4 inputs][output][input of the group], filled up with zeros; then a scale and the
-// sum of the codes of each output, and what a code of the product's inputs is worth (f32) and which of them is zero (i32).
+// By output: panels of 16 outputs, in each steps of 64 inputs, in each [16 groups of 4 inputs][output][input of the group], filled up with
+// zeros; then a scale and the sum of the codes of each output, and what a code of the product's inputs is worth (f32) and which of them is
+// zero (i32).
 struct Int8Parts {
     static constexpr int64_t kPanel = 16, kStep = 64, kBlock = kPanel * kStep;  // kBlock: bytes of a step
     int64_t outs = 0, ins = 0, panels = 0, steps = 0, scales = 0, sums = 0, inputs = 0, bytes = 0;
@@ -56,7 +64,9 @@ struct Int8Parts {
         inputs = sums + 4 * panels * kPanel;
         bytes = inputs + 8;
     }
-    int64_t place(int64_t out, int64_t in) const { return (out / kPanel * steps + in / kStep) * kBlock + in % kStep / 4 * 4 * kPanel + out % kPanel * 4 + in % 4; }
+    int64_t place(int64_t out, int64_t in) const {
+        return (out / kPanel * steps + in / kStep) * kBlock + in % kStep / 4 * 4 * kPanel + out % kPanel * 4 + in % 4;
+    }
 };
 
 // Of a weight of rows x columns as it lies.

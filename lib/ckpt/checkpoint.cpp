@@ -62,10 +62,13 @@ public:
     explicit FolderLock(const fs::path& dir) : fd_(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
         if (fd_ < 0) return;
         int result;
-        do result = ::flock(fd_, LOCK_EX); while (result != 0 && errno == EINTR);
+        do result = ::flock(fd_, LOCK_EX);
+        while (result != 0 && errno == EINTR);
         held_ = result == 0;
     }
-    ~FolderLock() { if (fd_ >= 0) ::close(fd_); }
+    ~FolderLock() {
+        if (fd_ >= 0) ::close(fd_);
+    }
     FolderLock(const FolderLock&) = delete;
     FolderLock& operator=(const FolderLock&) = delete;
     bool held() const { return held_; }  // false where the file system has no locks
@@ -120,7 +123,8 @@ Status write_files(const fs::path& folder, const Json& state, const CheckpointFi
         DS_CHECK(stream_safetensors(file, tensors, {{"format", "pt"}}));
         DS_CHECK(file.commit());
         contents.files.push_back({name, file.size(), file.checksum()});
-        if (file.size() > DurableFile::kPieceBytes) contents.files.back().piece_bytes = DurableFile::kPieceBytes, contents.files.back().pieces = file.pieces();
+        if (file.size() > DurableFile::kPieceBytes)
+            contents.files.back().piece_bytes = DurableFile::kPieceBytes, contents.files.back().pieces = file.pieces();
     }
     DS_TRY(const std::string text, state_text(contents));
     return write_durably(folder / kStateFile, text);
@@ -157,7 +161,8 @@ std::string checksum_of_mapping(std::span<const std::byte> bytes) {
 // What is wrong with the bytes, if anything is.
 Status verify(std::span<const std::byte> bytes, const FileRecord& record, const std::string& place, const Spread& spread) {
     const auto damaged = [&](const std::string& where, const std::string& sum, const std::string& expected) {
-        return fail(Code::E_CORRUPT, "{}: its checksum is {}{}, but {} says {}: the file is damaged", place, sum, where, kStateFile, shown(expected));
+        return fail(Code::E_CORRUPT, "{}: its checksum is {}{}, but {} says {}: the file is damaged", place, sum, where, kStateFile,
+                    shown(expected));
     };
     if (record.pieces.empty()) {
         const std::string sum = checksum_of_mapping(bytes);
@@ -176,7 +181,8 @@ Status verify(std::span<const std::byte> bytes, const FileRecord& record, const 
     const int64_t bad = first_bad;
     if (bad == INT64_MAX) return ok();
     const auto at = static_cast<uint64_t>(bad) * record.piece_bytes;
-    return damaged(fmt::format(" in bytes {}..{}", at, at + piece(bad).size()), checksum_of(piece(bad)), record.pieces[static_cast<size_t>(bad)]);
+    return damaged(fmt::format(" in bytes {}..{}", at, at + piece(bad).size()), checksum_of(piece(bad)),
+                   record.pieces[static_cast<size_t>(bad)]);
 }
 
 Result<SafetensorsFile> open_verified(const fs::path& path, const FileRecord& record, const Spread& spread) {
@@ -221,7 +227,7 @@ Status check_tag(const std::string& tag) {
 }
 
 Status save_checkpoint(const fs::path& dir, const std::string& tag, const Json& state, const CheckpointFiles& files,
-    const SaveOptions& options) {
+                       const SaveOptions& options) {
     DS_CHECK(check_tag(tag));
     for (const auto& [name, tensors] : files)
         DS_REQUIRE(is_plain_name(name) && name.ends_with(".safetensors"),
@@ -259,9 +265,10 @@ Result<Checkpoint> Checkpoint::open_folder(const fs::path& folder, const std::st
     std::error_code error;
     if (!fs::exists(state_path, error)) {
         if (fs::exists(folder / "mp_rank_00_model_states.pt", error)) {
-            return fail(Code::E_UNSUPPORTED,
-                        "{}: is a checkpoint of pickles, which are never read; convert it with DeepSpeed's zero_to_fp32.py --safe_serialization",
-                        folder.string());
+            return fail(
+                Code::E_UNSUPPORTED,
+                "{}: is a checkpoint of pickles, which are never read; convert it with DeepSpeed's zero_to_fp32.py --safe_serialization",
+                folder.string());
         }
         return fail(Code::E_NOT_FOUND, "{}: no such file; a checkpoint has one", state_path.string());
     }

@@ -40,8 +40,8 @@ public:
     const std::filesystem::path& folder() const { return folder_; }
     const Json& state() const { return state_; }
     const std::map<std::string, SafetensorsFile, std::less<>>& files() const { return files_; }
-    const SafetensorsFile* file(std::string_view name) const;                                  // nullptr where there is none
-    Result<const TensorView*> tensor(std::string_view file, std::string_view name) const;      // an error names the folder
+    const SafetensorsFile* file(std::string_view name) const;                              // nullptr where there is none
+    Result<const TensorView*> tensor(std::string_view file, std::string_view name) const;  // an error names the folder
 
 private:
     friend Result<Checkpoint> open_checkpoint(const std::filesystem::path&, const std::optional<std::string>&, const Spread&);
@@ -53,7 +53,8 @@ private:
 };
 
 // tag absent: the one dir/latest names.
-Result<Checkpoint> open_checkpoint(const std::filesystem::path& dir, const std::optional<std::string>& tag = std::nullopt, const Spread& spread = in_turn);
+Result<Checkpoint> open_checkpoint(const std::filesystem::path& dir, const std::optional<std::string>& tag = std::nullopt,
+                                   const Spread& spread = in_turn);
 
 // Whether a tag is acceptable; save_checkpoint asks too.
 Status check_tag(const std::string& tag);

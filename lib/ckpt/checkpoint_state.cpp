@@ -17,8 +17,8 @@ constexpr size_t kDeepest = 60;  // parse_json takes 64 levels, and state.json h
 Status check_storable(const Json& value, const std::string& place, size_t depth) {
     DS_REQUIRE(depth <= kDeepest, "{}: nested deeper than {} levels", place, kDeepest);
     DS_REQUIRE(!value.is_binary() && !value.is_discarded(), "{}: binary data can't be stored; put it into a tensor", place);
-    DS_REQUIRE(!value.is_number_float() || std::isfinite(value.get<double>()),
-               "{}: {} can't be stored as JSON; finite numbers can", place, value.get<double>());
+    DS_REQUIRE(!value.is_number_float() || std::isfinite(value.get<double>()), "{}: {} can't be stored as JSON; finite numbers can", place,
+               value.get<double>());
     if (value.is_object())
         for (const auto& [key, item] : value.items()) DS_CHECK(check_storable(item, fmt::format("{}.{}", place, shown(key)), depth + 1));
     if (value.is_array())
@@ -33,9 +33,12 @@ Result<FileRecord> parse_record(const Json& record, const std::string& place) {
     FileRecord file{record["name"], record["bytes"], record["xxh3_128"]};
     if (record.contains("pieces")) {
         const Json &size = record.value("piece_bytes", Json()), &pieces = record["pieces"];
-        const bool sound = size.is_number_unsigned() && size > 0 && pieces.is_array() && std::all_of(pieces.begin(), pieces.end(), [](const Json& p) { return p.is_string(); }) &&
+        const bool sound = size.is_number_unsigned() && size > 0 && pieces.is_array() &&
+                           std::all_of(pieces.begin(), pieces.end(), [](const Json& p) { return p.is_string(); }) &&
                            pieces.size() == file.bytes / size.get<uint64_t>() + (file.bytes % size.get<uint64_t>() != 0);
-        if (!sound) return fail(Code::E_CORRUPT, "{}: files: {}: pieces are not one checksum for each piece_bytes of {} bytes", place, shown(file.name), file.bytes);
+        if (!sound)
+            return fail(Code::E_CORRUPT, "{}: files: {}: pieces are not one checksum for each piece_bytes of {} bytes", place,
+                        shown(file.name), file.bytes);
         file.piece_bytes = size;
         file.pieces = pieces.get<std::vector<std::string>>();
     }
@@ -54,13 +57,10 @@ Result<std::string> state_text(const StateFile& contents) {
         if (!f.pieces.empty()) files.back().update({{"piece_bytes", f.piece_bytes}, {"pieces", f.pieces}});
     }
     try {
-        const std::string body = fmt::format("\"format\": \"{}\",\n\"version\": {},\n\"files\": {},\n\"state\": {}}}\n",
-                                             kFormat, kCheckpointVersion,
-                                             files.dump(), contents.state.dump(1));
+        const std::string body = fmt::format("\"format\": \"{}\",\n\"version\": {},\n\"files\": {},\n\"state\": {}}}\n", kFormat,
+                                             kCheckpointVersion, files.dump(), contents.state.dump(1));
         return fmt::format("{}{}{}{}", kHead, checksum_of(body), kTail, body);
-    } catch (const Json::exception&) {
-        return fail(Code::E_INVALID_ARGUMENT, "state: holds a text that is not UTF-8");
-    }
+    } catch (const Json::exception&) { return fail(Code::E_INVALID_ARGUMENT, "state: holds a text that is not UTF-8"); }
 }
 
 Result<StateFile> parse_state(std::string_view text, const std::string& place) {
@@ -77,8 +77,7 @@ Result<StateFile> parse_state(std::string_view text, const std::string& place) {
     if (!version.is_number_unsigned() || version == 0) return fail(Code::E_CORRUPT, "{}: \"version\" is not a positive number", place);
     if (version > kCheckpointVersion) {
         return fail(Code::E_UNSUPPORTED, "{}: version {} was written by a newer dsrt; this one reads up to version {}", place,
-            version.get<uint64_t>(),
-                    kCheckpointVersion);
+                    version.get<uint64_t>(), kCheckpointVersion);
     }
     if (!parsed.contains("files") || !parsed["files"].is_array() || !parsed.contains("state"))
         return fail(Code::E_CORRUPT, "{}: has no \"files\" or no \"state\"", place);

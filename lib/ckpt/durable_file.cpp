@@ -19,7 +19,7 @@ namespace ds {
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
-constexpr size_t kWriteBytes = size_t{512} << 10;      // hashed, then written while the cache still holds it
+constexpr size_t kWriteBytes = size_t{512} << 10;         // hashed, then written while the cache still holds it
 constexpr uint64_t kWriteBackBytes = uint64_t{16} << 20;  // start the disk early, so that the final sync finds little left to do
 
 XXH3_state_t* hash_state(void* p) { return static_cast<XXH3_state_t*>(p); }
@@ -38,7 +38,8 @@ void Checksum::Free::operator()(void* state) const { XXH3_freeState(hash_state(s
 void Checksum::update(std::span<const std::byte> bytes) {
     constexpr size_t kStretch = 4096, kLine = 64;
     for (size_t at = 0; at < bytes.size(); at += kStretch) {
-        const std::span<const std::byte> part = bytes.subspan(at, std::min(kStretch, bytes.size() - at)), next = bytes.subspan(at + part.size(), std::min(kStretch, bytes.size() - at - part.size()));
+        const std::span<const std::byte> part = bytes.subspan(at, std::min(kStretch, bytes.size() - at)),
+                                         next = bytes.subspan(at + part.size(), std::min(kStretch, bytes.size() - at - part.size()));
         for (size_t i = 0; i < next.size(); i += kLine) __builtin_prefetch(next.data() + i, 0, 2);
         XXH3_128bits_update(hash_state(state_.get()), part.data(), part.size());
     }
@@ -64,9 +65,18 @@ Result<DurableFile> DurableFile::create(std::filesystem::path path) {
 }
 
 DurableFile::DurableFile(DurableFile&& other) noexcept
-    : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, {})), fd_(std::exchange(other.fd_, -1)), size_(other.size_),
-      written_(other.written_), queued_(other.queued_), buffer_(std::move(other.buffer_)), checksum_(std::move(other.checksum_)), piece_(std::move(other.piece_)),
-      in_piece_(other.in_piece_), sums_pieces_(other.sums_pieces_), pieces_(std::move(other.pieces_)) {}
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      fd_(std::exchange(other.fd_, -1)),
+      size_(other.size_),
+      written_(other.written_),
+      queued_(other.queued_),
+      buffer_(std::move(other.buffer_)),
+      checksum_(std::move(other.checksum_)),
+      piece_(std::move(other.piece_)),
+      in_piece_(other.in_piece_),
+      sums_pieces_(other.sums_pieces_),
+      pieces_(std::move(other.pieces_)) {}
 
 DurableFile::~DurableFile() {
     if (fd_ >= 0) ::close(fd_);
@@ -170,7 +180,7 @@ bool is_plain_name(std::string_view name) {
     constexpr size_t kLongest = 200;  // file systems end at 255, and temporary names add to it
     if (name.empty() || name.size() > kLongest || name.front() == '.') return false;
     return std::none_of(name.begin(), name.end(),
-        [](char c) { return c == '/' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+                        [](char c) { return c == '/' || c == '\\' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
 }
 
 }  // namespace ds

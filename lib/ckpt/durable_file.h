@@ -23,7 +23,9 @@ public:
     std::string hex() const;  // of all bytes so far
 
 private:
-    struct Free { void operator()(void* state) const; };
+    struct Free {
+        void operator()(void* state) const;
+    };
     std::unique_ptr<void, Free> state_;
 };
 
@@ -45,8 +47,8 @@ public:
     Status commit();
 
     const std::filesystem::path& path() const { return path_; }
-    uint64_t size() const { return size_; }                      // bytes appended
-    std::string checksum() const { return checksum_.hex(); }     // of the bytes appended
+    uint64_t size() const { return size_; }                   // bytes appended
+    std::string checksum() const { return checksum_.hex(); }  // of the bytes appended
 
     static constexpr uint64_t kPieceBytes = uint64_t{16} << 20;
     void sum_pieces() { sums_pieces_ = true; }  // before anything is appended

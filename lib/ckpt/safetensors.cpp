@@ -160,7 +160,7 @@ Result<TensorView> view_of(Entry&& entry, std::span<const std::byte> file, uint6
         return fail(Code::E_CORRUPT, "byte range {}..{} ends past the file ({} bytes)", at(first), at(last), file.size());
     if (last - first != bytes)
         return fail(Code::E_CORRUPT, "byte range {}..{} holds {} bytes, {} {} takes {}", at(first), at(last), last - first, *entry.dtype,
-            view.shape, bytes);
+                    view.shape, bytes);
     view.data = file.subspan(begin + first, bytes);
     view.name = std::move(entry.name);
     return view;

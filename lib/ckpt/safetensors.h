@@ -41,7 +41,7 @@ public:
     const std::vector<TensorView>& tensors() const { return tensors_; }  // in the order of their bytes
     const TensorView* find(std::string_view name) const;                 // nullptr where there is none
     const Metadata& metadata() const { return metadata_; }
-    std::span<const std::byte> bytes() const { return file_.bytes(); }   // the whole file, header included
+    std::span<const std::byte> bytes() const { return file_.bytes(); }  // the whole file, header included
 
 private:
     explicit SafetensorsFile(MappedFile file) : file_(std::move(file)) {}
@@ -67,7 +67,7 @@ class DurableFile;
 
 // Writes path.tmp, syncs it, renames it over path: a reader sees the old file or the new one.
 Status write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
-    const Metadata& metadata = {{"format", "pt"}});
+                         const Metadata& metadata = {{"format", "pt"}});
 // The same bytes into a file that the caller finishes.
 Status stream_safetensors(DurableFile& file, std::span<const NamedTensor> tensors, const Metadata& metadata = {{"format", "pt"}});
 
@@ -77,11 +77,14 @@ Status write_weights(const std::filesystem::path& folder, std::span<const NamedT
                      const Metadata& metadata = {{"format", "pt"}});
 
 // Names of element types in the header, in the order in which the reference sorts tensors.
-struct SafetensorsType { DType dtype; std::string_view name; };
+struct SafetensorsType {
+    DType dtype;
+    std::string_view name;
+};
 inline constexpr SafetensorsType kSafetensorsTypes[] = {
-    {DType::i64, "I64"},  {DType::f64, "F64"}, {DType::f32, "F32"},        {DType::i32, "I32"},
+    {DType::i64, "I64"},   {DType::f64, "F64"}, {DType::f32, "F32"},        {DType::i32, "I32"},
     {DType::bf16, "BF16"}, {DType::f16, "F16"}, {DType::f8e4m3, "F8_E4M3"}, {DType::f8e5m2, "F8_E5M2"},
-    {DType::i8, "I8"},    {DType::u8, "U8"},   {DType::boolean, "BOOL"},
+    {DType::i8, "I8"},     {DType::u8, "U8"},   {DType::boolean, "BOOL"},
 };
 
 }  // namespace ds

@@ -14,8 +14,8 @@ namespace {
 constexpr std::string_view kSingle = "model.safetensors", kIndex = "model.safetensors.index.json";
 
 size_t rank_of(DType type) {
-    const auto at = std::find_if(std::begin(kSafetensorsTypes), std::end(kSafetensorsTypes),
-        [&](const SafetensorsType& t) { return t.dtype == type; });
+    const auto at =
+        std::find_if(std::begin(kSafetensorsTypes), std::end(kSafetensorsTypes), [&](const SafetensorsType& t) { return t.dtype == type; });
     return static_cast<size_t>(at - std::begin(kSafetensorsTypes));
 }
 
@@ -52,9 +52,7 @@ Result<std::vector<Placed>> place_tensors(std::span<const NamedTensor> tensors) 
 Result<std::string> quoted(const std::string& text) {
     try {
         return Json(text).dump();
-    } catch (const Json::exception&) {
-        return fail(Code::E_INVALID_ARGUMENT, "\"{}\": is not UTF-8", shown(text));
-    }
+    } catch (const Json::exception&) { return fail(Code::E_INVALID_ARGUMENT, "\"{}\": is not UTF-8", shown(text)); }
 }
 
 Result<std::string> header_text(const std::vector<Placed>& placed, const Metadata& metadata) {
@@ -73,8 +71,7 @@ Result<std::string> header_text(const std::vector<Placed>& placed, const Metadat
     for (const Placed& p : placed) {
         DS_TRY(const std::string name, quoted(p.tensor->name));
         text += fmt::format("{}{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{},{}]}}", comma, name,
-            kSafetensorsTypes[rank_of(p.tensor->dtype)].name,
-                            p.tensor->shape, p.begin, p.begin + p.bytes);
+                            kSafetensorsTypes[rank_of(p.tensor->dtype)].name, p.tensor->shape, p.begin, p.begin + p.bytes);
         comma = ",";
     }
     text += '}';
@@ -89,12 +86,12 @@ Status append_tensor(DurableFile& file, const Placed& p) {
         written += bytes.size();
         if (written > p.bytes)
             return fail(Code::E_INTERNAL, "{}: tensor {}: its source gave more than {} bytes", file.path().string(), p.tensor->name,
-                p.bytes);
+                        p.bytes);
         return file.append(bytes);
     }));
     if (written != p.bytes)
         return fail(Code::E_INTERNAL, "{}: tensor {}: its source gave {} of {} bytes", file.path().string(), p.tensor->name, written,
-            p.bytes);
+                    p.bytes);
     return ok();
 }
 
@@ -119,7 +116,7 @@ bool is_weights_file(std::string_view name) {
     constexpr std::string_view kPattern = "model-#####-of-#####.safetensors";
     if (name == kSingle || name == kIndex) return true;
     return std::equal(name.begin(), name.end(), kPattern.begin(), kPattern.end(),
-        [](char c, char p) { return p == '#' ? c >= '0' && c <= '9' : c == p; });
+                      [](char c, char p) { return p == '#' ? c >= '0' && c <= '9' : c == p; });
 }
 
 // Weight files in the folder other than those named.
@@ -158,7 +155,7 @@ Status write_safetensors(const std::filesystem::path& path, std::span<const Name
 }
 
 Status write_weights(const std::filesystem::path& folder, std::span<const NamedTensor> tensors, int64_t shard_bytes,
-    const Metadata& metadata) {
+                     const Metadata& metadata) {
     DS_REQUIRE(shard_bytes > 0, "the size of a shard is {} bytes; it must be positive", shard_bytes);
     int64_t total = 0;
     for (const NamedTensor& t : tensors) {

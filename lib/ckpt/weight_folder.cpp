@@ -9,7 +9,7 @@ namespace {
 constexpr const char *kSingle = "model.safetensors", *kIndex = "model.safetensors.index.json";
 constexpr size_t kMaxIndexBytes = 100'000'000;
 constexpr const char* kPickles[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth", "tf_model.h5",
-    "flax_model.msgpack"};
+                                    "flax_model.msgpack"};
 
 bool is_there(const std::filesystem::path& path) {
     std::error_code error;
@@ -28,7 +28,7 @@ Result<Json> weight_map_of(const std::filesystem::path& index) {
         const std::string& name = shard.get_ref<const std::string&>();
         if (!is_plain_name(name) || !name.ends_with(".safetensors")) {
             return fail(Code::E_CORRUPT,
-                "{}: weight_map: {}: \"{}\" is not acceptable; the name of a .safetensors file in the same folder is",
+                        "{}: weight_map: {}: \"{}\" is not acceptable; the name of a .safetensors file in the same folder is",
                         index.string(), shown(tensor), shown(name));
         }
     }

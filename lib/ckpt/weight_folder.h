@@ -14,14 +14,14 @@ public:
     // True where open() has something to read, as opposed to a folder that only holds a config.
     static bool has_weights(const std::filesystem::path& folder);
 
-    const TensorView* find(std::string_view name) const;      // nullptr where there is none
-    std::vector<std::string_view> names() const;              // sorted
+    const TensorView* find(std::string_view name) const;  // nullptr where there is none
+    std::vector<std::string_view> names() const;          // sorted
     const std::vector<SafetensorsFile>& files() const { return files_; }
 
 private:
     Status open_shards(const std::filesystem::path& folder);
     std::vector<SafetensorsFile> files_;
-    std::map<std::string_view, const TensorView*> tensors_;   // into files_
+    std::map<std::string_view, const TensorView*> tensors_;  // into files_
 };
 
 }  // namespace ds

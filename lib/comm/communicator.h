@@ -1,8 +1,9 @@
-// Communicator: one rank's end of a group of ranks that exchange memory. A backend is one class with these calls; all pass tests/unit/comm.cpp.
+// Communicator: one rank's end of a group of ranks that exchange memory. A backend is one class with these calls; all pass
+// tests/unit/comm.cpp.
 //
-// Every thread of a rank's team makes the collective calls, in the same order on every rank and with the same arguments within a team; when one
-// returns, the result stands and the memory that was sent may be reused. send and receive are called by one thread. Sums are taken in the order of
-// ranks, in f32 (f64 for f64), whatever the backend: the same layout gives the same bits.
+// Every thread of a rank's team makes the collective calls, in the same order on every rank and with the same arguments within a team; when
+// one returns, the result stands and the memory that was sent may be reused. send and receive are called by one thread. Sums are taken in
+// the order of ranks, in f32 (f64 for f64), whatever the backend: the same layout gives the same bits.
 #pragma once
 
 #include <array>
@@ -67,10 +68,10 @@ public:
 class Links {
 public:
     std::array<std::unique_ptr<Communicator>, kAxes + 1> axis;  // the last: of the data ranks with the same experts. Null: a group of one
-    WeightSource* source = nullptr;                         // null: all weights lie in memory
+    WeightSource* source = nullptr;                             // null: all weights lie in memory
 
     Communicator* operator[](int64_t i) const { return axis[static_cast<size_t>(i)].get(); }
-    void note(const Status& status);           // any thread
+    void note(const Status& status);  // any thread
     bool failed() const { return failed_.load(std::memory_order_acquire); }
     Status status() const;
     void abort(const Status& why);
@@ -82,7 +83,9 @@ private:
     Status status_;
 };
 
-// A group of threads of this process: shared memory, no copies beyond the result. name and ranks, those of the job: for messages. One communicator a rank comes back.
-std::vector<std::unique_ptr<Communicator>> local_group(std::string name, std::vector<int> ranks, int threads_a_rank, std::chrono::milliseconds deadline);
+// A group of threads of this process: shared memory, no copies beyond the result. name and ranks, those of the job: for messages. One
+// communicator a rank comes back.
+std::vector<std::unique_ptr<Communicator>> local_group(std::string name, std::vector<int> ranks, int threads_a_rank,
+                                                       std::chrono::milliseconds deadline);
 
 }  // namespace ds

@@ -5,7 +5,8 @@ namespace {
 
 class Counted : public Communicator {
 public:
-    Counted(std::unique_ptr<Communicator> group, Sent& sent) : Communicator(group->rank(), group->size()), group_(std::move(group)), sent_(sent) {}
+    Counted(std::unique_ptr<Communicator> group, Sent& sent)
+        : Communicator(group->rank(), group->size()), group_(std::move(group)), sent_(sent) {}
 
     Status all_to_all(std::span<const Block> send, std::span<const Block> receive, Team team) override {
         if (team.rank == 0) sent_.add(Traffic::all_to_all, to_others(send));
@@ -15,7 +16,8 @@ public:
         if (team.rank == 0) sent_.add(Traffic::reduce_scatter, to_others(send));
         return group_->reduce_scatter(send, out, dtype, team);
     }
-    // Each rank sums the near-even share of the elements that is its own and gives it to all: what others have of it comes in, so the rest goes out.
+    // Each rank sums the near-even share of the elements that is its own and gives it to all: what others have of it comes in, so the rest
+    // goes out.
     Status all_reduce(Block data, DType dtype, Team team) override {
         if (team.rank == 0) {
             const int64_t mine = near_even(data.bytes / size_of(dtype), rank(), size()).size() * size_of(dtype);
@@ -54,6 +56,8 @@ const char* name_of(Traffic kind) {
     return names[static_cast<size_t>(kind)];
 }
 
-std::unique_ptr<Communicator> counted(std::unique_ptr<Communicator> group, Sent& sent) { return std::make_unique<Counted>(std::move(group), sent); }
+std::unique_ptr<Communicator> counted(std::unique_ptr<Communicator> group, Sent& sent) {
+    return std::make_unique<Counted>(std::move(group), sent);
+}
 
 }  // namespace ds

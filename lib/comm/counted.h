@@ -1,6 +1,7 @@
-// Counts what a rank's exchanges send, by kind, whatever the backend. Bytes are those that must leave a rank (Thakur, Rabenseifner, Gropp 2005), so that
-// figures can be held to published formulas: of n ranks and M bytes a sum everywhere sends 2 (n - 1) / n M from each, a scattered sum and a gathering
-// half of it, an exchange what is meant for others. Copies that a shared memory saves are counted all the same.
+// Counts what a rank's exchanges send, by kind, whatever the backend. Bytes are those that must leave a rank (Thakur, Rabenseifner, Gropp
+// 2005), so that figures can be held to published formulas: of n ranks and M bytes a sum everywhere sends 2 (n - 1) / n M from each, a
+// scattered sum and a gathering half of it, an exchange what is meant for others. Copies that a shared memory saves are counted all the
+// same.
 #pragma once
 
 #include "comm/communicator.h"

@@ -1,4 +1,5 @@
-// A host's own communicator. Its functions run on threads that are inside a call of the ABI only, one at a time; what ranks' threads want is queued for them.
+// A host's own communicator. Its functions run on threads that are inside a call of the ABI only, one at a time; what ranks' threads want
+// is queued for them.
 #include <algorithm>
 #include <condition_variable>
 #include <list>
@@ -53,7 +54,8 @@ struct Desk {
             if (wish.done || wish.busy || !failure.ok()) return false;
             wish.busy = true;
         }
-        Status status = wish.sends ? callbacks.send(wish.peer, wish.lane, wish.data, wish.bytes) : callbacks.receive(wish.peer, wish.lane, wish.data, wish.bytes, wait_ms);
+        Status status = wish.sends ? callbacks.send(wish.peer, wish.lane, wish.data, wish.bytes)
+                                   : callbacks.receive(wish.peer, wish.lane, wish.data, wish.bytes, wait_ms);
         std::lock_guard lock(mutex);
         wish.busy = false;
         changed.notify_all();
@@ -102,9 +104,12 @@ private:
 
 class Hosted : public Transport {
 public:
-    explicit Hosted(HostedCallbacks callbacks) : Transport(callbacks.rank, callbacks.size), desk_(std::make_shared<Desk>(std::move(callbacks))) {}
+    explicit Hosted(HostedCallbacks callbacks)
+        : Transport(callbacks.rank, callbacks.size), desk_(std::make_shared<Desk>(std::move(callbacks))) {}
 
-    Start send(int to, uint32_t lane, const void* data, size_t bytes) override { return wish(true, to, lane, const_cast<void*>(data), bytes); }
+    Start send(int to, uint32_t lane, const void* data, size_t bytes) override {
+        return wish(true, to, lane, const_cast<void*>(data), bytes);
+    }
     Start receive(int from, uint32_t lane, void* data, size_t bytes) override { return wish(false, from, lane, data, bytes); }
     void abort(const Status& why) override {
         {

@@ -11,9 +11,9 @@
 namespace ds {
 
 struct JoinOptions {
-    std::string backend = "auto";            // the config's "distributed"
+    std::string backend = "auto";  // the config's "distributed"
     Launch launch;
-    std::optional<int32_t> mpi;              // a host's communicator
+    std::optional<int32_t> mpi;  // a host's communicator
     double deadline_seconds = 60, join_seconds = 120, heartbeat_seconds = 5;
     std::string secret_file, interface;
 };

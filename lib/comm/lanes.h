@@ -34,7 +34,8 @@ private:
         Status status;
     };
     struct Posted : Transport::Pending {
-        Posted(std::shared_ptr<Lanes> lanes, Key key, std::shared_ptr<Half> half) : lanes_(std::move(lanes)), key_(key), half_(std::move(half)) {}
+        Posted(std::shared_ptr<Lanes> lanes, Key key, std::shared_ptr<Half> half)
+            : lanes_(std::move(lanes)), key_(key), half_(std::move(half)) {}
         ~Posted() override {
             std::lock_guard lock(lanes_->mutex_);
             std::erase(lanes_->waiting_[key_], half_);
@@ -63,7 +64,8 @@ private:
             const std::shared_ptr<Half> other = queue.front();
             queue.pop_front();
             Half &from = sends ? *half : *other, &to = sends ? *other : *half;
-            if (from.bytes != to.bytes) from.status = to.status = fail(Code::E_COMM, "a message of {} bytes came where {} were expected", from.bytes, to.bytes);
+            if (from.bytes != to.bytes)
+                from.status = to.status = fail(Code::E_COMM, "a message of {} bytes came where {} were expected", from.bytes, to.bytes);
             else if (from.bytes) std::memcpy(to.data, from.data, from.bytes);
             from.done = to.done = true;
             changed_.notify_all();

@@ -12,7 +12,8 @@ struct Launcher {
     const char *by, *rank, *size, *local_rank, *local_size, *job;
 };
 constexpr Launcher kMpi[] = {
-    {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", "PMIX_NAMESPACE"},
+    {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE",
+     "PMIX_NAMESPACE"},
     {"MVAPICH", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE", nullptr},
     {"PMI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "PMI_ID"},
     {"JSM", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_SIZE", "LSB_JOBID"},
@@ -27,7 +28,8 @@ Result<std::optional<int>> number(const Environment& environment, const char* na
     if (!text || !*text) return std::optional<int>();
     char* end = nullptr;
     const long value = std::strtol(text, &end, 10);
-    if (*end || value < 0 || value > kLargestJob) return fail(Code::E_CONFIG, "{}: must be a number of 0 to {}, is {}", name, kLargestJob, text);
+    if (*end || value < 0 || value > kLargestJob)
+        return fail(Code::E_CONFIG, "{}: must be a number of 0 to {}, is {}", name, kLargestJob, text);
     return std::optional<int>(static_cast<int>(value));
 }
 
@@ -49,11 +51,13 @@ Result<Launch> read(const Launcher& from, const Environment& environment) {
     DS_TRY(const auto size, number(environment, from.size));
     DS_TRY(const auto rank, number(environment, from.rank));
     if (!size || (!rank && *size <= 1)) return launch;
-    if (!rank) return fail(Code::E_CONFIG, "{} is {}, but {} is not set: a process must know which of them it is", from.size, *size, from.rank);
+    if (!rank)
+        return fail(Code::E_CONFIG, "{} is {}, but {} is not set: a process must know which of them it is", from.size, *size, from.rank);
     if (*size < 1 || *rank >= *size) return fail(Code::E_CONFIG, "{} {} must be below {} {}", from.rank, *rank, from.size, *size);
     DS_TRY(const auto local_rank, number(environment, from.local_rank));
     DS_TRY(const auto local_size, number(environment, from.local_size));
-    if (local_rank && local_size && *local_rank >= *local_size) return fail(Code::E_CONFIG, "{} {} must be below {} {}", from.local_rank, *local_rank, from.local_size, *local_size);
+    if (local_rank && local_size && *local_rank >= *local_size)
+        return fail(Code::E_CONFIG, "{} {} must be below {} {}", from.local_rank, *local_rank, from.local_size, *local_size);
     launch.by = from.by;
     launch.rank = *rank;
     launch.size = *size;
@@ -90,7 +94,10 @@ Status find_rank_zero(Launch& launch, const Environment& environment) {
     // The agent itself listens at MASTER_PORT.
     if (torch && text(environment, "TORCHELASTIC_USE_AGENT_STORE") == "True") ++launch.port;
     if (torch && !launch.address_is_given && !launch.one_host)
-        return fail(Code::E_CONFIG, "WORLD_SIZE is {}, but MASTER_ADDR is not set: processes can't find rank 0 (torchrun sets both; with LOCAL_WORLD_SIZE equal to WORLD_SIZE one host is meant)", launch.size);
+        return fail(Code::E_CONFIG,
+                    "WORLD_SIZE is {}, but MASTER_ADDR is not set: processes can't find rank 0 (torchrun sets both; with LOCAL_WORLD_SIZE "
+                    "equal to WORLD_SIZE one host is meant)",
+                    launch.size);
     return ok();
 }
 
@@ -99,7 +106,10 @@ Status check_counts_processes(const Environment& environment) {
     for (const char* name : {"PET_NPROC_PER_NODE", "NPROC_PER_NODE"}) {
         const std::string each = text(environment, name);
         if (!each.empty() && each != "1" && text(environment, "TORCHELASTIC_RUN_ID").empty() && text(environment, "LOCAL_RANK").empty())
-            return fail(Code::E_CONFIG, "RANK and WORLD_SIZE seem to count nodes, as {} is {} and LOCAL_RANK is not set: start the program with torchrun, or set LOCAL_RANK for each process", name, each);
+            return fail(Code::E_CONFIG,
+                        "RANK and WORLD_SIZE seem to count nodes, as {} is {} and LOCAL_RANK is not set: start the program with torchrun, "
+                        "or set LOCAL_RANK for each process",
+                        name, each);
     }
     return ok();
 }
@@ -124,14 +134,13 @@ Result<Launch> launch_of(const Environment& environment) {
     }
     DS_TRY(Launch torch, read(kTorchrun, environment));
     if (!torch.by.empty() && !found.by.empty() && (torch.rank != found.rank || torch.size != found.size))
-        return fail(Code::E_CONFIG, "{} says that this is rank {} of {}, RANK and WORLD_SIZE that it is {} of {}: one of them must go", found.by, found.rank, found.size, torch.rank, torch.size);
+        return fail(Code::E_CONFIG, "{} says that this is rank {} of {}, RANK and WORLD_SIZE that it is {} of {}: one of them must go",
+                    found.by, found.rank, found.size, torch.rank, torch.size);
     if (found.by.empty() && !torch.by.empty()) {
         DS_CHECK(check_counts_processes(environment));
         found = std::move(torch);
     }
-    if (found.by.empty()) {
-        DS_TRY(found, read(kSlurm, environment));
-    }
+    if (found.by.empty()) { DS_TRY(found, read(kSlurm, environment)); }
     if (!found.by.empty()) DS_CHECK(find_rank_zero(found, environment));
     return found;
 }

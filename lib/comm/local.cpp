@@ -1,5 +1,5 @@
-// Ranks that are threads of one process. A collective: everyone posts where its memory lies, all threads meet, each pulls its share from the others'
-// memory, all threads meet again. So a sum reads every rank's memory once and an exchange copies once.
+// Ranks that are threads of one process. A collective: everyone posts where its memory lies, all threads meet, each pulls its share from
+// the others' memory, all threads meet again. So a sum reads every rank's memory once and an exchange copies once.
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -29,7 +29,13 @@ struct Post {
 
 struct Group {
     Group(std::string named, std::vector<int> numbers, int threads, std::chrono::milliseconds wait)
-        : name(std::move(named)), ranks(std::move(numbers)), size(static_cast<int>(ranks.size())), deadline(wait), meeting(size * threads, wait, [this] { return late(); }), posts(ranks.size()), came(ranks.size()) {}
+        : name(std::move(named)),
+          ranks(std::move(numbers)),
+          size(static_cast<int>(ranks.size())),
+          deadline(wait),
+          meeting(size * threads, wait, [this] { return late(); }),
+          posts(ranks.size()),
+          came(ranks.size()) {}
 
     // The ranks that have been to fewer collectives than others.
     std::string late() const {
@@ -46,7 +52,7 @@ struct Group {
     const int size;
     const std::chrono::milliseconds deadline;
     Meeting meeting;
-    std::vector<Post> posts;  // of each rank
+    std::vector<Post> posts;                  // of each rank
     std::vector<std::atomic<uint64_t>> came;  // of each rank: collectives it has come to
     Mail mail;
 };
@@ -62,7 +68,8 @@ public:
             if (source.bytes != to.bytes) return mismatch(from, source.bytes, to.bytes);
             const Team::Range part = team.part(to.bytes, 64);
             if (source.data != to.data && part.end > part.begin)
-                std::memcpy(static_cast<std::byte*>(to.data) + part.begin, static_cast<const std::byte*>(source.data) + part.begin, static_cast<size_t>(part.end - part.begin));
+                std::memcpy(static_cast<std::byte*>(to.data) + part.begin, static_cast<const std::byte*>(source.data) + part.begin,
+                            static_cast<size_t>(part.end - part.begin));
         }
         return group_->meeting.meet();
     }
@@ -111,7 +118,8 @@ public:
     Status receive(int from, int64_t tag, Block data) override {
         std::unique_lock lock(group_->mail.mutex);
         auto& letters = group_->mail.letters[{from, rank(), tag}];
-        const bool came = group_->mail.arrived.wait_for(lock, group_->deadline, [&] { return !letters.empty() || group_->meeting.aborted(); });
+        const bool came =
+            group_->mail.arrived.wait_for(lock, group_->deadline, [&] { return !letters.empty() || group_->meeting.aborted(); });
         if (!letters.empty()) {
             const std::vector<std::byte> letter = std::move(letters.front());
             letters.pop_front();
@@ -121,7 +129,8 @@ public:
             return ok();
         }
         if (came) return group_->meeting.why();
-        return fail(Code::E_TIMEOUT, "rank {} of the {} group sent nothing within {} s", rank_of(from), group_->name, std::chrono::duration<double>(group_->deadline).count());
+        return fail(Code::E_TIMEOUT, "rank {} of the {} group sent nothing within {} s", rank_of(from), group_->name,
+                    std::chrono::duration<double>(group_->deadline).count());
     }
 
     void abort(const Status& why) override {
@@ -141,16 +150,18 @@ private:
         for (int from = 0; from < size(); ++from) {
             const Post& other = group_->posts[static_cast<size_t>(from)];
             if (other.op == op && other.dtype == dtype) continue;
-            Status status = fail(Code::E_COMM, "rank {} of the {} group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan", rank_of(from), group_->name,
-                                 name_of(other.op), name_of(other.dtype), rank_of(rank()), name_of(op), name_of(dtype));
+            Status status = fail(
+                Code::E_COMM, "rank {} of the {} group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan",
+                rank_of(from), group_->name, name_of(other.op), name_of(other.dtype), rank_of(rank()), name_of(op), name_of(dtype));
             abort(status);
             return status;
         }
         return ok();
     }
     Status mismatch(int from, int64_t sent, int64_t expected) {
-        Status status = fail(Code::E_COMM, "rank {} of the {} group sent {} bytes where rank {} expected {}: the ranks do not run the same plan", rank_of(from), group_->name, sent, rank_of(rank()),
-                             expected);
+        Status status =
+            fail(Code::E_COMM, "rank {} of the {} group sent {} bytes where rank {} expected {}: the ranks do not run the same plan",
+                 rank_of(from), group_->name, sent, rank_of(rank()), expected);
         abort(status);
         return status;
     }
@@ -160,7 +171,8 @@ private:
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> local_group(std::string name, std::vector<int> ranks, int threads_a_rank, std::chrono::milliseconds deadline) {
+std::vector<std::unique_ptr<Communicator>> local_group(std::string name, std::vector<int> ranks, int threads_a_rank,
+                                                       std::chrono::milliseconds deadline) {
     const auto group = std::make_shared<Group>(std::move(name), std::move(ranks), threads_a_rank, deadline);
     std::vector<std::unique_ptr<Communicator>> members;
     for (int rank = 0; rank < group->size; ++rank) members.push_back(std::make_unique<Local>(group, rank));

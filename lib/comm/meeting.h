@@ -17,7 +17,8 @@ namespace ds {
 class Meeting {
 public:
     // late: who has not come, for the message.
-    Meeting(int threads, std::chrono::milliseconds deadline, std::function<std::string()> late = nullptr) : threads_(threads), deadline_(deadline), late_(std::move(late)) {}
+    Meeting(int threads, std::chrono::milliseconds deadline, std::function<std::string()> late = nullptr)
+        : threads_(threads), deadline_(deadline), late_(std::move(late)) {}
 
     Status meet() {
         if (aborted_.load(std::memory_order_acquire)) return why();
@@ -33,7 +34,8 @@ public:
             if (turn < kSpins) pause_spinning();
             else if (turn < kYields) std::this_thread::yield();
             else if (std::chrono::steady_clock::now() - begin > deadline_) {
-                abort(fail(Code::E_TIMEOUT, "{} did not come to a collective within {} s; it is late or gone", late_ ? late_() : "a thread", std::chrono::duration<double>(deadline_).count()));
+                abort(fail(Code::E_TIMEOUT, "{} did not come to a collective within {} s; it is late or gone", late_ ? late_() : "a thread",
+                           std::chrono::duration<double>(deadline_).count()));
             } else std::this_thread::sleep_for(std::chrono::microseconds(50));
         }
         return ok();

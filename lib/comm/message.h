@@ -1,4 +1,5 @@
-// What precedes every message between processes: enough to see that both sides mean the same. It is checked before the payload is asked for.
+// What precedes every message between processes: enough to see that both sides mean the same. It is checked before the payload is asked
+// for.
 #pragma once
 
 #include <cstdint>

@@ -26,7 +26,8 @@ private:
     void* const pending_;
 };
 
-// Who is told of failures. It outlives the transport, whose threads may call until `leave` has returned. Who takes `told` back waits for a call under way.
+// Who is told of failures. It outlives the transport, whose threads may call until `leave` has returned. Who takes `told` back waits for a
+// call under way.
 struct Listener {
     std::mutex mutex;
     std::function<void(const Status&)> told;
@@ -48,13 +49,15 @@ public:
     Start send(int to, uint32_t lane, const void* data, size_t bytes) override {
         void* pending = nullptr;
         char error[kErrorBytes] = "";
-        if (const int32_t code = table_.send(transport_, to, lane, data, bytes, &pending, error, sizeof error); code < 0) return status_of(code, error);
+        if (const int32_t code = table_.send(transport_, to, lane, data, bytes, &pending, error, sizeof error); code < 0)
+            return status_of(code, error);
         return std::unique_ptr<Pending>(std::make_unique<PluggedPending>(table_, pending));
     }
     Start receive(int from, uint32_t lane, void* data, size_t bytes) override {
         void* pending = nullptr;
         char error[kErrorBytes] = "";
-        if (const int32_t code = table_.receive(transport_, from, lane, data, bytes, &pending, error, sizeof error); code < 0) return status_of(code, error);
+        if (const int32_t code = table_.receive(transport_, from, lane, data, bytes, &pending, error, sizeof error); code < 0)
+            return status_of(code, error);
         return std::unique_ptr<Pending>(std::make_unique<PluggedPending>(table_, pending));
     }
     void abort(const Status& why) override { table_.abort(transport_, static_cast<int32_t>(why.code()), why.message().c_str()); }
@@ -82,7 +85,8 @@ Result<std::unique_ptr<Transport>> join_by_plugin(std::string_view backend, cons
     int32_t rank = 0, size = 0;
     char error[kErrorBytes] = "";
     const auto failed = [](void* user, int32_t code, const char* text) { static_cast<Listener*>(user)->hear(status_of(code, text)); };
-    if (const int32_t code = table->join(options_json.c_str(), failed, listener.get(), &transport, &rank, &size, error, sizeof error); code < 0)
+    if (const int32_t code = table->join(options_json.c_str(), failed, listener.get(), &transport, &rank, &size, error, sizeof error);
+        code < 0)
         return status_of(code, error).within(backend);
     return std::unique_ptr<Transport>(std::make_unique<Plugged>(*table, transport, std::move(listener), rank, size));
 }

@@ -1,4 +1,5 @@
-// Groups of ranks that live in several processes. The first thread of a rank's team exchanges messages with the other members; the team sums.
+// Groups of ranks that live in several processes. The first thread of a rank's team exchanges messages with the other members; the team
+// sums.
 #include <list>
 
 #include "base/round.h"
@@ -16,8 +17,14 @@ constexpr std::chrono::hours kNever{24 * 365};
 class Remote : public Communicator {
 public:
     Remote(std::shared_ptr<World> world, std::string name, std::vector<Member> members, int mine, int channel, int threads)
-        : Communicator(mine, static_cast<int>(members.size())), world_(std::move(world)), name_(std::move(name)), members_(std::move(members)), channel_(channel),
-          gate_(threads, kNever), turns_(static_cast<size_t>(threads)), stash_(members_.size()) {}
+        : Communicator(mine, static_cast<int>(members.size())),
+          world_(std::move(world)),
+          name_(std::move(name)),
+          members_(std::move(members)),
+          channel_(channel),
+          gate_(threads, kNever),
+          turns_(static_cast<size_t>(threads)),
+          stash_(members_.size()) {}
 
     Status all_to_all(std::span<const Block> send, std::span<const Block> receive, Team team) override {
         return together(team, [&] { return exchange(CommOp::all_to_all, DType::u8, send, receive); });
@@ -33,7 +40,9 @@ public:
 
     Status all_reduce(Block data, DType dtype, Team team) override {
         if (data.bytes <= kSmall) {
-            DS_CHECK(together(team, [&] { return exchange(CommOp::all_reduce, dtype, std::vector<Block>(members_.size(), data), scratch(data.bytes, size(), data)); }));
+            DS_CHECK(together(team, [&] {
+                return exchange(CommOp::all_reduce, dtype, std::vector<Block>(members_.size(), data), scratch(data.bytes, size(), data));
+            }));
             return sum(data, dtype, team);
         }
         const std::vector<Block> shares = shares_of(data, dtype);
@@ -68,20 +77,24 @@ public:
             if (letter->tag != tag) continue;
             const std::vector<std::byte> bytes = std::move(letter->bytes);
             early.erase(letter);
-            if (static_cast<int64_t>(bytes.size()) != data.bytes) return ended(CommOp::send, from, wrong_size(from, static_cast<int64_t>(bytes.size()), data.bytes));
+            if (static_cast<int64_t>(bytes.size()) != data.bytes)
+                return ended(CommOp::send, from, wrong_size(from, static_cast<int64_t>(bytes.size()), data.bytes));
             if (data.bytes) std::memcpy(data.data, bytes.data(), bytes.size());
             return ok();
         }
         for (;;) {  // letters with other tags, which came first, are kept
             MessageHeader header;
-            if (Status status = take(from, &header, sizeof header, until); !status.ok()) return ended(CommOp::send, from, std::move(status));
+            if (Status status = take(from, &header, sizeof header, until); !status.ok())
+                return ended(CommOp::send, from, std::move(status));
             if (header.magic != MessageHeader::kMagic || header.op != CommOp::send || header.bytes < 0)
                 return ended(CommOp::send, from, fail(Code::E_COMM, "rank {} sent something that is no message", rank_of(from)));
-            if (header.tag == tag && header.bytes != data.bytes) return ended(CommOp::send, from, wrong_size(from, header.bytes, data.bytes));
+            if (header.tag == tag && header.bytes != data.bytes)
+                return ended(CommOp::send, from, wrong_size(from, header.bytes, data.bytes));
             Early other{header.tag, std::vector<std::byte>(header.tag == tag ? 0 : static_cast<size_t>(header.bytes))};
             void* to = header.tag == tag ? data.data : other.bytes.data();
             if (header.bytes)
-                if (Status status = take(from, to, static_cast<size_t>(header.bytes), until); !status.ok()) return ended(CommOp::send, from, std::move(status));
+                if (Status status = take(from, to, static_cast<size_t>(header.bytes), until); !status.ok())
+                    return ended(CommOp::send, from, std::move(status));
             if (header.tag == tag) return ok();
             early.push_back(std::move(other));
         }
@@ -152,7 +165,8 @@ private:
             auto posted = world_->receive(members_[p], mine(), 2 * channel_, &theirs[p], sizeof(MessageHeader));
             if (!posted.ok()) return ended(op, static_cast<int>(p), std::move(posted).status());
             receives[p] = std::move(*posted);
-            for (const auto& [data, bytes] : {std::pair<const void*, int64_t>{&mine_to[p], sizeof(MessageHeader)}, {send[p].data, send[p].bytes}}) {
+            for (const auto& [data, bytes] :
+                 {std::pair<const void*, int64_t>{&mine_to[p], sizeof(MessageHeader)}, {send[p].data, send[p].bytes}}) {
                 if (bytes == 0) continue;
                 auto started = world_->send(members_[p], mine(), 2 * channel_, data, static_cast<size_t>(bytes));
                 if (!started.ok()) return ended(op, static_cast<int>(p), std::move(started).status());
@@ -163,13 +177,15 @@ private:
             const size_t p = (me + i) % n;
             if (Status status = receives[p]->wait(until); !status.ok()) return ended(op, static_cast<int>(p), std::move(status));
             receives[p].reset();
-            if (Status status = check(theirs[p], op, dtype, sequence, static_cast<int>(p), receive[p].bytes); !status.ok()) return ended(op, static_cast<int>(p), std::move(status));
+            if (Status status = check(theirs[p], op, dtype, sequence, static_cast<int>(p), receive[p].bytes); !status.ok())
+                return ended(op, static_cast<int>(p), std::move(status));
             if (receive[p].bytes == 0) continue;
             auto posted = world_->receive(members_[p], mine(), 2 * channel_, receive[p].data, static_cast<size_t>(receive[p].bytes));
             if (!posted.ok()) return ended(op, static_cast<int>(p), std::move(posted).status());
             receives[p] = std::move(*posted);
         }
-        if (receive[me].data != send[me].data && receive[me].bytes) std::memmove(receive[me].data, send[me].data, static_cast<size_t>(receive[me].bytes));
+        if (receive[me].data != send[me].data && receive[me].bytes)
+            std::memmove(receive[me].data, send[me].data, static_cast<size_t>(receive[me].bytes));
         for (size_t p = 0; p < n; ++p)
             if (receives[p])
                 if (Status status = receives[p]->wait(until); !status.ok()) return ended(op, static_cast<int>(p), std::move(status));
@@ -180,14 +196,19 @@ private:
 
     Status check(const MessageHeader& header, CommOp op, DType dtype, uint64_t sequence, int from, int64_t bytes) const {
         if (header.magic != MessageHeader::kMagic) return fail(Code::E_COMM, "rank {} sent something that is no message", rank_of(from));
-        if (header.op == op && header.dtype == static_cast<uint8_t>(dtype) && header.sequence == sequence && header.bytes == bytes) return ok();
-        return fail(Code::E_COMM, "rank {} is in {} of {} bytes of {} (call {}) where rank {} is in {} of {} bytes of {} (call {}): the ranks do not run the same plan", rank_of(from),
-                    name_of(header.op), header.bytes, header.dtype <= static_cast<uint8_t>(DType::f8e5m2) ? name_of(static_cast<DType>(header.dtype)) : "unknown type", header.sequence,
-                    rank_of(rank()), name_of(op), bytes, name_of(dtype), sequence);
+        if (header.op == op && header.dtype == static_cast<uint8_t>(dtype) && header.sequence == sequence && header.bytes == bytes)
+            return ok();
+        return fail(Code::E_COMM,
+                    "rank {} is in {} of {} bytes of {} (call {}) where rank {} is in {} of {} bytes of {} (call {}): the ranks do not run "
+                    "the same plan",
+                    rank_of(from), name_of(header.op), header.bytes,
+                    header.dtype <= static_cast<uint8_t>(DType::f8e5m2) ? name_of(static_cast<DType>(header.dtype)) : "unknown type",
+                    header.sequence, rank_of(rank()), name_of(op), bytes, name_of(dtype), sequence);
     }
 
     Status wrong_size(int from, int64_t sent, int64_t expected) const {
-        return fail(Code::E_COMM, "rank {} sent {} bytes where rank {} expected {}: the ranks do not run the same plan", rank_of(from), sent, rank_of(rank()), expected);
+        return fail(Code::E_COMM, "rank {} sent {} bytes where rank {} expected {}: the ranks do not run the same plan", rank_of(from),
+                    sent, rank_of(rank()), expected);
     }
 
     Status take(int from, void* to, size_t bytes, World::Clock::time_point until) {
@@ -199,7 +220,8 @@ private:
     Status ended(CommOp op, int with, Status status) {
         if (world_->failed()) return world_->failure();
         if (status.code() == Code::E_TIMEOUT)
-            status = fail(Code::E_TIMEOUT, "rank {} did not answer within {} s; it is late or gone", rank_of(with), std::chrono::duration<double>(world_->deadline()).count());
+            status = fail(Code::E_TIMEOUT, "rank {} did not answer within {} s; it is late or gone", rank_of(with),
+                          std::chrono::duration<double>(world_->deadline()).count());
         Status full = std::move(status).within(fmt::format("{} of the {} group", name_of(op), name_));
         world_->abort(full);
         return full;

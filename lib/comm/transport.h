@@ -1,8 +1,9 @@
-// Transport: bytes between the processes of one job. Backends are transports; groups, collectives and sums are built on them once (world.h, remote.cpp),
-// so that every backend gives the same bits. libdsrt_gloo.so and libdsrt_mpi.so fill a TransportTable; the host's own callbacks are one too.
+// Transport: bytes between the processes of one job. Backends are transports; groups, collectives and sums are built on them once (world.h,
+// remote.cpp), so that every backend gives the same bits. libdsrt_gloo.so and libdsrt_mpi.so fill a TransportTable; the host's own
+// callbacks are one too.
 //
-// A lane is a stream of messages from one process to another: what is sent on it arrives in order, and each receive names the size of the message that
-// comes. Lanes are independent of each other. Any thread may call; of one lane, one thread at a time.
+// A lane is a stream of messages from one process to another: what is sent on it arrives in order, and each receive names the size of the
+// message that comes. Lanes are independent of each other. Any thread may call; of one lane, one thread at a time.
 #pragma once
 
 #include <chrono>
@@ -38,11 +39,13 @@ public:
     virtual Start receive(int from, uint32_t lane, void* data, size_t bytes) = 0;
     // Ends all waits, here and, where the backend can tell them, in the other processes; later ones fail at once.
     virtual void abort(const Status& why) = 0;
-    // Called, from any thread, when the backend learns by itself that the job is over: a process ended or fell silent, another one called abort.
+    // Called, from any thread, when the backend learns by itself that the job is over: a process ended or fell silent, another one called
+    // abort.
     virtual void on_failure(std::function<void(const Status&)> told) = 0;
     // Whether it learns of every peer that is gone or stopped.
     virtual bool watches() const { return false; }
-    // A transport of the host's is called by threads that are inside a call of the ABI only: while others exchange, such a thread serves them.
+    // A transport of the host's is called by threads that are inside a call of the ABI only: while others exchange, such a thread serves
+    // them.
     virtual bool wants_caller() const { return false; }
     virtual void serve(const std::function<bool()>& over) { (void)over; }
 
@@ -57,10 +60,13 @@ private:
 struct TransportTable {
     PluginTable base;
     // Joins the job that `options` (JSON; world.h) describes. failed(user, code, text): see on_failure; until leave returns.
-    int32_t (*join)(const char* options, void (*failed)(void* user, int32_t code, const char* text), void* user, void** transport, int32_t* rank, int32_t* size, char* error, size_t error_bytes);
+    int32_t (*join)(const char* options, void (*failed)(void* user, int32_t code, const char* text), void* user, void** transport,
+                    int32_t* rank, int32_t* size, char* error, size_t error_bytes);
     void (*leave)(void* transport);
-    int32_t (*send)(void* transport, int32_t to, uint32_t lane, const void* data, size_t bytes, void** pending, char* error, size_t error_bytes);
-    int32_t (*receive)(void* transport, int32_t from, uint32_t lane, void* data, size_t bytes, void** pending, char* error, size_t error_bytes);
+    int32_t (*send)(void* transport, int32_t to, uint32_t lane, const void* data, size_t bytes, void** pending, char* error,
+                    size_t error_bytes);
+    int32_t (*receive)(void* transport, int32_t from, uint32_t lane, void* data, size_t bytes, void** pending, char* error,
+                       size_t error_bytes);
     int32_t (*wait)(void* pending, int64_t milliseconds, char* error, size_t error_bytes);
     void (*drop)(void* pending);
     void (*abort)(void* transport, int32_t code, const char* why);
@@ -70,7 +76,8 @@ struct TransportTable {
 // "gloo", "mpi": loads the plug-in and joins.
 Result<std::unique_ptr<Transport>> join_by_plugin(std::string_view backend, const std::string& options_json);
 
-// A host's own. send takes or sends the bytes without waiting for the receiver; receive answers PENDING where the message has not come within wait_ms.
+// A host's own. send takes or sends the bytes without waiting for the receiver; receive answers PENDING where the message has not come
+// within wait_ms.
 struct HostedCallbacks {
     int rank = 0, size = 1;
     std::function<Status(int to, uint32_t lane, const void* data, size_t bytes)> send;

@@ -79,7 +79,8 @@ void World::keep(std::unique_ptr<Letter> letter) {
     letters_changed_.notify_all();
 }
 
-// Waits for one letter after the other. One that is not fetched in time says that its receiver is gone, which the receiver of something else will say too.
+// Waits for one letter after the other. One that is not fetched in time says that its receiver is gone, which the receiver of something
+// else will say too.
 void World::watch_letters() {
     for (;;) {
         std::unique_ptr<Letter> letter;
@@ -116,7 +117,8 @@ Result<std::vector<std::string>> World::exchange(std::string_view call, std::str
     const auto ended = [&](size_t p, Status status) {
         if (failed()) return failure_in(call);
         if (status.code() == Code::E_TIMEOUT)
-            status = fail(Code::E_TIMEOUT, "process {} did not come within {} s; it is late or gone", p, std::chrono::duration<double>(wait).count());
+            status = fail(Code::E_TIMEOUT, "process {} did not come within {} s; it is late or gone", p,
+                          std::chrono::duration<double>(wait).count());
         Status full = std::move(status).within(call);
         abort(full);
         if (wants_caller()) serve([] { return true; });
@@ -141,8 +143,10 @@ Result<std::vector<std::string>> World::exchange(std::string_view call, std::str
         if (head.magic != MessageHeader::kMagic || head.op != CommOp::exchange || head.bytes < 0 || head.bytes > kLargestExchange)
             return ended(p, fail(Code::E_COMM, "process {} sent something that is no message", p));
         if (head.call_name() != header.call_name() || head.sequence != sequence)
-            return ended(p, fail(Code::E_COMM, "process {} is in {} (its exchange {}) where process {} is in {} (exchange {}); all processes must make the same calls in the same order", p,
-                                 head.call_name(), head.sequence, me, call, sequence));
+            return ended(p, fail(Code::E_COMM,
+                                 "process {} is in {} (its exchange {}) where process {} is in {} (exchange {}); all processes must make "
+                                 "the same calls in the same order",
+                                 p, head.call_name(), head.sequence, me, call, sequence));
         all[p].resize(static_cast<size_t>(head.bytes));
         receives[p].reset();
         if (head.bytes == 0) continue;

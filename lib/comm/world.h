@@ -1,7 +1,8 @@
-// World: the processes of one job, over whatever transport joined them. It makes communicators for groups of ranks that live in several processes, lets
-// processes tell each other small things, and knows when the job has ended.
+// World: the processes of one job, over whatever transport joined them. It makes communicators for groups of ranks that live in several
+// processes, lets processes tell each other small things, and knows when the job has ended.
 //
-// After a failure (a process ended or fell silent, a deadline passed, the processes disagreed) every call fails with what happened first, in every process.
+// After a failure (a process ended or fell silent, a deadline passed, the processes disagreed) every call fails with what happened first,
+// in every process.
 #pragma once
 
 #include <atomic>
@@ -20,9 +21,9 @@ namespace ds {
 
 // Where a rank of a group lives.
 struct Member {
-    int rank = 0;     // in the job, for messages
+    int rank = 0;  // in the job, for messages
     int process = 0;
-    int local = 0;    // among the ranks of that process
+    int local = 0;  // among the ranks of that process
 };
 
 class World : public std::enable_shared_from_this<World> {
@@ -37,11 +38,13 @@ public:
     int processes() const { return transport_->size(); }
     std::chrono::milliseconds deadline() const { return deadline_; }
 
-    // The end of member `mine`, of this process, in a group. name: for messages. channel (below 7) tells groups between the same ranks apart.
+    // The end of member `mine`, of this process, in a group. name: for messages. channel (below 7) tells groups between the same ranks
+    // apart.
     std::unique_ptr<Communicator> group(std::string name, std::vector<Member> members, int mine, int channel, int threads);
 
-    // Every process tells every other one something; what[p] is process p's. `call` must be the same everywhere: that is how processes find out that they
-    // are not making the same calls. Called by one thread. patient: waits as long as the others are alive; ten deadlines where nobody watches over them.
+    // Every process tells every other one something; what[p] is process p's. `call` must be the same everywhere: that is how processes find
+    // out that they are not making the same calls. Called by one thread. patient: waits as long as the others are alive; ten deadlines
+    // where nobody watches over them.
     Result<std::vector<std::string>> exchange(std::string_view call, std::string mine, bool patient = false);
 
     void abort(const Status& why);  // by a call that fails; the first one counts

@@ -74,8 +74,10 @@ Result<Config> parse_config(std::string_view text_or_path, const Launched& launc
     if (skip_blanks(text_or_path).empty())
         return fail(Code::E_CONFIG, "config: empty; must be JSON text that begins with {{, or the path of a JSON file");
     if (text_or_path.find_first_of(std::string_view("\0\n{", 3)) != text_or_path.npos || text_or_path.size() > 4096)
-        return fail(Code::E_CONFIG, "config: neither JSON text, whose first character after blanks and comments is {{, nor the path of a file; it begins with {}",
-                    short_dump(Json(std::string(text_or_path.substr(0, 40)))));
+        return fail(
+            Code::E_CONFIG,
+            "config: neither JSON text, whose first character after blanks and comments is {{, nor the path of a file; it begins with {}",
+            short_dump(Json(std::string(text_or_path.substr(0, 40)))));
     auto text = read_file(std::string(text_or_path), kLargestFile);
     if (!text.ok()) return std::move(text).status().within("config");
     return configure_text(*text, std::string(text_or_path), launched);
@@ -95,8 +97,11 @@ Result<Config> config_from_environment(const Launched& launched) {
 std::string describe_config() {
     OrderedJson keys = OrderedJson::object();
     for (const Key& key : config_keys())
-        keys[key.path] = {{"type", type_name(key.type)}, {"default", key.default_value()}, {"accepted", accepted_values(key)},
-                          {"status", key.support->name}, {"meaning", key.meaning}};
+        keys[key.path] = {{"type", type_name(key.type)},
+                          {"default", key.default_value()},
+                          {"accepted", accepted_values(key)},
+                          {"status", key.support->name},
+                          {"meaning", key.meaning}};
     for (const Spelling& spelling : config_spellings()) {
         const Key* key = find_key(spelling.path);
         OrderedJson row = keys[key ? spelling.path : "logger"];

@@ -31,7 +31,8 @@ struct MoeConfig {
 // DeepSpeed's block-sparse attention; lists as its layouts take them.
 struct SparseAttentionConfig {
     std::string mode = "dense", attention = "bidirectional";
-    int64_t block = 16, num_local_blocks = 4, num_global_blocks = 1, num_different_global_patterns = 1, num_random_blocks = 0, num_sliding_window_blocks = 3;
+    int64_t block = 16, num_local_blocks = 4, num_global_blocks = 1, num_different_global_patterns = 1, num_random_blocks = 0,
+            num_sliding_window_blocks = 3;
     bool different_layout_per_head = false, horizontal_global_attention = false;
     std::vector<int64_t> local_window_blocks{4}, global_block_indices{0}, global_block_end_indices;
 };
@@ -102,8 +103,8 @@ struct QuantizationConfig {
     std::optional<std::vector<std::string>> skip;  // modules; nothing: heads
 };
 
-// What changes as training goes on, and what is left out of it: sections as they stand in the effective configuration, null where they are off.
-// Who uses one checks it (lr/ramp.h, lr/batch_growth.h, data/).
+// What changes as training goes on, and what is left out of it: sections as they stand in the effective configuration, null where they are
+// off. Who uses one checks it (lr/ramp.h, lr/batch_growth.h, data/).
 struct EfficiencyConfig {
     Json batch_growth;
     Json curriculum;        // the older form: rows are cut to a length
@@ -185,7 +186,7 @@ struct Config {
     int64_t threads = 0;  // 0 = one a core
     int64_t seed = 1234;
     bool deterministic = true;
-    int recompute = 0;  // -1 = auto
+    int recompute = 0;         // -1 = auto
     int64_t memory_limit = 0;  // bytes a rank; 0 = none
 
     std::optional<int64_t> steps_per_print;

@@ -70,15 +70,19 @@ Status check_precision(const View& view) {
 Status check_quantization(const View& view) {
     if (!view.config.quantization.enabled) return ok();
     if (view.on("quantization.load_in_4bit") == view.on("quantization.load_in_8bit"))
-        return view.refuse("quantization.load_in_4bit", "one of it and load_in_8bit must be true, {}", view.on("quantization.load_in_4bit") ? "not both" : "and neither is");
-    if (view.json("quantization.bnb_4bit_quant_type") == "fp4") return view.lack("quantization.bnb_4bit_quant_type", "fp4 is not built; there are nf4 and int4");
+        return view.refuse("quantization.load_in_4bit", "one of it and load_in_8bit must be true, {}",
+                           view.on("quantization.load_in_4bit") ? "not both" : "and neither is");
+    if (view.json("quantization.bnb_4bit_quant_type") == "fp4")
+        return view.lack("quantization.bnb_4bit_quant_type", "fp4 is not built; there are nf4 and int4");
     if (view.on("quantization.bnb_4bit_use_double_quant") && view.on("quantization.load_in_8bit"))
         return view.refuse("quantization.bnb_4bit_use_double_quant", "belongs to load_in_4bit, which is false");
     const bool in_groups = view.config.quantization.code.group > 0;
-    if (in_groups && view.on("quantization.bnb_4bit_use_double_quant")) return view.refuse("quantization.bnb_4bit_use_double_quant", "belongs to nf4; the scales of int4's groups stay whole");
+    if (in_groups && view.on("quantization.bnb_4bit_use_double_quant"))
+        return view.refuse("quantization.bnb_4bit_use_double_quant", "belongs to nf4; the scales of int4's groups stay whole");
     for (const char* key : {"quantization.group_size", "quantization.sym"})
         if (!in_groups && at_path(view.config.given, key)) return view.refuse(key, "belongs to load_in_4bit with bnb_4bit_quant_type int4");
-    if (view.on("quantization.int8_products") && !view.on("quantization.load_in_8bit")) return view.refuse("quantization.int8_products", "belongs to load_in_8bit, which is false");
+    if (view.on("quantization.int8_products") && !view.on("quantization.load_in_8bit"))
+        return view.refuse("quantization.int8_products", "belongs to load_in_8bit, which is false");
     return ok();
 }
 
@@ -94,10 +98,13 @@ Status check_zero(const View& view) {
     if (view.json("zero_optimization.offload_param.device") != "none" && stage != 3)
         return view.refuse("zero_optimization.offload_param.device", "needs zero_optimization.stage 3, which is {}", stage);
     if (view.config.sparse_gradients && stage >= 2)
-        return view.refuse("sparse_gradients", "excludes zero_optimization.stage {}, which sums gradients in buckets as they come; stages 0 and 1 can send rows", stage);
+        return view.refuse(
+            "sparse_gradients",
+            "excludes zero_optimization.stage {}, which sums gradients in buckets as they come; stages 0 and 1 can send rows", stage);
     for (const char* section : {"zero_optimization.offload_optimizer", "zero_optimization.offload_param"}) {
         const std::string device = std::string(section) + ".device", path = std::string(section) + ".nvme_path";
-        if (view.json(device.c_str()) == "nvme" && !view.json(path.c_str()).is_string()) return view.refuse(path.c_str(), "needed where {} is nvme: a folder on a fast disk", device);
+        if (view.json(device.c_str()) == "nvme" && !view.json(path.c_str()).is_string())
+            return view.refuse(path.c_str(), "needed where {} is nvme: a folder on a fast disk", device);
     }
     if (view.json("zero_optimization.offload_optimizer.ratio") < 1 && stage != 3)
         return view.refuse("zero_optimization.offload_optimizer.ratio", "below 1 needs zero_optimization.stage 3, which is {}", stage);
@@ -150,7 +157,9 @@ Status check_combinations(const Config& config, const WrittenAs& names) {
 Status check_support(const Config& config, const WrittenAs& names, std::vector<std::string>& notes) {
     const View view{config, names};
     if (config.distributed == "nccl") return view.lack("distributed", "nccl is not supported, only auto, none, gloo, mpi and host");
-    if (config.grad_accum_dtype != DType::f32) return view.lack("data_types.grad_accum_dtype", "{} is not supported, only fp32: gradients accumulate in f32", short_dump(view.json("data_types.grad_accum_dtype")));
+    if (config.grad_accum_dtype != DType::f32)
+        return view.lack("data_types.grad_accum_dtype", "{} is not supported, only fp32: gradients accumulate in f32",
+                         short_dump(view.json("data_types.grad_accum_dtype")));
     if (config.mesh.data == 1 && config.zero_stage > 0)
         notes.push_back(fmt::format("config: {}: with one data rank, nothing is shared", written(names, "zero_optimization.stage")));
     for (const Key& key : config_keys()) {

@@ -8,8 +8,9 @@ namespace ds {
 namespace {
 
 // Highly composite numbers: each has more divisors than any number below it.
-constexpr int64_t kHighlyComposite[] = {1,    2,    4,    6,     12,    24,    36,    48,    60,    120,   180,   240,    360,    720,    840,    1260,   1680,   2520,   5040,
-                                        7560, 10080, 15120, 20160, 25200, 27720, 45360, 50400, 55440, 83160, 110880, 166320, 221760, 277200, 332640, 498960, 554400, 665280, 720720};
+constexpr int64_t kHighlyComposite[] = {1,     2,     4,     6,      12,     24,     36,     48,     60,     120,    180,    240,   360,
+                                        720,   840,   1260,  1680,   2520,   5040,   7560,   10080,  15120,  20160,  25200,  27720, 45360,
+                                        50400, 55440, 83160, 110880, 166320, 221760, 277200, 332640, 498960, 554400, 665280, 720720};
 
 // Each micro batch, and their least common multiple, as often as a highly composite number says and the largest batch allows.
 std::set<int64_t> candidates(const std::vector<int64_t>& micro_batches, int64_t max_batch) {
@@ -20,7 +21,8 @@ std::set<int64_t> candidates(const std::vector<int64_t>& micro_batches, int64_t 
     std::vector<int64_t> bases = micro_batches;
     bases.push_back(common);
     for (const int64_t base : bases)
-        if (base <= max_batch) out.insert(base * *std::prev(std::upper_bound(std::begin(kHighlyComposite), std::end(kHighlyComposite), max_batch / base)));
+        if (base <= max_batch)
+            out.insert(base * *std::prev(std::upper_bound(std::begin(kHighlyComposite), std::end(kHighlyComposite), max_batch / base)));
     return out;
 }
 
@@ -82,8 +84,10 @@ Status check(const ElasticSettings& s) {
     const int64_t a_host = s.version == 0.1 ? 1 : s.ranks_per_host / s.model_ranks, most = s.max_batch / a_host;
     for (const int64_t micro : s.micro_batches)
         if (micro < 1 || micro > most)
-            return refuse("micro_batch_sizes", "must be integers from 1 to {} (max_train_batch_size over the data-parallel ranks of a host, which num_gpus_per_node makes {}), one is {}", most,
-                          a_host, micro);
+            return refuse("micro_batch_sizes",
+                          "must be integers from 1 to {} (max_train_batch_size over the data-parallel ranks of a host, which "
+                          "num_gpus_per_node makes {}), one is {}",
+                          most, a_host, micro);
     return ok();
 }
 
@@ -97,14 +101,17 @@ Result<ElasticBatch> elastic_batch(const ElasticSettings& s, int64_t data_ranks)
 Result<BatchSizes> resolve_elastic(const ElasticSettings& s, int64_t data_ranks) {
     DS_TRY(const ElasticBatch batch, elastic_batch(s, data_ranks));
     if (!std::binary_search(batch.data_ranks.begin(), batch.data_ranks.end(), data_ranks))
-        return fail(Code::E_CONFIG, "config: elasticity: {} data-parallel ranks can't share the batch of {} rows; {} can", data_ranks, batch.train,
-                    batch.data_ranks.empty() ? "no number from min_gpus to max_gpus" : fmt::format("{}", fmt::join(batch.data_ranks, ", ")));
+        return fail(
+            Code::E_CONFIG, "config: elasticity: {} data-parallel ranks can't share the batch of {} rows; {} can", data_ranks, batch.train,
+            batch.data_ranks.empty() ? "no number from min_gpus to max_gpus" : fmt::format("{}", fmt::join(batch.data_ranks, ", ")));
     const int64_t rows = batch.train / data_ranks;
     int64_t micro = 0;
     for (const int64_t size : s.micro_batches)
         if (rows > 0 && rows % size == 0) micro = std::max(micro, size);
     if (micro == 0)
-        return fail(Code::E_CONFIG, "config: elasticity: no size of micro_batch_sizes fits into max_train_batch_size {} over {} data-parallel ranks", s.max_batch, data_ranks);
+        return fail(Code::E_CONFIG,
+                    "config: elasticity: no size of micro_batch_sizes fits into max_train_batch_size {} over {} data-parallel ranks",
+                    s.max_batch, data_ranks);
     return BatchSizes{batch.train, micro, rows / micro, data_ranks};
 }
 

@@ -55,17 +55,27 @@ SparseAttentionConfig sparse_attention_of(const Reader& read) {
     if (!read.json("sparse_attention").is_object()) return {};
     const auto at = [](const char* key) { return std::string("sparse_attention.") + key; };
     const auto number = [&](const char* key) { return read.integer(at(key).c_str()); };
-    return {.mode = read.text(at("mode").c_str()), .attention = read.text(at("attention").c_str()), .block = number("block"), .num_local_blocks = number("num_local_blocks"),
-            .num_global_blocks = number("num_global_blocks"), .num_different_global_patterns = number("num_different_global_patterns"), .num_random_blocks = number("num_random_blocks"),
-            .num_sliding_window_blocks = number("num_sliding_window_blocks"), .different_layout_per_head = read.flag(at("different_layout_per_head").c_str()),
-            .horizontal_global_attention = read.flag(at("horizontal_global_attention").c_str()), .local_window_blocks = integers(read.json(at("local_window_blocks").c_str())),
-            .global_block_indices = integers(read.json(at("global_block_indices").c_str())), .global_block_end_indices = integers(read.json(at("global_block_end_indices").c_str()))};
+    return {
+        .mode = read.text(at("mode").c_str()),
+        .attention = read.text(at("attention").c_str()),
+        .block = number("block"),
+        .num_local_blocks = number("num_local_blocks"),
+        .num_global_blocks = number("num_global_blocks"),
+        .num_different_global_patterns = number("num_different_global_patterns"),
+        .num_random_blocks = number("num_random_blocks"),
+        .num_sliding_window_blocks = number("num_sliding_window_blocks"),
+        .different_layout_per_head = read.flag(at("different_layout_per_head").c_str()),
+        .horizontal_global_attention = read.flag(at("horizontal_global_attention").c_str()),
+        .local_window_blocks = integers(read.json(at("local_window_blocks").c_str())),
+        .global_block_indices = integers(read.json(at("global_block_indices").c_str())),
+        .global_block_end_indices = integers(read.json(at("global_block_end_indices").c_str())),
+    };
 }
 
 void fill_precision(const Reader& read, Config& config) {
     const bool f16 = read.flag("fp16.enabled"), bf16 = read.flag("bf16.enabled");
     config.precision = f16 ? PrecisionMode::f16 : bf16 ? PrecisionMode::bf16 : PrecisionMode::f32;
-    config.fp16 = {read.number("fp16.loss_scale"), read.integer("fp16.initial_scale_power"), read.number("fp16.loss_scale_window"),
+    config.fp16 = {read.number("fp16.loss_scale"),  read.integer("fp16.initial_scale_power"), read.number("fp16.loss_scale_window"),
                    read.integer("fp16.hysteresis"), read.flag("fp16.consecutive_hysteresis"), read.number("fp16.min_loss_scale")};
     config.skip_on_overflow = f16 || (bf16 && read.flag("bf16.check_grad_overflow"));
     config.precision_rules = parse_precision(read.json("precision")).value_or(std::vector<PrecisionRule>());
@@ -89,13 +99,26 @@ void fill_model(const Reader& read, Config& config) {
 
 void fill_zero(const Reader& read, Config& config) {
     const auto size = [&](const char* key) { return read.integer((std::string("zero_optimization.") + key).c_str()); };
-    config.zero = {.reduce_bucket = size("reduce_bucket_size"), .allgather_bucket = size("allgather_bucket_size"),
-                   .persistence_threshold = size("param_persistence_threshold"), .model_persistence_threshold = size("model_persistence_threshold"),
-                   .max_live = size("max_live_parameters"), .max_reuse = size("max_reuse_distance"), .prefetch = size("prefetch_bucket_size")};
+    config.zero = {
+        .reduce_bucket = size("reduce_bucket_size"),
+        .allgather_bucket = size("allgather_bucket_size"),
+        .persistence_threshold = size("param_persistence_threshold"),
+        .model_persistence_threshold = size("model_persistence_threshold"),
+        .max_live = size("max_live_parameters"),
+        .max_reuse = size("max_reuse_distance"),
+        .prefetch = size("prefetch_bucket_size"),
+    };
     const auto text = [&](const std::string& key) { return read.text(("zero_optimization." + key).c_str()); };
-    config.zero.offload_optimizer = {.device = text("offload_optimizer.device"), .path = text("offload_optimizer.nvme_path"), .buffers = size("offload_optimizer.buffer_count")};
-    config.zero.offload_param = {.device = text("offload_param.device"), .path = text("offload_param.nvme_path"), .buffers = size("offload_param.buffer_count"),
-                                 .buffer_elements = size("offload_param.buffer_size"), .in_memory = size("offload_param.max_in_cpu")};
+    config.zero.offload_optimizer = {.device = text("offload_optimizer.device"),
+                                     .path = text("offload_optimizer.nvme_path"),
+                                     .buffers = size("offload_optimizer.buffer_count")};
+    config.zero.offload_param = {
+        .device = text("offload_param.device"),
+        .path = text("offload_param.nvme_path"),
+        .buffers = size("offload_param.buffer_count"),
+        .buffer_elements = size("offload_param.buffer_size"),
+        .in_memory = size("offload_param.max_in_cpu"),
+    };
     const Json& overlap = read.json("zero_optimization.overlap_comm");
     config.zero.overlap = overlap.is_null() ? config.zero_stage == 3 : overlap.get<bool>();
     config.zero.disk_threads = read.integer("aio.intra_op_parallelism");
@@ -134,30 +157,40 @@ void fill_quantization(const Reader& read, Config& config) {
         quantization.code.asymmetric = !read.flag("quantization.sym");
     }
     quantization.code.by_output = read.flag("quantization.int8_products");
-    if (const Json& skip = read.json("quantization.llm_int8_skip_modules"); skip.is_array()) quantization.skip = skip.get<std::vector<std::string>>();
+    if (const Json& skip = read.json("quantization.llm_int8_skip_modules"); skip.is_array())
+        quantization.skip = skip.get<std::vector<std::string>>();
 }
 
 // Sections that are on, as are those around them.
 void fill_efficiency(const Reader& read, Config& config) {
     const auto section = [&](const std::string& path) -> Json {
-        for (size_t dot = path.find('.'); ; dot = path.find('.', dot + 1)) {
+        for (size_t dot = path.find('.');; dot = path.find('.', dot + 1)) {
             if (!read.flag((path.substr(0, dot) + ".enabled").c_str())) return nullptr;
             if (dot == path.npos) return read.json(path.c_str());
         }
     };
-    config.efficiency = {.batch_growth = read.json("batch_growth"), .curriculum = section("curriculum_learning"),
-                         .sampling = section("data_efficiency.data_sampling.curriculum_learning"), .dynamic_batching = section("data_efficiency.data_sampling.dynamic_batching"),
-                         .random_ltd = section("data_efficiency.data_routing.random_ltd"), .layer_drop = section("progressive_layer_drop"), .seed = read.integer("data_efficiency.seed")};
+    config.efficiency = {
+        .batch_growth = read.json("batch_growth"),
+        .curriculum = section("curriculum_learning"),
+        .sampling = section("data_efficiency.data_sampling.curriculum_learning"),
+        .dynamic_batching = section("data_efficiency.data_sampling.dynamic_batching"),
+        .random_ltd = section("data_efficiency.data_routing.random_ltd"),
+        .layer_drop = section("progressive_layer_drop"),
+        .seed = read.integer("data_efficiency.seed"),
+    };
     for (const char* technique : {"weight_quantization", "activation_quantization", "sparse_pruning", "row_pruning", "head_pruning"})
-        if (read.flag((std::string("compression_training.") + technique + ".shared_parameters.enabled").c_str())) config.compression = read.json("compression_training");
+        if (read.flag((std::string("compression_training.") + technique + ".shared_parameters.enabled").c_str()))
+            config.compression = read.json("compression_training");
     for (const char* way : {"layer_reduction", "knowledge_distillation"})
-        if (read.flag((std::string("compression_training.") + way + ".enabled").c_str())) config.compression = read.json("compression_training");
+        if (read.flag((std::string("compression_training.") + way + ".enabled").c_str()))
+            config.compression = read.json("compression_training");
 }
 
 void fill_run(const Reader& read, Config& config) {
     config.optimizer = read.typed("optimizer");
     if (config.optimizer.params.contains("lr") && config.optimizer.params["lr"] == "auto")
-        config.warnings.push_back("config: optimizer.params.lr: \"auto\" is for Hugging Face's Trainer to fill in; the optimizer's own default is taken");
+        config.warnings.push_back(
+            "config: optimizer.params.lr: \"auto\" is for Hugging Face's Trainer to fill in; the optimizer's own default is taken");
     config.scheduler = read.typed("scheduler");
     config.param_groups = param_groups(read.json("param_groups"));
     config.clipping = parse_clipping(read.json("gradient_clipping")).value_or(Clipping{});
@@ -167,14 +200,16 @@ void fill_run(const Reader& read, Config& config) {
     config.zero_stage = read.integer("zero_optimization.stage");
     fill_zero(read, config);
     config.distributed = read.text("distributed");
-    config.comm = {read.number("comm.deadline_seconds"), read.number("comm.join_seconds"), read.number("comm.heartbeat_seconds"), read.text("comm.secret_file"), read.text("comm.interface")};
+    config.comm = {read.number("comm.deadline_seconds"), read.number("comm.join_seconds"), read.number("comm.heartbeat_seconds"),
+                   read.text("comm.secret_file"), read.text("comm.interface")};
     config.device = read.text("device");
     config.threads = read.integer("threads");
     config.seed = read.integer("seed");
     config.deterministic = read.flag("deterministic");
     config.recompute = parse_recompute(read.json("recompute")).value_or(0);
     config.memory_limit = read.integer("memory_limit");
-    config.moe = {read.flag("moe.drop_tokens"), read.number("moe.capacity_factor"), read.number("moe.eval_capacity_factor"), read.integer("moe.min_capacity")};
+    config.moe = {read.flag("moe.drop_tokens"), read.number("moe.capacity_factor"), read.number("moe.eval_capacity_factor"),
+                  read.integer("moe.min_capacity")};
     config.sparse_attention = sparse_attention_of(read);
     config.steps_per_print = read.optional_integer("steps_per_print");
     config.dump_state = read.flag("dump_state");
@@ -189,17 +224,27 @@ void fill_run(const Reader& read, Config& config) {
 Status fill_elastic(const Reader& read, Config& config) {
     for (const char* key : {"elasticity.max_train_batch_size", "elasticity.micro_batch_sizes"})
         if (!at_path(config.given, key)) return fail(Code::E_CONFIG, "config: {}: must be given where elasticity.enabled is true", key);
-    const ElasticSettings settings{read.integer("elasticity.max_train_batch_size"), integers(read.json("elasticity.micro_batch_sizes")), read.integer("elasticity.min_gpus"),
-                                   read.integer("elasticity.max_gpus"), read.integer("elasticity.num_gpus_per_node"), read.integer("elasticity.model_parallel_size"),
-                                   read.flag("elasticity.prefer_larger_batch"), read.number("elasticity.version")};
+    const ElasticSettings settings{read.integer("elasticity.max_train_batch_size"),
+                                   integers(read.json("elasticity.micro_batch_sizes")),
+                                   read.integer("elasticity.min_gpus"),
+                                   read.integer("elasticity.max_gpus"),
+                                   read.integer("elasticity.num_gpus_per_node"),
+                                   read.integer("elasticity.model_parallel_size"),
+                                   read.flag("elasticity.prefer_larger_batch"),
+                                   read.number("elasticity.version")};
     DS_TRY(config.batch, resolve_elastic(settings, config.mesh.data));
-    if (const int64_t others = config.mesh.tensor * config.mesh.pipeline * config.mesh.sequence; settings.model_ranks > 1 && settings.model_ranks != others)
-        return fail(Code::E_CONFIG, "config: elasticity.model_parallel_size: must be the ranks that share a copy, which parallel makes {}, is {}", others, settings.model_ranks);
-    for (const auto& [key, chosen] : {std::pair("train_batch_size", config.batch.train), std::pair("train_micro_batch_size_per_gpu", config.batch.micro),
-                                      std::pair("gradient_accumulation_steps", config.batch.accumulation)}) {
+    if (const int64_t others = config.mesh.tensor * config.mesh.pipeline * config.mesh.sequence;
+        settings.model_ranks > 1 && settings.model_ranks != others)
+        return fail(Code::E_CONFIG,
+                    "config: elasticity.model_parallel_size: must be the ranks that share a copy, which parallel makes {}, is {}", others,
+                    settings.model_ranks);
+    for (const auto& [key, chosen] :
+         {std::pair("train_batch_size", config.batch.train), std::pair("train_micro_batch_size_per_gpu", config.batch.micro),
+          std::pair("gradient_accumulation_steps", config.batch.accumulation)}) {
         if (read.json(key).is_null()) continue;
         if (!read.flag("elasticity.ignore_non_elastic_batch_info"))
-            return fail(Code::E_CONFIG, "config: {}: elasticity.enabled chooses it; leave it out, or set elasticity.ignore_non_elastic_batch_info", key);
+            return fail(Code::E_CONFIG,
+                        "config: {}: elasticity.enabled chooses it; leave it out, or set elasticity.ignore_non_elastic_batch_info", key);
         config.warnings.push_back(fmt::format("config: {}: {} becomes {}, which elasticity chooses", key, read.integer(key), chosen));
     }
     config.batch_is_given = true;
@@ -213,7 +258,8 @@ Status fill_sizes(const Reader& read, Config& config) {
         DS_CHECK(Status(config.launched.problem).within("config: distributed"));
         config.processes = config.launched.processes;
     }
-    DS_TRY(config.mesh, resolve_mesh(degrees, read.optional_integer("parallel.data"), read.optional_integer("parallel.local_ranks"), config.processes));
+    DS_TRY(config.mesh,
+           resolve_mesh(degrees, read.optional_integer("parallel.data"), read.optional_integer("parallel.local_ranks"), config.processes));
     config.sequence_attention = read.text("parallel.sequence_attention");
     config.sequence_regions = read.text("parallel.sequence_regions");
     if (read.flag("elasticity.enabled")) return fill_elastic(read, config);

@@ -16,7 +16,9 @@ bool from_zero_below_one(const Json& x) { return x.get<double>() >= 0 && x.get<d
 bool is_even(const Json& x) { return x.get<int64_t>() >= 0 && x.get<int64_t>() % 2 == 0; }
 bool stage_exists(const Json& x) { return x.get<int64_t>() >= 0 && x.get<int64_t>() <= 3; }
 bool a_power_of_f32(const Json& x) { return x.get<int64_t>() >= 0 && x.get<int64_t>() <= 100; }
-bool only_texts(const Json& x) { return std::all_of(x.begin(), x.end(), [](const Json& item) { return item.is_string(); }); }
+bool only_texts(const Json& x) {
+    return std::all_of(x.begin(), x.end(), [](const Json& item) { return item.is_string(); });
+}
 
 constexpr KeyRule any{""}, strict{""}, loose{""};
 constexpr KeyRule positive{" above 0", above_zero}, not_negative{" of at least 0", from_zero}, fraction{" from 0 to 1", from_zero_to_one},
@@ -31,15 +33,16 @@ constexpr KeyRule patterns{"a glob or an array of globs",
 constexpr KeyRule clip_form{"a number of at least 0, {\"norm\": x} or {\"value\": x}",
                             [](const Json& x) { return parse_clipping(x).has_value(); }};
 constexpr KeyRule partition_form{"best, cost, uniform, parameters or type:REGEX", [](const Json& x) {
-    const std::string method = x.get<std::string>();
-    return method == "best" || method == "cost" || method == "uniform" || method == "parameters" || (method.starts_with("type:") && method.size() > 5);
-}};
+                                     const std::string method = x.get<std::string>();
+                                     return method == "best" || method == "cost" || method == "uniform" || method == "parameters" ||
+                                            (method.starts_with("type:") && method.size() > 5);
+                                 }};
 constexpr KeyRule recompute_form{"0, 1, 2 or \"auto\"", [](const Json& x) { return parse_recompute(x).has_value(); }};
 constexpr KeyRule precision_form{"an object {glob: dtype} or an array of {\"match\": glob, \"dtype\": \"f32\", \"bf16\" or \"f16\"}",
                                  [](const Json& x) { return parse_precision(x).has_value(); }};
-constexpr KeyRule log_levels{" of component: one of TRACE, DEBUG, INFO, WARN, ERROR, OFF", [](const Json& x) {
-    return std::all_of(x.begin(), x.end(), [](const Json& level) { return parse_log_level(level).has_value(); });
-}};
+constexpr KeyRule log_levels{
+    " of component: one of TRACE, DEBUG, INFO, WARN, ERROR, OFF",
+    [](const Json& x) { return std::all_of(x.begin(), x.end(), [](const Json& level) { return parse_log_level(level).has_value(); }); }};
 constexpr KeyRule float_dtype{"one of fp32, fp16, bf16", [](const Json& x) { return parse_float_dtype(x).has_value(); }};
 
 // one_of("a|b"): a rule a list of choices.

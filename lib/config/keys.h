@@ -14,15 +14,15 @@ namespace ds {
 enum class KeyType { Bool, Int, Float, Text, IntOrAuto, List, Map, Section, Any };
 
 struct KeyRule {
-    const char* accepted;                    // ends "must be an integer": " above 0"; without a leading blank it stands alone
-    bool (*holds)(const Json&) = nullptr;    // nullptr = always
-    const char* choices = nullptr;           // "a|b": one of these, in any case; the value becomes the listed spelling
+    const char* accepted;                  // ends "must be an integer": " above 0"; without a leading blank it stands alone
+    bool (*holds)(const Json&) = nullptr;  // nullptr = always
+    const char* choices = nullptr;         // "a|b": one of these, in any case; the value becomes the listed spelling
 };
 
 struct KeySupport {
     enum Kind { live, runtime, hint, missing } kind;
-    const char* name;   // as ds_config_describe prints it
-    const char* note;   // why a hint changes nothing
+    const char* name;  // as ds_config_describe prints it
+    const char* note;  // why a hint changes nothing
 };
 
 struct Key {
@@ -45,10 +45,10 @@ struct Spelling {
 
 std::span<const Key> config_keys();
 std::span<const Spelling> config_spellings();
-const Key* find_key(std::string_view path);             // canonical paths only
-bool is_strict_section(const Key& section);             // DeepSpeed's pydantic sections
-const char* type_name(KeyType type);                    // "integer"
-std::string accepted_values(const Key& key);            // "an integer above 0"
+const Key* find_key(std::string_view path);   // canonical paths only
+bool is_strict_section(const Key& section);   // DeepSpeed's pydantic sections
+const char* type_name(KeyType type);          // "integer"
+std::string accepted_values(const Key& key);  // "an integer above 0"
 
 // The known path (older spellings included) that is nearest to an unknown one.
 std::string nearest_path(const std::string& path);

@@ -44,8 +44,9 @@ Result<MeshSizes> resolve_mesh(MeshSizes mesh, std::optional<int64_t> data, std:
     const int64_t needed = product({others, mesh.data});
     mesh.local_ranks = local_ranks.value_or(std::max<int64_t>(1, needed / processes));
     if (product({mesh.local_ranks, processes}) != needed)
-        return fail(Code::E_CONFIG, "parallel: tensor {} x pipeline {} x data {}{} needs {} ranks, {}local_ranks is {}", mesh.tensor, mesh.pipeline, mesh.data,
-                    mesh.sequence > 1 ? fmt::format(" x sequence {}", mesh.sequence) : "", needed, processes > 1 ? fmt::format("there are {} processes and ", processes) : "", mesh.local_ranks);
+        return fail(Code::E_CONFIG, "parallel: tensor {} x pipeline {} x data {}{} needs {} ranks, {}local_ranks is {}", mesh.tensor,
+                    mesh.pipeline, mesh.data, mesh.sequence > 1 ? fmt::format(" x sequence {}", mesh.sequence) : "", needed,
+                    processes > 1 ? fmt::format("there are {} processes and ", processes) : "", mesh.local_ranks);
     if (mesh.data % mesh.expert != 0) return fail(Code::E_CONFIG, "parallel: expert {} must divide data {}", mesh.expert, mesh.data);
     return mesh;
 }

@@ -15,7 +15,8 @@ uint64_t draw(uint64_t seed, uint64_t index, uint64_t end) {
 
 class Layout {
 public:
-    Layout(const SparseAttentionConfig& config, int64_t heads, int64_t blocks, uint64_t seed) : c_(config), n_(blocks), seed_(seed), seen_(static_cast<size_t>(heads * blocks * blocks), 0) {}
+    Layout(const SparseAttentionConfig& config, int64_t heads, int64_t blocks, uint64_t seed)
+        : c_(config), n_(blocks), seed_(seed), seen_(static_cast<size_t>(heads * blocks * blocks), 0) {}
 
     std::vector<uint8_t> make(int64_t heads) {
         for (head_ = 0; head_ < heads; ++head_) {
@@ -48,7 +49,8 @@ private:
             std::vector<int64_t> left(static_cast<size_t>(earlier_only ? row + 1 : n_));
             for (size_t i = 0; i < left.size(); ++i) left[i] = static_cast<int64_t>(i);
             for (int64_t k = 0; k < c_.num_random_blocks && !left.empty(); ++k) {
-                const auto at = static_cast<std::ptrdiff_t>(draw(seed_, static_cast<uint64_t>((head_ * n_ + row) * c_.num_random_blocks + k), left.size()));
+                const auto at = static_cast<std::ptrdiff_t>(
+                    draw(seed_, static_cast<uint64_t>((head_ * n_ + row) * c_.num_random_blocks + k), left.size()));
                 see(row, left[static_cast<size_t>(at)]);
                 left.erase(left.begin() + at);
             }
@@ -57,10 +59,12 @@ private:
 
     // Windows of equal size; the last blocks of each (other ones for other heads, where there are patterns) are seen by all.
     void fixed() {
-        const int64_t size = c_.num_local_blocks, wide = c_.num_global_blocks, place = size - (1 + head_ % c_.num_different_global_patterns) * wide;
+        const int64_t size = c_.num_local_blocks, wide = c_.num_global_blocks,
+                      place = size - (1 + head_ % c_.num_different_global_patterns) * wide;
         for (int64_t begin = 0; begin < n_; begin += size) {
             window(begin, begin + size);
-            const int64_t first = begin + size <= n_ ? begin + place : std::max<int64_t>(std::min(begin + place, n_ - wide), 0);  // a short window at the end
+            const int64_t first =
+                begin + size <= n_ ? begin + place : std::max<int64_t>(std::min(begin + place, n_ - wide), 0);  // a short window at the end
             global(first, first + wide, c_.horizontal_global_attention);
         }
     }
@@ -69,7 +73,8 @@ private:
     void variable() {
         random_blocks(false);
         size_t i = 0;
-        for (int64_t begin = 0; begin < n_; begin += c_.local_window_blocks[i], i = std::min(i + 1, c_.local_window_blocks.size() - 1)) window(begin, begin + c_.local_window_blocks[i]);
+        for (int64_t begin = 0; begin < n_; begin += c_.local_window_blocks[i], i = std::min(i + 1, c_.local_window_blocks.size() - 1))
+            window(begin, begin + c_.local_window_blocks[i]);
         listed(c_.horizontal_global_attention);
     }
 
@@ -101,26 +106,39 @@ private:
 
 }  // namespace
 
-std::vector<uint8_t> sparse_layout(const SparseAttentionConfig& config, int64_t heads, int64_t blocks, uint64_t seed) { return Layout(config, heads, blocks, seed).make(heads); }
+std::vector<uint8_t> sparse_layout(const SparseAttentionConfig& config, int64_t heads, int64_t blocks, uint64_t seed) {
+    return Layout(config, heads, blocks, seed).make(heads);
+}
 
 Status check_sparse_layout(const SparseAttentionConfig& c) {
-    const auto refuse = [](std::string_view key, const std::string& what) { return fail(Code::E_CONFIG, "config: sparse_attention.{}: {}", key, what); };
+    const auto refuse = [](std::string_view key, const std::string& what) {
+        return fail(Code::E_CONFIG, "config: sparse_attention.{}: {}", key, what);
+    };
     if (c.attention != "bidirectional" && c.horizontal_global_attention && (c.mode == "fixed" || c.mode == "variable"))
         return refuse("horizontal_global_attention", "needs attention \"bidirectional\"");
     if (c.mode == "fixed") {
-        if (c.num_local_blocks % c.num_global_blocks) return refuse("num_local_blocks", fmt::format("{} must be a multiple of num_global_blocks {}", c.num_local_blocks, c.num_global_blocks));
-        if (c.num_different_global_patterns > 1 && !c.different_layout_per_head) return refuse("num_different_global_patterns", "more than 1 needs different_layout_per_head");
+        if (c.num_local_blocks % c.num_global_blocks)
+            return refuse("num_local_blocks",
+                          fmt::format("{} must be a multiple of num_global_blocks {}", c.num_local_blocks, c.num_global_blocks));
+        if (c.num_different_global_patterns > 1 && !c.different_layout_per_head)
+            return refuse("num_different_global_patterns", "more than 1 needs different_layout_per_head");
         if (c.num_different_global_patterns > c.num_local_blocks / c.num_global_blocks)
-            return refuse("num_different_global_patterns", fmt::format("{} is more than the {} places of {} global blocks among {}", c.num_different_global_patterns, c.num_local_blocks / c.num_global_blocks,
-                                                                       c.num_global_blocks, c.num_local_blocks));
+            return refuse("num_different_global_patterns",
+                          fmt::format("{} is more than the {} places of {} global blocks among {}", c.num_different_global_patterns,
+                                      c.num_local_blocks / c.num_global_blocks, c.num_global_blocks, c.num_local_blocks));
     }
-    if (c.local_window_blocks.empty() || *std::min_element(c.local_window_blocks.begin(), c.local_window_blocks.end()) < 1) return refuse("local_window_blocks", "must be a list of positive numbers");
-    if (!c.global_block_indices.empty() && *std::min_element(c.global_block_indices.begin(), c.global_block_indices.end()) < 0) return refuse("global_block_indices", "must not be negative");
+    if (c.local_window_blocks.empty() || *std::min_element(c.local_window_blocks.begin(), c.local_window_blocks.end()) < 1)
+        return refuse("local_window_blocks", "must be a list of positive numbers");
+    if (!c.global_block_indices.empty() && *std::min_element(c.global_block_indices.begin(), c.global_block_indices.end()) < 0)
+        return refuse("global_block_indices", "must not be negative");
     if (c.global_block_end_indices.empty()) return ok();
     if (c.global_block_end_indices.size() != c.global_block_indices.size())
-        return refuse("global_block_end_indices", fmt::format("has {} entries for {} of global_block_indices", c.global_block_end_indices.size(), c.global_block_indices.size()));
+        return refuse("global_block_end_indices", fmt::format("has {} entries for {} of global_block_indices",
+                                                              c.global_block_end_indices.size(), c.global_block_indices.size()));
     for (size_t i = 0; i < c.global_block_indices.size(); ++i)
-        if (c.global_block_end_indices[i] <= c.global_block_indices[i]) return refuse("global_block_end_indices", fmt::format("{} must be above {}", c.global_block_end_indices[i], c.global_block_indices[i]));
+        if (c.global_block_end_indices[i] <= c.global_block_indices[i])
+            return refuse("global_block_end_indices",
+                          fmt::format("{} must be above {}", c.global_block_end_indices[i], c.global_block_indices[i]));
     return ok();
 }
 

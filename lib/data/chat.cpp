@@ -11,7 +11,9 @@ namespace {
 namespace fs = std::filesystem;
 constexpr size_t kMaxFile = size_t{1} << 20;
 
-struct Named { std::string name, text, place; };
+struct Named {
+    std::string name, text, place;
+};
 
 // All templates of a folder, the default first.
 Result<std::vector<Named>> templates_of(const fs::path& folder, const Json& config) {
@@ -27,7 +29,8 @@ Result<std::vector<Named>> templates_of(const fs::path& folder, const Json& conf
     else if (given.is_array()) {
         for (const Json& entry : given) {
             if (!entry.is_object() || !entry.value("name", Json()).is_string() || !entry.value("template", Json()).is_string())
-                return fail(Code::E_CORRUPT, "{}: must be a text, or a list of {{\"name\", \"template\"}}, found {}", place, excerpt(entry.dump()));
+                return fail(Code::E_CORRUPT, "{}: must be a text, or a list of {{\"name\", \"template\"}}, found {}", place,
+                            excerpt(entry.dump()));
             out.push_back({entry["name"], entry["template"], place});
         }
     } else if (!given.is_null()) return fail(Code::E_CORRUPT, "{}: must be a text, or a list of {{\"name\", \"template\"}}", place);
@@ -45,10 +48,12 @@ OrderedJson special_tokens_of(const Json& config) {
 }
 
 Status check_messages(const OrderedJson& messages) {
-    if (!messages.is_array() || messages.empty()) return fail(Code::E_INVALID_ARGUMENT, "messages: must be a list of at least one message, found {}", excerpt(messages.dump()));
+    if (!messages.is_array() || messages.empty())
+        return fail(Code::E_INVALID_ARGUMENT, "messages: must be a list of at least one message, found {}", excerpt(messages.dump()));
     for (size_t i = 0; i < messages.size(); ++i)
         if (!messages[i].is_object() || !messages[i].value("role", OrderedJson()).is_string())
-            return fail(Code::E_INVALID_ARGUMENT, "messages[{}]: must be an object with \"role\" (a text) and \"content\", found {}", i, excerpt(messages[i].dump()));
+            return fail(Code::E_INVALID_ARGUMENT, "messages[{}]: must be an object with \"role\" (a text) and \"content\", found {}", i,
+                        excerpt(messages[i].dump()));
     return ok();
 }
 
@@ -68,7 +73,8 @@ Result<ChatTemplate> ChatTemplate::load(const Tokenizer& tokenizer, const std::s
         return out;
     }
     if (known.empty())
-        return fail(Code::E_NOT_FOUND, "{}: has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); give one as Jinja text",
+        return fail(Code::E_NOT_FOUND,
+                    "{}: has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); give one as Jinja text",
                     tokenizer.folder().empty() ? "the tokenizer" : tokenizer.folder().string());
     const std::string name = wanted.empty() ? "default" : wanted;
     std::vector<std::string> names;
@@ -78,7 +84,8 @@ Result<ChatTemplate> ChatTemplate::load(const Tokenizer& tokenizer, const std::s
         DS_TRY(out.template_, JinjaTemplate::parse(t.text, t.place));
         return out;
     }
-    return fail(Code::E_NOT_FOUND, "chat template \"{}\" is unknown; did you mean \"{}\"? there are {}", name, nearest(name, names), fmt::join(names, ", "));
+    return fail(Code::E_NOT_FOUND, "chat template \"{}\" is unknown; did you mean \"{}\"? there are {}", name, nearest(name, names),
+                fmt::join(names, ", "));
 }
 
 Result<Rendered> ChatTemplate::render(const OrderedJson& messages, bool add_generation_prompt, const OrderedJson& variables) const {
@@ -109,8 +116,11 @@ Result<ChatTemplate::Conversation> ChatTemplate::conversation(const OrderedJson&
             before.push_back(messages[i]);
             DS_TRY(const Rendered turn, render(before, false, OrderedJson::object()));
             if (!turn.text.starts_with(prompt.text) || !out.text.starts_with(turn.text))
-                return fail(Code::E_UNSUPPORTED, "messages[{}]: the template's text of the turns so far is not the beginning of the conversation's, so what the assistant says can't be told apart; "
-                            "mark it with {{% generation %}} in the template", i);
+                return fail(Code::E_UNSUPPORTED,
+                            "messages[{}]: the template's text of the turns so far is not the beginning of the conversation's, so what the "
+                            "assistant says can't be told apart; "
+                            "mark it with {{% generation %}} in the template",
+                            i);
             out.said.emplace_back(prompt.text.size(), turn.text.size());
         } else before.push_back(messages[i]);
     }
@@ -119,7 +129,9 @@ Result<ChatTemplate::Conversation> ChatTemplate::conversation(const OrderedJson&
 
 Result<std::string> apply_chat_template(const Tokenizer& tokenizer, const OrderedJson& messages, const OrderedJson& options) {
     DS_CHECK(check_keys(Json::parse(options.dump()), "options", {"add_generation_prompt", "template", "tools", "documents", "variables"}));
-    const auto wrong = [&](const char* key, const char* accepted) { return fail(Code::E_INVALID_ARGUMENT, "options: {}: must be {}, found {}", key, accepted, excerpt(options[key].dump())); };
+    const auto wrong = [&](const char* key, const char* accepted) {
+        return fail(Code::E_INVALID_ARGUMENT, "options: {}: must be {}, found {}", key, accepted, excerpt(options[key].dump()));
+    };
     bool prompt = false;
     std::string wanted;
     OrderedJson variables = OrderedJson::object();

@@ -12,12 +12,13 @@ namespace ds {
 
 class ChatTemplate {
 public:
-    // wanted: "" the folder's default (chat_template.jinja, else tokenizer_config.json's chat_template), a name among the folder's templates,
-    // or the text of a template.
+    // wanted: "" the folder's default (chat_template.jinja, else tokenizer_config.json's chat_template), a name among the folder's
+    // templates, or the text of a template.
     static Result<ChatTemplate> load(const Tokenizer& tokenizer, const std::string& wanted);
 
     // messages: a list of {"role", "content", ...}. variables: what the template sees besides (tools, documents ...).
-    Result<std::string> text(const OrderedJson& messages, bool add_generation_prompt, const OrderedJson& variables = OrderedJson::object()) const;
+    Result<std::string> text(const OrderedJson& messages, bool add_generation_prompt,
+                             const OrderedJson& variables = OrderedJson::object()) const;
 
     // The text of a whole conversation, and the bytes of it that the assistant says, ends of turns included: what a {% generation %} block
     // makes, or without one, what each turn of the assistant adds to the text with a generation prompt before it.

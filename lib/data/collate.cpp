@@ -36,10 +36,13 @@ Batch tensors(std::span<const Sample> samples, const CollateRules& rules, int64_
         samples, rules.dtype, length, rules.left, rules.pad_id, [](const Sample& s) -> const auto& { return s.ids; });
     HostTensor& mask = out["attention_mask"] = HostTensor::zeros(rules.dtype, {static_cast<int64_t>(samples.size()), length});
     for (size_t i = 0; i < samples.size(); ++i)
-        std::fill_n(static_cast<T*>(mask.data) + static_cast<int64_t>(i) * length + (rules.left ? length - static_cast<int64_t>(samples[i].ids.size()) : 0), samples[i].ids.size(), T{1});
+        std::fill_n(static_cast<T*>(mask.data) + static_cast<int64_t>(i) * length +
+                        (rules.left ? length - static_cast<int64_t>(samples[i].ids.size()) : 0),
+                    samples[i].ids.size(), T{1});
     if (rules.types)
         out["token_type_ids"] = padded<T>(
-            samples, rules.dtype, length, rules.left, static_cast<T>(rules.pad_type), [](const Sample& s) -> const auto& { return s.types; });
+            samples, rules.dtype, length, rules.left, static_cast<T>(rules.pad_type),
+            [](const Sample& s) -> const auto& { return s.types; });
     switch (rules.target) {
     case Target::none: break;
     case Target::tokens:
@@ -68,14 +71,17 @@ Result<Batch> collate(std::span<const Sample> samples, const CollateRules& rules
     const auto padded_length = [&](auto field, int64_t fixed, const char* option) -> Result<int64_t> {
         int64_t length = 1;
         for (const Sample& sample : samples) length = std::max(length, static_cast<int64_t>(field(sample).size()));
-        if (fixed > 0 && length > fixed) return fail(Code::E_INVALID_ARGUMENT, "data: a row has {} tokens, {} is {}", length, option, fixed);
+        if (fixed > 0 && length > fixed)
+            return fail(Code::E_INVALID_ARGUMENT, "data: a row has {} tokens, {} is {}", length, option, fixed);
         if (fixed > 0) length = fixed;
         return (length + rules.multiple - 1) / rules.multiple * rules.multiple;
     };
-    DS_TRY(const int64_t length, padded_length([](const Sample& s) -> const auto& { return s.ids; }, rules.fixed_length, "max_length"));
+    DS_TRY(const int64_t length, padded_length(
+                                     [](const Sample& s) -> const auto& { return s.ids; }, rules.fixed_length, "max_length"));
     int64_t target = length;
     if (rules.target == Target::sequence) {
-        DS_TRY(target, padded_length([](const Sample& s) -> const auto& { return s.labels; }, rules.fixed_target, "max_target_length"));
+        DS_TRY(target, padded_length(
+                           [](const Sample& s) -> const auto& { return s.labels; }, rules.fixed_target, "max_target_length"));
     }
     return rules.dtype == DType::i32 ? tensors<int32_t>(samples, rules, length, target) : tensors<int64_t>(samples, rules, length, target);
 }

@@ -29,15 +29,15 @@ struct DataContext {
     std::string task;  // a name of tasks.def
     int64_t num_labels = 0;
     std::vector<std::string> label_names;  // by class, as the model calls them; empty, or num_labels of them
-    std::string problem;          // transformers' problem_type; empty: what the labels are decides
-    int64_t vocabulary_size = 0;  // the model's; ids beyond it are errors
-    int64_t target_vocabulary_size = 0;  // where a decoder has another
-    int64_t shard_rank = 0;       // among the processes that hold different rows
+    std::string problem;                   // transformers' problem_type; empty: what the labels are decides
+    int64_t vocabulary_size = 0;           // the model's; ids beyond it are errors
+    int64_t target_vocabulary_size = 0;    // where a decoder has another
+    int64_t shard_rank = 0;                // among the processes that hold different rows
     int64_t shard_count = 1;
-    bool drop_last = false;       // where the options don't say so themselves
+    bool drop_last = false;                                    // where the options don't say so themselves
     int64_t tokens_per_batch = 0, min_rows = 0, max_rows = 0;  // of this process; in place of rows_per_batch, where the options say neither
-    std::string picking_order;    // of those batches: dataloader, random or seqlen
-    RowCurriculum curriculum;     // without metrics: all rows from the start
+    std::string picking_order;                                 // of those batches: dataloader, random or seqlen
+    RowCurriculum curriculum;                                  // without metrics: all rows from the start
 };
 
 // Batches in a fixed order. One consumer at a time; wait_seconds may be read by any thread.

@@ -17,7 +17,7 @@ public:
 
     bool learns() const { return automatic_; }
     Status learn(const Cell& value);  // collects names, list items too
-    Status finish_learning();          // sorts them: by value where all are integers, else by bytes; the model's own hold where any is among them
+    Status finish_learning();  // sorts them: by value where all are integers, else by bytes; the model's own hold where any is among them
 
     Result<int64_t> class_of(const Cell& value) const;
     Result<float> number_of(const Cell& value) const;  // for models with one label

@@ -37,9 +37,7 @@ Status prepare(TaskSetup& setup, const std::string& format, const std::string& t
     setup.max_target_length = first_of(o.max_target_length, setup.max_length);
     setup.target_vocabulary_size = first_of(context.target_vocabulary_size, context.vocabulary_size);
     setup.tokenizer = context.tokenizer;
-    if (!o.tokenizer.empty()) {
-        DS_TRY(setup.tokenizer, Tokenizer::load(o.tokenizer));
-    }
+    if (!o.tokenizer.empty()) { DS_TRY(setup.tokenizer, Tokenizer::load(o.tokenizer)); }
     if (!setup.tokenizer && !setup.columns.has("input_ids"))
         return fail(Code::E_CONFIG, "data: tokenizer: missing; texts need one (a path)");
     if (setup.tokenizer) setup.pad_id = setup.tokenizer->pad_id().value_or(setup.tokenizer->eos_id().value_or(0));
@@ -78,7 +76,9 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, c
     }
     order.curriculum = context.curriculum;
     if (!order.curriculum.metrics.empty() && (o.tokens_per_batch > 0 || o.group_by_length))
-        return fail(Code::E_UNSUPPORTED, "data: {}: not built together with data_efficiency.data_sampling.curriculum_learning, which deals out rows", o.group_by_length ? "group_by_length" : "tokens_per_batch");
+        return fail(Code::E_UNSUPPORTED,
+                    "data: {}: not built together with data_efficiency.data_sampling.curriculum_learning, which deals out rows",
+                    o.group_by_length ? "group_by_length" : "tokens_per_batch");
     if (o.tokens_per_batch == 0) order.rows_per_batch = first_of(o.batch_size, context.rows_per_batch) * order.shards;
     if (order.rows_per_batch == 0 && order.tokens_per_batch == 0)
         return fail(Code::E_CONFIG, "data: batch_size: missing; rows a batch, or tokens_per_batch");
@@ -96,14 +96,19 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, c
 // How difficult each sample is. Some row must be easy enough at the start.
 Status measure(const Samples& samples, RowCurriculum& curriculum) {
     for (const CurriculumMetric& metric : curriculum.metrics) {
-        if (!samples.has_rows() && metric.name != "seqlen") return fail(Code::E_CONFIG, "data: curriculum metric {}: with block_length rows are cut from running text; seqlen goes by tokens", metric.name);
+        if (!samples.has_rows() && metric.name != "seqlen")
+            return fail(Code::E_CONFIG,
+                        "data: curriculum metric {}: with block_length rows are cut from running text; seqlen goes by tokens", metric.name);
         DS_TRY(auto values, samples.values_of(metric));
         curriculum.values.push_back(std::move(values));
     }
     if (!curriculum.metrics.empty() && easy_rows(curriculum, samples.size(), 1).empty()) {
         std::string least;
-        for (const CurriculumMetric& metric : curriculum.metrics) least += fmt::format("{}{} {}{}", least.empty() ? "" : " and ", metric.name, metric.difficulty(1), metric.percentile ? " percentiles" : "");
-        return fail(Code::E_CONFIG, "data: curriculum: no row is easy enough for the first update ({} at most); a larger min_difficulty is needed", least);
+        for (const CurriculumMetric& metric : curriculum.metrics)
+            least += fmt::format("{}{} {}{}", least.empty() ? "" : " and ", metric.name, metric.difficulty(1),
+                                 metric.percentile ? " percentiles" : "");
+        return fail(Code::E_CONFIG,
+                    "data: curriculum: no row is easy enough for the first update ({} at most); a larger min_difficulty is needed", least);
     }
     return ok();
 }
@@ -127,7 +132,8 @@ Result<OpenedSamples> open_samples(const Json& options, const DataContext& engin
     DS_CHECK(prepare(setup, format->name, row->name, context));
     for (const CurriculumMetric& metric : context.curriculum.metrics) {
         if (metric.name == "seqlen") continue;
-        if (format->name == std::string_view("text")) return fail(Code::E_CONFIG, "data: curriculum metric {}: format \"text\" has no columns; seqlen goes by tokens", metric.name);
+        if (format->name == std::string_view("text"))
+            return fail(Code::E_CONFIG, "data: curriculum metric {}: format \"text\" has no columns; seqlen goes by tokens", metric.name);
         Column column{metric_role(metric.name), metric.name, Json::object()};
         if (metric.column.is_number_integer()) column.source = metric.column.get<int64_t>();
         else if (metric.column.is_string()) column.source = metric.column.get<std::string>();

@@ -58,10 +58,12 @@ void cut_by_tokens(EpochOrder& order, const OrderRules& rules) {
     std::erase_if(order.batches, [&](const auto& batch) { return batch.second - batch.first < static_cast<uint64_t>(rules.min_rows); });
 }
 
-// Which rows are easy changes from update to update. While it stays, they are taken in a shuffled order, over and over; an epoch has as many batches as without.
+// Which rows are easy changes from update to update. While it stays, they are taken in a shuffled order, over and over; an epoch has as
+// many batches as without.
 bool cut_by_difficulty(EpochOrder& order, const OrderRules& rules, const CounterRandom& random) {
     const int64_t n = rules.samples, rows = rules.rows_per_batch, updates_of = rules.curriculum.batches_per_update;
-    const int64_t batches = std::max<int64_t>(rules.drop_last ? n / rows : (n + rows - 1) / rows, 1), updates = (batches + updates_of - 1) / updates_of;
+    const int64_t batches = std::max<int64_t>(rules.drop_last ? n / rows : (n + rows - 1) / rows, 1),
+                  updates = (batches + updates_of - 1) / updates_of;
     const auto update_of = [&](int64_t batch) { return static_cast<int64_t>(order.epoch) * updates + batch / updates_of + 1; };
     const auto difficulties = [&](int64_t update) {
         std::vector<int64_t> list;
@@ -132,7 +134,9 @@ EpochOrder make_order(const OrderRules& rules, uint64_t epoch) {
     const CounterRandom random = CounterRandom(rules.seed).at(epoch).at(0);
     if (!rules.curriculum.metrics.empty() && cut_by_difficulty(order, rules, random)) return order;
     if (rules.shuffle) shuffle(order.samples, random.at(0));
-    if (rules.sorted) std::stable_sort(order.samples.begin(), order.samples.end(), [&](uint32_t a, uint32_t b) { return rules.lengths[a] < rules.lengths[b]; });
+    if (rules.sorted)
+        std::stable_sort(order.samples.begin(), order.samples.end(),
+                         [&](uint32_t a, uint32_t b) { return rules.lengths[a] < rules.lengths[b]; });
     if (rules.group_by_length) sort_groups(order.samples, rules);
     if (rules.rows_per_batch > 0) cut_by_rows(order, rules);
     else cut_by_tokens(order, rules);

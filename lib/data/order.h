@@ -15,8 +15,8 @@ struct OrderRules {
     bool shuffle = true;
     bool group_by_length = false;
     int64_t group_batches = 50;
-    int64_t rows_per_batch = 0;    // of all shards together; 0 = tokens_per_batch
-    int64_t tokens_per_batch = 0;  // of all shards together
+    int64_t rows_per_batch = 0;          // of all shards together; 0 = tokens_per_batch
+    int64_t tokens_per_batch = 0;        // of all shards together
     int64_t min_rows = 0, max_rows = 0;  // of a batch by tokens; 0: any. A batch with fewer is left out
     bool sorted = false;                 // shortest rows first
     bool drop_last = false;

@@ -206,7 +206,8 @@ Status Samples::measure() {
         DS_TRY(const Record record, table_.read(rows_[static_cast<size_t>(i)]));
         for (size_t column = 0; column < record.size(); ++column) {
             const std::string& role = setup_.columns.all()[column].role;
-            if (!role.starts_with(metric_role("")) && role != "label" && role != "labels" && role != "tags") length += text_bytes(record[column]);
+            if (!role.starts_with(metric_role("")) && role != "label" && role != "labels" && role != "tags")
+                length += text_bytes(record[column]);
         }
         return ok();
     });
@@ -234,7 +235,8 @@ Result<std::vector<double>> Samples::values_of(const CurriculumMetric& metric) c
         char* end = nullptr;
         const double value = std::strtod(cell.text.c_str(), &end);
         if ((cell.kind != Cell::Kind::number && cell.kind != Cell::Kind::text) || cell.text.empty() || *end != 0 || !std::isfinite(value))
-            return place(fail(Code::E_INVALID_ARGUMENT, "curriculum metric {}: found {}, a number is accepted", metric.name, describe(cell)), row);
+            return place(
+                fail(Code::E_INVALID_ARGUMENT, "curriculum metric {}: found {}, a number is accepted", metric.name, describe(cell)), row);
         values[static_cast<size_t>(i)] = value;
     }
     return values;

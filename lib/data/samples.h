@@ -41,9 +41,7 @@ private:
         uint64_t length;
     };
     Samples(Table table, std::unique_ptr<DataTask> task, const TaskSetup& setup)
-        : table_(std::move(table)),
-          task_(std::move(task)),
-          setup_(setup) {}
+        : table_(std::move(table)), task_(std::move(task)), setup_(setup) {}
 
     Status learn_labels();
     Status select();

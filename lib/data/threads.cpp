@@ -25,13 +25,9 @@ std::thread start_quiet_thread(std::function<void()> body) {
 Status status_of_current_exception(std::string_view place) {
     try {
         throw;
-    } catch (const std::bad_alloc&) {
-        return fail(Code::E_OUT_OF_MEMORY, "{}: no memory", place);
-    } catch (const std::exception& error) {
+    } catch (const std::bad_alloc&) { return fail(Code::E_OUT_OF_MEMORY, "{}: no memory", place); } catch (const std::exception& error) {
         return fail(Code::E_INTERNAL, "{}: {}", place, error.what());
-    } catch (...) {
-        return fail(Code::E_INTERNAL, "{}: unknown fault", place);
-    }
+    } catch (...) { return fail(Code::E_INTERNAL, "{}: unknown fault", place); }
 }
 
 Status parallel_for(int64_t n, int64_t threads, const std::function<Status(int64_t)>& f) {
@@ -45,9 +41,7 @@ Status parallel_for(int64_t n, int64_t threads, const std::function<Status(int64
             Status status;
             try {
                 status = f(i);
-            } catch (...) {
-                status = status_of_current_exception("data");
-            }
+            } catch (...) { status = status_of_current_exception("data"); }
             if (status.ok()) continue;
             next = n;
             const std::lock_guard lock(mutex);

@@ -45,7 +45,8 @@ Status read_word(const Json& options, const char* key, std::initializer_list<std
         }
         names.push_back(name);
     }
-    return fail(Code::E_INVALID_ARGUMENT, "tokenize: {}: found {}, accepted are \"{}\"", key, excerpt(options[key].dump()), fmt::join(names, "\", \""));
+    return fail(Code::E_INVALID_ARGUMENT, "tokenize: {}: found {}, accepted are \"{}\"", key, excerpt(options[key].dump()),
+                fmt::join(names, "\", \""));
 }
 
 Status read_truncation(const Json& options, Rules& rules) {
@@ -53,7 +54,9 @@ Status read_truncation(const Json& options, Rules& rules) {
     rules.truncation = rules.max_length > 0;
     if (options.contains("truncation") && options["truncation"].is_string()) {
         rules.truncation = true;
-        DS_CHECK(read_word<Cut>(options, "truncation", {{"longest_first", Cut::longest_first}, {"only_first", Cut::only_first}, {"only_second", Cut::only_second}}, rules.cut));
+        DS_CHECK(read_word<Cut>(options, "truncation",
+                                {{"longest_first", Cut::longest_first}, {"only_first", Cut::only_first}, {"only_second", Cut::only_second}},
+                                rules.cut));
     } else {
         DS_CHECK(read_flag(options, "truncation", rules.truncation));
     }
@@ -66,7 +69,8 @@ Status read_pad_id(const Json& options, const Tokenizer& tokenizer, Rules& rules
     const auto id = whole_number(options["pad_id"]);
     const auto limit = static_cast<uint64_t>(tokenizer.vocabulary_size());
     if (!id || *id >= limit)
-        return fail(Code::E_INVALID_ARGUMENT, "tokenize: pad_id: found {}, an id of the vocabulary, 0 to {}, is accepted", excerpt(options["pad_id"].dump()), limit - 1);
+        return fail(Code::E_INVALID_ARGUMENT, "tokenize: pad_id: found {}, an id of the vocabulary, 0 to {}, is accepted",
+                    excerpt(options["pad_id"].dump()), limit - 1);
     rules.pad_id = static_cast<int32_t>(*id);
     return ok();
 }
@@ -76,7 +80,9 @@ Result<Rules> read_rules(const Json& given, const Tokenizer& tokenizer) {
     rules.pads_left = tokenizer.pads_left();
     const Json options = given.is_null() ? Json::object() : given;
     if (!options.is_object()) return fail(Code::E_INVALID_ARGUMENT, "tokenize: found {}, an object is accepted", excerpt(options.dump()));
-    if (Status s = check_keys(options, "tokenize", {"padding", "padding_side", "pad_id", "truncation", "truncation_side", "max_length", "pad_to_multiple_of", "add_special_tokens"});
+    if (Status s = check_keys(options, "tokenize",
+                              {"padding", "padding_side", "pad_id", "truncation", "truncation_side", "max_length", "pad_to_multiple_of",
+                               "add_special_tokens"});
         !s.ok())
         return Status(Code::E_INVALID_ARGUMENT, s.message());
     DS_CHECK(read_flag(options, "add_special_tokens", rules.special));
@@ -106,7 +112,12 @@ Result<Batch> tokenize_batch(const Tokenizer& tokenizer, std::span<const std::st
     DS_REQUIRE(!texts.empty(), "tokenize: no texts; one or more are accepted");
     DS_REQUIRE(pairs.empty() || pairs.size() == texts.size(),
                "tokenize: {} texts and {} pairs; as many pairs as texts, or none, are accepted", texts.size(), pairs.size());
-    const EncodeOptions encoding_options{.add_special_tokens = rules.special, .max_length = rules.truncation ? rules.max_length : 0, .cut = rules.cut, .cut_left = rules.cut_left};
+    const EncodeOptions encoding_options{
+        .add_special_tokens = rules.special,
+        .max_length = rules.truncation ? rules.max_length : 0,
+        .cut = rules.cut,
+        .cut_left = rules.cut_left,
+    };
     std::vector<Sample> samples;
     for (size_t i = 0; i < texts.size(); ++i) {
         const std::optional<std::string_view> pair = pairs.empty() ? std::nullopt : std::optional(pairs[i]);

@@ -47,7 +47,9 @@ Status split_into_words(const tokenizer::Parts& parts, std::string_view text, Pi
             pieces.aligned.append(stretch, 0, stretch.text.size());
         }
     }
-    if (pieces.aligned.text.size() >= kMaxText) return fail(Code::E_INVALID_ARGUMENT, "tokenizer: the normalised text has {} bytes; at most {} are accepted", pieces.aligned.text.size(), kMaxText);
+    if (pieces.aligned.text.size() >= kMaxText)
+        return fail(Code::E_INVALID_ARGUMENT, "tokenizer: the normalised text has {} bytes; at most {} are accepted",
+                    pieces.aligned.text.size(), kMaxText);
     return parts.pre_tokenizer ? parts.pre_tokenizer->apply(pieces) : ok();
 }
 
@@ -67,7 +69,8 @@ std::pair<uint32_t, uint32_t> blanks_of(std::string_view token) {
 
 // Appends the text's tokens. word < 0: words are numbered; else all are part of that one.
 Status encode_text(const tokenizer::Parts& parts, std::string_view text, int32_t sequence, int32_t word, Part& part) {
-    if (text.size() >= kMaxText) return fail(Code::E_INVALID_ARGUMENT, "tokenizer: a text of {} bytes; at most {} are accepted", text.size(), kMaxText);
+    if (text.size() >= kMaxText)
+        return fail(Code::E_INVALID_ARGUMENT, "tokenizer: a text of {} bytes; at most {} are accepted", text.size(), kMaxText);
     if (text.empty()) return ok();
     std::string repaired;
     if (!tokenizer::is_utf8(text)) text = repaired = tokenizer::repair_utf8(text);
@@ -90,8 +93,10 @@ Status encode_text(const tokenizer::Parts& parts, std::string_view text, int32_t
             part.offsets.emplace_back(aligned.begin_of(begin), aligned.end_of(std::max(end, begin + 1) - 1));
             part.words.push_back(word < 0 ? static_cast<int32_t>(i) : word);
             if (!parts.trims_offsets) continue;
-            const bool own_text = piece.token != tokenizer::kNoToken || (parts.model->unknown_is_text() && token.id == parts.model->unknown());
-            part.blanks.push_back(blanks_of(own_text ? bytes.substr(token.begin, token.end - token.begin) : parts.model->vocabulary().token_of(token.id)));
+            const bool own_text =
+                piece.token != tokenizer::kNoToken || (parts.model->unknown_is_text() && token.id == parts.model->unknown());
+            part.blanks.push_back(
+                blanks_of(own_text ? bytes.substr(token.begin, token.end - token.begin) : parts.model->vocabulary().token_of(token.id)));
         }
     }
     part.type_ids.resize(part.size(), sequence);
@@ -108,8 +113,8 @@ Status truncate(Part& first, Part* second, size_t room, EncodeOptions::Cut cut, 
         Part* target = cut == EncodeOptions::Cut::only_first ? &first : second;
         if (!target) return fail(Code::E_INVALID_ARGUMENT, "tokenizer: truncation of the second text only, but there is no second text");
         if (target->size() <= total - room)
-            return fail(Code::E_INVALID_ARGUMENT, "tokenizer: {} tokens are too many, but the {} text, which alone may be cut, has only {}", total - room,
-                        target == &first ? "first" : "second", target->size());
+            return fail(Code::E_INVALID_ARGUMENT, "tokenizer: {} tokens are too many, but the {} text, which alone may be cut, has only {}",
+                        total - room, target == &first ? "first" : "second", target->size());
         target->truncate(target->size() - (total - room), left);
         return ok();
     }
@@ -130,11 +135,13 @@ Status truncate(Part& first, Part* second, size_t room, EncodeOptions::Cut cut, 
 }
 
 Result<Encoding> finish(const tokenizer::Parts& parts, Part first, std::optional<Part> second, const EncodeOptions& options) {
-    if (options.max_length < 0) return fail(Code::E_INVALID_ARGUMENT, "tokenizer: max_length must not be negative, but is {}", options.max_length);
+    if (options.max_length < 0)
+        return fail(Code::E_INVALID_ARGUMENT, "tokenizer: max_length must not be negative, but is {}", options.max_length);
     if (options.max_length > 0) {
         const int64_t added = options.add_special_tokens && parts.post_processor ? parts.post_processor->added(second.has_value()) : 0;
         if (added > options.max_length)
-            return fail(Code::E_INVALID_ARGUMENT, "tokenizer: max_length {} leaves no room: {} special tokens are added", options.max_length, added);
+            return fail(Code::E_INVALID_ARGUMENT, "tokenizer: max_length {} leaves no room: {} special tokens are added",
+                        options.max_length, added);
         DS_CHECK(truncate(first, second ? &*second : nullptr, static_cast<size_t>(options.max_length - added), options.cut,
                           options.cut_left.value_or(parts.sides.cuts_left)));
     }
@@ -221,7 +228,9 @@ bool Tokenizer::is_special(int32_t id) const {
     return added && added->special;
 }
 
-bool Tokenizer::continues_word(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < impl_->continues.size() && impl_->continues[static_cast<size_t>(id)]; }
+bool Tokenizer::continues_word(int32_t id) const {
+    return id >= 0 && static_cast<size_t>(id) < impl_->continues.size() && impl_->continues[static_cast<size_t>(id)];
+}
 
 std::optional<int32_t> Tokenizer::pad_id() const { return impl_->roles.pad; }
 std::optional<int32_t> Tokenizer::mask_id() const { return impl_->roles.mask; }

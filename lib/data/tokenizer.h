@@ -33,7 +33,7 @@ struct Encoding {
 
 struct EncodeOptions {
     bool add_special_tokens = true;
-    int64_t max_length = 0;  // special tokens included; 0 = no truncation
+    int64_t max_length = 0;                                                              // special tokens included; 0 = no truncation
     enum class Cut { longest_first, only_first, only_second } cut = Cut::longest_first;  // transformers' truncation strategies
     std::optional<bool> cut_left = {};  // the beginnings are cut, not the ends; absent: as the tokenizer's files say
 };

@@ -13,7 +13,8 @@ Result<const BackendTable*> table_of(const std::string& kind) {
     auto table = load_plugin<BackendTable>(kind);
     if (!table.ok()) return fail(Code::E_UNSUPPORTED, "device: {}: {}", kind, table.status().message());
     if (std::strcmp((*table)->stamp, DS_BACKEND_STAMP) != 0)
-        return fail(Code::E_UNSUPPORTED, "device: {}: the plug-in was built as \"{}\", this library as \"{}\"; install both from one build", kind, (*table)->stamp, DS_BACKEND_STAMP);
+        return fail(Code::E_UNSUPPORTED, "device: {}: the plug-in was built as \"{}\", this library as \"{}\"; install both from one build",
+                    kind, (*table)->stamp, DS_BACKEND_STAMP);
     static const BackendHost host{.log = log_of_backend};
     (*table)->attach(&host);
     return *table;
@@ -37,7 +38,8 @@ Result<std::unique_ptr<Device>> Device::open(const std::string& kind, int index)
     auto device = std::unique_ptr<Device>(new Device(*table, handle));
     BackendDeviceInfo info;
     DS_CHECK(device->answer(table->info(handle, &info)));
-    device->description_ = fmt::format("{}:{} ({}, {:.1f} GiB, {})", kind, index, info.name, static_cast<double>(info.memory_bytes) / (1 << 30), info.runtime);
+    device->description_ =
+        fmt::format("{}:{} ({}, {:.1f} GiB, {})", kind, index, info.name, static_cast<double>(info.memory_bytes) / (1 << 30), info.runtime);
     device->architecture_ = info.architecture;
     return device;
 }
@@ -71,7 +73,9 @@ Result<double> Device::squares(const float* x, int64_t count) {
 Status Device::sweep(const BackendSweep& sweep) { return answer(table_.sweep(device_, &sweep)); }
 Status Device::add(float* to, const float* from, int64_t count) { return answer(table_.add(device_, to, from, count)); }
 
-const KernelList* Device::kernels(std::string_view op) const { return static_cast<const KernelList*>(table_.kernels(std::string(op).c_str())); }
+const KernelList* Device::kernels(std::string_view op) const {
+    return static_cast<const KernelList*>(table_.kernels(std::string(op).c_str()));
+}
 Status Device::begin(uint64_t seed, uint64_t step) { return answer(table_.begin(device_, seed, step)); }
 Status Device::status() { return answer(table_.status(device_)); }
 Status Device::finish() { return answer(table_.finish(device_)); }
@@ -108,11 +112,15 @@ Result<void*> Device::join(const BackendGroup& group) {
     return member;
 }
 void Device::leave(void* member) { table_.leave(device_, member); }
-Status Device::exchange(void* member, const BackendBlock* send, const BackendBlock* receive) { return answer(table_.exchange(device_, member, send, receive)); }
+Status Device::exchange(void* member, const BackendBlock* send, const BackendBlock* receive) {
+    return answer(table_.exchange(device_, member, send, receive));
+}
 Status Device::reduce_scatter(void* member, const BackendBlock* send, BackendBlock out, DType dtype) {
     return answer(table_.reduce_scatter(device_, member, send, &out, static_cast<int32_t>(dtype)));
 }
-Status Device::all_reduce(void* member, BackendBlock data, DType dtype) { return answer(table_.all_reduce(device_, member, &data, static_cast<int32_t>(dtype))); }
+Status Device::all_reduce(void* member, BackendBlock data, DType dtype) {
+    return answer(table_.all_reduce(device_, member, &data, static_cast<int32_t>(dtype)));
+}
 Result<void*> Device::post(const void* data, size_t bytes) {
     void* parcel = nullptr;
     DS_CHECK(answer(table_.post(device_, data, bytes, &parcel)));

@@ -1,8 +1,8 @@
-// Device: memory and work of one accelerator, through the plug-in that drives it. The CPU has none: where a Device* is null, memory is the host's and
-// kernels are called by the rank's threads.
+// Device: memory and work of one accelerator, through the plug-in that drives it. The CPU has none: where a Device* is null, memory is the
+// host's and kernels are called by the rank's threads.
 //
-// One rank uses one Device. Work is queued and runs in order; upload and the like queue too, download and finish wait. A failure of queued work is
-// told by the next call that waits.
+// One rank uses one Device. Work is queued and runs in order; upload and the like queue too, download and finish wait. A failure of queued
+// work is told by the next call that waits.
 #pragma once
 
 #include <memory>

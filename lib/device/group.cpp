@@ -30,22 +30,23 @@ struct Letter {
     int64_t bytes = 0;
 };
 
-// What the ends of a group in this process share. Nobody waits here for an exchange: who comes compares what it will do with what the others said who came
-// before. So ranks that do not run the same plan end with a message, where NCCL would hang.
+// What the ends of a group in this process share. Nobody waits here for an exchange: who comes compares what it will do with what the
+// others said who came before. So ranks that do not run the same plan end with a message, where NCCL would hang.
 struct Shared {
-    Shared(int n, std::chrono::milliseconds wait) : size(n), deadline(wait), came(static_cast<size_t>(n), -1), labels(static_cast<size_t>(n)) {}
+    Shared(int n, std::chrono::milliseconds wait)
+        : size(n), deadline(wait), came(static_cast<size_t>(n), -1), labels(static_cast<size_t>(n)) {}
 
     const int size;
     const std::chrono::milliseconds deadline;
-    std::shared_ptr<World> world;       // null: all members are here
+    std::shared_ptr<World> world;  // null: all members are here
     std::mutex mutex;
     std::condition_variable changed;
     Status failure;
     std::optional<BackendGroupId> id;
-    std::vector<int64_t> came;          // of each member: exchanges it has come to; -1: it lives elsewhere
+    std::vector<int64_t> came;                                   // of each member: exchanges it has come to; -1: it lives elsewhere
     std::map<int64_t, std::vector<std::pair<int, Post>>> posts;  // of exchanges that some have yet to come to
     static constexpr size_t kLabels = 64;
-    std::vector<std::array<std::string, kLabels>> labels;        // of each member's last exchanges
+    std::vector<std::array<std::string, kLabels>> labels;                 // of each member's last exchanges
     std::map<std::tuple<int, int, int64_t>, std::deque<Letter>> letters;  // (from, to, tag)
 
     // With the mutex held.
@@ -87,7 +88,8 @@ public:
     Status all_to_all(std::span<const Block> send, std::span<const Block> receive, Team team) override {
         if (team.rank != 0) return ok();
         Post post{CommOp::all_to_all, DType::u8, {}, {}};
-        for (int i = 0; i < size(); ++i) post.send.push_back(send[static_cast<size_t>(i)].bytes), post.receive.push_back(receive[static_cast<size_t>(i)].bytes);
+        for (int i = 0; i < size(); ++i)
+            post.send.push_back(send[static_cast<size_t>(i)].bytes), post.receive.push_back(receive[static_cast<size_t>(i)].bytes);
         DS_CHECK(come(std::move(post)));
         const auto to = blocks(send), from = blocks(receive);
         return done(device_.exchange(member_, to.data(), from.data()));
@@ -131,7 +133,8 @@ public:
         DS_TRY(const Letter letter, wait_for(from, tag));
         if (letter.bytes == data.bytes) return done(device_.take(letter.parcel, data.data));
         letter.from->drop(letter.parcel);
-        return done(fail(Code::E_COMM, "rank {} of the group sent {} bytes where rank {} expected {}: the ranks do not run the same plan", from, letter.bytes, rank(), data.bytes));
+        return done(fail(Code::E_COMM, "rank {} of the group sent {} bytes where rank {} expected {}: the ranks do not run the same plan",
+                         from, letter.bytes, rank(), data.bytes));
     }
 
     Communicator& for_host_memory() override { return host_ ? *host_ : *this; }
@@ -157,7 +160,8 @@ private:
         {
             std::lock_guard lock(group_->mutex);
             const std::string place = device_.label();
-            status = group_->fail_with(std::move(status).within(fmt::format("rank {} of the group{}{}", rank(), place.empty() ? "" : ": ", place)));
+            status = group_->fail_with(
+                std::move(status).within(fmt::format("rank {} of the group{}{}", rank(), place.empty() ? "" : ": ", place)));
         }
         group_->tell_world();
         return status;
@@ -176,7 +180,9 @@ private:
             for (const auto& [other, theirs] : others)
                 if (status.ok()) status = compare(other, theirs, post);
             others.emplace_back(rank(), std::move(post));
-            if (static_cast<int64_t>(others.size()) == std::count_if(group_->came.begin(), group_->came.end(), [](int64_t n) { return n >= 0; })) group_->posts.erase(exchange);
+            if (static_cast<int64_t>(others.size()) ==
+                std::count_if(group_->came.begin(), group_->came.end(), [](int64_t n) { return n >= 0; }))
+                group_->posts.erase(exchange);
         }
         if (!status.ok()) return done(std::move(status));
         return member_ ? ok() : join();
@@ -184,11 +190,16 @@ private:
 
     Status compare(int other, const Post& theirs, const Post& mine) const {
         if (theirs.op != mine.op || theirs.dtype != mine.dtype)
-            return fail(Code::E_COMM, "rank {} of the group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan", other, name_of(theirs.op), name_of(theirs.dtype), rank(),
-                        name_of(mine.op), name_of(mine.dtype));
+            return fail(Code::E_COMM,
+                        "rank {} of the group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan", other,
+                        name_of(theirs.op), name_of(theirs.dtype), rank(), name_of(mine.op), name_of(mine.dtype));
         const auto me = static_cast<size_t>(rank()), they = static_cast<size_t>(other);
-        for (const auto& [from, to, sent, expected] : {std::tuple(other, rank(), theirs.send[me], mine.receive[they]), {rank(), other, mine.send[they], theirs.receive[me]}})
-            if (sent != expected) return fail(Code::E_COMM, "rank {} of the group sent {} bytes where rank {} expected {}: the ranks do not run the same plan", from, sent, to, expected);
+        for (const auto& [from, to, sent, expected] :
+             {std::tuple(other, rank(), theirs.send[me], mine.receive[they]), {rank(), other, mine.send[they], theirs.receive[me]}})
+            if (sent != expected)
+                return fail(Code::E_COMM,
+                            "rank {} of the group sent {} bytes where rank {} expected {}: the ranks do not run the same plan", from, sent,
+                            to, expected);
         return ok();
     }
 
@@ -211,7 +222,8 @@ private:
             group_->changed.notify_all();
         }
         std::unique_lock lock(group_->mutex);
-        if (!group_->changed.wait_for(lock, group_->deadline, [&] { return group_->id || !group_->failure.ok(); })) return group_->fail_with(overdue(1));
+        if (!group_->changed.wait_for(lock, group_->deadline, [&] { return group_->id || !group_->failure.ok(); }))
+            return group_->fail_with(overdue(1));
         if (!group_->failure.ok()) return group_->failure;
         return *group_->id;
     }
@@ -222,7 +234,8 @@ private:
         auto& list = group_->letters[{from, rank(), tag}];
         while (list.empty() && group_->ended().ok() && Clock::now() < until) group_->changed.wait_for(lock, std::chrono::milliseconds(20));
         if (list.empty() && group_->failure.ok())
-            return group_->fail_with(fail(Code::E_TIMEOUT, "rank {} of the group sent nothing within {} s", from, std::chrono::duration<double>(group_->deadline).count()));
+            return group_->fail_with(fail(Code::E_TIMEOUT, "rank {} of the group sent nothing within {} s", from,
+                                          std::chrono::duration<double>(group_->deadline).count()));
         if (list.empty()) return group_->failure;
         const Letter letter = list.front();
         list.pop_front();
@@ -230,7 +243,8 @@ private:
     }
 
     Status overdue(int64_t exchange) const {
-        Status status = fail(Code::E_TIMEOUT, "{} did not come to a collective within {} s; it is late or gone", group_->late(exchange), std::chrono::duration<double>(group_->deadline).count());
+        Status status = fail(Code::E_TIMEOUT, "{} did not come to a collective within {} s; it is late or gone", group_->late(exchange),
+                             std::chrono::duration<double>(group_->deadline).count());
         const std::string& label = group_->labels[static_cast<size_t>(rank())][static_cast<size_t>(exchange) % Shared::kLabels];
         return label.empty() ? status : std::move(status).within(label);
     }
@@ -260,19 +274,22 @@ private:
 std::vector<std::unique_ptr<Communicator>> device_group(const std::vector<Device*>& devices, std::chrono::milliseconds deadline) {
     const auto group = std::make_shared<Shared>(static_cast<int>(devices.size()), deadline);
     std::vector<std::unique_ptr<Communicator>> ends;
-    for (size_t rank = 0; rank < devices.size(); ++rank) ends.push_back(std::make_unique<DeviceEnd>(group, static_cast<int>(rank), *devices[rank], nullptr));
+    for (size_t rank = 0; rank < devices.size(); ++rank)
+        ends.push_back(std::make_unique<DeviceEnd>(group, static_cast<int>(rank), *devices[rank], nullptr));
     return ends;
 }
 
-std::vector<std::unique_ptr<Communicator>> device_group(const std::shared_ptr<World>& world, const std::string& name, const std::vector<Member>& members, const std::vector<Device*>& devices, int channel,
-                                                        const BackendGroupId& id) {
+std::vector<std::unique_ptr<Communicator>> device_group(const std::shared_ptr<World>& world, const std::string& name,
+                                                        const std::vector<Member>& members, const std::vector<Device*>& devices,
+                                                        int channel, const BackendGroupId& id) {
     const auto group = std::make_shared<Shared>(static_cast<int>(members.size()), world->deadline());
     group->world = world;
     group->id = id;
     std::vector<std::unique_ptr<Communicator>> ends;
     for (size_t rank = 0; rank < members.size(); ++rank)
         if (members[rank].process == world->process())
-            ends.push_back(std::make_unique<DeviceEnd>(group, static_cast<int>(rank), *devices[ends.size()], world->group(name, members, static_cast<int>(rank), channel, 1)));
+            ends.push_back(std::make_unique<DeviceEnd>(group, static_cast<int>(rank), *devices[ends.size()],
+                                                       world->group(name, members, static_cast<int>(rank), channel, 1)));
     return ends;
 }
 

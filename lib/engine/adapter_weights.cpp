@@ -13,27 +13,32 @@ namespace ds {
 Status Engine::load_adapter(const std::string& name) {
     const AdapterInfo& info = adapters_->all().at(name);
     std::map<std::string, HostTensor> given;
-    if (!info.folder.empty()) {
-        DS_TRY(given, adapters_->read(name));
-    }
+    if (!info.folder.empty()) { DS_TRY(given, adapters_->read(name)); }
     std::set<std::string> used;
     for (const Param& p : params_->all()) {
         if (const auto found = given.find(p.name); found != given.end()) {
-            if (found->second.shape != p.shape) return fail(Code::E_CORRUPT, "lora.adapters: {}: tensor {} is {}, but the model makes it {}", info.folder, p.name, found->second.shape, p.shape);
-            if (!p.trainable) return fail(Code::E_CORRUPT, "lora.adapters: {}: it has {}, but neither its bias nor its modules_to_save says so", info.folder, p.name);
+            if (found->second.shape != p.shape)
+                return fail(Code::E_CORRUPT, "lora.adapters: {}: tensor {} is {}, but the model makes it {}", info.folder, p.name,
+                            found->second.shape, p.shape);
+            if (!p.trainable)
+                return fail(Code::E_CORRUPT, "lora.adapters: {}: it has {}, but neither its bias nor its modules_to_save says so",
+                            info.folder, p.name);
             DS_CHECK(whole_->write(p, {Field::weight}, found->second.as<float>().data()));
             job_.note_loaded(p, found->second.as<float>().data());
             used.insert(p.name);
         } else if (is_adapter_tensor(p.name)) {
             HostTensor fresh = HostTensor::zeros(DType::f32, p.shape);
             const bool is_a = p.name.ends_with(".lora_A.weight");
-            if (info.folder.empty() && is_a) ds::initialise(p, static_cast<uint64_t>(config_.seed) + std::hash<std::string>()(name), 0, info.r * p.shape[1], fresh.as<float>().data());
+            if (info.folder.empty() && is_a)
+                ds::initialise(p, static_cast<uint64_t>(config_.seed) + std::hash<std::string>()(name), 0, info.r * p.shape[1],
+                               fresh.as<float>().data());
             DS_CHECK(whole_->write(p, {Field::weight}, fresh.as<float>().data()));
             job_.note_loaded(p, fresh.as<float>().data());
         }
     }
     for (const auto& [tensor, value] : given)
-        if (!used.count(tensor)) return fail(Code::E_CORRUPT, "lora.adapters: {}: tensor {} belongs to no parameter of this model", info.folder, tensor);
+        if (!used.count(tensor))
+            return fail(Code::E_CORRUPT, "lora.adapters: {}: tensor {} belongs to no parameter of this model", info.folder, tensor);
     return ok();
 }
 
@@ -42,7 +47,9 @@ Status Engine::activate_adapter(const std::string& name) {
     if (!adapters_) return fail(Code::E_STATE, "lora.adapter: this engine has no adapters; the config's \"lora\" makes some");
     DS_CHECK(adapters_->check(name));
     if (name == adapters_->active()) return ok();
-    if (open_.micros > 0) return fail(Code::E_STATE, "lora.adapter: {} micro-batches were accumulated for {}; call ds_step or ds_zero_grad first", open_.micros, adapters_->active());
+    if (open_.micros > 0)
+        return fail(Code::E_STATE, "lora.adapter: {} micro-batches were accumulated for {}; call ds_step or ds_zero_grad first",
+                    open_.micros, adapters_->active());
     const bool has_state = (*ranks_)[0].params->has_state();
     const auto fields_of = [&](const Param& p) {
         std::vector<Field> fields{{Field::weight}};
@@ -62,7 +69,8 @@ Status Engine::activate_adapter(const std::string& name) {
     const auto waiting = adapters_->waiting.find(name);
     const bool known = waiting != adapters_->waiting.end();
     if (!known) {
-        for (const auto& [parameter, value] : trained_base_) DS_CHECK(whole_->write(*params_->find(parameter), {Field::weight}, value.data()));
+        for (const auto& [parameter, value] : trained_base_)
+            DS_CHECK(whole_->write(*params_->find(parameter), {Field::weight}, value.data()));
         DS_CHECK(load_adapter(name));
     }
     for (const Param& p : params_->all()) {
@@ -114,7 +122,8 @@ Result<HostTensor> Engine::merged_weight(const Param& weight) {
     for (size_t o = 0; o < out; ++o) {
         std::fill(row.begin(), row.end(), 0.0);
         for (size_t k = 0; k < r; ++k)
-            for (size_t i = 0; i < in; ++i) row[i] += static_cast<double>(up.as<float>()[o * r + k]) * static_cast<double>(down.as<float>()[k * in + i]);
+            for (size_t i = 0; i < in; ++i)
+                row[i] += static_cast<double>(up.as<float>()[o * r + k]) * static_cast<double>(down.as<float>()[k * in + i]);
         for (size_t i = 0; i < in; ++i) {
             float& w = whole.as<float>()[out_first ? o * in + i : i * out + o];
             w = static_cast<float>(w + scale * row[i]);

@@ -13,21 +13,26 @@ namespace {
 constexpr const char *kConfig = "adapter_config.json", *kWeights = "adapter_model.safetensors";
 constexpr std::string_view kPrefix = "base_model.model.";
 
-double scale_of(double alpha, int64_t r, bool by_root) { return alpha / (by_root ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r)); }
+double scale_of(double alpha, int64_t r, bool by_root) {
+    return alpha / (by_root ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r));
+}
 
 // What PEFT can say and this engine can't do.
 Status refuse_unbuilt(const Json& settings, const std::string& place) {
-    if (settings.value("peft_type", Json("LORA")) != "LORA") return fail(Code::E_UNSUPPORTED, "{}: peft_type {} is not built; there is LORA", place, settings["peft_type"].dump());
+    if (settings.value("peft_type", Json("LORA")) != "LORA")
+        return fail(Code::E_UNSUPPORTED, "{}: peft_type {} is not built; there is LORA", place, settings["peft_type"].dump());
     for (const char* key : {"use_dora", "use_qalora", "lora_bias"})
         if (settings.value(key, Json(false)) == true) return fail(Code::E_UNSUPPORTED, "{}: {} is not built", place, key);
     for (const char* key : {"rank_pattern", "alpha_pattern"})
-        if (settings.contains(key) && settings[key].is_object() && !settings[key].empty()) return fail(Code::E_UNSUPPORTED, "{}: {} is not built: one rank and alpha an adapter", place, key);
+        if (settings.contains(key) && settings[key].is_object() && !settings[key].empty())
+            return fail(Code::E_UNSUPPORTED, "{}: {} is not built: one rank and alpha an adapter", place, key);
     for (const char* key : {"layer_replication", "megatron_config", "trainable_token_indices", "alora_invocation_tokens"})
         if (settings.contains(key) && !settings[key].is_null()) return fail(Code::E_UNSUPPORTED, "{}: {} is not built", place, key);
     return ok();
 }
 
-// The parameter of a tensor that is no adapter's: a bias, or a module trained whole, under the names that PEFT's wrappers give it. "" : a copy that is not used.
+// The parameter of a tensor that is no adapter's: a bias, or a module trained whole, under the names that PEFT's wrappers give it. "" : a
+// copy that is not used.
 std::string parameter_of(std::string_view tensor) {
     std::string name(tensor.substr(kPrefix.size()));
     if (name.find(".original_module.") != name.npos) return "";
@@ -49,14 +54,17 @@ Result<AdapterInfo> describe(const std::string& folder) {
     if (!info.settings.is_object()) return fail(Code::E_CORRUPT, "{}: must hold an object", path.string());
     DS_CHECK(refuse_unbuilt(info.settings, path.string()));
     const Json r = info.settings.value("r", Json(8)), alpha = info.settings.value("lora_alpha", Json(8));
-    if (!r.is_number_integer() || r.get<int64_t>() < 1 || r.get<int64_t>() > 65536) return fail(Code::E_CORRUPT, "{}: r must be a positive integer, not {}", path.string(), r.dump());
+    if (!r.is_number_integer() || r.get<int64_t>() < 1 || r.get<int64_t>() > 65536)
+        return fail(Code::E_CORRUPT, "{}: r must be a positive integer, not {}", path.string(), r.dump());
     if (!alpha.is_number()) return fail(Code::E_CORRUPT, "{}: lora_alpha must be a number, not {}", path.string(), alpha.dump());
     info.r = r.get<int64_t>();
     info.scale = scale_of(alpha.get<double>(), info.r, info.settings.value("use_rslora", Json(false)) == true);
     return info;
 }
 
-AdapterBias bias_of(const std::string& word) { return word == "all" ? AdapterBias::all : word == "lora_only" ? AdapterBias::adapted : AdapterBias::none; }
+AdapterBias bias_of(const std::string& word) {
+    return word == "all" ? AdapterBias::all : word == "lora_only" ? AdapterBias::adapted : AdapterBias::none;
+}
 
 }  // namespace
 
@@ -71,9 +79,19 @@ Result<Adapters> Adapters::open(const LoraConfig& config, const Graph& model, st
     for (const auto& [module, out_first] : linear)
         if (!out_first) adapters.input_first_.insert(module);
     const bool conv1d = std::any_of(wanted.begin(), wanted.end(), [&](const std::string& module) { return !linear.at(module); });
-    fresh.settings = {{"peft_type", "LORA"}, {"task_type", nullptr}, {"base_model_name_or_path", base_model}, {"r", config.r}, {"lora_alpha", config.alpha}, {"lora_dropout", config.dropout},
-                      {"target_modules", last}, {"modules_to_save", config.modules_to_save.empty() ? Json() : Json(config.modules_to_save)}, {"bias", config.bias},
-                      {"use_rslora", config.use_rslora}, {"fan_in_fan_out", conv1d}, {"inference_mode", true}, {"init_lora_weights", true}};
+    fresh.settings = {{"peft_type", "LORA"},
+                      {"task_type", nullptr},
+                      {"base_model_name_or_path", base_model},
+                      {"r", config.r},
+                      {"lora_alpha", config.alpha},
+                      {"lora_dropout", config.dropout},
+                      {"target_modules", last},
+                      {"modules_to_save", config.modules_to_save.empty() ? Json() : Json(config.modules_to_save)},
+                      {"bias", config.bias},
+                      {"use_rslora", config.use_rslora},
+                      {"fan_in_fan_out", conv1d},
+                      {"inference_mode", true},
+                      {"init_lora_weights", true}};
     for (const auto& [name, folder] : config.adapters) {
         if (folder.empty()) {
             adapters.all_[name] = fresh;
@@ -102,16 +120,18 @@ Result<Adapters> Adapters::open(const LoraConfig& config, const Graph& model, st
         if (info.settings.contains("modules_to_save") && info.settings["modules_to_save"].is_array())
             for (const Json& module : info.settings["modules_to_save"])
                 if (module.is_string()) spec.trained.push_back(module.get<std::string>());
-        if (const Json bias = info.settings.value("bias", Json("none")); bias.is_string()) spec.bias = std::max(spec.bias, bias_of(bias.get<std::string>()), [](AdapterBias a, AdapterBias b) {
-            const auto rank = [](AdapterBias x) { return x == AdapterBias::all ? 2 : x == AdapterBias::adapted ? 1 : 0; };
-            return rank(a) < rank(b);
-        });
+        if (const Json bias = info.settings.value("bias", Json("none")); bias.is_string())
+            spec.bias = std::max(spec.bias, bias_of(bias.get<std::string>()), [](AdapterBias a, AdapterBias b) {
+                const auto rank = [](AdapterBias x) { return x == AdapterBias::all ? 2 : x == AdapterBias::adapted ? 1 : 0; };
+                return rank(a) < rank(b);
+            });
         DS_TRY(const SafetensorsFile file, SafetensorsFile::open(std::filesystem::path(info.folder) / kWeights));
         for (const TensorView& tensor : file.tensors())
             if (is_adapter_tensor(tensor.name)) spec.modules.insert(module_of(tensor.name));
     }
     for (const std::string& module : spec.modules)
-        if (!linear.count(module)) return fail(Code::E_CONFIG, "config: lora.adapters: an adapter changes {}, which is no linear module of this model", module);
+        if (!linear.count(module))
+            return fail(Code::E_CONFIG, "config: lora.adapters: an adapter changes {}, which is no linear module of this model", module);
     return adapters;
 }
 
@@ -128,8 +148,11 @@ Result<std::map<std::string, HostTensor>> Adapters::read(const std::string& name
     const auto path = std::filesystem::path(info.folder) / kWeights;
     DS_TRY(const SafetensorsFile file, SafetensorsFile::open(path));
     for (const TensorView& view : file.tensors()) {
-        if (!view.name.starts_with(kPrefix)) return fail(Code::E_CORRUPT, "{}: tensor {} does not begin with {}", path.string(), view.name, kPrefix);
-        if (!is_float(view.dtype)) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but adapters are f32, f16 or bf16", path.string(), view.name, name_of(view.dtype));
+        if (!view.name.starts_with(kPrefix))
+            return fail(Code::E_CORRUPT, "{}: tensor {} does not begin with {}", path.string(), view.name, kPrefix);
+        if (!is_float(view.dtype))
+            return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but adapters are f32, f16 or bf16", path.string(), view.name,
+                        name_of(view.dtype));
         HostTensor value = HostTensor::zeros(DType::f32, view.shape);
         convert(view.data.data(), view.dtype, value.data, DType::f32, value.count());
         if (!is_adapter_tensor(view.name)) {
@@ -138,12 +161,14 @@ Result<std::map<std::string, HostTensor>> Adapters::read(const std::string& name
         }
         const bool is_a = view.name.ends_with("lora_A.weight");
         if (view.shape.size() != 2 || view.shape[is_a ? 0 : 1] != info.r)
-            return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but adapter_config.json says r {}", path.string(), view.name, view.shape, info.r);
+            return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but adapter_config.json says r {}", path.string(), view.name, view.shape,
+                        info.r);
         HostTensor wide = HostTensor::zeros(DType::f32, is_a ? Shape{spec_.r, view.shape[1]} : Shape{view.shape[0], spec_.r});
         const auto factor = static_cast<float>(is_a ? 1 : info.scale / spec_.scale);
         for (int64_t i = 0; i < view.shape[0]; ++i)
             for (int64_t j = 0; j < view.shape[1]; ++j)
-                wide.as<float>()[static_cast<size_t>(i * wide.shape[1] + j)] = value.as<float>()[static_cast<size_t>(i * view.shape[1] + j)] * factor;
+                wide.as<float>()[static_cast<size_t>(i * wide.shape[1] + j)] =
+                    value.as<float>()[static_cast<size_t>(i * view.shape[1] + j)] * factor;
         tensors[view.name] = std::move(wide);
     }
     return tensors;
@@ -157,7 +182,8 @@ HostTensor Adapters::for_file(const std::string& parameter, const HostTensor& va
     const auto factor = static_cast<float>(is_a ? 1 : spec_.scale / info.scale);
     for (int64_t i = 0; i < out.shape[0]; ++i)
         for (int64_t j = 0; j < out.shape[1]; ++j)
-            out.as<float>()[static_cast<size_t>(i * out.shape[1] + j)] = value.as<float>()[static_cast<size_t>(i * value.shape[1] + j)] * factor;
+            out.as<float>()[static_cast<size_t>(i * out.shape[1] + j)] =
+                value.as<float>()[static_cast<size_t>(i * value.shape[1] + j)] * factor;
     return out;
 }
 

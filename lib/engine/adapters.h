@@ -27,7 +27,7 @@ public:
     const std::map<std::string, AdapterInfo>& all() const { return all_; }
     const std::string& active() const { return active_; }
     bool input_first(const std::string& module) const { return input_first_.count(module) > 0; }  // its weight lies [in, out]
-    Status check(const std::string& name) const;  // whether there is one of this name
+    Status check(const std::string& name) const;                                                  // whether there is one of this name
 
     // The tensors of an adapter's file as this engine's parameters hold them: ranks filled up with zeros, the scale made the engine's own.
     Result<std::map<std::string, HostTensor>> read(const std::string& name) const;

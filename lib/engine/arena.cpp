@@ -16,7 +16,8 @@ Status Arena::reserve(size_t bytes) {
     }
     // The pages come when they are first written, and a process that writes more than there is gets killed.
     if (const int64_t there = memory_of_machine(); there > 0 && bytes > static_cast<size_t>(there))
-        return fail(Code::E_OUT_OF_MEMORY, "{} bytes are needed in one piece, but this machine has {}; ds_plan tells what a config needs", bytes, there);
+        return fail(Code::E_OUT_OF_MEMORY, "{} bytes are needed in one piece, but this machine has {}; ds_plan tells what a config needs",
+                    bytes, there);
     constexpr size_t huge = size_t{2} << 20;
     const size_t rounded = (bytes + huge - 1) / huge * huge;
     void* p = ::mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -1,4 +1,5 @@
-// Memory in one piece: of a device, or of the host, there on huge pages where the system has them. Pages are touched first by whoever writes them.
+// Memory in one piece: of a device, or of the host, there on huge pages where the system has them. Pages are touched first by whoever
+// writes them.
 #pragma once
 
 #include <cstddef>

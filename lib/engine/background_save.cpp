@@ -37,7 +37,11 @@ Status BackgroundSave::copy(CheckpointFiles& files, Workers& workers) {
     for (const auto& [name, tensors] : files)
         for (const NamedTensor& t : tensors) total += (bytes_of(t) + kAlign - 1) / kAlign * kAlign;
     DS_CHECK(memory_.reserve(total));
-    struct Piece { std::byte* to; const std::byte* from; size_t bytes; };
+    struct Piece {
+        std::byte* to;
+        const std::byte* from;
+        size_t bytes;
+    };
     std::vector<Piece> pieces;
     std::byte* to = memory_.data();
     for (auto& [name, tensors] : files)
@@ -47,14 +51,16 @@ Status BackgroundSave::copy(CheckpointFiles& files, Workers& workers) {
                 DS_CHECK(gather(t, to));
                 t.source = nullptr;
             } else {
-                for (size_t at = 0; at < bytes; at += kPiece) pieces.push_back({to + at, static_cast<const std::byte*>(t.data) + at, std::min(kPiece, bytes - at)});
+                for (size_t at = 0; at < bytes; at += kPiece)
+                    pieces.push_back({to + at, static_cast<const std::byte*>(t.data) + at, std::min(kPiece, bytes - at)});
             }
             t.data = to;
             to += (bytes + kAlign - 1) / kAlign * kAlign;
         }
     std::atomic<size_t> next{0};
     workers.run([&](Team) {
-        for (size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1)) std::memcpy(pieces[i].to, pieces[i].from, pieces[i].bytes);
+        for (size_t i = next.fetch_add(1); i < pieces.size(); i = next.fetch_add(1))
+            std::memcpy(pieces[i].to, pieces[i].from, pieces[i].bytes);
     });
     return ok();
 }
@@ -83,7 +89,8 @@ Status BackgroundSave::wait() {
     ended_ = false;
     memory_.release();
     Status status = std::exchange(status_, Status());
-    return status.ok() ? ok() : std::move(status).within(fmt::format("the checkpoint {}, which was being written in the background", place_));
+    return status.ok() ? ok()
+                       : std::move(status).within(fmt::format("the checkpoint {}, which was being written in the background", place_));
 }
 
 }  // namespace ds

@@ -1,4 +1,5 @@
-// quantization: which frozen weights are kept in few bits (QLoRA: Dettmers et al. 2023, arXiv 2305.14314), and what checkpoints say about them.
+// quantization: which frozen weights are kept in few bits (QLoRA: Dettmers et al. 2023, arXiv 2305.14314), and what checkpoints say about
+// them.
 #include "ckpt/durable_file.h"
 #include "engine/engine.h"
 #include "passes/adapters.h"
@@ -20,7 +21,8 @@ Status Engine::choose_coded(Graph& graph) {
         Value& weight = graph.value(graph.find(module + ".weight"));
         if (adapters_ && weight.trainable) continue;  // modules_to_save
         if (const int64_t ins = weight.type.shape[out_first ? 1 : 0]; wanted.code.group && ins % wanted.code.group)
-            return fail(Code::E_CONFIG, "config: quantization.group_size: {} does not divide the {} inputs of {}", wanted.code.group, ins, module);
+            return fail(Code::E_CONFIG, "config: quantization.group_size: {} does not divide the {} inputs of {}", wanted.code.group, ins,
+                        module);
         weight.trainable = false;
         coded_[weight.name] = wanted.code;
         coded_[weight.name].out_first = out_first;
@@ -35,8 +37,14 @@ Status Engine::choose_coded(Graph& graph) {
 Status Engine::choose_coded_in_folder(Graph& graph) {
     DS_CHECK(check_coded_folder(model_config_, model_folder_));
     if (!is_coded_folder(model_config_)) return ok();
-    const auto lack = [](const std::string& what) { return fail(Code::E_UNSUPPORTED, "model: its weights are in few bits (quantization_config of config.json), which is not built {}", what); };
-    if (config_.quantization.enabled) return fail(Code::E_CONFIG, "config: quantization: the model's folder says how its weights are kept (quantization_config of config.json); leave it out");
+    const auto lack = [](const std::string& what) {
+        return fail(Code::E_UNSUPPORTED, "model: its weights are in few bits (quantization_config of config.json), which is not built {}",
+                    what);
+    };
+    if (config_.quantization.enabled)
+        return fail(
+            Code::E_CONFIG,
+            "config: quantization: the model's folder says how its weights are kept (quantization_config of config.json); leave it out");
     if (!config_.compression.is_null()) return lack("together with compression_training");
     if (config_.mesh.tensor > 1) return lack("for parallel.tensor, which cuts weights; data, sequence and pipeline ranks have them whole");
     DS_TRY(const WeightFolder folder, WeightFolder::open(model_folder_));
@@ -49,7 +57,8 @@ Status Engine::choose_coded_in_folder(Graph& graph) {
         weight.trainable = false;
         WeightCode& code = coded_[weight.name] = found->code;
         code.out_first = out_first;
-        if (found->inputs != CodedModule::Inputs::whole) code = {.bits = 8, .by_output = true, .out_first = out_first, .fixed_input = found->inputs == CodedModule::Inputs::fixed};
+        if (found->inputs != CodedModule::Inputs::whole)
+            code = {.bits = 8, .by_output = true, .out_first = out_first, .fixed_input = found->inputs == CodedModule::Inputs::fixed};
         integers |= code.by_output;
         from_folder_[module] = std::move(*found);
     }
@@ -74,15 +83,19 @@ Result<std::map<std::string, CodedModule>> Engine::coded_modules() {
     std::map<std::string, CodedModule> modules;
     std::vector<std::byte> copy;
     for (const auto& [name, code] : coded_) {
-        const auto lack = [&](const std::string& what) { return fail(Code::E_UNSUPPORTED, "ds_export: option quantized: {}: {}", name, what); };
-        if (!code.group && !code.by_output) return lack("there is a form for int4 and for int8_products, none for NF4 and for 8 bits in blocks");
+        const auto lack = [&](const std::string& what) {
+            return fail(Code::E_UNSUPPORTED, "ds_export: option quantized: {}: {}", name, what);
+        };
+        if (!code.group && !code.by_output)
+            return lack("there is a form for int4 and for int8_products, none for NF4 and for 8 bits in blocks");
         const Param* p = nullptr;
         const ParamStore* store = nullptr;
         for (const auto& rank : *ranks_)
             if (!p && (p = rank->params->find(name))) store = rank->params.get();
         if (!p) return lack("another process has it");
         DS_TRY(const std::byte* codes, store->read_codes(*p, copy));
-        modules.emplace(name.substr(0, name.rfind('.')), module_of_codes(reinterpret_cast<const uint8_t*>(codes), code, p->outs(), p->ins()));
+        modules.emplace(name.substr(0, name.rfind('.')),
+                        module_of_codes(reinterpret_cast<const uint8_t*>(codes), code, p->outs(), p->ins()));
     }
     return modules;
 }
@@ -107,9 +120,12 @@ Status Engine::check_coded(const Json& saved, const std::string& folder) const {
     DS_TRY(const Json mine, coded_.empty() ? Result<Json>(Json::object()) : coded_checksums());
     for (const auto& [name, sum] : saved.items()) {
         if (!mine.contains(name))
-            return fail(Code::E_STATE, "{}: {} was kept in few bits (quantization) when this was saved, and is not in it; this engine keeps it whole", folder, name);
+            return fail(Code::E_STATE,
+                        "{}: {} was kept in few bits (quantization) when this was saved, and is not in it; this engine keeps it whole",
+                        folder, name);
         if (!sum.is_null() && !mine[name].is_null() && mine[name] != sum)
-            return fail(Code::E_STATE, "{}: {} was made from other values, or with other settings of quantization, than this engine's", folder, name);
+            return fail(Code::E_STATE, "{}: {} was made from other values, or with other settings of quantization, than this engine's",
+                        folder, name);
     }
     return ok();
 }

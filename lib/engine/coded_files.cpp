@@ -58,20 +58,27 @@ struct ModuleReader {
     Status read(const TensorView& weight, bool packed) {
         const TensorView* scales = tensor("weight_scale");
         if (!scales) return refuse("weight_scale", "is missing beside its codes");
-        if (tensor("weight_g_idx")) return fail(Code::E_UNSUPPORTED, "model: {}.weight_g_idx: groups of inputs in another order (actorder) are not built", module);
+        if (tensor("weight_g_idx"))
+            return fail(Code::E_UNSUPPORTED, "model: {}.weight_g_idx: groups of inputs in another order (actorder) are not built", module);
         if (packed) {
             to.code.bits = weight.shape.size() == 2 && weight.shape[1] > 0 && weight.shape[1] * 4 < to.ins ? 4 : 8;
             const Shape exact{to.outs, to.code.bits == 4 ? (to.ins + 7) / 8 : (to.ins + 3) / 4};
             if (weight.dtype != DType::i32 || weight.shape != exact)
-                return refuse("weight_packed", fmt::format("is {}{}, but {} outputs of {} inputs in 4 or 8 bits are i32{}", name_of(weight.dtype), dims_to_string(weight.shape), to.outs, to.ins, dims_to_string(exact)));
+                return refuse("weight_packed",
+                              fmt::format("is {}{}, but {} outputs of {} inputs in 4 or 8 bits are i32{}", name_of(weight.dtype),
+                                          dims_to_string(weight.shape), to.outs, to.ins, dims_to_string(exact)));
         } else {
             to.code.bits = 8;
-            if (weight.shape != Shape{to.outs, to.ins}) return refuse("weight", fmt::format("is {}, but config.json makes it {} outputs of {} inputs", dims_to_string(weight.shape), to.outs, to.ins));
+            if (weight.shape != Shape{to.outs, to.ins})
+                return refuse("weight", fmt::format("is {}, but config.json makes it {} outputs of {} inputs", dims_to_string(weight.shape),
+                                                    to.outs, to.ins));
         }
         const int64_t n = elements(scales->shape), groups = n == 1 ? 1 : n / std::max<int64_t>(to.outs, 1);
         const bool whole = n == 1;  // one for all outputs
         if (!is_float(scales->dtype) || groups < 1 || to.ins % groups || (!whole && n != groups * to.outs))
-            return refuse("weight_scale", fmt::format("is {}{}, which is not one for each group of neighbouring inputs of {} outputs of {} inputs", name_of(scales->dtype), dims_to_string(scales->shape), to.outs, to.ins));
+            return refuse("weight_scale",
+                          fmt::format("is {}{}, which is not one for each group of neighbouring inputs of {} outputs of {} inputs",
+                                      name_of(scales->dtype), dims_to_string(scales->shape), to.outs, to.ins));
         const TensorView* zeros = tensor("weight_zero_point");
         to.code.group = to.ins / groups;
         to.code.asymmetric = zeros != nullptr;
@@ -87,7 +94,9 @@ struct ModuleReader {
     void put_codes(const TensorView& weight, bool packed, const GroupParts& parts) {
         if (packed) return void(std::memcpy(to.bytes.data(), weight.data.data(), weight.data.size()));  // rows are whole words there, too
         for (int64_t o = 0; o < to.outs; ++o)
-            for (int64_t i = 0; i < to.ins; ++i) to.bytes[static_cast<size_t>(o * parts.row + i)] = static_cast<uint8_t>(std::to_integer<uint8_t>(weight.data[static_cast<size_t>(o * to.ins + i)]) ^ 128);
+            for (int64_t i = 0; i < to.ins; ++i)
+                to.bytes[static_cast<size_t>(o * parts.row + i)] =
+                    static_cast<uint8_t>(std::to_integer<uint8_t>(weight.data[static_cast<size_t>(o * to.ins + i)]) ^ 128);
     }
 
     Status put_zeros(const TensorView& view, bool packed, const GroupParts& parts) {
@@ -95,7 +104,8 @@ struct ModuleReader {
         const int64_t each = packed ? 32 / to.code.bits : 1;
         const Shape exact{(to.outs + each - 1) / each, parts.groups};
         if (view.dtype != (packed ? DType::i32 : DType::i8) || view.shape != exact)
-            return refuse("weight_zero_point", fmt::format("is {}{}, but must be {}{}", name_of(view.dtype), dims_to_string(view.shape), packed ? "i32" : "i8", dims_to_string(exact)));
+            return refuse("weight_zero_point", fmt::format("is {}{}, but must be {}{}", name_of(view.dtype), dims_to_string(view.shape),
+                                                           packed ? "i32" : "i8", dims_to_string(exact)));
         for (int64_t o = 0; o < to.outs; ++o)
             for (int64_t g = 0; g < parts.groups; ++g) {
                 const int64_t at = o / each * parts.groups + g;
@@ -115,16 +125,24 @@ struct ModuleReader {
         const Json about = inputs_of(model_config, module);
         const TensorView* scale = tensor("input_scale");
         if (about.is_null() && !scale) return ok();
-        if (about.is_object() && about.value("num_bits", Json(8)) != 8) return fail(Code::E_UNSUPPORTED, "model: quantization_config: inputs of {} in {} bits are not built; 8 are", module, about["num_bits"].dump());
+        if (about.is_object() && about.value("num_bits", Json(8)) != 8)
+            return fail(Code::E_UNSUPPORTED, "model: quantization_config: inputs of {} in {} bits are not built; 8 are", module,
+                        about["num_bits"].dump());
         if (to.code.asymmetric || to.code.group != to.ins || to.code.bits != 8)
-            return fail(Code::E_UNSUPPORTED, "model: quantization_config: integer products of {} need its weight in 8 bits around zero with one scale an output", module);
+            return fail(Code::E_UNSUPPORTED,
+                        "model: quantization_config: integer products of {} need its weight in 8 bits around zero with one scale an output",
+                        module);
         if (!scale) return to.inputs = CodedModule::Inputs::by_token, ok();
-        if (elements(scale->shape) != 1 || !is_float(scale->dtype)) return refuse("input_scale", fmt::format("is {}{}, but one float is what is built", name_of(scale->dtype), dims_to_string(scale->shape)));
+        if (elements(scale->shape) != 1 || !is_float(scale->dtype))
+            return refuse("input_scale",
+                          fmt::format("is {}{}, but one float is what is built", name_of(scale->dtype), dims_to_string(scale->shape)));
         to.inputs = CodedModule::Inputs::fixed;
         to.input.scale = floats_of(*scale)[0];
         const TensorView* zero = tensor("input_zero_point");
         if (!zero) return ok();
-        if (elements(zero->shape) != 1 || zero->dtype != DType::i8) return refuse("input_zero_point", fmt::format("is {}{}, but must be one i8", name_of(zero->dtype), dims_to_string(zero->shape)));
+        if (elements(zero->shape) != 1 || zero->dtype != DType::i8)
+            return refuse("input_zero_point",
+                          fmt::format("is {}{}, but must be one i8", name_of(zero->dtype), dims_to_string(zero->shape)));
         to.input.zero = static_cast<int8_t>(std::to_integer<uint8_t>(zero->data[0]));
         return ok();
     }
@@ -151,7 +169,8 @@ bool is_coded_folder(const Json& model_config) {
 }
 
 bool is_coded_tensor(std::string_view name) {
-    for (const std::string_view ending : {".weight_packed", ".weight", ".weight_scale", ".weight_zero_point", ".weight_shape", ".input_scale", ".input_zero_point"})
+    for (const std::string_view ending :
+         {".weight_packed", ".weight", ".weight_scale", ".weight_zero_point", ".weight_shape", ".input_scale", ".input_zero_point"})
         if (name.ends_with(ending)) return true;
     return false;
 }
@@ -160,17 +179,21 @@ Status check_coded_folder(const Json& model_config, const std::string& folder) {
     const Json about = model_config.value("quantization_config", Json());
     if (!about.is_object()) return ok();
     const Json method = about.value("quant_method", Json());
-    if (method != kMethod) return fail(Code::E_UNSUPPORTED, "model: {}: quantization_config.quant_method: {} is not built; {} is", folder, method.dump(), kMethod);
+    if (method != kMethod)
+        return fail(Code::E_UNSUPPORTED, "model: {}: quantization_config.quant_method: {} is not built; {} is", folder, method.dump(),
+                    kMethod);
     const Json groups = about.value("config_groups", Json::object());
     for (const auto& [name, group] : groups.items()) {
         const Json weights = group.is_object() ? group.value("weights", Json()) : Json();
         if (weights.is_object() && weights.value("type", Json("int")) != "int")
-            return fail(Code::E_UNSUPPORTED, "model: {}: quantization_config.config_groups.{}.weights.type: {} is not built; int is", folder, name, weights["type"].dump());
+            return fail(Code::E_UNSUPPORTED, "model: {}: quantization_config.config_groups.{}.weights.type: {} is not built; int is",
+                        folder, name, weights["type"].dump());
     }
     return ok();
 }
 
-Result<std::optional<CodedModule>> read_coded_module(const WeightFolder& folder, const Json& model_config, const std::string& module, const Shape& shape, bool out_first, const TensorNames& names) {
+Result<std::optional<CodedModule>> read_coded_module(const WeightFolder& folder, const Json& model_config, const std::string& module,
+                                                     const Shape& shape, bool out_first, const TensorNames& names) {
     ModuleReader reader{folder, model_config, module, names};
     const TensorView* packed = reader.tensor("weight_packed");
     const TensorView* weight = packed ? packed : reader.tensor("weight");
@@ -186,8 +209,9 @@ std::vector<uint8_t> kept_codes(const CodedModule& module, const WeightCode& as)
     const GroupParts from = module.parts();
     const Int8Parts parts(module.outs, module.ins);
     std::vector<uint8_t> bytes(static_cast<size_t>(parts.bytes));
-    place_outputs(parts, reinterpret_cast<const float*>(module.bytes.data() + from.scales),
-                  [&](int64_t o, int64_t i) { return static_cast<int8_t>(module.bytes[static_cast<size_t>(o * from.row + i)] ^ 128); }, bytes.data());
+    place_outputs(
+        parts, reinterpret_cast<const float*>(module.bytes.data() + from.scales),
+        [&](int64_t o, int64_t i) { return static_cast<int8_t>(module.bytes[static_cast<size_t>(o * from.row + i)] ^ 128); }, bytes.data());
     if (as.fixed_input) module.input.put(bytes.data(), parts);
     return bytes;
 }
@@ -217,7 +241,8 @@ std::optional<std::string> lacks(const CodedModule& m) {
     if (!m.code.asymmetric) return std::nullopt;
     const int64_t n = m.outs * m.parts().groups, most = (int64_t{1} << m.code.bits) - 1;
     for (int64_t i = 0; i < n; ++i)
-        if (const float zero = zeros_of(m)[i]; zero < 0 || zero > static_cast<float>(most)) return fmt::format("a group whose values all have one sign, with zero point {}, outside 0 to {}", zero, most);
+        if (const float zero = zeros_of(m)[i]; zero < 0 || zero > static_cast<float>(most))
+            return fmt::format("a group whose values all have one sign, with zero point {}, outside 0 to {}", zero, most);
     return std::nullopt;
 }
 
@@ -226,7 +251,8 @@ void add_coded_tensors(const std::string& module, const CodedModule& m, std::vec
     const bool packed = m.code.bits == 4;
     const auto codes = m.bytes.begin();
     if (packed) {
-        tensors.push_back(owned(module + ".weight_packed", DType::i32, {m.outs, parts.row / 4}, std::vector<uint8_t>(codes, codes + m.outs * parts.row)));
+        tensors.push_back(
+            owned(module + ".weight_packed", DType::i32, {m.outs, parts.row / 4}, std::vector<uint8_t>(codes, codes + m.outs * parts.row)));
         tensors.push_back(owned(module + ".weight_shape", DType::i64, {2}, std::vector<int64_t>{m.outs, m.ins}));
     } else {
         std::vector<uint8_t> each;
@@ -235,11 +261,14 @@ void add_coded_tensors(const std::string& module, const CodedModule& m, std::vec
         tensors.push_back(owned(module + ".weight", DType::i8, {m.outs, m.ins}, each));
     }
     const auto* scales = reinterpret_cast<const float*>(m.bytes.data() + parts.scales);
-    tensors.push_back(owned(module + ".weight_scale", DType::f32, {m.outs, parts.groups}, std::vector<float>(scales, scales + m.outs * parts.groups)));
+    tensors.push_back(
+        owned(module + ".weight_scale", DType::f32, {m.outs, parts.groups}, std::vector<float>(scales, scales + m.outs * parts.groups)));
     if (m.code.asymmetric && packed) {
         std::vector<uint32_t> words(static_cast<size_t>((m.outs + 7) / 8 * parts.groups), 0);
         for (int64_t o = 0; o < m.outs; ++o)
-            for (int64_t g = 0; g < parts.groups; ++g) words[static_cast<size_t>(o / 8 * parts.groups + g)] |= static_cast<uint32_t>(zeros_of(m)[o * parts.groups + g]) << (4 * (o % 8));
+            for (int64_t g = 0; g < parts.groups; ++g)
+                words[static_cast<size_t>(o / 8 * parts.groups + g)] |= static_cast<uint32_t>(zeros_of(m)[o * parts.groups + g])
+                                                                        << (4 * (o % 8));
         tensors.push_back(owned(module + ".weight_zero_point", DType::i32, {(m.outs + 7) / 8, parts.groups}, words));
     } else if (m.code.asymmetric) {
         std::vector<int8_t> zeros;
@@ -248,7 +277,8 @@ void add_coded_tensors(const std::string& module, const CodedModule& m, std::vec
     }
     if (m.inputs != CodedModule::Inputs::fixed) return;
     tensors.push_back(owned(module + ".input_scale", DType::f32, {1}, std::vector<float>{m.input.scale}));
-    if (m.input.zero) tensors.push_back(owned(module + ".input_zero_point", DType::i8, {1}, std::vector<int8_t>{static_cast<int8_t>(m.input.zero)}));
+    if (m.input.zero)
+        tensors.push_back(owned(module + ".input_zero_point", DType::i8, {1}, std::vector<int8_t>{static_cast<int8_t>(m.input.zero)}));
 }
 
 Json coded_folder_config(const std::map<std::string, CodedModule>& modules) {
@@ -259,16 +289,27 @@ Json coded_folder_config(const std::map<std::string, CodedModule>& modules) {
         const std::string format = packed ? "pack-quantized" : "int-quantized";
         formats.insert(format);
         Json group = {{"format", format}, {"output_activations", nullptr}, {"input_activations", nullptr}};
-        group["weights"] = {{"num_bits", m.code.bits}, {"type", "int"}, {"symmetric", !m.code.asymmetric}, {"strategy", by_output ? "channel" : "group"},
-                            {"group_size", by_output ? Json() : Json(m.code.group)}, {"dynamic", false}};
-        if (m.inputs == CodedModule::Inputs::by_token) group["input_activations"] = {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}};
-        if (m.inputs == CodedModule::Inputs::fixed) group["input_activations"] = {{"num_bits", 8}, {"type", "int"}, {"symmetric", m.input.zero == 0}, {"strategy", "tensor"}, {"dynamic", false}};
+        group["weights"] = {{"num_bits", m.code.bits},
+                            {"type", "int"},
+                            {"symmetric", !m.code.asymmetric},
+                            {"strategy", by_output ? "channel" : "group"},
+                            {"group_size", by_output ? Json() : Json(m.code.group)},
+                            {"dynamic", false}};
+        if (m.inputs == CodedModule::Inputs::by_token)
+            group["input_activations"] = {{"num_bits", 8}, {"type", "int"}, {"symmetric", true}, {"strategy", "token"}, {"dynamic", true}};
+        if (m.inputs == CodedModule::Inputs::fixed)
+            group["input_activations"] = {
+                {"num_bits", 8}, {"type", "int"}, {"symmetric", m.input.zero == 0}, {"strategy", "tensor"}, {"dynamic", false}};
         Json& known = groups.emplace(group.dump(), group).first->second;
         known["targets"].push_back(name);
     }
     Json all = Json::object();
     for (const auto& [text, group] : groups) all[fmt::format("group_{}", all.size())] = group;
-    return {{"quant_method", kMethod}, {"format", formats.size() == 1 ? *formats.begin() : "mixed-precision"}, {"quantization_status", "compressed"}, {"config_groups", all}, {"ignore", Json::array()}};
+    return {{"quant_method", kMethod},
+            {"format", formats.size() == 1 ? *formats.begin() : "mixed-precision"},
+            {"quantization_status", "compressed"},
+            {"config_groups", all},
+            {"ignore", Json::array()}};
 }
 
 }  // namespace ds

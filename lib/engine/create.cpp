@@ -22,7 +22,8 @@ void set_levels(const Config& config) {
 
 // Buffers that older transformers saved beside the weights.
 bool is_buffer(std::string_view name) {
-    for (const std::string_view suffix : {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "embeddings.position_ids", "rotary_emb.inv_freq", "embeddings.token_type_ids"})
+    for (const std::string_view suffix : {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias",
+                                          "embeddings.position_ids", "rotary_emb.inv_freq", "embeddings.token_type_ids"})
         if (name.ends_with(suffix)) return true;
     return false;
 }
@@ -35,7 +36,9 @@ void tell_unused_rules(const std::vector<PrecisionRule>& rules, const Graph& gra
         std::string param;
         for (const ValueId id : graph.inputs)
             if (const Value& v = graph.value(id); v.kind == Kind::param && (param.empty() || matches(v.name))) param = v.name;
-        if (!matches(param)) log(Level::warn, "config", "precision: {} matches no op and no parameter of the model, whose names are like {}", rule.pattern, param);
+        if (!matches(param))
+            log(Level::warn, "config", "precision: {} matches no op and no parameter of the model, whose names are like {}", rule.pattern,
+                param);
     }
 }
 
@@ -52,7 +55,8 @@ Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> 
     }
     Config& config = engine->config_;
     if (options.optimizer && !config.batch_is_given)
-        return fail(Code::E_CONFIG, "config: train_batch_size: it or train_micro_batch_size_per_gpu must be given, as the options have an optimizer");
+        return fail(Code::E_CONFIG,
+                    "config: train_batch_size: it or train_micro_batch_size_per_gpu must be given, as the options have an optimizer");
     set_levels(config);
     for (const std::string& warning : config.warnings) log(Level::warn, "config", "{}", warning);
     for (const std::string& note : config.notes) log(Level::info, "config", "{}", note);
@@ -84,7 +88,10 @@ Status Engine::make_the_program() {
         program_ = make_program(std::shared_ptr<const HostGraph>(options_.graph));
         graph = options_.graph->graph();
     } else {
-        if (config_.model.is_null()) return fail(Code::E_CONFIG, "config: model: is missing; accepted: a Hugging Face folder, its config.json as an object, or a graph's .ds file (or options with a graph)");
+        if (config_.model.is_null())
+            return fail(Code::E_CONFIG,
+                        "config: model: is missing; accepted: a Hugging Face folder, its config.json as an object, or a graph's .ds file "
+                        "(or options with a graph)");
         DS_TRY(ModelSource source, read_model_source(config_.model, config_.model_overrides));
         const Json whole = source.config;
         DS_TRY(reduction_, LayerReduction::read(config_.compression, source.config));
@@ -109,7 +116,8 @@ Status Engine::make_the_program() {
     }
     DS_CHECK(choose_coded(graph));
     DS_CHECK(choose_fp8(graph));
-    if (config_.lora.enabled && !adapters_) return fail(Code::E_UNSUPPORTED, "config: lora: adapters are added to model families, not to a host's own graph");
+    if (config_.lora.enabled && !adapters_)
+        return fail(Code::E_UNSUPPORTED, "config: lora: adapters are added to model families, not to a host's own graph");
     const auto known = program_->outputs();
     for (const std::string& name : config_.outputs)
         if (std::find(known.begin(), known.end(), name) == known.end())
@@ -127,7 +135,8 @@ Status Engine::make_compression(const Graph& graph) {
     const auto lack = [](const char* what) { return fail(Code::E_UNSUPPORTED, "config: compression_training: not built {}", what); };
     if (!model_) return lack("for a host's own graph");
     if (adapters_) return lack("together with lora");
-    if (config_.zero_stage >= 3 || config_.zero.offload_param.on_disk()) return lack("for zero_optimization.stage 3, whose weights lie in parts");
+    if (config_.zero_stage >= 3 || config_.zero.offload_param.on_disk())
+        return lack("for zero_optimization.stage 3, whose weights lie in parts");
     DS_TRY(CompressionSpec spec, read_compression(config_.compression, graph));
     compression_ = Compression(std::move(spec));
     return check_fixed_ranges();
@@ -177,7 +186,10 @@ Status Engine::make_memory() {
 Status Engine::make_ranks() {
     Mesh mesh;
     const MeshSizes& sizes = config_.mesh;
-    for (const auto& [axis, size] : {std::pair{MeshAxis::tensor, sizes.tensor}, {MeshAxis::sequence, sizes.sequence}, {MeshAxis::data, sizes.data}, {MeshAxis::pipeline, sizes.pipeline}})
+    for (const auto& [axis, size] : {std::pair{MeshAxis::tensor, sizes.tensor},
+                                     {MeshAxis::sequence, sizes.sequence},
+                                     {MeshAxis::data, sizes.data},
+                                     {MeshAxis::pipeline, sizes.pipeline}})
         mesh.sizes[static_cast<size_t>(axis)] = static_cast<int>(size);
     // Processes that their launcher did not bind share what this host has.
     const int here = static_cast<int>(sizes.local_ranks);
@@ -192,10 +204,14 @@ Status Engine::make_ranks() {
     const int process = config_.processes > 1 ? job_.launch().rank : 0;
     places_ = to_string(places, here * process);
     log(Level::info, "places", "{}", places_);
-    ranks_ = std::make_unique<Ranks>(mesh, places, milliseconds_of(config_.comm.deadline_seconds), static_cast<int>(config_.processes), process, static_cast<int>(sizes.expert));
+    ranks_ = std::make_unique<Ranks>(mesh, places, milliseconds_of(config_.comm.deadline_seconds), static_cast<int>(config_.processes),
+                                     process, static_cast<int>(sizes.expert));
     whole_ = std::make_unique<WholeParams>(*ranks_);
     if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty() && mesh.ranks() > 1)
-        return fail(Code::E_UNSUPPORTED, "parallel: {} ranks, but op {} of the graph is the host's own, which runs on the thread that calls: one rank is what it can serve", mesh.ranks(), own);
+        return fail(Code::E_UNSUPPORTED,
+                    "parallel: {} ranks, but op {} of the graph is the host's own, which runs on the thread that calls: one rank is what "
+                    "it can serve",
+                    mesh.ranks(), own);
     DS_CHECK(open_devices());
     DS_CHECK(check_fp8());
     DS_CHECK(make_pipeline());
@@ -224,8 +240,10 @@ Status Engine::make_ranks() {
         mark_counted(*rank);
         DS_CHECK(check_cuts(*rank->params));
         if (options_.optimizer && (config_.zero.offload_optimizer.on_disk() || weights_leave_memory()))
-            return fail(Code::E_UNSUPPORTED, "zero_optimization.{}.device: nvme is not built for an optimizer of the host's own", weights_leave_memory() ? "offload_param" : "offload_optimizer");
-        if (config_.zero.offload_optimizer.on_disk()) rank->params->keep_state_on(disk_place(*rank, "offload_optimizer", config_.zero.offload_optimizer));
+            return fail(Code::E_UNSUPPORTED, "zero_optimization.{}.device: nvme is not built for an optimizer of the host's own",
+                        weights_leave_memory() ? "offload_param" : "offload_optimizer");
+        if (config_.zero.offload_optimizer.on_disk())
+            rank->params->keep_state_on(disk_place(*rank, "offload_optimizer", config_.zero.offload_optimizer));
         if (weights_leave_memory()) rank->params->keep_weights_on(disk_place(*rank, "offload_param", config_.zero.offload_param));
     }
     return deal_out();
@@ -243,7 +261,8 @@ Status Engine::keep_own_experts(int data_rank, Graph& graph) const {
 // Where experts are dealt out unevenly, a plan tells what those need that have one more.
 Rank& Engine::rank_with_most_experts() const {
     const auto weights = [](const auto& rank) { return rank->at(MeshAxis::pipeline) == 0 ? rank->params->total_elements() : -1; };
-    return **std::max_element(ranks_->begin(), ranks_->end(), [&](const auto& a, const auto& b) { return config_.mesh.expert > 1 && weights(a) < weights(b); });
+    return **std::max_element(ranks_->begin(), ranks_->end(),
+                              [&](const auto& a, const auto& b) { return config_.mesh.expert > 1 && weights(a) < weights(b); });
 }
 
 // Parameters that some data rank does without.
@@ -269,7 +288,8 @@ Status Engine::open_devices() {
     if (const std::string own = options_.graph ? options_.graph->a_host_op() : ""; !own.empty())
         return stay(fail(Code::E_UNSUPPORTED, "device: cuda: op {} of the graph is the host's own, which reads the host's memory", own));
     if (config_.zero.offload_optimizer.on_disk() || weights_leave_memory())
-        return stay(fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda"));
+        return stay(
+            fail(Code::E_UNSUPPORTED, "zero_optimization: offload_optimizer and offload_param to nvme are not built for device cuda"));
     DS_TRY(const int before, job_.processes_before());  // by all processes, whatever each finds
     auto opened = devices_of_ranks(before);
     if (!opened.ok()) {
@@ -277,7 +297,8 @@ Status Engine::open_devices() {
         return stay(std::move(opened).status());
     }
     for (int i = 0; i < ranks_->size(); ++i) {
-        log(Level::info, "device", "{}computing on {}", ranks_->mesh().ranks() > 1 ? fmt::format("rank {}: ", (*ranks_)[i].index) : "", (*opened)[static_cast<size_t>(i)]->description());
+        log(Level::info, "device", "{}computing on {}", ranks_->mesh().ranks() > 1 ? fmt::format("rank {}: ", (*ranks_)[i].index) : "",
+            (*opened)[static_cast<size_t>(i)]->description());
         (*ranks_)[i].use(std::move((*opened)[static_cast<size_t>(i)]));
     }
     return ok();
@@ -291,7 +312,10 @@ Result<std::vector<std::unique_ptr<Device>>> Engine::devices_of_ranks(int proces
         DS_TRY(const int count, device_count("cuda"));
         if (count > here) first = here * processes_before_this;
         if (count < first + here)
-            return fail(Code::E_DEVICE, "device: cuda: a GPU a rank: {} ranks of this process, behind {} of other processes of this host, need {} GPUs, but {} can be used", here, first, first + here, count);
+            return fail(Code::E_DEVICE,
+                        "device: cuda: a GPU a rank: {} ranks of this process, behind {} of other processes of this host, need {} GPUs, "
+                        "but {} can be used",
+                        here, first, first + here, count);
     }
     std::vector<std::unique_ptr<Device>> devices;
     for (int i = 0; i < here; ++i) {
@@ -306,8 +330,11 @@ Result<std::vector<std::unique_ptr<Device>>> Engine::devices_of_ranks(int proces
 Status Engine::check_cuts(const ParamStore& params) const {
     for (const Param& p : params.all()) {
         if (p.cut.whole() || p.elementwise || !p.trainable) continue;
-        if (options_.optimizer) return fail(Code::E_UNSUPPORTED, "parallel.tensor: an optimizer of the host's own sees whole parameters, but {} is cut", p.name);
-        return fail(Code::E_UNSUPPORTED, "optimizer.type: {} updates {} as a whole, but parallel.tensor cuts it", config_.optimizer.type, p.name);
+        if (options_.optimizer)
+            return fail(Code::E_UNSUPPORTED, "parallel.tensor: an optimizer of the host's own sees whole parameters, but {} is cut",
+                        p.name);
+        return fail(Code::E_UNSUPPORTED, "optimizer.type: {} updates {} as a whole, but parallel.tensor cuts it", config_.optimizer.type,
+                    p.name);
     }
     return ok();
 }
@@ -315,7 +342,12 @@ Status Engine::check_cuts(const ParamStore& params) const {
 // A smallest stream, with loss and every output, declares every parameter.
 PlanKey Engine::smallest_key() const {
     const auto names = program_->outputs();
-    PlanKey key{.shape = {.tokens = 8, .rows = 1, .length = 8, .labelled = 8, .labels = !model_ || model_->task != Task::none, .source_tokens = model_ && model_->encoder_decoder ? 8 : 0}};
+    PlanKey key{.shape = {.tokens = 8,
+                          .rows = 1,
+                          .length = 8,
+                          .labelled = 8,
+                          .labels = !model_ || model_->task != Task::none,
+                          .source_tokens = model_ && model_->encoder_decoder ? 8 : 0}};
     key.outputs = {names.begin(), names.end()};
     return key;
 }
@@ -372,7 +404,8 @@ Status Engine::fill_param(const Param& p, const std::function<void(float* to, in
 }
 
 Status Engine::initialise(const Param& p) {
-    return fill_param(p, [&](float* to, int64_t begin, int64_t end) { ds::initialise(p, static_cast<uint64_t>(config_.seed), begin, end, to); });
+    return fill_param(
+        p, [&](float* to, int64_t begin, int64_t end) { ds::initialise(p, static_cast<uint64_t>(config_.seed), begin, end, to); });
 }
 
 bool Engine::weights_come_from_a_folder() const { return !options_.graph && !model_folder_.empty() && !config_.random_init; }
@@ -383,7 +416,10 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
     DS_TRY(const WeightFolder folder, WeightFolder::open(path));
     std::set<std::string> used;
     std::vector<std::string> missing;
-    struct Copy { const Param* param; TensorView view; };
+    struct Copy {
+        const Param* param;
+        TensorView view;
+    };
     std::vector<Copy> copies;
     for (const Param& p : params_->all()) {
         if (!p.name.starts_with(prefix) || is_adapter_tensor(p.name)) continue;
@@ -406,11 +442,16 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
         }
         const std::string& name = found.front();
         const TensorView* view = folder.find(name);
-        if (view->shape != p.shape) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but config.json makes it {}", path, name, view->shape, p.shape);
-        if (!is_float(view->dtype)) return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but weights are f32, f16 or bf16", path, name, name_of(view->dtype));
+        if (view->shape != p.shape)
+            return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but config.json makes it {}", path, name, view->shape, p.shape);
+        if (!is_float(view->dtype))
+            return fail(Code::E_CORRUPT, "model: {}: tensor {} is {}, but weights are f32, f16 or bf16", path, name, name_of(view->dtype));
         for (const std::string& other : found) {
             if (!same_values(*view, *folder.find(other)))
-                return fail(Code::E_UNSUPPORTED, "model: {}: config.json ties {} to {}, but they differ; \"model_overrides\": {{\"tie_word_embeddings\": false}} gives each its own", path, other, name);
+                return fail(Code::E_UNSUPPORTED,
+                            "model: {}: config.json ties {} to {}, but they differ; \"model_overrides\": {{\"tie_word_embeddings\": "
+                            "false}} gives each its own",
+                            path, other, name);
             used.insert(other);
         }
         copies.push_back({&p, *view});
@@ -423,19 +464,26 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
     const bool coded = is_coded_folder(model_config_);
     for (const std::string_view name : folder.names())
         if (!used.count(std::string(name)) && !is_buffer(name) && !(coded && is_coded_tensor(name))) unexpected.emplace_back(name);
-    if (!missing.empty()) log(Level::warn, "model", "{}: {} not in the folder, initialised afresh: {}", path, missing.size() == 1 ? "a tensor is" : "tensors are", fmt::join(missing, ", "));
+    if (!missing.empty())
+        log(Level::warn, "model", "{}: {} not in the folder, initialised afresh: {}", path,
+            missing.size() == 1 ? "a tensor is" : "tensors are", fmt::join(missing, ", "));
     if (!unexpected.empty()) log(Level::warn, "model", "{}: not used by this model: {}", path, fmt::join(unexpected, ", "));
-    if (copies.empty()) return fail(Code::E_CORRUPT, "model: {}: none of the model's tensors is in its weights; found {}", path, fmt::join(unexpected, ", "));
+    if (copies.empty())
+        return fail(Code::E_CORRUPT, "model: {}: none of the model's tensors is in its weights; found {}", path,
+                    fmt::join(unexpected, ", "));
     return ok();
 }
 
 Status Engine::make_optimizer_parts() {
     if (config_.precision == PrecisionMode::f16) {
         const Fp16Config& fp16 = config_.fp16;
-        scaler_ = std::make_unique<LossScaler>(LossScaleOptions{.dynamic = fp16.static_scale == 0,
-                                                                .initial = fp16.static_scale == 0 ? std::ldexp(1.0, static_cast<int>(fp16.initial_scale_power)) : fp16.static_scale,
-                                                                .window = static_cast<int64_t>(fp16.window), .hysteresis = fp16.hysteresis,
-                                                                .consecutive_hysteresis = fp16.consecutive_hysteresis, .minimum = fp16.min_scale});
+        scaler_ = std::make_unique<LossScaler>(LossScaleOptions{
+            .dynamic = fp16.static_scale == 0,
+            .initial = fp16.static_scale == 0 ? std::ldexp(1.0, static_cast<int>(fp16.initial_scale_power)) : fp16.static_scale,
+            .window = static_cast<int64_t>(fp16.window),
+            .hysteresis = fp16.hysteresis,
+            .consecutive_hysteresis = fp16.consecutive_hysteresis,
+            .minimum = fp16.min_scale});
     }
     if (config_.optimizer.type.empty() && !options_.optimizer) return ok();
     DS_TRY(schedule_, new_schedule(config_));
@@ -476,11 +524,13 @@ DataContext Engine::data_context() const {
         context.task = name_of(model_->task);
         context.num_labels = model_->labels;
         context.label_names = label_names();
-        if (const Json problem = model_->config.value("problem_type", Json()); problem.is_string()) context.problem = problem.get<std::string>();
+        if (const Json problem = model_->config.value("problem_type", Json()); problem.is_string())
+            context.problem = problem.get<std::string>();
         context.vocabulary_size = model_->encoder_decoder ? model_->source_vocabulary : model_->vocabulary;
         context.target_vocabulary_size = model_->vocabulary;
     }
-    if (config_.max_seq_length) context.max_length = context.max_length ? std::min(context.max_length, *config_.max_seq_length) : *config_.max_seq_length;
+    if (config_.max_seq_length)
+        context.max_length = context.max_length ? std::min(context.max_length, *config_.max_seq_length) : *config_.max_seq_length;
     return context;
 }
 

@@ -10,7 +10,8 @@
 
 namespace ds {
 
-Result<std::unique_ptr<DiskFile>> DiskFile::create(const std::filesystem::path& folder, const std::string& name, int64_t bytes, const DiskOptions& options, std::string key) {
+Result<std::unique_ptr<DiskFile>> DiskFile::create(const std::filesystem::path& folder, const std::string& name, int64_t bytes,
+                                                   const DiskOptions& options, std::string key) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) return fail(Code::E_IO, "{}: {}: cannot create the folder: {}", key, folder.string(), error.message());
@@ -19,7 +20,8 @@ Result<std::unique_ptr<DiskFile>> DiskFile::create(const std::filesystem::path& 
     if (file->file_ < 0) return fail(Code::E_IO, "{}: {}: cannot be made: {}", file->key_, file->path_.string(), std::strerror(errno));
     if (const int failure = bytes > 0 ? ::posix_fallocate(file->file_, 0, bytes) : 0)
         return fail(Code::E_IO, "{}: {}: {} bytes cannot be reserved: {}", file->key_, file->path_.string(), bytes, std::strerror(failure));
-    log(Level::debug, "offload", "{}: {} bytes on disk; {} threads, blocks of {} bytes", file->key_, bytes, options.threads, options.block_bytes);
+    log(Level::debug, "offload", "{}: {} bytes on disk; {} threads, blocks of {} bytes", file->key_, bytes, options.threads,
+        options.block_bytes);
     for (int i = 0; i < options.threads; ++i) file->threads_.push_back(start_quiet_thread([raw = file.get()] { raw->loop(); }));
     return file;
 }
@@ -51,7 +53,9 @@ void DiskFile::Transfer::end(const Status& status) {
     if (--pending_ == 0) done_.notify_all();
 }
 
-void DiskFile::read(Transfer& transfer, int64_t offset, void* to, int64_t bytes) { add({&transfer, offset, static_cast<std::byte*>(to), bytes, false}); }
+void DiskFile::read(Transfer& transfer, int64_t offset, void* to, int64_t bytes) {
+    add({&transfer, offset, static_cast<std::byte*>(to), bytes, false});
+}
 
 void DiskFile::write(Transfer& transfer, int64_t offset, const void* from, int64_t bytes) {
     add({&transfer, offset, const_cast<std::byte*>(static_cast<const std::byte*>(from)), bytes, true});
@@ -65,7 +69,8 @@ void DiskFile::add(Request request) {
             std::lock_guard of_transfer(request.transfer->mutex_);
             ++request.transfer->pending_;
         }
-        requests_.push_back({request.transfer, request.offset + at, request.memory + at, std::min(options_.block_bytes, request.bytes - at), request.writes});
+        requests_.push_back({request.transfer, request.offset + at, request.memory + at, std::min(options_.block_bytes, request.bytes - at),
+                             request.writes});
     }
     wake_.notify_all();
 }
@@ -87,11 +92,12 @@ void DiskFile::loop() {
 Status DiskFile::carry_out(const Request& request) const {
     for (int64_t at = 0; at < request.bytes;) {
         const auto left = static_cast<size_t>(request.bytes - at);
-        const ssize_t done = request.writes ? ::pwrite(file_, request.memory + at, left, request.offset + at) : ::pread(file_, request.memory + at, left, request.offset + at);
+        const ssize_t done = request.writes ? ::pwrite(file_, request.memory + at, left, request.offset + at)
+                                            : ::pread(file_, request.memory + at, left, request.offset + at);
         if (done < 0 && errno == EINTR) continue;
         if (done <= 0)
-            return fail(Code::E_IO, "{}: {}: {} bytes at {} cannot be {}: {}", key_, path_.string(), left, request.offset + at, request.writes ? "written" : "read",
-                        done < 0 ? std::strerror(errno) : "the file was cut short");
+            return fail(Code::E_IO, "{}: {}: {} bytes at {} cannot be {}: {}", key_, path_.string(), left, request.offset + at,
+                        request.writes ? "written" : "read", done < 0 ? std::strerror(errno) : "the file was cut short");
         at += done;
     }
     return ok();

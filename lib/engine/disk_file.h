@@ -1,5 +1,6 @@
-// DiskFile: arrays of one rank that lie in a file while it trains (DeepSpeed's "nvme"), read and written by threads of its own so that transfers run
-// while others compute. The file is made at its full size, so that a full disk is told before training, and removed with the object.
+// DiskFile: arrays of one rank that lie in a file while it trains (DeepSpeed's "nvme"), read and written by threads of its own so that
+// transfers run while others compute. The file is made at its full size, so that a full disk is told before training, and removed with the
+// object.
 #pragma once
 
 #include <atomic>
@@ -17,14 +18,15 @@
 namespace ds {
 
 struct DiskOptions {
-    int threads = 1;                 // that transfer
-    int64_t block_bytes = 1 << 20;   // of one request
+    int threads = 1;                // that transfer
+    int64_t block_bytes = 1 << 20;  // of one request
 };
 
 class DiskFile {
 public:
     // Makes folder/name, of so many zero bytes. key: of the configuration, for messages.
-    static Result<std::unique_ptr<DiskFile>> create(const std::filesystem::path& folder, const std::string& name, int64_t bytes, const DiskOptions& options, std::string key);
+    static Result<std::unique_ptr<DiskFile>> create(const std::filesystem::path& folder, const std::string& name, int64_t bytes,
+                                                    const DiskOptions& options, std::string key);
     ~DiskFile();
     DiskFile(const DiskFile&) = delete;
 

@@ -6,7 +6,11 @@
 namespace ds {
 
 DiskWeights::DiskWeights(DiskFile& file, std::vector<Slot> slots, int64_t buffers, int64_t buffer_bytes, int64_t ahead_bytes)
-    : file_(file), slots_(std::move(slots)), buffer_bytes_(buffer_bytes), ahead_bytes_(ahead_bytes), transfers_(static_cast<size_t>(std::max<int64_t>(buffers, 1))) {}
+    : file_(file),
+      slots_(std::move(slots)),
+      buffer_bytes_(buffer_bytes),
+      ahead_bytes_(ahead_bytes),
+      transfers_(static_cast<size_t>(std::max<int64_t>(buffers, 1))) {}
 
 DiskWeights::~DiskWeights() {
     for (DiskFile::Transfer& transfer : transfers_) static_cast<void>(transfer.wait());  // before their memory goes

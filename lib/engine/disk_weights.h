@@ -11,7 +11,9 @@ namespace ds {
 
 class DiskWeights : public WeightSource {
 public:
-    struct Slot { int64_t offset = 0, bytes = 0; };  // in the file
+    struct Slot {
+        int64_t offset = 0, bytes = 0;
+    };  // in the file
     // Up to `buffers` slots and `ahead_bytes` are read ahead. A slot larger than a buffer is read when it is fetched.
     DiskWeights(DiskFile& file, std::vector<Slot> slots, int64_t buffers, int64_t buffer_bytes, int64_t ahead_bytes);
     ~DiskWeights() override;
@@ -29,9 +31,9 @@ private:
     Arena memory_;
     std::vector<DiskFile::Transfer> transfers_;  // of each buffer
     std::vector<int64_t> order_;
-    std::vector<bool> ahead_;                    // by place in order_: whether it was begun ahead
-    size_t next_ = 0, begun_ = 0;                // places in order_
-    int64_t in_flight_ = 0;                      // bytes
+    std::vector<bool> ahead_;      // by place in order_: whether it was begun ahead
+    size_t next_ = 0, begun_ = 0;  // places in order_
+    int64_t in_flight_ = 0;        // bytes
 };
 
 }  // namespace ds

@@ -1,4 +1,5 @@
-// All of it is decided from counters and seeds when a micro-batch is packed, alike for every layout, so a checkpoint that has the engine's counters has this too.
+// All of it is decided from counters and seeds when a micro-batch is packed, alike for every layout, so a checkpoint that has the engine's
+// counters has this too.
 #include "engine/efficiency.h"
 
 #include <algorithm>
@@ -17,7 +18,8 @@ constexpr uint64_t kLayerDraws = 0x4c41, kTokenDraws = 0x544f;  // topics of ran
 Status refuse(const std::string& key, const std::string& what) { return fail(Code::E_CONFIG, "config: {}: {}", key, what); }
 
 // A block's operands: which tokens it sees, and of what the stream's operands say about tokens, those entries.
-void put_kept(Packed& part, int64_t block, std::vector<int32_t> chosen, const std::vector<int32_t>& ends, const std::vector<int32_t>& merge) {
+void put_kept(Packed& part, int64_t block, std::vector<int32_t> chosen, const std::vector<int32_t>& ends,
+              const std::vector<int32_t>& merge) {
     const int64_t tokens = part.routing.tokens, kept = part.routing.kept;
     chosen.resize(static_cast<size_t>(kept), -1);  // filler: rows of zeros, which belong to no row of the batch
     std::map<std::string, HostTensor> own;
@@ -26,7 +28,9 @@ void put_kept(Packed& part, int64_t block, std::vector<int32_t> chosen, const st
         HostTensor few = HostTensor::zeros(tensor.dtype, {kept});
         const auto size = static_cast<size_t>(size_of(tensor.dtype));
         for (size_t i = 0; i < chosen.size(); ++i)
-            if (chosen[i] >= 0) std::memcpy(static_cast<char*>(few.data) + i * size, static_cast<const char*>(tensor.data) + static_cast<size_t>(chosen[i]) * size, size);
+            if (chosen[i] >= 0)
+                std::memcpy(static_cast<char*>(few.data) + i * size,
+                            static_cast<const char*>(tensor.data) + static_cast<size_t>(chosen[i]) * size, size);
         own[block_operand(block, name)] = std::move(few);
     }
     own[block_operand(block, "segments")] = HostTensor::of<int32_t>(DType::i32, {static_cast<int64_t>(ends.size())}, ends);
@@ -45,7 +49,9 @@ Result<Efficiency> Efficiency::make(const Config& config, const Model* model, co
     if (!given.curriculum.is_null()) {
         if (!model) return fail(Code::E_UNSUPPORTED, "config: curriculum_learning: rows of a host's own graph are not cut");
         if (const Json type = given.curriculum.value("curriculum_type", Json()); type != "seqlen")
-            return refuse("curriculum_learning.curriculum_type", fmt::format("must be seqlen, is {}; data_efficiency.data_sampling.curriculum_learning goes by any column", type.dump()));
+            return refuse(
+                "curriculum_learning.curriculum_type",
+                fmt::format("must be seqlen, is {}; data_efficiency.data_sampling.curriculum_learning goes by any column", type.dump()));
         DS_TRY(made.curriculum_, Ramp::make(given.curriculum, "curriculum_learning", kCurriculumNames));
     }
     if (!given.dynamic_batching.is_null() && !given.dynamic_batching.value("max_tokens", Json()).is_number())
@@ -60,22 +66,30 @@ Status Efficiency::read_sampling() {
     const Json& given = config_.sampling;
     if (given.is_null()) return ok();
     const std::string section = "data_efficiency.data_sampling.curriculum_learning";
-    if (!config_.dynamic_batching.is_null()) return fail(Code::E_UNSUPPORTED, "config: {}: not built together with data_efficiency.data_sampling.dynamic_batching", section);
+    if (!config_.dynamic_batching.is_null())
+        return fail(Code::E_UNSUPPORTED, "config: {}: not built together with data_efficiency.data_sampling.dynamic_batching", section);
     const Json metrics = given.value("curriculum_metrics", Json::object());
-    if (metrics.empty()) return refuse((section + ".curriculum_metrics").c_str(), "needed: NAME: {min_difficulty, max_difficulty, schedule_type, schedule_config}");
+    if (metrics.empty())
+        return refuse((section + ".curriculum_metrics").c_str(),
+                      "needed: NAME: {min_difficulty, max_difficulty, schedule_type, schedule_config}");
     for (const auto& [name, metric] : metrics.items()) {
         const std::string path = section + ".curriculum_metrics." + name;
         if (!metric.is_object()) return refuse(path.c_str(), fmt::format("must be an object, is {}", metric.dump()));
         for (const auto& [key, value] : metric.items())
-            if (constexpr const char* known[] = {"column", "difficulty_type", "clustering_type", "index_to_sample_path", "index_to_metric_path", "min_difficulty", "max_difficulty", "schedule_type", "schedule_config"};
+            if (constexpr const char* known[] = {"column", "difficulty_type", "clustering_type", "index_to_sample_path",
+                                                 "index_to_metric_path", "min_difficulty", "max_difficulty", "schedule_type",
+                                                 "schedule_config"};
                 std::find(std::begin(known), std::end(known), key) == std::end(known))
                 return refuse(fmt::format("{}.{}", path, key).c_str(), fmt::format("unknown key; accepted are {}", fmt::join(known, ", ")));
         const Json type = metric.value("difficulty_type", Json("value"));
-        if (type != "value" && type != "percentile") return refuse((path + ".difficulty_type").c_str(), fmt::format("must be value or percentile, is {}", type.dump()));
+        if (type != "value" && type != "percentile")
+            return refuse((path + ".difficulty_type").c_str(), fmt::format("must be value or percentile, is {}", type.dump()));
         const Json column = metric.value("column", Json());
-        if (!column.is_null() && !column.is_string() && !(column.is_number_integer() && column >= 0)) return refuse((path + ".column").c_str(), fmt::format("must be a column's name or index, is {}", column.dump()));
+        if (!column.is_null() && !column.is_string() && !(column.is_number_integer() && column >= 0))
+            return refuse((path + ".column").c_str(), fmt::format("must be a column's name or index, is {}", column.dump()));
         DS_TRY(const Ramp ramp, Ramp::make(metric, path, kCurriculumNames));
-        row_curriculum_.metrics.push_back({name, column, type == "percentile", ramp.most(), [ramp](int64_t update) { return ramp.at(update); }});
+        row_curriculum_.metrics.push_back(
+            {name, column, type == "percentile", ramp.most(), [ramp](int64_t update) { return ramp.at(update); }});
     }
     return ok();
 }
@@ -98,15 +112,22 @@ Status Efficiency::read_routing(const Config& config, const Model* model, const 
     if (config.mesh.sequence > 1) return lack("parallel.sequence, whose ranks share out the tokens");
     if (config.sparse_attention.mode != "dense") return lack("sparse_attention, whose blocks are places in whole rows");
     const std::string path = section;
-    const Json layers = given.random_ltd.value("random_ltd_layer_id", Json()), total = given.random_ltd.value("total_layer_num", Json()), count = given.random_ltd.value("random_ltd_layer_num", Json());
-    if (!layers.is_array() || layers.empty() || !std::all_of(layers.begin(), layers.end(), [&](const Json& x) { return x.is_number_integer() && x >= 0 && x < blocks_; }))
-        return refuse((path + ".random_ltd_layer_id").c_str(), fmt::format("must be a list of blocks from 0 to {}, is {}", blocks_ - 1, layers.dump()));
-    if (total.is_number() && total != blocks_) return refuse((path + ".total_layer_num").c_str(), fmt::format("is {}, but this model has {} blocks", total.dump(), blocks_));
-    if (count.is_number() && count != layers.size()) return refuse((path + ".random_ltd_layer_num").c_str(), fmt::format("is {}, but random_ltd_layer_id has {} entries", count.dump(), layers.size()));
+    const Json layers = given.random_ltd.value("random_ltd_layer_id", Json()), total = given.random_ltd.value("total_layer_num", Json()),
+               count = given.random_ltd.value("random_ltd_layer_num", Json());
+    if (!layers.is_array() || layers.empty() ||
+        !std::all_of(layers.begin(), layers.end(), [&](const Json& x) { return x.is_number_integer() && x >= 0 && x < blocks_; }))
+        return refuse((path + ".random_ltd_layer_id").c_str(),
+                      fmt::format("must be a list of blocks from 0 to {}, is {}", blocks_ - 1, layers.dump()));
+    if (total.is_number() && total != blocks_)
+        return refuse((path + ".total_layer_num").c_str(), fmt::format("is {}, but this model has {} blocks", total.dump(), blocks_));
+    if (count.is_number() && count != layers.size())
+        return refuse((path + ".random_ltd_layer_num").c_str(),
+                      fmt::format("is {}, but random_ltd_layer_id has {} entries", count.dump(), layers.size()));
     ltd_blocks_ = layers.get<std::vector<int64_t>>();
     std::sort(ltd_blocks_.begin(), ltd_blocks_.end());
     ltd_blocks_.erase(std::unique(ltd_blocks_.begin(), ltd_blocks_.end()), ltd_blocks_.end());
-    DS_TRY(const Ramp ramp, Ramp::make(given.random_ltd.value("random_ltd_schedule", Json::object()), path + ".random_ltd_schedule", kRandomLtdNames));
+    DS_TRY(const Ramp ramp,
+           Ramp::make(given.random_ltd.value("random_ltd_schedule", Json::object()), path + ".random_ltd_schedule", kRandomLtdNames));
     kept_tokens_ = ramp;
     return ok();
 }
@@ -125,14 +146,16 @@ void Efficiency::describe(DataContext& context, int64_t batches_per_update, int6
 
 double Efficiency::lr_factor(int64_t rows, int64_t usual_rows) const {
     if (config_.dynamic_batching.is_null() || rows == 0) return 1;
-    return scaled_rate(config_.dynamic_batching.value("lr_scaling_method", "linear"), static_cast<double>(rows), static_cast<double>(usual_rows));
+    return scaled_rate(config_.dynamic_batching.value("lr_scaling_method", "linear"), static_cast<double>(rows),
+                       static_cast<double>(usual_rows));
 }
 
 Batch Efficiency::shortened(const Batch& batch, int64_t step, Metrics& metrics) const {
     const int64_t length = std::max<int64_t>(curriculum_->at(step + 1), 1);
     metrics.put("curriculum_difficulty", static_cast<double>(length));
     Batch shorter;
-    for (const auto& [name, tensor] : batch) shorter[name] = tensor.shape.size() == 2 && tensor.shape[1] > length ? slice(tensor, 1, 0, length) : tensor;
+    for (const auto& [name, tensor] : batch)
+        shorter[name] = tensor.shape.size() == 2 && tensor.shape[1] > length ? slice(tensor, 1, 0, length) : tensor;
     return shorter;
 }
 
@@ -155,7 +178,8 @@ void Efficiency::route(std::vector<Packed>& parts, uint64_t draw, int64_t step, 
     for (Packed& part : parts) {
         if (part.inputs.empty()) continue;  // without rows, or another process's
         part.routing = routing;
-        for (size_t i = 0; i < scales.size(); ++i) part.inputs[block_operand(static_cast<int64_t>(i), "scale")] = HostTensor::of<float>(DType::f32, {1}, std::span(&scales[i], 1));
+        for (size_t i = 0; i < scales.size(); ++i)
+            part.inputs[block_operand(static_cast<int64_t>(i), "scale")] = HostTensor::of<float>(DType::f32, {1}, std::span(&scales[i], 1));
         if (kept_tokens_) drop_tokens(part, keep, draw);
     }
 }
@@ -165,7 +189,8 @@ void Efficiency::drop_tokens(Packed& part, int64_t keep, uint64_t draw) const {
     const auto segments = part.inputs.at("segments").as<int32_t>(), places = part.inputs.at("places").as<int32_t>();
     const auto rows = static_cast<size_t>(part.shape.rows);
     std::vector<int32_t> ends(1, 0);
-    for (size_t r = 0; r < rows; ++r) ends.push_back(ends.back() + static_cast<int32_t>(std::min<int64_t>(segments[r + 1] - segments[r], keep)));
+    for (size_t r = 0; r < rows; ++r)
+        ends.push_back(ends.back() + static_cast<int32_t>(std::min<int64_t>(segments[r + 1] - segments[r], keep)));
     if (ends.back() == segments[rows]) return;  // nothing is dropped
     const int64_t kept = bucket(ends.back()), tokens = part.shape.tokens;
     part.routing.by_tokens = ltd_blocks_;
@@ -180,12 +205,14 @@ void Efficiency::drop_tokens(Packed& part, int64_t keep, uint64_t draw) const {
             std::iota(row.begin(), row.end(), segments[r]);
             const auto n = static_cast<std::ptrdiff_t>(ends[r + 1] - ends[r]);
             std::partial_sort(row.begin(), row.begin() + n, row.end(), [&](int32_t a, int32_t b) {
-                const uint64_t x = random.bits(static_cast<uint64_t>(places[static_cast<size_t>(a)])), y = random.bits(static_cast<uint64_t>(places[static_cast<size_t>(b)]));
+                const uint64_t x = random.bits(static_cast<uint64_t>(places[static_cast<size_t>(a)])),
+                               y = random.bits(static_cast<uint64_t>(places[static_cast<size_t>(b)]));
                 return x != y ? x < y : a < b;
             });
             std::sort(row.begin(), row.begin() + n);
             for (std::ptrdiff_t i = 0; i < n; ++i) {
-                merge[static_cast<size_t>(row[static_cast<size_t>(i)])] = static_cast<int32_t>(tokens + static_cast<int64_t>(chosen.size()));
+                merge[static_cast<size_t>(row[static_cast<size_t>(i)])] =
+                    static_cast<int32_t>(tokens + static_cast<int64_t>(chosen.size()));
                 chosen.push_back(row[static_cast<size_t>(i)]);
             }
         }

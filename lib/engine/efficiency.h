@@ -1,4 +1,5 @@
-// What a training pass leaves out as training goes on: rows that are too hard yet, the ends of long rows, blocks (progressive layer drop), and tokens (random-LTD).
+// What a training pass leaves out as training goes on: rows that are too hard yet, the ends of long rows, blocks (progressive layer drop),
+// and tokens (random-LTD).
 #pragma once
 
 #include <functional>
@@ -18,7 +19,8 @@ public:
     // model: null for a host's own graph. smallest_graph: the model's, to look at its blocks.
     static Result<Efficiency> make(const Config& config, const Model* model, const std::function<Result<Graph>()>& smallest_graph);
 
-    // For a data source: which rows it picks, for so many data ranks. DeepSpeed's index files hold what is measured there when the data is opened.
+    // For a data source: which rows it picks, for so many data ranks. DeepSpeed's index files hold what is measured there when the data is
+    // opened.
     void describe(DataContext& context, int64_t batches_per_update, int64_t ranks) const;
     // What the schedule's rates are multiplied with, where an update took so many rows.
     double lr_factor(int64_t rows, int64_t usual_rows) const;
@@ -38,7 +40,7 @@ private:
     uint64_t seed_ = 0;
     RowCurriculum row_curriculum_;
     std::optional<Ramp> curriculum_, kept_tokens_;
-    int64_t blocks_ = 0;               // of the model, where some are left out
+    int64_t blocks_ = 0;  // of the model, where some are left out
     std::vector<int64_t> ltd_blocks_;
 };
 

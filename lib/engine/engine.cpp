@@ -14,14 +14,19 @@ bool Engine::computes_loss() const { return options_.graph ? options_.graph->gra
 
 std::string Engine::loss_is_lacking() const {
     if (computes_loss()) return "the batch has no labels, so there is no loss; pass NULL for it or add labels";
-    return options_.graph ? "the graph has no loss (ds_graph_loss names it); pass NULL for it" : "the model has no head and so no loss; pass NULL for it";
+    return options_.graph ? "the graph has no loss (ds_graph_loss names it); pass NULL for it"
+                          : "the model has no head and so no loss; pass NULL for it";
 }
 
 Status Engine::usable() const {
     if (job_.failed() && !job_.failure_is_told()) return job_.failure().within("since the last call");
     if (job_.failed())
-        return fail(Code::E_STATE, "the job of this engine has ended ({}); only ds_load, which joins anew, and ds_engine_destroy are possible", job_.failure().message());
-    return broken_ ? fail(Code::E_STATE, "an earlier failure left this engine half updated; only ds_load and ds_engine_destroy are possible") : devices_ok();
+        return fail(Code::E_STATE,
+                    "the job of this engine has ended ({}); only ds_load, which joins anew, and ds_engine_destroy are possible",
+                    job_.failure().message());
+    return broken_
+               ? fail(Code::E_STATE, "an earlier failure left this engine half updated; only ds_load and ds_engine_destroy are possible")
+               : devices_ok();
 }
 
 // What a device said while memory was copied for a caller who does not ask.
@@ -48,7 +53,8 @@ PlanKey Engine::key_of(const Packed& packed, bool labelled, bool train) const {
     for (const std::string& seed : key.seeds)
         if (seed != "loss") key.outputs.insert(seed);
     if (!key.seeds.empty()) key.recompute = std::max(config_.recompute, 0);
-    else if (key.outputs.empty() && !program_->outputs().empty()) key.outputs.insert(program_->outputs().front());  // no backward pass is possible: outputs only
+    else if (key.outputs.empty() && !program_->outputs().empty())
+        key.outputs.insert(program_->outputs().front());  // no backward pass is possible: outputs only
     return key;
 }
 
@@ -59,10 +65,12 @@ Status Engine::fill_inputs(Device* device, const Packed& packed, const Plan& pla
         void* to = v.kind == Kind::input ? plan.address(id) : nullptr;
         const auto found = packed.inputs.find(v.name);
         if (to && v.name == "sparse_layout") {
-            const auto layout = sparse_layout(config_.sparse_attention, v.type.shape[0], v.type.shape[1], static_cast<uint64_t>(config_.seed));
+            const auto layout =
+                sparse_layout(config_.sparse_attention, v.type.shape[0], v.type.shape[1], static_cast<uint64_t>(config_.seed));
             DS_CHECK(to_device(device, to, layout.data(), layout.size()));
         }
-        if (to && found != packed.inputs.end()) DS_CHECK(to_device(device, to, found->second.data, static_cast<size_t>(found->second.bytes())));
+        if (to && found != packed.inputs.end())
+            DS_CHECK(to_device(device, to, found->second.data, static_cast<size_t>(found->second.bytes())));
     }
     return ok();
 }
@@ -79,7 +87,8 @@ Result<int64_t> Engine::rows_of_batch(const Batch& batch, const std::set<std::st
     }
     if (rows >= 0 && even) return rows;
     DS_CHECK(program_->pack(batch, outputs).status());  // the packer knows what is wrong
-    return fail(Code::E_UNSUPPORTED, "parallel.data: no tensor of this batch has rows that {} data ranks could share", ranks_->extent(MeshAxis::data));
+    return fail(Code::E_UNSUPPORTED, "parallel.data: no tensor of this batch has rows that {} data ranks could share",
+                ranks_->extent(MeshAxis::data));
 }
 
 // The batch as the data ranks of this process see it: rows are dealt out near-evenly.
@@ -111,7 +120,8 @@ Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_
     const bool deals = ranks_->extent(MeshAxis::data) > 1;
     int64_t first_row = 0;
     if (!job_.alone()) {
-        DS_TRY(first_row, job_.agree_on_rows(call, batch, deals ? rows_of_batch(batch, outputs) : Result<int64_t>(int64_t{0}), ranks_run_together(), wants_loss));
+        DS_TRY(first_row, job_.agree_on_rows(call, batch, deals ? rows_of_batch(batch, outputs) : Result<int64_t>(int64_t{0}),
+                                             ranks_run_together(), wants_loss));
     }
     auto packed = pack(batch, outputs, first_row);
     if (packed.ok()) pass.packed = std::move(*packed);
@@ -164,7 +174,7 @@ Status Engine::run_forward(Rank& rank, Pass& pass) {
     PlanKey key = pass.keys[part];
     const bool keeps = key.train && !key.seeds.empty();
     key.accumulate = keeps && rank.backwards > 0;
-    DS_TRY(Plan* plan, plan_for(rank, key));
+    DS_TRY(Plan * plan, plan_for(rank, key));
     Arena& arena = keeps ? rank.train_arena : rank.other_arena;
     if (keeps) DS_CHECK(rank.params->need_grads());
     DS_CHECK(arena.reserve(static_cast<size_t>(plan->arena_bytes())));
@@ -178,7 +188,8 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
     ParamStore& params = *rank.params;
     const Graph& graph = plan.graph();
     for (const ValueId id : graph.inputs)
-        if (graph.value(id).kind == Kind::shadow && !is_cache(graph.value(id))) DS_CHECK(params.need_low(*params.find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
+        if (graph.value(id).kind == Kind::shadow && !is_cache(graph.value(id)))
+            DS_CHECK(params.need_low(*params.find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
     plan.place(arena, [&](Kind kind, ValueId id) -> void* {
         if (is_cache(graph.value(id))) return cache_of(id);
         const Param& p = *params.find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
@@ -188,9 +199,11 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
     return ok();
 }
 
-Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress, const std::vector<Beside>* beside) {
+Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress,
+                        const std::vector<Beside>* beside) {
     DS_CHECK(begin_fetching(rank, plan, part));
-    const Runtime runtime{static_cast<uint64_t>(config_.seed), draw, ranks_->mesh().ranks() > 1 || rank.links.source ? &rank.links : nullptr};
+    const Runtime runtime{static_cast<uint64_t>(config_.seed), draw,
+                          ranks_->mesh().ranks() > 1 || rank.links.source ? &rank.links : nullptr};
     const CancelFlag* cancel = job_.alone() ? options_.cancel.get() : nullptr;  // processes agree on that between passes
     const bool records = train && rank.index == 0 && record_.wants_step();
     if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel, nullptr, progress, beside);
@@ -201,7 +214,12 @@ Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, 
     if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";
     for (const Span& span : timeline) text += fmt::format("{} {} {:.1f} {:.1f}\n", span.thread, span.name, span.start_us, span.end_us);
-    return write_file_atomically(std::filesystem::path(dump_dir_) / (plan.graph().name + (part == Plan::Part::forward ? ".forward" : part == Plan::Part::backward ? ".backward" : ".weights") + ".timeline.txt"), text);
+    return write_file_atomically(std::filesystem::path(dump_dir_) / (plan.graph().name +
+                                                                     (part == Plan::Part::forward    ? ".forward"
+                                                                      : part == Plan::Part::backward ? ".backward"
+                                                                                                     : ".weights") +
+                                                                     ".timeline.txt"),
+                                 text);
 }
 
 // The plan of a data rank that has what is asked for: the last stage has the loss.
@@ -216,7 +234,8 @@ Engine::Found Engine::plan_here(const Pass& pass, int data_rank, const std::func
     for (const auto& rank : *ranks_) {
         if (rank->at(MeshAxis::data) != data_rank || pass.packed[static_cast<size_t>(data_rank)].stand_in) continue;
         for (size_t chunk = 0; chunk < chunks; ++chunk)
-            if (const Plan* plan = pass.plans[static_cast<size_t>(rank->index) * chunks + chunk]; plan && has(plan->graph())) return {rank.get(), plan};
+            if (const Plan* plan = pass.plans[static_cast<size_t>(rank->index) * chunks + chunk]; plan && has(plan->graph()))
+                return {rank.get(), plan};
     }
     return {};
 }
@@ -258,7 +277,8 @@ Result<float> Engine::loss_of(Pass& pass) {
         DS_TRY(const HostTensor loss, read_value(*rank, *plan, plan->graph().loss));
         mine.emplace_back(d, loss.as<float>()[0]);
     }
-    if (!pass.labelled || (mine.empty() && job_.alone())) return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
+    if (!pass.labelled || (mine.empty() && job_.alone()))
+        return fail(Code::E_INVALID_ARGUMENT, "the batch has no labels, so there is no loss; pass NULL for it or add labels");
     DS_TRY(const std::vector<double> losses, job_.of_all("loss", mine, pass.packed.size()));
     double sum = 0;
     for (size_t d = 0; d < losses.size(); ++d) sum += share_of(pass, static_cast<int>(d)) * losses[d];
@@ -325,7 +345,8 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
                 const ValueId id = plan ? seed_of(plan->graph(), name) : kNone;
                 if (id == kNone) continue;
                 DS_TRY(const HostTensor value, seed(plan->graph().type(id).shape, rank->at(MeshAxis::data), name));
-                if (void* to = plan->address(id)) DS_CHECK(to_device(rank->device.get(), to, value.data, static_cast<size_t>(value.bytes())));
+                if (void* to = plan->address(id))
+                    DS_CHECK(to_device(rank->device.get(), to, value.data, static_cast<size_t>(value.bytes())));
             }
         const bool sums = sums_overlap();
         Status status = ranks_->each([&](Rank& rank) -> Status {
@@ -340,7 +361,9 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
             const int64_t before = open_.micros;
             clear_gradients();  // some of them were added to, others not
             pending_.reset();
-            return before == 0 ? std::move(status) : fail(status.code(), "{}; the gradients of the {} micro-batches before it are dropped, too", status.message(), before);
+            return before == 0 ? std::move(status)
+                               : fail(status.code(), "{}; the gradients of the {} micro-batches before it are dropped, too",
+                                      status.message(), before);
         }
         open_.reduced = sums;
         count_backward(pass, weight);
@@ -382,7 +405,9 @@ Status Engine::backward() {
     DS_CHECK(usable());
     if (!pending_) return fail(Code::E_STATE, "ds_backward: {}; call ds_forward first", no_forward());
     if (open_.micros >= config_.batch.accumulation)
-        return fail(Code::E_STATE, "ds_backward: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", open_.micros);
+        return fail(Code::E_STATE,
+                    "ds_backward: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first",
+                    open_.micros);
     if (!pending_->labelled)
         return fail(Code::E_STATE, "ds_backward: the last forward had no {}call ds_backward_from with gradients of outputs",
                     computes_loss() ? "labels and so no loss; add labels, or " : "loss, as the model computes none; ");
@@ -406,14 +431,19 @@ Status Engine::backward_from(const Batch& gradients) {
     DS_CHECK(usable());
     if (!pending_) return fail(Code::E_STATE, "ds_backward_from: {}; call ds_forward first", no_forward());
     if (open_.micros >= config_.batch.accumulation)
-        return fail(Code::E_STATE, "ds_backward_from: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first", open_.micros);
-    if (gradients.empty()) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the batch of gradients is empty; it takes gradients by output name");
+        return fail(Code::E_STATE,
+                    "ds_backward_from: {} micro-batches were accumulated, which is gradient_accumulation_steps; call ds_step first",
+                    open_.micros);
+    if (gradients.empty())
+        return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the batch of gradients is empty; it takes gradients by output name");
     std::set<std::string> names;
     const auto known = program_->outputs();
     for (const auto& [name, tensor] : gradients) {
-        if (name == "loss" && !pending_->labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the last forward had no labels, so \"loss\" has no weight");
+        if (name == "loss" && !pending_->labelled)
+            return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the last forward had no labels, so \"loss\" has no weight");
         if (name != "loss" && std::find(known.begin(), known.end(), name) == known.end())
-            return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: there is no output {}; there are {} and loss", name, fmt::join(known, ", "));
+            return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: there is no output {}; there are {} and loss", name,
+                        fmt::join(known, ", "));
         names.insert(name);
     }
     if (pending_->key().seeds != names) {
@@ -430,26 +460,30 @@ Status Engine::backward_from(const Batch& gradients) {
     }
     const double scale = scaler_ ? scaler_->scale() : 1;
     // A loss of the host's own counts like any other micro-batch of the step.
-    return run_backward(std::max<int64_t>(open_.micros ? open_.first_labels : 1, 1), [&](const Shape& shape, int data_rank, const std::string& name) -> Result<HostTensor> {
-        const HostTensor& given = gradients.at(name);
-        HostTensor seed;
-        double factor = scale;
-        if (name == "loss") {
-            if (given.count() != 1) return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the weight of \"loss\" must be one number, but is {}", given.shape);
-            seed = given.to(DType::f32).clone();
-            factor *= share_of(*pending_, data_rank);
-        } else if (pending_->packed[static_cast<size_t>(data_rank)].stand_in) {
-            seed = HostTensor::zeros(DType::f32, shape);
-        } else {
-            DS_TRY(const HostTensor mine, rows_of(*pending_, data_rank, name, given));
-            auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, shape);
-            if (!packed.ok()) return std::move(std::move(packed).status()).within("ds_backward_from");
-            seed = packed->clone();
-            factor *= static_cast<double>(ranks_->data_ranks().size()) / ranks_->extent(MeshAxis::data);  // processes with different rows are averaged
-        }
-        for (float& x : seed.as<float>()) x = static_cast<float>(x * factor);
-        return seed;
-    });
+    return run_backward(std::max<int64_t>(open_.micros ? open_.first_labels : 1, 1),
+                        [&](const Shape& shape, int data_rank, const std::string& name) -> Result<HostTensor> {
+                            const HostTensor& given = gradients.at(name);
+                            HostTensor seed;
+                            double factor = scale;
+                            if (name == "loss") {
+                                if (given.count() != 1)
+                                    return fail(Code::E_INVALID_ARGUMENT,
+                                                "ds_backward_from: the weight of \"loss\" must be one number, but is {}", given.shape);
+                                seed = given.to(DType::f32).clone();
+                                factor *= share_of(*pending_, data_rank);
+                            } else if (pending_->packed[static_cast<size_t>(data_rank)].stand_in) {
+                                seed = HostTensor::zeros(DType::f32, shape);
+                            } else {
+                                DS_TRY(const HostTensor mine, rows_of(*pending_, data_rank, name, given));
+                                auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, shape);
+                                if (!packed.ok()) return std::move(std::move(packed).status()).within("ds_backward_from");
+                                seed = packed->clone();
+                                factor *= static_cast<double>(ranks_->data_ranks().size()) /
+                                          ranks_->extent(MeshAxis::data);  // processes with different rows are averaged
+                            }
+                            for (float& x : seed.as<float>()) x = static_cast<float>(x * factor);
+                            return seed;
+                        });
 }
 
 // Of an output's gradient, the rows that one data rank has.

@@ -84,14 +84,15 @@ public:
     // report.cpp: report.html; contents_json: what the host adds, as ds_report takes it
     Status report(std::string_view path, std::string_view contents_json);
     // generate/generate.cpp: the new ids of each prompt
-    Result<std::vector<std::vector<int32_t>>> generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener);
+    Result<std::vector<std::vector<int32_t>>> generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json,
+                                                       const TokenListener& listener);
 
     const Job& job() const { return job_; }
     Job& job() { return job_; }
 
     DataContext data_context() const;
-    std::vector<std::string> label_names() const;  // id2label of the model's config.json, where it names every class
-    void attach_data(std::weak_ptr<DataSource> data);  // its cursor is saved with the engine from now on
+    std::vector<std::string> label_names() const;               // id2label of the model's config.json, where it names every class
+    void attach_data(std::weak_ptr<DataSource> data);           // its cursor is saved with the engine from now on
     const Json& client_state() const { return client_state_; }  // of the checkpoint that was loaded
 
 private:
@@ -107,10 +108,10 @@ private:
         std::vector<Plan*> plans;    // of each rank (and chunk of it, in a pipeline); null where nothing runs
         int64_t rows = 0, labels = 0;
         bool labelled = false;
-        uint64_t draw = 0;           // Runtime::step of its random numbers
-        std::optional<float> loss;   // once it was asked for
+        uint64_t draw = 0;          // Runtime::step of its random numbers
+        std::optional<float> loss;  // once it was asked for
         bool train = false;
-        bool wants_loss = false;     // this process's host asks for it, or another's
+        bool wants_loss = false;  // this process's host asks for it, or another's
 
         const PlanKey& key() const { return keys.front(); }
     };
@@ -135,9 +136,11 @@ private:
     Result<std::vector<Packed>> pack(const Batch& batch, const std::set<std::string>& outputs, int64_t first_row) const;
     Result<int64_t> rows_of_batch(const Batch& batch, const std::set<std::string>& outputs) const;
     Status usable() const;
-    bool computes_loss() const;          // where there are labels
+    bool computes_loss() const;  // where there are labels
     std::string loss_is_lacking() const;
-    const char* no_forward() const { return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from"; }
+    const char* no_forward() const {
+        return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from";
+    }
     Result<Pass> pass_of(const Batch& batch, bool train, bool wants_loss);
     void set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key_of) const;
     Status run_forward(Pass& pass);
@@ -146,9 +149,12 @@ private:
     bool caches() const;
     Result<GenerateOptions> check_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json) const;
     Json generation_defaults() const;
-    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress = nullptr, const std::vector<Beside>* beside = nullptr);
+    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress = nullptr,
+                    const std::vector<Beside>* beside = nullptr);
     std::vector<MemoryBlock> memory_blocks(const Plan& plan) const;
-    double lr_of(size_t group) const { return schedule_->lr(group) * (growth_ ? growth_->lr_factor() : efficiency_.lr_factor(open_.samples, config_.batch.train)); }
+    double lr_of(size_t group) const {
+        return schedule_->lr(group) * (growth_ ? growth_->lr_factor() : efficiency_.lr_factor(open_.samples, config_.batch.train));
+    }
     // growth.cpp
     Status make_growth();
     void grow_batch();
@@ -264,19 +270,19 @@ private:
     // job_facts.cpp
     Status compare_with_others() const;  // what must be equal in all processes, at the start
     // files.cpp: with several processes, the first one writes what it reads from all
-    Status rejoin();                     // after a failure
+    Status rejoin();  // after a failure
     Result<Json> saved_cursor();
     Status restore_cursor(DataSource& data, const Json& cursor) const;
     Status load_here(const Checkpoint& checkpoint, bool only_weights, const Spread& spread);
     Status export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only, bool quantized);
     Status drop_what_has_no_form(std::map<std::string, CodedModule>& modules) const;
-    Status read_for_writer(std::string_view call);                 // the other processes, until end_of_reads
-    Status end_of_reads(std::string_view call, Status status);     // the writer
+    Status read_for_writer(std::string_view call);                                            // the other processes, until end_of_reads
+    Status end_of_reads(std::string_view call, Status status);                                // the writer
     Status read_whole(std::string_view call, const Param& p, Field field, float* out) const;  // the writer
 
-    double final_factor() const;         // what accumulated gradients are multiplied with: unscaling and normalisation
+    double final_factor() const;  // what accumulated gradients are multiplied with: unscaling and normalisation
     Status normalise_gradients();
-    Status reduce_gradients();           // sums what data ranks hold
+    Status reduce_gradients();  // sums what data ranks hold
     Status reduce_gradients(Rank& rank);
     static Result<double> squares_of(Rank& rank, const float* x, int64_t n);  // partial sums are cut by size, never by threads
     // overlap.cpp: sums that leave while the backward pass runs
@@ -310,13 +316,13 @@ private:
     bool gradients_are_dealt_out() const { return dealt_out(2); }
     bool weights_leave_memory() const { return config_.zero.offload_param.on_disk(); }
     std::unique_ptr<DiskWeights> disk_weights(const Rank& rank) const;
-    struct ReadAs {  // by plans
+    struct ReadAs {         // by plans
         bool wide = false;  // in f32
         std::optional<DType> low;
         bool table = false;  // of an embedding
     };
     Result<bool> reduce_rows(Rank& rank, const Param& p);  // sparse.cpp
-    struct Gathering {  // of updated weights, or of their low copies
+    struct Gathering {                                     // of updated weights, or of their low copies
         const ParamBucket* bucket;
         Interval elements;
         bool low;
@@ -330,7 +336,9 @@ private:
     ZeroLayout zero_layout(const Rank& rank) const;
     int64_t bucket_elements(const ParamStore& params) const;
     DiskPlace disk_place(const Rank& rank, const char* section, const OffloadConfig& offload) const;
-    bool ranks_run_together() const { return (*ranks_)[0].zero || (model_ && model_->couples_rows) || config_.mesh.expert > 1; }  // plans exchange between data ranks
+    bool ranks_run_together() const {
+        return (*ranks_)[0].zero || (model_ && model_->couples_rows) || config_.mesh.expert > 1;
+    }  // plans exchange between data ranks
     void let_all_ranks_run(Pass& pass) const;
     void publish_traffic();
     Status make_ranks();
@@ -355,28 +363,28 @@ private:
     Job job_{config_, options_};
     Json model_config_;
     std::string model_folder_;
-    std::unique_ptr<Adapters> adapters_;   // null: none
+    std::unique_ptr<Adapters> adapters_;                      // null: none
     std::map<std::string, std::vector<float>> trained_base_;  // with adapters: the base's own values of what is trained whole
     std::unique_ptr<Program> program_;
     std::shared_ptr<const Model> model_;
-    std::unique_ptr<ParamStore> params_;   // definitions; memory is the ranks'
+    std::unique_ptr<ParamStore> params_;  // definitions; memory is the ranks'
     std::vector<ParamInfo> infos_;
-    std::string places_;                   // of the threads of the ranks here
+    std::string places_;  // of the threads of the ranks here
     std::unique_ptr<Ranks> ranks_;
     std::unique_ptr<WholeParams> whole_;
-    std::shared_ptr<Pipeline> pipeline_;   // null: one stage
+    std::shared_ptr<Pipeline> pipeline_;  // null: one stage
     BackgroundSave background_save_;
     Backend backend_ = Backend::cpu;
     std::unique_ptr<Schedule> schedule_;
     std::unique_ptr<LossScaler> scaler_;
     LayerReduction reduction_;
-    std::unique_ptr<Teacher> teacher_;        // null: none
+    std::unique_ptr<Teacher> teacher_;                // null: none
     std::map<std::string, CodedModule> from_folder_;  // codes that the model's folder has, by module, until they are loaded
-    CodedWeights coded_;                      // in few bits; empty: none
-    std::set<std::string> in_fp8_;            // weights whose products run in 8-bit floats
-    Compression compression_;                 // of linear modules
-    std::unique_ptr<BatchGrowth> growth_;     // null: updates have one size
-    std::optional<NoiseSample> first_noise_;  // of this update, a part of its rows
+    CodedWeights coded_;                              // in few bits; empty: none
+    std::set<std::string> in_fp8_;                    // weights whose products run in 8-bit floats
+    Compression compression_;                         // of linear modules
+    std::unique_ptr<BatchGrowth> growth_;             // null: updates have one size
+    std::optional<NoiseSample> first_noise_;          // of this update, a part of its rows
     Efficiency efficiency_;
     std::weak_ptr<DataSource> data_;
     struct DataEnd {                       // an epoch ended within a step, which is told by the next call
@@ -386,23 +394,24 @@ private:
     std::optional<DataEnd> data_end_;
     mutable std::shared_ptr<const Tokenizer> tokenizer_;
     std::string dump_dir_;
-    Json client_state_, pending_data_;     // of a loaded checkpoint; the cursor waits for its data
+    Json client_state_, pending_data_;  // of a loaded checkpoint; the cursor waits for its data
 
     std::set<std::string> train_outputs_, eval_outputs_;  // what hosts asked for before will be built at once next time
     std::set<std::string> seeds_{"loss"};
-    std::map<std::vector<double>, Recomputation> recomputations_;  // chosen so far, by the numbers that all processes gave their keys (known_keys_)
-    std::string recomputation_;            // the last choice, in words
+    std::map<std::vector<double>, Recomputation>
+        recomputations_;         // chosen so far, by the numbers that all processes gave their keys (known_keys_)
+    std::string recomputation_;  // the last choice, in words
 
-    std::optional<Pass> last_;             // of the later of forward and eval
-    std::optional<Pass> pending_;          // a training forward whose backward may come
+    std::optional<Pass> last_;     // of the later of forward and eval
+    std::optional<Pass> pending_;  // a training forward whose backward may come
     bool backward_done_ = false;
 
-    OpenStep open_;                        // since the last update
+    OpenStep open_;  // since the last update
     Counters counters_;
     double last_norm_ = 0;
     std::array<int64_t, kTraffics> sent_before_{};  // by all ranks, up to the last update
     RunRecord record_;
-    bool broken_ = false;                  // a failure in the middle of an update: only load and destroy are legal
+    bool broken_ = false;  // a failure in the middle of an update: only load and destroy are legal
 
     Metrics metrics_;
     std::map<std::vector<PlanKey>, int> known_keys_;  // of training passes, numbered as they came

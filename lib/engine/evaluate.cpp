@@ -25,7 +25,10 @@ Result<Options> read_options(const Json& given) {
         else if (key == "predictions" && value.is_string()) out.predictions = value.get<std::string>();
         else if (key == "max_answer_tokens" && whole_number(value).value_or(0) > 0) out.max_answer_tokens = value.get<int64_t>();
         else
-            return fail(Code::E_INVALID_ARGUMENT, "ds_evaluate: options: {} {}; accepted are generate (an object), predictions (a path), max_answer_tokens (a positive integer)", key, value.dump());
+            return fail(Code::E_INVALID_ARGUMENT,
+                        "ds_evaluate: options: {} {}; accepted are generate (an object), predictions (a path), max_answer_tokens (a "
+                        "positive integer)",
+                        key, value.dump());
     }
     return out;
 }
@@ -35,13 +38,16 @@ size_t largest(std::span<const float> x) { return static_cast<size_t>(std::max_e
 // One pass over the rows. Each task adds what it needs to know of a batch, and scores at the end.
 class Evaluation {
 public:
-    Evaluation(Engine& engine, OpenedSamples opened, Options options) : engine_(engine), o_(std::move(opened)), options_(std::move(options)), target_(o_.samples.task().target()) {}
+    Evaluation(Engine& engine, OpenedSamples opened, Options options)
+        : engine_(engine), o_(std::move(opened)), options_(std::move(options)), target_(o_.samples.task().target()) {}
 
     Result<Json> run() {
-        if (target_ == Target::none) return fail(Code::E_INVALID_ARGUMENT, "ds_evaluate: the data has no column of labels, so there is nothing to compare with");
+        if (target_ == Target::none)
+            return fail(Code::E_INVALID_ARGUMENT, "ds_evaluate: the data has no column of labels, so there is nothing to compare with");
         const DataContext context = engine_.data_context();
         const int64_t rows = std::max<int64_t>(context.rows_per_batch * context.shard_count, 1);
-        for (int64_t first = 0; first < o_.samples.size(); first += rows) DS_CHECK(one_batch(first, std::min(first + rows, o_.samples.size())));
+        for (int64_t first = 0; first < o_.samples.size(); first += rows)
+            DS_CHECK(one_batch(first, std::min(first + rows, o_.samples.size())));
         Json out = {{"task", o_.task}, {"rows", o_.samples.size()}, {"loss", weight_ > 0 ? loss_ / weight_ : 0.0}};
         DS_CHECK(score(out));
         const bool writes = !options_.predictions.empty() && engine_.job().writes_files();
@@ -91,7 +97,8 @@ private:
         int64_t count = 0;
         for (const Sample& s : samples) {
             const bool shifts = o_.task == "causal";  // the first token is predicted by none
-            count += std::count_if(s.labels.begin() + (shifts && !s.labels.empty()), s.labels.end(), [](int32_t label) { return label != kIgnored; });
+            count += std::count_if(s.labels.begin() + (shifts && !s.labels.empty()), s.labels.end(),
+                                   [](int32_t label) { return label != kIgnored; });
         }
         return static_cast<double>(count);
     }
@@ -100,7 +107,10 @@ private:
         if (target_ == Target::label) out["accuracy"] = static_cast<double>(right_) / static_cast<double>(o_.samples.size());
         if (o_.task == "causal" || o_.task == "mlm") out["perplexity"] = std::exp(out["loss"].get<double>());
         if (o_.task == "token_classification") {
-            if (names().empty()) return fail(Code::E_INVALID_ARGUMENT, "ds_evaluate: the tags have no names (\"names\" or \"auto\" of the column, or the model's id2label), so no entities are known");
+            if (names().empty())
+                return fail(Code::E_INVALID_ARGUMENT,
+                            "ds_evaluate: the tags have no names (\"names\" or \"auto\" of the column, or the model's id2label), so no "
+                            "entities are known");
             out.update(metrics::to_json(metrics::span_scores(guessed_tags_, true_tags_)));
         }
         if (target_ == Target::span) DS_CHECK(score_answers(out));
@@ -110,7 +120,8 @@ private:
 
     // Rows' own places among the selected ones, as a line of the predictions' file.
     void note(int64_t row, Json prediction, Json reference) {
-        if (!options_.predictions.empty()) lines_ += Json({{"row", row}, {"prediction", std::move(prediction)}, {"reference", std::move(reference)}}).dump() + "\n";
+        if (!options_.predictions.empty())
+            lines_ += Json({{"row", row}, {"prediction", std::move(prediction)}, {"reference", std::move(reference)}}).dump() + "\n";
     }
 
     std::string name_of(int64_t label) const {
@@ -173,7 +184,9 @@ private:
             const size_t none = special == samples[r].special.end() ? 0 : static_cast<size_t>(special - samples[r].special.begin());
             answer.none = std::min(answer.none, static_cast<double>(start[none]) + static_cast<double>(end[none]));
             for (size_t i = 0; i < context.size(); ++i)
-                for (size_t j = i; context[i].first >= 0 && j < context.size() && context[j].first >= 0 && j < i + static_cast<size_t>(options_.max_answer_tokens); ++j) {
+                for (size_t j = i; context[i].first >= 0 && j < context.size() && context[j].first >= 0 &&
+                                   j < i + static_cast<size_t>(options_.max_answer_tokens);
+                     ++j) {
                     const double score = static_cast<double>(start[i]) + static_cast<double>(end[j]);
                     if (score > answer.score) answer.score = score, answer.begin = context[i].first, answer.end = context[j].second;
                 }
@@ -219,9 +232,7 @@ private:
             const size_t count = std::min(kTogether, order.size() - at);
             for (size_t i = 0; i < count; ++i) prompts.push_back(sources_[order[at + i]]);
             DS_TRY(const auto made, engine_.generate(prompts, options_.generate.dump(), {}));
-            for (size_t i = 0; i < count; ++i) {
-                DS_TRY(predictions[order[at + i]], answers->decode(made[i], true));
-            }
+            for (size_t i = 0; i < count; ++i) { DS_TRY(predictions[order[at + i]], answers->decode(made[i], true)); }
         }
         std::vector<std::vector<std::string>> references;
         for (size_t row = 0; row < sources_.size(); ++row) {

@@ -30,7 +30,8 @@ Result<Json> options_of(std::string_view text, const char* call, std::initialize
 
 Result<bool> flag_of(const Json& options, const char* call, const char* key) {
     if (!options.contains(key)) return false;
-    if (!options[key].is_boolean()) return fail(Code::E_INVALID_ARGUMENT, "{}: option {} must be true or false, not {}", call, key, options[key].dump());
+    if (!options[key].is_boolean())
+        return fail(Code::E_INVALID_ARGUMENT, "{}: option {} must be true or false, not {}", call, key, options[key].dump());
     return options[key].get<bool>();
 }
 
@@ -51,7 +52,8 @@ public:
         auto* to = const_cast<float*>(whole_.in_place(p, field));
         if (!to) return whole_.write(p, field, f32_of(view).as<float>().data());
         const int64_t size = size_of(view.dtype), n = elements(view.shape);
-        for (int64_t at = 0; at < n; at += kPiece) pieces_.push_back({to + at, view.data.data() + at * size, view.dtype, std::min(kPiece, n - at)});
+        for (int64_t at = 0; at < n; at += kPiece)
+            pieces_.push_back({to + at, view.data.data() + at * size, view.dtype, std::min(kPiece, n - at)});
         return ok();
     }
     bool any() const { return !pieces_.empty(); }
@@ -65,7 +67,12 @@ public:
 
 private:
     static constexpr int64_t kPiece = 1 << 18;
-    struct Piece { float* to; const std::byte* from; DType type; int64_t elements; };
+    struct Piece {
+        float* to;
+        const std::byte* from;
+        DType type;
+        int64_t elements;
+    };
     WholeParams& whole_;
     std::vector<Piece> pieces_;
 };
@@ -110,7 +117,9 @@ Status same_tag(const Job& job, const Config& config, const std::string& name) {
     DS_TRY(const std::vector<std::string> all, job.exchange("ds_save", name));
     for (size_t p = 1; p < all.size(); ++p) {
         if (all[p] == all[0]) continue;
-        std::string what = fmt::format("ds_save: process {} names the tag \"{}\", process 0 \"{}\"; all must name the same (checkpoint.tag_validation)", p, shown(all[p]), shown(all[0]));
+        std::string what =
+            fmt::format("ds_save: process {} names the tag \"{}\", process 0 \"{}\"; all must name the same (checkpoint.tag_validation)", p,
+                        shown(all[p]), shown(all[0]));
         if (how == "FAIL") return Status(Code::E_INVALID_ARGUMENT, std::move(what));
         log(Level::warn, "checkpoint", "{}; it is saved as \"{}\"", what, shown(all[0]));
         break;
@@ -131,7 +140,8 @@ void tell_unused(const Checkpoint& checkpoint, const ParamStore& params, const s
     if (unused.size() > 8) unused.resize(8), unused.push_back("...");
     if (!unused.empty()) log(Level::warn, "ckpt", "{}: not used by this model: {}", folder, fmt::join(unused, ", "));
     const auto family = [](std::string_view type) { return type == "AdamW" ? "Adam" : type; };
-    if (!optimizer.empty() && family(other) != family(optimizer)) log(Level::warn, "ckpt", "{}: its moments are of optimizer {}; {} goes on with them", folder, other, optimizer);
+    if (!optimizer.empty() && family(other) != family(optimizer))
+        log(Level::warn, "ckpt", "{}: its moments are of optimizer {}; {} goes on with them", folder, other, optimizer);
 }
 
 }  // namespace
@@ -142,8 +152,11 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     DS_TRY(const Json options, options_of(options_json, "ds_save", {"client_state", "weights_only", "async"}));
     DS_TRY(const bool async, flag_of(options, "ds_save", "async"));
     DS_TRY(const bool weights_only, flag_of(options, "ds_save", "weights_only"));
-    if (open_.micros > 0) return fail(Code::E_STATE, "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or ds_zero_grad first",
-                                        open_.micros, config_.batch.accumulation);
+    if (open_.micros > 0)
+        return fail(Code::E_STATE,
+                    "ds_save: {} of {} micro-batches of a step were accumulated; a finished step is what is saved, so call ds_step or "
+                    "ds_zero_grad first",
+                    open_.micros, config_.batch.accumulation);
     const std::string name = tag ? std::string(*tag) : fmt::format("global_step{}", counters_.global_steps);
     DS_CHECK(same_tag(job_, config_, name));
     DS_TRY(const Json cursor, weights_only ? Result<Json>(Json()) : saved_cursor());
@@ -156,12 +169,11 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     if (!weights_only && (*ranks_)[0].params->has_state()) {
         auto& state = files[kOptimizer];
         for (const Param& p : params_->all())
-            for (size_t i = 0; i < p.state_defs.size(); ++i) state.push_back(tensor_of(*whole_, read, p, {Field::state, i}, state_name(p, p.state_defs[i]), p.state_defs[i].shape));
+            for (size_t i = 0; i < p.state_defs.size(); ++i)
+                state.push_back(tensor_of(*whole_, read, p, {Field::state, i}, state_name(p, p.state_defs[i]), p.state_defs[i].shape));
     }
     Json state = {{"engine_format", kFormat}, {"client_state", options.value("client_state", Json())}, {"weights_only", weights_only}};
-    if (!coded_.empty()) {
-        DS_TRY(state["coded"], coded_checksums());
-    }
+    if (!coded_.empty()) { DS_TRY(state["coded"], coded_checksums()); }
     if (!weights_only) {
         state["counters"] = counters_.save();
         state["seed"] = config_.seed;
@@ -177,7 +189,8 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     }
     if (!async) return end_of_reads("ds_save", save_checkpoint(std::filesystem::path(dir), name, state, files));
     Status begun = check_tag(name);
-    if (begun.ok()) begun = background_save_.start(std::filesystem::path(dir), name, std::move(state), std::move(files), (*ranks_)[0].workers);
+    if (begun.ok())
+        begun = background_save_.start(std::filesystem::path(dir), name, std::move(state), std::move(files), (*ranks_)[0].workers);
     return end_of_reads("ds_save", std::move(begun));
 }
 
@@ -202,13 +215,17 @@ Status Engine::restore_cursor(DataSource& data, const Json& cursor) const {
     if (!cursor.is_object() || !cursor.contains(kEach)) return data.restore(cursor);
     const Json& each = cursor[kEach];
     const auto processes = static_cast<size_t>(job_.processes()), process = static_cast<size_t>(job_.process());
-    if (each.size() != processes) return fail(Code::E_STATE, "the cursor of the host's data source was saved by {} processes, each at its own place; now there are {}", each.size(), processes);
+    if (each.size() != processes)
+        return fail(Code::E_STATE,
+                    "the cursor of the host's data source was saved by {} processes, each at its own place; now there are {}", each.size(),
+                    processes);
     return data.restore(each[process]);
 }
 
 // The writer asks for one field after the other; everybody gives what it holds of it.
 Status Engine::read_whole(std::string_view call, const Param& p, Field field, float* out) const {
-    if (!job_.alone()) DS_CHECK(job_.exchange(call, fmt::format("{} {} {}", static_cast<int>(field.kind), field.index, p.name), true).status());
+    if (!job_.alone())
+        DS_CHECK(job_.exchange(call, fmt::format("{} {} {}", static_cast<int>(field.kind), field.index, p.name), true).status());
     return whole_->read(p, field, out);
 }
 
@@ -225,7 +242,8 @@ Status Engine::read_for_writer(std::string_view call) {
         const size_t one = asked.find(' '), two = asked.find(' ', one + 1);
         const Param* p = two == asked.npos ? nullptr : params_->find(asked.substr(two + 1));
         if (!p) return fail(Code::E_INTERNAL, "{}: process 0 asked for {}", call, asked);
-        const Field field{static_cast<Field::Kind>(std::stoi(asked.substr(0, one))), static_cast<size_t>(std::stoul(asked.substr(one + 1, two - one - 1)))};
+        const Field field{static_cast<Field::Kind>(std::stoi(asked.substr(0, one))),
+                          static_cast<size_t>(std::stoul(asked.substr(one + 1, two - one - 1)))};
         out.resize(static_cast<size_t>(WholeParams::count(*p, field)));
         DS_CHECK(whole_->read(*p, field, out.data()));
     }
@@ -264,11 +282,14 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
     const auto checkpoint = open_checkpoint(std::filesystem::path(dir), tag ? std::optional<std::string>(*tag) : std::nullopt, spread);
     DS_CHECK(job_.agree("ds_load", checkpoint.status()));
     if (job_.alone()) return load_here(*checkpoint, only_weights, spread);
-    DS_TRY(const std::vector<std::string> found, job_.exchange("ds_load", checkpoint->folder().filename().string() + "\n" + checkpoint->state().dump()));
+    DS_TRY(const std::vector<std::string> found,
+           job_.exchange("ds_load", checkpoint->folder().filename().string() + "\n" + checkpoint->state().dump()));
     for (size_t p = 0; p < found.size(); ++p)
         if (found[p] != found[0])
-            return fail(Code::E_STATE, "ds_load: process {} found another checkpoint in {} than process 0 ({} and {}): all processes must see the same files", p, dir,
-                        found[p].substr(0, found[p].find('\n')), found[0].substr(0, found[0].find('\n')));
+            return fail(
+                Code::E_STATE,
+                "ds_load: process {} found another checkpoint in {} than process 0 ({} and {}): all processes must see the same files", p,
+                dir, found[p].substr(0, found[p].find('\n')), found[0].substr(0, found[0].find('\n')));
     Status all = job_.agree("ds_load", load_here(*checkpoint, only_weights, spread));
     broken_ |= !all.ok();  // some have loaded it, others not
     return all;
@@ -276,7 +297,9 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
 
 Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const Spread& spread) {
     const Json& state = checkpoint.state();
-    if (state.value("engine_format", 0) != kFormat) return fail(Code::E_UNSUPPORTED, "{}: engine_format {} is not one this version reads; it reads {}", checkpoint.folder().string(), state.value("engine_format", 0), kFormat);
+    if (state.value("engine_format", 0) != kFormat)
+        return fail(Code::E_UNSUPPORTED, "{}: engine_format {} is not one this version reads; it reads {}", checkpoint.folder().string(),
+                    state.value("engine_format", 0), kFormat);
     const bool weights_only = state.value("weights_only", false) || only_weights;
     const SafetensorsFile* moments = weights_only ? nullptr : checkpoint.file(kOptimizer);
 
@@ -289,14 +312,19 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
         if (is_compression_tensor(p.name)) masks.insert(p.name);
         if (coded.contains(p.name)) continue;
         DS_TRY(const TensorView* view, checkpoint.tensor(kWeights, p.name));
-        if (view->shape != p.shape) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this model's is {}", checkpoint.folder().string(), p.name, view->shape, p.shape);
+        if (view->shape != p.shape)
+            return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this model's is {}", checkpoint.folder().string(), p.name, view->shape,
+                        p.shape);
         for (const StateDef& def : p.state_defs)
             if (moments) {
                 const auto found = checkpoint.tensor(kOptimizer, state_name(p, def));
                 if (!found.ok())
-                    return fail(found.status().code(), "{}; it is of optimizer {}, and {{\"weights_only\": true}} loads the weights alone", found.status().message(), state.value("optimizer", ""));
+                    return fail(found.status().code(), "{}; it is of optimizer {}, and {{\"weights_only\": true}} loads the weights alone",
+                                found.status().message(), state.value("optimizer", ""));
                 const TensorView* moment = *found;
-                if (moment->shape != def.shape) return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this optimizer's is {}", checkpoint.folder().string(), state_name(p, def), moment->shape, def.shape);
+                if (moment->shape != def.shape)
+                    return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this optimizer's is {}", checkpoint.folder().string(),
+                                state_name(p, def), moment->shape, def.shape);
             }
     }
     tell_unused(checkpoint, *params_, moments && !options_.optimizer ? config_.optimizer.type : "");
@@ -356,11 +384,13 @@ void Engine::attach_data(std::weak_ptr<DataSource> data) {
     data_ = std::move(data);
     if (const auto source = data_.lock()) {
         const int64_t batches = source->batches_per_epoch().value_or(0);
-        metrics_.put("steps_per_epoch", static_cast<double>(config_.steps_per_epoch.value_or((batches + config_.batch.accumulation - 1) / config_.batch.accumulation)));
+        metrics_.put("steps_per_epoch", static_cast<double>(config_.steps_per_epoch.value_or((batches + config_.batch.accumulation - 1) /
+                                                                                             config_.batch.accumulation)));
     }
     // A checkpoint that was loaded before its data was opened.
     if (const auto source = data_.lock(); source && !pending_data_.is_null()) {
-        if (const Status status = restore_cursor(*source, pending_data_); !status.ok()) log(Level::warn, "data", "the checkpoint's cursor does not fit this data and is not used: {}", status.message());
+        if (const Status status = restore_cursor(*source, pending_data_); !status.ok())
+            log(Level::warn, "data", "the checkpoint's cursor does not fit this data and is not used: {}", status.message());
         pending_data_ = Json();
     }
 }
@@ -370,12 +400,14 @@ Status Engine::export_folder(std::string_view dir_view, std::string_view options
     DS_TRY(const bool adapter_only, flag_of(options, "ds_export", "adapter"));
     DS_TRY(const bool quantized, flag_of(options, "ds_export", "quantized"));
     if (quantized && adapter_only) return fail(Code::E_INVALID_ARGUMENT, "ds_export: options quantized and adapter exclude each other");
-    if (adapter_only && !adapters_) return fail(Code::E_STATE, "ds_export: option adapter: this engine has no adapters; the config's \"lora\" makes some");
+    if (adapter_only && !adapters_)
+        return fail(Code::E_STATE, "ds_export: option adapter: this engine has no adapters; the config's \"lora\" makes some");
     if (!model_) return fail(Code::E_UNSUPPORTED, "ds_export: a host's own graph has no Hugging Face form; ds_save keeps its weights");
     DType dtype = DType::f32;
     if (options.contains("dtype")) {
         const auto wanted = options["dtype"].is_string() ? parse_float_dtype(options["dtype"]) : std::nullopt;
-        if (!wanted || size_of(*wanted) > 4) return fail(Code::E_INVALID_ARGUMENT, "ds_export: dtype must be f32, bf16 or f16, not {}", options["dtype"].dump());
+        if (!wanted || size_of(*wanted) > 4)
+            return fail(Code::E_INVALID_ARGUMENT, "ds_export: dtype must be f32, bf16 or f16, not {}", options["dtype"].dump());
         dtype = *wanted;
     }
     const Json shard = options.value("max_shard_bytes", Json(uint64_t{5} << 30));
@@ -394,7 +426,8 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
     if (adapter_only) return export_adapter(dir, dtype);
     std::vector<NamedTensor> tensors;
     Json config = model_config_;
-    const ExportSource source{*params_, [&](const Param& p, float* out) { return read(p, {Field::weight}, out); }, *program_, smallest_key()};
+    const ExportSource source{*params_, [&](const Param& p, float* out) { return read(p, {Field::weight}, out); }, *program_,
+                              smallest_key()};
     DS_TRY(const auto compressed, compressed_weights(compression_.spec(), counters_.updates, source, config));
     config.erase("quantization_config");
     std::map<std::string, CodedModule> in_few_bits;
@@ -410,9 +443,9 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
         if (const auto found = compressed.find(p.name); found != compressed.end()) {
             const HostTensor* weight = &found->second;
             tensors.push_back({p.name, dtype, weight->shape, nullptr, [weight, dtype](const ChunkWriter& write) {
-                const HostTensor as = weight->to(dtype);
-                return write({static_cast<const std::byte*>(as.data), static_cast<size_t>(as.bytes())});
-            }});
+                                   const HostTensor as = weight->to(dtype);
+                                   return write({static_cast<const std::byte*>(as.data), static_cast<size_t>(as.bytes())});
+                               }});
             continue;
         }
         if (is_adapter_tensor(p.name)) continue;  // merged into what they change
@@ -443,8 +476,11 @@ Status Engine::export_here(const std::filesystem::path& dir, DType dtype, int64_
 // A weight that the form can't tell is written whole.
 Status Engine::drop_what_has_no_form(std::map<std::string, CodedModule>& modules) const {
     if (modules.empty())
-        return fail(Code::E_STATE, "ds_export: option quantized: no weight of this engine is in few bits; quantization in the config makes them so, or compression_training.weight_quantization once it is on");
-    if (adapters_) return fail(Code::E_UNSUPPORTED, "ds_export: option quantized: not built for an engine with lora, whose merged weights are whole");
+        return fail(Code::E_STATE,
+                    "ds_export: option quantized: no weight of this engine is in few bits; quantization in the config makes them so, or "
+                    "compression_training.weight_quantization once it is on");
+    if (adapters_)
+        return fail(Code::E_UNSUPPORTED, "ds_export: option quantized: not built for an engine with lora, whose merged weights are whole");
     std::erase_if(modules, [](const auto& entry) {
         const auto what = lacks(entry.second);
         if (what) log(Level::warn, "export", "{}.weight is written whole: it has {}", entry.first, *what);
@@ -464,7 +500,8 @@ std::vector<std::string> Engine::label_names() const {
     return names;
 }
 
-// transformers reads the number of labels from id2label. What the data calls its classes goes before what the folder called them: it was trained on.
+// transformers reads the number of labels from id2label. What the data calls its classes goes before what the folder called them: it was
+// trained on.
 void Engine::write_label_names(Json& config) const {
     config.erase("num_labels");
     Json names = Json::object(), ids = Json::object();
@@ -486,8 +523,8 @@ Status Engine::copy_tokenizer(const std::filesystem::path& dir) const {
     if (from.empty()) return ok();
     const std::filesystem::path given = from;
     if (!std::filesystem::is_directory(from)) from = from.parent_path();
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "spiece.model",
-                             "tokenizer.model", "generation_config.json"}) {
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt",
+                             "added_tokens.json", "spiece.model", "tokenizer.model", "generation_config.json"}) {
         std::error_code error;
         if (!std::filesystem::exists(from / name) || std::filesystem::equivalent(from, dir, error)) continue;
         DS_TRY(const std::string contents, read_file(from / name));
@@ -495,7 +532,8 @@ Status Engine::copy_tokenizer(const std::filesystem::path& dir) const {
     }
     // A file of another name gets the one under which folders are read.
     for (const auto& [ending, name] : {std::pair{".json", "tokenizer.json"}, {".txt", "vocab.txt"}, {".model", "tokenizer.model"}})
-        if (!std::filesystem::is_directory(given) && given.extension() == ending && given.filename() != name && given.filename() != "spiece.model") {
+        if (!std::filesystem::is_directory(given) && given.extension() == ending && given.filename() != name &&
+            given.filename() != "spiece.model") {
             DS_TRY(const std::string contents, read_file(given));
             DS_CHECK(write_file_atomically(dir / name, contents));
         }

@@ -18,7 +18,8 @@ Status Engine::choose_fp8(const Graph& graph) {
         ++candidates;
         if (passes::fits_fp8(graph.type(graph.find(weight)).shape)) in_fp8_.insert(weight);
     }
-    log(Level::info, "fp8", "products of {} linear modules run in 8-bit floats; {} stay in bf16, as sizes of theirs are no multiples of 16", in_fp8_.size(), candidates - in_fp8_.size());
+    log(Level::info, "fp8", "products of {} linear modules run in 8-bit floats; {} stay in bf16, as sizes of theirs are no multiples of 16",
+        in_fp8_.size(), candidates - in_fp8_.size());
     return ok();
 }
 
@@ -28,7 +29,8 @@ Status Engine::check_fp8() const {
     constexpr const char* needs = "config: fp8.enabled needs a GPU of compute capability 8.9 or above (Ada, Hopper, Blackwell)";
     for (const auto& rank : *ranks_) {
         if (!rank->device) return fail(Code::E_UNSUPPORTED, "{}; rank {} computes on the CPU", needs, rank->index);
-        if (const int found = rank->device->architecture(); found < kOldest) return fail(Code::E_UNSUPPORTED, "{}; {} has {}.{}", needs, rank->device->description(), found / 10, found % 10);
+        if (const int found = rank->device->architecture(); found < kOldest)
+            return fail(Code::E_UNSUPPORTED, "{}; {} has {}.{}", needs, rank->device->description(), found / 10, found % 10);
     }
     return ok();
 }

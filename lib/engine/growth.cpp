@@ -9,13 +9,20 @@ Status Engine::make_growth() {
     const EfficiencyConfig& given = config_.efficiency;
     if (given.batch_growth.is_null()) return ok();
     const auto refuse = [](const char* key, const char* what) { return fail(Code::E_CONFIG, "config: {}: {}", key, what); };
-    if (!given.dynamic_batching.is_null()) return refuse("batch_growth", "excludes data_efficiency.data_sampling.dynamic_batching, which sets an update's rows too");
-    if (!given.sampling.is_null()) return refuse("batch_growth", "excludes data_efficiency.data_sampling.curriculum_learning, whose difficulties go by updates of one size");
+    if (!given.dynamic_batching.is_null())
+        return refuse("batch_growth", "excludes data_efficiency.data_sampling.dynamic_batching, which sets an update's rows too");
+    if (!given.sampling.is_null())
+        return refuse("batch_growth",
+                      "excludes data_efficiency.data_sampling.curriculum_learning, whose difficulties go by updates of one size");
     DS_TRY(growth_, BatchGrowth::make(given.batch_growth, config_.batch.train, config_.batch.train / config_.batch.accumulation));
     if (growth_->wants_noise() && (config_.mesh.sequence > 1 || config_.mesh.pipeline > 1 || config_.mesh.expert > 1))
-        return fail(Code::E_UNSUPPORTED, "config: batch_growth.by: noise_scale is not built for parallel.sequence, parallel.pipeline and parallel.expert, where no rank has a part of the batch to itself");
+        return fail(Code::E_UNSUPPORTED,
+                    "config: batch_growth.by: noise_scale is not built for parallel.sequence, parallel.pipeline and parallel.expert, where "
+                    "no rank has a part of the batch to itself");
     if (growth_->wants_noise() && config_.batch.accumulation == 1 && (config_.mesh.data == 1 || gradients_leave_at_once()))
-        return refuse("batch_growth.by", "noise_scale compares the first micro-batch with the whole batch: with these ranks it needs gradient_accumulation_steps above 1");
+        return refuse("batch_growth.by",
+                      "noise_scale compares the first micro-batch with the whole batch: with these ranks it needs "
+                      "gradient_accumulation_steps above 1");
     grow_batch();
     return ok();
 }

@@ -22,9 +22,11 @@ public:
     Result<int32_t> input(const std::string& name, DType dtype, Shape shape);
     Result<int32_t> param(const std::string& name, DType dtype, const Shape& shape, std::string_view init_json);
     Result<std::vector<int32_t>> op(std::string_view op, std::span<const int32_t> inputs, std::string_view attrs_json);
-    // The body of a model family as part of this graph; inputs: input_ids and, if wanted, attention_mask, token_type_ids and position_ids, each [rows, length].
-    // options: "prefix" of its parameters' names, "model_overrides", "model_init". Weights of the folder are loaded when an engine is created.
-    Result<int32_t> model(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs, const std::string& output);
+    // The body of a model family as part of this graph; inputs: input_ids and, if wanted, attention_mask, token_type_ids and position_ids,
+    // each [rows, length]. options: "prefix" of its parameters' names, "model_overrides", "model_init". Weights of the folder are loaded
+    // when an engine is created.
+    Result<int32_t> model(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs,
+                          const std::string& output);
     Status output(const std::string& name, int32_t value);
     Status loss(int32_t value);
 
@@ -39,7 +41,8 @@ public:
     const std::vector<Embedded>& models() const { return models_; }
 
 private:
-    Result<int32_t> embed(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs, const std::string& output);
+    Result<int32_t> embed(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs,
+                          const std::string& output);
     const OpDef* find(std::string_view op) const;
     const Embedded* embedded(const std::string& prefix) const;
     Result<ValueId> append(const Graph& part, std::map<ValueId, ValueId> given, const std::string& prefix);

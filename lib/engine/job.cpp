@@ -27,14 +27,18 @@ Result<Launched> Job::look() {
 
 JoinOptions Job::join_options() const {
     const CommConfig& comm = config_.comm;
-    return {config_.distributed, launch_, options_.mpi, comm.deadline_seconds, comm.join_seconds, comm.heartbeat_seconds, comm.secret_file, comm.interface};
+    return {config_.distributed,    launch_,          options_.mpi,  comm.deadline_seconds, comm.join_seconds,
+            comm.heartbeat_seconds, comm.secret_file, comm.interface};
 }
 
 Status Job::join() {
     const CommConfig& comm = config_.comm;
-    log(Level::debug, "comm", "process {} of {}; deadline {} s, joining {} s, heartbeat {} s, secret {}, interface {}", launch_.rank, config_.processes, comm.deadline_seconds, comm.join_seconds,
-        comm.heartbeat_seconds, comm.secret_file.empty() ? "of the environment or none" : "in " + comm.secret_file, comm.interface.empty() ? "any" : comm.interface);
-    if (config_.distributed == "host" && !options_.communicator) return fail(Code::E_CONFIG, "distributed: host needs a communicator in the options (ds_options_set_communicator)");
+    log(Level::debug, "comm", "process {} of {}; deadline {} s, joining {} s, heartbeat {} s, secret {}, interface {}", launch_.rank,
+        config_.processes, comm.deadline_seconds, comm.join_seconds, comm.heartbeat_seconds,
+        comm.secret_file.empty() ? "of the environment or none" : "in " + comm.secret_file,
+        comm.interface.empty() ? "any" : comm.interface);
+    if (config_.distributed == "host" && !options_.communicator)
+        return fail(Code::E_CONFIG, "distributed: host needs a communicator in the options (ds_options_set_communicator)");
     if (config_.distributed == "none" || config_.processes == 1) {
         transport_.reset();
         return ok();
@@ -45,7 +49,8 @@ Status Job::join() {
     }
     DS_TRY(world_, join_job(join_options()));
     if (world_->processes() != config_.processes)
-        return fail(Code::E_COMM, "distributed: {} says that there are {} processes, but the job that was joined has {}{}", launch_.by, config_.processes, world_->processes(),
+        return fail(Code::E_COMM, "distributed: {} says that there are {} processes, but the job that was joined has {}{}", launch_.by,
+                    config_.processes, world_->processes(),
                     world_->processes() == 1 ? "; under Slurm, start MPI programs with srun --mpi=pmix" : "");
     return ok();
 }
@@ -68,13 +73,15 @@ void Job::set(std::shared_ptr<World> world) {
 Result<bool> Job::rejoin() {
     if (!failed()) return false;
     if (options_.communicator || options_.mpi || backend_of(join_options()) != "gloo")
-        return fail(Code::E_COMM, "ds_load: the job has ended ({}) and this backend can't join anew; start the processes again", failure().message());
+        return fail(Code::E_COMM, "ds_load: the job has ended ({}) and this backend can't join anew; start the processes again",
+                    failure().message());
     static_cast<void>(ranks_->connect(nullptr));
     const Status before = failure();
     set(nullptr);
     auto joined = join_job(join_options());
     if (!joined.ok()) {
-        auto ended = memory_transports(config_.processes);  // a world in which nobody answers, so that the engine keeps saying that it has none
+        auto ended =
+            memory_transports(config_.processes);  // a world in which nobody answers, so that the engine keeps saying that it has none
         set(World::over(std::move(ended[static_cast<size_t>(launch_.rank)]), std::chrono::milliseconds(1)));
         abort(before);
         static_cast<void>(ranks_->connect(world_));
@@ -104,7 +111,9 @@ Status Job::check_layout(const Ranks& ranks) const {
             if (a == b) continue;
             for (const int d : a)
                 if (std::find(b.begin(), b.end(), d) != b.end())
-                    return fail(Code::E_CONFIG, "parallel: with tensor {} x sequence {} and local_ranks {}, data rank {} lies in the processes {} and {}, which also have other ones; processes must share all of their data ranks or none",
+                    return fail(Code::E_CONFIG,
+                                "parallel: with tensor {} x sequence {} and local_ranks {}, data rank {} lies in the processes {} and {}, "
+                                "which also have other ones; processes must share all of their data ranks or none",
                                 ranks.extent(MeshAxis::tensor), ranks.extent(MeshAxis::sequence), ranks.size(), d, q, p);
         }
     return ok();
@@ -123,7 +132,8 @@ Result<std::vector<Json>> Job::hear(std::string_view call, const Status& mine, J
         const Json& other = heard.emplace_back(Json::parse(all[p]));
         if (const auto code = other["code"].get<int>(); code < 0)
             return fail(Code::E_COMM, "process {}: {}: {}", p, code_name(static_cast<Code>(code)), other["message"].get<std::string>());
-        if (other["cancelled"] == true) return fail(Code::E_CANCELLED, "the call was cancelled{}", cancelled ? "" : fmt::format(" in process {}", p));
+        if (other["cancelled"] == true)
+            return fail(Code::E_CANCELLED, "the call was cancelled{}", cancelled ? "" : fmt::format(" in process {}", p));
     }
     return heard;
 }
@@ -133,8 +143,8 @@ Status Job::agree(std::string_view call, const Status& mine) const {
     DS_TRY(const std::vector<Json> all, hear(call, mine, Json::object()));
     for (size_t p = 0; p < all.size(); ++p)
         if (const auto code = all[p]["code"].get<int>(); code != static_cast<int>(mine.code()))
-            return fail(Code::E_COMM, "{}: process {} came to {} where process {} came to {}: all processes must be given as much data", call, p, code_name(static_cast<Code>(code)), process(),
-                        code_name(mine.code()));
+            return fail(Code::E_COMM, "{}: process {} came to {} where process {} came to {}: all processes must be given as much data",
+                        call, p, code_name(static_cast<Code>(code)), process(), code_name(mine.code()));
     return ok();
 }
 
@@ -146,11 +156,14 @@ Status Job::compare(std::map<std::string, std::string> facts) const {
         const Json first = Json::parse(all[0]), other = Json::parse(all[p]);
         for (const auto& [key, value] : other.items())
             if (!first.contains(key) || first[key] != value) {
-                found = fail(Code::E_CONFIG, "distributed: process {} differs from process 0 in {}: {} and {}", p, key, value.get<std::string>(), first.value(key, "nothing"));
+                found = fail(Code::E_CONFIG, "distributed: process {} differs from process 0 in {}: {} and {}", p, key,
+                             value.get<std::string>(), first.value(key, "nothing"));
                 break;
             }
         for (const auto& [key, value] : first.items())
-            if (found.ok() && !other.contains(key)) found = fail(Code::E_CONFIG, "distributed: process {} differs from process 0 in {}: nothing and {}", p, key, value.get<std::string>());
+            if (found.ok() && !other.contains(key))
+                found = fail(Code::E_CONFIG, "distributed: process {} differs from process 0 in {}: nothing and {}", p, key,
+                             value.get<std::string>());
     }
     return found;
 }
@@ -168,7 +181,9 @@ Status Job::compare_loaded() {
         const Json other = Json::parse(all[p]);
         for (const auto& [name, hash] : other.items())
             if (first.value(name, Json()) != hash)
-                return fail(Code::E_CONFIG, "distributed: process {} begins with other values of {} than process 0: they read different model files", p, name);
+                return fail(Code::E_CONFIG,
+                            "distributed: process {} begins with other values of {} than process 0: they read different model files", p,
+                            name);
     }
     return ok();
 }
@@ -201,23 +216,28 @@ Result<std::vector<std::string>> Job::collect(std::string_view call, std::string
     const size_t most = *std::max_element(bytes.begin(), bytes.end());
     mine = mine.substr(0, bytes[static_cast<size_t>(world_->process())]);
     for (size_t at = 0; at < most; at += kMessage) {
-        DS_TRY(const std::vector<std::string> pieces, world_->exchange(call, std::string(mine.substr(std::min(at, mine.size()), kMessage))));
+        DS_TRY(const std::vector<std::string> pieces,
+               world_->exchange(call, std::string(mine.substr(std::min(at, mine.size()), kMessage))));
         for (size_t p = 0; p < all.size(); ++p) all[p] += pieces[p];
     }
     for (size_t p = 0; p < all.size(); ++p)
-        if (all[p].size() != bytes[p]) return fail(Code::E_COMM, "{}: process {} sent {} bytes where {} were due", call, p, all[p].size(), bytes[p]);
+        if (all[p].size() != bytes[p])
+            return fail(Code::E_COMM, "{}: process {} sent {} bytes where {} were due", call, p, all[p].size(), bytes[p]);
     return all;
 }
 
 Result<bool> Job::agree_on_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options, bool listens) const {
     if (!world_) return listens;
     std::string text(options);
-    for (const auto& prompt : prompts) text.append("\n").append(reinterpret_cast<const char*>(prompt.data()), prompt.size() * sizeof(int32_t));
+    for (const auto& prompt : prompts)
+        text.append("\n").append(reinterpret_cast<const char*>(prompt.data()), prompt.size() * sizeof(int32_t));
     DS_TRY(const std::vector<std::string> all, world_->exchange("ds_generate", fmt::format("{}{}", listens ? 1 : 0, checksum_of(text))));
     bool any = false;
     for (size_t p = 0; p < all.size(); ++p) {
         any |= all[p].starts_with('1');
-        if (all[p].substr(1) != all[0].substr(1)) return fail(Code::E_INVALID_ARGUMENT, "ds_generate: the processes 0 and {} were given different prompts or options; all must pass the same", p);
+        if (all[p].substr(1) != all[0].substr(1))
+            return fail(Code::E_INVALID_ARGUMENT,
+                        "ds_generate: the processes 0 and {} were given different prompts or options; all must pass the same", p);
     }
     return any;
 }

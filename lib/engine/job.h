@@ -1,4 +1,5 @@
-// Job: the processes that train together. What they tell each other, so that all of them go on, or none. With one process everything is agreed at once.
+// Job: the processes that train together. What they tell each other, so that all of them go on, or none. With one process everything is
+// agreed at once.
 #pragma once
 
 #include <functional>
@@ -43,12 +44,16 @@ public:
     bool failed() const { return world_ && world_->failed(); }
     Status failure() const { return world_->failure(); }
     bool failure_is_told() const { return world_->failure_is_told(); }
-    void abort(const Status& why) const { if (world_) world_->abort(why); }  // the others must not go on without this process
+    void abort(const Status& why) const {
+        if (world_) world_->abort(why);
+    }  // the others must not go on without this process
 
     // Every process says how it went so far, and whether it is to be cancelled: all go on or none.
     Status agree(std::string_view call, const Status& mine) const;
     // What each says. With one process, there is no exchange to make.
-    Result<std::vector<std::string>> exchange(std::string_view call, std::string mine, bool patient = false) const { return world_->exchange(call, std::move(mine), patient); }
+    Result<std::vector<std::string>> exchange(std::string_view call, std::string mine, bool patient = false) const {
+        return world_->exchange(call, std::move(mine), patient);
+    }
     // Numbers by place, of whichever process has them.
     Result<std::vector<double>> of_all(std::string_view call, const std::vector<std::pair<int, double>>& mine, size_t size) const;
     // Any amount; bytes: that each process gives.
@@ -64,16 +69,18 @@ public:
     // job_rows.cpp. Of rows that every process was given: those that this one computes; its answers and those of the others.
     Interval own_rows(int64_t rows) const { return rows_of_process(rows, process()); }
     Result<HostTensor> of_all_rows(std::string_view call, const HostTensor& mine, int64_t rows) const;
-    // Of rows of its own: the first one of this process in the whole batch. wants_loss: whether this host asks for the loss; then, whether any does.
-    // all_take_part: no process may be without rows.
-    Result<int64_t> agree_on_rows(std::string_view call, const Batch& batch, const Result<int64_t>& rows, bool all_take_part, bool& wants_loss) const;
+    // Of rows of its own: the first one of this process in the whole batch. wants_loss: whether this host asks for the loss; then, whether
+    // any does. all_take_part: no process may be without rows.
+    Result<int64_t> agree_on_rows(std::string_view call, const Batch& batch, const Result<int64_t>& rows, bool all_take_part,
+                                  bool& wants_loss) const;
     // What every process needs to know of the rows of the others: their weight in the loss.
     Status share_figures(std::string_view call, std::vector<Packed>& packed, const Status& mine) const;
     struct OutputPart {
         int stage = 0;  // of the rank along the pipeline that had it
         HostTensor value;
     };
-    // With a pipeline, only the processes that have a certain stage have an output; the others get it along the pipeline. parts: of data ranks of this process.
+    // With a pipeline, only the processes that have a certain stage have an output; the others get it along the pipeline. parts: of data
+    // ranks of this process.
     Status share_outputs(std::map<int, OutputPart>& parts, bool& nobody_has_it) const;
 
 private:
@@ -85,9 +92,9 @@ private:
     const Config& config_;
     const HostOptions& options_;
     Launch launch_;
-    std::unique_ptr<Transport> transport_;    // of a host's communicator, until the world has it
-    std::mutex world_mutex_;                  // while `end` may ask for it
-    std::shared_ptr<World> world_;            // null: one process
+    std::unique_ptr<Transport> transport_;  // of a host's communicator, until the world has it
+    std::mutex world_mutex_;                // while `end` may ask for it
+    std::shared_ptr<World> world_;          // null: one process
     Ranks* ranks_ = nullptr;
     std::map<std::string, std::string> loaded_;  // with several processes, until they have compared them: checksums of the first weights
 };

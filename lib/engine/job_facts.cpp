@@ -9,8 +9,18 @@ namespace ds {
 namespace {
 
 // Keys that may differ from process to process.
-constexpr const char* kOwn[] = {"threads", "logger", "comm.secret_file", "comm.interface", "dump_state", "tokenizer", "model", "data", "steps_per_print", "wall_clock_breakdown",
-                                "zero_optimization.offload_optimizer.nvme_path", "zero_optimization.offload_param.nvme_path"};
+constexpr const char* kOwn[] = {"threads",
+                                "logger",
+                                "comm.secret_file",
+                                "comm.interface",
+                                "dump_state",
+                                "tokenizer",
+                                "model",
+                                "data",
+                                "steps_per_print",
+                                "wall_clock_breakdown",
+                                "zero_optimization.offload_optimizer.nvme_path",
+                                "zero_optimization.offload_param.nvme_path"};
 
 std::string short_text(const Json& value) {
     const std::string text = value.dump();
@@ -31,8 +41,9 @@ void flatten(const Json& value, const std::string& path, std::map<std::string, s
 
 Status Engine::compare_with_others() const {
     if (job_.alone()) return ok();
-    std::map<std::string, std::string> facts{{"the library", std::string("format 1, compiler ") + __VERSION__},
-                                            {"the processor's instructions (DSRT_CPU=avx2 would make them alike)", cpu::name_of(cpu::level())}};
+    std::map<std::string, std::string> facts{
+        {"the library", std::string("format 1, compiler ") + __VERSION__},
+        {"the processor's instructions (DSRT_CPU=avx2 would make them alike)", cpu::name_of(cpu::level())}};
     facts["where ranks compute (device)"] = (*ranks_)[0].device ? "cuda" : "cpu";
     flatten(config_.effective, "", facts);
     facts["the model's config.json"] = checksum_of(model_config_.dump());

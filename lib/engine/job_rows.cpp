@@ -19,7 +19,8 @@ std::string checksum_of(const Batch& batch) {
 
 }  // namespace
 
-// Rows that every process was given fall to data ranks as they would in one process; where some rank would have none, every process computes all of them.
+// Rows that every process was given fall to data ranks as they would in one process; where some rank would have none, every process
+// computes all of them.
 Interval Job::rows_of_process(int64_t rows, int process) const {
     const std::vector<int> its = ranks_->data_ranks(process);
     const int64_t all = ranks_->extent(MeshAxis::data);
@@ -33,7 +34,8 @@ Result<HostTensor> Job::of_all_rows(std::string_view call, const HostTensor& min
     const auto row_bytes = static_cast<size_t>(mine.bytes() / own_rows(rows).size());
     std::vector<size_t> bytes(static_cast<size_t>(world_->processes()), 0);
     for (const int p : holders) bytes[static_cast<size_t>(p)] = row_bytes * static_cast<size_t>(rows_of_process(rows, p).size());
-    DS_TRY(const std::vector<std::string> parts, collect(call, {static_cast<const char*>(mine.data), static_cast<size_t>(mine.bytes())}, bytes));
+    DS_TRY(const std::vector<std::string> parts,
+           collect(call, {static_cast<const char*>(mine.data), static_cast<size_t>(mine.bytes())}, bytes));
     Shape shape = mine.shape;
     shape[0] = rows;
     HostTensor all = HostTensor::zeros(mine.dtype, std::move(shape));
@@ -42,8 +44,10 @@ Result<HostTensor> Job::of_all_rows(std::string_view call, const HostTensor& min
     return all;
 }
 
-Result<int64_t> Job::agree_on_rows(std::string_view call, const Batch& batch, const Result<int64_t>& rows, bool all_take_part, bool& wants_loss) const {
-    DS_TRY(const std::vector<Json> said_by, hear(call, rows.status(), {{"rows", rows.ok() ? *rows : 0}, {"batch", checksum_of(batch)}, {"wants_loss", wants_loss}}));
+Result<int64_t> Job::agree_on_rows(std::string_view call, const Batch& batch, const Result<int64_t>& rows, bool all_take_part,
+                                   bool& wants_loss) const {
+    DS_TRY(const std::vector<Json> said_by,
+           hear(call, rows.status(), {{"rows", rows.ok() ? *rows : 0}, {"batch", checksum_of(batch)}, {"wants_loss", wants_loss}}));
     std::vector<int64_t> rows_of_data(static_cast<size_t>(ranks_->extent(MeshAxis::data)), 0);
     std::map<int, size_t> who;  // the first process of each data rank
     for (size_t p = 0; p < said_by.size(); ++p) {
@@ -51,13 +55,19 @@ Result<int64_t> Job::agree_on_rows(std::string_view call, const Batch& batch, co
         wants_loss |= other["wants_loss"].get<bool>();
         // A data rank without rows computes along on another's, which must be of the same process.
         if (all_take_part && other["rows"] == 0 && ranks_->extent(MeshAxis::data) > 1)
-            return fail(Code::E_INVALID_ARGUMENT, "{}: process {} has no rows, but all processes must take part in a pass: ZeRO 2 and 3, experts and statistics of a batch exchange in it", call, p);
+            return fail(Code::E_INVALID_ARGUMENT,
+                        "{}: process {} has no rows, but all processes must take part in a pass: ZeRO 2 and 3, experts and statistics of a "
+                        "batch exchange in it",
+                        call, p);
         const std::vector<int> data = ranks_->data_ranks(static_cast<int>(p));
         const auto [known, fresh] = who.try_emplace(data.front(), p);
         if (!fresh && said_by[known->second]["batch"] != other["batch"])
-            return fail(Code::E_INVALID_ARGUMENT, "{}: the processes {} and {} share data rank {} but were given different batches; they must pass the same rows", call, known->second, p, data.front());
+            return fail(Code::E_INVALID_ARGUMENT,
+                        "{}: the processes {} and {} share data rank {} but were given different batches; they must pass the same rows",
+                        call, known->second, p, data.front());
         for (size_t i = 0; i < data.size(); ++i)
-            rows_of_data[static_cast<size_t>(data[i])] = near_even(other["rows"].get<int64_t>(), static_cast<int64_t>(i), static_cast<int64_t>(data.size())).size();
+            rows_of_data[static_cast<size_t>(data[i])] =
+                near_even(other["rows"].get<int64_t>(), static_cast<int64_t>(i), static_cast<int64_t>(data.size())).size();
     }
     int64_t first = 0;
     for (int d = 0; d < ranks_->data_ranks().front(); ++d) first += rows_of_data[static_cast<size_t>(d)];
@@ -70,7 +80,8 @@ Status Job::share_figures(std::string_view call, std::vector<Packed>& packed, co
     if (mine.ok())
         for (const int d : ranks_->data_ranks()) {
             const Packed& p = packed[static_cast<size_t>(d)];
-            parts.push_back({d, p.shape.rows, p.grid.empty() ? p.shape.rows : p.grid[0], p.label_count, p.part_weight, p.labels ? 1 : 0, p.tokens, p.shape.tokens});
+            parts.push_back({d, p.shape.rows, p.grid.empty() ? p.shape.rows : p.grid[0], p.label_count, p.part_weight, p.labels ? 1 : 0,
+                             p.tokens, p.shape.tokens});
         }
     DS_TRY(const std::vector<Json> all, hear(call, mine, {{"parts", std::move(parts)}}));
     const std::vector<int> here = ranks_->data_ranks();
@@ -116,7 +127,9 @@ Status Job::share_outputs(std::map<int, OutputPart>& parts, bool& nobody_has_it)
             if (!works || has) continue;
             Coordinates from = to;
             from[static_cast<size_t>(MeshAxis::pipeline)] = held.first;
-            const auto line = [&](const Coordinates& place) -> Communicator& { return ranks_->at(place).links.axis[static_cast<size_t>(MeshAxis::pipeline)]->for_host_memory(); };
+            const auto line = [&](const Coordinates& place) -> Communicator& {
+                return ranks_->at(place).links.axis[static_cast<size_t>(MeshAxis::pipeline)]->for_host_memory();
+            };
             if (p == me) {
                 parts[d] = {held.first, HostTensor::zeros(DType::f32, held.second)};
                 DS_CHECK(line(to).receive(held.first, tag, {parts[d].value.data, parts[d].value.bytes()}));

@@ -1,9 +1,10 @@
-// zero_optimization.overlap_comm: sums of gradients that leave while the backward pass still runs. What processes exchange at the end of an update would
-// wait for the network; a bucket's gradients are final as soon as the plan has made the last of them, long before the pass is over.
+// zero_optimization.overlap_comm: sums of gradients that leave while the backward pass still runs. What processes exchange at the end of an
+// update would wait for the network; a bucket's gradients are final as soon as the plan has made the last of them, long before the pass is
+// over.
 //
-// One thread beside a rank's workers sums bucket after bucket, the last parameters first, as backward passes make them. The order is that of the parameters,
-// whatever a plan's shapes, so that all ranks exchange alike; sums are those of reduce_gradients, bit by bit. A device sums on a stream of its own, which the
-// rank's one thread queues between the kernels of the pass.
+// One thread beside a rank's workers sums bucket after bucket, the last parameters first, as backward passes make them. The order is that
+// of the parameters, whatever a plan's shapes, so that all ranks exchange alike; sums are those of reduce_gradients, bit by bit. A device
+// sums on a stream of its own, which the rank's one thread queues between the kernels of the pass.
 #include "base/log.h"
 #include "data/threads.h"
 #include "engine/engine.h"
@@ -29,7 +30,10 @@ int64_t last_step_of(const ParamBucket& bucket, const ParamStore& params, const 
 
 // Sums may leave early where nothing but the data ranks' sum stands between gradients and update, and nobody looks at single summands.
 const char* Engine::no_overlap_because() const {
-    const struct { bool so; const char* why; } reasons[] = {
+    const struct {
+        bool so;
+        const char* why;
+    } reasons[] = {
         {!config_.zero.overlap, "it is off"},
         {ranks_->extent(MeshAxis::data) == 1, "there is one data rank"},
         {gradients_are_dealt_out(), "from stage 2 on sums are steps of the plan"},
@@ -52,23 +56,23 @@ bool Engine::sums_overlap() const { return open_.micros + 1 == config_.batch.acc
 void Engine::tell_overlap() const {
     if (!config_.zero.overlap || ranks_->extent(MeshAxis::data) == 1) return;
     const char* why = no_overlap_because();
-    log(Level::debug, "overlap", "zero_optimization.overlap_comm: {}", why ? std::string("without effect: ") + why : "gradients are summed while an update's last backward pass runs");
+    log(Level::debug, "overlap", "zero_optimization.overlap_comm: {}",
+        why ? std::string("without effect: ") + why : "gradients are summed while an update's last backward pass runs");
 }
 
 Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {
     ParamStore& params = *rank.params;
     DS_CHECK(params.need_grads());
     if (rank.device) return backward_and_sum_there(rank, plan, draw);
-    if (!plan && rank.backwards == 0) std::fill_n(params.grads(), params.grad_elements(), 0.0f);  // without rows it has a summand all the same
+    if (!plan && rank.backwards == 0)
+        std::fill_n(params.grads(), params.grad_elements(), 0.0f);  // without rows it has a summand all the same
     Progress progress;
     Status summed;
     const auto& steps = steps_of(plan);
     std::thread beside = start_quiet_thread([&] {
         try {
             summed = sum_as_made(rank, steps, progress);
-        } catch (...) {
-            summed = status_of_current_exception("the sum of gradients");
-        }
+        } catch (...) { summed = status_of_current_exception("the sum of gradients"); }
     });
     Status run = plan ? run_part(rank, *plan, Plan::Part::backward, draw, true, &progress) : ok();
     if (!run.ok()) ranks_->background(rank)->abort(run);  // it may be waiting for the others
@@ -90,9 +94,10 @@ Status Engine::backward_and_sum_there(Rank& rank, Plan* plan, uint64_t draw) {
         if (!bucket->trainable) continue;
         last = std::max(last, last_step_of(*bucket, params, steps));
         sums.push_back({last, [&, bucket] {
-            auto* at = reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin);
-            return rank.exchange("the sum of gradients", params.all()[bucket->first].name, [&](Team team) { return sum_bucket(data, *bucket, at, DType::f32, team); });
-        }});
+                            auto* at = reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin);
+                            return rank.exchange("the sum of gradients", params.all()[bucket->first].name,
+                                                 [&](Team team) { return sum_bucket(data, *bucket, at, DType::f32, team); });
+                        }});
     }
     if (plan) {
         DS_CHECK(run_part(rank, *plan, Plan::Part::backward, draw, true, nullptr, &sums));
@@ -108,7 +113,8 @@ Status Engine::sum_as_made(Rank& rank, const std::map<std::string, int64_t>& ste
     for (auto bucket = params.buckets().rbegin(); bucket != params.buckets().rend(); ++bucket) {
         if (!bucket->trainable) continue;
         if (!progress.wait_for(last_step_of(*bucket, params, steps))) return ok();  // the run says what happened
-        DS_CHECK(sum_bucket(*ranks_->background(rank), *bucket, reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin), DType::f32, Team{0, 1})
+        DS_CHECK(sum_bucket(*ranks_->background(rank), *bucket, reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin),
+                            DType::f32, Team{0, 1})
                      .within(fmt::format("the sum of gradients of {}", params.all()[bucket->first].name)));
     }
     return ok();

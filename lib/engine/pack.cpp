@@ -38,7 +38,9 @@ private:
     Result<std::vector<int32_t>> integers(const char* name, const Shape& shape, int64_t least, int64_t most, bool ignore_allowed = false) {
         const HostTensor& t = batch_.at(name);
         if (is_float(t.dtype)) return fail(Code::E_INVALID_ARGUMENT, "{}: must hold integers, not {}", name, name_of(t.dtype));
-        if (t.shape != shape) return fail(Code::E_INVALID_ARGUMENT, "{}: must be {} as {} demands, but is {}", name, shape, model_.encoder_decoder && std::string_view(name) == "labels" ? "decoder_input_ids" : "input_ids", t.shape);
+        if (t.shape != shape)
+            return fail(Code::E_INVALID_ARGUMENT, "{}: must be {} as {} demands, but is {}", name, shape,
+                        model_.encoder_decoder && std::string_view(name) == "labels" ? "decoder_input_ids" : "input_ids", t.shape);
         const HostTensor wide = t.to(DType::i64);
         std::vector<int32_t> values(static_cast<size_t>(wide.count()));
         const auto source = wide.as<int64_t>();
@@ -47,7 +49,8 @@ private:
             if ((x < least || x > most) && !(ignore_allowed && x == kIgnore)) {
                 const auto columns = static_cast<size_t>(shape.back());
                 const std::string place = shape.size() == 1 ? fmt::format("[{}]", i) : fmt::format("[{}, {}]", i / columns, i % columns);
-                return fail(Code::E_INVALID_ARGUMENT, "{}: element {} is {}, outside {}..{}{}", name, place, x, least, most, ignore_allowed ? " and not -100 (ignored)" : "");
+                return fail(Code::E_INVALID_ARGUMENT, "{}: element {} is {}, outside {}..{}{}", name, place, x, least, most,
+                            ignore_allowed ? " and not -100 (ignored)" : "");
             }
             values[i] = static_cast<int32_t>(x);
         }
@@ -56,16 +59,20 @@ private:
 
     Status read() {
         std::vector<std::string_view> known =
-            model_.encoder_decoder ? std::vector<std::string_view>{"input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "labels"}
-                                   : std::vector<std::string_view>{"input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "start_positions", "end_positions"};
-        if (!model_.encoder_decoder && model_.task != Task::question_answering) known.resize(known.size() - 2);  // no head has a use for spans
+            model_.encoder_decoder
+                ? std::vector<std::string_view>{"input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "labels"}
+                : std::vector<std::string_view>{"input_ids", "attention_mask",  "token_type_ids", "position_ids",
+                                                "labels",    "start_positions", "end_positions"};
+        if (!model_.encoder_decoder && model_.task != Task::question_answering)
+            known.resize(known.size() - 2);  // no head has a use for spans
         for (const auto& [name, tensor] : batch_)
             if (std::find(known.begin(), known.end(), name) == known.end())
                 return fail(Code::E_INVALID_ARGUMENT, "batch: {} is not an input of {}; it takes {} and {}", name, model_.family,
                             fmt::join(known.begin(), known.end() - 1, ", "), known.back());
         if (!batch_.count("input_ids")) return fail(Code::E_INVALID_ARGUMENT, "batch: input_ids is missing");
         const Shape& shape = batch_.at("input_ids").shape;
-        if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) return fail(Code::E_INVALID_ARGUMENT, "input_ids: must be [rows, length] with at least one of each, but is {}", shape);
+        if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1)
+            return fail(Code::E_INVALID_ARGUMENT, "input_ids: must be [rows, length] with at least one of each, but is {}", shape);
         rows_ = shape[0];
         length_ = shape[1];
         grid_ = shape;
@@ -84,7 +91,8 @@ private:
         mask_.assign(static_cast<size_t>(rows_ * length_), 1);
         if (!batch_.count(name)) return ok();
         const HostTensor& t = batch_.at(name);
-        if (t.shape != grid_) return fail(Code::E_INVALID_ARGUMENT, "{}: must be {} as {} demands, but is {}", name, grid_, ids_name, t.shape);
+        if (t.shape != grid_)
+            return fail(Code::E_INVALID_ARGUMENT, "{}: must be {} as {} demands, but is {}", name, grid_, ids_name, t.shape);
         const HostTensor wide = t.to(DType::f32);
         for (size_t i = 0; i < mask_.size(); ++i) mask_[i] = wide.as<float>()[i] != 0;
         return ok();
@@ -106,11 +114,16 @@ private:
 
     // The decoder's tokens: those given, or the labels shifted right with a pad in place of ignored ones.
     Status read_decoder() {
-        const bool given = batch_.count("decoder_input_ids"), labelled = batch_.count("labels"), repeats = !given && !labelled && model_.decodes_its_input;
-        if (!given && !labelled && !repeats) return fail(Code::E_INVALID_ARGUMENT, "batch: decoder_input_ids is missing: {} decodes them, or labels shifted right", model_.family);
+        const bool given = batch_.count("decoder_input_ids"), labelled = batch_.count("labels"),
+                   repeats = !given && !labelled && model_.decodes_its_input;
+        if (!given && !labelled && !repeats)
+            return fail(Code::E_INVALID_ARGUMENT, "batch: decoder_input_ids is missing: {} decodes them, or labels shifted right",
+                        model_.family);
         const char* name = given ? "decoder_input_ids" : labelled ? "labels" : "input_ids";
         const Shape& shape = batch_.at(name).shape;
-        if (shape.size() != 2 || shape[0] != rows_ || shape[1] < 1) return fail(Code::E_INVALID_ARGUMENT, "{}: must be [{} rows as input_ids has, length of at least 1], but is {}", name, rows_, shape);
+        if (shape.size() != 2 || shape[0] != rows_ || shape[1] < 1)
+            return fail(Code::E_INVALID_ARGUMENT, "{}: must be [{} rows as input_ids has, length of at least 1], but is {}", name, rows_,
+                        shape);
         grid_ = shape;
         length_ = shape[1];
         DS_TRY(ids_, integers(name, grid_, 0, model_.vocabulary - 1, labelled && !given));
@@ -121,44 +134,56 @@ private:
     }
 
     Status shift_right(const char* name) {
-        if (!model_.decoder_start_id) return fail(Code::E_CONFIG, "config.json: decoder_start_token_id is missing, with which {} shifted right begin; give decoder_input_ids", name);
+        if (!model_.decoder_start_id)
+            return fail(Code::E_CONFIG,
+                        "config.json: decoder_start_token_id is missing, with which {} shifted right begin; give decoder_input_ids", name);
         const std::vector<int32_t> labels = ids_;
         if (!model_.pad_id && std::count(labels.begin(), labels.end(), static_cast<int32_t>(kIgnore)))
-            return fail(Code::E_CONFIG, "config.json: pad_token_id is missing, which stands for ignored labels in the decoder; give decoder_input_ids");
+            return fail(Code::E_CONFIG,
+                        "config.json: pad_token_id is missing, which stands for ignored labels in the decoder; give decoder_input_ids");
         for (size_t i = 0; i < ids_.size(); ++i) {
             const bool first = static_cast<int64_t>(i) % length_ == 0;
             const int64_t id = first ? *model_.decoder_start_id : labels[i - 1];
-            if (first && id >= model_.vocabulary) return fail(Code::E_CONFIG, "config.json: decoder_start_token_id {} is outside the decoder's vocabulary of {}", id, model_.vocabulary);
+            if (first && id >= model_.vocabulary)
+                return fail(Code::E_CONFIG, "config.json: decoder_start_token_id {} is outside the decoder's vocabulary of {}", id,
+                            model_.vocabulary);
             ids_[i] = static_cast<int32_t>(id == kIgnore ? *model_.pad_id : id);
         }
         // What stands behind a row's last label is seen by nothing that counts.
         if (batch_.count("decoder_attention_mask")) return ok();
         unseen_.assign(ids_.size(), 0);
         for (int64_t row = 0; row < rows_; ++row)
-            for (int64_t t = length_; t-- > 1 && labels[static_cast<size_t>(row * length_ + t)] == kIgnore;) unseen_[static_cast<size_t>(row * length_ + t)] = 1;
+            for (int64_t t = length_; t-- > 1 && labels[static_cast<size_t>(row * length_ + t)] == kIgnore;)
+                unseen_[static_cast<size_t>(row * length_ + t)] = 1;
         return ok();
     }
 
     Status positions(const char* ids_name) {
         if (batch_.count("position_ids")) {
-            DS_TRY(positions_, integers("position_ids", grid_, 0, (model_.max_positions && model_.limit.empty() ? model_.max_positions : int64_t{1} << 30) - 1));
+            DS_TRY(positions_, integers("position_ids", grid_, 0,
+                                        (model_.max_positions && model_.limit.empty() ? model_.max_positions : int64_t{1} << 30) - 1));
             const int64_t most = *std::max_element(positions_.begin(), positions_.end());
-            if (!model_.limit.empty() && most >= model_.max_positions) return fail(Code::E_UNSUPPORTED, "position_ids: {}, but {}", most, model_.limit);
+            if (!model_.limit.empty() && most >= model_.max_positions)
+                return fail(Code::E_UNSUPPORTED, "position_ids: {}, but {}", most, model_.limit);
             if (model_.splits_rows && !batch_.count("attention_mask")) split_rows();
             return ok();
         }
-        if (model_.max_positions && length_ > model_.max_positions && !model_.limit.empty()) return fail(Code::E_UNSUPPORTED, "{}: {} tokens a row, but {}", ids_name, length_, model_.limit);
+        if (model_.max_positions && length_ > model_.max_positions && !model_.limit.empty())
+            return fail(Code::E_UNSUPPORTED, "{}: {} tokens a row, but {}", ids_name, length_, model_.limit);
         if (model_.max_positions && length_ > model_.max_positions)
-            return fail(Code::E_INVALID_ARGUMENT, "{}: {} tokens a row, but {} has {} positions", ids_name, length_, model_.family, model_.max_positions);
+            return fail(Code::E_INVALID_ARGUMENT, "{}: {} tokens a row, but {} has {} positions", ids_name, length_, model_.family,
+                        model_.max_positions);
         positions_.resize(ids_.size());
-        for (size_t i = 0; i < ids_.size(); ++i) positions_[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length_ + model_.position_offset);
+        for (size_t i = 0; i < ids_.size(); ++i)
+            positions_[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length_ + model_.position_offset);
         return ok();
     }
 
     // As transformers has it, which then attends within each text.
     void split_rows() {
         begins_.assign(positions_.size(), 0);
-        for (size_t i = 1; i < positions_.size(); ++i) begins_[i] = static_cast<int64_t>(i) % length_ && positions_[i] != positions_[i - 1] + 1;
+        for (size_t i = 1; i < positions_.size(); ++i)
+            begins_[i] = static_cast<int64_t>(i) % length_ && positions_[i] != positions_[i - 1] + 1;
         texts_begun_ = std::count(begins_.begin(), begins_.end(), 1);
     }
 
@@ -170,7 +195,8 @@ private:
         case Task::sequence_classification:
             if (!batch_.count("labels")) return ok();
             out_.labels = true;
-            out_.shape.row_loss = model_.row_loss.value_or(is_float(batch_.at("labels").dtype) ? RowLoss::binary_cross_entropy : RowLoss::cross_entropy);
+            out_.shape.row_loss =
+                model_.row_loss.value_or(is_float(batch_.at("labels").dtype) ? RowLoss::binary_cross_entropy : RowLoss::cross_entropy);
             return out_.shape.row_loss == RowLoss::cross_entropy ? row_labels("labels", "row_labels", model_.labels - 1) : row_values();
         case Task::question_answering: {
             DS_CHECK(refuse_labels("labels"));
@@ -186,9 +212,11 @@ private:
         if (!batch_.count("labels")) return ok();
         out_.labels = true;
         const bool causal = model_.task == Task::causal_lm;
-        DS_TRY(const auto labels, integers("labels", grid_, 0, (model_.task == Task::token_classification ? model_.labels : model_.vocabulary) - 1, true));
+        DS_TRY(const auto labels,
+               integers("labels", grid_, 0, (model_.task == Task::token_classification ? model_.labels : model_.vocabulary) - 1, true));
         for (int64_t r = 0; r < rows_; ++r)
-            for (int64_t t = 0; t + causal < length_; ++t) targets_[static_cast<size_t>(r * length_ + t)] = labels[static_cast<size_t>(r * length_ + t + causal)];
+            for (int64_t t = 0; t + causal < length_; ++t)
+                targets_[static_cast<size_t>(r * length_ + t)] = labels[static_cast<size_t>(r * length_ + t + causal)];
         return ok();
     }
 
@@ -222,7 +250,8 @@ private:
         const bool shares = out_.shape.row_loss == RowLoss::binary_cross_entropy;
         for (int64_t i = 0; i < values.count(); ++i)
             if (const float x = values.as<float>()[static_cast<size_t>(i)]; !std::isfinite(x) || (shares && (x < 0 || x > 1)))
-                return fail(Code::E_INVALID_ARGUMENT, "labels: element [{}, {}] is {}, {}", i / model_.labels, i % model_.labels, x, shares ? "outside 0..1" : "not a finite number");
+                return fail(Code::E_INVALID_ARGUMENT, "labels: element [{}, {}] is {}, {}", i / model_.labels, i % model_.labels, x,
+                            shares ? "outside 0..1" : "not a finite number");
         out_.label_count = rows_;
         out_.inputs["row_values"] = std::move(values);
         return ok();
@@ -232,17 +261,22 @@ private:
         out_.inputs[name] = HostTensor::of<int32_t>(DType::i32, std::move(shape), values);
     }
 
-    bool needs_first() const { return !model_.reads_ends && (model_.task == Task::sequence_classification || (model_.task == Task::none && model_.token_types > 0)); }
+    bool needs_first() const {
+        return !model_.reads_ends &&
+               (model_.task == Task::sequence_classification || (model_.task == Task::none && model_.token_types > 0));
+    }
 
     // A row without any token that a model reads the ends of keeps its first.
     bool alone(size_t i) const {
         if (!model_.reads_ends || static_cast<int64_t>(i) % length_) return false;
-        return std::none_of(mask_.begin() + static_cast<std::ptrdiff_t>(i), mask_.begin() + static_cast<std::ptrdiff_t>(i) + length_, [](uint8_t m) { return m != 0; });
+        return std::none_of(mask_.begin() + static_cast<std::ptrdiff_t>(i), mask_.begin() + static_cast<std::ptrdiff_t>(i) + length_,
+                            [](uint8_t m) { return m != 0; });
     }
 
     void choose() {
         for (size_t i = 0; i < ids_.size(); ++i) {
-            const bool needed = alone(i) || whole_.tokens || targets_[i] != kIgnore || (needs_first() && static_cast<int64_t>(i) % length_ == 0);
+            const bool needed =
+                alone(i) || whole_.tokens || targets_[i] != kIgnore || (needs_first() && static_cast<int64_t>(i) % length_ == 0);
             out_.tokens += mask_[i];
             if (!needed && (!mask_[i] || (!unseen_.empty() && unseen_[i]))) continue;
             out_.shape.masked |= !mask_[i];
@@ -346,7 +380,8 @@ int64_t bucket(int64_t tokens) {
     return (tokens + grain - 1) / grain * grain;
 }
 
-Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, WholeOutputs whole, int64_t first_row) {
+Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, WholeOutputs whole,
+                              int64_t first_row) {
     return Packer(model, batch, outputs, whole, first_row).run();
 }
 

@@ -9,8 +9,11 @@ namespace ds {
 int64_t bucket(int64_t tokens);
 
 // Whether outputs were asked for in which masked positions count too: of the stream, of an encoder's.
-struct WholeOutputs { bool tokens = false, source = false; };
+struct WholeOutputs {
+    bool tokens = false, source = false;
+};
 
-Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, WholeOutputs whole, int64_t first_row = 0);
+Result<Packed> pack_for_model(const Model& model, const Batch& batch, const std::set<std::string>& outputs, WholeOutputs whole,
+                              int64_t first_row = 0);
 
 }  // namespace ds

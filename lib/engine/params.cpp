@@ -91,8 +91,8 @@ Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const
     }
     for (const auto& [pattern, count] : matches)
         if (count == 0)
-            return fail(Code::E_CONFIG, "config: param_groups[{}].match: no parameter of the model matches {}; its names are like {}", pattern.first, pattern.second,
-                        store->params_.empty() ? "none" : store->params_.back().name);
+            return fail(Code::E_CONFIG, "config: param_groups[{}].match: no parameter of the model matches {}; its names are like {}",
+                        pattern.first, pattern.second, store->params_.empty() ? "none" : store->params_.back().name);
     return store;
 }
 
@@ -134,7 +134,8 @@ std::vector<Interval> ParamStore::parts_of(Interval all, int ranks) const {
     for (int r = 1; r <= ranks; ++r) {
         int64_t end = r == ranks ? all.end : all.begin + all.size() * r / ranks / kAlignElements * kAlignElements;
         for (const Param& p : params_)
-            if (p.trainable && !p.elementwise && p.offset < end && end < p.offset + p.count) end = end - p.offset < p.count / 2 ? p.offset : p.offset + align_up(p.count);
+            if (p.trainable && !p.elementwise && p.offset < end && end < p.offset + p.count)
+                end = end - p.offset < p.count / 2 ? p.offset : p.offset + align_up(p.count);
         const int64_t begin = parts.empty() ? all.begin : parts.back().end;
         parts.push_back({begin, std::max(end, begin)});
     }
@@ -149,13 +150,15 @@ void ParamStore::make_buckets(const Dealing& dealing) {
     for (const Param& p : params_)
         if (p.trainable && !p.expert) shared = p.offset + align_up(p.count);
     const auto all_parts = [&](Interval all, int ranks) { return elementwise ? std::vector<Interval>() : parts_of(all, ranks); };
-    const std::vector<Interval> whole = all_parts({0, shared}, dealing.ranks), whole_experts = all_parts({shared, trained_}, dealing.holders);
+    const std::vector<Interval> whole = all_parts({0, shared}, dealing.ranks),
+                                whole_experts = all_parts({shared, trained_}, dealing.holders);
     buckets_.clear();
     for (size_t i = 0; i < params_.size(); ++i) {
         const Param& p = params_[i];
         const Interval here{p.offset, p.offset + align_up(p.count)};
         const bool apart = p.by_rows || (i > 0 && (params_[i - 1].by_rows || params_[i - 1].expert != p.expert));
-        if (!buckets_.empty() && !apart && buckets_.back().trainable == p.trainable && here.end - buckets_.back().elements.begin <= dealing.bucket) {
+        if (!buckets_.empty() && !apart && buckets_.back().trainable == p.trainable &&
+            here.end - buckets_.back().elements.begin <= dealing.bucket) {
             buckets_.back().last = i + 1;
             buckets_.back().elements.end = here.end;
         } else buckets_.push_back({i, i + 1, here, {}, p.trainable, p.expert});
@@ -164,7 +167,8 @@ void ParamStore::make_buckets(const Dealing& dealing) {
         if (elementwise || !bucket.trainable) bucket.parts = parts_of(bucket.elements, bucket.experts ? dealing.holders : dealing.ranks);
         else
             for (const Interval& part : bucket.experts ? whole_experts : whole)
-                bucket.parts.push_back({std::clamp(part.begin, bucket.elements.begin, bucket.elements.end), std::clamp(part.end, bucket.elements.begin, bucket.elements.end)});
+                bucket.parts.push_back({std::clamp(part.begin, bucket.elements.begin, bucket.elements.end),
+                                        std::clamp(part.end, bucket.elements.begin, bucket.elements.end)});
     }
 }
 
@@ -215,8 +219,10 @@ void ParamStore::deal_out(const Dealing& dealing) {
                 code_bytes_ += round_up(coded_bytes(p.shape[0], p.shape[1], *p.code), 64);
                 continue;
             }
-            const bool weight_in_parts = dealing.stage >= 1 && !dealing.whole_weight(p), low_in_parts = dealing.stage >= 1 && !dealing.whole_low(p);
-            const bool may_leave = weight_place_ && weight_in_parts, leaves = may_leave && in_memory + p.share.size() > dealing.weights_in_memory;
+            const bool weight_in_parts = dealing.stage >= 1 && !dealing.whole_weight(p),
+                       low_in_parts = dealing.stage >= 1 && !dealing.whole_low(p);
+            const bool may_leave = weight_place_ && weight_in_parts,
+                       leaves = may_leave && in_memory + p.share.size() > dealing.weights_in_memory;
             if (may_leave && !leaves) in_memory += p.share.size();
             hold(p.weight, p, weight_in_parts, leaves, weight_elements_, disk_weights_);
             hold(p.low, p, low_in_parts, leaves && low_in_parts, low_elements_, disk_lows_);
@@ -227,7 +233,8 @@ void ParamStore::deal_out(const Dealing& dealing) {
 
 Status ParamStore::need_weights() {
     if (weight_place_ && disk_weights_ > 0 && !weight_file_) {
-        DS_TRY(weight_file_, DiskFile::create(weight_place_->folder, weight_place_->name, bytes_on_disk(), weight_place_->options, weight_place_->key));
+        DS_TRY(weight_file_,
+               DiskFile::create(weight_place_->folder, weight_place_->name, bytes_on_disk(), weight_place_->options, weight_place_->key));
     }
     if (code_bytes_ > 0) DS_CHECK(codes_.reserve(static_cast<size_t>(code_bytes_)));
     return reserve(weights_, weight_elements_ * 4);
@@ -290,7 +297,8 @@ Status ParamStore::decode(const Param& p, float* to, Workers& workers) const {
         workers.run([&](Team team) {
             const auto [first, last] = team.part(channels.outs);
             for (int64_t o = first; o < last; ++o)
-                for (int64_t i = 0; i < channels.ins; ++i) to[out_first ? o * channels.ins + i : i * channels.outs + o] = coded_output(from, channels, o, i);
+                for (int64_t i = 0; i < channels.ins; ++i)
+                    to[out_first ? o * channels.ins + i : i * channels.outs + o] = coded_output(from, channels, o, i);
         });
         return ok();
     }
@@ -363,7 +371,9 @@ Status ParamStore::make_state_file(int64_t bytes) {
 
 Status ParamStore::need_low(Param& p, DType type) {
     if (p.low_type == type || p.code) return ok();
-    if (p.low_type) return fail(Code::E_UNSUPPORTED, "precision: parameter {} is used in {} and in {}; one low type a parameter is built", p.name, name_of(*p.low_type), name_of(type));
+    if (p.low_type)
+        return fail(Code::E_UNSUPPORTED, "precision: parameter {} is used in {} and in {}; one low type a parameter is built", p.name,
+                    name_of(*p.low_type), name_of(type));
     DS_CHECK(reserve(lows_, low_elements_ * 2));
     p.low_type = type;
     return refresh_low(p);
@@ -382,11 +392,17 @@ std::optional<Rounding> ParamStore::rounding(const Param& p, int64_t begin) cons
 }
 
 Status ParamStore::refresh_low(const Param& p) {
-    const int64_t begin = std::max(p.weight.elements.begin, p.low.elements.begin), end = std::min(p.weight.elements.end, p.low.elements.end);
+    const int64_t begin = std::max(p.weight.elements.begin, p.low.elements.begin),
+                  end = std::min(p.weight.elements.end, p.low.elements.end);
     if (!p.low_type || end <= begin || p.weight.on_disk) return ok();
     if (const auto by_chance = rounding(p, begin)) {
         if (device_)
-            return device_->sweep({.rule = SweepRule::keep, .weight = weight(p, begin), .count = end - begin, .low = low(p, begin), .low_dtype = static_cast<int32_t>(*p.low_type), .rounding = &*by_chance});
+            return device_->sweep({.rule = SweepRule::keep,
+                                   .weight = weight(p, begin),
+                                   .count = end - begin,
+                                   .low = low(p, begin),
+                                   .low_dtype = static_cast<int32_t>(*p.low_type),
+                                   .rounding = &*by_chance});
         return cpu::write_low(weight(p, begin), 0, end - begin, low(p, begin), *p.low_type, &*by_chance), ok();
     }
     if (device_) return device_->convert(low(p, begin), *p.low_type, weight(p, begin), DType::f32, end - begin);

@@ -1,5 +1,5 @@
-// The parameters of an engine, and of one rank of it: master weights, gradients, optimizer state and low-precision copies, each kind in one piece of
-// memory. The engine's own store holds definitions only; each rank's has the parts of those parameters that its plans use.
+// The parameters of an engine, and of one rank of it: master weights, gradients, optimizer state and low-precision copies, each kind in one
+// piece of memory. The engine's own store holds definitions only; each rank's has the parts of those parameters that its plans use.
 #pragma once
 
 #include <functional>
@@ -25,7 +25,8 @@ namespace ds {
 // A host's own optimizer, in place of the config's.
 struct OptimizerCallbacks {
     int32_t floats_per_element = 0;
-    std::function<Status(const char* parameter, int64_t step, double lr, float* weight, const float* gradient, float* state, size_t n)> update;
+    std::function<Status(const char* parameter, int64_t step, double lr, float* weight, const float* gradient, float* state, size_t n)>
+        update;
 };
 
 // Parameters with one set of optimizer settings.
@@ -46,27 +47,27 @@ struct Held {
 
 struct Param {
     std::string name;
-    Shape shape;                        // whole
-    Cut cut;                            // what of it this rank has, along the tensor axis
+    Shape shape;  // whole
+    Cut cut;      // what of it this rank has, along the tensor axis
     bool trainable = true;
-    bool counted = true;                // false: an earlier stage of the pipeline has it too, and counts it
+    bool counted = true;  // false: an earlier stage of the pipeline has it too, and counts it
     Init init;
     size_t group = 0;
-    int64_t count = 0, offset = 0;      // elements of the cut; their place among all parameters' (trained ones come first)
-    Interval share;                     // of these elements, those that fall to this data rank
-    Interval own;                       // those that it updates: its share, or all
-    Held weight, grad, low;             // those that it holds
-    bool expert = false;                // one of the experts that this data rank holds and its neighbours do not
-    int holder = 0;                     // this data rank among those that hold the parameter
-    bool elementwise = true;            // each element's update depends on that element alone, so it may be dealt out
+    int64_t count = 0, offset = 0;  // elements of the cut; their place among all parameters' (trained ones come first)
+    Interval share;                 // of these elements, those that fall to this data rank
+    Interval own;                   // those that it updates: its share, or all
+    Held weight, grad, low;         // those that it holds
+    bool expert = false;            // one of the experts that this data rank holds and its neighbours do not
+    int holder = 0;                 // this data rank among those that hold the parameter
+    bool elementwise = true;        // each element's update depends on that element alone, so it may be dealt out
     ParamTraits traits;
-    std::vector<StateDef> state_defs;   // of the whole parameter
-    std::vector<float*> state;          // in memory, or
-    std::vector<int64_t> state_offsets; // bytes in the file of states
-    bool by_rows = false;               // an embedding's table, whose gradient may travel as rows
-    std::optional<DType> low_type;      // a plan reads this copy; the optimizer refreshes it
-    std::optional<WeightCode> code;     // it lies in few bits and in no other form: `weight` and `low` hold nothing then
-    int64_t code_offset = 0;            // bytes
+    std::vector<StateDef> state_defs;    // of the whole parameter
+    std::vector<float*> state;           // in memory, or
+    std::vector<int64_t> state_offsets;  // bytes in the file of states
+    bool by_rows = false;                // an embedding's table, whose gradient may travel as rows
+    std::optional<DType> low_type;       // a plan reads this copy; the optimizer refreshes it
+    std::optional<WeightCode> code;      // it lies in few bits and in no other form: `weight` and `low` hold nothing then
+    int64_t code_offset = 0;             // bytes
     int64_t outs() const { return shape[code && !code->out_first ? 1 : 0]; }  // of a matrix
     int64_t ins() const { return shape[code && !code->out_first ? 0 : 1]; }
     GroupParts group_parts() const { return {outs(), ins(), *code}; }
@@ -74,21 +75,22 @@ struct Param {
 
 // Consecutive parameters whose gradients are exchanged together, and what of their elements falls to each data rank.
 struct ParamBucket {
-    size_t first = 0, last = 0;         // parameters [first, last)
-    Interval elements;                  // counted as Param::offset
+    size_t first = 0, last = 0;  // parameters [first, last)
+    Interval elements;           // counted as Param::offset
     std::vector<Interval> parts;
     bool trainable = true;
-    bool experts = false;               // of the data ranks that hold the same experts, else of all
+    bool experts = false;  // of the data ranks that hold the same experts, else of all
 };
 
-// How data ranks share parameters: ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054). Stage 1 deals out updates and their state, 2 gradients, 3 weights.
+// How data ranks share parameters: ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054). Stage 1 deals out updates and their state, 2
+// gradients, 3 weights.
 struct Dealing {
     int rank = 0, ranks = 1;
-    int holder = 0, holders = 1;        // of experts: this rank among the data ranks that hold them
+    int holder = 0, holders = 1;  // of experts: this rank among the data ranks that hold them
     int64_t stage = 0;
-    int64_t bucket = INT64_MAX;         // elements of a bucket; a larger parameter is one by itself
+    int64_t bucket = INT64_MAX;                                 // elements of a bucket; a larger parameter is one by itself
     std::function<bool(const Param&)> whole_weight, whole_low;  // from stage 1 on: what every rank has whole all the same
-    int64_t weights_in_memory = INT64_MAX;  // so many elements of those that are in parts; more lie on disk
+    int64_t weights_in_memory = INT64_MAX;                      // so many elements of those that are in parts; more lie on disk
 };
 
 // A file for what need not lie in memory.
@@ -103,8 +105,8 @@ public:
     // graph: declares the parameters. Groups and frozen patterns come from the config.
     static Result<std::unique_ptr<ParamStore>> create(const Graph& graph, const Config& config, const OptimizerCallbacks* custom);
 
-    // The part of these definitions that `graph`, the plan of one rank, has. experts: names of parameters that only some data ranks have; they come last, so
-    // that the others lie alike on all.
+    // The part of these definitions that `graph`, the plan of one rank, has. experts: names of parameters that only some data ranks have;
+    // they come last, so that the others lie alike on all.
     std::unique_ptr<ParamStore> local(const Graph& graph, const std::set<std::string>& experts = {}) const;
     void lie_on(Device* device);  // all memory; before any is made
     Device* device() const { return device_; }
@@ -114,7 +116,9 @@ public:
     void deal_out(const Dealing& dealing);
     const std::vector<ParamBucket>& buckets() const { return buckets_; }
     // Floats of state i that lie here.
-    int64_t state_count(const Param& p, size_t i) const { return p.elementwise ? p.own.size() : p.own.size() == p.count ? elements(p.state_defs[i].shape) : 0; }
+    int64_t state_count(const Param& p, size_t i) const {
+        return p.elementwise ? p.own.size() : p.own.size() == p.count ? elements(p.state_defs[i].shape) : 0;
+    }
 
     // One group for each of the config's, then the default one.
     static Result<std::vector<ParamGroup>> make_groups(const Config& config, bool custom);
@@ -144,30 +148,30 @@ public:
     // Its codes in the host's memory: where they are, or in `copy`.
     Result<const std::byte*> read_codes(const Param& p, std::vector<std::byte>& copy) const;
     int64_t code_bytes() const { return code_bytes_; }
-    Status need_grads();                                   // before the first backward
-    Status clear_grads();                                  // all zero; they exist
+    Status need_grads();   // before the first backward
+    Status clear_grads();  // all zero; they exist
     Status clear_grad(const Param& p);
-    Status need_state();                                   // before the first update, or to load one
+    Status need_state();  // before the first update, or to load one
     Status need_low(Param& p, DType type);
-    Status refresh_low(const Param& p);                    // after the weight changed other than by the optimizer
+    Status refresh_low(const Param& p);  // after the weight changed other than by the optimizer
     // How the low copies of what is trained are rounded: by chance, with the draws of the last update, or to the nearest.
     void round_by_chance(const std::optional<Rounding>& draws) { rounding_ = draws; }
     std::optional<Rounding> rounding(const Param& p, int64_t begin) const;  // of its elements from `begin` on; nothing: to the nearest
-    int64_t total_elements() const { return total_; }      // of the cuts
-    int64_t shared_elements() const;                       // of those that all data ranks have
-    int64_t weight_elements() const { return weight_elements_; }  // held here, with what lies between them
+    int64_t total_elements() const { return total_; }                       // of the cuts
+    int64_t shared_elements() const;                                        // of those that all data ranks have
+    int64_t weight_elements() const { return weight_elements_; }            // held here, with what lies between them
     int64_t grad_elements() const { return grad_elements_; }
-    int64_t bytes_of_lows() const;                         // that plans read so far
+    int64_t bytes_of_lows() const;  // that plans read so far
     bool has_state() const { return states_.data() != nullptr || state_file_; }
 
     // What lies on disk; before any memory is there.
     void keep_state_on(DiskPlace place) { state_place_ = std::move(place); }
     void keep_weights_on(DiskPlace place) { weight_place_ = std::move(place); }
-    DiskFile* state_file() const { return state_file_.get(); }    // null: in memory
+    DiskFile* state_file() const { return state_file_.get(); }  // null: in memory
     DiskFile* weight_file() const { return weight_file_.get(); }
     int64_t weight_byte(const Param& p, int64_t i) const { return 4 * p.weight.at(i); }  // in that file
     int64_t low_byte(const Param& p, int64_t i) const { return 4 * disk_weights_ + 2 * p.low.at(i); }
-    int64_t bytes_on_disk() const { return 4 * disk_weights_ + 2 * disk_lows_; }         // of weights
+    int64_t bytes_on_disk() const { return 4 * disk_weights_ + 2 * disk_lows_; }  // of weights
     bool keeps_state_on_disk() const { return state_place_.has_value(); }
     Arena& disk_buffers() { return disk_buffers_; }
 

@@ -27,7 +27,8 @@ int64_t Engine::Pipeline::bytes() const {
     return static_cast<int64_t>(sum);
 }
 
-// What a layer costs beside another hardly depends on the batch, so the smallest one decides where stages are cut, for good: parameters lie by that.
+// What a layer costs beside another hardly depends on the batch, so the smallest one decides where stages are cut, for good: parameters lie
+// by that.
 Status Engine::make_pipeline() {
     const int ranks = ranks_->extent(MeshAxis::pipeline);
     if (ranks == 1) return ok();
@@ -42,7 +43,8 @@ Status Engine::make_pipeline() {
     number_boundaries(graph, made->stages());
     const auto segments = segments_of(graph);
     if (static_cast<int>(segments.size()) < made->stages())
-        return fail(Code::E_CONFIG, "parallel: pipeline {} x pipeline.chunks {} needs {} stages, but the model can be cut into {} parts", made->ranks, made->chunks, made->stages(), segments.size());
+        return fail(Code::E_CONFIG, "parallel: pipeline {} x pipeline.chunks {} needs {} stages, but the model can be cut into {} parts",
+                    made->ranks, made->chunks, made->stages(), segments.size());
     DS_TRY(made->ends, partition(segments, made->stages(), config_.pipeline.partition));
     made->holders = holders_of(graph, made->ends);
     made->shares.assign(static_cast<size_t>(made->stages()), false);
@@ -77,7 +79,9 @@ void Engine::mark_counted(Rank& rank) const {
     for (Param& p : rank.params->all()) p.counted = pipeline_->ranks_with(p.name).front() == rank.at(MeshAxis::pipeline);
 }
 
-bool Engine::gradients_have_parts() const { return ranks_->extent(MeshAxis::data) * ranks_->extent(MeshAxis::sequence) > 1 || (pipeline_ && !pipeline_->tied.empty()); }
+bool Engine::gradients_have_parts() const {
+    return ranks_->extent(MeshAxis::data) * ranks_->extent(MeshAxis::sequence) > 1 || (pipeline_ && !pipeline_->tied.empty());
+}
 
 const Timetable& Engine::timetable(int micros) {
     const auto known = pipeline_->tables.find(micros);
@@ -152,25 +156,29 @@ struct Engine::Walker {
             }
             if (rank.device) rank.device->label("the pipeline's message", plan.graph().value(id).name);
             Status status = f(block);
-            if (!status.ok()) return rank.device ? status : std::move(status).within(fmt::format("the pipeline's message {}", plan.graph().value(id).name));
+            if (!status.ok())
+                return rank.device ? status
+                                   : std::move(status).within(fmt::format("the pipeline's message {}", plan.graph().value(id).name));
         }
         return ok();
     }
 
     Status receive(int from, int64_t tag, const Turn& turn) {
-        DS_TRY(Plan* mine, plan(turn));
+        DS_TRY(Plan * mine, plan(turn));
         const bool forward = turn.work == Work::forward;
-        return exchange(*mine, forward ? mine->graph().received : mine->graph().sent, !forward, [&](Block block) { return line().receive(from, tag, block); });
+        return exchange(*mine, forward ? mine->graph().received : mine->graph().sent, !forward,
+                        [&](Block block) { return line().receive(from, tag, block); });
     }
     Status send(int to, int64_t tag, const Turn& turn) {
-        DS_TRY(Plan* mine, plan(turn));
+        DS_TRY(Plan * mine, plan(turn));
         const bool forward = turn.work == Work::forward;
-        const Status status = exchange(*mine, forward ? mine->graph().sent : mine->graph().received, !forward, [&](Block block) { return line().send(to, tag, block); });
+        const Status status = exchange(*mine, forward ? mine->graph().sent : mine->graph().received, !forward,
+                                       [&](Block block) { return line().send(to, tag, block); });
         if (turn.work == Work::backward) engine.end_turn(rank, micro(turn), turn);
         return status;
     }
     Status run(const Turn& turn) {
-        DS_TRY(Plan* mine, plan(turn));
+        DS_TRY(Plan * mine, plan(turn));
         const auto begin = std::chrono::steady_clock::now();
         DS_CHECK(engine.run_turn(rank, micro(turn), turn, *mine));
         if (keeps && engine.record_.wants_step()) engine.record_turn(rank, turn, begin);
@@ -185,7 +193,7 @@ Status Engine::begin_stage(Rank& rank, Micro& micro, int stage, bool keeps) {
     PlanKey key = micro.pass.keys[part];
     key.stage = stage;
     key.accumulate = keeps && (micro.accumulates[part] || pipeline_->shares[static_cast<size_t>(stage)]);
-    DS_TRY(Plan* plan, plan_for(rank, key));
+    DS_TRY(Plan * plan, plan_for(rank, key));
     const size_t place = pipeline_->place(rank, stage);
     Arena* arena = pipeline_->other[place].get();
     if (keeps) {
@@ -214,9 +222,12 @@ Status Engine::run_turn(Rank& rank, Micro& micro, const Turn& turn, Plan& plan) 
     if (turn.work == Work::backward)
         for (const auto& [key, value] : micro.seeds) {
             const ValueId id = key.first == part ? seed_of(graph, key.second) : kNone;
-            if (void* to = id == kNone ? nullptr : plan.address(id)) DS_CHECK(to_device(rank.device.get(), to, value.data, static_cast<size_t>(value.bytes())));
+            if (void* to = id == kNone ? nullptr : plan.address(id))
+                DS_CHECK(to_device(rank.device.get(), to, value.data, static_cast<size_t>(value.bytes())));
         }
-    const Plan::Part which = turn.work == Work::forward ? Plan::Part::forward : turn.work == Work::backward ? Plan::Part::backward : Plan::Part::weights;
+    const Plan::Part which = turn.work == Work::forward    ? Plan::Part::forward
+                             : turn.work == Work::backward ? Plan::Part::backward
+                                                           : Plan::Part::weights;
     DS_CHECK(run_part(rank, plan, which, micro.pass.draw, micro.pass.train));
     if (turn.work == Work::forward && graph.loss != kNone && rank.at(MeshAxis::tensor) == 0 && rank.at(MeshAxis::sequence) == 0) {
         DS_TRY(const HostTensor loss, read_value(rank, plan, graph.loss));
@@ -271,7 +282,8 @@ Status Engine::clear_shared_gradients(Rank& rank) {
         if (!pipeline_->shares[static_cast<size_t>(stage)]) continue;
         DS_CHECK(rank.params->need_grads());
         for (const Param& p : rank.params->all())
-            if (const auto& of = pipeline_->holders.at(p.name); p.trainable && std::count(of.begin(), of.end(), stage)) DS_CHECK(rank.params->clear_grad(p));
+            if (const auto& of = pipeline_->holders.at(p.name); p.trainable && std::count(of.begin(), of.end(), stage))
+                DS_CHECK(rank.params->clear_grad(p));
     }
     return ok();
 }
@@ -366,15 +378,18 @@ Status Engine::settle() {
 
 namespace {
 
-// Sums what some ranks of a line have, in their order, and gives the sum to each of them: a holder adds up its share of all summands. Ranks that hold nothing come along, as
-// an exchange is of the whole line.
+// Sums what some ranks of a line have, in their order, and gives the sum to each of them: a holder adds up its share of all summands. Ranks
+// that hold nothing come along, as an exchange is of the whole line.
 class SumOfHolders {
 public:
-    SumOfHolders(Rank& rank, Communicator& line, const std::vector<int>& holders, const std::string& name) : rank_(rank), line_(line), holders_(holders), name_(name) {
-        if (const auto found = std::find(holders.begin(), holders.end(), line.rank()); found != holders.end()) mine_ = static_cast<size_t>(found - holders.begin());
+    SumOfHolders(Rank& rank, Communicator& line, const std::vector<int>& holders, const std::string& name)
+        : rank_(rank), line_(line), holders_(holders), name_(name) {
+        if (const auto found = std::find(holders.begin(), holders.end(), line.rank()); found != holders.end())
+            mine_ = static_cast<size_t>(found - holders.begin());
     }
 
-    // Elements are exchanged in rounds, so that what comes from others is added while it is in the cache. most: what any rank of the line may have of them, which all know.
+    // Elements are exchanged in rounds, so that what comes from others is added while it is in the cache. most: what any rank of the line
+    // may have of them, which all know.
     Status run(float* data, int64_t count, int64_t most) {
         const int64_t round = rank_.device ? kDeviceRound : kRound;
         const auto rounds = static_cast<int>((most + round - 1) / round);
@@ -443,7 +458,7 @@ private:
     Rank& rank_;
     Communicator& line_;
     const std::vector<int>& holders_;
-    const std::string& name_;  // of the weight
+    const std::string& name_;     // of the weight
     std::optional<size_t> mine_;  // which of them this rank is
 };
 
@@ -457,7 +472,8 @@ Status Engine::sum_tied(Rank& rank) {
         const auto holders = pipeline_->ranks_with(name);
         const bool holds = std::find(holders.begin(), holders.end(), line.rank()) != holders.end();
         const Param* p = holds ? rank.params->find(name) : nullptr;
-        DS_CHECK(SumOfHolders(rank, line, holders, name).run(p ? rank.params->grad(*p) : nullptr, p ? p->count : 0, elements(params_->find(name)->shape)));
+        DS_CHECK(SumOfHolders(rank, line, holders, name)
+                     .run(p ? rank.params->grad(*p) : nullptr, p ? p->count : 0, elements(params_->find(name)->shape)));
     }
     return ok();
 }
@@ -497,7 +513,8 @@ void Engine::begin_record(int64_t first_micro) {
 void Engine::record_turn(const Rank& rank, const Turn& turn, std::chrono::steady_clock::time_point begin) {
     if (rank.at(MeshAxis::tensor) || rank.at(MeshAxis::sequence) || rank.at(MeshAxis::data) || pipeline_->recorded.empty()) return;
     const Turn numbered{turn.work, turn.stage, turn.micro + pipeline_->first_micro};
-    pipeline_->recorded[static_cast<size_t>(rank.at(MeshAxis::pipeline))].push_back({numbered, record_.microseconds(begin), record_.microseconds(std::chrono::steady_clock::now())});
+    pipeline_->recorded[static_cast<size_t>(rank.at(MeshAxis::pipeline))].push_back(
+        {numbered, record_.microseconds(begin), record_.microseconds(std::chrono::steady_clock::now())});
 }
 
 }  // namespace ds

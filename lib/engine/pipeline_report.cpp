@@ -12,8 +12,10 @@ std::string label(const Turn& turn) { return fmt::format("{}{}", "FBW"[static_ca
 
 void add(TimetableChart& chart, int rank, const TurnSpan& span) {
     static constexpr const char* words[] = {"forward", "backward", "gradients of weights"};
-    chart.turns.push_back({rank, static_cast<size_t>(span.turn.work), label(span.turn),
-                           fmt::format("{} of micro-batch {}, stage {}", words[static_cast<size_t>(span.turn.work)], span.turn.micro, span.turn.stage), span.begin, span.end});
+    chart.turns.push_back(
+        {rank, static_cast<size_t>(span.turn.work), label(span.turn),
+         fmt::format("{} of micro-batch {}, stage {}", words[static_cast<size_t>(span.turn.work)], span.turn.micro, span.turn.stage),
+         span.begin, span.end});
 }
 
 TimetableChart chart_of(const Timetable& table, std::string title) {
@@ -65,8 +67,12 @@ Result<OrderedJson> Engine::stages_report(const PlanKey& given) {
             stages.push_back(key.stage);
             plans.push_back(plan);
         }
-        list.push_back({{"rank", place}, {"stages", stages}, {"parameters", rank.params->total_elements()}, {"flops_per_micro_batch", flops},
-                        {"memory_bytes", memory.told()}, {"traffic", planned_traffic(rank, plans)}});
+        list.push_back({{"rank", place},
+                        {"stages", stages},
+                        {"parameters", rank.params->total_elements()},
+                        {"flops_per_micro_batch", flops},
+                        {"memory_bytes", memory.told()},
+                        {"traffic", planned_traffic(rank, plans)}});
     }
     return list;
 }
@@ -75,8 +81,10 @@ void Engine::add_timetables(ReportData& report) {
     if (!pipeline_) return;
     const Timetable& table = timetable(static_cast<int>(config_.batch.accumulation));
     const Simulation plan = simulate(table, kUnits);
-    TimetableChart planned = chart_of(table, fmt::format("Pipeline timetable, {}", table.kind)), ran = chart_of(table, "Pipeline, one step as it ran");
-    planned.note = fmt::format("{} ranks, {} stages, {} micro-batches: {:.1f} % idle", table.ranks, table.stages(), table.micros, 100 * plan.bubble);
+    TimetableChart planned = chart_of(table, fmt::format("Pipeline timetable, {}", table.kind)),
+                   ran = chart_of(table, "Pipeline, one step as it ran");
+    planned.note =
+        fmt::format("{} ranks, {} stages, {} micro-batches: {:.1f} % idle", table.ranks, table.stages(), table.micros, 100 * plan.bubble);
     for (size_t rank = 0; rank < plan.spans.size(); ++rank)
         for (const TurnSpan& span : plan.spans[rank]) add(planned, static_cast<int>(rank), span);
     ran.microseconds = true;

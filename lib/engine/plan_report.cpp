@@ -15,7 +15,8 @@ OrderedJson told(const OffloadConfig& where, int64_t bytes) {
 }  // namespace
 
 OrderedJson Engine::RankMemory::told() const {
-    return {{"weights", weights}, {"gradients", gradients}, {"optimizer_state", state}, {"low_precision_weights", low}, {"working", working}, {"total", total()}};
+    return {{"weights", weights},           {"gradients", gradients}, {"optimizer_state", state},
+            {"low_precision_weights", low}, {"working", working},     {"total", total()}};
 }
 
 // The micro-batch that a plan is made for: full rows, every token labelled.
@@ -24,9 +25,14 @@ Packed Engine::planned_micro_batch() const {
     int64_t length = config_.max_seq_length.value_or(128);
     if (model_ && model_->max_positions) length = std::min(length, model_->max_positions);
     Packed packed;
-    packed.shape = {.tokens = rows * length, .rows = rows, .length = length, .labelled = rows * length,
-                    .labels = computes_loss(),
-                    .source_tokens = model_ && model_->encoder_decoder ? rows * length : 0};
+    packed.shape = {
+        .tokens = rows * length,
+        .rows = rows,
+        .length = length,
+        .labelled = rows * length,
+        .labels = computes_loss(),
+        .source_tokens = model_ && model_->encoder_decoder ? rows * length : 0,
+    };
     if (model_) packed.shape.row_loss = model_->row_loss.value_or(RowLoss::cross_entropy);
     return packed;
 }
@@ -66,8 +72,10 @@ Result<std::string> Engine::plan_report() {
     report["recompute"] = {{"level", key.recompute}, {"blocks", key.recompute_blocks}};
     if (const int64_t limit = memory_limit()) report["recompute"]["memory_limit"] = limit;
     if (!recomputation_.empty()) report["recompute"]["chosen"] = recomputation_;
-    if (const OrderedJson state = told(config_.zero.offload_optimizer, memory.state_on_disk); !state.is_null()) report["offload"]["optimizer_state"] = state;
-    if (const OrderedJson weights = told(config_.zero.offload_param, rank.params->bytes_on_disk()); !weights.is_null()) report["offload"]["weights"] = weights;
+    if (const OrderedJson state = told(config_.zero.offload_optimizer, memory.state_on_disk); !state.is_null())
+        report["offload"]["optimizer_state"] = state;
+    if (const OrderedJson weights = told(config_.zero.offload_param, rank.params->bytes_on_disk()); !weights.is_null())
+        report["offload"]["weights"] = weights;
     report["working_lower_bound_bytes"] = plan->memory().lower_bound_bytes;
     report["flops_per_micro_batch"] = plan->flops();
     report["traffic"] = planned_traffic(rank, {plan});
@@ -78,7 +86,8 @@ Result<std::string> Engine::plan_report() {
         DS_TRY(report["stages"], stages_report(key));
         const auto& stages = report["stages"];
         const auto most = [&](const char* what, const char* sum) {
-            return (*std::max_element(stages.begin(), stages.end(), [&](const auto& a, const auto& b) { return a[what][sum] < b[what][sum]; }))[what];
+            return (*std::max_element(stages.begin(), stages.end(),
+                                      [&](const auto& a, const auto& b) { return a[what][sum] < b[what][sum]; }))[what];
         };
         report["memory_bytes"] = most("memory_bytes", "total");
         report["traffic"] = most("traffic", "bytes");

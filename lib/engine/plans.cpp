@@ -9,14 +9,19 @@
 namespace ds {
 namespace {
 
-DType low_type(PrecisionMode mode) { return mode == PrecisionMode::bf16 ? DType::bf16 : mode == PrecisionMode::f16 ? DType::f16 : DType::f32; }
+DType low_type(PrecisionMode mode) {
+    return mode == PrecisionMode::bf16 ? DType::bf16 : mode == PrecisionMode::f16 ? DType::f16 : DType::f32;
+}
 
 }  // namespace
 
-// A weight that no asked-for result needs, an untied head's say, has a gradient all the same: zero, in place of what its memory holds from before.
+// A weight that no asked-for result needs, an untied head's say, has a gradient all the same: zero, in place of what its memory holds from
+// before.
 void Engine::declare_unused(const Rank& rank, Graph& graph) const {
     Builder b(graph);
-    const auto elsewhere = [&](const Param& p) { return config_.mesh.expert > 1 && rank.params && !rank.params->find(p.name); };  // an expert of another rank
+    const auto elsewhere = [&](const Param& p) {
+        return config_.mesh.expert > 1 && rank.params && !rank.params->find(p.name);
+    };  // an expert of another rank
     for (const Param& p : params_->all())
         if (p.trainable && graph.find(p.name) == kNone && !elsewhere(p)) b.param(p.name, p.shape, p.init);
 }
@@ -66,7 +71,9 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     DS_TRY(Graph graph, graph_of(rank, key));
     PassOptions options = pass_options(rank, key);
     using Regions = TensorLayout::Regions;
-    const Regions regions = config_.sequence_regions == "on" ? Regions::on : config_.sequence_regions == "off" ? Regions::off : Regions::cheapest;
+    const Regions regions = config_.sequence_regions == "on"    ? Regions::on
+                            : config_.sequence_regions == "off" ? Regions::off
+                                                                : Regions::cheapest;
     const TensorLayout tensor{rank.at(MeshAxis::tensor), ranks_->extent(MeshAxis::tensor), &rank.cuts, regions};
     options.tensor = &tensor;
     const SequenceLayout sequence = sequence_layout(rank, key.shape);
@@ -99,8 +106,9 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     if (!dump_dir_.empty()) dump(*plan, choices);
     rank.choices[key] = std::move(choices);
     const auto milliseconds = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
-    log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms", plan->graph().name, key.shape.tokens, key.shape.rows,
-        plan->graph().nodes.size(), plan->arena_bytes(), milliseconds(began, passed), milliseconds(passed, std::chrono::steady_clock::now()));
+    log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms",
+        plan->graph().name, key.shape.tokens, key.shape.rows, plan->graph().nodes.size(), plan->arena_bytes(), milliseconds(began, passed),
+        milliseconds(passed, std::chrono::steady_clock::now()));
     Plan* raw = plan.get();
     rank.plans[key] = std::move(plan);
     return raw;
@@ -108,14 +116,20 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
 
 SequenceLayout Engine::sequence_layout(const Rank& rank, const StreamShape& shape) const {
     using Way = SequenceLayout::Attention;
-    const Way way = config_.sequence_attention == "ulysses" ? Way::ulysses : config_.sequence_attention == "ring" ? Way::ring : Way::cheapest;
-    return {rank.at(MeshAxis::sequence), ranks_->extent(MeshAxis::sequence), model_ && !model_->one_piece && shape.sparse_blocks == 0 ? shape.tokens : 0, way, ranks_->extent(MeshAxis::tensor)};
+    const Way way = config_.sequence_attention == "ulysses" ? Way::ulysses
+                    : config_.sequence_attention == "ring"  ? Way::ring
+                                                            : Way::cheapest;
+    return {rank.at(MeshAxis::sequence), ranks_->extent(MeshAxis::sequence),
+            model_ && !model_->one_piece && shape.sparse_blocks == 0 ? shape.tokens : 0, way, ranks_->extent(MeshAxis::tensor)};
 }
 
 void Engine::dump(const Plan& plan, const std::string& choices) {
     const std::filesystem::path base = std::filesystem::path(dump_dir_) / plan.graph().name;
-    for (const auto& [suffix, text] : {std::pair<std::string, std::string>{".memory.txt", memory_table(plan.graph(), plan.memory())}, {".kernels.txt", plan.describe()}, {".choices.txt", choices}})
-        if (const Status status = write_file_atomically(base.string() + suffix, text); !status.ok()) log(Level::warn, "dump", "{}", status.message());
+    for (const auto& [suffix, text] : {std::pair<std::string, std::string>{".memory.txt", memory_table(plan.graph(), plan.memory())},
+                                       {".kernels.txt", plan.describe()},
+                                       {".choices.txt", choices}})
+        if (const Status status = write_file_atomically(base.string() + suffix, text); !status.ok())
+            log(Level::warn, "dump", "{}", status.message());
 }
 
 }  // namespace ds

@@ -10,7 +10,8 @@ namespace {
 
 class ModelProgram : public Program {
 public:
-    ModelProgram(std::shared_ptr<const Model> model, std::set<std::string> whole, const AdapterSpec* adapters) : model_(std::move(model)), adapters_(adapters) {
+    ModelProgram(std::shared_ptr<const Model> model, std::set<std::string> whole, const AdapterSpec* adapters)
+        : model_(std::move(model)), adapters_(adapters) {
         for (const std::string& name : model_->token_outputs) whole_.tokens |= whole.count(name) > 0;
         for (const std::string& name : model_->source_outputs) whole_.source |= whole.count(name) > 0;
     }
@@ -40,11 +41,13 @@ public:
         HostTensor padded = HostTensor::zeros(value.dtype, shape);
         const auto row_bytes = static_cast<size_t>(value.bytes() / std::max<int64_t>(value.shape[0], 1));
         for (size_t i = 0; i < places.size(); ++i)
-            std::memcpy(static_cast<char*>(padded.data) + static_cast<size_t>(places[i]) * row_bytes, static_cast<const char*>(value.data) + i * row_bytes, row_bytes);
+            std::memcpy(static_cast<char*>(padded.data) + static_cast<size_t>(places[i]) * row_bytes,
+                        static_cast<const char*>(value.data) + i * row_bytes, row_bytes);
         return padded;
     }
 
-    Result<HostTensor> pack_gradient(const std::string& output, const Packed& packed, const HostTensor& gradient, const Shape& graph_shape) const override {
+    Result<HostTensor> pack_gradient(const std::string& output, const Packed& packed, const HostTensor& gradient,
+                                     const Shape& graph_shape) const override {
         const std::vector<int32_t>& places = of_source(output) ? packed.source_places : packed.places;
         const Shape& grid = of_source(output) ? packed.source_grid : packed.grid;
         Shape expected = graph_shape;
@@ -52,13 +55,16 @@ public:
             expected.erase(expected.begin());
             expected.insert(expected.begin(), grid.begin(), grid.end());
         }
-        if (gradient.shape != expected) return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have the output's shape {}, but is {}", output, expected, gradient.shape);
+        if (gradient.shape != expected)
+            return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have the output's shape {}, but is {}", output, expected,
+                        gradient.shape);
         const HostTensor f32 = gradient.to(DType::f32);
         if (!by_token(output)) return f32;
         HostTensor stream = HostTensor::zeros(DType::f32, graph_shape);
         const auto row_bytes = static_cast<size_t>(stream.bytes() / std::max<int64_t>(graph_shape[0], 1));
         for (size_t i = 0; i < places.size(); ++i)
-            std::memcpy(static_cast<char*>(stream.data) + i * row_bytes, static_cast<const char*>(f32.data) + static_cast<size_t>(places[i]) * row_bytes, row_bytes);
+            std::memcpy(static_cast<char*>(stream.data) + i * row_bytes,
+                        static_cast<const char*>(f32.data) + static_cast<size_t>(places[i]) * row_bytes, row_bytes);
         return stream;
     }
 
@@ -66,8 +72,12 @@ public:
     const Model* model() const override { return model_.get(); }
 
 private:
-    bool of_source(const std::string& output) const { return std::count(model_->source_outputs.begin(), model_->source_outputs.end(), output) > 0; }
-    bool by_token(const std::string& output) const { return of_source(output) || std::count(model_->token_outputs.begin(), model_->token_outputs.end(), output) > 0; }
+    bool of_source(const std::string& output) const {
+        return std::count(model_->source_outputs.begin(), model_->source_outputs.end(), output) > 0;
+    }
+    bool by_token(const std::string& output) const {
+        return of_source(output) || std::count(model_->token_outputs.begin(), model_->token_outputs.end(), output) > 0;
+    }
 
     std::shared_ptr<const Model> model_;
     const AdapterSpec* adapters_;
@@ -94,7 +104,8 @@ public:
         int64_t rows = -1, length = -1;
         for (const auto& [name, tensor] : batch) {
             const ValueId id = g.find(name);
-            if (id == kNone || g.value(id).kind != Kind::input) return fail(Code::E_INVALID_ARGUMENT, "batch: {} is not an input of the graph; its inputs are {}", name, input_names());
+            if (id == kNone || g.value(id).kind != Kind::input)
+                return fail(Code::E_INVALID_ARGUMENT, "batch: {} is not an input of the graph; its inputs are {}", name, input_names());
         }
         for (const ValueId id : g.inputs) {
             const Value& v = g.value(id);
@@ -126,8 +137,11 @@ public:
 
     HostTensor unpack(const std::string&, const Packed&, HostTensor value) const override { return value; }
 
-    Result<HostTensor> pack_gradient(const std::string& output, const Packed&, const HostTensor& gradient, const Shape& graph_shape) const override {
-        if (gradient.shape != graph_shape) return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have the output's shape {}, but is {}", output, graph_shape, gradient.shape);
+    Result<HostTensor> pack_gradient(const std::string& output, const Packed&, const HostTensor& gradient,
+                                     const Shape& graph_shape) const override {
+        if (gradient.shape != graph_shape)
+            return fail(Code::E_INVALID_ARGUMENT, "gradient of {}: must have the output's shape {}, but is {}", output, graph_shape,
+                        gradient.shape);
         return gradient.to(DType::f32);
     }
 
@@ -152,15 +166,16 @@ private:
         const HostTensor values = given.to(DType::i64);
         for (const Node& node : g.nodes) {
             if (node.op->view && same.count(node.in[0])) same.insert(node.out[0]);
-            const bool table = node.op->name == "embedding" && same.count(node.in[1]), labels = node.op->name == "cross_entropy" && same.count(node.in[1]),
+            const bool table = node.op->name == "embedding" && same.count(node.in[1]),
+                       labels = node.op->name == "cross_entropy" && same.count(node.in[1]),
                        fused = node.op->name == "linear_cross_entropy" && same.count(node.in[3]);
             if (!table && !labels && !fused) continue;
             const int64_t end = labels ? g.type(node.in[0]).shape.back() : g.type(node.in[table ? 0 : 1]).shape[0];
             const int64_t ignore = table ? (node.attrs.as<Embedding>().inside ? 0 : -1) : node.attrs.as<CrossEntropy>().ignore;
             for (int64_t i = 0; i < values.count(); ++i)
                 if (const int64_t x = values.as<int64_t>()[static_cast<size_t>(i)]; x != ignore && (x < 0 || x >= end))
-                    return fail(Code::E_INVALID_ARGUMENT, "{}: element {} is {}, outside 0..{} and not {} ({})", g.value(input).name, i, x, end - 1, ignore,
-                                table ? "a row of zeros" : "ignored");
+                    return fail(Code::E_INVALID_ARGUMENT, "{}: element {} is {}, outside 0..{} and not {} ({})", g.value(input).name, i, x,
+                                end - 1, ignore, table ? "a row of zeros" : "ignored");
         }
         return ok();
     }
@@ -168,7 +183,8 @@ private:
     static HostTensor as_mask(const HostTensor& t) {
         const HostTensor wide = t.to(DType::f32);
         HostTensor mask = HostTensor::zeros(DType::u8, t.shape);
-        for (int64_t i = 0; i < mask.count(); ++i) mask.as<uint8_t>()[static_cast<size_t>(i)] = wide.as<float>()[static_cast<size_t>(i)] != 0;
+        for (int64_t i = 0; i < mask.count(); ++i)
+            mask.as<uint8_t>()[static_cast<size_t>(i)] = wide.as<float>()[static_cast<size_t>(i)] != 0;
         return mask;
     }
 
@@ -209,7 +225,10 @@ private:
     }
 
     static Status match(const Value& v, const Shape& given, int64_t& rows, int64_t& length) {
-        const auto wrong = [&] { return fail(Code::E_INVALID_ARGUMENT, "{}: the graph wants {}, but the batch has {}", v.name, dims_to_string(v.type.shape), given); };
+        const auto wrong = [&] {
+            return fail(Code::E_INVALID_ARGUMENT, "{}: the graph wants {}, but the batch has {}", v.name, dims_to_string(v.type.shape),
+                        given);
+        };
         if (given.size() != v.type.shape.size()) return wrong();
         for (size_t i = 0; i < given.size(); ++i) {
             const int64_t want = v.type.shape[i];

@@ -1,5 +1,5 @@
-// A program: something that can be trained. It packs a batch into the operands of a graph, builds that graph for a shape, and unpacks outputs.
-// There are two: a model family on packed tokens, and a graph that the host built.
+// A program: something that can be trained. It packs a batch into the operands of a graph, builds that graph for a shape, and unpacks
+// outputs. There are two: a model family on packed tokens, and a graph that the host built.
 #pragma once
 
 #include <functional>
@@ -23,12 +23,12 @@ struct Packed {
     Shape grid;                                // [rows, length] of the batch
     std::vector<int32_t> source_places;        // likewise of an encoder's tokens
     Shape source_grid;
-    int64_t label_count = 0;                   // unignored labels: the weight of this micro-batch
-    int64_t part_weight = 0;                   // of this part's loss in the loss of the whole batch
+    int64_t label_count = 0;  // unignored labels: the weight of this micro-batch
+    int64_t part_weight = 0;  // of this part's loss in the loss of the whole batch
     bool labels = false;
-    int64_t tokens = 0;                        // real ones, for throughput
-    BlockRoute routing;                           // what a training pass leaves out
-    bool stand_in = false;                     // another data rank's rows, for one that has none but must take part
+    int64_t tokens = 0;     // real ones, for throughput
+    BlockRoute routing;     // what a training pass leaves out
+    bool stand_in = false;  // another data rank's rows, for one that has none but must take part
 };
 
 class Program {
@@ -43,7 +43,8 @@ public:
     // An output of the graph, f32, as the host sees it; masked positions are zero. Of each part of the batch, rows in order.
     virtual HostTensor unpack(const std::string& output, const Packed& packed, HostTensor value) const = 0;
     // The gradient of an output, from the host's form to the graph's.
-    virtual Result<HostTensor> pack_gradient(const std::string& output, const Packed& packed, const HostTensor& gradient, const Shape& graph_shape) const = 0;
+    virtual Result<HostTensor> pack_gradient(const std::string& output, const Packed& packed, const HostTensor& gradient,
+                                             const Shape& graph_shape) const = 0;
     virtual std::vector<std::string> outputs() const = 0;
     virtual int row_dimension_of_output(const std::string& name) const = 0;
     virtual const Model* model() const { return nullptr; }
@@ -51,7 +52,8 @@ public:
 
 // whole: outputs of the config, in which masked positions count too.
 // adapters: what is added to the model's products, or null; outlives the program.
-std::unique_ptr<Program> make_program(std::shared_ptr<const Model> model, std::set<std::string> whole, const AdapterSpec* adapters = nullptr);
+std::unique_ptr<Program> make_program(std::shared_ptr<const Model> model, std::set<std::string> whole,
+                                      const AdapterSpec* adapters = nullptr);
 std::unique_ptr<Program> make_program(std::shared_ptr<const HostGraph> graph);
 
 }  // namespace ds

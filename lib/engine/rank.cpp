@@ -40,8 +40,14 @@ Status Rank::exchange(std::string_view what, std::string_view of, const std::fun
     return links.failed() ? links.status() : ok();
 }
 
-Ranks::Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, std::chrono::milliseconds deadline, int processes, int process, int experts)
-    : mesh_(mesh), threads_(static_cast<int>(places.front().size())), processes_(processes), process_(process), experts_(experts), deadline_(deadline) {
+Ranks::Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, std::chrono::milliseconds deadline, int processes, int process,
+             int experts)
+    : mesh_(mesh),
+      threads_(static_cast<int>(places.front().size())),
+      processes_(processes),
+      process_(process),
+      experts_(experts),
+      deadline_(deadline) {
     const int n = mesh.ranks() / processes;
     first_ = n * process;
     for (int i = 0; i < n; ++i) list_.push_back(std::make_unique<Rank>(first_ + i, mesh.place(first_ + i), places[static_cast<size_t>(i)]));
@@ -77,7 +83,9 @@ std::vector<int> Ranks::row_holders() const {
 
 Status Ranks::connect(std::shared_ptr<World> world) {
     world_ = std::move(world);
-    const bool failed = std::any_of(list_.begin(), list_.end(), [](const auto& rank) { return rank->links.failed() || (rank->device && !rank->device->status().ok()); });
+    const bool failed = std::any_of(list_.begin(), list_.end(), [](const auto& rank) {
+        return rank->links.failed() || (rank->device && !rank->device->status().ok());
+    });
     for (const auto& rank : list_)
         if (rank->device && mesh_.ranks() > 1 && !failed) DS_CHECK(rank->device->finish());
     wait_for_devices();
@@ -135,14 +143,18 @@ Result<std::map<std::string, BackendGroupId>> Ranks::group_ids() {
 
 void Ranks::connect_axis(MeshAxis axis, const std::map<std::string, BackendGroupId>& ids) {
     const auto a = static_cast<int>(axis);
-    connect_group({name_of(axis), a, threads_, [&](const Rank& rank) { return members_of(rank, axis); }, [&](Rank& rank) -> auto& { return rank.links.axis[static_cast<size_t>(a)]; }}, ids);
+    connect_group({name_of(axis), a, threads_, [&](const Rank& rank) { return members_of(rank, axis); },
+                   [&](Rank& rank) -> std::unique_ptr<Communicator>& { return rank.links.axis[static_cast<size_t>(a)]; }},
+                  ids);
     if (axis == MeshAxis::data && !list_.front()->device) connect_data_ranks();
 }
 
 // What data ranks on the host have besides: a line for a thread beside the workers, and groups of those with the same experts.
 void Ranks::connect_data_ranks() {
     const auto all = [&](const Rank& rank) { return members_of(rank, MeshAxis::data); };
-    connect_group({name_of(MeshAxis::data), kBackgroundChannel, 1, all, [&](Rank& rank) -> auto& { return background_[static_cast<size_t>(rank.index - first_)]; }}, {});
+    connect_group({name_of(MeshAxis::data), kBackgroundChannel, 1, all,
+                   [&](Rank& rank) -> std::unique_ptr<Communicator>& { return background_[static_cast<size_t>(rank.index - first_)]; }},
+                  {});
     if (experts_ == 1 || experts_ == extent(MeshAxis::data)) return;
     const auto same = [&](const Rank& rank) {
         std::vector<Member> members = all(rank);
@@ -150,7 +162,9 @@ void Ranks::connect_data_ranks() {
         std::erase_if(members, [&](const Member&) { return static_cast<int>(place++) % experts_ != rank.at(MeshAxis::data) % experts_; });
         return members;
     };
-    connect_group({"same experts", kExpertsChannel, threads_, same, [](Rank& rank) -> auto& { return rank.links.axis[kSameExperts]; }}, {});
+    connect_group({"same experts", kExpertsChannel, threads_, same,
+                   [](Rank& rank) -> std::unique_ptr<Communicator>& { return rank.links.axis[kSameExperts]; }},
+                  {});
 }
 
 void Ranks::connect_group(const Grouping& grouping, const std::map<std::string, BackendGroupId>& ids) {
@@ -159,13 +173,15 @@ void Ranks::connect_group(const Grouping& grouping, const std::map<std::string, 
         if (end_of(*rank)) continue;
         std::vector<Member> members = members_of(*rank);
         const bool here = is_here(members);
-        const auto mine = static_cast<int>(std::find_if(members.begin(), members.end(), [&](const Member& m) { return m.rank == rank->index; }) - members.begin());
+        const auto mine = static_cast<int>(
+            std::find_if(members.begin(), members.end(), [&](const Member& m) { return m.rank == rank->index; }) - members.begin());
         std::vector<int> numbers;
         for (const Member& m : members) numbers.push_back(m.rank);
         std::vector<Rank*> ranks;  // those of this process
         std::vector<Device*> devices;
         for (const Member& m : members)
-            if (m.process == process_) ranks.push_back(list_[static_cast<size_t>(m.local)].get()), devices.push_back(ranks.back()->device.get());
+            if (m.process == process_)
+                ranks.push_back(list_[static_cast<size_t>(m.local)].get()), devices.push_back(ranks.back()->device.get());
         std::vector<std::unique_ptr<Communicator>> ends;
         if (here && rank->device) ends = device_group(devices, deadline_);
         else if (here) ends = local_group(name, std::move(numbers), threads, deadline_);
@@ -187,9 +203,7 @@ Status Ranks::each(const std::function<Status(Rank&)>& part) {
         Status status;
         try {
             status = part(rank);
-        } catch (...) {
-            status = status_of_current_exception("a rank");
-        }
+        } catch (...) { status = status_of_current_exception("a rank"); }
         if (status.ok()) return;
         {
             std::lock_guard lock(mutex);
@@ -215,7 +229,8 @@ Status Ranks::each(const std::function<Status(Rank&)>& part) {
         world_->abort(first);  // also where no link led to another process
         return first;
     }
-    // Devices run behind what was called: an exchange that failed may belong to a call that has returned. So they stay as they are, and say so.
+    // Devices run behind what was called: an exchange that failed may belong to a call that has returned. So they stay as they are, and say
+    // so.
     const bool behind = list_.front()->device && (first.code() == Code::E_TIMEOUT || first.code() == Code::E_COMM);
     if (!behind) static_cast<void>(connect(nullptr));
     return first;

@@ -42,31 +42,35 @@ struct Rank {
     const int index;
     const Coordinates place;
     std::unique_ptr<Device> device;  // null: the rank computes on its threads
-    Sent sent;  // by its exchanges, so far
+    Sent sent;                       // by its exchanges, so far
     Links links;
     Workers workers;
     std::unique_ptr<ParamStore> params;
-    std::unique_ptr<DiskWeights> disk_weights;  // of params; null: none lies on disk
-    std::map<std::string, Cut, std::less<>> cuts;  // of its parameters
+    std::unique_ptr<DiskWeights> disk_weights;            // of params; null: none lies on disk
+    std::map<std::string, Cut, std::less<>> cuts;         // of its parameters
     std::map<std::string, DType, std::less<>> low_types;  // of its parameters' low copies that it needs before the first plan
-    std::optional<ZeroLayout> zero;                // what its plans hold in parts only; nothing: they have all they use
+    std::optional<ZeroLayout> zero;                       // what its plans hold in parts only; nothing: they have all they use
     std::map<PlanKey, std::unique_ptr<Plan>> plans;
-    std::map<PlanKey, std::string> choices;      // of ways to split work, with their costs
-    Arena train_arena, other_arena;  // a pending forward survives evaluation
-    Arena cache;                     // keys and values while ds_generate runs
-    Arena summands;                  // a round of other stages' gradients of tied weights
-    int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
-    double swept_squares = 0;        // of what it counts of the gradient, where the sweep measures the norm
+    std::map<PlanKey, std::string> choices;  // of ways to split work, with their costs
+    Arena train_arena, other_arena;          // a pending forward survives evaluation
+    Arena cache;                             // keys and values while ds_generate runs
+    Arena summands;                          // a round of other stages' gradients of tied weights
+    int64_t backwards = 0;                   // since the last update: whether its gradient buffers hold something
+    double swept_squares = 0;                // of what it counts of the gradient, where the sweep measures the norm
 
     void use(std::unique_ptr<Device> its);  // before anything is allocated
     void note(const Status& status);        // of the device; the first failure is kept
     Status device_status() const { return device_failure_; }
     int at(MeshAxis axis) const { return ds::at(place, axis); }
-    // Whether the norm of all gradients takes this parameter's share from here: tensor ranks hold copies of what isn't cut, sequence ranks of all, stages of tied weights.
-    bool counts(const Param& p) const { return p.trainable && p.counted && at(MeshAxis::sequence) == 0 && !(p.cut.whole() && at(MeshAxis::tensor) != 0); }
+    // Whether the norm of all gradients takes this parameter's share from here: tensor ranks hold copies of what isn't cut, sequence ranks
+    // of all, stages of tied weights.
+    bool counts(const Param& p) const {
+        return p.trainable && p.counted && at(MeshAxis::sequence) == 0 && !(p.cut.whole() && at(MeshAxis::tensor) != 0);
+    }
     // All threads run job; what a communicator answers is noted in links.
     Status run(const std::function<Status(Team)>& job);
-    // The same for an exchange of what plans compute with, which a device's rank queues from this thread. what, of: for messages; see Device::label.
+    // The same for an exchange of what plans compute with, which a device's rank queues from this thread. what, of: for messages; see
+    // Device::label.
     Status exchange(std::string_view what, std::string_view of, const std::function<Status(Team)>& job);
 
 private:
@@ -75,9 +79,11 @@ private:
 
 class Ranks {
 public:
-    // Those that process `process` of the job has: each process has as many, in order. places: of their threads. experts: neighbouring data ranks that
-    // deal out experts; as many ranks apart, data ranks hold the same ones. deadline: of exchanges within the process; between processes the world has one.
-    Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, std::chrono::milliseconds deadline, int processes = 1, int process = 0, int experts = 1);
+    // Those that process `process` of the job has: each process has as many, in order. places: of their threads. experts: neighbouring data
+    // ranks that deal out experts; as many ranks apart, data ranks hold the same ones. deadline: of exchanges within the process; between
+    // processes the world has one.
+    Ranks(Mesh mesh, const std::vector<std::vector<Spot>>& places, std::chrono::milliseconds deadline, int processes = 1, int process = 0,
+          int experts = 1);
     ~Ranks();
 
     const Mesh& mesh() const { return mesh_; }
@@ -85,7 +91,7 @@ public:
     bool all_are_here() const { return processes_ == 1; }
     int threads_a_rank() const { return threads_; }
     int extent(MeshAxis axis) const { return mesh_.size(axis); }
-    Rank& operator[](int i) const { return *list_[static_cast<size_t>(i)]; }  // i: among those here
+    Rank& operator[](int i) const { return *list_[static_cast<size_t>(i)]; }                                      // i: among those here
     Rank& at(const Coordinates& place) const { return *list_[static_cast<size_t>(mesh_.rank(place) - first_)]; }  // of this process
     auto begin() const { return list_.begin(); }
     auto end() const { return list_.end(); }
@@ -103,8 +109,8 @@ public:
     // Along the data axis, for one thread beside a rank's workers; null: there is one data rank, or ranks compute on devices.
     Communicator* background(const Rank& rank) const { return background_[static_cast<size_t>(rank.index - first_)].get(); }
 
-    // Every rank does its part at the same time. The first failure ends the others' exchanges and is the answer. Within one process the links are whole
-    // again afterwards; between processes the job has ended.
+    // Every rank does its part at the same time. The first failure ends the others' exchanges and is the answer. Within one process the
+    // links are whole again afterwards; between processes the job has ended.
     Status each(const std::function<Status(Rank&)>& part);
 
 private:
@@ -113,8 +119,8 @@ private:
     // Links the ranks of each group that has no links yet.
     struct Grouping {
         const char* name;
-        int channel, threads;  // threads: of each rank
-        std::function<std::vector<Member>(const Rank&)> members_of;  // a rank's group
+        int channel, threads;                                         // threads: of each rank
+        std::function<std::vector<Member>(const Rank&)> members_of;   // a rank's group
         std::function<std::unique_ptr<Communicator>&(Rank&)> end_of;  // where its end goes
     };
     void connect_group(const Grouping& grouping, const std::map<std::string, BackendGroupId>& ids);

@@ -1,7 +1,8 @@
 // What a rank holds in memory, and the way of recomputing that keeps a training step within the config's memory_limit at the least time.
 //
-// Ranks exchange in step, so one way serves them all: the need is that of the rank that needs most. Of the ways, first everything is kept; else the first
-// k blocks are computed again, with cheap ops of the others kept or not. Memory falls with k and time rises, so the smallest k that fits is searched for.
+// Ranks exchange in step, so one way serves them all: the need is that of the rank that needs most. Of the ways, first everything is kept;
+// else the first k blocks are computed again, with cheap ops of the others kept or not. Memory falls with k and time rises, so the smallest
+// k that fits is searched for.
 #include <algorithm>
 
 #include "base/log.h"
@@ -35,7 +36,8 @@ int64_t Engine::memory_limit() const {
 
 Result<int64_t> Engine::least_limit() const {
     if (job_.alone()) return memory_limit();
-    DS_TRY(const std::vector<double> limits, job_.of_all("memory_limit", {{job_.process(), static_cast<double>(memory_limit())}}, static_cast<size_t>(job_.processes())));
+    DS_TRY(const std::vector<double> limits,
+           job_.of_all("memory_limit", {{job_.process(), static_cast<double>(memory_limit())}}, static_cast<size_t>(job_.processes())));
     return static_cast<int64_t>(*std::min_element(limits.begin(), limits.end()));
 }
 
@@ -46,8 +48,9 @@ Status Engine::check_memory_limit() const {
         RankMemory held = memory_of(*rank, nullptr);
         if (!schedule_) held.gradients = held.state = 0;
         if (held.total() > config_.memory_limit)
-            return fail(Code::E_OUT_OF_MEMORY, "memory_limit: is {} bytes a rank, but weights ({}), gradients ({}) and optimizer state ({}) alone are {} bytes", config_.memory_limit, held.weights,
-                        held.gradients, held.state, held.total());
+            return fail(Code::E_OUT_OF_MEMORY,
+                        "memory_limit: is {} bytes a rank, but weights ({}), gradients ({}) and optimizer state ({}) alone are {} bytes",
+                        config_.memory_limit, held.weights, held.gradients, held.state, held.total());
     }
     return ok();
 }
@@ -59,7 +62,8 @@ Status Engine::need_of(Rank& rank, PlanKey key, Need& need) {
     need.memory = memory_of(rank, nullptr);
     for (int chunk = 0; chunk < chunks; ++chunk) {
         if (pipeline_) key.stage = pipeline_->stage_of(rank, chunk);
-        const int64_t flights = pipeline_ ? most_in_flight_of_stage(pipeline_->tables.at(static_cast<int>(config_.batch.accumulation)), key.stage) : 1;
+        const int64_t flights =
+            pipeline_ ? most_in_flight_of_stage(pipeline_->tables.at(static_cast<int>(config_.batch.accumulation)), key.stage) : 1;
         int64_t working = 0;
         for (const bool adds : {false, true}) {
             key.accumulate = adds;
@@ -104,8 +108,14 @@ Result<Engine::Need> Engine::need_of(const std::vector<PlanKey>& keys, int level
 Result<Engine::Need> Engine::most_of_all(const Need& mine) const {
     if (job_.alone()) return mine;
     const RankMemory& m = mine.memory;
-    const std::array<double, 8> numbers{static_cast<double>(m.weights), static_cast<double>(m.gradients), static_cast<double>(m.state), static_cast<double>(m.state_on_disk),
-                                        static_cast<double>(m.low), static_cast<double>(m.working), mine.seconds, static_cast<double>(mine.blocks)};
+    const std::array<double, 8> numbers{static_cast<double>(m.weights),
+                                        static_cast<double>(m.gradients),
+                                        static_cast<double>(m.state),
+                                        static_cast<double>(m.state_on_disk),
+                                        static_cast<double>(m.low),
+                                        static_cast<double>(m.working),
+                                        mine.seconds,
+                                        static_cast<double>(mine.blocks)};
     const size_t n = numbers.size(), processes = static_cast<size_t>(job_.processes());
     std::vector<std::pair<int, double>> said;
     for (size_t i = 0; i < n; ++i) said.emplace_back(static_cast<int>(static_cast<size_t>(job_.process()) * n + i), numbers[i]);
@@ -125,8 +135,11 @@ Result<Engine::Recomputation> Engine::find_recomputation(const std::vector<PlanK
     DS_TRY(const int64_t limit, least_limit());
     const auto fits = [&](const Need& need) { return need.memory.total() <= limit; };
     const auto line = [](const Recomputation& r) {
-        const std::string what = r.blocks == 0 && r.level == 0 ? "everything is kept" : fmt::format("{}{}{}", r.level ? "cheap ops" : "", r.level && r.blocks ? " and " : "",
-                                                                                                    r.blocks ? fmt::format("{} of {} blocks", r.blocks, r.need.blocks) : "") + " computed again";
+        const std::string what = r.blocks == 0 && r.level == 0
+                                     ? "everything is kept"
+                                     : fmt::format("{}{}{}", r.level ? "cheap ops" : "", r.level && r.blocks ? " and " : "",
+                                                   r.blocks ? fmt::format("{} of {} blocks", r.blocks, r.need.blocks) : "") +
+                                           " computed again";
         return fmt::format("{}: {} bytes, {:.3g} ms", what, r.need.memory.total(), r.need.seconds * 1e3);
     };
     std::vector<std::set<PlanKey>> before(static_cast<size_t>(ranks_->mesh().ranks()));
@@ -157,20 +170,26 @@ Result<Engine::Recomputation> Engine::find_recomputation(const std::vector<PlanK
     for (const auto& rank : *ranks_)  // plans that were only weighed go
         std::erase_if(rank->plans, [&](const auto& plan) {
             const PlanKey& key = plan.first;
-            return !before[static_cast<size_t>(rank->index)].contains(key) && (!found || key.recompute != best.level || key.recompute_blocks != best.blocks);
+            return !before[static_cast<size_t>(rank->index)].contains(key) &&
+                   (!found || key.recompute != best.level || key.recompute_blocks != best.blocks);
         });
     if (!found) {
         const RankMemory& m = least.need.memory;
-        return fail(Code::E_OUT_OF_MEMORY, "memory_limit: is {} bytes a rank{}, but a step on {} rows takes at least {}: weights {}, gradients {}, optimizer state {}, low-precision weights {}, working memory {}{}",
-                    limit, config_.memory_limit ? "" : " (the machine's)", keys.front().shape.rows, m.total(), m.weights, m.gradients, m.state, m.low, m.working,
-                    config_.recompute < 0 ? "; fewer rows a micro-batch need less" : "; with recompute \"auto\" it is less, as do fewer rows a micro-batch");
+        return fail(Code::E_OUT_OF_MEMORY,
+                    "memory_limit: is {} bytes a rank{}, but a step on {} rows takes at least {}: weights {}, gradients {}, optimizer "
+                    "state {}, low-precision weights {}, working memory {}{}",
+                    limit, config_.memory_limit ? "" : " (the machine's)", keys.front().shape.rows, m.total(), m.weights, m.gradients,
+                    m.state, m.low, m.working,
+                    config_.recompute < 0 ? "; fewer rows a micro-batch need less"
+                                          : "; with recompute \"auto\" it is less, as do fewer rows a micro-batch");
     }
     best.told = config_.recompute < 0 ? fmt::format("recompute, limit {} bytes: {}; chosen: {}", limit, compared, line(best)) : "";
     return best;
 }
 
 Status Engine::choose_recomputation(Pass& pass) {
-    if (!pass.train || pass.key().seeds.empty() || (config_.memory_limit == 0 && (config_.recompute >= 0 || (*ranks_)[0].device))) return ok();
+    if (!pass.train || pass.key().seeds.empty() || (config_.memory_limit == 0 && (config_.recompute >= 0 || (*ranks_)[0].device)))
+        return ok();
     const int number = known_keys_.try_emplace(pass.keys, static_cast<int>(known_keys_.size())).first->second;
     const int process = job_.process();
     DS_TRY(const std::vector<double> numbers, job_.of_all("memory_limit", {{process, number}}, static_cast<size_t>(job_.processes())));

@@ -13,10 +13,12 @@ namespace {
 Status bad(const char* what, const Json& found) { return fail(Code::E_INVALID_ARGUMENT, "ds_report: {}, not {}", what, found.dump()); }
 
 Status read_series(const Json& given, Chart& chart) {
-    if (!given.is_object() || !given.contains("points") || !given["points"].is_array()) return bad("a series must be an object with \"name\" and \"points\"", given);
+    if (!given.is_object() || !given.contains("points") || !given["points"].is_array())
+        return bad("a series must be an object with \"name\" and \"points\"", given);
     Series series{given.value("name", ""), {}, given.value("markers", false)};
     for (const Json& point : given["points"]) {
-        if (!point.is_array() || point.size() != 2 || !point[0].is_number() || !(point[1].is_number() || point[1].is_null())) return bad("a point must be [x, y], two numbers", point);
+        if (!point.is_array() || point.size() != 2 || !point[0].is_number() || !(point[1].is_number() || point[1].is_null()))
+            return bad("a point must be [x, y], two numbers", point);
         series.points.push_back({point[0].get<double>(), point[1].is_null() ? NAN : point[1].get<double>()});
     }
     chart.series.push_back(std::move(series));
@@ -25,7 +27,8 @@ Status read_series(const Json& given, Chart& chart) {
 
 // A chart of the same title is added to.
 Status read_chart(const Json& given, ReportData& report) {
-    if (!given.is_object() || !given.contains("title") || !given["title"].is_string()) return bad("a chart must be an object with \"title\" and \"series\"", given);
+    if (!given.is_object() || !given.contains("title") || !given["title"].is_string())
+        return bad("a chart must be an object with \"title\" and \"series\"", given);
     const auto title = given["title"].get<std::string>();
     auto chart = std::find_if(report.charts.begin(), report.charts.end(), [&](const Chart& c) { return c.title == title; });
     if (chart == report.charts.end()) chart = report.charts.insert(chart, Chart{title, given.value("x_label", "step"), {}});
@@ -41,12 +44,15 @@ Status read_given(std::string_view text, ReportData& report) {
         if (key == "title" && value.is_string()) report.title = value.get<std::string>();
         else if (key == "summary" && value.is_array()) {
             for (const Json& line : value) {
-                if (!line.is_array() || line.size() != 2 || !line[0].is_string() || !line[1].is_string()) return bad("a line of the summary must be [name, text]", line);
+                if (!line.is_array() || line.size() != 2 || !line[0].is_string() || !line[1].is_string())
+                    return bad("a line of the summary must be [name, text]", line);
                 report.summary.emplace_back(line[0].get<std::string>(), line[1].get<std::string>());
             }
         } else if (key == "charts" && value.is_array()) {
             for (const Json& chart : value) DS_CHECK(read_chart(chart, report));
-        } else return fail(Code::E_INVALID_ARGUMENT, "ds_report: {}: accepted are title (a text), summary (a list of [name, text]) and charts (a list)", key);
+        } else
+            return fail(Code::E_INVALID_ARGUMENT,
+                        "ds_report: {}: accepted are title (a text), summary (a list of [name, text]) and charts (a list)", key);
     }
     return ok();
 }
@@ -89,11 +95,17 @@ std::vector<MemoryBlock> Engine::memory_blocks(const Plan& plan) const {
         low += p.low_type ? p.low.elements.size() * 2 : 0;
         for (size_t i = 0; i < p.state_defs.size(); ++i) state += params.state_count(p, i) * 4;
     }
-    for (const auto& [name, bytes] : {std::pair<const char*, int64_t>{"weights", weights}, {"gradients", gradients}, {"optimizer state", state}, {"low-precision weights", low}})
+    for (const auto& [name, bytes] : {std::pair<const char*, int64_t>{"weights", weights},
+                                      {"gradients", gradients},
+                                      {"optimizer state", state},
+                                      {"low-precision weights", low}})
         if (bytes) blocks.push_back({name, name, std::exchange(base, base + bytes), bytes, 0, nodes - 1});
     for (const Group& g : plan.memory().groups) {
         if (!in_arena(g) || g.arena_offset < 0 || g.bytes == 0) continue;
-        const char* kind = g.kind == Kind::input ? "inputs" : g.first < first_backward && g.last >= first_backward ? "kept for the backward pass" : g.first < first_backward ? "forward" : "backward";
+        const char* kind = g.kind == Kind::input                                  ? "inputs"
+                           : g.first < first_backward && g.last >= first_backward ? "kept for the backward pass"
+                           : g.first < first_backward                             ? "forward"
+                                                                                  : "backward";
         blocks.push_back({g.name, kind, base + g.arena_offset, g.bytes, g.first, g.last});
     }
     return blocks;

@@ -53,7 +53,8 @@ Json RunRecord::save_curves() const {
 void RunRecord::restore_curves(const Json& saved) {
     curves_.clear();
     stride_ = saved.value("stride", int64_t{1});
-    for (const Json& p : saved.value("points", Json::array())) curves_.push_back({p.at(0).get<int64_t>(), p.at(1).is_null() ? NAN : p.at(1).get<double>(), p.at(2).get<double>()});
+    for (const Json& p : saved.value("points", Json::array()))
+        curves_.push_back({p.at(0).get<int64_t>(), p.at(1).is_null() ? NAN : p.at(1).get<double>(), p.at(2).get<double>()});
 }
 
 }  // namespace ds

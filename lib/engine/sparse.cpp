@@ -1,5 +1,5 @@
-// Gradients of embedding tables have a row for each token that occurred, and zeros elsewhere. Where that is less, data ranks send row numbers and rows
-// (DeepSpeed's sparse_gradients). What is summed, and in which order, is the same as in a dense sum, and so are its bits.
+// Gradients of embedding tables have a row for each token that occurred, and zeros elsewhere. Where that is less, data ranks send row
+// numbers and rows (DeepSpeed's sparse_gradients). What is summed, and in which order, is the same as in a dense sum, and so are its bits.
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -13,7 +13,8 @@ std::vector<int32_t> rows_that_are_not_zero(const float* values, int64_t rows, i
     std::vector<uint8_t> used(static_cast<size_t>(rows), 0);
     workers.run([&](Team team) {
         const Team::Range mine = team.part(rows);
-        for (int64_t r = mine.begin; r < mine.end; ++r) used[static_cast<size_t>(r)] = std::any_of(values + r * columns, values + (r + 1) * columns, [](float x) { return x != 0; });
+        for (int64_t r = mine.begin; r < mine.end; ++r)
+            used[static_cast<size_t>(r)] = std::any_of(values + r * columns, values + (r + 1) * columns, [](float x) { return x != 0; });
     });
     std::vector<int32_t> list;
     for (int64_t r = 0; r < rows; ++r)
@@ -63,7 +64,8 @@ Result<bool> Engine::reduce_rows(Rank& rank, const Param& p) {
             for (size_t i = 0; i < count; ++i) {
                 int32_t row;
                 std::memcpy(&row, base + 4 * i, 4);
-                convert(base + 4 * count + static_cast<int64_t>(i) * row_bytes + part.begin * size_of(wire), wire, wide.data(), DType::f32, part.end - part.begin);
+                convert(base + 4 * count + static_cast<int64_t>(i) * row_bytes + part.begin * size_of(wire), wire, wide.data(), DType::f32,
+                        part.end - part.begin);
                 float* to = values + row * columns + part.begin;
                 for (size_t c = 0; c < wide.size(); ++c) to[c] += wide[c];
             }

@@ -10,27 +10,44 @@
 namespace ds {
 
 void Engine::publish() {
-    const double lr = schedule_ ? lr_of(params_->groups().size() - 1) : 0, momentum = schedule_ ? schedule_->momentum(params_->groups().size() - 1) : 0;
+    const double lr = schedule_ ? lr_of(params_->groups().size() - 1) : 0,
+                 momentum = schedule_ ? schedule_->momentum(params_->groups().size() - 1) : 0;
     int64_t plan_bytes = 0, peak = 0;
     size_t plans = 0;
     for (const auto& rank : *ranks_) {
         plans += rank->plans.size();
         for (const auto& [key, plan] : rank->plans) plan_bytes = std::max(plan_bytes, plan->arena_bytes());
-        peak += rank->params->weight_elements() * 4 + (rank->params->grads() ? rank->params->grad_elements() * 4 : 0) + rank->params->bytes_of_lows();
+        peak += rank->params->weight_elements() * 4 + (rank->params->grads() ? rank->params->grad_elements() * 4 : 0) +
+                rank->params->bytes_of_lows();
         for (const Param& p : rank->params->all()) {
-            for (size_t i = 0; i < p.state_defs.size() && rank->params->has_state() && !rank->params->state_file(); ++i) peak += rank->params->state_count(p, i) * 4;
+            for (size_t i = 0; i < p.state_defs.size() && rank->params->has_state() && !rank->params->state_file(); ++i)
+                peak += rank->params->state_count(p, i) * 4;
         }
-        peak += static_cast<int64_t>(rank->train_arena.size() + rank->other_arena.size() + rank->summands.size() + rank->params->disk_buffers().size()) + (rank->disk_weights ? rank->disk_weights->bytes() : 0);
+        peak += static_cast<int64_t>(rank->train_arena.size() + rank->other_arena.size() + rank->summands.size() +
+                                     rank->params->disk_buffers().size()) +
+                (rank->disk_weights ? rank->disk_weights->bytes() : 0);
     }
     if (pipeline_) peak += pipeline_->bytes();
     for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
-             {"lr", lr}, {"momentum", momentum}, {"loss_scale", scaler_ ? scaler_->scale() : 1}, {"grad_norm", last_norm_},
-             {"global_steps", static_cast<double>(counters_.global_steps)}, {"global_samples", static_cast<double>(counters_.global_samples)},
-             {"skipped_steps", static_cast<double>(counters_.skipped_steps)}, {"batch_size", static_cast<double>(config_.batch.train)}, {"micro_steps", static_cast<double>(counters_.micro_steps)},
-             {"tokens", static_cast<double>(counters_.tokens)}, {"plans", static_cast<double>(plans)},
-             {"plan_bytes", static_cast<double>(plan_bytes)}, {"peak_bytes", static_cast<double>(peak)},
-             {"parameters", static_cast<double>(parameter_elements())}, {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())}, {"ranks", static_cast<double>(ranks_->mesh().ranks())},
-             {"processes", job_.processes()}, {"process", job_.process()}})
+             {"lr", lr},
+             {"momentum", momentum},
+             {"loss_scale", scaler_ ? scaler_->scale() : 1},
+             {"grad_norm", last_norm_},
+             {"global_steps", static_cast<double>(counters_.global_steps)},
+             {"global_samples", static_cast<double>(counters_.global_samples)},
+             {"skipped_steps", static_cast<double>(counters_.skipped_steps)},
+             {"batch_size", static_cast<double>(config_.batch.train)},
+             {"micro_steps", static_cast<double>(counters_.micro_steps)},
+             {"tokens", static_cast<double>(counters_.tokens)},
+             {"plans", static_cast<double>(plans)},
+             {"plan_bytes", static_cast<double>(plan_bytes)},
+             {"peak_bytes", static_cast<double>(peak)},
+             {"parameters", static_cast<double>(parameter_elements())},
+             {"threads", static_cast<double>(ranks_->threads_a_rank() * ranks_->size())},
+             {"ranks", static_cast<double>(ranks_->mesh().ranks())},
+             {"processes", job_.processes()},
+             {"process", job_.process()},
+         })
         metrics_.put(name, value);
     for (int kind = 0; kind < kTraffics; ++kind) metrics_.declare(std::string("bytes_") + name_of(static_cast<Traffic>(kind)));
     for (const char* name : {"loss", "tokens_per_second", "step_seconds", "data_wait_seconds", "steps_per_epoch"}) metrics_.declare(name);
@@ -58,9 +75,7 @@ Status Engine::set(std::string_view key, std::string_view json) {
     } else if (optimizer && value.is_number() && key == "optimizer.params.lr") {
         for (size_t g = 0; g < params_->groups().size(); ++g) schedule_->set_lr(g, value.get<double>());
     }
-    if (scheduler) {
-        DS_TRY(schedule_, new_schedule(changed));
-    }
+    if (scheduler) { DS_TRY(schedule_, new_schedule(changed)); }
     config_ = std::move(changed);
     grow_batch();
     publish();
@@ -114,7 +129,8 @@ Result<size_t> moment_index(const Param& p, int what) {
     const Moment wanted = what == kFirstMoment ? Moment::first : Moment::second;
     for (size_t i = 0; i < p.state_defs.size(); ++i)
         if (p.state_defs[i].moment == wanted && elements(p.state_defs[i].shape) == elements(p.shape)) return i;
-    return fail(Code::E_UNSUPPORTED, "parameter {}: the optimizer keeps no {} moment of it{}", p.name, what == kFirstMoment ? "first" : "second", p.trainable ? "" : " (it is not trained)");
+    return fail(Code::E_UNSUPPORTED, "parameter {}: the optimizer keeps no {} moment of it{}", p.name,
+                what == kFirstMoment ? "first" : "second", p.trainable ? "" : " (it is not trained)");
 }
 
 }  // namespace
@@ -133,12 +149,14 @@ Result<HostTensor> Engine::param_get(std::string_view name, int what) {
         // What goes from rank to rank in fewer bits is rounded: at the boundary that is what an update would apply.
         if (config_.communication != DType::f32 && open_.micros == config_.batch.accumulation) DS_CHECK(reduce_gradients());
         const auto factor = static_cast<float>(final_factor());
-        DS_CHECK(whole_->read(*p, {Field::grad}, out.as<float>().data(), open_.reduced || !gradients_have_parts(), updates_are_dealt_out()));
+        DS_CHECK(
+            whole_->read(*p, {Field::grad}, out.as<float>().data(), open_.reduced || !gradients_have_parts(), updates_are_dealt_out()));
         for (float& x : out.as<float>()) x *= factor;
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));
         DS_CHECK(whole_->read(*p, {Field::state, index}, out.as<float>().data()));
-    } else return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
+    } else
+        return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
     DS_CHECK(devices_ok());
     return out;
 }
@@ -147,8 +165,10 @@ Status Engine::param_set(std::string_view name, int what, const HostTensor& valu
     DS_CHECK(usable());
     Param* p = params_->find(name);
     if (!p) return no_such_param(name);
-    if (value.shape != p->shape) return fail(Code::E_INVALID_ARGUMENT, "parameter {} is {}, but the tensor is {}", name, p->shape, value.shape);
-    if (!is_float(value.dtype)) return fail(Code::E_INVALID_ARGUMENT, "parameter {}: the tensor must hold floats, not {}", name, name_of(value.dtype));
+    if (value.shape != p->shape)
+        return fail(Code::E_INVALID_ARGUMENT, "parameter {} is {}, but the tensor is {}", name, p->shape, value.shape);
+    if (!is_float(value.dtype))
+        return fail(Code::E_INVALID_ARGUMENT, "parameter {}: the tensor must hold floats, not {}", name, name_of(value.dtype));
     const HostTensor f32 = value.to(DType::f32);
     const float* from = f32.as<float>().data();
     DS_CHECK(settle());
@@ -158,14 +178,17 @@ Status Engine::param_set(std::string_view name, int what, const HostTensor& valu
     } else if (what == kGrad) {
         if (!p->trainable) return fail(Code::E_STATE, "parameter {} is not trained, so it has no gradient", name);
         if (open_.micros < config_.batch.accumulation)
-            return fail(Code::E_STATE, "a gradient can be set between the boundary's backward and its step only: {} of {} micro-batches were accumulated", open_.micros, config_.batch.accumulation);
+            return fail(Code::E_STATE,
+                        "a gradient can be set between the boundary's backward and its step only: {} of {} micro-batches were accumulated",
+                        open_.micros, config_.batch.accumulation);
         if (!open_.normalised) DS_CHECK(normalise_gradients());
         DS_CHECK(whole_->write(*p, {Field::grad}, from));
     } else if (what == kFirstMoment || what == kSecondMoment) {
         DS_TRY(const size_t index, moment_index(*p, what));
         DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
         DS_CHECK(whole_->write(*p, {Field::state, index}, from));
-    } else return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
+    } else
+        return fail(Code::E_INVALID_ARGUMENT, "what must be 0 (weight), 1 (gradient), 2 (first moment) or 3 (second moment), not {}", what);
     return devices_ok();
 }
 

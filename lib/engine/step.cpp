@@ -39,8 +39,10 @@ Result<double> Engine::squares_of(Rank& rank, const float* x, int64_t n) {
 double Engine::final_factor() const {
     if (open_.normalised) return 1;
     const double scale = (scaler_ ? scaler_->scale() : 1) / (config_.sum_over_ranks ? ranks_->extent(MeshAxis::data) : 1);
-    if (config_.loss_normalization != "batch") return 1 / (scale * static_cast<double>(open_.partial ? open_.partial : config_.batch.accumulation));
-    const auto first = static_cast<double>(std::max<int64_t>(open_.first_labels, 1)), all = static_cast<double>(std::max<int64_t>(open_.labels, 1));
+    if (config_.loss_normalization != "batch")
+        return 1 / (scale * static_cast<double>(open_.partial ? open_.partial : config_.batch.accumulation));
+    const auto first = static_cast<double>(std::max<int64_t>(open_.first_labels, 1)),
+               all = static_cast<double>(std::max<int64_t>(open_.labels, 1));
     return first / (scale * all);
 }
 
@@ -63,7 +65,8 @@ Result<double> Engine::gradient_norm(double factor) {
         for (const Param& p : params.all()) {
             if (!rank.counts(p) || p.share.size() == 0) continue;
             const Interval piece{p.grad.at(p.share.begin), p.grad.at(p.share.end)};
-            if (!pieces.empty() && piece.begin >= pieces.back().end && piece.begin - pieces.back().end < kAlignElements) pieces.back().end = piece.end;
+            if (!pieces.empty() && piece.begin >= pieces.back().end && piece.begin - pieces.back().end < kAlignElements)
+                pieces.back().end = piece.end;
             else pieces.push_back(piece);
         }
         for (const Interval& piece : pieces) {
@@ -83,7 +86,8 @@ Hyper Engine::hyper_of(size_t group, double factor, double clip_value) const {
     Hyper hyper;
     hyper.lr = lr_of(group);
     hyper.weight_decay = params_->groups()[group].defaults.weight_decay;
-    if (params_->groups()[group].defaults.momentum && schedule_->momentum(group) != *params_->groups()[group].defaults.momentum) hyper.momentum = schedule_->momentum(group);
+    if (params_->groups()[group].defaults.momentum && schedule_->momentum(group) != *params_->groups()[group].defaults.momentum)
+        hyper.momentum = schedule_->momentum(group);
     hyper.beta2 = schedule_->second_beta();
     hyper.step = counters_.updates + 1;
     hyper.grad_scale = factor;
@@ -116,7 +120,8 @@ Status Engine::update(double factor, double clip_value) {
 Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
     ParamStore& params = *rank.params;
     DS_CHECK(scale_gradients(rank, static_cast<float>(factor)));
-    if (clip_value > 0 && !rank.device) clip_values({params.grads(), static_cast<size_t>(params.grad_elements())}, static_cast<float>(clip_value));
+    if (clip_value > 0 && !rank.device)
+        clip_values({params.grads(), static_cast<size_t>(params.grad_elements())}, static_cast<float>(clip_value));
     std::vector<float> weights, gradients, states;  // of one parameter, where it lies on a device
     const auto host = [&](std::vector<float>& copy, float* home, int64_t n) -> Result<float*> {
         if (!rank.device || !home) return home;
@@ -131,7 +136,8 @@ Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
         DS_TRY(float* gradient, host(gradients, params.grad(p), p.count));
         DS_TRY(float* state, host(states, state_home, p.state.empty() ? 0 : params.state_count(p, 0)));
         if (clip_value > 0 && rank.device) clip_values({gradient, static_cast<size_t>(p.count)}, static_cast<float>(clip_value));
-        Status status = options_.optimizer->update(p.name.c_str(), counters_.updates + 1, lr_of(p.group), weight, gradient, state, static_cast<size_t>(p.count));
+        Status status = options_.optimizer->update(p.name.c_str(), counters_.updates + 1, lr_of(p.group), weight, gradient, state,
+                                                   static_cast<size_t>(p.count));
         if (status.ok() && rank.device) status = rank.device->upload(params.weight(p), weight, static_cast<size_t>(p.count) * 4);
         if (status.ok() && rank.device && state) status = rank.device->upload(state_home, state, states.size() * 4);
         if (status.ok()) status = params.refresh_low(p);
@@ -147,7 +153,8 @@ Status Engine::step() {
     DS_CHECK(usable());
     if (job_.alone()) DS_CHECK(background_save_.failure());  // one of several processes must not stop alone: ds_save and ds_load tell them
     if (!schedule_) return fail(Code::E_STATE, "ds_step: the config has no optimizer, so there is nothing to update with");
-    if (open_.micros == 0) return fail(Code::E_STATE, "ds_step: no backward was counted since the last update; call ds_forward and ds_backward first");
+    if (open_.micros == 0)
+        return fail(Code::E_STATE, "ds_step: no backward was counted since the last update; call ds_forward and ds_backward first");
     if (open_.micros < config_.batch.accumulation && !open_.partial) return Status(Code::PENDING);
     DS_CHECK(settle());
     if (pending_) pending_.reset();
@@ -157,9 +164,7 @@ Status Engine::step() {
     DS_CHECK(reduce_gradients());
     const double factor = final_factor();
     const bool swept = sweep_measures_norm();
-    if (!swept) {
-        DS_TRY(last_norm_, gradient_norm(factor));
-    }
+    if (!swept) { DS_TRY(last_norm_, gradient_norm(factor)); }
     const bool overflow = config_.skip_on_overflow && !std::isfinite(last_norm_);
     if (!overflow) {
         const double clipped = swept ? factor : factor * clip_factor(last_norm_, config_.clipping.norm);
@@ -215,9 +220,12 @@ Status Engine::zero_grad() {
 Status Engine::train_batch(DataSource& data, float* loss) {
     DS_CHECK(usable());
     if (job_.alone()) DS_CHECK(background_save_.failure());
-    if (open_.micros > 0) return fail(Code::E_STATE, "ds_train_batch: {} micro-batches were accumulated by ds_backward; call ds_step or ds_zero_grad first", open_.micros);
+    if (open_.micros > 0)
+        return fail(Code::E_STATE, "ds_train_batch: {} micro-batches were accumulated by ds_backward; call ds_step or ds_zero_grad first",
+                    open_.micros);
     DS_TRY(const Json cursor, data.save());
-    if (const auto end = std::exchange(data_end_, std::nullopt); end && (!end->data || end->data == &data) && end->cursor == cursor) return Status(Code::END);
+    if (const auto end = std::exchange(data_end_, std::nullopt); end && (!end->data || end->data == &data) && end->cursor == cursor)
+        return Status(Code::END);
     // A batch that fails or is cancelled leaves nothing behind: the next try reads the same rows and draws the same random numbers.
     const auto undo = [&, draws = counters_.draws, micro_steps = counters_.micro_steps, tokens = counters_.tokens](Status status) {
         clear_gradients();

@@ -30,7 +30,10 @@ void count_plan(Tally& tally, const Rank& rank, const Mesh& mesh, const Graph& g
         const Type& x = graph.type(node.in[0]);
         if (op == "all_reduce") {
             const int64_t axis = node.attrs.as<Exchange>().group;
-            if (ranks_of(axis) > 1) tally.add(Traffic::all_reduce, reduced_everywhere(elements(x.shape), size_of(x.dtype), rank.at(static_cast<MeshAxis>(axis)), ranks_of(axis)), micro);
+            if (ranks_of(axis) > 1)
+                tally.add(Traffic::all_reduce,
+                          reduced_everywhere(elements(x.shape), size_of(x.dtype), rank.at(static_cast<MeshAxis>(axis)), ranks_of(axis)),
+                          micro);
         } else if (op == "all_gather") {
             tally.add(Traffic::all_gather, bytes(x) * (node.attrs.as<Share>().ranks - 1), micro);
         } else if (op == "reduce_scatter") {
@@ -40,7 +43,8 @@ void count_plan(Tally& tally, const Rank& rank, const Mesh& mesh, const Graph& g
             if (p.ends.size() > 1) tally.add(Traffic::reduce_scatter, (p.ends.back() - p.size(p.rank)) * size_of(p.wire), micro);
         } else if (op == "gather_parts") {
             const Parts& p = node.attrs.as<Parts>();
-            if (p.ends.size() > 1) tally.add(Traffic::all_gather, p.size(p.rank) * size_of(x.dtype) * static_cast<int64_t>(p.ends.size() - 1), micro);
+            if (p.ends.size() > 1)
+                tally.add(Traffic::all_gather, p.size(p.rank) * size_of(x.dtype) * static_cast<int64_t>(p.ends.size() - 1), micro);
         } else if (op == "expert_send" || op == "expert_return") {  // as if tokens chose all experts alike
             const auto& g = node.attrs.as<ExpertGroup>();
             const Type& rows = op == "expert_send" ? x : graph.type(node.out[0]);
@@ -60,10 +64,14 @@ OrderedJson Engine::planned_traffic(const Rank& rank, const std::vector<const Pl
     for (const std::string& name : pipeline_ ? pipeline_->tied : std::vector<std::string>()) {
         const auto holders = pipeline_->ranks_with(name);
         const auto here = std::find(holders.begin(), holders.end(), rank.at(MeshAxis::pipeline));
-        if (here != holders.end()) tally.add(Traffic::all_to_all, reduced_everywhere(rank.params->find(name)->count, 4, static_cast<int>(here - holders.begin()), static_cast<int>(holders.size())));
+        if (here != holders.end())
+            tally.add(Traffic::all_to_all, reduced_everywhere(rank.params->find(name)->count, 4, static_cast<int>(here - holders.begin()),
+                                                              static_cast<int>(holders.size())));
     }
     const int data = ranks_->extent(MeshAxis::data);
-    const auto among = [&](const ParamBucket& bucket) { return std::pair{rank.params->all()[bucket.first].holder, static_cast<int>(bucket.parts.size())}; };  // this one, of so many
+    const auto among = [&](const ParamBucket& bucket) {
+        return std::pair{rank.params->all()[bucket.first].holder, static_cast<int>(bucket.parts.size())};
+    };  // this one, of so many
     if (data > 1 && !gradients_are_dealt_out())
         for (const ParamBucket& bucket : rank.params->buckets()) {
             const auto [here, sharing] = among(bucket);
@@ -86,7 +94,10 @@ OrderedJson Engine::planned_traffic(const Rank& rank, const std::vector<const Pl
     json["bytes"] = all;
     for (int kind = 0; kind < kTraffics; ++kind)
         if (tally.exchanges[static_cast<size_t>(kind)])
-            json[name_of(static_cast<Traffic>(kind))] = {{"bytes", tally.bytes[static_cast<size_t>(kind)]}, {"exchanges", tally.exchanges[static_cast<size_t>(kind)]}};
+            json[name_of(static_cast<Traffic>(kind))] = {
+                {"bytes", tally.bytes[static_cast<size_t>(kind)]},
+                {"exchanges", tally.exchanges[static_cast<size_t>(kind)]},
+            };
     return json;
 }
 

@@ -1,5 +1,5 @@
-// The sweep of one rank over what it updates. State and weights that lie on disk come in chunks: while threads update one, the ones behind it are being
-// read and the one before it is being written.
+// The sweep of one rank over what it updates. State and weights that lie on disk come in chunks: while threads update one, the ones behind
+// it are being read and the one before it is being written.
 #include <algorithm>
 #include <numeric>
 
@@ -52,12 +52,15 @@ std::vector<UpdateChunk> chunks_of(const ParamStore& params) {
     const auto add = [&](UpdateChunk& chunk, const Param& p, int64_t begin, int64_t end, bool whole) {
         UpdatePiece piece{&p, begin, end, {}, {}};
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
-            const int64_t skipped = p.elementwise ? begin - p.own.begin : 0, floats = p.elementwise ? end - begin : params.state_count(p, i);
-            if (params.state_file()) piece.state_at.push_back(chunk.move(params.state_file(), p.state_offsets[i] + 4 * skipped, 4 * floats, true));
+            const int64_t skipped = p.elementwise ? begin - p.own.begin : 0,
+                          floats = p.elementwise ? end - begin : params.state_count(p, i);
+            if (params.state_file())
+                piece.state_at.push_back(chunk.move(params.state_file(), p.state_offsets[i] + 4 * skipped, 4 * floats, true));
             else piece.state.push_back(p.state[i] + skipped);
         }
         if (p.weight.on_disk) piece.weight_at = chunk.move(params.weight_file(), params.weight_byte(p, begin), 4 * (end - begin), true);
-        if (p.low.on_disk && p.low_type) piece.low_at = chunk.move(params.weight_file(), params.low_byte(p, begin), 2 * (end - begin), false);
+        if (p.low.on_disk && p.low_type)
+            piece.low_at = chunk.move(params.weight_file(), params.low_byte(p, begin), 2 * (end - begin), false);
         chunk.elements += end - begin;
         (whole ? chunk.whole : chunk.pieces).push_back(std::move(piece));
     };
@@ -90,14 +93,17 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
         const Param& p = *piece.param;
         state = piece.state;
         for (const int64_t at : piece.state_at) state.push_back(reinterpret_cast<float*>(memory + at));
-        ParamView view{piece.weight_at < 0 ? params.weight(p, piece.begin) : reinterpret_cast<float*>(memory + piece.weight_at), params.grad(p, piece.begin), state.data(), piece.end - piece.begin};
+        ParamView view{piece.weight_at < 0 ? params.weight(p, piece.begin) : reinterpret_cast<float*>(memory + piece.weight_at),
+                       params.grad(p, piece.begin), state.data(), piece.end - piece.begin};
         if (p.low_type) view.low = piece.low_at < 0 ? params.low(p, piece.begin) : memory + piece.low_at, view.low_type = *p.low_type;
         by_chance = params.rounding(p, piece.begin);
         if (by_chance) view.rounding = &*by_chance;
         return view;
     };
     size_t scratch_bytes = 0;
-    for (const UpdatePiece& piece : chunk.whole) scratch_bytes = std::max(scratch_bytes, static_cast<size_t>(optimizer_of(*piece.param).scratch_bytes(piece.param->traits, rank.workers.size())));
+    for (const UpdatePiece& piece : chunk.whole)
+        scratch_bytes = std::max(scratch_bytes,
+                                 static_cast<size_t>(optimizer_of(*piece.param).scratch_bytes(piece.param->traits, rank.workers.size())));
     DS_CHECK(rank.other_arena.reserve(scratch_bytes));
     std::vector<double> squares(sweep_measures_norm() ? chunk.pieces.size() : 0);
     std::atomic<size_t> next{0};
@@ -129,7 +135,8 @@ bool Engine::sweep_measures_norm() const {
     if (config_.skip_on_overflow || config_.clipping.norm > 0 || options_.optimizer || !job_.alone()) return false;
     return std::all_of(ranks_->begin(), ranks_->end(), [](const auto& rank) {
         const auto& all = rank->params->all();
-        return !rank->device && !rank->params->state_file() && !rank->params->weight_file() && std::all_of(all.begin(), all.end(), [](const Param& p) { return p.elementwise || !p.trainable; });
+        return !rank->device && !rank->params->state_file() && !rank->params->weight_file() &&
+               std::all_of(all.begin(), all.end(), [](const Param& p) { return p.elementwise || !p.trainable; });
     });
 }
 
@@ -188,7 +195,8 @@ Status Engine::update_on_device(Rank& rank, const std::vector<Hyper>& hypers) {
 // At first low copies are the nearest; after an update, wherever they are made again, they come out as that update rounded them.
 void Engine::round_lows(int64_t updates) const {
     std::optional<Rounding> draws;
-    if (config_.stochastic_rounding && updates > 0) draws = Rounding{.seed = static_cast<uint64_t>(config_.seed), .step = static_cast<uint64_t>(updates)};
+    if (config_.stochastic_rounding && updates > 0)
+        draws = Rounding{.seed = static_cast<uint64_t>(config_.seed), .step = static_cast<uint64_t>(updates)};
     for (const auto& rank : *ranks_) rank->params->round_by_chance(draws);
 }
 
@@ -220,7 +228,8 @@ Status Engine::update(Rank& rank, double factor, double clip_value) {
         DS_CHECK(read(c + count - 1));
         DS_CHECK(reads[c % count].wait());
         DS_CHECK(update_chunk(rank, hypers, chunks[c + 1], memory_of(c)));
-        for (const UpdateMove& move : chunks[c + 1].moves) move.file->write(writes[c % count], move.offset, memory_of(c) + move.at, move.bytes);
+        for (const UpdateMove& move : chunks[c + 1].moves)
+            move.file->write(writes[c % count], move.offset, memory_of(c) + move.at, move.bytes);
     }
     Status status;
     for (DiskFile::Transfer& transfer : writes)

@@ -9,7 +9,8 @@
 namespace ds {
 namespace {
 
-// Floats [begin, end) of a rank's part that `data` holds. Where they lie on disk or in a device's memory, `fetch` and `put_back` move them through a copy.
+// Floats [begin, end) of a rank's part that `data` holds. Where they lie on disk or in a device's memory, `fetch` and `put_back` move them
+// through a copy.
 struct Piece {
     float* data = nullptr;
     Interval elements;
@@ -41,7 +42,8 @@ Piece piece_of(Rank& rank, Param& p, Field field, bool dealt_out) {
     Device* device = rank.device.get();
     switch (field.kind) {
     case Field::weight:
-        if (p.weight.on_disk) return {nullptr, p.weight.elements, nullptr, params.weight_file(), params.weight_byte(p, p.weight.elements.begin)};
+        if (p.weight.on_disk)
+            return {nullptr, p.weight.elements, nullptr, params.weight_file(), params.weight_byte(p, p.weight.elements.begin)};
         return {params.weight(p), p.weight.elements, device};
     case Field::grad: {
         const Interval held = dealt_out ? p.own : p.grad.elements;
@@ -60,7 +62,9 @@ bool is_cut(const Param& p, Field field) { return field.kind != Field::state || 
 
 }  // namespace
 
-int64_t WholeParams::count(const Param& p, Field field) { return elements(field.kind == Field::state ? p.state_defs[field.index].shape : p.shape); }
+int64_t WholeParams::count(const Param& p, Field field) {
+    return elements(field.kind == Field::state ? p.state_defs[field.index].shape : p.shape);
+}
 
 Status WholeParams::holders(const Param& definition, const std::function<Status(Rank&, Param&)>& f) const {
     for (const auto& rank : ranks_)
@@ -97,7 +101,8 @@ Status WholeParams::take(Rank& rank, Param& p, const Param& definition, Field fi
 
 Status WholeParams::read(const Param& definition, Field field, float* out, bool grads_are_summed, bool grads_are_dealt_out) const {
     const bool sums = field.kind == Field::grad && !grads_are_summed;
-    const bool dealt_out = field.kind == Field::state || (field.kind == Field::grad && grads_are_dealt_out) || (field.kind == Field::weight && in_parts(definition));
+    const bool dealt_out = field.kind == Field::state || (field.kind == Field::grad && grads_are_dealt_out) ||
+                           (field.kind == Field::weight && in_parts(definition));
     const int64_t n = count(definition, field);
     Communicator* const between = ranks_.between();
     const size_t summands = between && sums ? static_cast<size_t>(ranks_.size()) : 1;
@@ -119,7 +124,8 @@ Status WholeParams::read(const Param& definition, Field field, float* out, bool 
     return combine(to, static_cast<int64_t>(summands), n, sums, out).within(definition.name);
 }
 
-// Puts together what each process holds. With `sums`, sums of all ranks in their order, as one process adds them up; else every element is zero where it is not held.
+// Puts together what each process holds. With `sums`, sums of all ranks in their order, as one process adds them up; else every element is
+// zero where it is not held.
 Status WholeParams::combine(const float* held, int64_t summands, int64_t n, bool sums, float* out) const {
     constexpr int64_t kChunk = 1 << 20;
     Communicator& between = *ranks_.between();
@@ -162,9 +168,12 @@ Status WholeParams::write_low(Rank& rank, const Param& p, const Param& definitio
         const int64_t begin = std::max(part, p.low.elements.begin), end = std::min(part + n, p.low.elements.end);
         if (end <= begin) return;
         const auto by_chance = rank.params->rounding(p, begin);
-        cpu::write_low(from + whole + begin - part, 0, end - begin, to + 2 * (begin - p.low.elements.begin), *p.low_type, by_chance ? &*by_chance : nullptr);
+        cpu::write_low(from + whole + begin - part, 0, end - begin, to + 2 * (begin - p.low.elements.begin), *p.low_type,
+                       by_chance ? &*by_chance : nullptr);
     });
-    return p.low.on_disk ? rank.params->weight_file()->write_now(rank.params->low_byte(p, p.low.elements.begin), to, p.low.elements.size() * 2) : ok();
+    return p.low.on_disk
+               ? rank.params->weight_file()->write_now(rank.params->low_byte(p, p.low.elements.begin), to, p.low.elements.size() * 2)
+               : ok();
 }
 
 Status WholeParams::write(const Param& definition, Field field, const float* from) {

@@ -1,4 +1,5 @@
-// Whole tensors of parameters, wherever their parts lie: what hosts read and set, and what checkpoints hold, so that neither knows the layout.
+// Whole tensors of parameters, wherever their parts lie: what hosts read and set, and what checkpoints hold, so that neither knows the
+// layout.
 #pragma once
 
 #include <functional>
@@ -18,7 +19,8 @@ public:
 
     // The elements of a field of a parameter's definition.
     static int64_t count(const Param& definition, Field field);
-    // grads_are_summed: over data ranks; else they are summed here. With several processes, all of them must call `read` for the same field at the same time.
+    // grads_are_summed: over data ranks; else they are summed here. With several processes, all of them must call `read` for the same field
+    // at the same time.
     Status read(const Param& definition, Field field, float* out, bool grads_are_summed = true, bool grads_are_dealt_out = false) const;
     Status write(const Param& definition, Field field, const float* from);
     // The memory of a field that one rank holds whole, so that it need not be copied; else null.

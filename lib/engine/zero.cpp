@@ -1,5 +1,5 @@
-// What data ranks share of the parameters, and what they exchange for it outside of plans: sums of gradients and updated weights at the boundary.
-// ZeRO: Rajbhandari et al. 2020, arXiv 1910.02054. The pass `zero` does what happens within a plan.
+// What data ranks share of the parameters, and what they exchange for it outside of plans: sums of gradients and updated weights at the
+// boundary. ZeRO: Rajbhandari et al. 2020, arXiv 1910.02054. The pass `zero` does what happens within a plan.
 #include <algorithm>
 #include <unistd.h>
 
@@ -17,7 +17,8 @@ constexpr int64_t kBuckets = 8, kSmallestBucket = 1 << 16;  // an exchange holds
 std::vector<Block> blocks_of(const ParamBucket& bucket, Interval elements, std::byte* base, int64_t from, int64_t element_bytes) {
     std::vector<Block> blocks;
     for (const Interval& part : bucket.parts) {
-        const int64_t begin = std::clamp(part.begin, elements.begin, elements.end), end = std::clamp(part.end, elements.begin, elements.end);
+        const int64_t begin = std::clamp(part.begin, elements.begin, elements.end),
+                      end = std::clamp(part.end, elements.begin, elements.end);
         blocks.push_back({base + (begin - from) * element_bytes, (end - begin) * element_bytes});
     }
     return blocks;
@@ -28,7 +29,8 @@ Status convert_all(Rank& rank, const void* from, DType from_type, void* to, DTyp
     return rank.run([&](Team team) {
         const Team::Range part = team.part(n, 64);
         if (part.end > part.begin)
-            convert(static_cast<const std::byte*>(from) + part.begin * size_of(from_type), from_type, static_cast<std::byte*>(to) + part.begin * size_of(to_type), to_type, part.end - part.begin);
+            convert(static_cast<const std::byte*>(from) + part.begin * size_of(from_type), from_type,
+                    static_cast<std::byte*>(to) + part.begin * size_of(to_type), to_type, part.end - part.begin);
         return ok();
     });
 }
@@ -41,16 +43,16 @@ int64_t Engine::bucket_elements(const ParamStore& params) const {
     return std::min(std::max<int64_t>(config_.zero.reduce_bucket, 1), std::max(params.shared_elements() / kBuckets, kSmallestBucket));
 }
 
-Communicator* Engine::sharers(const Rank& rank, const ParamBucket& bucket) { return rank.links[bucket.experts ? kSameExperts : static_cast<int64_t>(MeshAxis::data)]; }
+Communicator* Engine::sharers(const Rank& rank, const ParamBucket& bucket) {
+    return rank.links[bucket.experts ? kSameExperts : static_cast<int64_t>(MeshAxis::data)];
+}
 
 // Every rank's parameters are there. Ranks of one pipeline stage with the same experts read the same of them.
 Status Engine::deal_out() {
     std::map<std::pair<int, int64_t>, std::map<std::string, ReadAs>> known;
     for (const auto& rank : *ranks_) {
         auto& reads = known[{rank->at(MeshAxis::pipeline), rank->at(MeshAxis::data) % config_.mesh.expert}];
-        if (reads.empty() && (dealt_out(1) || weights_leave_memory() || config_.sparse_gradients)) {
-            DS_TRY(reads, reads_of(*rank));
-        }
+        if (reads.empty() && (dealt_out(1) || weights_leave_memory() || config_.sparse_gradients)) { DS_TRY(reads, reads_of(*rank)); }
         deal_out(*rank, reads);
     }
     return ok();
@@ -83,7 +85,9 @@ void Engine::deal_out(Rank& rank, const std::map<std::string, ReadAs>& reads) {
     int64_t resident = 0;
     for (const Param& definition : params_->all()) {  // in the order of declaration
         const Param* p = rank.params->find(definition.name);
-        if (!p || p->expert || p->count > config_.zero.persistence_threshold || resident + p->count > config_.zero.model_persistence_threshold) continue;
+        if (!p || p->expert || p->count > config_.zero.persistence_threshold ||
+            resident + p->count > config_.zero.model_persistence_threshold)
+            continue;
         resident += p->count;
         persistent.insert(p->name);
     }
@@ -93,9 +97,17 @@ void Engine::deal_out(Rank& rank, const std::map<std::string, ReadAs>& reads) {
     const auto found = [&](const Param& p) { return reads.contains(p.name) ? reads.at(p.name) : ReadAs{}; };
     if (config_.sparse_gradients)
         for (Param& p : rank.params->all()) p.by_rows = p.trainable && p.cut.whole() && found(p).table;
-    rank.params->deal_out({.rank = rank.at(MeshAxis::data), .ranks = data, .holder = rank.at(MeshAxis::data) / experts, .holders = data / experts, .stage = stage, .bucket = bucket_elements(*rank.params),
-                           .whole_weight = [&](const Param& p) { return stays(p) && (found(p).wide || pipeline_ || options_.optimizer || (p.expert && one_holder)); }, .whole_low = [&](const Param& p) { return stays(p) || !found(p).low; },
-                           .weights_in_memory = config_.zero.offload_param.in_memory});
+    rank.params->deal_out(
+        {.rank = rank.at(MeshAxis::data),
+         .ranks = data,
+         .holder = rank.at(MeshAxis::data) / experts,
+         .holders = data / experts,
+         .stage = stage,
+         .bucket = bucket_elements(*rank.params),
+         .whole_weight =
+             [&](const Param& p) { return stays(p) && (found(p).wide || pipeline_ || options_.optimizer || (p.expert && one_holder)); },
+         .whole_low = [&](const Param& p) { return stays(p) || !found(p).low; },
+         .weights_in_memory = config_.zero.offload_param.in_memory});
     if (stage == 0) return;
     for (const Param& p : rank.params->all())
         if (const auto read = found(p); read.low) rank.low_types[p.name] = *read.low;
@@ -130,8 +142,12 @@ ZeroLayout Engine::zero_layout(const Rank& rank) const {
 }
 
 DiskPlace Engine::disk_place(const Rank& rank, const char* section, const OffloadConfig& offload) const {
-    return {.folder = offload.path, .name = fmt::format("dsrt-{}-{:x}-rank{}.{}", ::getpid(), reinterpret_cast<uintptr_t>(this), rank.index, section),
-            .key = fmt::format("zero_optimization.{}.nvme_path", section), .options = {static_cast<int>(config_.zero.disk_threads), config_.zero.disk_block}};
+    return {
+        .folder = offload.path,
+        .name = fmt::format("dsrt-{}-{:x}-rank{}.{}", ::getpid(), reinterpret_cast<uintptr_t>(this), rank.index, section),
+        .key = fmt::format("zero_optimization.{}.nvme_path", section),
+        .options = {static_cast<int>(config_.zero.disk_threads), config_.zero.disk_block},
+    };
 }
 
 // Slot 2 i is parameter i, slot 2 i + 1 its low copy.
@@ -167,11 +183,14 @@ Status Engine::begin_fetching(Rank& rank, const Plan& plan, Plan::Part part) con
 void Engine::let_all_ranks_run(Pass& pass) const {
     if (!ranks_run_together() || pass.rows == 0) return;
     const std::vector<int> here = ranks_->data_ranks();
-    const auto model = std::find_if(here.begin(), here.end(), [&](int d) { return pass.packed[static_cast<size_t>(d)].shape.rows > 0; });  // agree_on_rows saw to it that there is one
+    const auto model = std::find_if(here.begin(), here.end(), [&](int d) {
+        return pass.packed[static_cast<size_t>(d)].shape.rows > 0;
+    });  // agree_on_rows saw to it that there is one
     for (const int d : here)
         if (Packed& part = pass.packed[static_cast<size_t>(d)]; part.shape.rows == 0) {
             part = pass.packed[static_cast<size_t>(*model)], part.stand_in = true;
-            if (const auto real = part.inputs.find("real"); real != part.inputs.end()) real->second = HostTensor::zeros(DType::f32, real->second.shape);  // counts for no statistics
+            if (const auto real = part.inputs.find("real"); real != part.inputs.end())
+                real->second = HostTensor::zeros(DType::f32, real->second.shape);  // counts for no statistics
         }
 }
 
@@ -190,7 +209,9 @@ Status Engine::reduce_gradients(Rank& rank) {
     if (rank.backwards == 0) DS_CHECK(params.clear_grads());
     // Ranks with pieces of the same rows each have a summand.
     if (Communicator* pieces = rank.links[static_cast<int64_t>(MeshAxis::sequence)])
-        DS_CHECK(rank.exchange(kSum, "", [&](Team team) { return pieces->all_reduce({params.grads(), params.grad_elements() * 4}, DType::f32, team); }));
+        DS_CHECK(rank.exchange(kSum, "", [&](Team team) {
+            return pieces->all_reduce({params.grads(), params.grad_elements() * 4}, DType::f32, team);
+        }));
     DS_CHECK(sum_tied(rank));
     if (ranks_->extent(MeshAxis::data) == 1 || gradients_are_dealt_out()) return ok();  // the plan summed over data ranks
     const DType wire = config_.communication;
@@ -210,7 +231,8 @@ Status Engine::reduce_gradients(Rank& rank) {
             sent = rank.other_arena.data();
             DS_CHECK(convert_all(rank, sums, DType::f32, sent, wire, n));
         }
-        DS_CHECK(rank.exchange(kSum, params.all()[bucket.first].name, [&](Team team) { return sum_bucket(data, bucket, sent, wire, team); }));
+        DS_CHECK(
+            rank.exchange(kSum, params.all()[bucket.first].name, [&](Team team) { return sum_bucket(data, bucket, sent, wire, team); }));
         if (wire == DType::f32) continue;
         const Interval summed = updates_are_dealt_out() ? bucket.parts[static_cast<size_t>(data.rank())] : bucket.elements;
         const int64_t at = summed.begin - bucket.elements.begin;
@@ -225,13 +247,16 @@ Status Engine::sum_bucket(Communicator& data, const ParamBucket& bucket, std::by
     return data.reduce_scatter(blocks, blocks[static_cast<size_t>(data.rank())], type, team);
 }
 
-// Neighbouring parameters that every data rank holds whole but updates in parts lie side by side: they are gathered together, so many elements at a time.
+// Neighbouring parameters that every data rank holds whole but updates in parts lie side by side: they are gathered together, so many
+// elements at a time.
 std::vector<Engine::Gathering> Engine::gatherings(const Rank& rank) const {
     std::vector<Gathering> list;
     const ParamStore& params = *rank.params;
     const int64_t most = std::max<int64_t>(config_.zero.allgather_bucket, 1);
     for (const bool low : {false, true}) {
-        const auto wanted = [&](const Param& p) { return low ? !p.low.in_parts && (p.low_type || rank.low_types.contains(p.name)) : !p.weight.in_parts; };
+        const auto wanted = [&](const Param& p) {
+            return low ? !p.low.in_parts && (p.low_type || rank.low_types.contains(p.name)) : !p.weight.in_parts;
+        };
         for (const ParamBucket& bucket : params.buckets()) {
             if (!bucket.trainable) continue;
             for (size_t i = bucket.first, end; i < bucket.last; i = end) {
@@ -241,7 +266,8 @@ std::vector<Engine::Gathering> Engine::gatherings(const Rank& rank) const {
                 while (end < bucket.last && wanted(params.all()[end])) ++end;
                 const int64_t last = end == bucket.last ? bucket.elements.end : params.all()[end].offset;
                 for (int64_t at = first.offset; at < last; at += most)
-                    list.push_back({&bucket, {at, std::min(last, at + most)}, low, (low ? first.low.offset : first.weight.offset) - first.offset});
+                    list.push_back(
+                        {&bucket, {at, std::min(last, at + most)}, low, (low ? first.low.offset : first.weight.offset) - first.offset});
             }
         }
     }
@@ -257,8 +283,10 @@ Status Engine::gather_weights(Rank& rank) {
         Communicator& data = *sharing;
         std::byte* base = g.low ? params.lows() : reinterpret_cast<std::byte*>(params.weights());
         const int64_t size = g.low ? 2 : 4;
-        const std::vector<Block> blocks = blocks_of(*g.bucket, g.elements, base + (g.elements.begin + g.shift) * size, g.elements.begin, size);
-        DS_CHECK(rank.exchange(kGather, params.all()[g.bucket->first].name, [&](Team team) { return data.all_gather(blocks[static_cast<size_t>(data.rank())], blocks, team); }));
+        const std::vector<Block> blocks =
+            blocks_of(*g.bucket, g.elements, base + (g.elements.begin + g.shift) * size, g.elements.begin, size);
+        DS_CHECK(rank.exchange(kGather, params.all()[g.bucket->first].name,
+                               [&](Team team) { return data.all_gather(blocks[static_cast<size_t>(data.rank())], blocks, team); }));
     }
     return ok();
 }
@@ -268,7 +296,8 @@ void Engine::publish_traffic() {
     for (int kind = 0; kind < kTraffics; ++kind) {
         int64_t sent = 0;
         for (const auto& rank : *ranks_) sent += rank->sent.of(static_cast<Traffic>(kind));
-        metrics_.put(std::string("bytes_") + name_of(static_cast<Traffic>(kind)), static_cast<double>(sent - std::exchange(sent_before_[static_cast<size_t>(kind)], sent)));
+        metrics_.put(std::string("bytes_") + name_of(static_cast<Traffic>(kind)),
+                     static_cast<double>(sent - std::exchange(sent_before_[static_cast<size_t>(kind)], sent)));
     }
 }
 

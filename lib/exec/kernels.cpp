@@ -5,7 +5,10 @@
 
 namespace ds {
 
-#define DS_KERNEL(device, op) namespace device { extern const KernelList op; }
+#define DS_KERNEL(device, op)   \
+    namespace device {          \
+    extern const KernelList op; \
+    }
 #include "kernels/exchanges.def"
 #include "kernels/zero.def"
 #include "kernels/compress.def"
@@ -14,7 +17,10 @@ namespace ds {
 #undef DS_KERNEL
 
 const KernelList* kernels_of(std::string_view op, Backend backend) {
-    struct Row { std::string_view device, op; const KernelList* list; };
+    struct Row {
+        std::string_view device, op;
+        const KernelList* list;
+    };
     static constexpr Row rows[] = {
 #define DS_KERNEL(device, op) {#device, #op, &device::op},
 #include "kernels/kernels.def"

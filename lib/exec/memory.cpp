@@ -15,7 +15,8 @@ int64_t columns(const Type& t) { return t.shape.empty() ? 1 : t.shape.back(); }
 
 class Grouper {
 public:
-    explicit Grouper(const Graph& graph) : graph_(graph), uses_(use_counts(graph)), last_use_(graph.values.size(), -1), readers_(graph.values.size()) {
+    explicit Grouper(const Graph& graph)
+        : graph_(graph), uses_(use_counts(graph)), last_use_(graph.values.size(), -1), readers_(graph.values.size()) {
         for (size_t i = 0; i < graph.nodes.size(); ++i)
             for (const ValueId id : graph.nodes[i].in)
                 if (id != kNone) {
@@ -46,7 +47,10 @@ public:
     }
 
 private:
-    struct Part { ValueId whole = kNone; int64_t bytes = 0, row_stride = 0; };  // this value is written straight into a concat's or bucket's result
+    struct Part {
+        ValueId whole = kNone;
+        int64_t bytes = 0, row_stride = 0;
+    };  // this value is written straight into a concat's or bucket's result
 
     Group& group(ValueId id) { return plan_.groups[static_cast<size_t>(plan_.of[static_cast<size_t>(id)].group)]; }
     int last_use(ValueId id) const { return last_use_[static_cast<size_t>(id)]; }
@@ -55,7 +59,8 @@ private:
     void open(ValueId id, int node) {
         const Type& t = graph_.type(id);
         plan_.of[static_cast<size_t>(id)] = {static_cast<int>(plan_.groups.size()), 0, columns(t)};
-        plan_.groups.push_back({.bytes = bytes(t), .first = std::max(node, 0), .last = std::max(last_use(id), node), .name = graph_.value(id).name});
+        plan_.groups.push_back(
+            {.bytes = bytes(t), .first = std::max(node, 0), .last = std::max(last_use(id), node), .name = graph_.value(id).name});
     }
 
     void join(ValueId id, ValueId host, int64_t offset_bytes, int64_t row_stride) {
@@ -88,7 +93,8 @@ private:
             for (int i = 0; i < before; ++i) {
                 const Node& maker = graph_.nodes[static_cast<size_t>(i)];
                 for (const ValueId out : maker.out)
-                    if (out == id) strided = maker.op->strided && maker.op->name != "split" && maker.op->name != "concat" && maker.op->name != "slice";
+                    if (out == id)
+                        strided = maker.op->strided && maker.op->name != "split" && maker.op->name != "concat" && maker.op->name != "slice";
             }
             if (!strided) return false;
         }
@@ -115,8 +121,8 @@ private:
         if (node.op->view) return into_bucket(node.in[0], whole, bytes, maker);
         for (const auto* pairs : {&node.op->into, &node.op->replaces})  // and what it is added to or written over
             for (const auto& [out, in] : *pairs)
-                if (static_cast<size_t>(in) < node.in.size() && node.in[static_cast<size_t>(in)] != kNone && node.out[static_cast<size_t>(out)] == id &&
-                    graph_.type(node.in[static_cast<size_t>(in)]) == v.type)
+                if (static_cast<size_t>(in) < node.in.size() && node.in[static_cast<size_t>(in)] != kNone &&
+                    node.out[static_cast<size_t>(out)] == id && graph_.type(node.in[static_cast<size_t>(in)]) == v.type)
                     return into_bucket(node.in[static_cast<size_t>(in)], whole, bytes, maker);
     }
 
@@ -150,10 +156,12 @@ private:
         }
         for (const auto* pairs : {&node.op->into, &node.op->replaces})
             for (const auto& [to, from] : *pairs)
-                if (static_cast<size_t>(to) == o && static_cast<size_t>(from) < node.in.size() && dies(node, static_cast<size_t>(from), index, out))
+                if (static_cast<size_t>(to) == o && static_cast<size_t>(from) < node.in.size() &&
+                    dies(node, static_cast<size_t>(from), index, out))
                     return join(out, node.in[static_cast<size_t>(from)], 0, columns(graph_.type(out)));
         if (o == 0 && node.op->in_place)
-            for (size_t i = 0; i < node.in.size() && !node.op->inputs[i].ends_with('?'); ++i)  // what is optional is read across elements (rope's angles)
+            for (size_t i = 0; i < node.in.size() && !node.op->inputs[i].ends_with('?');
+                 ++i)  // what is optional is read across elements (rope's angles)
                 if (dies(node, i, index, out)) return join(out, node.in[i], 0, columns(graph_.type(out)));
         open(out, index);
     }
@@ -182,7 +190,8 @@ private:
         for (const ValueId out : node.out) {
             for (const int reader : readers_[static_cast<size_t>(out)])
                 if (!graph_.nodes[static_cast<size_t>(reader)].op->strided) return false;
-            if (static_cast<int>(readers_[static_cast<size_t>(out)].size()) != uses_[static_cast<size_t>(out)]) return false;  // also a result
+            if (static_cast<int>(readers_[static_cast<size_t>(out)].size()) != uses_[static_cast<size_t>(out)])
+                return false;  // also a result
         }
         return true;
     }
@@ -200,14 +209,21 @@ private:
 MemoryPlan group_values(const Graph& graph) { return Grouper(graph).run(); }
 
 void place_groups(const Graph& graph, const std::vector<int64_t>& scratch_bytes, MemoryPlan& plan) {
-    struct Block { int64_t bytes; int first, last; int64_t* offset; };
+    struct Block {
+        int64_t bytes;
+        int first, last;
+        int64_t* offset;
+    };
     std::vector<Block> blocks;
     const auto nodes = static_cast<int>(graph.nodes.size());
     plan.scratch.assign(graph.nodes.size(), 0);
     for (Group& g : plan.groups)
         if (in_arena(g)) blocks.push_back({aligned(g.bytes), g.first, g.last, &g.arena_offset});
     for (int i = 0; i < nodes; ++i)
-        if (scratch_bytes[static_cast<size_t>(i)] > 0) blocks.push_back({aligned(scratch_bytes[static_cast<size_t>(i)]), i, plan.scratch_last.empty() ? i : plan.scratch_last[static_cast<size_t>(i)], &plan.scratch[static_cast<size_t>(i)]});
+        if (scratch_bytes[static_cast<size_t>(i)] > 0)
+            blocks.push_back({aligned(scratch_bytes[static_cast<size_t>(i)]), i,
+                              plan.scratch_last.empty() ? i : plan.scratch_last[static_cast<size_t>(i)],
+                              &plan.scratch[static_cast<size_t>(i)]});
 
     std::vector<int64_t> live(static_cast<size_t>(nodes) + 2, 0);
     for (const Block& b : blocks)
@@ -215,7 +231,9 @@ void place_groups(const Graph& graph, const std::vector<int64_t>& scratch_bytes,
     plan.lower_bound_bytes = *std::max_element(live.begin(), live.end());
 
     // Largest first, each at the lowest address that is free during its whole life; longer lives first among equals.
-    std::stable_sort(blocks.begin(), blocks.end(), [](const Block& a, const Block& b) { return a.bytes != b.bytes ? a.bytes > b.bytes : a.last - a.first > b.last - b.first; });
+    std::stable_sort(blocks.begin(), blocks.end(), [](const Block& a, const Block& b) {
+        return a.bytes != b.bytes ? a.bytes > b.bytes : a.last - a.first > b.last - b.first;
+    });
     std::vector<const Block*> by_offset;
     for (Block& b : blocks) {
         int64_t at = 0;
@@ -226,12 +244,15 @@ void place_groups(const Graph& graph, const std::vector<int64_t>& scratch_bytes,
         }
         *b.offset = at;
         plan.arena_bytes = std::max(plan.arena_bytes, at + b.bytes);
-        by_offset.insert(std::upper_bound(by_offset.begin(), by_offset.end(), &b, [](const Block* x, const Block* y) { return *x->offset < *y->offset; }), &b);
+        by_offset.insert(std::upper_bound(by_offset.begin(), by_offset.end(), &b,
+                                          [](const Block* x, const Block* y) { return *x->offset < *y->offset; }),
+                         &b);
     }
 }
 
 std::string memory_table(const Graph& graph, const MemoryPlan& plan) {
-    std::string text = fmt::format("# {}: arena {} bytes, most alive at one time {} bytes\n# offset bytes first last name\n", graph.name, plan.arena_bytes, plan.lower_bound_bytes);
+    std::string text = fmt::format("# {}: arena {} bytes, most alive at one time {} bytes\n# offset bytes first last name\n", graph.name,
+                                   plan.arena_bytes, plan.lower_bound_bytes);
     for (const Group& g : plan.groups)
         if (in_arena(g)) text += fmt::format("{} {} {} {} {}\n", g.arena_offset, g.bytes, g.first, g.last, g.name);
     return text;

@@ -63,7 +63,8 @@ Result<Topology> Topology::synthetic(const std::string& description, const std::
 
 Result<Topology> Topology::of_xml(const std::string& xml, const std::string& allowed) {
     Owned owned;
-    if (hwloc_topology_init(&owned.topology) != 0 || hwloc_topology_set_xmlbuffer(owned.topology, xml.c_str(), static_cast<int>(xml.size() + 1)) != 0)
+    if (hwloc_topology_init(&owned.topology) != 0 ||
+        hwloc_topology_set_xmlbuffer(owned.topology, xml.c_str(), static_cast<int>(xml.size() + 1)) != 0)
         return fail(Code::E_INVALID_ARGUMENT, "hwloc: this is no topology in XML");
     DS_CHECK(load(owned));
     return read(owned.topology, allowed, false);
@@ -84,14 +85,17 @@ Result<Topology> Topology::read(void* raw, const std::string& allowed, bool boun
     std::map<int, int> threads_of_core;
     for (hwloc_obj_t pu = nullptr; (pu = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_PU, pu));) {
         if (!hwloc_bitmap_isset(usable, pu->os_index)) continue;
-        Processor p{static_cast<int>(pu->os_index), -1, ancestor(topology, HWLOC_OBJ_PACKAGE, pu), ancestor(topology, HWLOC_OBJ_CORE, pu), 0};
+        Processor p{static_cast<int>(pu->os_index), -1, ancestor(topology, HWLOC_OBJ_PACKAGE, pu), ancestor(topology, HWLOC_OBJ_CORE, pu),
+                    0};
         if (out.cores_ == 0) p.core = static_cast<int>(pu->logical_index);
         p.sibling = threads_of_core[p.core]++;
         const int node = pu->nodeset ? hwloc_bitmap_first(pu->nodeset) : -1;
         p.node = node;
         out.order_.push_back(p);
     }
-    std::stable_sort(out.order_.begin(), out.order_.end(), [](const Processor& a, const Processor& b) { return std::tie(a.sibling, a.package, a.node) < std::tie(b.sibling, b.package, b.node); });
+    std::stable_sort(out.order_.begin(), out.order_.end(), [](const Processor& a, const Processor& b) {
+        return std::tie(a.sibling, a.package, a.node) < std::tie(b.sibling, b.package, b.node);
+    });
     out.whole_ = static_cast<int>(out.order_.size()) == allowed_here;
     std::map<std::tuple<unsigned, unsigned, unsigned, unsigned>, std::vector<int>> gpus;
     for (hwloc_obj_t device = nullptr; (device = hwloc_get_next_pcidev(topology, device));) {
@@ -109,7 +113,8 @@ Result<Topology> Topology::read(void* raw, const std::string& allowed, bool boun
     return out;
 }
 
-// Share `part` of `parts` of the first threads of cores, and of the second ones where those are too few. More threads than processors: they take turns, unbound.
+// Share `part` of `parts` of the first threads of cores, and of the second ones where those are too few. More threads than processors: they
+// take turns, unbound.
 std::vector<Spot> Topology::deal_from(const std::vector<Processor>& from, int64_t part, int64_t parts, int threads) const {
     std::vector<Processor> mine;
     int siblings = 0;
@@ -123,7 +128,8 @@ std::vector<Spot> Topology::deal_from(const std::vector<Processor>& from, int64_
     }
     if (static_cast<int>(mine.size()) < threads) return std::vector<Spot>(static_cast<size_t>(threads));
     std::vector<Spot> spots;
-    for (int t = 0; t < threads; ++t) spots.push_back({mine[static_cast<size_t>(t)].cpu, nodes_ > 1 ? mine[static_cast<size_t>(t)].node : -1});
+    for (int t = 0; t < threads; ++t)
+        spots.push_back({mine[static_cast<size_t>(t)].cpu, nodes_ > 1 ? mine[static_cast<size_t>(t)].node : -1});
     return spots;
 }
 
@@ -151,7 +157,8 @@ std::vector<std::vector<Spot>> Topology::deal(int ranks, int threads, int first,
 }
 
 Json Topology::describe() const {
-    return {{"packages", packages_}, {"numa_nodes", nodes_}, {"cores", cores_}, {"processors", processors_}, {"usable", usable()}, {"gpus", gpus_}};
+    return {{"packages", packages_},     {"numa_nodes", nodes_}, {"cores", cores_},
+            {"processors", processors_}, {"usable", usable()},   {"gpus", gpus_}};
 }
 
 std::string to_string(const std::vector<std::vector<Spot>>& places, int first_rank) {

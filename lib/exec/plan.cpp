@@ -12,7 +12,9 @@ namespace ds {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double microseconds(Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double, std::micro>(end - begin).count(); }
+double microseconds(Clock::time_point begin, Clock::time_point end) {
+    return std::chrono::duration<double, std::micro>(end - begin).count();
+}
 
 }  // namespace
 
@@ -104,7 +106,8 @@ Status Plan::choose_kernel(Step& step, Backend backend, int threads) {
             return ok();
         }
     }
-    return fail(Code::E_UNSUPPORTED, "{}: no kernel {}serves these shapes and types ({})", node.op->name, device_ ? "of the device " : "", reasons.empty() ? "there is none" : reasons);
+    return fail(Code::E_UNSUPPORTED, "{}: no kernel {}serves these shapes and types ({})", node.op->name, device_ ? "of the device " : "",
+                reasons.empty() ? "there is none" : reasons);
 }
 
 void Plan::place(std::byte* arena, const std::function<void*(Kind, ValueId)>& buffer_of) {
@@ -143,10 +146,17 @@ void* Plan::address(ValueId id) const {
 }
 
 Call Plan::call_of(const Step& step, const Runtime& runtime) const {
-    return {step.in.data(), step.out.data(), step.node->attrs.get(), step.prepared.state.get(), arena_ + memory_.scratch[static_cast<size_t>(step.node_index)], &runtime, nullptr};
+    return {step.in.data(),
+            step.out.data(),
+            step.node->attrs.get(),
+            step.prepared.state.get(),
+            arena_ + memory_.scratch[static_cast<size_t>(step.node_index)],
+            &runtime,
+            nullptr};
 }
 
-Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline, Progress* progress, const std::vector<Beside>* beside) {
+Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline,
+                 Progress* progress, const std::vector<Beside>* beside) {
     if (device_) return run_on_device(part, runtime, cancel, timeline, beside);
     for (int i = 0; i <= ticket_count_; ++i) tickets_[static_cast<size_t>(i)].store(0, std::memory_order_relaxed);
     stopped_.store(0, std::memory_order_relaxed);
@@ -156,7 +166,10 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
     for (size_t begin = first_of(part), end = end_of(part); host.ok() && begin <= end && !stopped_.load(std::memory_order_relaxed);) {
         const auto next = std::lower_bound(host_steps_.begin(), host_steps_.end(), begin);
         const size_t until = next == host_steps_.end() ? end : std::min(*next, end);
-        workers.run([&](Team team) { work(begin, until, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr, progress); });
+        workers.run([&](Team team) {
+            work(begin, until, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr,
+                 progress);
+        });
         if (until < end && !stopped_.load(std::memory_order_relaxed)) host = call_host(steps_[until]);
         begin = until + 1;
     }
@@ -166,22 +179,27 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
         Status status = runtime.links->status();
         if (failed_ < 0) return status;
         const Node& node = *steps_[static_cast<size_t>(failed_)].node;
-        return std::move(status).within(fmt::format("{} of {}", node.op->name, graph_.value(node.in.empty() || node.in.front() == kNone ? node.out.front() : node.in.front()).name));
+        return std::move(status).within(
+            fmt::format("{} of {}", node.op->name,
+                        graph_.value(node.in.empty() || node.in.front() == kNone ? node.out.front() : node.in.front()).name));
     }
     return stopped_.load(std::memory_order_relaxed) ? Status(Code::E_CANCELLED, "the call was cancelled between two kernels") : ok();
 }
 
-void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline, Progress* progress) {
+void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel,
+                std::vector<Span>* timeline, Progress* progress) {
     const auto start = Clock::now();
     for (size_t i = begin; i < end; ++i) {
         const Step& step = steps_[i];
-        if (team.rank == 0 && ((cancel && cancel->on()) || (runtime.links && runtime.links->failed()))) stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
+        if (team.rank == 0 && ((cancel && cancel->on()) || (runtime.links && runtime.links->failed())))
+            stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
         Call call = call_of(step, runtime);
         const auto from = timeline ? Clock::now() : start;
         for (size_t phase = 0; phase < step.prepared.phases.size(); ++phase) {
             call.ticket = &tickets_[static_cast<size_t>(step.first_ticket) + phase];
             step.prepared.phases[phase](call, team);
-            if (timeline && phase + 1 == step.prepared.phases.size()) timeline->push_back({team.rank, step.node->op->name.data(), microseconds(start, from), microseconds(start, Clock::now())});
+            if (timeline && phase + 1 == step.prepared.phases.size())
+                timeline->push_back({team.rank, step.node->op->name.data(), microseconds(start, from), microseconds(start, Clock::now())});
             barrier.arrive_and_wait();
         }
         if (progress && team.rank == 0) progress->done(static_cast<int64_t>(i) + 1);
@@ -199,7 +217,8 @@ const std::map<std::string, int64_t>& Plan::gradient_steps() {
         for (const ValueId id : graph_.nodes[i].out) made[id] = i;
     for (const auto& [param, gradient] : graph_.grads) {
         // A node without a step is a view of what an earlier one made.
-        const auto step = std::find_if(steps_.begin(), steps_.end(), [&, node = made.at(gradient)](const Step& s) { return static_cast<size_t>(s.node_index) >= node; });
+        const auto step = std::find_if(steps_.begin(), steps_.end(),
+                                       [&, node = made.at(gradient)](const Step& s) { return static_cast<size_t>(s.node_index) >= node; });
         gradient_steps_[graph_.value(param).name] = step == steps_.end() ? static_cast<int64_t>(steps_.size()) : step - steps_.begin() + 1;
     }
     return gradient_steps_;

@@ -1,7 +1,7 @@
 // A plan: what one rank runs for one graph, a flat list of kernel calls with every address fixed.
 //
-// Compiled once for each batch shape and kept. Memory comes in two parts: an arena that the plans of an engine share, and buffers that the engine owns
-// (weights, their shadows, gradients). `place` fills in addresses when either moves; running allocates nothing.
+// Compiled once for each batch shape and kept. Memory comes in two parts: an arena that the plans of an engine share, and buffers that the
+// engine owns (weights, their shadows, gradients). `place` fills in addresses when either moves; running allocates nothing.
 #pragma once
 
 #include <atomic>
@@ -41,7 +41,8 @@ public:
     }
     // Whether so many steps are done; waits for them.
     bool wait_for(int64_t steps) const {
-        for (int64_t now = steps_.load(std::memory_order_acquire); now < steps; now = steps_.load(std::memory_order_acquire)) steps_.wait(now, std::memory_order_acquire);
+        for (int64_t now = steps_.load(std::memory_order_acquire); now < steps; now = steps_.load(std::memory_order_acquire))
+            steps_.wait(now, std::memory_order_acquire);
         return !failed_;
     }
 
@@ -58,7 +59,8 @@ struct Beside {
 
 class Plan {
 public:
-    // Chooses kernels for as many threads as `workers` has, and plans memory. device: the one that runs it, with Backend::device; it outlives the plan.
+    // Chooses kernels for as many threads as `workers` has, and plans memory. device: the one that runs it, with Backend::device; it
+    // outlives the plan.
     static Result<std::unique_ptr<Plan>> compile(Graph graph, Backend backend, const Workers& workers, Device* device = nullptr);
     Plan() = default;
     ~Plan();
@@ -79,8 +81,8 @@ public:
     enum class Part { forward, backward, weights };  // weights: the backward pass's second part (Node::weights), where there is one
     // Runs one part; DS_E_CANCELLED when the flag was raised meanwhile (null: can't be cancelled).
     // progress: on the host. beside: on a device, in order; when the part is over, all of it is.
-    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr, Progress* progress = nullptr,
-               const std::vector<Beside>* beside = nullptr);
+    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr,
+               Progress* progress = nullptr, const std::vector<Beside>* beside = nullptr);
     // By parameter: after how many steps, as Progress counts them, its gradient is final.
     const std::map<std::string, int64_t>& gradient_steps();
 
@@ -95,22 +97,27 @@ private:
         std::vector<Tensor> in, out;
         int node_index = 0;
         int first_ticket = 0;
-        int await = -1;          // the last exchange beside which this step can not run, as they share memory; -1: none
+        int await = -1;  // the last exchange beside which this step can not run, as they share memory; -1: none
     };
     Status choose_kernels(Backend backend, int threads);
     Status choose_kernel(Step& step, Backend backend, int threads);
     const KernelList* kernels(std::string_view op, Backend backend) const;
     size_t first_of(Part part) const { return part == Part::forward ? 0 : part == Part::backward ? first_backward_ : first_weights_; }
-    size_t end_of(Part part) const { return part == Part::forward ? first_backward_ : part == Part::backward ? first_weights_ : steps_.size(); }
+    size_t end_of(Part part) const {
+        return part == Part::forward ? first_backward_ : part == Part::backward ? first_weights_ : steps_.size();
+    }
     Call call_of(const Step& step, const Runtime& runtime) const;
     Tensor tensor_of(ValueId id) const;
     void place_steps();
-    void work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, std::vector<Span>* timeline, Progress* progress);
+    void work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel,
+              std::vector<Span>* timeline, Progress* progress);
     Status call_host(const Step& step) const;
 
     // plan_device.cpp
-    Status run_on_device(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline, const std::vector<Beside>* beside);
-    Status run_between(size_t begin, size_t end, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline, bool records);
+    Status run_on_device(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline,
+                         const std::vector<Beside>* beside);
+    Status run_between(size_t begin, size_t end, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline,
+                       bool records);
     Status run_beside(const std::function<Status()>& work, int64_t& mark);
     void keep_for_exchanges(const Graph& graph);
     void order_exchanges();
@@ -121,10 +128,10 @@ private:
     Graph graph_;
     MemoryPlan memory_;
     Device* device_ = nullptr;
-    int64_t runs_[3] = {};            // of the parts, at the addresses of now
+    int64_t runs_[3] = {};                               // of the parts, at the addresses of now
     std::map<std::pair<size_t, size_t>, void*> graphs_;  // recorded steps, from one to before another
-    std::map<int, int64_t> marks_;    // of exchanges that this run has queued
-    std::map<std::string, int64_t> gradient_steps_;  // empty: nobody has asked
+    std::map<int, int64_t> marks_;                       // of exchanges that this run has queued
+    std::map<std::string, int64_t> gradient_steps_;      // empty: nobody has asked
     std::vector<Step> steps_;
     size_t first_backward_ = 0, first_weights_ = 0;
     std::vector<size_t> host_steps_;  // that the calling thread runs between those of the workers

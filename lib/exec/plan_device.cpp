@@ -1,8 +1,9 @@
-// A plan on a device: this thread queues every kernel; nothing waits until somebody reads a result. From the second run on, a part whose addresses stay
-// is replayed as recorded graphs: one, or those between exchanges with other devices, which are not recorded (graphs of several devices with NCCL in them may
-// wait for each other for ever).
+// A plan on a device: this thread queues every kernel; nothing waits until somebody reads a result. From the second run on, a part whose
+// addresses stay is replayed as recorded graphs: one, or those between exchanges with other devices, which are not recorded (graphs of
+// several devices with NCCL in them may wait for each other for ever).
 //
-// An exchange runs beside the kernels behind it. The first of them that touches its memory waits for it: for what it writes, or writes what it reads.
+// An exchange runs beside the kernels behind it. The first of them that touches its memory waits for it: for what it writes, or writes what
+// it reads.
 #include <algorithm>
 #include <chrono>
 #include <numeric>
@@ -15,7 +16,9 @@ namespace ds {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double microseconds(Clock::time_point begin, Clock::time_point end) { return std::chrono::duration<double, std::micro>(end - begin).count(); }
+double microseconds(Clock::time_point begin, Clock::time_point end) {
+    return std::chrono::duration<double, std::micro>(end - begin).count();
+}
 
 }  // namespace
 
@@ -44,9 +47,12 @@ struct Footprint {
         to.push_back({at, at + ((t.rows() - 1) * t.row_stride + t.columns()) * size_of(t.dtype)});
     }
     static bool meet(const std::vector<Bytes>& a, const std::vector<Bytes>& b) {
-        return std::any_of(a.begin(), a.end(), [&](const Bytes& x) { return std::any_of(b.begin(), b.end(), [&](const Bytes& y) { return x.meets(y); }); });
+        return std::any_of(a.begin(), a.end(),
+                           [&](const Bytes& x) { return std::any_of(b.begin(), b.end(), [&](const Bytes& y) { return x.meets(y); }); });
     }
-    bool needs(const Footprint& earlier) const { return meet(writes, earlier.writes) || meet(reads, earlier.writes) || meet(writes, earlier.reads); }
+    bool needs(const Footprint& earlier) const {
+        return meet(writes, earlier.writes) || meet(reads, earlier.writes) || meet(writes, earlier.reads);
+    }
 };
 
 }  // namespace
@@ -85,7 +91,8 @@ void Plan::keep_for_exchanges(const Graph& graph) {
     for (int i = 0; i < static_cast<int>(graph.nodes.size()); ++i) {
         if (graph.nodes[static_cast<size_t>(i)].op->name != "reduce_bucket") continue;
         if (before >= 0) {
-            Group& bucket = memory_.groups[static_cast<size_t>(memory_.of[static_cast<size_t>(graph.nodes[static_cast<size_t>(before)].in[0])].group)];
+            Group& bucket =
+                memory_.groups[static_cast<size_t>(memory_.of[static_cast<size_t>(graph.nodes[static_cast<size_t>(before)].in[0])].group)];
             bucket.last = std::max(bucket.last, i);
             scratch[static_cast<size_t>(before)] = i;
         }
@@ -93,7 +100,8 @@ void Plan::keep_for_exchanges(const Graph& graph) {
     }
 }
 
-Status Plan::run_on_device(Part part, const Runtime& given, const CancelFlag* cancel, std::vector<Span>* timeline, const std::vector<Beside>* beside) {
+Status Plan::run_on_device(Part part, const Runtime& given, const CancelFlag* cancel, std::vector<Span>* timeline,
+                           const std::vector<Beside>* beside) {
     Runtime runtime = given;
     runtime.queue = device_->queue();
     DS_CHECK(device_->begin(runtime.seed, runtime.step));
@@ -124,7 +132,8 @@ Status Plan::run_beside(const std::function<Status()>& work, int64_t& mark) {
 }
 
 // The steps between those that exchange, or that wait for an exchange.
-Status Plan::run_between(size_t begin, size_t end, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline, bool records) {
+Status Plan::run_between(size_t begin, size_t end, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline,
+                         bool records) {
     while (begin < end) {
         if (cancel && cancel->on()) return Status(Code::E_CANCELLED, "the call was cancelled before the kernels ran");
         if (steps_[begin].kernel->exchanges) {

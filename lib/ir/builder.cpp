@@ -9,10 +9,12 @@ ValueId Builder::input(std::string name, DType dtype, Shape shape) {
 ValueId Builder::param(std::string name, Shape shape, Init init, bool trainable) {
     if (const ValueId known = graph_.find(name); known != kNone && graph_.value(known).kind == Kind::param) {  // a tied weight
         if (graph_.type(known).shape != shape)
-            fail_with(fail(Code::E_INVALID_ARGUMENT, "parameter {}: used as {} and as {}", name, dims_to_string(graph_.type(known).shape), dims_to_string(shape)));
+            fail_with(fail(Code::E_INVALID_ARGUMENT, "parameter {}: used as {} and as {}", name, dims_to_string(graph_.type(known).shape),
+                           dims_to_string(shape)));
         return known;
     }
-    return graph_.add_value({.name = std::move(name), .type = {DType::f32, std::move(shape)}, .kind = Kind::param, .init = init, .trainable = trainable});
+    return graph_.add_value(
+        {.name = std::move(name), .type = {DType::f32, std::move(shape)}, .kind = Kind::param, .init = init, .trainable = trainable});
 }
 
 Result<std::vector<ValueId>> Builder::try_call(const OpDef& op, std::vector<ValueId> in, Attrs attrs, std::string name) {
@@ -48,7 +50,9 @@ ValueId Builder::call(std::string_view op, std::vector<ValueId> in, Attrs attrs,
 
 ValueId Builder::cast(ValueId x, DType to) { return x == kNone || type(x).dtype == to ? x : call("cast", {x}, Cast{to}); }
 
-ValueId Builder::reshape(ValueId x, Shape shape) { return x == kNone || type(x).shape == shape ? x : call("reshape", {x}, Reshape{std::move(shape)}); }
+ValueId Builder::reshape(ValueId x, Shape shape) {
+    return x == kNone || type(x).shape == shape ? x : call("reshape", {x}, Reshape{std::move(shape)});
+}
 
 ValueId Builder::reduce_to(ValueId x, const Shape& shape) {
     if (x == kNone || type(x).shape == shape) return x;

@@ -22,14 +22,16 @@ public:
     ValueId mul(ValueId a, ValueId b) { return call("mul", {a, b}); }
     ValueId div(ValueId a, ValueId b) { return call("div", {a, b}); }
     ValueId scale(ValueId x, double factor) { return call("scale", {x}, Scale{factor}); }
-    ValueId cast(ValueId x, DType to);                       // x itself when it has the type already
-    ValueId reshape(ValueId x, Shape shape);                 // likewise
-    ValueId reduce_to(ValueId x, const Shape& shape);        // sums what broadcasting from `shape` had spread
+    ValueId cast(ValueId x, DType to);                 // x itself when it has the type already
+    ValueId reshape(ValueId x, Shape shape);           // likewise
+    ValueId reduce_to(ValueId x, const Shape& shape);  // sums what broadcasting from `shape` had spread
 
     const Type& type(ValueId id) const { return graph_.type(id); }
     Graph& graph() { return graph_; }
     const Status& status() const { return status_; }
-    void fail_with(Status status) { if (status_.ok()) status_ = std::move(status); }
+    void fail_with(Status status) {
+        if (status_.ok()) status_ = std::move(status);
+    }
     void mark_backward(bool on) { backward_ = on; }
     // Gradients of params are accumulated in f32, whatever their shadows' type; others have the value's own type.
     DType grad_dtype(ValueId id) const;

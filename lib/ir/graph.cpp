@@ -98,18 +98,23 @@ Status verify(const Graph& graph) {
     for (const Node& node : graph.nodes) {
         for (const ValueId id : node.in)
             if (id != kNone && !known[static_cast<size_t>(id)])
-                return fail(Code::E_INTERNAL, "graph {}: {} uses %{} before it is produced", graph.name, node.op->name, graph.value(id).name);
+                return fail(Code::E_INTERNAL, "graph {}: {} uses %{} before it is produced", graph.name, node.op->name,
+                            graph.value(id).name);
         DS_TRY(const auto inferred, infer(*node.op, node.attrs, graph.types(node.in)));
-        if (inferred.size() != node.out.size()) return fail(Code::E_INTERNAL, "graph {}: {} gives {} outputs, not {}", graph.name, node.op->name, inferred.size(), node.out.size());
+        if (inferred.size() != node.out.size())
+            return fail(Code::E_INTERNAL, "graph {}: {} gives {} outputs, not {}", graph.name, node.op->name, inferred.size(),
+                        node.out.size());
         for (size_t i = 0; i < inferred.size(); ++i) {
             const Value& out = graph.value(node.out[i]);
             if (!(out.type == inferred[i]))
-                return fail(Code::E_INTERNAL, "graph {}: %{} is {}, but {} gives {}", graph.name, out.name, to_string(out.type), node.op->name, to_string(inferred[i]));
+                return fail(Code::E_INTERNAL, "graph {}: %{} is {}, but {} gives {}", graph.name, out.name, to_string(out.type),
+                            node.op->name, to_string(inferred[i]));
             known[static_cast<size_t>(node.out[i])] = true;
         }
     }
     for (const ValueId id : roots(graph))
-        if (!known[static_cast<size_t>(id)]) return fail(Code::E_INTERNAL, "graph {}: result %{} is never produced", graph.name, graph.value(id).name);
+        if (!known[static_cast<size_t>(id)])
+            return fail(Code::E_INTERNAL, "graph {}: result %{} is never produced", graph.name, graph.value(id).name);
     return ok();
 }
 

@@ -1,7 +1,7 @@
 // The graph: a model, and after the passes a whole training step, as a list of nodes in execution order over typed values.
 //
-// Plain data. Every value has one producer or is an input of some kind; nodes stand in an order in which values are produced before they are
-// used. Passes take a graph and give a graph. `verify` says whether one is well formed; ir/text.h prints and parses it.
+// Plain data. Every value has one producer or is an input of some kind; nodes stand in an order in which values are produced before they
+// are used. Passes take a graph and give a graph. `verify` says whether one is well formed; ir/text.h prints and parses it.
 #pragma once
 
 #include <map>
@@ -18,8 +18,8 @@ struct OpDef;
 using ValueId = int32_t;
 inline constexpr ValueId kNone = -1;  // an optional operand that is absent
 
-// Sizes not known until a batch arrives stand as primes while a graph is built, so that products and quotients of shapes stay exact; to_string
-// turns the factors back into names. `bind` replaces them.
+// Sizes not known until a batch arrives stand as primes while a graph is built, so that products and quotients of shapes stay exact;
+// to_string turns the factors back into names. `bind` replaces them.
 inline constexpr int64_t kRows = 30011, kLength = 30013;
 std::string dims_to_string(const Shape& shape);  // "[rows,length,64]"
 
@@ -54,7 +54,8 @@ struct Value {
     Init init;           // param
     Cut cut;             // param: what this rank holds of it; `type` is that part's
     bool trainable = true;
-    int32_t boundary = 0;   // of a block, 0: none: what recomputation keeps, and where a pipeline may be cut (which number is which: parallel/partition.h)
+    int32_t boundary =
+        0;  // of a block, 0: none: what recomputation keeps, and where a pipeline may be cut (which number is which: parallel/partition.h)
 };
 
 struct Node {
@@ -63,7 +64,7 @@ struct Node {
     std::vector<ValueId> in, out;
     bool backward = false;
     bool recomputed = false;
-    bool weights = false;   // of the backward pass's second part, which makes gradients of weights and nothing that other nodes wait for
+    bool weights = false;  // of the backward pass's second part, which makes gradients of weights and nothing that other nodes wait for
 };
 
 // A value that a stage of a pipeline gets from the one before, or gives to the one after.

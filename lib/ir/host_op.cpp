@@ -15,9 +15,14 @@ struct HostCall {
 
 const AttrsType kHostCall = {
     .defaults = []() -> std::shared_ptr<const void> { return std::make_shared<const HostCall>(); },
-    .parse = [](const Json& object) -> Result<std::shared_ptr<const void>> { return std::shared_ptr<const void>(std::make_shared<const HostCall>(HostCall{object.dump(), 0, 0, {}})); },
+    .parse = [](const Json& object) -> Result<std::shared_ptr<const void>> {
+        return std::shared_ptr<const void>(std::make_shared<const HostCall>(HostCall{object.dump(), 0, 0, {}}));
+    },
     .print = [](const void* value, bool) { return OrderedJson::parse(static_cast<const HostCall*>(value)->attributes); },
-    .map_dims = [](const void* value, const std::function<int64_t(int64_t)>&) -> std::shared_ptr<const void> { return std::make_shared<const HostCall>(*static_cast<const HostCall*>(value)); }};
+    .map_dims = [](const void* value, const std::function<int64_t(int64_t)>&) -> std::shared_ptr<const void> {
+        return std::make_shared<const HostCall>(*static_cast<const HostCall*>(value));
+    },
+};
 
 }  // namespace
 
@@ -83,7 +88,8 @@ Status HostOp::run(const Attrs& of_node, std::span<const HostValue> in, std::spa
     std::vector<HostValue> gradients;
     size_t next = 0;
     for (size_t i = 0; i < call.inputs; ++i) gradients.push_back(call.wants[i] ? out[next++] : HostValue{nullptr, DType::f32, in[i].shape});
-    return functions_->backward(call.attributes, in.first(call.inputs), in.subspan(call.inputs, call.outputs), in.subspan(call.inputs + call.outputs), gradients);
+    return functions_->backward(call.attributes, in.first(call.inputs), in.subspan(call.inputs, call.outputs),
+                                in.subspan(call.inputs + call.outputs), gradients);
 }
 
 }  // namespace ds

@@ -1,4 +1,5 @@
-// What ops a host's graph may have: those of ops.def but for the ones that only passes make, and HostOp, an op of the host's own. Its shapes, values and gradient come from callbacks, which run on the thread that is inside the host's call.
+// What ops a host's graph may have: those of ops.def but for the ones that only passes make, and HostOp, an op of the host's own. Its
+// shapes, values and gradient come from callbacks, which run on the thread that is inside the host's call.
 #pragma once
 
 #include <memory>
@@ -20,7 +21,8 @@ struct HostFunctions {
     size_t outputs = 1;  // all f32
     std::function<Result<std::vector<Shape>>(const std::string& attributes, std::span<const Type> in)> shapes;
     std::function<Status(const std::string& attributes, Values in, Values out)> forward;
-    std::function<Status(const std::string& attributes, Values in, Values out, Values out_gradients, Values in_gradients)> backward;  // empty: not differentiable
+    std::function<Status(const std::string& attributes, Values in, Values out, Values out_gradients, Values in_gradients)>
+        backward;  // empty: not differentiable
 };
 
 class HostOp : public OpDef {

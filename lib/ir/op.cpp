@@ -9,7 +9,10 @@
 
 namespace ds {
 
-#define DS_OP(name) namespace ops { extern const OpDef& name(); }
+#define DS_OP(name)             \
+    namespace ops {             \
+    extern const OpDef& name(); \
+    }
 #include "ops/ops.def"
 #undef DS_OP
 
@@ -63,7 +66,10 @@ Result<std::vector<Type>> infer(const OpDef& op, const Attrs& attrs, std::span<c
     size_t least = most;  // what follows the last required one may be left out
     while (least > 0 && (op.inputs[least - 1].ends_with('?') || op.inputs[least - 1].ends_with("..."))) --least;
     DS_REQUIRE(in.size() >= least && (in.size() <= most || op.has_variadic_inputs()), "{}: takes {}{} inputs, not {}", op.name, least,
-               op.has_variadic_inputs() ? " or more" : most > least ? fmt::format(" to {}", most) : "", in.size());
+               op.has_variadic_inputs() ? " or more"
+               : most > least           ? fmt::format(" to {}", most)
+                                        : "",
+               in.size());
     std::vector<Type> all(in.begin(), in.end());
     if (!op.has_variadic_inputs()) all.resize(most, Type{.present = false});
     for (size_t i = 0; i < all.size(); ++i) {
@@ -74,7 +80,8 @@ Result<std::vector<Type>> infer(const OpDef& op, const Attrs& attrs, std::span<c
     if (!types.ok()) {
         std::string shapes;
         for (size_t i = 0; i < in.size(); ++i)
-            shapes += fmt::format("{}{} {}", i ? ", " : "", plain_name(i < op.inputs.size() ? op.inputs[i] : op.inputs.back()), to_string(in[i]));
+            shapes +=
+                fmt::format("{}{} {}", i ? ", " : "", plain_name(i < op.inputs.size() ? op.inputs[i] : op.inputs.back()), to_string(in[i]));
         return fail(types.status().code(), "{}: {} (inputs: {})", op.name, types.status().message(), shapes);
     }
     return types;

@@ -21,8 +21,8 @@ struct Cost {
 struct GradContext {
     Builder& b;
     const Node& node;
-    std::vector<ValueId> dy;    // gradient of each output, kNone where nothing depends on it
-    std::vector<bool> wants;    // which inputs' gradients are needed
+    std::vector<ValueId> dy;  // gradient of each output, kNone where nothing depends on it
+    std::vector<bool> wants;  // which inputs' gradients are needed
     ValueId in(size_t i) const { return i < node.in.size() ? node.in[i] : kNone; }
     ValueId out(size_t i) const { return node.out[i]; }
 };
@@ -31,25 +31,27 @@ using Grads = std::vector<ValueId>;
 // How a node may be split over ranks: for each way, the dimension split of each input and output. -1: whole. kPartial: each rank holds a
 // summand. Ways are tried by cost; an op without ways is replicated, which is slow but never wrong.
 inline constexpr int kWhole = -1, kPartial = -2;
-struct ShardWay { std::vector<int> in, out; };
+struct ShardWay {
+    std::vector<int> in, out;
+};
 
 struct OpDef {
     std::string_view name;
-    std::string_view meaning;                    // one line, for people
-    std::vector<std::string_view> inputs;        // "x", "bias?" optional, "x..." any number
-    std::vector<std::string_view> outputs;       // "y", "y..." any number
+    std::string_view meaning;               // one line, for people
+    std::vector<std::string_view> inputs;   // "x", "bias?" optional, "x..." any number
+    std::vector<std::string_view> outputs;  // "y", "y..." any number
     const AttrsType* attrs = nullptr;
     std::function<Result<std::vector<Type>>(const Attrs&, std::span<const Type>)> infer;
-    std::function<Grads(GradContext&)> gradient;                     // empty: not differentiable
+    std::function<Grads(GradContext&)> gradient;  // empty: not differentiable
     std::function<std::vector<ShardWay>(const Graph&, const Node&)> shard;
     std::function<Cost(const Attrs&, std::span<const Type> in, std::span<const Type> out)> cost;
     std::function<std::vector<ValueId>(Builder&, const Node&)> decompose;  // into simpler ops, where no kernel exists
 
-    bool cheap = false;            // recomputing costs about as much as reading: elementwise, norms
-    bool view = false;             // output 0 is input 0's memory with another shape
-    bool strided = false;          // its kernels take and give rows that lie apart
-    bool in_place = false;         // output 0 may be the memory of a required input of the same type
-    int low_inputs = 0;            // a matrix product: its first so many inputs go to bf16 or fp16 under mixed precision
+    bool cheap = false;                     // recomputing costs about as much as reading: elementwise, norms
+    bool view = false;                      // output 0 is input 0's memory with another shape
+    bool strided = false;                   // its kernels take and give rows that lie apart
+    bool in_place = false;                  // output 0 may be the memory of a required input of the same type
+    int low_inputs = 0;                     // a matrix product: its first so many inputs go to bf16 or fp16 under mixed precision
     std::vector<std::pair<int, int>> into;  // (output, input): the input is added to the output and may be its memory
 
     std::vector<std::pair<int, int>> replaces;  // (output, input): the output may be the input's memory, which is used up
@@ -58,10 +60,10 @@ struct OpDef {
     bool has_variadic_outputs() const { return !outputs.empty() && outputs.back().ends_with("..."); }
 };
 
-std::span<const OpDef* const> all_ops();       // the rows of ops.def
-const OpDef* find_op(std::string_view name);   // null when there is none
+std::span<const OpDef* const> all_ops();      // the rows of ops.def
+const OpDef* find_op(std::string_view name);  // null when there is none
 // Types of the outputs, or an error that names op, input and shapes.
 Result<std::vector<Type>> infer(const OpDef& op, const Attrs& attrs, std::span<const Type> in);
-std::string ops_json();                        // every op with inputs, outputs, attributes and their defaults
+std::string ops_json();  // every op with inputs, outputs, attributes and their defaults
 
 }  // namespace ds

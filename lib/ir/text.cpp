@@ -92,7 +92,8 @@ private:
         return true;
     }
     void symbol(char c) {
-        if (!try_symbol(c)) error(fmt::format("'{}' expected, found {}", c, at_ < text_.size() ? fmt::format("'{}'", text_[at_]) : "the end"));
+        if (!try_symbol(c))
+            error(fmt::format("'{}' expected, found {}", c, at_ < text_.size() ? fmt::format("'{}'", text_[at_]) : "the end"));
     }
     std::string name() {
         skip();
@@ -271,9 +272,12 @@ private:
             symbol('=');
             skip();
             const size_t begin = at_;
-            for (int depth = 0; at_ < text_.size() && (depth > 0 || (text_[at_] != ',' && text_[at_] != '}')); ++at_) depth += (text_[at_] == '[') - (text_[at_] == ']');
+            for (int depth = 0; at_ < text_.size() && (depth > 0 || (text_[at_] != ',' && text_[at_] != '}')); ++at_)
+                depth += (text_[at_] == '[') - (text_[at_] == ']');
             Json value = Json::parse(text_.substr(begin, at_ - begin), nullptr, false);
-            if (value.is_discarded()) error(fmt::format("attribute {}: '{}' is not a number, word in quotes, true, false or list", key, text_.substr(begin, at_ - begin)));
+            if (value.is_discarded())
+                error(fmt::format("attribute {}: '{}' is not a number, word in quotes, true, false or list", key,
+                                  text_.substr(begin, at_ - begin)));
             object[key] = std::move(value);
         } while (status_.ok() && try_symbol(','));
         symbol('}');
@@ -308,14 +312,18 @@ std::string print(const Graph& g) {
         if (n.weights && !weights) text += "weights:\n";
         backward |= n.backward;
         weights |= n.weights;
-        text += "  " + list(g, n.out) + " = " + std::string(n.op->name) + (n.in.empty() ? "" : " ") + list(g, n.in) + attributes(n.attrs) + " : ";
+        text += "  " + list(g, n.out) + " = " + std::string(n.op->name) + (n.in.empty() ? "" : " ") + list(g, n.in) + attributes(n.attrs) +
+                " : ";
         for (size_t i = 0; i < n.out.size(); ++i) text += (i ? ", " : "") + to_string(g.type(n.out[i]));
         text += "\n";
     }
     for (const auto& [name, id] : g.outputs) text += "  output " + written(name) + " = " + name_of_value(g, id) + "\n";
     const auto crossings = [&](const char* word, const std::vector<Crossing>& list) {
         for (const Crossing& c : list)
-            text += fmt::format("  {} {}{}\n", word, name_of_value(g, c.value), c.gradient != kNone ? " gradient " + name_of_value(g, c.gradient) : c.differentiable ? " differentiable" : "");
+            text += fmt::format("  {} {}{}\n", word, name_of_value(g, c.value),
+                                c.gradient != kNone ? " gradient " + name_of_value(g, c.gradient)
+                                : c.differentiable  ? " differentiable"
+                                                    : "");
     };
     crossings("receive", g.received);
     crossings("send", g.sent);
@@ -324,6 +332,8 @@ std::string print(const Graph& g) {
     return text + "}\n";
 }
 
-Result<Graph> parse_graph(std::string_view text, std::string_view place, const std::function<const OpDef*(std::string_view)>& find) { return Parser(text, place, find).run(); }
+Result<Graph> parse_graph(std::string_view text, std::string_view place, const std::function<const OpDef*(std::string_view)>& find) {
+    return Parser(text, place, find).run();
+}
 
 }  // namespace ds

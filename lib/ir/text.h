@@ -7,11 +7,13 @@
 //     output y = %y
 //   }
 //
-// Operands of a graph: input (no word), param, frozen (a param that is not trained), shadow and grad (of = %param). An absent optional operand is
-// `_`. Types after nodes may be left out; where they stand they are checked. After `backward:` come the nodes that run in the backward pass.
-// `weights:` those of its second part. `loss = %l` and `grad %p = %g` name results, `receive %x` and `send %x` what crosses to other stages: followed by
-// `differentiable` or, once there is a gradient, `gradient %g`. A name of other characters than letters, digits and _ . - / stands in quotes, as in
-// JSON: %"my weight". Text from # to the end of a line is a comment. `rows` and `length` are sizes that a batch brings.
+// Operands of a graph: input (no word), param, frozen (a param that is not trained), shadow and grad (of = %param). An absent optional
+// operand is
+// `_`. Types after nodes may be left out; where they stand they are checked. After `backward:` come the nodes that run in the backward
+// pass. `weights:` those of its second part. `loss = %l` and `grad %p = %g` name results, `receive %x` and `send %x` what crosses to other
+// stages: followed by `differentiable` or, once there is a gradient, `gradient %g`. A name of other characters than letters, digits and _ .
+// - / stands in quotes, as in JSON: %"my weight". Text from # to the end of a line is a comment. `rows` and `length` are sizes that a batch
+// brings.
 #pragma once
 
 #include <functional>
@@ -24,6 +26,7 @@ namespace ds {
 
 std::string print(const Graph& graph);
 // find: of the ops that the text may use; by default those of ops.def.
-Result<Graph> parse_graph(std::string_view text, std::string_view place = "graph", const std::function<const OpDef*(std::string_view)>& find = {});
+Result<Graph> parse_graph(std::string_view text, std::string_view place = "graph",
+                          const std::function<const OpDef*(std::string_view)>& find = {});
 
 }  // namespace ds

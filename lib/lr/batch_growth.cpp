@@ -19,26 +19,39 @@ Result<std::unique_ptr<BatchGrowth>> BatchGrowth::make(const Json& section, int6
     growth->patience_ = section.value("patience", int64_t{100});
     growth->threshold_ = section.value("threshold", 0.01);
     growth->smoothing_ = section.value("smoothing", 0.9);
-    const auto refuse = [](const char* key, const std::string& what) { return fail(Code::E_CONFIG, "config: batch_growth.{}: {}", key, what); };
+    const auto refuse = [](const char* key, const std::string& what) {
+        return fail(Code::E_CONFIG, "config: batch_growth.{}: {}", key, what);
+    };
     const Json schedule = section.value("schedule", Json::array()), most = section.value("max_batch_size", Json());
     const bool table = growth->by_ == "steps" || growth->by_ == "tokens";
-    if (!table && most.is_null()) return refuse("max_batch_size", fmt::format("needed where by is {}: rows of an update at most", growth->by_));
-    if (!table && !schedule.empty()) return refuse("schedule", fmt::format("has no effect where by is {}; it belongs to steps and tokens", growth->by_));
-    if (table && schedule.empty()) return refuse("schedule", fmt::format("needed where by is {}: a list of [{}, rows], from which on an update takes so many rows", growth->by_, growth->by_));
+    if (!table && most.is_null())
+        return refuse("max_batch_size", fmt::format("needed where by is {}: rows of an update at most", growth->by_));
+    if (!table && !schedule.empty())
+        return refuse("schedule", fmt::format("has no effect where by is {}; it belongs to steps and tokens", growth->by_));
+    if (table && schedule.empty())
+        return refuse("schedule", fmt::format("needed where by is {}: a list of [{}, rows], from which on an update takes so many rows",
+                                              growth->by_, growth->by_));
     if (growth->factor_ <= 1) return refuse("factor", fmt::format("must be above 1, is {}", growth->factor_));
     if (growth->by_ == "noise_scale" && rows <= unit && unit == 1)
-        return refuse("by", "noise_scale compares the gradient of a part of the batch with the whole one's: it needs gradient_accumulation_steps or parallel.data above 1");
+        return refuse("by",
+                      "noise_scale compares the gradient of a part of the batch with the whole one's: it needs gradient_accumulation_steps "
+                      "or parallel.data above 1");
     for (const Json& entry : schedule) {
-        if (!entry.is_array() || entry.size() != 2 || !entry[0].is_number_integer() || !entry[1].is_number_integer() || entry[0] < 0 || entry[1] < 1)
+        if (!entry.is_array() || entry.size() != 2 || !entry[0].is_number_integer() || !entry[1].is_number_integer() || entry[0] < 0 ||
+            entry[1] < 1)
             return refuse("schedule", fmt::format("an entry must be [{}, rows], two integers, is {}", growth->by_, entry.dump()));
         const auto from = entry[0].get<int64_t>(), to = entry[1].get<int64_t>();
-        if (to % unit) return refuse("schedule", fmt::format("{} rows are not a multiple of {}, the rows of a micro-batch of all data ranks", to, unit));
-        const int64_t before = growth->table_.empty() ? rows : growth->table_.back().second, after = growth->table_.empty() ? 0 : growth->table_.back().first;
+        if (to % unit)
+            return refuse("schedule",
+                          fmt::format("{} rows are not a multiple of {}, the rows of a micro-batch of all data ranks", to, unit));
+        const int64_t before = growth->table_.empty() ? rows : growth->table_.back().second,
+                      after = growth->table_.empty() ? 0 : growth->table_.back().first;
         if (to < before || from < after) return refuse("schedule", fmt::format("must grow, but {} follows {} rows", entry.dump(), before));
         growth->table_.emplace_back(from, to);
     }
     growth->most_ = table ? INT64_MAX : most.get<int64_t>() / unit * unit;
-    if (!most.is_null() && growth->most_ < rows) return refuse("max_batch_size", fmt::format("must be at least train_batch_size, which is {}; is {}", rows, most.dump()));
+    if (!most.is_null() && growth->most_ < rows)
+        return refuse("max_batch_size", fmt::format("must be at least train_batch_size, which is {}; is {}", rows, most.dump()));
     if (table) growth->step({});
     return growth;
 }
@@ -83,15 +96,20 @@ void BatchGrowth::watch_noise(const NoiseSample& s) {
 double BatchGrowth::noise_scale() const { return square_ > 0 && trace_ > 0 ? trace_ / square_ : 0; }
 
 Json BatchGrowth::state() const {
-    return {{"rows", rows_}, {"loss", loss_}, {"loss_weight", loss_weight_}, {"best", best_}, {"has_best", has_best_}, {"trace", trace_}, {"square", square_},
-            {"waited", waited_}};
+    return {{"rows", rows_},         {"loss", loss_},   {"loss_weight", loss_weight_}, {"best", best_},
+            {"has_best", has_best_}, {"trace", trace_}, {"square", square_},           {"waited", waited_}};
 }
 
 Status BatchGrowth::restore(const Json& state) {
     for (const char* name : {"rows", "loss", "loss_weight", "best", "trace", "square", "waited"})
-        if (!state.is_object() || !state.contains(name) || !state[name].is_number()) return fail(Code::E_CORRUPT, "batch growth state: {} must be a number", name);
+        if (!state.is_object() || !state.contains(name) || !state[name].is_number())
+            return fail(Code::E_CORRUPT, "batch growth state: {} must be a number", name);
     const auto rows = state["rows"].get<int64_t>();
-    if (rows < 1 || rows % unit_) return fail(Code::E_STATE, "batch growth state: saved with {} rows an update, which are not a multiple of {}, the rows of a micro-batch of all data ranks now", rows, unit_);
+    if (rows < 1 || rows % unit_)
+        return fail(Code::E_STATE,
+                    "batch growth state: saved with {} rows an update, which are not a multiple of {}, the rows of a micro-batch of all "
+                    "data ranks now",
+                    rows, unit_);
     rows_ = rows;
     loss_ = state["loss"], loss_weight_ = state["loss_weight"], best_ = state["best"], has_best_ = state.value("has_best", false);
     trace_ = state["trace"], square_ = state["square"], waited_ = state["waited"];

@@ -1,7 +1,8 @@
 // How many rows the next update takes, where the batch grows as training goes on, and what the learning rate becomes by it.
 //   steps, tokens   a table: so many rows once so many updates were made or tokens seen
-//   plateau         the batch is multiplied where the smoothed loss found no better value for `patience` updates (Smith et al. 2018, arXiv 1711.00489)
-//   noise_scale     the batch follows the gradient's noise scale tr(S) / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162, appendix A.1), which is
+//   plateau         the batch is multiplied where the smoothed loss found no better value for `patience` updates (Smith et al. 2018, arXiv
+//   1711.00489) noise_scale     the batch follows the gradient's noise scale tr(S) / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162,
+//   appendix A.1), which is
 //                   estimated from the squared norms of a small batch's gradient and of the whole one's
 // Rows are those of all data ranks, a multiple of what one micro-batch of all of them has. A batch never shrinks.
 #pragma once
@@ -16,7 +17,8 @@
 
 namespace ds {
 
-// linear: by n, sqrt: by the root of n, none: by 1, for a batch n times the first one. Accurate, Large Minibatch SGD (Goyal et al. 2017), as DeepSpeed's scale_lr.
+// linear: by n, sqrt: by the root of n, none: by 1, for a batch n times the first one. Accurate, Large Minibatch SGD (Goyal et al. 2017),
+// as DeepSpeed's scale_lr.
 double scaled_rate(const std::string& method, double rows, double first_rows);
 
 // Squared norms of a gradient over few rows and over all rows of an update.
@@ -25,8 +27,8 @@ struct NoiseSample {
 };
 
 struct StepFacts {
-    int64_t steps = 0, tokens = 0;     // so far
-    std::optional<double> loss;        // of an update that was applied
+    int64_t steps = 0, tokens = 0;  // so far
+    std::optional<double> loss;     // of an update that was applied
     std::optional<NoiseSample> noise;
 };
 
@@ -35,10 +37,10 @@ public:
     // section: batch_growth. rows: the first updates'. unit: what rows are a multiple of.
     static Result<std::unique_ptr<BatchGrowth>> make(const Json& section, int64_t rows, int64_t unit);
 
-    void step(const StepFacts& facts);  // after each update
+    void step(const StepFacts& facts);      // after each update
     int64_t rows() const { return rows_; }  // of the next one
     bool wants_noise() const { return by_ == "noise_scale"; }
-    double noise_scale() const;         // smoothed, in rows; 0: not known yet
+    double noise_scale() const;  // smoothed, in rows; 0: not known yet
     double lr_factor() const { return scaled_rate(scaling_, static_cast<double>(rows_), static_cast<double>(first_)); }
 
     Json state() const;

@@ -32,7 +32,7 @@ public:
 private:
     LossScaleOptions options_;
     double scale_;
-    int64_t left_;                // overflows until the scale is halved
+    int64_t left_;  // overflows until the scale is halved
     int64_t iteration_ = 0;
     int64_t last_overflow_ = -1;
 };

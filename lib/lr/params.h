@@ -12,8 +12,8 @@ namespace ds {
 
 struct Bounds {
     double least;
-    bool or_equal;       // least itself is fine
-    const char* words;   // "above 0"
+    bool or_equal;      // least itself is fine
+    const char* words;  // "above 0"
 };
 inline constexpr Bounds kAboveZero{0, false, "above 0"};
 inline constexpr Bounds kFromZero{0, true, "of at least 0"};

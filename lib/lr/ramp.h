@@ -1,5 +1,5 @@
-// A whole number that grows with the steps, as DeepSpeed's curricula have it (runtime/data_pipeline/curriculum_scheduler.py): the length of rows, the
-// rows that are easy enough, the tokens that random-LTD keeps.
+// A whole number that grows with the steps, as DeepSpeed's curricula have it (runtime/data_pipeline/curriculum_scheduler.py): the length of
+// rows, the rows that are easy enough, the tokens that random-LTD keeps.
 //   fixed_discrete  difficulty[j] up to and with step max_step[j], the last one from then on
 //   fixed_root      floor((t / total)^(1 / degree) * (max - min) + min), less its remainder by difficulty_step, at most max
 //   fixed_linear    fixed_root of degree 1
@@ -38,8 +38,8 @@ private:
     std::vector<int64_t> difficulties_, max_steps_;  // fixed_discrete
 };
 
-// Progressive layer drop's theta of a forward pass after so many updates: (1 - theta) exp(-gamma t) + theta. DeepSpeed moves it on at the end of an update,
-// from the number of updates before that one.
+// Progressive layer drop's theta of a forward pass after so many updates: (1 - theta) exp(-gamma t) + theta. DeepSpeed moves it on at the
+// end of an update, from the number of updates before that one.
 double layer_theta(double theta, double gamma, int64_t updates);
 
 }  // namespace ds

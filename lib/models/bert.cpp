@@ -68,7 +68,8 @@ struct Bert : Model {
         s.output("start_logits", start);
         s.output("end_logits", end);
         if (!s.shape().labels) return;
-        const ValueId loss = b.add(b.call("cross_entropy", {start, s.row_labels("start_positions")}), b.call("cross_entropy", {end, s.row_labels("end_positions")}));
+        const ValueId loss = b.add(b.call("cross_entropy", {start, s.row_labels("start_positions")}),
+                                   b.call("cross_entropy", {end, s.row_labels("end_positions")}));
         b.graph().loss = b.scale(loss, 0.5);
     }
 };
@@ -97,11 +98,13 @@ Result<std::unique_ptr<Model>> bert(const Json& config, Task task) {
     m->labels = f.integer("num_labels", f.has("id2label") ? static_cast<int64_t>(config["id2label"].size()) : 2);
     DS_TRY(m->activation, activation_named(f.text("hidden_act", "gelu"), "hidden_act"));
     if (f.text("position_embedding_type", "absolute") != "absolute")
-        return fail(Code::E_UNSUPPORTED, "config.json: position_embedding_type \"{}\" is not built; there is absolute", f.text("position_embedding_type", ""));
+        return fail(Code::E_UNSUPPORTED, "config.json: position_embedding_type \"{}\" is not built; there is absolute",
+                    f.text("position_embedding_type", ""));
     for (const char* key : {"is_decoder", "add_cross_attention"})
         if (f.boolean(key, false)) return fail(Code::E_UNSUPPORTED, "config.json: {}: decoders of the bert family are not built", key);
     DS_CHECK(f.status());
-    if (m->heads == 0 || m->width % m->heads) return fail(Code::E_CONFIG, "config.json: hidden_size {} is not a multiple of num_attention_heads {}", m->width, m->heads);
+    if (m->heads == 0 || m->width % m->heads)
+        return fail(Code::E_CONFIG, "config.json: hidden_size {} is not a multiple of num_attention_heads {}", m->width, m->heads);
     if (task == Task::sequence_classification) DS_CHECK(read_row_loss(*m, f));
     m->names.base_prefix = "bert.";
     if (task == Task::masked_lm && m->tied) {

@@ -16,13 +16,19 @@ class Blocks {
 public:
     Blocks(Builder& builder, double initializer_range) : b(builder), std_(initializer_range) {}
 
-    ValueId weight(const Scope& w, const std::string& leaf, Shape shape) { return b.param(w.name(leaf), std::move(shape), {Init::Type::normal, std_}); }
-    ValueId zeros(const Scope& w, const std::string& leaf, Shape shape) { return b.param(w.name(leaf), std::move(shape), {Init::Type::zeros}); }
-    ValueId ones(const Scope& w, const std::string& leaf, Shape shape) { return b.param(w.name(leaf), std::move(shape), {Init::Type::ones}); }
+    ValueId weight(const Scope& w, const std::string& leaf, Shape shape) {
+        return b.param(w.name(leaf), std::move(shape), {Init::Type::normal, std_});
+    }
+    ValueId zeros(const Scope& w, const std::string& leaf, Shape shape) {
+        return b.param(w.name(leaf), std::move(shape), {Init::Type::zeros});
+    }
+    ValueId ones(const Scope& w, const std::string& leaf, Shape shape) {
+        return b.param(w.name(leaf), std::move(shape), {Init::Type::ones});
+    }
 
     // torch's Linear: weight [out, in].
     ValueId linear(ValueId x, const Scope& w, int64_t out, bool bias = true) {
-        const ValueId weight_id = weight(w, "weight", {out, width(x), });
+        const ValueId weight_id = weight(w, "weight", {out, width(x)});
         return b.call("matmul", {x, weight_id, bias ? zeros(w, "bias", {out}) : kNone}, Matmul{.transpose_b = true}, w.prefix);
     }
     // GPT-2's Conv1D: weight [in, out].
@@ -33,14 +39,20 @@ public:
     ValueId layernorm(ValueId x, const Scope& w, double eps) {
         return b.call("layernorm", {x, ones(w, "weight", {width(x)}), zeros(w, "bias", {width(x)})}, Norm{.eps = eps}, w.prefix);
     }
-    ValueId rmsnorm(ValueId x, const Scope& w, double eps) { return b.call("rmsnorm", {x, ones(w, "weight", {width(x)})}, Norm{.eps = eps}, w.prefix); }
+    ValueId rmsnorm(ValueId x, const Scope& w, double eps) {
+        return b.call("rmsnorm", {x, ones(w, "weight", {width(x)})}, Norm{.eps = eps}, w.prefix);
+    }
     ValueId embedding(ValueId ids, const Scope& w, int64_t rows, int64_t features) {
         return b.call("embedding", {weight(w, "weight", {rows, features}), ids}, {}, w.prefix);
     }
     // Logits over a vocabulary whose rows are `table`'s.
-    ValueId head(ValueId x, ValueId table, ValueId bias = kNone) { return b.call("matmul", {x, table, bias}, Matmul{.transpose_b = true}, "logits"); }
+    ValueId head(ValueId x, ValueId table, ValueId bias = kNone) {
+        return b.call("matmul", {x, table, bias}, Matmul{.transpose_b = true}, "logits");
+    }
     // A vocabulary's rows. padding: the row that torch keeps as it was (nn.Embedding's padding_idx).
-    ValueId words(ValueId table, ValueId ids, std::optional<int64_t> padding) { return b.call("embedding", {table, ids}, Embedding{.padding = padding.value_or(-1)}); }
+    ValueId words(ValueId table, ValueId ids, std::optional<int64_t> padding) {
+        return b.call("embedding", {table, ids}, Embedding{.padding = padding.value_or(-1)});
+    }
     ValueId boundary(ValueId x) {
         if (x != kNone) b.graph().value(x).boundary = 1;
         return x;
@@ -68,8 +80,20 @@ struct Activation {
 inline Result<Activation> activation_named(const std::string& name, const char* key) {
     const Activation gelu{"gelu", Gelu{false}}, gelu_tanh{"gelu", Gelu{true}}, silu{"silu", {}};
     const std::vector<std::pair<std::string_view, Activation>> known = {
-        {"gelu", gelu}, {"gelu_python", gelu}, {"gelu_new", gelu_tanh}, {"gelu_pytorch_tanh", gelu_tanh}, {"gelu_fast", gelu_tanh}, {"gelu_accurate", gelu_tanh}, {"gelu_python_tanh", gelu_tanh},
-        {"quick_gelu", {"silu", {}, 1.702}}, {"silu", silu}, {"swish", silu}, {"relu", {"relu", {}}}, {"relu2", {"relu", {}, 1, true}}, {"tanh", {"tanh", {}}}};
+        {"gelu", gelu},
+        {"gelu_python", gelu},
+        {"gelu_new", gelu_tanh},
+        {"gelu_pytorch_tanh", gelu_tanh},
+        {"gelu_fast", gelu_tanh},
+        {"gelu_accurate", gelu_tanh},
+        {"gelu_python_tanh", gelu_tanh},
+        {"quick_gelu", {"silu", {}, 1.702}},
+        {"silu", silu},
+        {"swish", silu},
+        {"relu", {"relu", {}}},
+        {"relu2", {"relu", {}, 1, true}},
+        {"tanh", {"tanh", {}}},
+    };
     std::vector<std::string_view> names;
     for (const auto& [other, activation] : known) {
         if (other == name) return activation;
@@ -81,7 +105,8 @@ inline Result<Activation> activation_named(const std::string& name, const char* 
 // Checks that several families make.
 inline Status only_causal(Fields& f, Task task) {
     if (task == Task::none || task == Task::causal_lm) return ok();
-    return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForCausalLM and *Model", f.text("model_type", ""), name_of(task));
+    return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForCausalLM and *Model", f.text("model_type", ""),
+                name_of(task));
 }
 inline Status read_row_loss(Model& m, Fields& f) {  // as transformers decides
     const std::string problem = f.text("problem_type", m.labels == 1 ? "regression" : "");
@@ -89,7 +114,9 @@ inline Status read_row_loss(Model& m, Fields& f) {  // as transformers decides
     else if (problem == "multi_label_classification") m.row_loss = RowLoss::binary_cross_entropy;
     else if (problem == "regression") m.row_loss = RowLoss::squared_error;
     else if (!problem.empty())
-        return fail(Code::E_CONFIG, "config.json: problem_type must be single_label_classification, multi_label_classification or regression, not \"{}\"", problem);
+        return fail(Code::E_CONFIG,
+                    "config.json: problem_type must be single_label_classification, multi_label_classification or regression, not \"{}\"",
+                    problem);
     return ok();
 }
 inline void read_padding(Model& m, Fields& f) {  // some folders have a negative id for none
@@ -97,7 +124,9 @@ inline void read_padding(Model& m, Fields& f) {  // some folders have a negative
     if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < m.vocabulary) m.pad_id = id.get<int64_t>();
 }
 inline Status check_heads(int64_t width, int64_t heads, const char* width_key, const char* heads_key) {
-    return heads > 0 && width % heads == 0 ? ok() : fail(Code::E_CONFIG, "config.json: {} {} is not a multiple of {} {}", width_key, width, heads_key, heads);
+    return heads > 0 && width % heads == 0
+               ? ok()
+               : fail(Code::E_CONFIG, "config.json: {} {} is not a multiple of {} {}", width_key, width, heads_key, heads);
 }
 // Without tie_word_embeddings a head of its own.
 inline void tie(Model& m, bool tied, const std::string& table, std::vector<std::string> others) {
@@ -105,7 +134,8 @@ inline void tie(Model& m, bool tied, const std::string& table, std::vector<std::
 }
 // What a decoder-only family can give.
 inline void decoder_outputs(Model& m, Task task) {
-    m.outputs = task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
+    m.outputs =
+        task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
     m.token_outputs = m.outputs;
     m.splits_rows = true;
 }
@@ -115,9 +145,12 @@ inline Status only_seq2seq(Fields& f, const Json& config, Task task) {
     const std::string type = f.text("model_type", "");
     const Json name = config.value("architectures", Json::array());
     if (name.is_array() && !name.empty() && name[0].is_string() && name[0].get<std::string>().ends_with("EncoderModel"))
-        return fail(Code::E_UNSUPPORTED, "config.json: architectures: {}: an encoder alone is not built; there are *ForConditionalGeneration and *Model", name[0].get<std::string>());
+        return fail(Code::E_UNSUPPORTED,
+                    "config.json: architectures: {}: an encoder alone is not built; there are *ForConditionalGeneration and *Model",
+                    name[0].get<std::string>());
     if (task == Task::none || task == Task::seq2seq_lm) return ok();
-    return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForConditionalGeneration and *Model", type, name_of(task));
+    return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForConditionalGeneration and *Model", type,
+                name_of(task));
 }
 inline void read_special_ids(Model& m, Fields& f) {
     // null is none, absent what the family begins with.

@@ -1,5 +1,6 @@
-// GLM (Du et al. 2021, arXiv 2103.10360; GLM-4, arXiv 2406.12793): transformers' GlmForCausalLM and Glm4ForCausalLM, and the ChatGLM 2 and 3 and GLM-4
-// folders with the names of their own code (model_type "chatglm"), which compute the same. Rotary pairs are (2i, 2i + 1) of the first half of a head.
+// GLM (Du et al. 2021, arXiv 2103.10360; GLM-4, arXiv 2406.12793): transformers' GlmForCausalLM and Glm4ForCausalLM, and the ChatGLM 2 and
+// 3 and GLM-4 folders with the names of their own code (model_type "chatglm"), which compute the same. Rotary pairs are (2i, 2i + 1) of the
+// first half of a head.
 #include "models/blocks.h"
 #include "models/rope.h"
 
@@ -35,8 +36,10 @@ struct Glm : Model {
         const auto normed = [&](ValueId y, const char* name) { return post_norms ? m.rmsnorm(y, w(name), eps) : y; };
         x = b.add(x, normed(attention(m, s, m.rmsnorm(x, w("input_layernorm"), eps), turns, w), "post_self_attn_layernorm"));
         const ValueId h = m.rmsnorm(x, w("post_attention_layernorm"), eps);
-        const auto both = b.call_all("split", {m.linear(h, w(chat ? "mlp.dense_h_to_4h" : "mlp.gate_up_proj"), 2 * inner, other_bias)}, Split{-1, {inner, inner}});
-        const ValueId y = m.linear(b.mul(activation(b, both[0]), both[1]), w(chat ? "mlp.dense_4h_to_h" : "mlp.down_proj"), width, other_bias);
+        const auto both = b.call_all("split", {m.linear(h, w(chat ? "mlp.dense_h_to_4h" : "mlp.gate_up_proj"), 2 * inner, other_bias)},
+                                     Split{-1, {inner, inner}});
+        const ValueId y =
+            m.linear(b.mul(activation(b, both[0]), both[1]), w(chat ? "mlp.dense_4h_to_h" : "mlp.down_proj"), width, other_bias);
         return b.add(x, normed(y, "post_mlp_layernorm"));
     }
 
@@ -44,9 +47,12 @@ struct Glm : Model {
         Builder& b = m.b;
         const int64_t columns = heads * head_dim, kv_columns = kv_heads * head_dim;
         std::vector<ValueId> qkv;
-        if (chat) qkv = b.call_all("split", {m.linear(h, w("self_attention.query_key_value"), columns + 2 * kv_columns, qkv_bias)}, Split{-1, {columns, kv_columns, kv_columns}});
+        if (chat)
+            qkv = b.call_all("split", {m.linear(h, w("self_attention.query_key_value"), columns + 2 * kv_columns, qkv_bias)},
+                             Split{-1, {columns, kv_columns, kv_columns}});
         else
-            for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}) qkv.push_back(m.linear(h, w(name), qkv.empty() ? columns : kv_columns, qkv_bias));
+            for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"})
+                qkv.push_back(m.linear(h, w(name), qkv.empty() ? columns : kv_columns, qkv_bias));
         for (size_t i = 0; i < 2; ++i) qkv[i] = b.call("rope", {qkv[i], turns}, Rope{.head_dim = head_dim, .interleaved = true});
         h = s.attention(qkv[0], qkv[1], qkv[2], {.heads = heads, .kv_heads = kv_heads, .causal = true, .dropout = attention_dropout});
         return m.linear(h, w(chat ? "self_attention.dense" : "self_attn.o_proj"), width, other_bias);
@@ -70,13 +76,20 @@ Status read_chat(Glm& m, Fields& f, const Json& config) {
     m.tied = f.boolean("tie_word_embeddings", false);
     m.activation = {"silu", {}};
     for (const char* key : {"position_encoding_2d", "apply_residual_connection_post_layernorm"})
-        if (f.boolean(key, false)) return fail(Code::E_UNSUPPORTED, "config.json: {}: true is not built; there are the ChatGLM 2, ChatGLM 3 and GLM-4 layouts, where it is false", key);
+        if (f.boolean(key, false))
+            return fail(Code::E_UNSUPPORTED,
+                        "config.json: {}: true is not built; there are the ChatGLM 2, ChatGLM 3 and GLM-4 layouts, where it is false", key);
     for (const char* key : {"rmsnorm", "original_rope", "post_layer_norm"})
-        if (!f.boolean(key, true)) return fail(Code::E_UNSUPPORTED, "config.json: {}: false is not built; there are the ChatGLM 2, ChatGLM 3 and GLM-4 layouts, where it is true", key);
+        if (!f.boolean(key, true))
+            return fail(Code::E_UNSUPPORTED,
+                        "config.json: {}: false is not built; there are the ChatGLM 2, ChatGLM 3 and GLM-4 layouts, where it is true", key);
     if (f.has("pre_seq_len")) return fail(Code::E_UNSUPPORTED, "config.json: pre_seq_len: prefix tuning is not built");
-    if (f.number("hidden_dropout", 0.0) != 0) return fail(Code::E_UNSUPPORTED, "config.json: hidden_dropout {} is not built for chatglm; there is 0", config["hidden_dropout"].dump());
+    if (f.number("hidden_dropout", 0.0) != 0)
+        return fail(Code::E_UNSUPPORTED, "config.json: hidden_dropout {} is not built for chatglm; there is 0",
+                    config["hidden_dropout"].dump());
     DS_CHECK(f.status());
-    DS_TRY(m.angles, read_rope(m, config, m.head_dim, f.integer("seq_length", 2048), {.theta = 10000 * f.number("rope_ratio", 1.0), .partial = 0.5}));
+    DS_TRY(m.angles,
+           read_rope(m, config, m.head_dim, f.integer("seq_length", 2048), {.theta = 10000 * f.number("rope_ratio", 1.0), .partial = 0.5}));
     return f.status();
 }
 

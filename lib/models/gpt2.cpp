@@ -35,7 +35,8 @@ struct Gpt2 : Model {
         ValueId h = m.layernorm(x, w("ln_1"), eps);
         const auto qkv = b.call_all("split", {m.conv1d(h, w("attn.c_attn"), 3 * width)}, Split{-1, {width, width, width}});
         double scale = scale_weights ? 0 : 1;
-        if (scale_by_layer) scale = (scale_weights ? 1 / std::sqrt(static_cast<double>(width / heads)) : 1.0) / static_cast<double>(layer + 1);
+        if (scale_by_layer)
+            scale = (scale_weights ? 1 / std::sqrt(static_cast<double>(width / heads)) : 1.0) / static_cast<double>(layer + 1);
         h = s.attention(qkv[0], qkv[1], qkv[2], {.heads = heads, .causal = true, .scale = scale, .dropout = attn_dropout});
         x = b.add(x, s.dropout(m.conv1d(h, w("attn.c_proj"), width), resid_dropout));
         h = activation(b, m.conv1d(m.layernorm(x, w("ln_2"), eps), w("mlp.c_fc"), inner));
@@ -48,7 +49,8 @@ struct Gpt2 : Model {
 Result<std::unique_ptr<Model>> gpt2(const Json& config, Task task) {
     auto m = std::make_unique<Gpt2>();
     Fields f(config);
-    if (task != Task::none && task != Task::causal_lm) return fail(Code::E_UNSUPPORTED, "config.json: gpt2 has no {} head here; there are GPT2LMHeadModel and GPT2Model", name_of(task));
+    if (task != Task::none && task != Task::causal_lm)
+        return fail(Code::E_UNSUPPORTED, "config.json: gpt2 has no {} head here; there are GPT2LMHeadModel and GPT2Model", name_of(task));
     m->width = f.integer("n_embd", f.integer("hidden_size", 768));
     m->layers = f.integer("n_layer", f.integer("num_hidden_layers", 12));
     m->heads = f.integer("n_head", f.integer("num_attention_heads", 12));
@@ -63,10 +65,12 @@ Result<std::unique_ptr<Model>> gpt2(const Json& config, Task task) {
     m->scale_weights = f.boolean("scale_attn_weights", true);
     m->scale_by_layer = f.boolean("scale_attn_by_inverse_layer_idx", false);
     m->tied = f.boolean("tie_word_embeddings", true);
-    if (f.boolean("add_cross_attention", false)) return fail(Code::E_UNSUPPORTED, "config.json: add_cross_attention: cross-attention is not built for gpt2");
+    if (f.boolean("add_cross_attention", false))
+        return fail(Code::E_UNSUPPORTED, "config.json: add_cross_attention: cross-attention is not built for gpt2");
     DS_TRY(m->activation, activation_named(f.text("activation_function", "gelu_new"), "activation_function"));
     DS_CHECK(f.status());
-    if (m->heads == 0 || m->width % m->heads) return fail(Code::E_CONFIG, "config.json: n_embd {} is not a multiple of n_head {}", m->width, m->heads);
+    if (m->heads == 0 || m->width % m->heads)
+        return fail(Code::E_CONFIG, "config.json: n_embd {} is not a multiple of n_head {}", m->width, m->heads);
     m->names.base_prefix = "transformer.";
     tie(*m, m->tied && task != Task::none, "transformer.wte.weight", {"lm_head.weight"});
     decoder_outputs(*m, task);

@@ -23,14 +23,17 @@ struct GptNeo : Model {
         x = m.layernorm(x, root("ln_f"), eps);
         s.output("last_hidden_state", x);
         if (task == Task::none) return;
-        s.classify_tokens(x, [&](ValueId rows) { return m.head(rows, tied ? table : m.weight(Scope{"lm_head"}, "weight", {vocabulary, width})); });
+        s.classify_tokens(x, [&](ValueId rows) {
+            return m.head(rows, tied ? table : m.weight(Scope{"lm_head"}, "weight", {vocabulary, width}));
+        });
     }
 
     ValueId block(Blocks& m, TokenStream& s, ValueId x, const Scope& w, int64_t window) const {
         Builder& b = m.b;
         const Scope self = w("attn.attention");
         ValueId h = m.layernorm(x, w("ln_1"), eps);
-        const ValueId q = m.linear(h, self("q_proj"), width, false), k = m.linear(h, self("k_proj"), width, false), v = m.linear(h, self("v_proj"), width, false);
+        const ValueId q = m.linear(h, self("q_proj"), width, false), k = m.linear(h, self("k_proj"), width, false),
+                      v = m.linear(h, self("v_proj"), width, false);
         h = s.attention(q, k, v, {.heads = heads, .causal = true, .window = window, .scale = 1, .dropout = attention_dropout});
         x = b.add(x, s.dropout(m.linear(h, self("out_proj"), width), resid_dropout));
         h = activation(b, m.linear(m.layernorm(x, w("ln_2"), eps), w("mlp.c_fc"), inner));
@@ -43,7 +46,10 @@ Result<std::vector<int64_t>> windows_of(Fields& f, int64_t layers) {
     const int64_t window = f.integer("window_size", 256);
     std::vector<std::string> kinds;
     const auto wrong = [&](const char* key) {
-        return fail(Code::E_CONFIG, "config.json: {} must name \"global\" or \"local\" for each of {} layers, as [[[\"global\", \"local\"], {}]], but is {}", key, layers, layers / 2, f.json()[key].dump());
+        return fail(
+            Code::E_CONFIG,
+            "config.json: {} must name \"global\" or \"local\" for each of {} layers, as [[[\"global\", \"local\"], {}]], but is {}", key,
+            layers, layers / 2, f.json()[key].dump());
     };
     const auto append = [&](const Json& names) {
         for (const Json& name : names) kinds.push_back(name.is_string() ? name.get<std::string>() : "");
@@ -55,7 +61,9 @@ Result<std::vector<int64_t>> windows_of(Fields& f, int64_t layers) {
         const Json types = f.has("attention_types") ? f.json()["attention_types"] : Json::parse(R"([[["global","local"],12]])");
         if (!types.is_array()) return wrong(key);
         for (const Json& group : types) {
-            if (!group.is_array() || group.size() != 2 || !group[0].is_array() || !group[1].is_number_unsigned() || group[1].get<int64_t>() > layers) return wrong(key);
+            if (!group.is_array() || group.size() != 2 || !group[0].is_array() || !group[1].is_number_unsigned() ||
+                group[1].get<int64_t>() > layers)
+                return wrong(key);
             for (int64_t i = 0; i < group[1].get<int64_t>(); ++i) append(group[0]);
         }
     }

@@ -1,5 +1,5 @@
-// GPT-NeoX (Black et al. 2022, arXiv 2204.06745), as transformers' GPTNeoXForCausalLM and GPTNeoXModel: rotary embedding of a part of each head,
-// attention and MLP side by side on the residual stream unless use_parallel_residual says otherwise.
+// GPT-NeoX (Black et al. 2022, arXiv 2204.06745), as transformers' GPTNeoXForCausalLM and GPTNeoXModel: rotary embedding of a part of each
+// head, attention and MLP side by side on the residual stream unless use_parallel_residual says otherwise.
 #include "models/blocks.h"
 #include "models/rope.h"
 
@@ -23,11 +23,14 @@ struct GptNeox : Model {
         x = m.layernorm(x, root("final_layer_norm"), eps);
         s.output("last_hidden_state", x);
         if (task == Task::none) return;
-        s.classify_tokens(x, [&](ValueId rows) { return m.head(rows, tied ? table : m.weight(Scope{"embed_out"}, "weight", {vocabulary, width})); });
+        s.classify_tokens(x, [&](ValueId rows) {
+            return m.head(rows, tied ? table : m.weight(Scope{"embed_out"}, "weight", {vocabulary, width}));
+        });
     }
 
     ValueId block(Blocks& m, TokenStream& s, ValueId x, ValueId turns, const Scope& w) const {
-        const ValueId attended = s.dropout(attention(m, s, m.layernorm(x, w("input_layernorm"), eps), turns, w("attention")), hidden_dropout);
+        const ValueId attended =
+            s.dropout(attention(m, s, m.layernorm(x, w("input_layernorm"), eps), turns, w("attention")), hidden_dropout);
         const ValueId between = parallel ? x : m.b.add(x, attended);
         ValueId h = m.layernorm(between, w("post_attention_layernorm"), eps);
         h = m.linear(activation(m.b, m.linear(h, w("mlp.dense_h_to_4h"), inner)), w("mlp.dense_4h_to_h"), width);
@@ -42,8 +45,10 @@ struct GptNeox : Model {
         const ValueId all = m.linear(h, w("query_key_value"), 3 * width, attention_bias);
         const auto parts = b.call_all("split", {b.reshape(all, {s.shape().tokens * heads, 3 * size})}, Split{-1, {size, size, size}});
         const auto flat = [&](ValueId x) { return b.reshape(x, {s.shape().tokens, width}); };
-        const ValueId q = b.call("rope", {flat(parts[0]), turns}, Rope{.head_dim = size}), k = b.call("rope", {flat(parts[1]), turns}, Rope{.head_dim = size});
-        return m.linear(s.attention(q, k, flat(parts[2]), {.heads = heads, .causal = true, .dropout = attention_dropout}), w("dense"), width, attention_bias);
+        const ValueId q = b.call("rope", {flat(parts[0]), turns}, Rope{.head_dim = size}),
+                      k = b.call("rope", {flat(parts[1]), turns}, Rope{.head_dim = size});
+        return m.linear(s.attention(q, k, flat(parts[2]), {.heads = heads, .causal = true, .dropout = attention_dropout}), w("dense"),
+                        width, attention_bias);
     }
 };
 
@@ -72,7 +77,9 @@ Result<std::unique_ptr<Model>> gpt_neox(const Json& config, Task task) {
     DS_CHECK(f.status());
     DS_CHECK(check_heads(m->width, m->heads, "hidden_size", "num_attention_heads"));
     if (const int64_t size = f.integer("head_dim", m->width / m->heads); size != m->width / m->heads)
-        return fail(Code::E_UNSUPPORTED, "config.json: head_dim {} is not built for gpt_neox; there is hidden_size / num_attention_heads, {}", size, m->width / m->heads);
+        return fail(Code::E_UNSUPPORTED,
+                    "config.json: head_dim {} is not built for gpt_neox; there is hidden_size / num_attention_heads, {}", size,
+                    m->width / m->heads);
     DS_CHECK(f.status());
     DS_TRY(m->angles, read_rope(*m, config, m->width / m->heads, positions, rope));
     m->names.base_prefix = "gpt_neox.";

@@ -1,5 +1,5 @@
-// LLaMA and its kin: llama, mistral, qwen2, qwen3. They differ in which projections have a bias, in the norms of queries and keys, and in windows.
-// Touvron et al. 2023 (arXiv 2302.13971), as transformers' *ForCausalLM and *Model.
+// LLaMA and its kin: llama, mistral, qwen2, qwen3. They differ in which projections have a bias, in the norms of queries and keys, and in
+// windows. Touvron et al. 2023 (arXiv 2302.13971), as transformers' *ForCausalLM and *Model.
 #include "models/blocks.h"
 #include "models/rope.h"
 
@@ -20,7 +20,8 @@ struct Llama : Model {
         const ValueId table = m.weight(root("embed_tokens"), "weight", {vocabulary, width});
         ValueId x = m.boundary(m.words(table, s.ids(), pad_id));
         const ValueId turns = b.call("rope_angles", {s.positions()}, angles);
-        for (int64_t i = 0; i < layers; ++i) x = m.boundary(block(m, s, x, turns, root("layers")(std::to_string(i)), windows[static_cast<size_t>(i)]));
+        for (int64_t i = 0; i < layers; ++i)
+            x = m.boundary(block(m, s, x, turns, root("layers")(std::to_string(i)), windows[static_cast<size_t>(i)]));
         x = m.rmsnorm(x, root("norm"), eps);
         s.output("last_hidden_state", x);
         if (task == Task::none) return;
@@ -34,13 +35,16 @@ struct Llama : Model {
         Builder& b = m.b;
         const Scope self = w("self_attn"), mlp = w("mlp");
         ValueId h = m.rmsnorm(x, w("input_layernorm"), eps);
-        const ValueId q = b.call("rope", {normed(m, m.linear(h, self("q_proj"), heads * head_dim, qkv_bias), self("q_norm")), turns}, Rope{.head_dim = head_dim});
-        const ValueId k = b.call("rope", {normed(m, m.linear(h, self("k_proj"), kv_heads * head_dim, qkv_bias), self("k_norm")), turns}, Rope{.head_dim = head_dim});
+        const ValueId q = b.call("rope", {normed(m, m.linear(h, self("q_proj"), heads * head_dim, qkv_bias), self("q_norm")), turns},
+                                 Rope{.head_dim = head_dim});
+        const ValueId k = b.call("rope", {normed(m, m.linear(h, self("k_proj"), kv_heads * head_dim, qkv_bias), self("k_norm")), turns},
+                                 Rope{.head_dim = head_dim});
         const ValueId v = m.linear(h, self("v_proj"), kv_heads * head_dim, qkv_bias);
         h = s.attention(q, k, v, {.heads = heads, .kv_heads = kv_heads, .causal = true, .window = window, .dropout = attention_dropout});
         x = b.add(x, m.linear(h, self("o_proj"), width, out_bias));
         h = m.rmsnorm(x, w("post_attention_layernorm"), eps);
-        const ValueId gate = activation(b, m.linear(h, mlp("gate_proj"), inner, mlp_bias)), up = m.linear(h, mlp("up_proj"), inner, mlp_bias);
+        const ValueId gate = activation(b, m.linear(h, mlp("gate_proj"), inner, mlp_bias)),
+                      up = m.linear(h, mlp("up_proj"), inner, mlp_bias);
         return b.add(x, m.linear(b.mul(gate, up), mlp("down_proj"), width, mlp_bias));
     }
 
@@ -58,10 +62,13 @@ Result<std::vector<int64_t>> windows_of(Fields& f, const std::string& type, int6
     const int64_t window = f.integer("sliding_window", f.json().contains("sliding_window") ? 0 : 4096);
     const bool listed = type.starts_with("qwen") && f.has("layer_types");
     const Json types = listed ? f.json()["layer_types"] : Json();
-    if (listed && (!types.is_array() || types.size() != windows.size())) return fail(Code::E_CONFIG, "config.json: layer_types must list {} layers", layers);
+    if (listed && (!types.is_array() || types.size() != windows.size()))
+        return fail(Code::E_CONFIG, "config.json: layer_types must list {} layers", layers);
     for (size_t i = 0; i < types.size(); ++i)
         if (types[i] != "full_attention" && types[i] != "sliding_attention" && types[i] != "attention")
-            return fail(Code::E_UNSUPPORTED, "config.json: layer_types: {} is not built; there are \"full_attention\" and \"sliding_attention\"", types[i].dump());
+            return fail(Code::E_UNSUPPORTED,
+                        "config.json: layer_types: {} is not built; there are \"full_attention\" and \"sliding_attention\"",
+                        types[i].dump());
     if (window == 0 || type == "llama" || (type != "mistral" && !f.boolean("use_sliding_window", false))) return windows;
     if (listed) {
         for (size_t i = 0; i < windows.size(); ++i) windows[i] = types[i] == "sliding_attention" ? window : 0;
@@ -78,12 +85,15 @@ Result<std::unique_ptr<Model>> llama(const Json& config, Task task) {
     auto m = std::make_unique<Llama>();
     Fields f(config);
     const std::string type = f.text("model_type", "llama");
-    if (task != Task::none && task != Task::causal_lm) return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForCausalLM and *Model", type, name_of(task));
+    if (task != Task::none && task != Task::causal_lm)
+        return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForCausalLM and *Model", type, name_of(task));
     m->width = f.integer("hidden_size");
     m->layers = f.integer("num_hidden_layers");
     m->heads = f.integer("num_attention_heads");
     // Absent and null are not the same to transformers.
-    m->kv_heads = f.integer("num_key_value_heads", type == "llama" || config.contains("num_key_value_heads") ? m->heads : type == "mistral" ? 8 : 32);
+    m->kv_heads = f.integer("num_key_value_heads", type == "llama" || config.contains("num_key_value_heads") ? m->heads
+                                                   : type == "mistral"                                       ? 8
+                                                                                                             : 32);
     m->head_dim = f.integer("head_dim", type == "qwen3" ? 128 : m->width / std::max<int64_t>(m->heads, 1));
     m->inner = f.integer("intermediate_size");
     m->vocabulary = f.integer("vocab_size");
@@ -101,7 +111,8 @@ Result<std::unique_ptr<Model>> llama(const Json& config, Task task) {
     DS_TRY(m->activation, activation_named(f.text("hidden_act", "silu"), "hidden_act"));
     DS_CHECK(f.status());
     if (m->heads == 0 || m->kv_heads == 0 || m->heads % m->kv_heads)
-        return fail(Code::E_CONFIG, "config.json: num_attention_heads {} is not a multiple of num_key_value_heads {}", m->heads, m->kv_heads);
+        return fail(Code::E_CONFIG, "config.json: num_attention_heads {} is not a multiple of num_key_value_heads {}", m->heads,
+                    m->kv_heads);
     DS_TRY(m->angles, read_rope(*m, config, m->head_dim, positions));
     m->names.base_prefix = "model.";
     tie(*m, m->tied && task != Task::none, "model.embed_tokens.weight", {"lm_head.weight"});

@@ -1,6 +1,7 @@
-// Layers of long short-term memory over embedded words, and a linear head on what the last layer knows at the end of a text (read backwards too: at its
-// beginning). transformers has no such family; config.json has model_type "lstm", vocab_size, embedding_size, hidden_size, num_layers, bidirectional,
-// dropout, num_labels, pad_token_id, and parameters have torch's names of nn.Embedding, nn.LSTM and nn.Linear: embedding, lstm, classifier.
+// Layers of long short-term memory over embedded words, and a linear head on what the last layer knows at the end of a text (read backwards
+// too: at its beginning). transformers has no such family; config.json has model_type "lstm", vocab_size, embedding_size, hidden_size,
+// num_layers, bidirectional, dropout, num_labels, pad_token_id, and parameters have torch's names of nn.Embedding, nn.LSTM and nn.Linear:
+// embedding, lstm, classifier.
 #include <cmath>
 
 #include "models/blocks.h"
@@ -14,7 +15,8 @@ struct LstmText : Model {
     bool both_ways = true;
 
     void build(Builder& b, TokenStream& s) const override {
-        if (s.shape().embedded) return b.fail_with(fail(Code::E_UNSUPPORTED, "graph: model: lstm can't be part of a graph; the op lstm can"));
+        if (s.shape().embedded)
+            return b.fail_with(fail(Code::E_UNSUPPORTED, "graph: model: lstm can't be part of a graph; the op lstm can"));
         Blocks m(b, 1);
         const ValueId table = m.weight(Scope{"embedding"}, "weight", {vocabulary, embedding});
         ValueId x = s.dropout(m.words(table, s.ids(), pad_id), dropout), ahead = kNone, back = kNone;
@@ -31,7 +33,8 @@ struct LstmText : Model {
         if (both_ways) end = b.call("concat", {end, s.first_of_rows(back)}, Axis{-1});
         const Scope head{"classifier"};
         const double bound = 1 / std::sqrt(static_cast<double>(m.width(end)));
-        const ValueId weight = b.param(head.name("weight"), {labels, m.width(end)}, {Init::Type::uniform, bound}), bias = b.param(head.name("bias"), {labels}, {Init::Type::uniform, bound});
+        const ValueId weight = b.param(head.name("weight"), {labels, m.width(end)}, {Init::Type::uniform, bound}),
+                      bias = b.param(head.name("bias"), {labels}, {Init::Type::uniform, bound});
         s.classify_rows(m.head(s.dropout(end, dropout), weight, bias));
     }
 
@@ -40,7 +43,8 @@ struct LstmText : Model {
         const Scope w{"lstm"};
         const Init init{Init::Type::uniform, 1 / std::sqrt(static_cast<double>(width))};
         const auto weight = [&](const char* name, int64_t columns) { return b.param(w.name(name + suffix), {4 * width, columns}, init); };
-        const ValueId bias = b.add(b.param(w.name("bias_ih" + suffix), {4 * width}, init), b.param(w.name("bias_hh" + suffix), {4 * width}, init));
+        const ValueId bias =
+            b.add(b.param(w.name("bias_ih" + suffix), {4 * width}, init), b.param(w.name("bias_hh" + suffix), {4 * width}, init));
         const ValueId gates = b.call("matmul", {x, weight("weight_ih", m.width(x)), bias}, Matmul{.transpose_b = true});
         return b.call("lstm", {gates, weight("weight_hh", width), s.segments()}, Lstm{reverse});
     }
@@ -52,7 +56,8 @@ Result<std::unique_ptr<Model>> lstm(const Json& config, Task task) {
     auto m = std::make_unique<LstmText>();
     Fields f(config);
     if (task != Task::none && task != Task::sequence_classification)
-        return fail(Code::E_UNSUPPORTED, "config.json: lstm has no {} head here; there are *ForSequenceClassification and *Model", name_of(task));
+        return fail(Code::E_UNSUPPORTED, "config.json: lstm has no {} head here; there are *ForSequenceClassification and *Model",
+                    name_of(task));
     m->vocabulary = f.integer("vocab_size");
     m->width = f.integer("hidden_size", 128);
     m->embedding = f.integer("embedding_size", m->width);
@@ -62,7 +67,9 @@ Result<std::unique_ptr<Model>> lstm(const Json& config, Task task) {
     m->labels = f.integer("num_labels", f.has("id2label") ? static_cast<int64_t>(config["id2label"].size()) : 2);
     read_padding(*m, f);
     DS_CHECK(f.status());
-    if (m->width < 1 || m->embedding < 1 || m->layers < 1) return fail(Code::E_CONFIG, "config.json: hidden_size {}, embedding_size {} and num_layers {} must be positive", m->width, m->embedding, m->layers);
+    if (m->width < 1 || m->embedding < 1 || m->layers < 1)
+        return fail(Code::E_CONFIG, "config.json: hidden_size {}, embedding_size {} and num_layers {} must be positive", m->width,
+                    m->embedding, m->layers);
     m->reads_ends = m->one_piece = true;
     m->outputs = {"last_hidden_state"};
     m->token_outputs = {"last_hidden_state"};

@@ -1,6 +1,6 @@
-// Mixtral (Jiang et al. 2024, arXiv 2401.04088), as transformers' MixtralForCausalLM and MixtralModel: Mistral's attention, and in place of the MLP a
-// few of many experts for each token. With output_router_logits the loss has the load balancing term of the Switch Transformer (Fedus et al. 2021,
-// arXiv 2101.03961, equations 4 to 6), over all layers at once and over the tokens of the whole batch.
+// Mixtral (Jiang et al. 2024, arXiv 2401.04088), as transformers' MixtralForCausalLM and MixtralModel: Mistral's attention, and in place of
+// the MLP a few of many experts for each token. With output_router_logits the loss has the load balancing term of the Switch Transformer
+// (Fedus et al. 2021, arXiv 2101.03961, equations 4 to 6), over all layers at once and over the tokens of the whole batch.
 #include "models/blocks.h"
 #include "models/rope.h"
 
@@ -15,7 +15,9 @@ struct Mixtral : Model {
     RopeAngles angles;
 
     // What the router did with the tokens so far, of each expert, over layers.
-    struct Load { ValueId counts = kNone, probabilities = kNone; };
+    struct Load {
+        ValueId counts = kNone, probabilities = kNone;
+    };
 
     void build(Builder& b, TokenStream& s) const override {
         Blocks m(b, range);
@@ -28,8 +30,11 @@ struct Mixtral : Model {
         x = m.rmsnorm(x, root("norm"), eps);
         s.output("last_hidden_state", x);
         if (task == Task::none) return;
-        s.classify_tokens(x, [&](ValueId rows) { return m.head(rows, tied ? table : m.weight(Scope{"lm_head"}, "weight", {vocabulary, width})); });
-        if (load.counts != kNone && b.graph().loss != kNone) b.graph().loss = b.add(b.graph().loss, b.scale(imbalance(b, s, load), balance));
+        s.classify_tokens(x, [&](ValueId rows) {
+            return m.head(rows, tied ? table : m.weight(Scope{"lm_head"}, "weight", {vocabulary, width}));
+        });
+        if (load.counts != kNone && b.graph().loss != kNone)
+            b.graph().loss = b.add(b.graph().loss, b.scale(imbalance(b, s, load), balance));
     }
 
     ValueId block(Blocks& m, TokenStream& s, ValueId x, ValueId turns, const Scope& w, Load& load) const {
@@ -102,13 +107,16 @@ Result<std::unique_ptr<Model>> mixtral(const Json& config, Task task) {
     read_padding(*m, f);
     DS_TRY(m->activation, activation_named(f.text("hidden_act", "silu"), "hidden_act"));
     if (f.number("router_jitter_noise", 0.0) != 0)
-        return fail(Code::E_UNSUPPORTED, "config.json: router_jitter_noise {} is not built; there is 0: the router sees tokens as they are", config["router_jitter_noise"].dump());
+        return fail(Code::E_UNSUPPORTED, "config.json: router_jitter_noise {} is not built; there is 0: the router sees tokens as they are",
+                    config["router_jitter_noise"].dump());
     const int64_t positions = f.integer("max_position_embeddings", 131072);
     DS_CHECK(f.status());
     if (m->heads == 0 || m->kv_heads == 0 || m->heads % m->kv_heads)
-        return fail(Code::E_CONFIG, "config.json: num_attention_heads {} is not a multiple of num_key_value_heads {}", m->heads, m->kv_heads);
+        return fail(Code::E_CONFIG, "config.json: num_attention_heads {} is not a multiple of num_key_value_heads {}", m->heads,
+                    m->kv_heads);
     if (m->chosen < 1 || m->chosen > m->experts)
-        return fail(Code::E_CONFIG, "config.json: num_experts_per_tok {} must be between 1 and num_local_experts {}", m->chosen, m->experts);
+        return fail(Code::E_CONFIG, "config.json: num_experts_per_tok {} must be between 1 and num_local_experts {}", m->chosen,
+                    m->experts);
     DS_TRY(m->angles, read_rope(*m, config, m->head_dim, positions, {.theta = 1e6}));
     m->names.base_prefix = "model.";
     tie(*m, m->tied && task != Task::none, "model.embed_tokens.weight", {"lm_head.weight"});

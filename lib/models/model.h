@@ -1,5 +1,5 @@
-// A model family: plain math for one device, written once. It reads a Hugging Face config.json and appends nodes to a graph; no rank, no element
-// type, no cache, no strategy.
+// A model family: plain math for one device, written once. It reads a Hugging Face config.json and appends nodes to a graph; no rank, no
+// element type, no cache, no strategy.
 //
 // Models compute on a packed stream of tokens: the rows of a batch one after another without their padding, [tokens, features]. Where a row
 // begins and ends is run-time data (`segments`), so one graph serves every batch of as many tokens.
@@ -22,14 +22,14 @@ enum class RowLoss { cross_entropy, squared_error, binary_cross_entropy };
 
 // How many tokens, rows and labels the graph is built for.
 struct StreamShape {
-    int64_t tokens = 0;    // of the stream, padding of the bucket included
+    int64_t tokens = 0;  // of the stream, padding of the bucket included
     int64_t rows = 0;
-    int64_t length = 0;    // of the padded batch, for heads over positions: then tokens == rows * length
-    int64_t labelled = 0;  // tokens whose loss is computed; equal to `tokens`: all of them, in place
-    bool masked = false;   // some masked position is in the stream: keys need a mask
-    bool embedded = false;  // part of a host's graph: rows * length tokens, nothing packed
-    bool labels = false;   // a loss is wanted
-    bool types = false;    // the batch has token_type_ids
+    int64_t length = 0;          // of the padded batch, for heads over positions: then tokens == rows * length
+    int64_t labelled = 0;        // tokens whose loss is computed; equal to `tokens`: all of them, in place
+    bool masked = false;         // some masked position is in the stream: keys need a mask
+    bool embedded = false;       // part of a host's graph: rows * length tokens, nothing packed
+    bool labels = false;         // a loss is wanted
+    bool types = false;          // the batch has token_type_ids
     int64_t sparse_blocks = 0;   // of block-sparse attention: those of the longest row
     int64_t peer_tokens = 0;     // the most that a data rank has, where they exchange tokens
     int64_t source_tokens = 0;   // of an encoder's stream; then the other fields are the decoder's
@@ -44,16 +44,18 @@ public:
     TokenStream(Builder& b, StreamShape shape, std::set<std::string> outputs) : b_(b), shape_(shape), outputs_(std::move(outputs)) {}
 
     const StreamShape& shape() const { return shape_; }
-    ValueId ids() { return input("ids", {shape_.tokens}); }              // of the vocabulary
-    ValueId places() { return input("places", {shape_.tokens}); }        // row * length + place in the row: names the token in the whole batch
+    ValueId ids() { return input("ids", {shape_.tokens}); }        // of the vocabulary
+    ValueId places() { return input("places", {shape_.tokens}); }  // row * length + place in the row: names the token in the whole batch
     ValueId positions() { return input("positions", {shape_.tokens}); }  // places in the row, or the batch's position_ids
     bool has_types() const { return shape_.types; }
     ValueId types() { return input("types", {shape_.tokens}); }
     ValueId segments() { return input("segments", {shape_.rows + 1}); }  // first token of each row, then the end of the last
     ValueId key_mask() { return shape_.masked ? input("key_mask", {shape_.tokens}, DType::u8) : kNone; }
-    ValueId real() { return shape_.embedded ? kNone : input("real", {shape_.tokens}, DType::f32); }  // 1 for tokens, 0 for masked ones and filler
-    ValueId last_of_rows(ValueId x);                                     // of a model that reads_ends
-    ValueId first_of_rows(ValueId x);                                    // x of each row's first token ([CLS])
+    ValueId real() {
+        return shape_.embedded ? kNone : input("real", {shape_.tokens}, DType::f32);
+    }                                  // 1 for tokens, 0 for masked ones and filler
+    ValueId last_of_rows(ValueId x);   // of a model that reads_ends
+    ValueId first_of_rows(ValueId x);  // x of each row's first token ([CLS])
     // Attention within rows. bias: a table by distance.
     ValueId attention(ValueId q, ValueId k, ValueId v, Attention attrs, ValueId bias = kNone);
     // Of an encoder-decoder: the encoder's tokens, a stream of their own.
@@ -66,10 +68,14 @@ public:
     ValueId row_labels(std::string name = "row_labels") { return input(std::move(name), {shape_.rows}); }
     // The rows of x whose loss is computed.
     ValueId labelled(ValueId x) {
-        return shape_.labelled == shape_.tokens ? x : b_.call("embedding", {x, input("label_rows", {shape_.labelled})}, Embedding{.inside = true}, "labelled");
+        return shape_.labelled == shape_.tokens
+                   ? x
+                   : b_.call("embedding", {x, input("label_rows", {shape_.labelled})}, Embedding{.inside = true}, "labelled");
     }
     bool wants(std::string_view output) const { return outputs_.count(std::string(output)) > 0; }
-    void output(std::string name, ValueId id) { if (wants(name)) b_.graph().outputs.emplace_back(std::move(name), id); }
+    void output(std::string name, ValueId id) {
+        if (wants(name)) b_.graph().outputs.emplace_back(std::move(name), id);
+    }
     // Given labels, `logits_of(x)` of all rows when they are an output, else of the labelled rows only; sets the loss.
     void classify_tokens(ValueId hidden, const std::function<ValueId(ValueId)>& logits_of);
     // Likewise of whole rows, [rows, labels].
@@ -106,28 +112,30 @@ public:
     // Appends the forward pass: declares parameters, sets outputs that the stream wants, and the loss when there are labels.
     virtual void build(Builder& b, TokenStream& stream) const = 0;
 
-    bool token_labels() const { return task == Task::causal_lm || task == Task::masked_lm || task == Task::token_classification || task == Task::seq2seq_lm; }
+    bool token_labels() const {
+        return task == Task::causal_lm || task == Task::masked_lm || task == Task::token_classification || task == Task::seq2seq_lm;
+    }
 
     Task task = Task::none;
-    bool always_causal = false;           // a language model whatever the architecture's name says
+    bool always_causal = false;  // a language model whatever the architecture's name says
     std::string family;
-    Json config;                          // config.json, overrides merged
+    Json config;  // config.json, overrides merged
     TensorNames names;
     int64_t vocabulary = 0, max_positions = 0, token_types = 0, labels = 0;
-    std::optional<RowLoss> row_loss;      // nothing: integer labels are classes, floats say yes or no to each class
+    std::optional<RowLoss> row_loss;  // nothing: integer labels are classes, floats say yes or no to each class
     std::optional<int64_t> pad_id;
-    bool reads_ends = false;              // of each row the first and last unmasked token
-    bool one_piece = false;               // its tokens can't be dealt out over sequence ranks: each of those computes them all
-    bool couples_rows = false;            // data ranks exchange within a pass, as for the load of experts: each needs rows
-    int64_t position_offset = 0;          // the first position's row in the table of positions
-    bool splits_rows = false;             // without a mask, a row of which positions begin anew holds several texts, which do not see each other
-    std::string limit;                    // why there are max_positions, where more of them would need what is not built
-    std::vector<std::string> outputs;     // names that ds_output knows
+    bool reads_ends = false;      // of each row the first and last unmasked token
+    bool one_piece = false;       // its tokens can't be dealt out over sequence ranks: each of those computes them all
+    bool couples_rows = false;    // data ranks exchange within a pass, as for the load of experts: each needs rows
+    int64_t position_offset = 0;  // the first position's row in the table of positions
+    bool splits_rows = false;     // without a mask, a row of which positions begin anew holds several texts, which do not see each other
+    std::string limit;            // why there are max_positions, where more of them would need what is not built
+    std::vector<std::string> outputs;        // names that ds_output knows
     std::vector<std::string> token_outputs;  // those with one row a token
 
     // Of an encoder-decoder: input_ids are the encoder's; the decoder's are decoder_input_ids, or the labels shifted right.
     bool encoder_decoder = false;
-    bool decodes_its_input = false;       // without either, the decoder's are input_ids shifted right
+    bool decodes_its_input = false;  // without either, the decoder's are input_ids shifted right
     int64_t source_vocabulary = 0;
     std::optional<int64_t> decoder_start_id;
     std::vector<std::string> source_outputs;  // those with one row a token of the encoder
@@ -147,7 +155,9 @@ public:
     bool has(const char* key) const { return config_.contains(key) && !config_[key].is_null(); }
     const Json& json() const { return config_; }
     const Status& status() const { return status_; }
-    void refuse(Status status) { if (status_.ok()) status_ = std::move(status); }
+    void refuse(Status status) {
+        if (status_.ok()) status_ = std::move(status);
+    }
 
 private:
     const Json& config_;

@@ -53,7 +53,8 @@ double scale_longrope(Fields& f, std::vector<double>& inv_freq, int64_t max_posi
         return 1;
     }
     for (size_t i = 0; i < inv_freq.size(); ++i) inv_freq[i] /= factors[i].get<double>();
-    const double original = f.number("original_max_position_embeddings"), factor = f.number("factor", static_cast<double>(max_positions) / original);
+    const double original = f.number("original_max_position_embeddings"),
+                 factor = f.number("factor", static_cast<double>(max_positions) / original);
     return f.number("attention_factor", factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(original)));
 }
 
@@ -65,7 +66,8 @@ Result<Json> parameters_of(const Json& config) {
         if (given.is_null() || given.empty()) continue;
         if (!given.is_object()) return fail(Code::E_CONFIG, "config.json: {} must be an object, not {}", key, given.dump());
         for (const auto& [name, value] : given.items())
-            if (value.is_object()) return fail(Code::E_UNSUPPORTED, "config.json: {}: {}: angles of their own for some layers are not built", key, name);
+            if (value.is_object())
+                return fail(Code::E_UNSUPPORTED, "config.json: {}: {}: angles of their own for some layers are not built", key, name);
         parameters = given;
     }
     if (!parameters.contains("rope_type")) parameters["rope_type"] = parameters.value("type", Json("default"));
@@ -78,7 +80,8 @@ Result<RopeAngles> read_rope(Model& m, const Json& config, int64_t head_dim, int
     Fields top(config);
     DS_TRY(Json parameters, parameters_of(config));
     // What a row may have been before it was stretched. Phi's folders have it beside the other fields, which wins.
-    if (top.has("original_max_position_embeddings")) parameters["original_max_position_embeddings"] = config["original_max_position_embeddings"];
+    if (top.has("original_max_position_embeddings"))
+        parameters["original_max_position_embeddings"] = config["original_max_position_embeddings"];
     else if (!Fields(parameters).has("original_max_position_embeddings")) parameters["original_max_position_embeddings"] = max_positions;
     Fields f(parameters);
     const double theta = f.number("rope_theta", top.number("rope_theta", defaults.theta));
@@ -86,7 +89,8 @@ Result<RopeAngles> read_rope(Model& m, const Json& config, int64_t head_dim, int
     const std::string type = f.text("rope_type", "default");
     const auto rotated = static_cast<int64_t>(static_cast<double>(head_dim) * partial);
     RopeAngles angles;
-    for (int64_t i = 0; i < (rotated + 1) / 2; ++i) angles.inv_freq.push_back(1 / std::pow(theta, 2.0 * static_cast<double>(i) / static_cast<double>(rotated)));
+    for (int64_t i = 0; i < (rotated + 1) / 2; ++i)
+        angles.inv_freq.push_back(1 / std::pow(theta, 2.0 * static_cast<double>(i) / static_cast<double>(rotated)));
     int64_t limit = 0;
     if (type == "linear") {
         const double factor = f.number("factor");
@@ -94,11 +98,16 @@ Result<RopeAngles> read_rope(Model& m, const Json& config, int64_t head_dim, int
     } else if (type == "llama3") scale_llama3(f, angles.inv_freq);
     else if (type == "yarn") angles.scale = scale_yarn(f, angles.inv_freq, theta, rotated, max_positions);
     else if (type == "dynamic") limit = max_positions;  // up to there those of "default"
-    else if (type == "longrope") angles.scale = scale_longrope(f, angles.inv_freq, max_positions), limit = f.integer("original_max_position_embeddings");
-    else if (type != "default") return fail(Code::E_UNSUPPORTED, "config.json: rope_type \"{}\" is not built; there are default, linear, llama3, yarn, dynamic and longrope", type);
+    else if (type == "longrope")
+        angles.scale = scale_longrope(f, angles.inv_freq, max_positions), limit = f.integer("original_max_position_embeddings");
+    else if (type != "default")
+        return fail(Code::E_UNSUPPORTED,
+                    "config.json: rope_type \"{}\" is not built; there are default, linear, llama3, yarn, dynamic and longrope", type);
     DS_CHECK(top.status());
     DS_CHECK(f.status());
-    if (rotated < 2 || theta <= 0) return fail(Code::E_CONFIG, "config.json: rope needs a head of 2 or more rotated columns and a positive rope_theta, not {} and {}", rotated, theta);
+    if (rotated < 2 || theta <= 0)
+        return fail(Code::E_CONFIG, "config.json: rope needs a head of 2 or more rotated columns and a positive rope_theta, not {} and {}",
+                    rotated, theta);
     m.max_positions = limit;
     if (limit) m.limit = fmt::format("config.json: rope_type \"{}\" beyond {} positions is not built", type, limit);
     return angles;

@@ -1,5 +1,5 @@
-// T5 (Raffel et al. 2019, arXiv 1910.10683) and mT5, as transformers' T5ForConditionalGeneration and T5Model. No positions are embedded: the scores of
-// self attention have a bias by distance, one table for all layers of a stack, and are not scaled.
+// T5 (Raffel et al. 2019, arXiv 1910.10683) and mT5, as transformers' T5ForConditionalGeneration and T5Model. No positions are embedded:
+// the scores of self attention have a bias by distance, one table for all layers of a stack, and are not scaled.
 #include <cmath>
 
 #include "models/blocks.h"
@@ -31,9 +31,11 @@ struct T5 : Model {
     ValueId stack(Blocks& m, TokenStream& s, ValueId table, ValueId encoded, TokenStream& whole, const Scope& w, int64_t layers) const {
         Builder& b = m.b;
         const bool decodes = encoded != kNone;
-        const ValueId bias = b.param(w("block.0.layer.0.SelfAttention.relative_attention_bias").name("weight"), {buckets, heads}, normal(width));
+        const ValueId bias =
+            b.param(w("block.0.layer.0.SelfAttention.relative_attention_bias").name("weight"), {buckets, heads}, normal(width));
         ValueId x = m.boundary(s.dropout(b.call("embedding", {table, s.ids()}), dropout));
-        const Attention alone{.heads = heads, .causal = decodes, .scale = 1, .dropout = dropout, .max_distance = max_distance, .both_ways = !decodes};
+        const Attention alone{
+            .heads = heads, .causal = decodes, .scale = 1, .dropout = dropout, .max_distance = max_distance, .both_ways = !decodes};
         for (int64_t i = 0; i < layers; ++i) {
             const Scope layer = w("block")(std::to_string(i))("layer");
             const Scope self = layer("0.SelfAttention");
@@ -43,7 +45,8 @@ struct T5 : Model {
             if (decodes) {
                 const Scope cross = layer("1.EncDecAttention");
                 h = m.rmsnorm(x, layer("1.layer_norm"), eps);
-                h = whole.cross_attention(query(m, h, cross), key(m, encoded, cross("k")), key(m, encoded, cross("v")), {.heads = heads, .scale = 1, .dropout = dropout});
+                h = whole.cross_attention(query(m, h, cross), key(m, encoded, cross("k")), key(m, encoded, cross("v")),
+                                          {.heads = heads, .scale = 1, .dropout = dropout});
                 x = b.add(x, s.dropout(linear(m, h, cross("o"), width, normal(heads * head_dim)), dropout));
             }
             x = m.boundary(b.add(x, s.dropout(feed_forward(m, s, x, layer(decodes ? "2" : "1")), dropout)));
@@ -108,9 +111,13 @@ Result<std::unique_ptr<Model>> t5(const Json& config, Task task) {
     if (mt5) m->decoder_start_id = 0;
     read_special_ids(*m, f);
     DS_CHECK(f.status());
-    if (m->heads == 0 || m->head_dim == 0) return fail(Code::E_CONFIG, "config.json: num_heads {} and d_kv {} must be positive", m->heads, m->head_dim);
+    if (m->heads == 0 || m->head_dim == 0)
+        return fail(Code::E_CONFIG, "config.json: num_heads {} and d_kv {} must be positive", m->heads, m->head_dim);
     if (m->buckets < 4 || m->buckets % 2 || m->max_distance <= m->buckets / 2)
-        return fail(Code::E_CONFIG, "config.json: relative_attention_num_buckets {} must be even, at least 4 and less than twice relative_attention_max_distance {}", m->buckets, m->max_distance);
+        return fail(Code::E_CONFIG,
+                    "config.json: relative_attention_num_buckets {} must be even, at least 4 and less than twice "
+                    "relative_attention_max_distance {}",
+                    m->buckets, m->max_distance);
     m->names.others["shared.weight"] = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"};
     if (m->tied && task != Task::none) m->names.others["shared.weight"].push_back("lm_head.weight");
     seq2seq_outputs(*m, task);

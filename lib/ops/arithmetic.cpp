@@ -18,8 +18,19 @@ ValueId to_operand(GradContext& c, ValueId g, size_t i) {
 }
 
 OpDef binary(std::string_view name, std::string_view meaning, std::function<Grads(GradContext&)> gradient) {
-    return {.name = name, .meaning = meaning, .inputs = {"a", "b"}, .outputs = {"y"}, .attrs = attrs_type<NoAttrs>(), .infer = infer_binary,
-            .gradient = std::move(gradient), .shard = split_any, .cost = per_element(1), .cheap = true, .in_place = true};
+    return {
+        .name = name,
+        .meaning = meaning,
+        .inputs = {"a", "b"},
+        .outputs = {"y"},
+        .attrs = attrs_type<NoAttrs>(),
+        .infer = infer_binary,
+        .gradient = std::move(gradient),
+        .shard = split_any,
+        .cost = per_element(1),
+        .cheap = true,
+        .in_place = true,
+    };
 }
 
 }  // namespace
@@ -40,7 +51,8 @@ const OpDef& sub() {
 
 const OpDef& mul() {
     static const OpDef op = binary("mul", "a * b", [](GradContext& c) {
-        return Grads{c.wants[0] ? to_operand(c, c.b.mul(c.dy[0], c.in(1)), 0) : kNone, c.wants[1] ? to_operand(c, c.b.mul(c.dy[0], c.in(0)), 1) : kNone};
+        return Grads{c.wants[0] ? to_operand(c, c.b.mul(c.dy[0], c.in(1)), 0) : kNone,
+                     c.wants[1] ? to_operand(c, c.b.mul(c.dy[0], c.in(0)), 1) : kNone};
     });
     return op;
 }

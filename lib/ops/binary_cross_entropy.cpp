@@ -1,6 +1,6 @@
-// Binary cross-entropy of logits: the mean over all elements of softplus(x) - x * target, which is -target * log p - (1 - target) * log(1 - p) with
-// p = sigmoid(x); torch's BCEWithLogitsLoss. softplus(x) = max(x, 0) + log(1 + exp(-|x|)) never overflows. The gradient (p - target) / n is a rule of its
-// own, as that of the pieces is wrong where x is 0.
+// Binary cross-entropy of logits: the mean over all elements of softplus(x) - x * target, which is -target * log p - (1 - target) * log(1 -
+// p) with p = sigmoid(x); torch's BCEWithLogitsLoss. softplus(x) = max(x, 0) + log(1 + exp(-|x|)) never overflows. The gradient (p -
+// target) / n is a rule of its own, as that of the pieces is wrong where x is 0.
 #include <algorithm>
 
 #include "ops/rules.h"
@@ -14,7 +14,8 @@ ValueId number(Builder& b, double value) { return b.call("fill", {}, Fill{.value
 Result<Types> infer_loss(const Attrs&, In in) {
     DS_CHECK(require_float(in[0], "logits"));
     DS_CHECK(require_float(in[1], "targets"));
-    DS_REQUIRE(in[0].shape == in[1].shape, "targets must be {} as the logits, but are {}", dims_to_string(in[0].shape), dims_to_string(in[1].shape));
+    DS_REQUIRE(in[0].shape == in[1].shape, "targets must be {} as the logits, but are {}", dims_to_string(in[0].shape),
+               dims_to_string(in[1].shape));
     return Types{{DType::f32, {}}};
 }
 
@@ -40,8 +41,17 @@ std::vector<ValueId> pieces(Builder& b, const Node& n) {
 }  // namespace
 
 const OpDef& binary_cross_entropy() {
-    static const OpDef op = {.name = "binary_cross_entropy", .meaning = "mean of softplus(logits) - logits * targets: each element says yes or no by itself", .inputs = {"logits", "targets"},
-                             .outputs = {"loss"}, .attrs = attrs_type<NoAttrs>(), .infer = infer_loss, .gradient = gradient, .cost = per_element(10), .decompose = pieces};
+    static const OpDef op = {
+        .name = "binary_cross_entropy",
+        .meaning = "mean of softplus(logits) - logits * targets: each element says yes or no by itself",
+        .inputs = {"logits", "targets"},
+        .outputs = {"loss"},
+        .attrs = attrs_type<NoAttrs>(),
+        .infer = infer_loss,
+        .gradient = gradient,
+        .cost = per_element(10),
+        .decompose = pieces,
+    };
     return op;
 }
 

@@ -1,5 +1,5 @@
-// y = op(a) W (+ bias) (+ into) with a frozen weight that is kept in few bits (kernels/coded.h): its values are made where the product needs them, rounded to a's
-// type. The weight has no gradient; a's is the same product, transposed.
+// y = op(a) W (+ bias) (+ into) with a frozen weight that is kept in few bits (kernels/coded.h): its values are made where the product
+// needs them, rounded to a's type. The weight has no gradient; a's is the same product, transposed.
 #include "base/weight_code.h"
 #include "ops/attrs_coded.h"
 #include "ops/rules.h"
@@ -12,12 +12,15 @@ Result<Types> infer_coded(const Attrs& attrs, In in) {
     DS_CHECK(require_float(in[0], "a"));
     DS_REQUIRE(m.bits == 4 || m.bits == 8, "bits is {}, not 4 or 8", m.bits);
     DS_REQUIRE(m.rows > 0 && m.columns > 0, "rows and columns of the weight are {} and {}, but must be above 0", m.rows, m.columns);
-    DS_REQUIRE(m.group >= 0 && (m.group == 0 || (m.columns % m.group == 0 && !m.two_levels)), "group is {}, which must divide the {} columns, without two levels", m.group, m.columns);
+    DS_REQUIRE(m.group >= 0 && (m.group == 0 || (m.columns % m.group == 0 && !m.two_levels)),
+               "group is {}, which must divide the {} columns, without two levels", m.group, m.columns);
     DS_REQUIRE(!m.asymmetric || m.group > 0, "asymmetric needs a group");
     const int64_t bytes = coded_bytes(m.rows, m.columns, m.code());
-    DS_REQUIRE(in[1].dtype == DType::u8 && in[1].shape == Shape{bytes}, "a weight of {} x {} in {} bits is u8[{}], but codes are {}", m.rows, m.columns, m.bits, bytes, to_string(in[1]));
+    DS_REQUIRE(in[1].dtype == DType::u8 && in[1].shape == Shape{bytes}, "a weight of {} x {} in {} bits is u8[{}], but codes are {}",
+               m.rows, m.columns, m.bits, bytes, to_string(in[1]));
     const int64_t k = m.transpose ? m.columns : m.rows, n = m.transpose ? m.rows : m.columns;
-    DS_REQUIRE(in[0].shape.size() >= 2 && in[0].shape.back() == k, "a must have rank 2 or more and {} columns, but is {}", k, dims_to_string(in[0].shape));
+    DS_REQUIRE(in[0].shape.size() >= 2 && in[0].shape.back() == k, "a must have rank 2 or more and {} columns, but is {}", k,
+               dims_to_string(in[0].shape));
     DS_CHECK(require_shape(in[2], "bias", {n}));
     Type y{m.set_out ? m.out : in[0].dtype, in[0].shape};
     y.shape.back() = n;
@@ -43,21 +46,34 @@ Grads gradient(GradContext& c) {
 
 const OpDef& coded_matmul() {
     static const OpDef op = {
-        .name = "coded_matmul", .meaning = "matrix product with a weight that is kept in 4 or 8 bits", .inputs = {"a", "codes", "bias?", "into?"}, .outputs = {"y"},
-        .attrs = attrs_type<CodedMatmul>(), .infer = infer_coded, .gradient = gradient,
-        .cost = [](const Attrs& attrs, In, In out) {
-            const auto& m = attrs.as<CodedMatmul>();
-            return Cost{.flops = 2.0 * static_cast<double>(elements(out[0].shape)) * static_cast<double>(m.transpose ? m.columns : m.rows)};
-        },
-        .low_inputs = 1, .into = {{0, 3}}};
+        .name = "coded_matmul",
+        .meaning = "matrix product with a weight that is kept in 4 or 8 bits",
+        .inputs = {"a", "codes", "bias?", "into?"},
+        .outputs = {"y"},
+        .attrs = attrs_type<CodedMatmul>(),
+        .infer = infer_coded,
+        .gradient = gradient,
+        .cost =
+            [](const Attrs& attrs, In, In out) {
+                const auto& m = attrs.as<CodedMatmul>();
+                return Cost{.flops =
+                                2.0 * static_cast<double>(elements(out[0].shape)) * static_cast<double>(m.transpose ? m.columns : m.rows)};
+            },
+        .low_inputs = 1,
+        .into = {{0, 3}},
+    };
     return op;
 }
 
-// y = (round(a) W) (+ bias) (+ into) in integers: each row of a is divided by its largest magnitude / 127 and rounded, sums of products are exact, and are
-// multiplied by the row's and the output's scale (LLM.int8, Dettmers et al. 2022, arXiv 2208.07339, without its outliers). For evaluation: it has no gradient.
+// y = (round(a) W) (+ bias) (+ into) in integers: each row of a is divided by its largest magnitude / 127 and rounded, sums of products are
+// exact, and are multiplied by the row's and the output's scale (LLM.int8, Dettmers et al. 2022, arXiv 2208.07339, without its outliers).
+// For evaluation: it has no gradient.
 const OpDef& int8_matmul() {
     static const OpDef op = {
-        .name = "int8_matmul", .meaning = "matrix product in 8-bit integers with a weight that is kept so", .inputs = {"a", "codes", "bias?", "into?"}, .outputs = {"y"},
+        .name = "int8_matmul",
+        .meaning = "matrix product in 8-bit integers with a weight that is kept so",
+        .inputs = {"a", "codes", "bias?", "into?"},
+        .outputs = {"y"},
         .attrs = attrs_type<Int8Matmul>(),
         .infer = [](const Attrs& attrs, In in) -> Result<Types> {
             const auto& m = attrs.as<Int8Matmul>();
@@ -65,15 +81,22 @@ const OpDef& int8_matmul() {
             DS_REQUIRE(m.outs > 0, "outs is {}, but must be above 0", m.outs);
             DS_REQUIRE(in[0].shape.size() >= 2, "a must have rank 2 or more, but is {}", dims_to_string(in[0].shape));
             const int64_t bytes = Int8Parts(m.outs, in[0].shape.back()).bytes;
-            DS_REQUIRE(in[1].dtype == DType::u8 && in[1].shape == Shape{bytes}, "a weight of {} outputs and {} inputs is u8[{}], but codes are {}", m.outs, in[0].shape.back(), bytes, to_string(in[1]));
+            DS_REQUIRE(in[1].dtype == DType::u8 && in[1].shape == Shape{bytes},
+                       "a weight of {} outputs and {} inputs is u8[{}], but codes are {}", m.outs, in[0].shape.back(), bytes,
+                       to_string(in[1]));
             DS_CHECK(require_shape(in[2], "bias", {m.outs}));
             Type y{m.set_out ? m.out : in[0].dtype, in[0].shape};
             y.shape.back() = m.outs;
             DS_CHECK(require_shape(in[3], "into", y.shape));
             return Types{std::move(y)};
         },
-        .cost = [](const Attrs& attrs, In in, In) { return Cost{.flops = 2.0 * static_cast<double>(elements(in[0].shape)) * static_cast<double>(attrs.as<Int8Matmul>().outs)}; },
-        .low_inputs = 1, .into = {{0, 3}}};
+        .cost =
+            [](const Attrs& attrs, In in, In) {
+                return Cost{.flops = 2.0 * static_cast<double>(elements(in[0].shape)) * static_cast<double>(attrs.as<Int8Matmul>().outs)};
+            },
+        .low_inputs = 1,
+        .into = {{0, 3}},
+    };
     return op;
 }
 

@@ -1,7 +1,7 @@
-// What ranks exchange within a plan. A value is whole (every rank has the same), cut (each has its share) or partial (each has a summand); gradients of
-// whole values are whole, of cut ones cut, of partial ones whole. These ops convert, and their gradients convert back:
-// replicate hands a whole value to nodes that each rank runs for its share only, so its gradient is summed (Megatron's f; Shoeybi et al. 2019,
-// arXiv 1909.08053), all_reduce sums summands (Megatron's g).
+// What ranks exchange within a plan. A value is whole (every rank has the same), cut (each has its share) or partial (each has a summand);
+// gradients of whole values are whole, of cut ones cut, of partial ones whole. These ops convert, and their gradients convert back:
+// replicate hands a whole value to nodes that each rank runs for its share only, so its gradient is summed (Megatron's f; Shoeybi et al.
+// 2019, arXiv 1909.08053), all_reduce sums summands (Megatron's g).
 #include "base/stripes.h"
 #include "ops/rules.h"
 
@@ -33,7 +33,8 @@ Result<Types> from_share(const Attrs& attrs, In in) {
     const auto& s = attrs.as<Share>();
     DS_CHECK(check_share(s, in[0].shape));
     Type y = in[0];
-    DS_REQUIRE(y.shape[static_cast<size_t>(s.dim)] == local_size(s), "dimension {} of x {} must be this rank's {} of {}", s.dim, dims_to_string(y.shape), local_size(s), s.full);
+    DS_REQUIRE(y.shape[static_cast<size_t>(s.dim)] == local_size(s), "dimension {} of x {} must be this rank's {} of {}", s.dim,
+               dims_to_string(y.shape), local_size(s), s.full);
     y.shape[static_cast<size_t>(s.dim)] = s.full;
     return Types{std::move(y)};
 }
@@ -53,57 +54,109 @@ Grads gathered(GradContext& c) {
 }  // namespace
 
 const OpDef& replicate() {
-    static const OpDef op = {.name = "replicate", .meaning = "x itself; its gradient is the sum over ranks", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Exchange>(),
-                             .infer = same, .gradient = [](GradContext& c) { return Grads{c.b.call("all_reduce", {c.dy[0]}, c.node.attrs)}; }, .cheap = true, .view = true};
+    static const OpDef op = {
+        .name = "replicate",
+        .meaning = "x itself; its gradient is the sum over ranks",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Exchange>(),
+        .infer = same,
+        .gradient = [](GradContext& c) { return Grads{c.b.call("all_reduce", {c.dy[0]}, c.node.attrs)}; },
+        .cheap = true,
+        .view = true,
+    };
     return op;
 }
 
 const OpDef& all_reduce() {
-    static const OpDef op = {.name = "all_reduce", .meaning = "the sum of x over ranks", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Exchange>(),
-                             .infer = same,
-                             .gradient = [](GradContext& c) {
-                                 const bool sums = c.node.attrs.as<Exchange>().sum_gradient;
-                                 return Grads{sums ? c.b.call("all_reduce", {c.dy[0]}, c.node.attrs) : c.dy[0]};
-                             },
-                             .in_place = true};
+    static const OpDef op = {
+        .name = "all_reduce",
+        .meaning = "the sum of x over ranks",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Exchange>(),
+        .infer = same,
+        .gradient =
+            [](GradContext& c) {
+                const bool sums = c.node.attrs.as<Exchange>().sum_gradient;
+                return Grads{sums ? c.b.call("all_reduce", {c.dy[0]}, c.node.attrs) : c.dy[0]};
+            },
+        .in_place = true,
+    };
     return op;
 }
 
 const OpDef& batch_sum() {
-    static const OpDef op = {.name = "batch_sum", .meaning = "x, a sum over tokens, as the sum over those of all ranks that hold rows of the batch (pass batch_sums)", .inputs = {"x"}, .outputs = {"y"},
-                             .attrs = attrs_type<NoAttrs>(), .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[0]}; },
-                             .gradient = [](GradContext& c) { return Grads{c.dy[0]}; }, .cheap = true, .view = true};
+    static const OpDef op = {
+        .name = "batch_sum",
+        .meaning = "x, a sum over tokens, as the sum over those of all ranks that hold rows of the batch (pass batch_sums)",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<NoAttrs>(),
+        .infer = [](const Attrs&, In in) -> Result<Types> { return Types{in[0]}; },
+        .gradient = [](GradContext& c) { return Grads{c.dy[0]}; },
+        .cheap = true,
+        .view = true,
+    };
     return op;
 }
 
 const OpDef& take_share() {
-    static const OpDef op = {.name = "take_share", .meaning = "this rank's share of x", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Share>(), .infer = to_share,
-                             .gradient = [](GradContext& c) {
-                                 const bool sums = c.node.attrs.as<Share>().sum_gradient;
-                                 return sums ? Grads{c.b.call("pad_share", {c.dy[0]}, c.node.attrs)} : gathered(c);
-                             },
-                             .cheap = true};
+    static const OpDef op = {
+        .name = "take_share",
+        .meaning = "this rank's share of x",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Share>(),
+        .infer = to_share,
+        .gradient =
+            [](GradContext& c) {
+                const bool sums = c.node.attrs.as<Share>().sum_gradient;
+                return sums ? Grads{c.b.call("pad_share", {c.dy[0]}, c.node.attrs)} : gathered(c);
+            },
+        .cheap = true,
+    };
     return op;
 }
 
 const OpDef& pad_share() {
-    static const OpDef op = {.name = "pad_share", .meaning = "x as this rank's share of zeros", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Share>(), .infer = from_share,
-                             .gradient = [](GradContext& c) { return Grads{c.b.call("take_share", {c.dy[0]}, c.node.attrs)}; }};
+    static const OpDef op = {
+        .name = "pad_share",
+        .meaning = "x as this rank's share of zeros",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Share>(),
+        .infer = from_share,
+        .gradient = [](GradContext& c) { return Grads{c.b.call("take_share", {c.dy[0]}, c.node.attrs)}; },
+    };
     return op;
 }
 
 const OpDef& share_gradient() {
-    static const OpDef op = {.name = "share_gradient", .meaning = "x itself, which all ranks computed alike; each goes on with an equal part of its gradient", .inputs = {"x"},
-                             .outputs = {"y"}, .attrs = attrs_type<Share>(), .infer = [](const Attrs& attrs, In in) -> Result<Types> {
-                                 DS_REQUIRE(attrs.as<Share>().ranks > 0, "ranks is {}", attrs.as<Share>().ranks);
-                                 return Types{in[0]};
-                             },
-                             .gradient = [](GradContext& c) { return Grads{c.b.scale(c.dy[0], 1.0 / static_cast<double>(c.node.attrs.as<Share>().ranks))}; }, .cheap = true, .view = true};
+    static const OpDef op = {
+        .name = "share_gradient",
+        .meaning = "x itself, which all ranks computed alike; each goes on with an equal part of its gradient",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Share>(),
+        .infer = [](const Attrs& attrs, In in) -> Result<Types> {
+            DS_REQUIRE(attrs.as<Share>().ranks > 0, "ranks is {}", attrs.as<Share>().ranks);
+            return Types{in[0]};
+        },
+        .gradient = [](GradContext& c) { return Grads{c.b.scale(c.dy[0], 1.0 / static_cast<double>(c.node.attrs.as<Share>().ranks))}; },
+        .cheap = true,
+        .view = true,
+    };
     return op;
 }
 
 const OpDef& all_gather() {
-    static const OpDef op = {.name = "all_gather", .meaning = "every rank's share, put together", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Share>(), .infer = from_share,
+    static const OpDef op = {.name = "all_gather",
+                             .meaning = "every rank's share, put together",
+                             .inputs = {"x"},
+                             .outputs = {"y"},
+                             .attrs = attrs_type<Share>(),
+                             .infer = from_share,
                              .gradient = [](GradContext& c) {
                                  const bool sums = c.node.attrs.as<Share>().sum_gradient;
                                  return Grads{c.b.call(sums ? "reduce_scatter" : "take_share", {c.dy[0]}, c.node.attrs)};
@@ -112,13 +165,23 @@ const OpDef& all_gather() {
 }
 
 const OpDef& reduce_scatter() {
-    static const OpDef op = {.name = "reduce_scatter", .meaning = "this rank's share of the sum of x over ranks", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Share>(),
-                             .infer = to_share, .gradient = gathered};
+    static const OpDef op = {
+        .name = "reduce_scatter",
+        .meaning = "this rank's share of the sum of x over ranks",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Share>(),
+        .infer = to_share,
+        .gradient = gathered,
+    };
     return op;
 }
 
 const OpDef& label_share() {
-    static const OpDef op = {.name = "label_share", .meaning = "unignored entries of mine / those of all; 0 where there is none", .inputs = {"mine", "all"}, .outputs = {"y"},
+    static const OpDef op = {.name = "label_share",
+                             .meaning = "unignored entries of mine / those of all; 0 where there is none",
+                             .inputs = {"mine", "all"},
+                             .outputs = {"y"},
                              .attrs = attrs_type<CrossEntropy>(),
                              .infer = [](const Attrs&, In in) -> Result<Types> {
                                  DS_CHECK(require_ids(in[0], "mine"));

@@ -6,11 +6,13 @@
 namespace ds::ops {
 namespace {
 
-struct Dims { int64_t m, k, n; };
+struct Dims {
+    int64_t m, k, n;
+};
 
 Result<Dims> dims_of(const Matmul& attrs, const Shape& a, const Shape& b) {
-    DS_REQUIRE(a.size() >= 2 && (b.size() == 2 || b.size() == a.size()), "a must have rank 2 or more and b rank 2 or a's, but they are {} and {}", dims_to_string(a),
-               dims_to_string(b));
+    DS_REQUIRE(a.size() >= 2 && (b.size() == 2 || b.size() == a.size()),
+               "a must have rank 2 or more and b rank 2 or a's, but they are {} and {}", dims_to_string(a), dims_to_string(b));
     if (b.size() > 2)
         for (size_t i = 0; i + 2 < a.size(); ++i) DS_REQUIRE(a[i] == b[i], "batch dimension {} is {} and {}", i, a[i], b[i]);
     DS_REQUIRE(!attrs.transpose_a || a.size() == b.size(), "transpose_a needs b of a's rank");
@@ -26,11 +28,14 @@ Result<Types> infer_matmul(const Attrs& attrs, In in) {
     DS_CHECK(require_float(in[0], "a"));
     DS_CHECK(require_float(in[1], "b"));
     DS_TRY(const Dims d, dims_of(m, in[0].shape, in[1].shape));
-    if (in[2].present) DS_REQUIRE(in[2].shape == Shape{d.n}, "bias must be [{}], the columns of the product, but is {}", d.n, dims_to_string(in[2].shape));
+    if (in[2].present)
+        DS_REQUIRE(in[2].shape == Shape{d.n}, "bias must be [{}], the columns of the product, but is {}", d.n, dims_to_string(in[2].shape));
     Type y{m.set_out ? m.out : wider(in[0].dtype, in[1].dtype), in[0].shape};
     y.shape[y.shape.size() - 2] = d.m;
     y.shape.back() = d.n;
-    if (in[3].present) DS_REQUIRE(in[3].shape == y.shape, "into must have the product's shape {}, but is {}", dims_to_string(y.shape), dims_to_string(in[3].shape));
+    if (in[3].present)
+        DS_REQUIRE(in[3].shape == y.shape, "into must have the product's shape {}, but is {}", dims_to_string(y.shape),
+                   dims_to_string(in[3].shape));
     return Types{std::move(y)};
 }
 
@@ -68,9 +73,9 @@ std::vector<ShardWay> ways(const Graph& g, const Node& n) {
     const int a_rows = m.transpose_a ? ra - 1 : ra - 2, a_k = m.transpose_a ? ra - 2 : ra - 1;
     const int b_k = m.transpose_b ? rb - 1 : rb - 2, b_columns = m.transpose_b ? rb - 2 : rb - 1;
     std::vector<ShardWay> list = {
-        {{kWhole, b_columns, 0, ra - 1}, {ra - 1}},           // columns of the product (column-parallel)
-        {{a_k, b_k, kPartial, kPartial}, {kPartial}},         // the contracted dimension (row-parallel): each rank holds a summand
-        {{a_rows, kWhole, kWhole, ra - 2}, {ra - 2}},         // rows of the product
+        {{kWhole, b_columns, 0, ra - 1}, {ra - 1}},    // columns of the product (column-parallel)
+        {{a_k, b_k, kPartial, kPartial}, {kPartial}},  // the contracted dimension (row-parallel): each rank holds a summand
+        {{a_rows, kWhole, kWhole, ra - 2}, {ra - 2}},  // rows of the product
     };
     for (int d = 0; d < ra - 2; ++d) list.push_back({{d, rb == ra ? d : kWhole, kWhole, d}, {d}});
     for (ShardWay& way : list) way.in.resize(n.in.size());
@@ -81,13 +86,22 @@ std::vector<ShardWay> ways(const Graph& g, const Node& n) {
 
 const OpDef& matmul() {
     static const OpDef op = {
-        .name = "matmul", .meaning = "matrix product, with bias and accumulation", .inputs = {"a", "b", "bias?", "into?"}, .outputs = {"y"},
-        .attrs = attrs_type<Matmul>(), .infer = infer_matmul, .gradient = gradient, .shard = ways,
-        .cost = [](const Attrs& attrs, In in, In out) {
-            const auto d = dims_of(attrs.as<Matmul>(), in[0].shape, in[1].shape);
-            return Cost{.flops = 2.0 * static_cast<double>(elements(out[0].shape)) * static_cast<double>(d->k)};
-        },
-        .low_inputs = 2, .into = {{0, 3}}};
+        .name = "matmul",
+        .meaning = "matrix product, with bias and accumulation",
+        .inputs = {"a", "b", "bias?", "into?"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Matmul>(),
+        .infer = infer_matmul,
+        .gradient = gradient,
+        .shard = ways,
+        .cost =
+            [](const Attrs& attrs, In in, In out) {
+                const auto d = dims_of(attrs.as<Matmul>(), in[0].shape, in[1].shape);
+                return Cost{.flops = 2.0 * static_cast<double>(elements(out[0].shape)) * static_cast<double>(d->k)};
+            },
+        .low_inputs = 2,
+        .into = {{0, 3}},
+    };
     return op;
 }
 

@@ -6,8 +6,19 @@ namespace {
 
 template <class A>
 OpDef pointwise(std::string_view name, std::string_view meaning, std::function<Grads(GradContext&)> gradient) {
-    return {.name = name, .meaning = meaning, .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<A>(), .infer = same_as_first,
-            .gradient = std::move(gradient), .shard = split_any, .cost = per_element(4), .cheap = true, .in_place = true};
+    return {
+        .name = name,
+        .meaning = meaning,
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<A>(),
+        .infer = same_as_first,
+        .gradient = std::move(gradient),
+        .shard = split_any,
+        .cost = per_element(4),
+        .cheap = true,
+        .in_place = true,
+    };
 }
 
 }  // namespace
@@ -23,12 +34,14 @@ const OpDef& log() {
 }
 
 const OpDef& sqrt() {
-    static const OpDef op = pointwise<NoAttrs>("sqrt", "square root", [](GradContext& c) { return Grads{c.b.scale(c.b.div(c.dy[0], c.out(0)), 0.5)}; });
+    static const OpDef op =
+        pointwise<NoAttrs>("sqrt", "square root", [](GradContext& c) { return Grads{c.b.scale(c.b.div(c.dy[0], c.out(0)), 0.5)}; });
     return op;
 }
 
 const OpDef& scale() {
-    static const OpDef op = pointwise<Scale>("scale", "x * factor", [](GradContext& c) { return Grads{c.b.call("scale", {c.dy[0]}, c.node.attrs)}; });
+    static const OpDef op =
+        pointwise<Scale>("scale", "x * factor", [](GradContext& c) { return Grads{c.b.call("scale", {c.dy[0]}, c.node.attrs)}; });
     return op;
 }
 

@@ -6,7 +6,10 @@
 namespace ds::ops {
 namespace {
 
-struct Plan { Shape kept, y; double count = 1; };  // kept: reduced dimensions are 1
+struct Plan {
+    Shape kept, y;
+    double count = 1;
+};  // kept: reduced dimensions are 1
 
 Result<Plan> plan_of(const Attrs& attrs, const Shape& x) {
     const auto& r = attrs.as<Reduce>();
@@ -55,15 +58,29 @@ std::vector<ShardWay> ways(const Graph& g, const Node& n) {
 }  // namespace
 
 const OpDef& sum() {
-    static const OpDef op = {.name = "sum", .meaning = "sum over axes (all by default), in f32", .inputs = {"x", "into?"}, .outputs = {"y"}, .attrs = attrs_type<Reduce>(),
-                             .infer = infer_reduce, .gradient = [](GradContext& c) { return gradient(c, false); }, .shard = ways,
-                             .cost = [](const Attrs&, In in, In) { return Cost{.flops = static_cast<double>(elements(in[0].shape))}; }, .into = {{0, 1}}};
+    static const OpDef op = {
+        .name = "sum",
+        .meaning = "sum over axes (all by default), in f32",
+        .inputs = {"x", "into?"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Reduce>(),
+        .infer = infer_reduce,
+        .gradient = [](GradContext& c) { return gradient(c, false); },
+        .shard = ways,
+        .cost = [](const Attrs&, In in, In) { return Cost{.flops = static_cast<double>(elements(in[0].shape))}; },
+        .into = {{0, 1}},
+    };
     return op;
 }
 
 const OpDef& mean() {
-    static const OpDef op = {.name = "mean", .meaning = "mean over axes (all by default), in f32", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Reduce>(),
-                             .infer = infer_reduce, .gradient = [](GradContext& c) { return gradient(c, true); },
+    static const OpDef op = {.name = "mean",
+                             .meaning = "mean over axes (all by default), in f32",
+                             .inputs = {"x"},
+                             .outputs = {"y"},
+                             .attrs = attrs_type<Reduce>(),
+                             .infer = infer_reduce,
+                             .gradient = [](GradContext& c) { return gradient(c, true); },
                              .decompose = [](Builder& b, const Node& n) -> std::vector<ValueId> {
                                  const Plan plan = *plan_of(n.attrs, b.type(n.in[0]).shape);
                                  return {b.scale(b.call("sum", {n.in[0]}, n.attrs), 1 / std::max(plan.count, 1.0))};

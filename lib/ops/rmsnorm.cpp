@@ -6,25 +6,37 @@ namespace ds::ops {
 
 const OpDef& rmsnorm() {
     static const OpDef op = {
-        .name = "rmsnorm", .meaning = "root-mean-square normalisation over the last dimension", .inputs = {"x", "weight"}, .outputs = {"y", "rstd"}, .attrs = attrs_type<Norm>(),
+        .name = "rmsnorm",
+        .meaning = "root-mean-square normalisation over the last dimension",
+        .inputs = {"x", "weight"},
+        .outputs = {"y", "rstd"},
+        .attrs = attrs_type<Norm>(),
         .infer = [](const Attrs& attrs, In in) -> Result<Types> {
             const Shape features{last(in[0].shape)};
             DS_CHECK(require_float(in[0], "x"));
-            DS_REQUIRE(in[1].shape == features, "weight must be {}, the last dimension of x {}, but is {}", dims_to_string(features), dims_to_string(in[0].shape), dims_to_string(in[1].shape));
+            DS_REQUIRE(in[1].shape == features, "weight must be {}, the last dimension of x {}, but is {}", dims_to_string(features),
+                       dims_to_string(in[0].shape), dims_to_string(in[1].shape));
             return Types{{attrs.as<Norm>().out, in[0].shape}, {DType::f32, all_but_last(in[0].shape)}};
         },
-        .gradient = [](GradContext& c) {
-            auto g = c.b.call_all("rmsnorm_grad", {c.dy[0], c.in(0), c.in(1), c.out(1)}, c.node.attrs);
-            g.resize(2);
-            return g;
-        },
-        .shard = split_rows, .cost = per_element(6), .cheap = true};
+        .gradient =
+            [](GradContext& c) {
+                auto g = c.b.call_all("rmsnorm_grad", {c.dy[0], c.in(0), c.in(1), c.out(1)}, c.node.attrs);
+                g.resize(2);
+                return g;
+            },
+        .shard = split_rows,
+        .cost = per_element(6),
+        .cheap = true,
+    };
     return op;
 }
 
 const OpDef& rmsnorm_grad() {
     static const OpDef op = {
-        .name = "rmsnorm_grad", .meaning = "gradients of rmsnorm", .inputs = {"dy", "x", "weight", "rstd", "dx_into?", "dweight_into?"}, .outputs = {"dx", "dweight"},
+        .name = "rmsnorm_grad",
+        .meaning = "gradients of rmsnorm",
+        .inputs = {"dy", "x", "weight", "rstd", "dx_into?", "dweight_into?"},
+        .outputs = {"dx", "dweight"},
         .attrs = attrs_type<Norm>(),
         .infer = [](const Attrs&, In in) -> Result<Types> {
             const Shape features{last(in[1].shape)};
@@ -36,7 +48,9 @@ const OpDef& rmsnorm_grad() {
             }
             return Types{in[1], {DType::f32, features}};
         },
-        .cost = per_element(12), .into = {{0, 4}, {1, 5}}};
+        .cost = per_element(12),
+        .into = {{0, 4}, {1, 5}},
+    };
     return op;
 }
 

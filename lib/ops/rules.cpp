@@ -6,7 +6,8 @@ Result<Shape> broadcast_shapes(const Shape& a, const Shape& b) {
     Shape out(std::max(a.size(), b.size()), 1);
     for (size_t i = 0; i < out.size(); ++i) {
         const int64_t da = i < a.size() ? a[a.size() - 1 - i] : 1, db = i < b.size() ? b[b.size() - 1 - i] : 1;
-        DS_REQUIRE(da == db || da == 1 || db == 1, "shapes {} and {} do not broadcast: dimension {} from the end is {} and {}", dims_to_string(a), dims_to_string(b), i + 1, da, db);
+        DS_REQUIRE(da == db || da == 1 || db == 1, "shapes {} and {} do not broadcast: dimension {} from the end is {} and {}",
+                   dims_to_string(a), dims_to_string(b), i + 1, da, db);
         out[out.size() - 1 - i] = da == 1 ? db : da;
     }
     return out;
@@ -51,7 +52,9 @@ std::vector<ShardWay> split_rows(const Graph& g, const Node& n) {
     for (int d = 0; d + 1 < static_cast<int>(rank); ++d) {
         ShardWay way;
         // An output with one dimension less has a value a row.
-        const auto place = [&](ValueId id, size_t least) { return id != kNone && g.type(id).shape.size() >= least && least > 0 ? d : kWhole; };
+        const auto place = [&](ValueId id, size_t least) {
+            return id != kNone && g.type(id).shape.size() >= least && least > 0 ? d : kWhole;
+        };
         for (const ValueId id : n.in) way.in.push_back(place(id, rank));
         for (const ValueId id : n.out) way.out.push_back(place(id, rank - 1));
         ways.push_back(std::move(way));

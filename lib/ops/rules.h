@@ -9,7 +9,8 @@ using Types = std::vector<Type>;
 using In = std::span<const Type>;
 
 inline Status require_float(const Type& t, std::string_view name) {
-    DS_REQUIRE(t.dtype == DType::f32 || t.dtype == DType::bf16 || t.dtype == DType::f16, "{} must be f32, bf16 or f16, not {}", name, name_of(t.dtype));
+    DS_REQUIRE(t.dtype == DType::f32 || t.dtype == DType::bf16 || t.dtype == DType::f16, "{} must be f32, bf16 or f16, not {}", name,
+               name_of(t.dtype));
     return ok();
 }
 inline Status require_ids(const Type& t, std::string_view name) {

@@ -1,9 +1,10 @@
-// What ranks that hold pieces of one stream of tokens exchange. Here every rank's gradient of a value that all have alike is a summand, as that of
-// parameters is: gradients of these ops are their exact transposes, and nothing is summed before the end of the step.
+// What ranks that hold pieces of one stream of tokens exchange. Here every rank's gradient of a value that all have alike is a summand, as
+// that of parameters is: gradients of these ops are their exact transposes, and nothing is summed before the end of the step.
 //
-// sequence_attention is attention of such pieces. With `ring` it becomes the steps below (Liu et al. 2023, arXiv 2310.01889): each rank keeps its queries,
-// keys and values travel once round the ring, and what each part of the keys gives is merged by its log-sum-exp; in the backward pass the gradients of keys
-// and values travel with them. Otherwise pass spread_attention has made it an exchange of tokens for heads (Jacobs et al. 2023, arXiv 2309.14509).
+// sequence_attention is attention of such pieces. With `ring` it becomes the steps below (Liu et al. 2023, arXiv 2310.01889): each rank
+// keeps its queries, keys and values travel once round the ring, and what each part of the keys gives is merged by its log-sum-exp; in the
+// backward pass the gradients of keys and values travel with them. Otherwise pass spread_attention has made it an exchange of tokens for
+// heads (Jacobs et al. 2023, arXiv 2309.14509).
 #include "base/stripes.h"
 #include "ops/attrs_parallel.h"
 #include "ops/rules.h"
@@ -21,7 +22,8 @@ Status check_ranks(int64_t rank, int64_t ranks) {
 
 Status check_cut(const Share& s) {
     DS_CHECK(check_ranks(s.rank, s.ranks));
-    DS_REQUIRE(s.units > 0 && s.period > 0 && s.period % s.units == 0 && s.full >= s.period && s.full % (s.period / s.units) == 0, "{} does not divide into periods of {} and those into {} units", s.full, s.period, s.units);
+    DS_REQUIRE(s.units > 0 && s.period > 0 && s.period % s.units == 0 && s.full >= s.period && s.full % (s.period / s.units) == 0,
+               "{} does not divide into periods of {} and those into {} units", s.full, s.period, s.units);
     return ok();
 }
 
@@ -110,8 +112,9 @@ Result<Types> infer_sequence_attention(const Attrs& attrs, In in) {
     const auto& a = attrs.as<SequenceAttention>();
     DS_CHECK(check_cut(a.share));
     for (size_t i = 0; i < 3; ++i)
-        DS_REQUIRE(in[i].shape.size() == 2 && in[i].shape[0] == size_at(a.share, a.share.rank), "q, k and v must be [{}, heads * size], this rank's tokens of {}, but one is {}",
-                   size_at(a.share, a.share.rank), a.share.full, dims_to_string(in[i].shape));
+        DS_REQUIRE(in[i].shape.size() == 2 && in[i].shape[0] == size_at(a.share, a.share.rank),
+                   "q, k and v must be [{}, heads * size], this rank's tokens of {}, but one is {}", size_at(a.share, a.share.rank),
+                   a.share.full, dims_to_string(in[i].shape));
     // As attention over all tokens would have it.
     const OpDef& whole = *find_op("attention");
     std::vector<Type> all(in.begin(), in.begin() + 6);
@@ -130,25 +133,38 @@ Recut back(const Recut& r) {
 
 const OpDef& sequence_attention() {
     static const OpDef op = {
-        .name = "sequence_attention", .meaning = "attention of a piece of a stream whose other pieces are other ranks'; segments, tokens and key_mask are those of all",
-        .inputs = {"q", "k", "v", "segments", "tokens", "key_mask?"}, .outputs = {"y", "lse"}, .attrs = attrs_type<SequenceAttention>(), .infer = infer_sequence_attention,
-        .gradient = [](GradContext& c) {
-            auto g = c.b.call_all("sequence_attention_grad", {c.dy[0], c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.in(3), c.in(4), c.in(5)}, c.node.attrs);
-            g.resize(3);
-            return g;
-        },
-        .cost = [](const Attrs& attrs, In in, In) {
-            const double sequences = static_cast<double>(std::max<int64_t>(elements(in[3].shape) - 1, 1));
-            return Cost{.flops = 4 * static_cast<double>(elements(in[0].shape)) * static_cast<double>(attrs.as<SequenceAttention>().share.full) / sequences};
-        },
-        .decompose = ring_forward, .low_inputs = 3};
+        .name = "sequence_attention",
+        .meaning = "attention of a piece of a stream whose other pieces are other ranks'; segments, tokens and key_mask are those of all",
+        .inputs = {"q", "k", "v", "segments", "tokens", "key_mask?"},
+        .outputs = {"y", "lse"},
+        .attrs = attrs_type<SequenceAttention>(),
+        .infer = infer_sequence_attention,
+        .gradient =
+            [](GradContext& c) {
+                auto g = c.b.call_all("sequence_attention_grad",
+                                      {c.dy[0], c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.in(3), c.in(4), c.in(5)}, c.node.attrs);
+                g.resize(3);
+                return g;
+            },
+        .cost =
+            [](const Attrs& attrs, In in, In) {
+                const double sequences = static_cast<double>(std::max<int64_t>(elements(in[3].shape) - 1, 1));
+                return Cost{.flops = 4 * static_cast<double>(elements(in[0].shape)) *
+                                     static_cast<double>(attrs.as<SequenceAttention>().share.full) / sequences};
+            },
+        .decompose = ring_forward,
+        .low_inputs = 3,
+    };
     return op;
 }
 
 const OpDef& sequence_attention_grad() {
     static const OpDef op = {
-        .name = "sequence_attention_grad", .meaning = "gradients of sequence_attention", .inputs = {"dy", "q", "k", "v", "y", "lse", "segments", "tokens", "key_mask?"},
-        .outputs = {"dq", "dk", "dv"}, .attrs = attrs_type<SequenceAttention>(),
+        .name = "sequence_attention_grad",
+        .meaning = "gradients of sequence_attention",
+        .inputs = {"dy", "q", "k", "v", "y", "lse", "segments", "tokens", "key_mask?"},
+        .outputs = {"dq", "dk", "dv"},
+        .attrs = attrs_type<SequenceAttention>(),
         .infer = [](const Attrs& attrs, In in) -> Result<Types> {
             const Type forward[] = {in[1], in[2], in[3], in[6], in[7], in[8]};
             DS_TRY(const Types out, infer_sequence_attention(attrs, forward));
@@ -157,37 +173,50 @@ const OpDef& sequence_attention_grad() {
             DS_CHECK(require_shape(in[5], "lse", out[1].shape));
             return Types{in[1], in[2], in[3]};
         },
-        .decompose = ring_backward};
+        .decompose = ring_backward,
+    };
     return op;
 }
 
 const OpDef& recut() {
     static const OpDef op = {
-        .name = "recut", .meaning = "what is cut along dim becomes whole there and cut along to_dim", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Recut>(),
+        .name = "recut",
+        .meaning = "what is cut along dim becomes whole there and cut along to_dim",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Recut>(),
         .infer = [](const Attrs& attrs, In in) -> Result<Types> {
             const auto& r = attrs.as<Recut>();
-            const Share from{r.group, r.rank, r.ranks, r.dim, r.full, r.period, r.units}, to{r.group, r.rank, r.ranks, r.to_dim, r.to_full, r.to_period, r.to_units};
+            const Share from{r.group, r.rank, r.ranks, r.dim, r.full, r.period, r.units},
+                to{r.group, r.rank, r.ranks, r.to_dim, r.to_full, r.to_period, r.to_units};
             DS_CHECK(check_cut(from));
             DS_CHECK(check_cut(to));
             Type y = in[0];
             const auto rank = static_cast<int64_t>(y.shape.size());
-            DS_REQUIRE(r.dim != r.to_dim && r.dim >= 0 && r.to_dim >= 0 && r.dim < rank && r.to_dim < rank, "dimensions {} and {} must be two of x {}", r.dim, r.to_dim, dims_to_string(y.shape));
+            DS_REQUIRE(r.dim != r.to_dim && r.dim >= 0 && r.to_dim >= 0 && r.dim < rank && r.to_dim < rank,
+                       "dimensions {} and {} must be two of x {}", r.dim, r.to_dim, dims_to_string(y.shape));
             int64_t &held = y.shape[static_cast<size_t>(r.dim)], &given = y.shape[static_cast<size_t>(r.to_dim)];
-            DS_REQUIRE(held == size_at(from, r.rank) && given == r.to_full, "x {} must have {} at dimension {} and {} at {}", dims_to_string(in[0].shape), size_at(from, r.rank), r.dim,
-                       r.to_full, r.to_dim);
+            DS_REQUIRE(held == size_at(from, r.rank) && given == r.to_full, "x {} must have {} at dimension {} and {} at {}",
+                       dims_to_string(in[0].shape), size_at(from, r.rank), r.dim, r.to_full, r.to_dim);
             held = r.full, given = size_at(to, r.rank);
             return Types{std::move(y)};
         },
-        .gradient = [](GradContext& c) { return Grads{c.b.call("recut", {c.dy[0]}, back(c.node.attrs.as<Recut>()))}; }};
+        .gradient = [](GradContext& c) { return Grads{c.b.call("recut", {c.dy[0]}, back(c.node.attrs.as<Recut>()))}; },
+    };
     return op;
 }
 
 const OpDef& ring_shift() {
-    static const OpDef op = {.name = "ring_shift", .meaning = "the x of the next rank", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Ring>(),
+    static const OpDef op = {.name = "ring_shift",
+                             .meaning = "the x of the next rank",
+                             .inputs = {"x"},
+                             .outputs = {"y"},
+                             .attrs = attrs_type<Ring>(),
                              .infer = [](const Attrs& attrs, In in) -> Result<Types> {
                                  const auto& r = attrs.as<Ring>();
                                  DS_CHECK(check_ranks(r.rank, r.ranks));
-                                 DS_REQUIRE(!in[0].shape.empty() && (r.ranks > 1 || in[0].shape[0] == r.rows), "rows {} do not fit x {}", r.rows, dims_to_string(in[0].shape));
+                                 DS_REQUIRE(!in[0].shape.empty() && (r.ranks > 1 || in[0].shape[0] == r.rows), "rows {} do not fit x {}",
+                                            r.rows, dims_to_string(in[0].shape));
                                  Type y = in[0];
                                  y.shape[0] = r.rows;
                                  return Types{std::move(y)};
@@ -196,41 +225,69 @@ const OpDef& ring_shift() {
 }
 
 const OpDef& local_rows() {
-    static const OpDef op = {.name = "local_rows", .meaning = "where in this rank's share each row is; -1: in another's", .inputs = {"x"}, .outputs = {"y"}, .attrs = attrs_type<Share>(),
-                             .infer = ids_of_a_share, .cheap = true};
+    static const OpDef op = {
+        .name = "local_rows",
+        .meaning = "where in this rank's share each row is; -1: in another's",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Share>(),
+        .infer = ids_of_a_share,
+        .cheap = true,
+    };
     return op;
 }
 
 const OpDef& local_segments() {
-    static const OpDef op = {.name = "local_segments", .meaning = "ends of sequences among this rank's share of their tokens", .inputs = {"x"}, .outputs = {"y"},
-                             .attrs = attrs_type<Share>(), .infer = ids_of_a_share, .cheap = true};
+    static const OpDef op = {
+        .name = "local_segments",
+        .meaning = "ends of sequences among this rank's share of their tokens",
+        .inputs = {"x"},
+        .outputs = {"y"},
+        .attrs = attrs_type<Share>(),
+        .infer = ids_of_a_share,
+        .cheap = true,
+    };
     return op;
 }
 
 const OpDef& first_tokens() {
-    static const OpDef op = {.name = "first_tokens", .meaning = "tokens[segments[i]]: the first of each sequence", .inputs = {"tokens", "segments"}, .outputs = {"y"}, .attrs = attrs_type<NoAttrs>(),
-                             .infer = [](const Attrs&, In in) -> Result<Types> {
-                                 DS_CHECK(require_ids(in[0], "tokens"));
-                                 DS_CHECK(require_ids(in[1], "segments"));
-                                 DS_REQUIRE(elements(in[0].shape) > 0 && elements(in[1].shape) > 1, "there must be a token and the ends of a sequence");
-                                 return Types{{DType::i32, {elements(in[1].shape) - 1}}};
-                             },
-                             .cheap = true};
+    static const OpDef op = {
+        .name = "first_tokens",
+        .meaning = "tokens[segments[i]]: the first of each sequence",
+        .inputs = {"tokens", "segments"},
+        .outputs = {"y"},
+        .attrs = attrs_type<NoAttrs>(),
+        .infer = [](const Attrs&, In in) -> Result<Types> {
+            DS_CHECK(require_ids(in[0], "tokens"));
+            DS_CHECK(require_ids(in[1], "segments"));
+            DS_REQUIRE(elements(in[0].shape) > 0 && elements(in[1].shape) > 1, "there must be a token and the ends of a sequence");
+            return Types{{DType::i32, {elements(in[1].shape) - 1}}};
+        },
+        .cheap = true,
+    };
     return op;
 }
 
 const OpDef& attention_merge() {
-    static const OpDef op = {.name = "attention_merge", .meaning = "attention over two parts of the keys, of what each of them gives", .inputs = {"y", "lse", "y2?", "lse2?"},
-                             .outputs = {"merged", "merged_lse"}, .attrs = attrs_type<Merge>(),
-                             .infer = [](const Attrs& attrs, In in) -> Result<Types> {
-                                 DS_CHECK(require_float(in[0], "y"));
-                                 DS_REQUIRE(in[0].shape.size() == 2 && in[1].shape.size() == 2 && in[0].shape[0] == in[1].shape[0] && in[1].shape[1] > 0 && in[0].shape[1] % in[1].shape[1] == 0,
-                                            "y {} and lse {} must be [tokens, heads * size] and [tokens, heads]", dims_to_string(in[0].shape), dims_to_string(in[1].shape));
-                                 DS_REQUIRE(in[1].dtype == DType::f32, "lse must be f32, not {}", name_of(in[1].dtype));
-                                 DS_REQUIRE(in[2].present == in[3].present && (!in[2].present || (in[2] == in[0] && in[3] == in[1])), "the second part must be as the first");
-                                 return Types{{attrs.as<Merge>().out, in[0].shape}, in[1]};
-                             },
-                             .cost = per_element(4)};
+    static const OpDef op = {
+        .name = "attention_merge",
+        .meaning = "attention over two parts of the keys, of what each of them gives",
+        .inputs = {"y", "lse", "y2?", "lse2?"},
+        .outputs = {"merged", "merged_lse"},
+        .attrs = attrs_type<Merge>(),
+        .infer = [](const Attrs& attrs, In in) -> Result<Types> {
+            DS_CHECK(require_float(in[0], "y"));
+            DS_REQUIRE(in[0].shape.size() == 2 && in[1].shape.size() == 2 && in[0].shape[0] == in[1].shape[0] && in[1].shape[1] > 0 &&
+                           in[0].shape[1] % in[1].shape[1] == 0,
+                       "y {} and lse {} must be [tokens, heads * size] and [tokens, heads]", dims_to_string(in[0].shape),
+                       dims_to_string(in[1].shape));
+            DS_REQUIRE(in[1].dtype == DType::f32, "lse must be f32, not {}", name_of(in[1].dtype));
+            DS_REQUIRE(in[2].present == in[3].present && (!in[2].present || (in[2] == in[0] && in[3] == in[1])),
+                       "the second part must be as the first");
+            return Types{{attrs.as<Merge>().out, in[0].shape}, in[1]};
+        },
+        .cost = per_element(4),
+    };
     return op;
 }
 

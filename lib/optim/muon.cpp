@@ -32,7 +32,6 @@ struct Sizes {
     int64_t count() const { return rows * columns; }
 };
 
-
 // The three products of a round.
 struct Products {
     explicit Products(const Sizes& s)

@@ -33,7 +33,7 @@ enum class Moment { none, first, second };
 struct StateDef {
     std::string_view name;  // "exp_avg", as in the reference's checkpoints
     Moment moment = Moment::none;
-    Shape shape;            // the parameter's for elementwise rules
+    Shape shape;  // the parameter's for elementwise rules
     float initial = 0;
 };
 
@@ -59,7 +59,8 @@ struct ParamView {
     void* low = nullptr;            // null, or where the new weights are written once more as low_type (bf16 or f16)
     DType low_type = DType::bf16;
     const Rounding* rounding = nullptr;  // set: bf16 there is rounded by chance
-    const std::function<void(const BackendSweep&)>* device = nullptr;  // set: all memory here is a device's, and elementwise rules are swept there
+    const std::function<void(const BackendSweep&)>* device =
+        nullptr;  // set: all memory here is a device's, and elementwise rules are swept there
 };
 
 class Optimizer {

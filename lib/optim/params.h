@@ -18,15 +18,15 @@ public:
 
     double number(const char* key, double otherwise, double least = 0,
                   double below = std::numeric_limits<double>::infinity());  // in [least, below)
-    std::pair<double, double> betas(double first, double second);   // each in [0, 1)
+    std::pair<double, double> betas(double first, double second);           // each in [0, 1)
     bool flag(const char* key, bool otherwise);
     std::string choice(const char* key, const char* otherwise, const std::vector<std::string>& accepted);
-    void only(const char* key, bool accepted, const char* why);     // a switch that has one position here
-    const Json* raw(const char* key);                               // null where absent or "auto"
+    void only(const char* key, bool accepted, const char* why);  // a switch that has one position here
+    const Json* raw(const char* key);                            // null where absent or "auto"
     bool has(const char* key) const;
-    void complain(const char* key, const std::string& what);        // the first complaint is kept
-    Status status();                                                // the first complaint, or an unknown key
-    const Json& effective() const { return effective_; }            // what was asked for, as given or by default
+    void complain(const char* key, const std::string& what);  // the first complaint is kept
+    Status status();                                          // the first complaint, or an unknown key
+    const Json& effective() const { return effective_; }      // what was asked for, as given or by default
 
 private:
     const Json& params_;

@@ -21,9 +21,13 @@ public:
     }
     void update(int, const ParamTraits&, const ParamView& view, const Hyper& hyper, std::byte*, Team team) const override {
         const double rest = hyper.step == 1 ? 1 : 1 - config_.dampening;
-        const float constants[] = {grad_factor(hyper, config_.maximize), grad_bound(hyper), static_cast<float>(hyper.lr),
-                                   static_cast<float>(hyper.momentum.value_or(config_.momentum)), static_cast<float>(rest),
-                                   static_cast<float>(hyper.weight_decay), config_.nesterov ? 1.0f : 0.0f};
+        const float constants[] = {grad_factor(hyper, config_.maximize),
+                                   grad_bound(hyper),
+                                   static_cast<float>(hyper.lr),
+                                   static_cast<float>(hyper.momentum.value_or(config_.momentum)),
+                                   static_cast<float>(rest),
+                                   static_cast<float>(hyper.weight_decay),
+                                   config_.nesterov ? 1.0f : 0.0f};
         sweep(SweepRule::sgd, constants, view, view.state, config_.momentum == 0 ? 0 : 1, team);
     }
 

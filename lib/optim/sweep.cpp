@@ -22,13 +22,24 @@ cpu::Rule cpu_rule(SweepRule rule) {
 void sweep(SweepRule rule, std::span<const float> constants, const ParamView& view, float* const* state, int states, Team team) {
     if (view.device) {
         if (team.rank != 0) return;
-        BackendSweep call{.rule = rule, .constants = constants.data(), .constant_count = static_cast<int32_t>(constants.size()), .states = states, .weight = view.weight,
-                          .gradient = view.gradient, .count = view.count, .low = view.low, .low_dtype = static_cast<int32_t>(view.low_type), .rounding = view.rounding};
+        BackendSweep call{
+            .rule = rule,
+            .constants = constants.data(),
+            .constant_count = static_cast<int32_t>(constants.size()),
+            .states = states,
+            .weight = view.weight,
+            .gradient = view.gradient,
+            .count = view.count,
+            .low = view.low,
+            .low_dtype = static_cast<int32_t>(view.low_type),
+            .rounding = view.rounding,
+        };
         for (int i = 0; i < states; ++i) call.state[i] = state[i];
         return (*view.device)(call);
     }
     const auto [begin, end] = team.part(view.count, 1024);
-    cpu::sweep(cpu_rule(rule), constants.data(), view.weight, view.gradient, state, states, begin, end, view.low, view.low_type, view.rounding);
+    cpu::sweep(cpu_rule(rule), constants.data(), view.weight, view.gradient, state, states, begin, end, view.low, view.low_type,
+               view.rounding);
 }
 
 }  // namespace ds

@@ -36,7 +36,8 @@ std::vector<ValueId> places_to_cut(const Graph& graph, bool narrow) {
         for (const ValueId id : node.out)
             if (sources[at(id)].both() && uses[at(id)] > 0) open.insert(id);
         const ValueId y = node.out[0];
-        if (open.count(y) && (!narrow || open.size() == 1) && is_float(graph.type(y).dtype) && !only_for_loss(graph, y)) places.push_back(y);
+        if (open.count(y) && (!narrow || open.size() == 1) && is_float(graph.type(y).dtype) && !only_for_loss(graph, y))
+            places.push_back(y);
     }
     return places;
 }
@@ -52,7 +53,8 @@ std::vector<int64_t> counts(const Graph& graph) {
 
 void number_boundaries(Graph& graph, int stages) {
     const auto marked = [&] {
-        return std::count_if(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) { return graph.value(node.out[0]).boundary != 0; });
+        return std::count_if(graph.nodes.begin(), graph.nodes.end(),
+                             [&](const Node& node) { return graph.value(node.out[0]).boundary != 0; });
     };
     for (const bool narrow : {true, false}) {
         if (marked() + 1 >= stages) break;
@@ -91,7 +93,10 @@ std::vector<int> balance(std::span<const double> weights, int parts) {
     const auto n = static_cast<int>(weights.size());
     std::vector<double> sum(weights.size() + 1, 0);
     for (int i = 0; i < n; ++i) sum[static_cast<size_t>(i) + 1] = sum[static_cast<size_t>(i)] + weights[static_cast<size_t>(i)];
-    struct Best { double most, least; int begin; };
+    struct Best {
+        double most, least;
+        int begin;
+    };
     const Best none{std::numeric_limits<double>::infinity(), 0, -1};
     // best[k][i]: the first i items in k parts.
     std::vector<std::vector<Best>> best(static_cast<size_t>(parts) + 1, std::vector<Best>(sum.size(), none));
@@ -116,7 +121,9 @@ std::vector<int> balance(std::span<const double> weights, int parts) {
 
 Result<std::vector<int>> partition(const std::vector<Segment>& segments, int stages, const std::string& method) {
     const auto n = static_cast<int>(segments.size());
-    if (n < stages) return fail(Code::E_CONFIG, "parallel: pipeline: {} stages need a graph that can be cut into {} parts, but this one has {}", stages, stages, n);
+    if (n < stages)
+        return fail(Code::E_CONFIG, "parallel: pipeline: {} stages need a graph that can be cut into {} parts, but this one has {}", stages,
+                    stages, n);
     std::vector<double> weights;
     std::optional<NamePattern> pattern;
     if (method.starts_with("type:")) {
@@ -125,11 +132,14 @@ Result<std::vector<int>> partition(const std::vector<Segment>& segments, int sta
         pattern = std::move(made).value();
     }
     for (const Segment& s : segments) {
-        if (pattern) weights.push_back(std::any_of(s.names.begin(), s.names.end(), [&](const std::string& name) { return pattern->found_in(name); }));
+        if (pattern)
+            weights.push_back(
+                std::any_of(s.names.begin(), s.names.end(), [&](const std::string& name) { return pattern->found_in(name); }));
         else weights.push_back(method == "parameters" ? s.parameters : method == "uniform" ? 1 : s.flops);
     }
     if (pattern && std::count(weights.begin(), weights.end(), 0) == n)
-        return fail(Code::E_CONFIG, "config: pipeline.partition: {} matches no op and no parameter; the last part of the model has {}", method, fmt::join(segments.back().names, ", "));
+        return fail(Code::E_CONFIG, "config: pipeline.partition: {} matches no op and no parameter; the last part of the model has {}",
+                    method, fmt::join(segments.back().names, ", "));
     std::vector<int> ends;
     for (const int end : balance(weights, stages))
         if (end < n) ends.push_back(segments[static_cast<size_t>(end) - 1].end);

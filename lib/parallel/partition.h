@@ -1,4 +1,5 @@
-// Which stage computes what: a graph is a row of segments, cut at the values that models mark as block boundaries, and each stage gets some in a row.
+// Which stage computes what: a graph is a row of segments, cut at the values that models mark as block boundaries, and each stage gets some
+// in a row.
 #pragma once
 
 #include <map>
@@ -10,8 +11,9 @@
 
 namespace ds {
 
-// Numbers the boundaries of blocks 1, 2 ... in the order in which they are made; passes keep the numbers. A graph that marks too few for so many stages gets
-// marks where a single value joins what is before and what is after, and if those are too few, after every value that stages can exchange.
+// Numbers the boundaries of blocks 1, 2 ... in the order in which they are made; passes keep the numbers. A graph that marks too few for so
+// many stages gets marks where a single value joins what is before and what is after, and if those are too few, after every value that
+// stages can exchange.
 void number_boundaries(Graph& graph, int stages);
 
 // What lies between two boundaries.
@@ -23,11 +25,12 @@ struct Segment {
 };
 std::vector<Segment> segments_of(const Graph& graph);
 
-// The boundary after which each stage but the last ends. method: uniform (as many segments each), parameters, cost (alias best), or type:REGEX, which counts the segments
-// in which an op's or parameter's name matches, whatever the case.
+// The boundary after which each stage but the last ends. method: uniform (as many segments each), parameters, cost (alias best), or
+// type:REGEX, which counts the segments in which an op's or parameter's name matches, whatever the case.
 Result<std::vector<int>> partition(const std::vector<Segment>& segments, int stages, const std::string& method);
 
-// Ends of `parts` parts in a row, none empty: the heaviest is as light as can be, then the lightest as heavy. Where several do, the later split stays (DeepSpeed's rule).
+// Ends of `parts` parts in a row, none empty: the heaviest is as light as can be, then the lightest as heavy. Where several do, the later
+// split stays (DeepSpeed's rule).
 std::vector<int> balance(std::span<const double> weights, int parts);
 
 // The parameters that each stage uses; one that none uses belongs to the last.

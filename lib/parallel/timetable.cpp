@@ -48,8 +48,8 @@ Turns zero_bubble_h1(const TimetableOptions& o, int stage) {
     return turns;
 }
 
-// Chunks take turns with groups of as many micro-batches as there are ranks. A last group that is not full is laid out as if it were, and what isn't there is left out:
-// what remains keeps its order and can't wait for what is gone.
+// Chunks take turns with groups of as many micro-batches as there are ranks. A last group that is not full is laid out as if it were, and
+// what isn't there is left out: what remains keeps its order and can't wait for what is gone.
 Turns interleaved(const TimetableOptions& o, int rank, int begin, int end) {
     const int groups = (end - begin + o.ranks - 1) / o.ranks, total = groups * o.ranks * o.chunks;
     Turns forward, backward, turns;
@@ -86,7 +86,12 @@ std::string cell(const Turn& turn, const Timetable& table) {
 }  // namespace
 
 Timetable make_timetable(const TimetableOptions& o) {
-    Timetable table{.kind = o.kind, .ranks = o.ranks, .chunks = o.kind == "interleaved" ? o.chunks : 1, .micros = o.micros, .splits = o.kind == "zb-h1", .turns = {}};
+    Timetable table{.kind = o.kind,
+                    .ranks = o.ranks,
+                    .chunks = o.kind == "interleaved" ? o.chunks : 1,
+                    .micros = o.micros,
+                    .splits = o.kind == "zb-h1",
+                    .turns = {}};
     for (int rank = 0; rank < o.ranks; ++rank) {
         if (o.kind == "gpipe") table.turns.push_back(gpipe(o, rank));
         else if (o.kind == "zb-h1") table.turns.push_back(zero_bubble_h1(o, rank));
@@ -94,7 +99,8 @@ Timetable make_timetable(const TimetableOptions& o) {
             const int at_once = o.active ? o.active : o.micros;
             table.turns.emplace_back();
             for (int begin = 0; begin < o.micros; begin += at_once)
-                for (const Turn& turn : interleaved(o, rank, begin, std::min(begin + at_once, o.micros))) table.turns.back().push_back(turn);
+                for (const Turn& turn : interleaved(o, rank, begin, std::min(begin + at_once, o.micros)))
+                    table.turns.back().push_back(turn);
         } else table.turns.push_back(one_forward_one_backward(o, rank));
     }
     return table;

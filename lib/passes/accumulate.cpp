@@ -1,5 +1,5 @@
-// y = add(a, f(...)), where f can add to its output, becomes f(..., into = a): one sweep over memory less, and gradients of weights accumulate where
-// they lie. In mixed precision a product that is added to the f32 residual stream is not rounded before.
+// y = add(a, f(...)), where f can add to its output, becomes f(..., into = a): one sweep over memory less, and gradients of weights
+// accumulate where they lie. In mixed precision a product that is added to the f32 residual stream is not rounded before.
 #include "ir/op.h"
 #include "ops/attrs_coded.h"
 #include "ops/attrs_fp8.h"
@@ -36,7 +36,9 @@ private:
             if (static_cast<size_t>(in) < maker.in.size() && maker.in[static_cast<size_t>(in)] != kNone) return false;
             const DType type = graph_.type(sum).dtype;
             if (graph_.type(base).dtype != type) return false;
-            if (graph_.type(summand).dtype != type && !gives<Matmul>(maker, type) && !gives<CodedMatmul>(maker, type) && !gives<Int8Matmul>(maker, type) && !gives<Fp8Matmul>(maker, type)) return false;
+            if (graph_.type(summand).dtype != type && !gives<Matmul>(maker, type) && !gives<CodedMatmul>(maker, type) &&
+                !gives<Int8Matmul>(maker, type) && !gives<Fp8Matmul>(maker, type))
+                return false;
             maker.in.resize(std::max(maker.in.size(), static_cast<size_t>(in) + 1), kNone);
             maker.in[static_cast<size_t>(in)] = base;
             maker.out[static_cast<size_t>(out)] = sum;

@@ -14,7 +14,8 @@ constexpr std::string_view kWeight = ".weight", kBias = ".bias";
 constexpr int64_t kFirstSalt = 1 << 20;  // of dropout: beyond those of models
 
 // What PEFT adapts where nothing is said: of these, the first whose names the model has.
-const std::vector<std::vector<std::string>> kCustomary = {{"c_attn"}, {"query_key_value"}, {"q_proj", "v_proj"}, {"query", "value"}, {"q", "v"}};
+const std::vector<std::vector<std::string>> kCustomary = {
+    {"c_attn"}, {"query_key_value"}, {"q_proj", "v_proj"}, {"query", "value"}, {"q", "v"}};
 
 // Products by a weight of their own, and their module's name. A table that is looked up too (a tied head) is not one.
 std::map<ValueId, std::string> products_of(const Graph& graph) {
@@ -57,7 +58,8 @@ private:
         const ValueId base = node.out[0];
         graph_.nodes.push_back(std::move(node));
         // As PEFT begins: A as torch's Linear (Kaiming, a = sqrt 5), B zero, so that at first nothing changes.
-        const ValueId a = b_.param(adapter_tensor(module, 'A'), {spec_.r, in}, {Init::Type::uniform, 1 / std::sqrt(static_cast<double>(in))});
+        const ValueId a =
+            b_.param(adapter_tensor(module, 'A'), {spec_.r, in}, {Init::Type::uniform, 1 / std::sqrt(static_cast<double>(in))});
         const ValueId bb = b_.param(adapter_tensor(module, 'B'), {out, spec_.r}, {Init::Type::zeros});
         ValueId h = b_.call("matmul", {dropped(x), a}, Matmul{.transpose_b = true}, module + ".lora_A");
         if (spec_.scale != 1) h = b_.scale(h, spec_.scale);
@@ -73,7 +75,8 @@ private:
         ValueId places = kNone;
         for (const char* name : {"places", "row_places", "label_places"})
             if (const ValueId id = graph_.find(name); places == kNone && id != kNone && graph_.type(id).shape == Shape{rows}) places = id;
-        if (const ValueId ids = graph_.find("ids"); places == kNone && ids != kNone && graph_.type(ids).shape == Shape{rows}) places = b_.input("places", DType::i32, {rows});
+        if (const ValueId ids = graph_.find("ids"); places == kNone && ids != kNone && graph_.type(ids).shape == Shape{rows})
+            places = b_.input("places", DType::i32, {rows});
         return b_.call("dropout", {x, places}, Dropout{spec_.dropout, kFirstSalt + static_cast<int64_t>(adapted_.size())});
     }
 
@@ -84,8 +87,11 @@ private:
             const size_t dot = v.name.rfind('.');
             const std::string module = dot == v.name.npos ? v.name : v.name.substr(0, dot);
             v.trainable = is_adapter_tensor(v.name);
-            if (v.name.ends_with(kBias)) v.trainable |= spec_.bias == AdapterBias::all || (spec_.bias == AdapterBias::adapted && adapted_.count(module));
-            for (const std::string& saved : spec_.trained) v.trainable |= module_named(saved, module) || module.find("." + saved + ".") != module.npos || module.starts_with(saved + ".");
+            if (v.name.ends_with(kBias))
+                v.trainable |= spec_.bias == AdapterBias::all || (spec_.bias == AdapterBias::adapted && adapted_.count(module));
+            for (const std::string& saved : spec_.trained)
+                v.trainable |=
+                    module_named(saved, module) || module.find("." + saved + ".") != module.npos || module.starts_with(saved + ".");
         }
     }
 
@@ -102,7 +108,9 @@ bool is_adapter_tensor(std::string_view name) {
     return name.starts_with("base_model.model.") && (name.ends_with(".lora_A.weight") || name.ends_with(".lora_B.weight"));
 }
 
-bool module_named(const std::string& pattern, const std::string& module) { return module == pattern || module.ends_with("." + pattern) || glob_match(pattern, module); }
+bool module_named(const std::string& pattern, const std::string& module) {
+    return module == pattern || module.ends_with("." + pattern) || glob_match(pattern, module);
+}
 
 std::map<std::string, bool> linear_modules(const Graph& graph) {
     const auto products = products_of(graph);
@@ -113,7 +121,8 @@ std::map<std::string, bool> linear_modules(const Graph& graph) {
     return modules;
 }
 
-Result<std::map<std::string, bool>> linear_modules_but(const Graph& graph, const std::optional<std::vector<std::string>>& skip, std::string_view key) {
+Result<std::map<std::string, bool>> linear_modules_but(const Graph& graph, const std::optional<std::vector<std::string>>& skip,
+                                                       std::string_view key) {
     static const std::vector<std::string> heads = {"lm_head", "embed_out", "output_layer", "score", "classifier", "qa_outputs", "decoder"};
     std::map<std::string, bool> modules = linear_modules(graph);
     std::set<std::string> used;
@@ -124,7 +133,8 @@ Result<std::map<std::string, bool>> linear_modules_but(const Graph& graph, const
     });
     if (skip)
         for (const std::string& pattern : *skip)
-            if (!used.contains(pattern)) return fail(Code::E_CONFIG, "config: {}: no linear module of the model is called {}", key, pattern);
+            if (!used.contains(pattern))
+                return fail(Code::E_CONFIG, "config: {}: no linear module of the model is called {}", key, pattern);
     return modules;
 }
 
@@ -135,16 +145,22 @@ Result<std::set<std::string>> modules_named(const Graph& graph, const std::vecto
     const auto matches = [&](const std::string& target) {
         std::set<std::string> found;
         for (const auto& [module, out_first] : modules)
-            if (target == "all-linear" ? module != "lm_head" && module != "score" && module != "classifier" : module_named(target, module)) found.insert(module);
+            if (target == "all-linear" ? module != "lm_head" && module != "score" && module != "classifier" : module_named(target, module))
+                found.insert(module);
         return found;
     };
     std::vector<std::string> wanted = targets;
     for (const auto& list : kCustomary)
-        if (wanted.empty() && std::none_of(list.begin(), list.end(), [&](const std::string& target) { return matches(target).empty(); })) wanted = list;
-    if (wanted.empty()) return fail(Code::E_CONFIG, "config: lora.target_modules: must be given for this model; its linear modules are like {}", fmt::join(last, ", "));
+        if (wanted.empty() && std::none_of(list.begin(), list.end(), [&](const std::string& target) { return matches(target).empty(); }))
+            wanted = list;
+    if (wanted.empty())
+        return fail(Code::E_CONFIG, "config: lora.target_modules: must be given for this model; its linear modules are like {}",
+                    fmt::join(last, ", "));
     for (const std::string& target : wanted) {
         const std::set<std::string> found = matches(target);
-        if (found.empty()) return fail(Code::E_CONFIG, "config: lora.target_modules: no linear module of the model is called {}; they are like {}", target, fmt::join(last, ", "));
+        if (found.empty())
+            return fail(Code::E_CONFIG, "config: lora.target_modules: no linear module of the model is called {}; they are like {}", target,
+                        fmt::join(last, ", "));
         chosen.insert(found.begin(), found.end());
     }
     return chosen;

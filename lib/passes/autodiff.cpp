@@ -1,5 +1,5 @@
-// Reverse-mode differentiation: walks the forward nodes backwards and asks each op's gradient rule, for the operands through which a trained
-// weight is reached and no others. So nothing is computed or kept below the lowest trained weight.
+// Reverse-mode differentiation: walks the forward nodes backwards and asks each op's gradient rule, for the operands through which a
+// trained weight is reached and no others. So nothing is computed or kept below the lowest trained weight.
 #include <map>
 #include <set>
 
@@ -18,7 +18,8 @@ public:
         b_.mark_backward(true);
         if (options_.accumulate && !(options_.zero && !options_.zero->buckets.empty()))  // there the sums over ranks accumulate
             for (const ValueId param : params())
-                gradient_[param] = graph_.add_value({.name = graph_.value(param).name + ".grad", .type = graph_.type(param), .kind = Kind::grad, .of = param});
+                gradient_[param] = graph_.add_value(
+                    {.name = graph_.value(param).name + ".grad", .type = graph_.type(param), .kind = Kind::grad, .of = param});
         DS_CHECK(seed());
         const size_t forward_nodes = graph_.nodes.size();
         for (size_t i = forward_nodes; i-- > 0;) DS_CHECK(visit(Node(graph_.nodes[i])));
@@ -91,7 +92,8 @@ private:
             wanted |= context.wants.back();
         }
         if (!any || !wanted) return ok();
-        if (!node.op->gradient) return fail(Code::E_UNSUPPORTED, "{}: this op has no gradient, but a trained weight is reached only through it", node.op->name);
+        if (!node.op->gradient)
+            return fail(Code::E_UNSUPPORTED, "{}: this op has no gradient, but a trained weight is reached only through it", node.op->name);
         context.wants.resize(std::max(context.wants.size(), node.op->inputs.size()), false);
         const Grads grads = node.op->gradient(context);
         DS_CHECK(b_.status());
@@ -116,7 +118,8 @@ private:
             ValueId g = gradient_.count(param) ? gradient_[param] : kNone;
             if (g == kNone) g = b_.call("fill", {}, Fill{.shape = graph_.type(param).shape});  // the loss does not depend on it
             if (graph_.value(g).kind == Kind::grad) continue;
-            if (const ValueId memory = behind_views(g); graph_.value(memory).kind != Kind::computed || !taken.insert(memory).second) g = b_.call("copy", {g});
+            if (const ValueId memory = behind_views(g); graph_.value(memory).kind != Kind::computed || !taken.insert(memory).second)
+                g = b_.call("copy", {g});
             graph_.grads.emplace_back(param, g);
         }
     }

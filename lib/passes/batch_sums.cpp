@@ -1,5 +1,5 @@
-// A sum over a rank's tokens that stands for the whole batch (batch_sum) becomes an exchange where other ranks hold other rows, and nothing where none do.
-// Every rank then has a loss of the same sum, of which it stands for its share: the gradient is the sum of theirs.
+// A sum over a rank's tokens that stands for the whole batch (batch_sum) becomes an exchange where other ranks hold other rows, and nothing
+// where none do. Every rank then has a loss of the same sum, of which it stands for its share: the gradient is the sum of theirs.
 #include <map>
 
 #include "base/mesh.h"

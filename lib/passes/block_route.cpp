@@ -27,7 +27,8 @@ public:
             const ValueId result = node.out[0];
             const bool ends = std::find(ends_.begin(), ends_.end(), result) != ends_.end();
             if (by_tokens(block)) DS_CHECK(emit_for_fewer(node, block));
-            emit(std::move(node));  // also there: later blocks may read what it makes for all tokens (angles); what nobody reads goes in the end
+            emit(std::move(
+                node));  // also there: later blocks may read what it makes for all tokens (angles); what nobody reads goes in the end
             if (!ends) continue;
             if (block >= 0) finish(block, result);
             ++block;
@@ -40,8 +41,12 @@ public:
 
 private:
     int64_t blocks() const { return static_cast<int64_t>(ends_.size()) - 1; }
-    bool skips(int64_t block) const { return block >= 0 && static_cast<size_t>(block) < routing_.skipped.size() && routing_.skipped[static_cast<size_t>(block)]; }
-    bool by_tokens(int64_t block) const { return !skips(block) && block < blocks() && std::binary_search(routing_.by_tokens.begin(), routing_.by_tokens.end(), block); }
+    bool skips(int64_t block) const {
+        return block >= 0 && static_cast<size_t>(block) < routing_.skipped.size() && routing_.skipped[static_cast<size_t>(block)];
+    }
+    bool by_tokens(int64_t block) const {
+        return !skips(block) && block < blocks() && std::binary_search(routing_.by_tokens.begin(), routing_.by_tokens.end(), block);
+    }
     ValueId now(ValueId id) const {
         const auto found = now_.find(id);
         return found == now_.end() ? id : found->second;
@@ -55,7 +60,8 @@ private:
             const ValueId first = ends_[static_cast<size_t>(i)];
             ValueId v = ends_[static_cast<size_t>(i) + 1];
             while (v != first) {
-                if (!leads_to(v, first)) return fail(Code::E_UNSUPPORTED, "progressive_layer_drop: block {} of this model does not add to its input", i);
+                if (!leads_to(v, first))
+                    return fail(Code::E_UNSUPPORTED, "progressive_layer_drop: block {} of this model does not add to its input", i);
                 const int maker = made_[static_cast<size_t>(v)];
                 const Node& node = graph_.nodes[static_cast<size_t>(maker)];
                 size_t along = 0;
@@ -97,7 +103,8 @@ private:
         if (skips(block)) now_[result] = input;
         if (!by_tokens(block)) return;
         const ValueId both = b_.call("concat", {input, fewer_.at(result)}, Axis{0});
-        const ValueId merged = b_.call("embedding", {both, b_.input(block_operand(block, "merge"), DType::i32, {routing_.tokens})}, {}, "merged");
+        const ValueId merged =
+            b_.call("embedding", {both, b_.input(block_operand(block, "merge"), DType::i32, {routing_.tokens})}, {}, "merged");
         if (merged != kNone) graph_.value(merged).boundary = graph_.value(result).boundary;
         now_[result] = merged;
         fewer_.clear();
@@ -140,7 +147,9 @@ private:
             attrs = reshape;
         }
         auto made = b_.try_call(*node.op, in, attrs, graph_.value(node.out[0]).name);
-        if (!made.ok()) return fail(Code::E_UNSUPPORTED, "random_ltd: block {} of this model can't do with fewer tokens: {}", block, made.status().message());
+        if (!made.ok())
+            return fail(Code::E_UNSUPPORTED, "random_ltd: block {} of this model can't do with fewer tokens: {}", block,
+                        made.status().message());
         for (size_t i = 0; i < node.out.size(); ++i) fewer_[node.out[i]] = (*made)[i];
         return ok();
     }
@@ -149,17 +158,19 @@ private:
     const BlockRoute& routing_;
     Builder b_;
     const std::vector<int> made_;
-    std::vector<ValueId> ends_;        // the boundaries, in order
+    std::vector<ValueId> ends_;                             // the boundaries, in order
     std::map<ValueId, std::pair<size_t, int64_t>> scaled_;  // sums within kept blocks: the operand that is scaled, and whose
-    std::map<ValueId, ValueId> now_;    // what stands for a value outside of blocks that see fewer tokens
-    std::map<ValueId, ValueId> fewer_;  // and inside the current one
+    std::map<ValueId, ValueId> now_;                        // what stands for a value outside of blocks that see fewer tokens
+    std::map<ValueId, ValueId> fewer_;                      // and inside the current one
     ValueId kept_ = kNone;
 };
 
 }  // namespace
 
 int64_t count_blocks(const Graph& graph) {
-    return std::max<int64_t>(0, std::count_if(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) { return graph.value(node.out[0]).boundary != 0; }) - 1);
+    return std::max<int64_t>(0, std::count_if(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+                                    return graph.value(node.out[0]).boundary != 0;
+                                }) - 1);
 }
 
 Status route_blocks(Graph& graph, const BlockRoute& routing) { return routing.any() ? BlockRouter(graph, routing).run() : ok(); }

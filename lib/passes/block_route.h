@@ -1,10 +1,13 @@
-// What one micro-batch leaves out of a model's blocks, as a rewriting of its forward graph. A block is what lies between two boundaries, which the
-// models mark.
-//   skipped blocks   progressive layer drop (Zhang and He 2020, arXiv 2010.13369): the block is the identity. What kept blocks add to their input is
+// What one micro-batch leaves out of a model's blocks, as a rewriting of its forward graph. A block is what lies between two boundaries,
+// which the models mark.
+//   skipped blocks   progressive layer drop (Zhang and He 2020, arXiv 2010.13369): the block is the identity. What kept blocks add to their
+//   input is
 //                    multiplied by the operand "block<i>.scale", 1 / the probability that the block is kept.
-//   dropped tokens   random-LTD (Yao, Wu, Li et al. 2022, arXiv 2211.11586): the block sees the tokens "block<i>.kept" of the stream only, as rows of
+//   dropped tokens   random-LTD (Yao, Wu, Li et al. 2022, arXiv 2211.11586): the block sees the tokens "block<i>.kept" of the stream only,
+//   as rows of
 //                    their own, and the others pass by it; "block<i>.merge" puts both together again.
-// Which blocks and tokens is the engine's choice, and run-time data where plans need not know it. It runs where a graph is built and is no row of passes.def.
+// Which blocks and tokens is the engine's choice, and run-time data where plans need not know it. It runs where a graph is built and is no
+// row of passes.def.
 #pragma once
 
 #include <compare>
@@ -16,7 +19,7 @@
 namespace ds {
 
 struct BlockRoute {
-    std::vector<bool> skipped;   // a block each; empty: none is skipped or scaled
+    std::vector<bool> skipped;       // a block each; empty: none is skipped or scaled
     std::vector<int64_t> by_tokens;  // the blocks that tokens pass by, ascending
     int64_t tokens = 0, kept = 0;    // of the stream; of those, what these blocks see (filler included)
 

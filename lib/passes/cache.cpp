@@ -7,16 +7,20 @@ namespace {
 
 class CacheMaker {
 public:
-    CacheMaker(Graph& graph, const CacheShape& shape, DType dtype) : graph_(graph), shape_(shape), dtype_(dtype), b_(graph), source_(graph.find("source.segments")) {}
+    CacheMaker(Graph& graph, const CacheShape& shape, DType dtype)
+        : graph_(graph), shape_(shape), dtype_(dtype), b_(graph), source_(graph.find("source.segments")) {}
 
     Status run() {
         for (Node& node : graph_.nodes) {
             if (node.op->name != "attention") continue;
             const Operands in{node.in};
             if (source_ != kNone && in[kSegments] == source_) continue;  // the encoder's own, which runs once
-            const bool crosses = in[kKeySegments] != kNone, plain = in[kSegments] != kNone && in[kKeyMask] == kNone && in[kFirstTokens] == kNone && in[kLayout] == kNone;
+            const bool crosses = in[kKeySegments] != kNone,
+                       plain = in[kSegments] != kNone && in[kKeyMask] == kNone && in[kFirstTokens] == kNone && in[kLayout] == kNone;
             if (!plain || (crosses ? in[kKeySegments] != source_ : !node.attrs.as<Attention>().causal))
-                return fail(Code::E_UNSUPPORTED, "a cache of keys and values is built for causal attention over packed rows without a mask, which {} is not", graph_.value(node.out[0]).name);
+                return fail(Code::E_UNSUPPORTED,
+                            "a cache of keys and values is built for causal attention over packed rows without a mask, which {} is not",
+                            graph_.value(node.out[0]).name);
             node = crosses ? across(node, in) : within(node, in);
         }
         return b_.status();
@@ -51,7 +55,9 @@ private:
         const auto& attrs = node.attrs.as<Attention>();
         const int64_t heads = attrs.kv_heads ? attrs.kv_heads : attrs.heads;
         const Type held{dtype_, {heads, pool, graph_.type(in[1]).shape[1] / heads}};
-        const auto one = [&](const char* what) { return graph_.add_value({.name = fmt::format("cache.{}.{}", count_, what), .type = held, .kind = Kind::shadow}); };
+        const auto one = [&](const char* what) {
+            return graph_.add_value({.name = fmt::format("cache.{}.{}", count_, what), .type = held, .kind = Kind::shadow});
+        };
         const ValueId keys = one("keys"), values = one("values");
         ++count_;
         return {keys, values};

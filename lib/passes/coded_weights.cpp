@@ -1,5 +1,5 @@
-// Frozen weights that are kept in few bits: y = x W + b becomes a product with W's codes, which stand in the graph as W's shadow. After everything that looks for
-// matmul by name, before precision decides in which type the product runs.
+// Frozen weights that are kept in few bits: y = x W + b becomes a product with W's codes, which stand in the graph as W's shadow. After
+// everything that looks for matmul by name, before precision decides in which type the product runs.
 #include "ir/op.h"
 #include "ops/attrs_coded.h"
 #include "passes/pass.h"
@@ -16,25 +16,48 @@ Status coded_weights(Graph& graph, const PassOptions& options) {
         const ValueId weight = node.in[1];
         const Matmul product = node.attrs.as<Matmul>();
         const Shape shape = graph.type(weight).shape;
-        if (product.transpose_a || shape.size() != 2) return fail(Code::E_INTERNAL, "coded_weights: {} is not the right operand of a plain product", graph.value(weight).name);
+        if (product.transpose_a || shape.size() != 2)
+            return fail(Code::E_INTERNAL, "coded_weights: {} is not the right operand of a plain product", graph.value(weight).name);
         const WeightCode& code = found->second;
         auto [known, fresh] = codes.emplace(weight, kNone);
         if (fresh)
-            known->second = graph.add_value({.name = graph.value(weight).name + (code.bits == 8 ? ".int8" : code.group ? ".int4" : ".nf4"), .type = {DType::u8, {coded_bytes(shape[0], shape[1], code)}}, .kind = Kind::shadow,
-                                             .of = weight, .trainable = false});
+            known->second = graph.add_value({
+                .name = graph.value(weight).name + (code.bits == 8 ? ".int8"
+                                                    : code.group   ? ".int4"
+                                                                   : ".nf4"),
+                .type = {DType::u8, {coded_bytes(shape[0], shape[1], code)}},
+                .kind = Kind::shadow,
+                .of = weight,
+                .trainable = false,
+            });
         node.in[1] = known->second;
         if (code.by_output) {
             node.op = find_op("int8_matmul");
-            node.attrs = Int8Matmul{.outs = shape[code.out_first ? 0 : 1], .fixed = code.fixed_input, .out = product.out, .set_out = product.set_out};
+            node.attrs = Int8Matmul{
+                .outs = shape[code.out_first ? 0 : 1], .fixed = code.fixed_input, .out = product.out, .set_out = product.set_out};
             continue;
         }
         node.op = find_op("coded_matmul");
         if (code.group) {  // codes lie [out, in] whichever way the weight does
-            node.attrs = CodedMatmul{.bits = code.bits, .rows = shape[code.out_first ? 0 : 1], .columns = shape[code.out_first ? 1 : 0], .transpose = code.out_first == product.transpose_b,
-                                     .out = product.out, .set_out = product.set_out, .group = code.group, .asymmetric = code.asymmetric};
+            node.attrs = CodedMatmul{
+                .bits = code.bits,
+                .rows = shape[code.out_first ? 0 : 1],
+                .columns = shape[code.out_first ? 1 : 0],
+                .transpose = code.out_first == product.transpose_b,
+                .out = product.out,
+                .set_out = product.set_out,
+                .group = code.group,
+                .asymmetric = code.asymmetric,
+            };
             continue;
         }
-        node.attrs = CodedMatmul{.bits = code.bits, .two_levels = code.two_levels, .rows = shape[0], .columns = shape[1], .transpose = product.transpose_b, .out = product.out, .set_out = product.set_out};
+        node.attrs = CodedMatmul{.bits = code.bits,
+                                 .two_levels = code.two_levels,
+                                 .rows = shape[0],
+                                 .columns = shape[1],
+                                 .transpose = product.transpose_b,
+                                 .out = product.out,
+                                 .set_out = product.set_out};
     }
     return ok();
 }

@@ -14,7 +14,8 @@ int64_t bits_of(const WeightBits& w, int64_t updates) { return updates < 0 ? w.t
 
 class Compressing {
 public:
-    Compressing(Graph& graph, const CompressionSpec& spec, int64_t updates, bool train) : graph_(graph), spec_(spec), updates_(updates), train_(train), b_(graph) {}
+    Compressing(Graph& graph, const CompressionSpec& spec, int64_t updates, bool train)
+        : graph_(graph), spec_(spec), updates_(updates), train_(train), b_(graph) {}
 
     Status run() {
         std::vector<Node> nodes = std::move(graph_.nodes);
@@ -37,7 +38,9 @@ private:
         ValueId w = node.in[1];
         if (how.weight)
             if (const int64_t bits = bits_of(*how.weight, updates_))
-                w = out_first(how, how.weight->groups > 1, w, [&](ValueId x) { return b_.call("fake_quantize", {x}, FakeQuantize{bits, how.weight->groups, how.weight->asymmetric && bits > 2}); });
+                w = out_first(how, how.weight->groups > 1, w, [&](ValueId x) {
+                    return b_.call("fake_quantize", {x}, FakeQuantize{bits, how.weight->groups, how.weight->asymmetric && bits > 2});
+                });
         if (how.sparse) {
             const ValueId mask = mask_of(*how.sparse, module, kSparseMask, kSparseScores, shape, in, how);
             if (on(how.sparse->offset, updates_)) w = b_.mul(w, mask);
@@ -81,7 +84,8 @@ private:
     }
 
     // fan_in: of the scores' first values, as torch's kaiming_uniform with a = sqrt(5).
-    ValueId mask_of(const PruneRule& rule, const std::string& module, const char* mask, const char* scores, const Shape& shape, int64_t fan_in, const ModuleCompression& how) {
+    ValueId mask_of(const PruneRule& rule, const std::string& module, const char* mask, const char* scores, const Shape& shape,
+                    int64_t fan_in, const ModuleCompression& how) {
         if (!rule.learned) return b_.param(module + mask, shape, {Init::Type::ones}, false);
         const ValueId trained = b_.param(module + scores, shape, {Init::Type::uniform, 1 / std::sqrt(static_cast<double>(fan_in))});
         if (!on(rule.offset, updates_)) return trained;
@@ -131,6 +135,8 @@ std::vector<int64_t> active_compression(const CompressionSpec& spec, int64_t upd
     return active;
 }
 
-Status add_compression(Graph& graph, const CompressionSpec& spec, int64_t updates, bool train) { return spec.empty() ? ok() : Compressing(graph, spec, updates, train).run(); }
+Status add_compression(Graph& graph, const CompressionSpec& spec, int64_t updates, bool train) {
+    return spec.empty() ? ok() : Compressing(graph, spec, updates, train).run();
+}
 
 }  // namespace ds

@@ -1,8 +1,10 @@
-// Compression-aware training as a rewriting of the forward graph, with DeepSpeed's arithmetic (compression/basic_layer.py): the weight of a linear module is
-// rounded to few bits and multiplied by masks before it is used, what goes in may be rounded too. In this order, y = x W^T + b becomes
+// Compression-aware training as a rewriting of the forward graph, with DeepSpeed's arithmetic (compression/basic_layer.py): the weight of a
+// linear module is rounded to few bits and multiplied by masks before it is used, what goes in may be rounded too. In this order, y = x W^T
+// + b becomes
 //   y = q_x(x) (q(W) * sparse * rows * heads)^T + b * rows
-// Masks and the scores they come from are parameters, so that checkpoints have them and layouts cut them like weights; they are declared from the start, and
-// used from their technique's first step on. It declares parameters, so it runs where a graph is built and is no row of passes.def.
+// Masks and the scores they come from are parameters, so that checkpoints have them and layouts cut them like weights; they are declared
+// from the start, and used from their technique's first step on. It declares parameters, so it runs where a graph is built and is no row of
+// passes.def.
 #pragma once
 
 #include <map>
@@ -17,16 +19,16 @@ namespace ds {
 struct WeightBits {
     int64_t start = 8, target = 8, period = 1, offset = 0, groups = 1;
     bool asymmetric = false, in_forward = false;
-    // After so many updates; 0: not rounded yet. Rounded in forward, weights have the target's bits at once; else one bit less each time the period is over, which
-    // then doubles (runtime/quantize.py).
+    // After so many updates; 0: not rounded yet. Rounded in forward, weights have the target's bits at once; else one bit less each time
+    // the period is over, which then doubles (runtime/quantize.py).
     int64_t at(int64_t updates) const;
 };
 
 struct PruneRule {
     double keep = 1;
-    bool learned = false;      // topk: scores are trained; else l1: what was largest when the engine was made
-    int64_t n = 0, m = 0;      // of sparse pruning: n of m neighbours instead
-    int64_t heads = 0;         // of head pruning
+    bool learned = false;  // topk: scores are trained; else l1: what was largest when the engine was made
+    int64_t n = 0, m = 0;  // of sparse pruning: n of m neighbours instead
+    int64_t heads = 0;     // of head pruning
     int64_t offset = 1000;
     std::vector<std::string> related;  // modules that lose what this one loses when it is exported
 };
@@ -34,11 +36,11 @@ struct PruneRule {
 struct ActivationBits {
     int64_t bits = 8, offset = 1000;
     bool asymmetric = false;
-    bool fixed = false;        // one range for all tokens, a moving average over training passes (DeepSpeed's QuantAct); else each token's own
+    bool fixed = false;  // one range for all tokens, a moving average over training passes (DeepSpeed's QuantAct); else each token's own
 };
 
 struct ModuleCompression {
-    bool out_first = true;     // the weight is [out, in]
+    bool out_first = true;  // the weight is [out, in]
     std::optional<WeightBits> weight;
     std::optional<ActivationBits> activation;
     std::optional<PruneRule> sparse, rows, heads;
@@ -47,8 +49,9 @@ struct ModuleCompression {
 using CompressionSpec = std::map<std::string, ModuleCompression>;  // by module
 
 // DeepSpeed's names of what it keeps beside a weight.
-inline constexpr const char* kSparseMask = ".sparse_pruning_mask", *kSparseScores = ".sparse_mask_scores", *kRowMask = ".row_pruning_mask", *kRowScores = ".row_mask_scores",
-                           *kHeadScores = ".head_pruning_scores", *kInputRange = ".activation_quantizer.x_min_max";
+inline constexpr const char *kSparseMask = ".sparse_pruning_mask", *kSparseScores = ".sparse_mask_scores", *kRowMask = ".row_pruning_mask",
+                            *kRowScores = ".row_mask_scores", *kHeadScores = ".head_pruning_scores",
+                            *kInputRange = ".activation_quantizer.x_min_max";
 bool is_compression_tensor(std::string_view name);
 
 // What is on after so many updates: equal numbers, equal graphs. Negative: everything is.

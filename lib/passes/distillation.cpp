@@ -15,7 +15,8 @@ Status refuse(const std::string& what) { return fail(Code::E_CONFIG, "config: co
 // The cross-entropy that a graph's loss is.
 const Node* loss_of(const Graph& graph) {
     const int index = graph.loss == kNone ? -1 : producers(graph)[static_cast<size_t>(graph.loss)];
-    return index >= 0 && graph.nodes[static_cast<size_t>(index)].op->name == "cross_entropy" ? &graph.nodes[static_cast<size_t>(index)] : nullptr;
+    return index >= 0 && graph.nodes[static_cast<size_t>(index)].op->name == "cross_entropy" ? &graph.nodes[static_cast<size_t>(index)]
+                                                                                             : nullptr;
 }
 
 std::vector<ValueId> boundaries(const Graph& graph) {
@@ -59,10 +60,13 @@ ValueId distance(Builder& b, ValueId x, ValueId y, ValueId real) {
 
 Status add_distillation(Graph& student, const Graph& teacher, const DistillationSpec& spec) {
     const Node *own = loss_of(student), *theirs = loss_of(teacher);
-    if (!own || !theirs) return fail(Code::E_UNSUPPORTED, "config: compression_training.knowledge_distillation: built for heads whose loss is one cross-entropy of classes");
+    if (!own || !theirs)
+        return fail(Code::E_UNSUPPORTED,
+                    "config: compression_training.knowledge_distillation: built for heads whose loss is one cross-entropy of classes");
     const ValueId logits = own->in[0], labels = own->in[1], loss = student.loss;
     if (student.type(logits).shape != teacher.type(theirs->in[0]).shape)
-        return refuse(fmt::format("the teacher's logits are {}, but the student's are {}", dims_to_string(teacher.type(theirs->in[0]).shape), dims_to_string(student.type(logits).shape)));
+        return refuse(fmt::format("the teacher's logits are {}, but the student's are {}",
+                                  dims_to_string(teacher.type(theirs->in[0]).shape), dims_to_string(student.type(logits).shape)));
     const std::vector<ValueId> states = boundaries(student), taught = boundaries(teacher);
     const auto here = append(student, teacher, theirs);
     Builder b(student);
@@ -70,13 +74,17 @@ Status add_distillation(Graph& student, const Graph& teacher, const Distillation
     ValueId total = b.add(b.scale(loss, 1 - spec.alpha), b.scale(soft, spec.alpha));
     if (spec.hidden > 0) {
         if (spec.layers.empty() && states.size() != taught.size())
-            return refuse(fmt::format("hidden_weight: the student has {} blocks and the teacher {}; layer_reduction.teacher_layer says which belong together", states.size() - 1, taught.size() - 1));
-        const ValueId known = student.find("real"), real = known != kNone ? known : b.input("real", DType::f32, {student.type(states.front()).shape[0]});
+            return refuse(fmt::format(
+                "hidden_weight: the student has {} blocks and the teacher {}; layer_reduction.teacher_layer says which belong together",
+                states.size() - 1, taught.size() - 1));
+        const ValueId known = student.find("real"),
+                      real = known != kNone ? known : b.input("real", DType::f32, {student.type(states.front()).shape[0]});
         for (size_t i = 0; i < states.size(); ++i) {  // what goes into the first block, then what comes out of each
             const size_t of_teacher = i == 0 || spec.layers.empty() ? i : static_cast<size_t>(spec.layers[i - 1]) + 1;
             const ValueId state = here.at(taught[of_teacher]);
             if (student.type(states[i]).shape != student.type(state).shape)
-                return refuse(fmt::format("hidden_weight: the student's states are {}, but the teacher's are {}", dims_to_string(student.type(states[i]).shape), dims_to_string(student.type(state).shape)));
+                return refuse(fmt::format("hidden_weight: the student's states are {}, but the teacher's are {}",
+                                          dims_to_string(student.type(states[i]).shape), dims_to_string(student.type(state).shape)));
             total = b.add(total, b.scale(distance(b, states[i], state, real), spec.hidden));
         }
     }

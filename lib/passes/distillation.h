@@ -1,6 +1,8 @@
-// Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531; hidden states as TinyBERT, arXiv 1909.10351, and DeepSpeed's compression examples) as a rewriting
-// of the student's forward graph: the teacher's nodes join it, frozen and without dropout, on the same tokens, and the loss becomes
-//   (1 - alpha) loss + alpha T^2 KL(softmax(teacher / T) || softmax(student / T)) + hidden * sum over blocks of mean (student's state - teacher's state)^2
+// Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531; hidden states as TinyBERT, arXiv 1909.10351, and DeepSpeed's compression
+// examples) as a rewriting of the student's forward graph: the teacher's nodes join it, frozen and without dropout, on the same tokens, and
+// the loss becomes
+//   (1 - alpha) loss + alpha T^2 KL(softmax(teacher / T) || softmax(student / T)) + hidden * sum over blocks of mean (student's state -
+//   teacher's state)^2
 // It declares parameters, so it runs where a graph is built and is no row of passes.def.
 #pragma once
 

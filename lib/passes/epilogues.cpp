@@ -1,5 +1,6 @@
-// Where the backend has products that take GELU with them: gelu(matmul) becomes matmul_gelu, and the product that only a GELU's gradient reads becomes
-// matmul_gelu_grad. The product that makes a weight's gradient takes the sum with it that makes the bias's. One sweep over memory less each time.
+// Where the backend has products that take GELU with them: gelu(matmul) becomes matmul_gelu, and the product that only a GELU's gradient
+// reads becomes matmul_gelu_grad. The product that makes a weight's gradient takes the sum with it that makes the bias's. One sweep over
+// memory less each time.
 #include "ir/op.h"
 #include "ops/attrs_epilogue.h"
 #include "passes/pass.h"
@@ -33,7 +34,9 @@ private:
 
     // A plain product that runs in the same part of the plan; what comes out has the product's type.
     bool fits(const Node& product, const Node& node) const {
-        if (product.op->name != "matmul" || operand(product, 3) != kNone || product.backward != node.backward || product.weights != node.weights) return false;
+        if (product.op->name != "matmul" || operand(product, 3) != kNone || product.backward != node.backward ||
+            product.weights != node.weights)
+            return false;
         return graph_.type(product.in[1]).shape.size() == 2 && graph_.type(node.out[0]) == graph_.type(product.out[0]);
     }
 
@@ -66,7 +69,9 @@ private:
         if (into != kNone && graph_.value(into).kind != Kind::grad) return;
         for (size_t i = 0; i < sum; ++i) {
             Node& product = graph_.nodes[i];
-            if (gone_[i] || product.op->name != "matmul" || product.backward != node.backward || product.weights != node.weights || operand(product, 2) != kNone) continue;
+            if (gone_[i] || product.op->name != "matmul" || product.backward != node.backward || product.weights != node.weights ||
+                operand(product, 2) != kNone)
+                continue;
             const auto& m = product.attrs.as<Matmul>();
             const bool of_a = product.in[0] == x && m.transpose_a, of_b = product.in[1] == x && !m.transpose_b;
             if (of_a == of_b || graph_.type(product.in[0]).shape.size() != 2 || graph_.type(product.in[1]).shape.size() != 2) continue;

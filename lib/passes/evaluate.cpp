@@ -20,8 +20,7 @@ Status evaluate(Graph& graph, const PassOptions& options) {
         if (node.op->name == "dropout" && (!options.train || node.attrs.as<Dropout>().p == 0)) {
             same[node.out[0]] = node.in[0];
             if (int32_t& boundary = graph.value(node.in[0]).boundary; !boundary) boundary = graph.value(node.out[0]).boundary;
-        }
-        else kept.push_back(std::move(node));
+        } else kept.push_back(std::move(node));
     }
     graph.nodes = std::move(kept);
     for (const auto& [from, to] : same) replace_uses(graph, from, to);

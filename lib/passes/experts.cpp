@@ -1,5 +1,6 @@
-// How many tokens an expert takes, and expert parallelism: neighbouring data ranks hold near-even parts of the experts. Between the sorting of tokens and the weighted sums back, rows go to the
-// rank of their expert, which multiplies those of the whole group by its experts' weights only, and come back. Other ops on such rows follow by shape.
+// How many tokens an expert takes, and expert parallelism: neighbouring data ranks hold near-even parts of the experts. Between the sorting
+// of tokens and the weighted sums back, rows go to the rank of their expert, which multiplies those of the whole group by its experts'
+// weights only, and come back. Other ops on such rows follow by shape.
 #include <map>
 
 #include "base/mesh.h"
@@ -21,17 +22,26 @@ public:
     }
 
 private:
-    struct Sorted { ExpertGroup group; ValueId ends = kNone, home = kNone; };  // home: rows before they leave
+    struct Sorted {
+        ExpertGroup group;
+        ValueId ends = kNone, home = kNone;
+    };  // home: rows before they leave
 
     Status visit(Node node) {
         const std::string_view op = node.op->name;
         if (op == "expert_rows") {
             const auto& routing = node.attrs.as<Routing>();
-            if (routing.experts < layout_.ranks) return fail(Code::E_CONFIG, "parallel.expert: {} ranks are more than {} experts", layout_.ranks, routing.experts);
+            if (routing.experts < layout_.ranks)
+                return fail(Code::E_CONFIG, "parallel.expert: {} ranks are more than {} experts", layout_.ranks, routing.experts);
             const int64_t base = layout_.data_rank / layout_.ranks * layout_.ranks;
-            sorted_[node.out[0]] = {{.group = static_cast<int64_t>(MeshAxis::data), .base = base, .rank = layout_.data_rank - base, .ranks = layout_.ranks, .experts = routing.experts,
+            sorted_[node.out[0]] = {{.group = static_cast<int64_t>(MeshAxis::data),
+                                     .base = base,
+                                     .rank = layout_.data_rank - base,
+                                     .ranks = layout_.ranks,
+                                     .experts = routing.experts,
                                      .rows = layout_.ranks * layout_.most_tokens * graph_.type(node.in[0]).shape[1]},
-                                    node.out[1], kNone};
+                                    node.out[1],
+                                    kNone};
         }
         if (op == "combine" && away_.contains(node.in[0])) {
             const Sorted& s = away_.at(node.in[0]);

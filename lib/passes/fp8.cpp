@@ -1,5 +1,5 @@
-// Products of linear layers in 8-bit floats: y = x W + b, where the engine chose W (lib/engine/fp8.cpp) and a rank's share of it has sizes that GPUs take. Behind
-// `precision`, and before the backward pass is made, whose products are of the same kind.
+// Products of linear layers in 8-bit floats: y = x W + b, where the engine chose W (lib/engine/fp8.cpp) and a rank's share of it has sizes
+// that GPUs take. Behind `precision`, and before the backward pass is made, whose products are of the same kind.
 #include <algorithm>
 
 #include "ir/op.h"
@@ -21,7 +21,8 @@ Status fp8(Graph& graph, const PassOptions& options) {
         const Value& weight = v.kind == Kind::shadow ? graph.value(v.of) : v;
         const auto& m = node.attrs.as<Matmul>();
         if (weight.kind != Kind::param || !options.fp8->contains(weight.name) || !fits_fp8(v.type.shape)) continue;
-        if (m.transpose_a || v.type.dtype == DType::f32 || graph.type(node.in[0]).dtype == DType::f32) continue;  // `precision` has this layer in f32
+        if (m.transpose_a || v.type.dtype == DType::f32 || graph.type(node.in[0]).dtype == DType::f32)
+            continue;  // `precision` has this layer in f32
         node.op = find_op("fp8_matmul");
         node.attrs = Fp8Matmul{.transpose_b = m.transpose_b, .out = m.out, .set_out = m.set_out};
     }

@@ -1,5 +1,5 @@
-// cross_entropy(matmul(x, weight^T) + bias, labels)  becomes  linear_cross_entropy(x, weight, bias, labels)  when nothing else needs the logits,
-// so that they never exist as a whole.
+// cross_entropy(matmul(x, weight^T) + bias, labels)  becomes  linear_cross_entropy(x, weight, bias, labels)  when nothing else needs the
+// logits, so that they never exist as a whole.
 #include "ir/builder.h"
 #include "passes/pass.h"
 
@@ -16,7 +16,9 @@ Status fuse_loss(Graph& graph, const PassOptions& options) {
         const Node& linear = graph.nodes[static_cast<size_t>(index)];
         if (linear.op->name != "matmul" || linear.in.size() > 3) continue;
         const auto& attrs = linear.attrs.as<Matmul>();
-        if (attrs.transpose_a || !attrs.transpose_b || graph.type(linear.in[0]).shape.size() != 2 || graph.type(linear.in[1]).shape.size() != 2) continue;
+        if (attrs.transpose_a || !attrs.transpose_b || graph.type(linear.in[0]).shape.size() != 2 ||
+            graph.type(linear.in[1]).shape.size() != 2)
+            continue;
         // Small heads are cheaper with their logits: the gradient computes them a second time.
         if (graph.type(linear.in[1]).shape[0] < 512) continue;
         if (!options.train && graph.loss == kNone) continue;

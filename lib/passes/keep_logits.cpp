@@ -1,6 +1,6 @@
-// linear_cross_entropy makes its logits twice, as there is no room to keep them between the forward and the backward pass. But there is: the weight's
-// gradient [V, D] is memory that nobody uses before the backward pass writes it (in the first micro-batch of a step). For each word it has room for the
-// logits of D tokens, and the gradient of a block of words needs no other logits than theirs.
+// linear_cross_entropy makes its logits twice, as there is no room to keep them between the forward and the backward pass. But there is:
+// the weight's gradient [V, D] is memory that nobody uses before the backward pass writes it (in the first micro-batch of a step). For each
+// word it has room for the logits of D tokens, and the gradient of a block of words needs no other logits than theirs.
 #include "ir/op.h"
 #include "passes/pass.h"
 
@@ -14,9 +14,11 @@ public:
     void run() {
         for (size_t i = 0; i < graph_.nodes.size(); ++i) {
             const Node& gradient = graph_.nodes[i];
-            if (gradient.op->name != "linear_cross_entropy_grad" || gradient.recomputed || given(gradient, 6) || given(gradient, 8)) continue;
+            if (gradient.op->name != "linear_cross_entropy_grad" || gradient.recomputed || given(gradient, 6) || given(gradient, 8))
+                continue;
             int maker = made_[at(gradient.in[5])];
-            if (maker >= 0 && graph_.nodes[at(maker)].op->name == "vocabulary_merge") maker = made_[at(graph_.nodes[at(maker)].in[1])];  // of its own words' lse
+            if (maker >= 0 && graph_.nodes[at(maker)].op->name == "vocabulary_merge")
+                maker = made_[at(graph_.nodes[at(maker)].in[1])];  // of its own words' lse
             if (maker >= 0 && !graph_.nodes[at(maker)].recomputed && owns_its_gradient(gradient.out[1])) keep(at(maker), i);
         }
     }
@@ -34,7 +36,8 @@ private:
             ValueId next = kNone;
             for (const Node& node : graph_.nodes)
                 for (const auto& [out, in] : node.op->into)
-                    if (given(node, at(in)) && node.in[at(in)] == id && graph_.type(node.out[at(out)]) == graph_.type(id)) next = node.out[at(out)];
+                    if (given(node, at(in)) && node.in[at(in)] == id && graph_.type(node.out[at(out)]) == graph_.type(id))
+                        next = node.out[at(out)];
             if (next == kNone) return false;
             id = next;
         }

@@ -6,7 +6,10 @@
 
 namespace ds {
 
-#define DS_PASS(name) namespace passes { Status name(Graph&, const PassOptions&); }
+#define DS_PASS(name)                        \
+    namespace passes {                       \
+    Status name(Graph&, const PassOptions&); \
+    }
 #include "passes/passes.def"
 #undef DS_PASS
 

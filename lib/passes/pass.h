@@ -19,16 +19,17 @@ struct TensorLayout {
     int rank = 0, ranks = 1;
     const std::map<std::string, Cut, std::less<>>* known = nullptr;  // how parameters are cut already; null: the pass decides
     enum class Regions { cheapest, on, off };
-    Regions regions = Regions::cheapest;  // tokens are dealt out between matrix products, instead of every rank having all (Korthikanti et al. 2022)
+    Regions regions =
+        Regions::cheapest;  // tokens are dealt out between matrix products, instead of every rank having all (Korthikanti et al. 2022)
 };
 
 // One rank among those that compute pieces of one stream of tokens.
 struct SequenceLayout {
     enum class Attention { cheapest, ulysses, ring };
     int rank = 0, ranks = 1;
-    int64_t tokens = 0;     // of the stream; 0: the graph has none, and every rank computes all of it
+    int64_t tokens = 0;  // of the stream; 0: the graph has none, and every rank computes all of it
     Attention attention = Attention::cheapest;
-    int tensor_ranks = 1;   // which deal out heads before
+    int tensor_ranks = 1;  // which deal out heads before
 };
 
 // One stage of a pipeline.
@@ -46,8 +47,8 @@ struct ZeroLayout {
         std::vector<int64_t> ends;    // of each rank's part of the bucket
         bool experts = false;         // of the ranks that hold the same experts, else of all
     };
-    struct Shared {                // a parameter
-        std::vector<int64_t> ends;  // of each rank's part
+    struct Shared {                        // a parameter
+        std::vector<int64_t> ends;         // of each rank's part
         bool weight = false, low = false;  // which of its copies ranks hold in parts only
         bool expert = false;               // likewise
         int64_t slot = -1;                 // of a weight that lies on disk; its low copy has the next one
@@ -55,7 +56,7 @@ struct ZeroLayout {
     int rank = 0, holder = 0;     // among data ranks, and among those that hold the same experts
     std::vector<Bucket> buckets;  // empty: gradients stay whole on every rank
     std::map<std::string, Shared, std::less<>> params;
-    DType wire = DType::f32;      // of gradients on their way
+    DType wire = DType::f32;                              // of gradients on their way
     int64_t max_live = INT64_MAX, max_reuse = INT64_MAX;  // gathered at once; kept where they are used again within so many
 };
 
@@ -74,27 +75,28 @@ struct SparseBlocks {
 };
 
 struct PassOptions {
-    DType precision = DType::f32;              // of matrix products and what feeds them: f32, bf16 or f16
+    DType precision = DType::f32;                // of matrix products and what feeds them: f32, bf16 or f16
     std::vector<PrecisionRule> precision_rules;  // first match wins over `precision`
-    bool train = false;                        // evaluation drops dropout and makes no gradients
-    bool accumulate = false;                   // gradients are added to those of the micro-batches before
-    std::vector<std::string> seeds{"loss"};    // whose gradients start the backward pass: "loss", or names of outputs
-    int recompute = 0;                         // 0 keeps everything, 1 recomputes cheap ops, 2 recomputes blocks from their inputs
-    int recompute_blocks = 0;                  // the first so many blocks are recomputed whatever the level
-    const TensorLayout* tensor = nullptr;      // null: one rank has the whole graph
-    const StageLayout* stage = nullptr;        // null: there is one stage
-    bool split_weights = false;                // gradients of weights come last, in a part of the backward pass of their own
-    const SequenceLayout* sequence = nullptr;  // likewise
-    std::string* choices = nullptr;            // what was chosen by cost is appended here, a line each
-    const ZeroLayout* zero = nullptr;          // null: every rank has all parameters and gradients
-    const SparseBlocks* sparse = nullptr;      // null: attention is dense
-    const ExpertLayout* experts = nullptr;     // null: every rank has all experts to itself
-    const CodedWeights* coded = nullptr;       // frozen weights that are kept in few bits; null: none
-    int64_t gather_ahead = 0;                  // a weight of so many elements at most is gathered while the one before it is used; where exchanges run beside kernels
-    int data_ranks = 1;                        // that hold other rows of the batch
+    bool train = false;                          // evaluation drops dropout and makes no gradients
+    bool accumulate = false;                     // gradients are added to those of the micro-batches before
+    std::vector<std::string> seeds{"loss"};      // whose gradients start the backward pass: "loss", or names of outputs
+    int recompute = 0;                           // 0 keeps everything, 1 recomputes cheap ops, 2 recomputes blocks from their inputs
+    int recompute_blocks = 0;                    // the first so many blocks are recomputed whatever the level
+    const TensorLayout* tensor = nullptr;        // null: one rank has the whole graph
+    const StageLayout* stage = nullptr;          // null: there is one stage
+    bool split_weights = false;                  // gradients of weights come last, in a part of the backward pass of their own
+    const SequenceLayout* sequence = nullptr;    // likewise
+    std::string* choices = nullptr;              // what was chosen by cost is appended here, a line each
+    const ZeroLayout* zero = nullptr;            // null: every rank has all parameters and gradients
+    const SparseBlocks* sparse = nullptr;        // null: attention is dense
+    const ExpertLayout* experts = nullptr;       // null: every rank has all experts to itself
+    const CodedWeights* coded = nullptr;         // frozen weights that are kept in few bits; null: none
+    int64_t gather_ahead =
+        0;  // a weight of so many elements at most is gathered while the one before it is used; where exchanges run beside kernels
+    int data_ranks = 1;                          // that hold other rows of the batch
     const std::set<std::string>* fp8 = nullptr;  // weights whose products run in 8-bit floats where their sizes allow it; null: none
-    bool epilogues = false;                    // the backend has kernels for products with an activation behind them
-    std::filesystem::path dump;                // where to write the graph after each pass; empty: nowhere
+    bool epilogues = false;                      // the backend has kernels for products with an activation behind them
+    std::filesystem::path dump;                  // where to write the graph after each pass; empty: nowhere
 };
 
 struct Pass {
@@ -109,7 +111,9 @@ Status run_passes(Graph& graph, const PassOptions& options);
 // Shared by passes.
 void replace_uses(Graph& graph, ValueId from, ValueId to);
 std::vector<int> producers(const Graph& graph);  // node index of each value's producer, -1 for operands of the graph
-namespace passes { bool fits_fp8(const Shape& weight); }  // whether 8-bit products take weights of this shape
+namespace passes {
+bool fits_fp8(const Shape& weight);
+}  // namespace passes
 bool glob_match(std::string_view pattern, std::string_view text);  // * any run of characters, ? any one
 
 }  // namespace ds

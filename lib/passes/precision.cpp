@@ -1,6 +1,6 @@
-// Mixed precision, as autocast has it: matrix products and what feeds them run in bf16 or fp16, everything else stays as wide as its operands.
-// Weights that only feed low products are read from their shadows, which the optimizer refreshes; norms whose result only feeds low products write
-// it low at once.
+// Mixed precision, as autocast has it: matrix products and what feeds them run in bf16 or fp16, everything else stays as wide as its
+// operands. Weights that only feed low products are read from their shadows, which the optimizer refreshes; norms whose result only feeds
+// low products write it low at once.
 #include <map>
 
 #include "ir/builder.h"
@@ -59,7 +59,11 @@ private:
         if (known != casts_.end()) return known->second;
         ValueId made;
         if (const Value& v = graph_.value(id); v.kind == Kind::param) {
-            made = graph_.add_value({.name = v.name + "." + std::string(name_of(type)), .type = {type, v.type.shape}, .kind = Kind::shadow, .of = id, .trainable = v.trainable});
+            made = graph_.add_value({.name = v.name + "." + std::string(name_of(type)),
+                                     .type = {type, v.type.shape},
+                                     .kind = Kind::shadow,
+                                     .of = id,
+                                     .trainable = v.trainable});
         } else if (const Node* replicate = replicate_of(id)) {  // the shadow is handed on instead
             const Attrs group = replicate->attrs;
             Builder b(graph_);
@@ -73,7 +77,8 @@ private:
 
     const Node* replicate_of(ValueId id) const {
         for (auto node = graph_.nodes.rbegin(); node != graph_.nodes.rend(); ++node)
-            if (node->out[0] == id) return node->op->name == "replicate" && graph_.value(node->in[0]).kind == Kind::param ? &*node : nullptr;
+            if (node->out[0] == id)
+                return node->op->name == "replicate" && graph_.value(node->in[0]).kind == Kind::param ? &*node : nullptr;
         return nullptr;
     }
 

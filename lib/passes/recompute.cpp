@@ -1,6 +1,6 @@
-// Recomputation (Chen et al. 2016, arXiv 1604.06174): instead of keeping a forward value until its backward use, the nodes that made it run again
-// just before that use. Level 1 does so for cheap ops; level 2 for everything between the boundaries of blocks, which the models mark. With
-// recompute_blocks the first blocks have level 2 whatever the others have: it is their values that are kept longest.
+// Recomputation (Chen et al. 2016, arXiv 1604.06174): instead of keeping a forward value until its backward use, the nodes that made it run
+// again just before that use. Level 1 does so for cheap ops; level 2 for everything between the boundaries of blocks, which the models
+// mark. With recompute_blocks the first blocks have level 2 whatever the others have: it is their values that are kept longest.
 #include <map>
 
 #include "ir/op.h"
@@ -69,7 +69,8 @@ private:
 }  // namespace
 
 Status recompute(Graph& graph, const PassOptions& options) {
-    if (options.train && (options.recompute > 0 || options.recompute_blocks > 0)) Recomputer(graph, options.recompute, options.recompute_blocks).run();
+    if (options.train && (options.recompute > 0 || options.recompute_blocks > 0))
+        Recomputer(graph, options.recompute, options.recompute_blocks).run();
     return ok();
 }
 

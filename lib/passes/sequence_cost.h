@@ -12,6 +12,7 @@ struct SequenceWay {
 };
 
 // q, k: of the whole stream and all heads. sequences: in the stream. A mode that the heads don't allow is an error.
-Result<SequenceWay> cheapest_sequence_attention(const Attention& attrs, const Type& q, const Type& k, int64_t sequences, const SequenceLayout& layout, std::string* report);
+Result<SequenceWay> cheapest_sequence_attention(const Attention& attrs, const Type& q, const Type& k, int64_t sequences,
+                                                const SequenceLayout& layout, std::string* report);
 
 }  // namespace ds::passes

@@ -1,10 +1,11 @@
-// Tensor parallelism: rewrites the forward graph of one rank so that matrix products, attention and the loss are computed for its share only, and puts
-// exchanges where shares meet (Shoeybi et al. 2019, arXiv 1909.08053). No model knows of it: what may be cut follows from the ops' shard rules.
+// Tensor parallelism: rewrites the forward graph of one rank so that matrix products, attention and the loss are computed for its share
+// only, and puts exchanges where shares meet (Shoeybi et al. 2019, arXiv 1909.08053). No model knows of it: what may be cut follows from
+// the ops' shard rules.
 //
-// Walks the nodes in order and knows of each value whether it is whole, cut or partial (a summand). A product by a weight is cut by columns where
-// everything that reads it can work on columns up to the next product, which is then cut by rows; the unit in which columns are dealt out is what
-// attention needs, whole heads. Words of a vocabulary are dealt out where a table is looked up and where it gives logits. What can't be cut is computed by
-// every rank alike.
+// Walks the nodes in order and knows of each value whether it is whole, cut or partial (a summand). A product by a weight is cut by columns
+// where everything that reads it can work on columns up to the next product, which is then cut by rows; the unit in which columns are dealt
+// out is what attention needs, whole heads. Words of a vocabulary are dealt out where a table is looked up and where it gives logits. What
+// can't be cut is computed by every rank alike.
 #include <deque>
 #include <map>
 #include <optional>
@@ -24,11 +25,14 @@ struct Place {
     bool whole() const { return cut.whole() && !partial; }
 };
 
-struct Units { int64_t period, units; };  // of a value's last dimension
+struct Units {
+    int64_t period, units;
+};  // of a value's last dimension
 
 class Sharder {
 public:
-    Sharder(Graph& graph, const TensorLayout& layout, std::string* choices) : graph_(graph), layout_(layout), choices_(choices), b_(graph) {}
+    Sharder(Graph& graph, const TensorLayout& layout, std::string* choices)
+        : graph_(graph), layout_(layout), choices_(choices), b_(graph) {}
 
     Status run() {
         for (const Value& v : graph_.values) full_.push_back(v.type);
@@ -66,7 +70,8 @@ private:
         const auto found = layout_.known->find(graph_.value(id).name);
         if (found != layout_.known->end()) hold(id, found->second);
     }
-    // Words are dealt out where a table is looked up and where it gives logits: what ranks exchange then is as large as the tokens, not as the table.
+    // Words are dealt out where a table is looked up and where it gives logits: what ranks exchange then is as large as the tokens, not as
+    // the table.
     void place_vocabularies() {
         for (const ValueId id : graph_.inputs) {
             if (!is_param(id) || full(id).size() != 2 || readers_[index(id)].empty()) continue;
@@ -83,9 +88,12 @@ private:
     bool gives_only_logits(const Node& node, size_t operand) const {
         if (operand != 1) return false;
         if (node.op->name == "linear_cross_entropy") return true;
-        if (node.op->name != "matmul" || node.in.size() > 3 || !node.attrs.as<Matmul>().transpose_b || node.attrs.as<Matmul>().transpose_a || full(node.in[0]).size() != 2) return false;
+        if (node.op->name != "matmul" || node.in.size() > 3 || !node.attrs.as<Matmul>().transpose_b ||
+            node.attrs.as<Matmul>().transpose_a || full(node.in[0]).size() != 2)
+            return false;
         bool only = result_.contains(node.out[0]) || !readers_[index(node.out[0])].empty();
-        for (const auto& [reader, at] : readers_[index(node.out[0])]) only &= at == 0 && (reader->op->name == "cross_entropy" || reader->op->name == "embedding");
+        for (const auto& [reader, at] : readers_[index(node.out[0])])
+            only &= at == 0 && (reader->op->name == "cross_entropy" || reader->op->name == "embedding");
         return only;
     }
 
@@ -99,8 +107,15 @@ private:
     }
 
     Share share_of(ValueId id, const Cut& c) {
-        return {.group = static_cast<int64_t>(MeshAxis::tensor), .rank = layout_.rank, .ranks = n(), .dim = c.dim,
-                .full = full(id)[static_cast<size_t>(c.dim)], .period = c.period, .units = c.units};
+        return {
+            .group = static_cast<int64_t>(MeshAxis::tensor),
+            .rank = layout_.rank,
+            .ranks = n(),
+            .dim = c.dim,
+            .full = full(id)[static_cast<size_t>(c.dim)],
+            .period = c.period,
+            .units = c.units,
+        };
     }
     ValueId made(ValueId from, ValueId to, const Place& where) {
         place(to) = where;
@@ -120,7 +135,8 @@ private:
     ValueId whole(ValueId id) {
         if (id == kNone || place(id).whole()) return id;
         if (const auto known = whole_.find(id); known != whole_.end()) return known->second;
-        const ValueId to = place(id).partial ? b_.call("all_reduce", {id}, kGroup) : b_.call("all_gather", {id}, share_of(id, place(id).cut));
+        const ValueId to =
+            place(id).partial ? b_.call("all_reduce", {id}, kGroup) : b_.call("all_gather", {id}, share_of(id, place(id).cut));
         return whole_[id] = made(id, to, {});
     }
     // The same on every rank, for nodes that each rank runs for its share.
@@ -188,7 +204,8 @@ private:
 
     Status by_rule(const Node& node) {
         if (!node.op->shard) return alike(node);
-        if (node.op->name == "dropout" && (node.in.size() < 2 || node.in[1] == kNone)) return alike(node);  // random numbers belong to rows of the whole
+        if (node.op->name == "dropout" && (node.in.size() < 2 || node.in[1] == kNone))
+            return alike(node);  // random numbers belong to rows of the whole
         for (const ShardWay& way : ways_of(node)) {
             std::optional<Cut> first;
             bool fits = true;
@@ -262,11 +279,11 @@ private:
         }
         if (weights && !cut(a)) {
             if (const auto columns = column_units(node, node.in[2]))
-                return emit(node, in_cuts(whole_for_shares(whole(a)), {dim, columns->period, columns->units}), {{Cut{1, columns->period, columns->units}, false}});
+                return emit(node, in_cuts(whole_for_shares(whole(a)), {dim, columns->period, columns->units}),
+                            {{Cut{1, columns->period, columns->units}, false}});
         }
         return by_rule_or_alike(node);
     }
-
 
     // Each rank multiplies its rows of `a` by the whole weight.
     Status by_tokens(const Node& node, ValueId a, ValueId w, ValueId bias) {
@@ -286,21 +303,26 @@ private:
     ValueId for_shares(ValueId id) { return whole_for_shares(cut(id) ? id : whole(id)); }
 
     enum class ProductWay { columns, tokens, alike };
-    // Dealt out by columns, inputs are gathered (or their gradients summed) here and results summed after the next product; dealt out by tokens, weights are
-    // gathered (or their gradients summed). The next product is taken to be as large as this one.
+    // Dealt out by columns, inputs are gathered (or their gradients summed) here and results summed after the next product; dealt out by
+    // tokens, weights are gathered (or their gradients summed). The next product is taken to be as large as this one.
     ProductWay cheapest_product(const Node& node, bool has_columns) {
         const ValueId a = node.in[0], w = node.in[1];
-        const bool dealt = by_token(a), may = layout_.known && layout_.regions != TensorLayout::Regions::off && !token_cut(full(a)).whole() && !(has_columns && through_attention_);
+        const bool dealt = by_token(a), may = layout_.known && layout_.regions != TensorLayout::Regions::off &&
+                                              !token_cut(full(a)).whole() && !(has_columns && through_attention_);
         if (!may) return has_columns ? ProductWay::columns : ProductWay::alike;
         const auto rows = static_cast<double>(elements(full(a)) / full(a).back()), x = 4.0 * static_cast<double>(elements(full(a)));
-        const double weights = 4.0 * static_cast<double>(elements(full(w))), y = 4.0 * static_cast<double>(elements(full(node.out[0]))), others = (n() - 1.0) / n();
+        const double weights = 4.0 * static_cast<double>(elements(full(w))), y = 4.0 * static_cast<double>(elements(full(node.out[0]))),
+                     others = (n() - 1.0) / n();
         const double flops = 6.0 / 4.0 * rows * weights;
-        const std::string what = fmt::format("product of {} rows, {} by {}", static_cast<int64_t>(rows), full(a).back(), full(node.out[0]).back());
+        const std::string what =
+            fmt::format("product of {} rows, {} by {}", static_cast<int64_t>(rows), full(a).back(), full(node.out[0]).back());
         if (has_columns) {
-            const double columns = seconds(flops / n(), 4 * x * others, 4), tokens = seconds(flops / n(), 4 * weights * others + (dealt ? 0 : 2 * x * others), dealt ? 4 : 6);
+            const double columns = seconds(flops / n(), 4 * x * others, 4),
+                         tokens = seconds(flops / n(), 4 * weights * others + (dealt ? 0 : 2 * x * others), dealt ? 4 : 6);
             return tell(what, {{"columns", columns}, {"tokens", tokens}}) == 0 ? ProductWay::columns : ProductWay::tokens;
         }
-        const double alike = seconds(flops, (dealt ? x * others : 0) + (cut(w) ? weights * others : 0), dealt + cut(w)), tokens = seconds(flops / n(), 2 * weights * others + (dealt ? 0 : x * others) + 2 * y * others, dealt ? 4 : 5);
+        const double alike = seconds(flops, (dealt ? x * others : 0) + (cut(w) ? weights * others : 0), dealt + cut(w)),
+                     tokens = seconds(flops / n(), 2 * weights * others + (dealt ? 0 : x * others) + 2 * y * others, dealt ? 4 : 5);
         return tell(what, {{"alike", alike}, {"tokens", tokens}}) == 0 ? ProductWay::alike : ProductWay::tokens;
     }
     Status by_rule_or_alike(const Node& node) {
@@ -337,7 +359,8 @@ private:
         if (layout_.regions == TensorLayout::Regions::on) return true;
         constexpr double kPasses = 10, kMemoryBytesASecond = 10e9;
         const double each = kPasses * 4.0 * static_cast<double>(elements(full(sum))) / kMemoryBytesASecond;
-        return tell(fmt::format("norms and sums of {}", dims_to_string(full(sum))), {{"alike", each}, {"tokens", seconds(0, 0, 4) + each / n()}}) == 1;
+        return tell(fmt::format("norms and sums of {}", dims_to_string(full(sum))),
+                    {{"alike", each}, {"tokens", seconds(0, 0, 4) + each / n()}}) == 1;
     }
 
     // In which units a product's columns can be dealt out, if at all.
@@ -369,15 +392,20 @@ private:
         const Shape& shape = full(id);
         const bool columns = dim == static_cast<int>(shape.size()) - 1;
         if (is_attention(node)) return columns && operand < 3 ? head_units(node, operand, period) : std::nullopt;
-        if (op == "grouped_matmul") return columns && operand == 0 && is_param(node.in[2]) ? std::optional(Units{period, period % kGrain == 0 && period / kGrain >= n() ? period / kGrain : period}) : std::nullopt;
+        if (op == "grouped_matmul")
+            return columns && operand == 0 && is_param(node.in[2])
+                       ? std::optional(Units{period, period % kGrain == 0 && period / kGrain >= n() ? period / kGrain : period})
+                       : std::nullopt;
         if (op == "matmul") {
-            if (!columns || operand != 0 || node.attrs.as<Matmul>().transpose_a || !is_param(node.in[1]) || full(node.in[1]).size() != 2) return {};
+            if (!columns || operand != 0 || node.attrs.as<Matmul>().transpose_a || !is_param(node.in[1]) || full(node.in[1]).size() != 2)
+                return {};
             return Units{period, period % kGrain == 0 && period / kGrain >= n() ? period / kGrain : period};
         }
         if (op == "split") {
             const auto axis = node.attrs.as<Split>().axis;
             const bool along = dim == (axis < 0 ? axis + static_cast<int64_t>(shape.size()) : axis);  // else each part is cut as the whole
-            if (along && (!columns || period != shape.back() || full(node.out[0]).back() * static_cast<int64_t>(node.out.size()) != period)) return {};
+            if (along && (!columns || period != shape.back() || full(node.out[0]).back() * static_cast<int64_t>(node.out.size()) != period))
+                return {};
             std::optional<Units> all;
             for (const ValueId part : node.out) {
                 const auto units = units_of(part, dim, along ? full(part).back() : period);
@@ -393,7 +421,8 @@ private:
             const int64_t unit_ratio = std::max(period, to.period) / std::min(period, to.period);
             if (!units) return {};
             const Units back{period, units->units};
-            return to.period < period ? (period / back.units % unit_ratio == 0 ? std::optional(back) : std::nullopt) : std::optional(Units{period, std::min(units->units, period)});
+            return to.period < period ? (period / back.units % unit_ratio == 0 ? std::optional(back) : std::nullopt)
+                                      : std::optional(Units{period, std::min(units->units, period)});
         }
         if (op == "rope" || op == "rmsnorm" || op == "layernorm" || op == "dropout" || op == "cast" || op == "scale" || node.op->in_place) {
             if (node.out.empty() || full(node.out[0]) != shape) return {};
@@ -415,7 +444,9 @@ private:
         node.attrs = piece;
     }
 
-    struct Heads { int64_t query, key; };
+    struct Heads {
+        int64_t query, key;
+    };
     Heads heads_of(const Node& attention) {
         const auto& a = attention.attrs.as<Attention>();
         const bool rank4 = full(attention.in[0]).size() == 4;
@@ -431,7 +462,8 @@ private:
     }
 
     Status attention(const Node& node) {
-        // Heads are dealt out where queries are. Where keys or values come in shares and queries whole, all heads are computed by every rank.
+        // Heads are dealt out where queries are. Where keys or values come in shares and queries whole, all heads are computed by every
+        // rank.
         const auto by_columns = [&](size_t i) { return cut(node.in[i]) && place(node.in[i]).cut.dim == last_dim(node.in[i]); };
         if (full(node.in[0]).size() < 4 && !by_columns(0) && (by_columns(1) || by_columns(2))) return alike(node);
         if (full(node.in[0]).size() == 4 || !cut(node.in[0]) || place(node.in[0]).cut.dim != last_dim(node.in[0])) return by_rule(node);
@@ -448,15 +480,14 @@ private:
         if (with_queries) {
             attrs.kv_heads = units.size();
         } else {
-            for (size_t i = 1; i < 3; ++i) {
-                DS_TRY(in[i], keys_for(node.in[i], mine, heads, attrs.kv_heads));
-            }
+            for (size_t i = 1; i < 3; ++i) { DS_TRY(in[i], keys_for(node.in[i], mine, heads, attrs.kv_heads)); }
         }
         const bool plain = node.op->name == "attention";  // its inputs 9 and 10 are a bias and a layout
         for (size_t i = 3; i < in.size(); ++i)
             if (!plain || i != 9) in[i] = whole_for_shares(node.in[i]);
         if (plain && in.size() > 9 && in[9] != kNone) in[9] = in_cut(node.in[9], {1, heads.query, q.units});  // a bias a head
-        if (plain && in.size() > 10 && in[10] != kNone && full(node.in[10])[0] > 1) in[10] = made(node.in[10], b_.call("slice", {in[10]}, Slice{0, mine.begin, mine.end}), {});
+        if (plain && in.size() > 10 && in[10] != kNone && full(node.in[10])[0] > 1)
+            in[10] = made(node.in[10], b_.call("slice", {in[10]}, Slice{0, mine.begin, mine.end}), {});
         Node local = node;
         set_attention(local, attrs);
         return emit(local, in, {{q, false}, {Cut{1, heads.query, q.units}, false}});
@@ -464,7 +495,8 @@ private:
 
     // The key or value heads that these query heads look at, out of all: repeated where their groups are uneven.
     Result<ValueId> keys_for(ValueId id, Interval queries, const Heads& heads, int64_t& kv_heads) {
-        const int64_t group = heads.query / heads.key, size = full(id).back() / heads.key, first = queries.begin / group, last = (queries.end - 1) / group;
+        const int64_t group = heads.query / heads.key, size = full(id).back() / heads.key, first = queries.begin / group,
+                      last = (queries.end - 1) / group;
         const ValueId all = whole_for_shares(id);
         const auto columns = [&](int64_t begin, int64_t end) { return b_.call("slice", {all}, Slice{-1, begin * size, end * size}); };
         const bool even = first == last || (queries.begin % group == 0 && queries.end % group == 0);
@@ -483,7 +515,8 @@ private:
         const Cut c = place(node.in[0]).cut;
         const auto& attrs = node.attrs.as<Split>();
         const auto rank = static_cast<int64_t>(full(node.in[0]).size());
-        if (c.dim != (attrs.axis < 0 ? attrs.axis + rank : attrs.axis)) return emit(node, node.in, std::vector<Place>(node.out.size(), Place{c, false}));
+        if (c.dim != (attrs.axis < 0 ? attrs.axis + rank : attrs.axis))
+            return emit(node, node.in, std::vector<Place>(node.out.size(), Place{c, false}));
         Split local = attrs;
         std::vector<Place> places;
         for (size_t i = 0; i < attrs.sizes.size(); ++i) {
@@ -501,8 +534,10 @@ private:
         if (from.empty() || to.empty()) return {};
         if (c.dim == 0 && from[0] == to[0] && (from.size() == 1 || c.period == from[0])) return c;
         const int64_t a = from.back(), b = to.back();
-        if (from.size() == 2 && to.size() == 2 && c.dim == 1 && b < a && a % b == 0 && c.period % b == 0 && (c.period / c.units) % b == 0) return {0, c.period / b, c.units};
-        if (from.size() == 2 && to.size() == 2 && c.dim == 0 && a < b && b % a == 0 && (b / a) % c.period == 0) return {1, c.period * a, c.units};
+        if (from.size() == 2 && to.size() == 2 && c.dim == 1 && b < a && a % b == 0 && c.period % b == 0 && (c.period / c.units) % b == 0)
+            return {0, c.period / b, c.units};
+        if (from.size() == 2 && to.size() == 2 && c.dim == 0 && a < b && b % a == 0 && (b / a) % c.period == 0)
+            return {1, c.period * a, c.units};
         return {};
     }
 
@@ -552,7 +587,8 @@ private:
         const ValueId labels = in_cut(node.in[3], by_row);
         Node part = node;
         part.out[0] = part_of(node.out[0]);
-        DS_CHECK(emit(part, {in_cut(node.in[0], by_row), whole_for_shares(node.in[1]), whole_for_shares(node.in[2]), labels}, {{}, {by_row, false}}));
+        DS_CHECK(emit(part, {in_cut(node.in[0], by_row), whole_for_shares(node.in[1]), whole_for_shares(node.in[2]), labels},
+                      {{}, {by_row, false}}));
         const ValueId weight = b_.call("label_share", {labels, whole(node.in[3])}, node.attrs);
         made(node.out[0], weight, {});
         return emit(Node{.op = find_op("mul"), .out = {node.out[0]}}, {part.out[0], weight}, {{Cut{}, true}});
@@ -565,7 +601,8 @@ private:
         const double flops = 6.0 * static_cast<double>(x[0] * x[1]) * static_cast<double>(w[0]) / n(), others = (n() - 1.0) / n();
         const double by_words = seconds(flops, 8.0 * static_cast<double>(x[0] * x[1]) * others + 8.0 * static_cast<double>(x[0] * n()), 4);
         const double by_rows = x[0] < n() * kGrain ? by_words + flops : seconds(flops, 8.0 * static_cast<double>(w[0] * w[1]) * others, 6);
-        return tell(fmt::format("loss of {} rows by {} words", x[0], w[0]), {{"words", by_words}, {"rows", by_rows}}) == 0 ? LossWay::words : LossWay::rows;
+        return tell(fmt::format("loss of {} rows by {} words", x[0], w[0]), {{"words", by_words}, {"rows", by_rows}}) == 0 ? LossWay::words
+                                                                                                                           : LossWay::rows;
     }
 
     // Which of some ways costs least; the choice is told.
@@ -590,7 +627,7 @@ private:
     std::string* choices_;
     Builder b_;
     std::vector<Node> original_;
-    std::deque<Type> full_;     // deques: references stay while values are added
+    std::deque<Type> full_;  // deques: references stay while values are added
     std::deque<Place> place_;
     std::vector<std::vector<std::pair<const Node*, size_t>>> readers_;
     std::set<ValueId> result_, decided_;

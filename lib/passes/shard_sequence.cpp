@@ -1,10 +1,10 @@
-// Sequence parallelism: rewrites the forward graph of one rank so that it computes a piece of the stream of tokens, and puts exchanges where pieces meet:
-// attention (which decides how), lookups of rows, sums over positions, the loss. No model knows of it: an op whose shard rule lets its rows be cut computes a
-// piece of them.
+// Sequence parallelism: rewrites the forward graph of one rank so that it computes a piece of the stream of tokens, and puts exchanges
+// where pieces meet: attention (which decides how), lookups of rows, sums over positions, the loss. No model knows of it: an op whose shard
+// rule lets its rows be cut computes a piece of them.
 //
-// A value is cut along some dimension, a summand (partial), or whole: alike on every rank. Gradients of whole values are summands, those of parameters too; they
-// are summed over the ranks once a step, so that a parameter is used as it is and costs no exchange here. What every rank computes alike towards the loss
-// counts for an equal part each (share_gradient).
+// A value is cut along some dimension, a summand (partial), or whole: alike on every rank. Gradients of whole values are summands, those of
+// parameters too; they are summed over the ranks once a step, so that a parameter is used as it is and costs no exchange here. What every
+// rank computes alike towards the loss counts for an equal part each (share_gradient).
 #include <deque>
 #include <map>
 #include <optional>
@@ -28,7 +28,8 @@ struct Place {
 
 class SequenceSharder {
 public:
-    SequenceSharder(Graph& graph, const SequenceLayout& layout, std::string* report) : graph_(graph), layout_(layout), report_(report), b_(graph) {}
+    SequenceSharder(Graph& graph, const SequenceLayout& layout, std::string* report)
+        : graph_(graph), layout_(layout), report_(report), b_(graph) {}
 
     Status run() {
         for (const Value& v : graph_.values) full_.push_back(v.type);
@@ -71,7 +72,13 @@ private:
         return stream && place(id).cut == stream->place.cut;
     }
     Share share_of(const Place& p) const {
-        return {.group = static_cast<int64_t>(MeshAxis::sequence), .rank = layout_.rank, .ranks = n(), .dim = p.cut.dim, .full = p.full, .period = p.cut.period, .units = p.cut.units};
+        return {.group = static_cast<int64_t>(MeshAxis::sequence),
+                .rank = layout_.rank,
+                .ranks = n(),
+                .dim = p.cut.dim,
+                .full = p.full,
+                .period = p.cut.period,
+                .units = p.cut.units};
     }
     Place rows(int64_t size) const { return {{0, size, size}, size, false}; }
     ValueId made(ValueId from, ValueId to, const Place& where) {
@@ -85,12 +92,14 @@ private:
         if (layout_.tokens == 0) return ok();
         std::map<int64_t, const Node*> attentions{{layout_.tokens, nullptr}};
         for (const Node& node : original_)
-            if (node.op->name == "attention" && given(node, 3) && !given(node, 6) && full(node.in[0]).size() == 2) attentions[full(node.in[0])[0]] = &node;
+            if (node.op->name == "attention" && given(node, 3) && !given(node, 6) && full(node.in[0]).size() == 2)
+                attentions[full(node.in[0])[0]] = &node;
         for (const auto& [tokens, node] : attentions) {
             Stream stream{rows(tokens), true};
             if (node) {
-                DS_TRY(const SequenceWay way, cheapest_sequence_attention(node->attrs.as<Attention>(), full_[index(node->in[0])], full_[index(node->in[1])],
-                                                                          elements(full(node->in[3])) - 1, layout_, report_));
+                DS_TRY(const SequenceWay way,
+                       cheapest_sequence_attention(node->attrs.as<Attention>(), full_[index(node->in[0])], full_[index(node->in[1])],
+                                                   elements(full(node->in[3])) - 1, layout_, report_));
                 stream.ring = way.ring;
                 if (way.stripes) stream.place.cut = {0, n(), n()};
             }
@@ -105,7 +114,8 @@ private:
         if (const auto found = whole_.find(id); found != whole_.end()) return found->second;
         Share share = share_of(place(id));
         share.sum_gradient = true;
-        const ValueId to = partial(id) ? b_.call("replicate", {b_.call("all_reduce", {id}, kGroup)}, kGroup) : b_.call("all_gather", {id}, share);
+        const ValueId to =
+            partial(id) ? b_.call("replicate", {b_.call("all_reduce", {id}, kGroup)}, kGroup) : b_.call("all_gather", {id}, share);
         return whole_[id] = made(id, to, {});
     }
     // As hosts see it; they give every rank its whole gradient.
@@ -204,7 +214,8 @@ private:
                 const ValueId id = node.in[i];
                 if (id == kNone) continue;
                 if (way.in[i] == kPartial) fits = false;  // would be counted once a rank
-                else if (cut(id)) fits = way.in[i] == place(id).cut.dim && place(id).cut.period == first->cut.period && place(id).full == first->full;
+                else if (cut(id))
+                    fits = way.in[i] == place(id).cut.dim && place(id).cut.period == first->cut.period && place(id).full == first->full;
                 else if (way.in[i] >= 0) fits = full(id)[static_cast<size_t>(way.in[i])] == first->full;
                 any |= way.in[i] >= 0;
             }
@@ -230,7 +241,8 @@ private:
         const Place from = place(table);
         if (from.cut.dim != 0 || full(ids).size() != 1) return full(ids).size() == 1 && from.cut.dim == 1 ? by_rule(node) : alike(node);
         // A permutation of many rows, such as putting back what was taken: each rank asks for its own.
-        if (const Stream* stream = stream_of(full(ids)[0]); stream && full(ids)[0] > from.full) return emit(node, {whole(table), in_cut(ids, stream->place)}, {stream->place});
+        if (const Stream* stream = stream_of(full(ids)[0]); stream && full(ids)[0] > from.full)
+            return emit(node, {whole(table), in_cut(ids, stream->place)}, {stream->place});
         const int64_t asked = full(ids)[0];
         const ValueId mine = b_.call("local_rows", {whole(ids)}, share_of(from)), part = b_.call("embedding", {table, mine});
         if (asked < n()) {
@@ -256,7 +268,9 @@ private:
         if (names == kNone) names = stream_places(tokens.full);
         in.insert(in.end(), {whole(segments), names});
         if (node.in.size() > 5 && node.in[5] != kNone) in.push_back(whole(node.in[5]));
-        return emit(Node{.op = find_op("sequence_attention"), .attrs = SequenceAttention{attrs, share_of(tokens), stream.ring}, .out = node.out}, in, {tokens, tokens});
+        return emit(
+            Node{.op = find_op("sequence_attention"), .attrs = SequenceAttention{attrs, share_of(tokens), stream.ring}, .out = node.out},
+            in, {tokens, tokens});
     }
 
     // Keys of another stream: every rank has them all, and its own queries.
@@ -293,7 +307,9 @@ private:
     Status along_another_axis(const Node& node) {
         const Place p = place(node.in[0]);
         const auto rank = static_cast<int64_t>(full(node.in[0]).size());
-        int64_t axis = node.op->name == "split" ? node.attrs.as<Split>().axis : node.op->name == "slice" ? node.attrs.as<Slice>().axis : node.attrs.as<ds::Axis>().axis;
+        int64_t axis = node.op->name == "split"   ? node.attrs.as<Split>().axis
+                       : node.op->name == "slice" ? node.attrs.as<Slice>().axis
+                                                  : node.attrs.as<ds::Axis>().axis;
         if (axis < 0) axis += rank;
         if (!cut(node.in[0]) || axis == p.cut.dim) return alike(node);
         std::vector<ValueId> in;
@@ -342,10 +358,10 @@ private:
     const SequenceLayout& layout_;
     std::string* report_;
     Builder b_;
-    std::map<int64_t, Stream> streams_;   // by length
+    std::map<int64_t, Stream> streams_;  // by length
     std::map<int64_t, ValueId> places_;
     std::vector<Node> original_;
-    std::deque<Type> full_;     // deques: references stay while values are added
+    std::deque<Type> full_;  // deques: references stay while values are added
     std::deque<Place> place_;
     std::map<ValueId, ValueId> whole_, results_;
     std::map<std::tuple<ValueId, int, int64_t>, ValueId> taken_;

@@ -1,7 +1,9 @@
-// The backward pass in two parts (Qi et al. 2023, arXiv 2401.10241): the first makes the gradients of values, for which the stage before waits; the second makes the gradients
-// of weights, for which nobody waits before the update, so a timetable can put it where the rank would be idle.
+// The backward pass in two parts (Qi et al. 2023, arXiv 2401.10241): the first makes the gradients of values, for which the stage before
+// waits; the second makes the gradients of weights, for which nobody waits before the update, so a timetable can put it where the rank
+// would be idle.
 //
-// To the second part go the nodes that make gradients of weights and nothing else, and cheap ones (casts, transposes, recomputed activations) that only those need.
+// To the second part go the nodes that make gradients of weights and nothing else, and cheap ones (casts, transposes, recomputed
+// activations) that only those need.
 #include <algorithm>
 
 #include "ir/op.h"
@@ -30,7 +32,8 @@ Status split_weights(Graph& graph, const PassOptions& options) {
         if (!node->weights || !makes_gradient) continue;
         // What such a gradient is added to is one too.
         for (const auto& [out, in] : node->op->into)
-            if (static_cast<size_t>(in) < node->in.size() && node->in[static_cast<size_t>(in)] != kNone) gradient[static_cast<size_t>(node->in[static_cast<size_t>(in)])] = true;
+            if (static_cast<size_t>(in) < node->in.size() && node->in[static_cast<size_t>(in)] != kNone)
+                gradient[static_cast<size_t>(node->in[static_cast<size_t>(in)])] = true;
         if (node->op->name == "add")
             for (const ValueId id : node->in) gradient[static_cast<size_t>(id)] = true;
     }

@@ -1,6 +1,6 @@
-// Ulysses (Jacobs et al. 2023, arXiv 2309.14509): attention of pieces of a stream becomes an exchange of tokens for heads, attention of some heads over all
-// tokens, and the exchange back. Each exchange's gradient is the opposite one. Key-value heads are dealt out with their queries; where they are fewer than
-// ranks, every rank gathers them all and takes those that its queries look at.
+// Ulysses (Jacobs et al. 2023, arXiv 2309.14509): attention of pieces of a stream becomes an exchange of tokens for heads, attention of
+// some heads over all tokens, and the exchange back. Each exchange's gradient is the opposite one. Key-value heads are dealt out with their
+// queries; where they are fewer than ranks, every rank gathers them all and takes those that its queries look at.
 #include "base/mesh.h"
 #include "ir/builder.h"
 #include "ops/attrs_parallel.h"
@@ -11,7 +11,13 @@ namespace {
 
 class Spreader {
 public:
-    Spreader(Builder& b, const Node& node) : b_(b), node_(node), a_(node.attrs.as<SequenceAttention>()), s_(a_.share), heads_(a_.of.heads), keys_(a_.of.kv_heads ? a_.of.kv_heads : heads_) {}
+    Spreader(Builder& b, const Node& node)
+        : b_(b),
+          node_(node),
+          a_(node.attrs.as<SequenceAttention>()),
+          s_(a_.share),
+          heads_(a_.of.heads),
+          keys_(a_.of.kv_heads ? a_.of.kv_heads : heads_) {}
 
     ValueId run() {
         const bool with_keys = keys_ >= s_.ranks;
@@ -30,13 +36,16 @@ public:
         in.insert(in.end(), node_.in.begin() + 3, node_.in.end());
         const ValueId y = b_.call("attention", in, attrs);
         Recut back = recut(width(node_.in[0]), units);
-        std::swap(back.dim, back.to_dim), std::swap(back.full, back.to_full), std::swap(back.period, back.to_period), std::swap(back.units, back.to_units);
+        std::swap(back.dim, back.to_dim), std::swap(back.full, back.to_full), std::swap(back.period, back.to_period),
+            std::swap(back.units, back.to_units);
         return b_.call("recut", {y}, back);
     }
 
 private:
     int64_t width(ValueId id) const { return id == kNone ? 0 : b_.type(id).shape[1]; }
-    Recut recut(int64_t columns, int64_t units) const { return {s_.group, s_.rank, s_.ranks, 0, s_.full, s_.period, s_.units, 1, columns, columns, units}; }
+    Recut recut(int64_t columns, int64_t units) const {
+        return {s_.group, s_.rank, s_.ranks, 0, s_.full, s_.period, s_.units, 1, columns, columns, units};
+    }
     ValueId to_heads(ValueId x, int64_t units) { return b_.call("recut", {x}, recut(width(x), units)); }
 
     ValueId keys_for(ValueId x, Interval queries, int64_t& kv_heads) {

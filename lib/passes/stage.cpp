@@ -1,6 +1,7 @@
-// Pipeline parallelism: keeps the nodes of one stage of the forward graph. Whatever crosses a cut becomes an operand of the stage behind it and a result of the one before,
-// and goes on from stage to stage to where it is needed; so a graph may be cut anywhere, and no model knows of it. A weight that several stages use (tied embeddings) is
-// a parameter of each. Comes after the passes that split nodes over ranks, so what crosses is each rank's own share.
+// Pipeline parallelism: keeps the nodes of one stage of the forward graph. Whatever crosses a cut becomes an operand of the stage behind it
+// and a result of the one before, and goes on from stage to stage to where it is needed; so a graph may be cut anywhere, and no model knows
+// of it. A weight that several stages use (tied embeddings) is a parameter of each. Comes after the passes that split nodes over ranks, so
+// what crosses is each rank's own share.
 #include "passes/stage.h"
 
 #include <algorithm>
@@ -28,9 +29,14 @@ std::vector<Sources> sources_of(const Graph& graph) {
 }
 
 Stages::Stages(const Graph& graph, const std::vector<int>& ends)
-    : graph_(graph), count_(static_cast<int>(ends.size()) + 1), node_stage_(graph.nodes.size()), live_(graph.nodes.size()), place_(graph.values.size(), -1),
+    : graph_(graph),
+      count_(static_cast<int>(ends.size()) + 1),
+      node_stage_(graph.nodes.size()),
+      live_(graph.nodes.size()),
+      place_(graph.values.size(), -1),
       last_use_(graph.values.size(), -1) {
-    // A stage goes on to the last boundary made so far whose number is at most its end's: a boundary that a pass took away ends where the one before it did.
+    // A stage goes on to the last boundary made so far whose number is at most its end's: a boundary that a pass took away ends where the
+    // one before it did.
     std::vector<size_t> stop(ends.size(), 0);
     for (size_t i = 0; i < graph.nodes.size(); ++i)
         for (const ValueId id : graph.nodes[i].out)
@@ -60,7 +66,8 @@ std::vector<bool> Stages::nodes_of(int stage) const {
     for (size_t i = graph_.nodes.size(); i-- > 0;) {
         const Node& node = graph_.nodes[i];
         if (belongs(node.out[0])) mine[i] = live_[i] && node_stage_[i] == stage;
-        else for (const ValueId id : node.out) mine[i] = mine[i] || needed[at(id)];
+        else
+            for (const ValueId id : node.out) mine[i] = mine[i] || needed[at(id)];
         for (const ValueId id : node.in)
             if (mine[i] && id != kNone) needed[at(id)] = true;
     }
@@ -81,7 +88,8 @@ namespace {
 
 class Stager {
 public:
-    Stager(Graph& graph, const PassOptions& options) : graph_(graph), options_(options), stages_(graph, options.stage->ends), stage_(options.stage->stage) {}
+    Stager(Graph& graph, const PassOptions& options)
+        : graph_(graph), options_(options), stages_(graph, options.stage->ends), stage_(options.stage->stage) {}
 
     Status run() {
         mark_trained();

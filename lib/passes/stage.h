@@ -13,8 +13,8 @@ public:
     Stages(const Graph& graph, const std::vector<int>& ends);
 
     int count() const { return count_; }
-    // The nodes that a stage runs: those between its cuts from which something is reached that counts, and with them whatever is made from parameters alone or from
-    // the batch alone (angles, masks, transposed weights), which each stage that needs it makes by itself.
+    // The nodes that a stage runs: those between its cuts from which something is reached that counts, and with them whatever is made from
+    // parameters alone or from the batch alone (angles, masks, transposed weights), which each stage that needs it makes by itself.
     std::vector<bool> nodes_of(int stage) const;
     // Values made before the stage that it or a later one needs.
     std::vector<ValueId> into(int stage) const;

@@ -1,9 +1,9 @@
-// Liveness of rows: where only some rows of a value are looked up (the [CLS] token of each text, the labelled tokens), the ops before the lookup
-// compute those rows alone:  embedding(f(x), ids)  becomes  f(embedding(x, ids)), as far up as rows are independent. Attention needs all keys and
-// values, but of its queries only those whose result is looked up: the rows before it are trimmed, then put back among zeros.
+// Liveness of rows: where only some rows of a value are looked up (the [CLS] token of each text, the labelled tokens), the ops before the
+// lookup compute those rows alone:  embedding(f(x), ids)  becomes  f(embedding(x, ids)), as far up as rows are independent. Attention needs
+// all keys and values, but of its queries only those whose result is looked up: the rows before it are trimmed, then put back among zeros.
 //
-// Which operands carry rows follows from the ops' sharding rules: an op that can be split along dimension 0 computes each row alone. What comes out is
-// equal to the dense graph's bit for bit; gradients differ in the order of their sums at most, as rows of zeros are missing.
+// Which operands carry rows follows from the ops' sharding rules: an op that can be split along dimension 0 computes each row alone. What
+// comes out is equal to the dense graph's bit for bit; gradients differ in the order of their sums at most, as rows of zeros are missing.
 #include <map>
 
 #include "ir/builder.h"
@@ -14,7 +14,10 @@ namespace {
 
 class Trimmer {
 public:
-    explicit Trimmer(Graph& graph) : graph_(graph), made_(producers(graph)), uses_(use_counts(graph)), dense_reads_(uses_), rewritten_(graph) { rewritten_.nodes.clear(); }
+    explicit Trimmer(Graph& graph)
+        : graph_(graph), made_(producers(graph)), uses_(use_counts(graph)), dense_reads_(uses_), rewritten_(graph) {
+        rewritten_.nodes.clear();
+    }
 
     // Readers come before what they read, so the demand for a value is known when its producer is reached; nodes are collected in reverse.
     void run() {
@@ -26,7 +29,9 @@ public:
     }
 
 private:
-    struct Lookup { ValueId ids, result; };
+    struct Lookup {
+        ValueId ids, result;
+    };
 
     void visit(const Node& node) {
         if (is_lookup(node)) {
@@ -48,7 +53,8 @@ private:
 
     // A lookup that makes a value much smaller, by ids known before anything runs.
     bool is_lookup(const Node& node) const {
-        if (node.op->name != "embedding" || !node.attrs.as<Embedding>().inside || made_[at(node.in[0])] < 0 || made_[at(node.in[1])] >= 0) return false;
+        if (node.op->name != "embedding" || !node.attrs.as<Embedding>().inside || made_[at(node.in[0])] < 0 || made_[at(node.in[1])] >= 0)
+            return false;
         const int64_t rows = graph_.type(node.in[0]).shape[0], wanted = elements(graph_.type(node.in[1]).shape);
         return graph_.type(node.in[1]).shape.size() == 1 && wanted * 10 <= rows * 9;
     }
@@ -69,8 +75,10 @@ private:
     std::vector<bool> rows_of(const Node& node) const {
         for (size_t o = 1; o < node.out.size(); ++o)
             if (uses_[at(node.out[o])] > 0) return {};
-        if (node.op->name == "combine") return {};  // its gradient writes an expert's row once: of a token that is looked up twice one gradient would be lost
-        if (!node.op->shard || node.op->name == "attention" || (node.op->name == "rope" && (node.in.size() < 2 || node.in[1] == kNone))) return {};
+        if (node.op->name == "combine")
+            return {};  // its gradient writes an expert's row once: of a token that is looked up twice one gradient would be lost
+        if (!node.op->shard || node.op->name == "attention" || (node.op->name == "rope" && (node.in.size() < 2 || node.in[1] == kNone)))
+            return {};
         const Shape& y = graph_.type(node.out[0]).shape;
         for (const ShardWay& way : node.op->shard(graph_, node)) {
             if (way.out[0] != 0) continue;
@@ -155,7 +163,9 @@ private:
             const Type& type = graph_.type(x);
             const Shape rows{type.shape[0], elements(type.shape) / std::max<int64_t>(type.shape[0], 1)};
             const bool matrix = type.shape.size() == 2;
-            const auto fresh = [&](int64_t first) { return rewritten_.add_value({.name = "rows", .type = {type.dtype, {first, rows[1]}}}); };
+            const auto fresh = [&](int64_t first) {
+                return rewritten_.add_value({.name = "rows", .type = {type.dtype, {first, rows[1]}}});
+            };
             const ValueId flat = matrix ? x : fresh(rows[0]), taken = matrix ? l.result : fresh(graph_.type(l.ids).shape[0]);
             if (!matrix) reversed_.push_back({find_op("reshape"), Reshape{rewritten_.type(l.result).shape}, {taken}, {l.result}});
             reversed_.push_back({find_op("embedding"), Embedding{true}, {flat, l.ids}, {taken}});

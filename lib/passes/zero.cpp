@@ -1,9 +1,11 @@
-// ZeRO 2 and 3 (Rajbhandari et al. 2020, arXiv 1910.02054) on the plan of one rank. Gradients of a bucket of parameters are summed over data ranks as soon
-// as the backward pass has made the last of them, and each rank keeps its part of the sum: between backward and step there is no other gradient. Weights
-// that a rank holds its part of are gathered before a node that uses them; their memory is free again after the last use that is near enough. On devices,
-// whose exchanges run beside kernels, a weight is gathered while the one before it is used.
+// ZeRO 2 and 3 (Rajbhandari et al. 2020, arXiv 1910.02054) on the plan of one rank. Gradients of a bucket of parameters are summed over
+// data ranks as soon as the backward pass has made the last of them, and each rank keeps its part of the sum: between backward and step
+// there is no other gradient. Weights that a rank holds its part of are gathered before a node that uses them; their memory is free again
+// after the last use that is near enough. On devices, whose exchanges run beside kernels, a weight is gathered while the one before it is
+// used.
 //
-// All ranks make these nodes in the same order whatever the shapes of their batches, as the order of a model's weights does not depend on shapes.
+// All ranks make these nodes in the same order whatever the shapes of their batches, as the order of a model's weights does not depend on
+// shapes.
 #include <algorithm>
 #include <map>
 #include <set>
@@ -17,7 +19,8 @@ namespace {
 
 class Zero {
 public:
-    Zero(Graph& graph, const PassOptions& options) : graph_(graph), options_(options), layout_(*options.zero), b_(graph), uses_(graph.values.size()) {}
+    Zero(Graph& graph, const PassOptions& options)
+        : graph_(graph), options_(options), layout_(*options.zero), b_(graph), uses_(graph.values.size()) {}
 
     Status run() {
         std::vector<Node> nodes = std::move(graph_.nodes);
@@ -43,15 +46,23 @@ public:
     }
 
 private:
-    struct Use { int64_t node, clock; };  // clock: elements of weights used up to here
-    struct Live { ValueId value; size_t next; };
+    struct Use {
+        int64_t node, clock;
+    };  // clock: elements of weights used up to here
+    struct Live {
+        ValueId value;
+        size_t next;
+    };
 
     int64_t part_of(const std::vector<int64_t>& ends, bool expert) const {
         const auto r = static_cast<size_t>(expert ? layout_.holder : layout_.rank);
         return ends[r] - (r ? ends[r - 1] : 0);
     }
     Parts parts(const std::vector<int64_t>& ends, Shape shape, bool expert) const {
-        return {.group = expert ? kSameExperts : static_cast<int64_t>(MeshAxis::data), .rank = expert ? layout_.holder : layout_.rank, .ends = ends, .shape = std::move(shape)};
+        return {.group = expert ? kSameExperts : static_cast<int64_t>(MeshAxis::data),
+                .rank = expert ? layout_.holder : layout_.rank,
+                .ends = ends,
+                .shape = std::move(shape)};
     }
 
     // Which values come in parts, and where they are used.
@@ -72,7 +83,8 @@ private:
             if (shared_.contains(id)) uses_[static_cast<size_t>(id)].push_back({nodes_, clock += counted(id)});
     }
 
-    // Elements, as distances and limits count them. Not experts': ranks may have different numbers of them, but must gather all others in the same order.
+    // Elements, as distances and limits count them. Not experts': ranks may have different numbers of them, but must gather all others in
+    // the same order.
     int64_t counted(ValueId id) { return shared_[id]->expert ? 0 : elements(shapes_[id]); }
 
     // The whole weight at a node that needs it among others.
@@ -89,7 +101,8 @@ private:
         }
         const ValueId value = found->second.value;
         found->second.next = here + 1;
-        const bool reuses = !shared_[id]->expert && here + 1 < uses.size() && uses[here + 1].clock - uses[here].clock - counted(id) <= layout_.max_reuse;
+        const bool reuses =
+            !shared_[id]->expert && here + 1 < uses.size() && uses[here + 1].clock - uses[here].clock - counted(id) <= layout_.max_reuse;
         const bool again = reuses || (here + 1 < uses.size() && uses[here + 1].node == node);
         if (!again) release(id);
         return value;
@@ -101,7 +114,10 @@ private:
         ValueId part = id;
         if (shared.slot >= 0) {
             const bool alone = shared.ends.size() == 1;
-            part = b_.call("fetch", {}, Fetch{.slot = shared.slot + (v.kind == Kind::shadow), .shape = alone ? shapes_[id] : v.type.shape, .dtype = v.type.dtype}, v.name + ".part");
+            part = b_.call(
+                "fetch", {},
+                Fetch{.slot = shared.slot + (v.kind == Kind::shadow), .shape = alone ? shapes_[id] : v.type.shape, .dtype = v.type.dtype},
+                v.name + ".part");
             if (alone) return part;
         }
         return b_.call("gather_parts", {part}, parts(shared.ends, shapes_[id], shared.expert), v.name + ".whole");
@@ -113,7 +129,9 @@ private:
             ValueId last = kNone;
             int64_t when = -1;
             for (const auto& [id, live] : live_)
-                if (const int64_t node = uses_[static_cast<size_t>(id)][live.next].node; !needed.contains(id) && !shared_[id]->expert && node > when) last = id, when = node;
+                if (const int64_t node = uses_[static_cast<size_t>(id)][live.next].node;
+                    !needed.contains(id) && !shared_[id]->expert && node > when)
+                    last = id, when = node;
             if (last == kNone) return;
             release(last);
         }
@@ -123,15 +141,18 @@ private:
         live_elements_ -= counted(id);
     }
 
-    // A weight is gathered in front of the first node that uses the one gathered before it, so that this can run meanwhile. Gathers keep their order.
+    // A weight is gathered in front of the first node that uses the one gathered before it, so that this can run meanwhile. Gathers keep
+    // their order.
     void gather_ahead() {
         std::vector<Node>& nodes = graph_.nodes;
         int64_t before = -1;
         for (int64_t i = 0; i < static_cast<int64_t>(nodes.size()); ++i) {
             const Node& node = nodes[static_cast<size_t>(i)];
-            if (node.op->name != "gather_parts" || node.attrs.as<Parts>().group != static_cast<int64_t>(MeshAxis::data)) continue;  // not experts': see counted()
+            if (node.op->name != "gather_parts" || node.attrs.as<Parts>().group != static_cast<int64_t>(MeshAxis::data))
+                continue;  // not experts': see counted()
             int64_t to = i;
-            if (before >= 0 && graph_.value(node.in[0]).kind != Kind::computed && elements(graph_.type(node.out[0]).shape) <= options_.gather_ahead) {
+            if (before >= 0 && graph_.value(node.in[0]).kind != Kind::computed &&
+                elements(graph_.type(node.out[0]).shape) <= options_.gather_ahead) {
                 const ValueId last = nodes[static_cast<size_t>(before)].out[0];
                 const auto uses = [&](const Node& n) { return std::count(n.in.begin(), n.in.end(), last) > 0; };
                 to = std::find_if(nodes.begin() + before, nodes.begin() + i, uses) - nodes.begin();
@@ -170,7 +191,10 @@ private:
         const ValueId whole = b_.call("bucket", in, std::move(laid));
         ValueId into = kNone;
         if (options_.accumulate)
-            into = graph_.add_value({.name = graph_.value(first).name + ".grad", .type = {DType::f32, {part_of(bucket.ends, bucket.experts)}}, .kind = Kind::grad, .of = first});
+            into = graph_.add_value({.name = graph_.value(first).name + ".grad",
+                                     .type = {DType::f32, {part_of(bucket.ends, bucket.experts)}},
+                                     .kind = Kind::grad,
+                                     .of = first});
         Parts attrs = parts(bucket.ends, {}, bucket.experts);
         attrs.wire = layout_.wire;
         parts_.emplace_back(first, b_.call("reduce_bucket", {whole, into}, std::move(attrs)));

@@ -11,9 +11,9 @@ namespace ds {
 namespace {
 
 constexpr double kWidth = 540, kHeight = 290, kLeft = 58, kRight = 526, kTop = 12, kBottom = 250;
-constexpr size_t kMostPoints = 1200;    // more than there are pixels
-constexpr size_t kSmoothFrom = 40;      // points from which a moving average is worth its ink
-constexpr size_t kMostStrips = 160;     // places that answer to hovering
+constexpr size_t kMostPoints = 1200;  // more than there are pixels
+constexpr size_t kSmoothFrom = 40;    // points from which a moving average is worth its ink
+constexpr size_t kMostStrips = 160;   // places that answer to hovering
 
 using Points = std::vector<SeriesPoint>;
 

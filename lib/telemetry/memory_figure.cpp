@@ -13,7 +13,7 @@ constexpr double kWidth = 1100, kHeight = 430, kLeft = 76, kRight = 1086, kTop =
 constexpr size_t kMostBlocks = 6000;  // a page that still opens at once
 
 struct Plan {
-    std::vector<const MemoryBlock*> drawn;              // the largest, by first node
+    std::vector<const MemoryBlock*> drawn;               // the largest, by first node
     std::vector<std::pair<std::string, int64_t>> kinds;  // by the bytes they take at their peak, the most first
     int64_t end = 0, first = 0, last = 0, left_out = 0;
 };

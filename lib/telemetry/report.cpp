@@ -80,9 +80,10 @@ std::string summary_rows(const ReportData& data) {
 
 std::string html_report(const ReportData& data) {
     const std::string title = svg::escaped(data.title.empty() ? "Training run" : data.title);
-    std::string out = fmt::format("<!DOCTYPE html>\n<html lang=\"en\" "
-                                  "xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>{}<title>{}</title>\n<style>{}</style></head>\n",
-                                  kMeta, title, kStyle);
+    std::string out = fmt::format(
+        "<!DOCTYPE html>\n<html lang=\"en\" "
+        "xmlns=\"http://www.w3.org/1999/xhtml\">\n<head>{}<title>{}</title>\n<style>{}</style></head>\n",
+        kMeta, title, kStyle);
     out += fmt::format("<body><main>\n<h1>{}</h1>\n", title);
     out += summary_rows(data) + "<div class=\"figures\">\n";
     for (const Chart& chart : data.charts) out += chart_figure(chart);

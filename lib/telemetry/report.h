@@ -19,9 +19,9 @@ struct SeriesPoint {
 };
 
 struct Series {
-    std::string name;               // "train"
+    std::string name;                 // "train"
     std::vector<SeriesPoint> points;  // by rising x
-    bool markers = false;           // dots joined by a line, for few points; otherwise a line, with its moving average where it is long
+    bool markers = false;             // dots joined by a line, for few points; otherwise a line, with its moving average where it is long
 };
 
 struct Chart {
@@ -57,7 +57,7 @@ struct TimetableChart {
     std::string title, note;         // note: "4 ranks, 8 micro-batches: 27 % idle"
     std::vector<std::string> kinds;  // "forward", "backward" ...
     std::vector<TimetableTurn> turns;
-    bool microseconds = false;       // of times; otherwise they are units
+    bool microseconds = false;  // of times; otherwise they are units
 };
 
 struct ReportData {

@@ -10,10 +10,10 @@ namespace ds::svg {
 // Fit for text and for attributes in quotes. Bytes that are not UTF-8 and control characters become U+FFFD.
 std::string escaped(std::string_view text);
 
-std::string number(double value);        // "0.00125", "12.5", "1,200", "5e-5"
-std::string bytes(double value);         // "12.5 MiB"
-std::string duration_us(double value);   // "3.2 ms"
-std::string coordinate(double value);    // at most two decimals, no trailing zeros
+std::string number(double value);       // "0.00125", "12.5", "1,200", "5e-5"
+std::string bytes(double value);        // "12.5 MiB"
+std::string duration_us(double value);  // "3.2 ms"
+std::string coordinate(double value);   // at most two decimals, no trailing zeros
 
 // Elements. Texts and titles are escaped here; a title is what hovering shows.
 std::string line(std::string_view css_class, double x1, double y1, double x2, double y2);
@@ -26,7 +26,7 @@ std::string open(double width, double height, std::string_view label);          
 struct Scale {
     double low = 0, high = 1, from = 0, to = 1;
     double operator()(double value) const { return from + (value - low) / (high - low) * (to - from); }
-    double step(int about) const;                 // distance of ticks, 1, 2 or 5 times a power of ten, for about so many of them
+    double step(int about) const;  // distance of ticks, 1, 2 or 5 times a power of ten, for about so many of them
     std::vector<double> ticks(double step) const;
 };
 

@@ -48,9 +48,9 @@ std::vector<const TimelineSpan*> longest(const std::vector<TimelineSpan>& spans)
 
 std::string bar(const TimelineSpan& s, const svg::Scale& x, double top, const std::string& colour) {
     const double left = x(s.start_us), width = std::max(0.15, x(s.start_us + length(s)) - left);
-    const std::string title = fmt::format("{}: {}\nfrom {} to {}{}{}", s.name, svg::duration_us(length(s)),
-                                          svg::duration_us(s.start_us - x.low), svg::duration_us(s.end_us - x.low),
-                                          s.detail.empty() ? "" : "\n", s.detail);
+    const std::string title =
+        fmt::format("{}: {}\nfrom {} to {}{}{}", s.name, svg::duration_us(length(s)), svg::duration_us(s.start_us - x.low),
+                    svg::duration_us(s.end_us - x.low), s.detail.empty() ? "" : "\n", s.detail);
     std::string out = svg::rect("bar " + colour, left, top, width, kBar, title);
     if (static_cast<double>(s.name.size()) * kLetter + 6 < width)
         out += svg::text(left + 4, top + kBar / 2, svg::Anchor::start, s.name, "inside");

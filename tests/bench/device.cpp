@@ -1,6 +1,6 @@
-// Times kernels of a device (the plug-in in DSRT_BACKEND_PATH), replayed as recorded graphs, so that the host's time is not in it. One JSON line a kernel:
-// microseconds (the median of some replays), and TFLOP/s of its products or GB/s of what it reads and writes.
-// Usage: bench_device [words of names to run]
+// Times kernels of a device (the plug-in in DSRT_BACKEND_PATH), replayed as recorded graphs, so that the host's time is not in it. One JSON
+// line a kernel: microseconds (the median of some replays), and TFLOP/s of its products or GB/s of what it reads and writes. Usage:
+// bench_device [words of names to run]
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -46,7 +46,8 @@ public:
         std::vector<std::byte> converted(numbers.size() * static_cast<size_t>(size_of(type)));
         convert(numbers.data(), DType::f32, converted.data(), type, static_cast<int64_t>(numbers.size()));
         for (int64_t at = 0; at < bytes(); at += static_cast<int64_t>(converted.size()))
-            must(device().upload(static_cast<std::byte*>(tensor.data) + at, converted.data(), static_cast<size_t>(std::min<int64_t>(bytes() - at, static_cast<int64_t>(converted.size())))));
+            must(device().upload(static_cast<std::byte*>(tensor.data) + at, converted.data(),
+                                 static_cast<size_t>(std::min<int64_t>(bytes() - at, static_cast<int64_t>(converted.size())))));
     }
     ~Array() { device().release(tensor.data); }
     Array(const Array&) = delete;
@@ -59,10 +60,12 @@ struct Work {
     double flops = 0, bytes = 0;  // one of them
 };
 
-void time(const std::string& name, std::string_view op, const std::vector<Tensor>& in, const std::vector<Tensor>& out, const void* attrs, Work work) {
+void time(const std::string& name, std::string_view op, const std::vector<Tensor>& in, const std::vector<Tensor>& out, const void* attrs,
+          Work work) {
     const KernelList* list = device().kernels(op);
     const Request request{in, out, attrs, 1, device().queue()};
-    const KernelImpl* kernel = std::find_if(list->begin(), list->end(), [&](const KernelImpl& k) { return k.declines(request) == nullptr; });
+    const KernelImpl* kernel =
+        std::find_if(list->begin(), list->end(), [&](const KernelImpl& k) { return k.declines(request) == nullptr; });
     auto prepared = kernel->prepare(request);
     must(prepared.status());
     auto scratch = device().allocate(static_cast<size_t>(prepared->scratch_bytes) + 1);
@@ -91,26 +94,31 @@ void time(const std::string& name, std::string_view op, const std::vector<Tensor
     device().release(*scratch);
     std::sort(times.begin(), times.end());
     const double seconds = times[kReplays / 2];
-    std::printf("{\"kernel\": \"%s\", \"by\": \"%s\", \"us\": %.1f, \"%s\": %.1f}\n", name.c_str(), kernel->name, 1e6 * seconds, work.flops > 0 ? "tflops" : "gb_s",
-                work.flops > 0 ? work.flops / seconds / 1e12 : work.bytes / seconds / 1e9);
+    std::printf("{\"kernel\": \"%s\", \"by\": \"%s\", \"us\": %.1f, \"%s\": %.1f}\n", name.c_str(), kernel->name, 1e6 * seconds,
+                work.flops > 0 ? "tflops" : "gb_s", work.flops > 0 ? work.flops / seconds / 1e12 : work.bytes / seconds / 1e9);
     std::fflush(stdout);
 }
 
 void attention(int64_t rows, int64_t length, int64_t heads, int64_t size) {
     const std::vector<int64_t> shape{rows, length, heads * size};
-    Array q(DType::bf16, shape), k(DType::bf16, shape), v(DType::bf16, shape), y(DType::bf16, shape), lse(DType::f32, {rows * length, heads});
+    Array q(DType::bf16, shape), k(DType::bf16, shape), v(DType::bf16, shape), y(DType::bf16, shape),
+        lse(DType::f32, {rows * length, heads});
     const ds::Attention attrs{.heads = heads, .causal = true};
     const std::string name = std::to_string(rows) + " " + std::to_string(length) + " " + std::to_string(heads) + " " + std::to_string(size);
-    const double flops = 2.0 * static_cast<double>(rows * heads * length * length * size);  // of two products, half of whose results causality leaves
-    time("attention " + name, "attention", {q.tensor, k.tensor, v.tensor, {}, {}, {}, {}, {}, {}, {}, {}}, {y.tensor, lse.tensor}, &attrs, {.flops = flops});
+    const double flops =
+        2.0 * static_cast<double>(rows * heads * length * length * size);  // of two products, half of whose results causality leaves
+    time("attention " + name, "attention", {q.tensor, k.tensor, v.tensor, {}, {}, {}, {}, {}, {}, {}, {}}, {y.tensor, lse.tensor}, &attrs,
+         {.flops = flops});
     Array dy(DType::bf16, shape), dq(DType::bf16, shape), dk(DType::bf16, shape), dv(DType::bf16, shape);
-    time("attention_grad " + name, "attention_grad", {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, {}, {}, {}, {}, {}, {}, {}, {}}, {dq.tensor, dk.tensor, dv.tensor, {}}, &attrs,
-         {.flops = 2.5 * flops});
+    time("attention_grad " + name, "attention_grad",
+         {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, {}, {}, {}, {}, {}, {}, {}, {}},
+         {dq.tensor, dk.tensor, dv.tensor, {}}, &attrs, {.flops = 2.5 * flops});
 }
 
 void elementwise() {
     const std::vector<int64_t> shape{32768, 3072};
-    Array a(DType::f32, shape), b(DType::f32, shape), y(DType::f32, shape), low(DType::bf16, shape), other(DType::bf16, shape), low_y(DType::bf16, shape);
+    Array a(DType::f32, shape), b(DType::f32, shape), y(DType::f32, shape), low(DType::bf16, shape), other(DType::bf16, shape),
+        low_y(DType::bf16, shape);
     const auto bytes = [](std::initializer_list<const Array*> arrays) {
         double sum = 0;
         for (const Array* array : arrays) sum += static_cast<double>(array->bytes());
@@ -127,13 +135,16 @@ void elementwise() {
 
 void norms(int64_t width) {
     const int64_t rows = (int64_t{1} << 26) / width;
-    Array x(DType::f32, {rows, width}), weight(DType::f32, {width}), bias(DType::f32, {width}), low(DType::bf16, {rows, width}), mean(DType::f32, {rows}), rstd(DType::f32, {rows});
+    Array x(DType::f32, {rows, width}), weight(DType::f32, {width}), bias(DType::f32, {width}), low(DType::bf16, {rows, width}),
+        mean(DType::f32, {rows}), rstd(DType::f32, {rows});
     const Norm attrs;
     const std::string name = std::to_string(rows) + " " + std::to_string(width);
-    time("layernorm f32 bf16 " + name, "layernorm", {x.tensor, weight.tensor, bias.tensor}, {low.tensor, mean.tensor, rstd.tensor}, &attrs, {.bytes = static_cast<double>(x.bytes() + low.bytes())});
+    time("layernorm f32 bf16 " + name, "layernorm", {x.tensor, weight.tensor, bias.tensor}, {low.tensor, mean.tensor, rstd.tensor}, &attrs,
+         {.bytes = static_cast<double>(x.bytes() + low.bytes())});
     Array into(DType::f32, {rows, width}), dx(DType::f32, {rows, width}), dweight(DType::f32, {width}), dbias(DType::f32, {width});
-    time("layernorm_grad bf16 f32 " + name, "layernorm_grad", {low.tensor, x.tensor, weight.tensor, mean.tensor, rstd.tensor, into.tensor, {}, {}}, {dx.tensor, dweight.tensor, dbias.tensor}, &attrs,
-         {.bytes = static_cast<double>(low.bytes() + x.bytes() + into.bytes() + dx.bytes())});
+    time("layernorm_grad bf16 f32 " + name, "layernorm_grad",
+         {low.tensor, x.tensor, weight.tensor, mean.tensor, rstd.tensor, into.tensor, {}, {}}, {dx.tensor, dweight.tensor, dbias.tensor},
+         &attrs, {.bytes = static_cast<double>(low.bytes() + x.bytes() + into.bytes() + dx.bytes())});
 }
 
 struct Row {
@@ -142,10 +153,15 @@ struct Row {
 };
 
 int main(int argc, char** argv) {
-    const Row rows[] = {{"attention 64", [] { attention(8, 1024, 12, 64); }}, {"attention 128", [] { attention(4, 2048, 16, 128); }}, {"attention long", [] { attention(2, 4096, 32, 128); }},
-                        {"elementwise", elementwise}, {"norms 768", [] { norms(768); }}, {"norms 4096", [] { norms(4096); }}};
+    const Row rows[] = {{"attention 64", [] { attention(8, 1024, 12, 64); }},
+                        {"attention 128", [] { attention(4, 2048, 16, 128); }},
+                        {"attention long", [] { attention(2, 4096, 32, 128); }},
+                        {"elementwise", elementwise},
+                        {"norms 768", [] { norms(768); }},
+                        {"norms 4096", [] { norms(4096); }}};
     for (const Row& row : rows)
-        if (argc < 2 || std::any_of(argv + 1, argv + argc, [&](const char* word) { return row.name.find(word) != std::string::npos; })) row.run();
+        if (argc < 2 || std::any_of(argv + 1, argv + argc, [&](const char* word) { return row.name.find(word) != std::string::npos; }))
+            row.run();
     return 0;
 }
 

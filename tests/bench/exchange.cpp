@@ -1,5 +1,6 @@
-// Sums over two ranks of one thread each, 64 MiB of f32 in each: in shared memory against the memcpy of as many bytes, over TCP on loopback by our exchange
-// against Gloo's own all-reduce. Both pairs take turns; the best and the median of the rounds are printed. Usage: bench_exchange [rounds] [MiB]
+// Sums over two ranks of one thread each, 64 MiB of f32 in each: in shared memory against the memcpy of as many bytes, over TCP on loopback
+// by our exchange against Gloo's own all-reduce. Both pairs take turns; the best and the median of the rounds are printed. Usage:
+// bench_exchange [rounds] [MiB]
 #include <gloo/allreduce.h>
 #include <gloo/rendezvous/context.h>
 #include <gloo/rendezvous/hash_store.h>
@@ -62,13 +63,15 @@ std::vector<std::unique_ptr<Communicator>> over_tcp() {
     std::vector<std::shared_ptr<World>> worlds(kRanks);
     const int port = job::free_ports();
     Pair::time([&](int rank) {
-        const Json options = {{"rank", rank}, {"size", kRanks}, {"port", port}, {"one_host", true}, {"job", "bench"}, {"secret", ""}, {"interface", ""}, {"join_ms", 20000}, {"heartbeat_ms", 5000}};
+        const Json options = {{"rank", rank}, {"size", kRanks},  {"port", port},     {"one_host", true},    {"job", "bench"},
+                              {"secret", ""}, {"interface", ""}, {"join_ms", 20000}, {"heartbeat_ms", 5000}};
         auto transport = join_by_plugin("gloo", options.dump());
         must(transport.status());
         worlds[static_cast<size_t>(rank)] = World::over(std::move(*transport), std::chrono::seconds(60));
     });
     std::vector<std::unique_ptr<Communicator>> ends;
-    for (int rank = 0; rank < kRanks; ++rank) ends.push_back(worlds[static_cast<size_t>(rank)]->group("bench", {{0, 0, 0}, {1, 1, 0}}, rank, 0, 1));
+    for (int rank = 0; rank < kRanks; ++rank)
+        ends.push_back(worlds[static_cast<size_t>(rank)]->group("bench", {{0, 0, 0}, {1, 1, 0}}, rank, 0, 1));
     return ends;
 }
 
@@ -100,27 +103,49 @@ int main(int argc, char** argv) {
     const auto block = [&](int rank) { return Block{data[static_cast<size_t>(rank)].data(), bytes}; };
     auto local = local_group("test", {0, 1}, 1, std::chrono::seconds(60)), remote = over_tcp();
     const auto own = gloos_own();
-    struct Row { const char* name; Pair::Act act; Times times; };
-    std::vector<Row> rows{
-        {"memcpy", [&](int r) { std::memcpy(copies[static_cast<size_t>(r)].data(), data[static_cast<size_t>(r)].data(), static_cast<size_t>(bytes)); }, {}},
-        {"shared memory", [&](int r) { must(local[static_cast<size_t>(r)]->all_reduce(block(r), DType::f32, Team{0, 1})); }, {}},
-        {"processes, TCP", [&](int r) { must(remote[static_cast<size_t>(r)]->all_reduce(block(r), DType::f32, Team{0, 1})); }, {}},
-        {"Gloo's own, TCP", [&](int r) {
-             gloo::AllreduceOptions options(own[static_cast<size_t>(r)]);
-             options.setOutput(data[static_cast<size_t>(r)].data(), data[static_cast<size_t>(r)].size());
-             options.setReduceFunction(add);
-             gloo::allreduce(options);
-         }, {}}};
+    struct Row {
+        const char* name;
+        Pair::Act act;
+        Times times;
+    };
+    std::vector<Row> rows{{"memcpy",
+                           [&](int r) {
+                               std::memcpy(copies[static_cast<size_t>(r)].data(), data[static_cast<size_t>(r)].data(),
+                                           static_cast<size_t>(bytes));
+                           },
+                           {}},
+                          {"shared memory",
+                           [&](int r) {
+                               must(local[static_cast<size_t>(r)]->all_reduce(block(r), DType::f32, Team{0, 1}));
+                           },
+                           {}},
+                          {"processes, TCP",
+                           [&](int r) {
+                               must(remote[static_cast<size_t>(r)]->all_reduce(block(r), DType::f32, Team{0, 1}));
+                           },
+                           {}},
+                          {"Gloo's own, TCP",
+                           [&](int r) {
+                               gloo::AllreduceOptions options(own[static_cast<size_t>(r)]);
+                               options.setOutput(data[static_cast<size_t>(r)].data(), data[static_cast<size_t>(r)].size());
+                               options.setReduceFunction(add);
+                               gloo::allreduce(options);
+                           },
+                           {}}};
     for (int round = 0; round <= rounds; ++round)
         for (Row& row : rows) {
             for (auto& values : data) std::fill(values.begin(), values.end(), 1.0f);
             const double seconds = Pair::time(row.act);
             if (round > 0) row.times.seconds.push_back(seconds);  // the first round warms up
-            if (row.name != rows[0].name && (data[0][0] != kRanks || data[1].back() != kRanks)) return std::fprintf(stderr, "%s: a sum is wrong\n", row.name), 1;
+            if (row.name != rows[0].name && (data[0][0] != kRanks || data[1].back() != kRanks))
+                return std::fprintf(stderr, "%s: a sum is wrong\n", row.name), 1;
         }
     for (const Row& row : rows)
-        std::printf("%-16s %lld MiB: best %.2f ms, median %.2f ms\n", row.name, static_cast<long long>(mib), row.times.best() * 1e3, row.times.median() * 1e3);
-    std::printf("all-reduce in shared memory / memcpy of each rank's bytes: %.2f times as long (median)\n", rows[1].times.median() / rows[0].times.median());
-    std::printf("Gloo's own / shared memory: %.2f; Gloo's own / processes: %.2f (medians)\n", rows[3].times.median() / rows[1].times.median(), rows[3].times.median() / rows[2].times.median());
+        std::printf("%-16s %lld MiB: best %.2f ms, median %.2f ms\n", row.name, static_cast<long long>(mib), row.times.best() * 1e3,
+                    row.times.median() * 1e3);
+    std::printf("all-reduce in shared memory / memcpy of each rank's bytes: %.2f times as long (median)\n",
+                rows[1].times.median() / rows[0].times.median());
+    std::printf("Gloo's own / shared memory: %.2f; Gloo's own / processes: %.2f (medians)\n",
+                rows[3].times.median() / rows[1].times.median(), rows[3].times.median() / rows[2].times.median());
     return 0;
 }

@@ -84,10 +84,14 @@ double time_kernel(const KernelList& list, const std::vector<Tensor>& in, const 
     });
 }
 
-struct Peaks { double f32, bf16; };
+struct Peaks {
+    double f32, bf16;
+};
 
 void gemm(int threads, Peaks peaks) {
-    struct Row { int64_t m, n, k; };
+    struct Row {
+        int64_t m, n, k;
+    };
     const Row rows[] = {{256, 2304, 768},  {256, 768, 768},   {256, 3072, 768}, {256, 768, 3072},
                         {256, 50257, 768}, {1024, 3072, 768}, {1024, 768, 3072}};
     std::printf("%-6s %-28s %9s %9s %9s\n", "type", "m x n x k of y = x W^T", "y", "dX", "dW");
@@ -115,7 +119,12 @@ void set_ints(const Buffer& b, const std::vector<int64_t>& values) {
 }
 
 void attention(int threads, Peaks peaks) {
-    struct Row { const char* name; int64_t sequences, shortest, longest, heads, kv_heads, size; bool causal; double dropout; };
+    struct Row {
+        const char* name;
+        int64_t sequences, shortest, longest, heads, kv_heads, size;
+        bool causal;
+        double dropout;
+    };
     const Row rows[] = {{"1 x 1024, 12 x 64, causal", 1, 1024, 1024, 12, 12, 64, true, 0},
                         {"4 x 64, 12 x 64, causal", 4, 64, 64, 12, 12, 64, true, 0},
                         {"2 x 256, 12/4 x 64, causal", 2, 256, 256, 12, 4, 64, true, 0},
@@ -142,11 +151,13 @@ void attention(int threads, Peaks peaks) {
             const Tensor none;
             const Attention attrs{.heads = r.heads, .kv_heads = r.kv_heads, .causal = r.causal, .dropout = r.dropout};
             const double peak = type == DType::f32 ? peaks.f32 : peaks.bf16, product = 2e-9 * pairs * static_cast<double>(r.heads * r.size);
-            const double f = time_kernel(cpu::attention, {q.tensor, k.tensor, v.tensor, bounds.tensor, none, none, none, none, none, none, none}, {y.tensor, lse.tensor},
-                                         &attrs, threads, 40);
-            const double b =
-                time_kernel(cpu::attention_grad, {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, bounds.tensor, none, none, none, none, none, none, none},
-                            {dq.tensor, dk.tensor, dv.tensor}, &attrs, threads, 40);
+            const double f =
+                time_kernel(cpu::attention, {q.tensor, k.tensor, v.tensor, bounds.tensor, none, none, none, none, none, none, none},
+                            {y.tensor, lse.tensor}, &attrs, threads, 40);
+            const double b = time_kernel(
+                cpu::attention_grad,
+                {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, bounds.tensor, none, none, none, none, none, none, none},
+                {dq.tensor, dk.tensor, dv.tensor}, &attrs, threads, 40);
             std::printf("%-6s %-30s %7.2f ms %5.1f %% %7.2f ms %5.1f %%\n", std::string(name_of(type)).c_str(), r.name, 1e3 * f,
                         200 * product / f / peak, 1e3 * b, 500 * product / b / peak);
         }
@@ -183,7 +194,8 @@ void cross_entropy(int threads, Peaks peaks) {
 int main(int argc, char** argv) {
     const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
     const std::string what = argc > 2 ? argv[2] : "";
-    const ds::bench::Peaks peaks{ds::bench::gflops_f32(threads), ds::bench::gflops_bf16(threads, ds::cpu::level() == ds::cpu::Level::amx_bf16)};
+    const ds::bench::Peaks peaks{ds::bench::gflops_f32(threads),
+                                 ds::bench::gflops_bf16(threads, ds::cpu::level() == ds::cpu::Level::amx_bf16)};
     std::printf("%d threads: f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, triad %.1f GB/s\n", threads, peaks.f32, peaks.bf16,
                 ds::bench::triad_gb(threads));
     if (what.empty() || what == "gemm") ds::bench::gemm(threads, peaks);

@@ -3,7 +3,8 @@
 
 #include <cstdio>
 
-static const char* const kConfig = R"({"model": {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 11, "n_positions": 16,
+static const char* const kConfig =
+    R"({"model": {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 11, "n_positions": 16,
     "n_embd": 8, "n_layer": 1, "n_head": 2}, "threads": 1, "train_micro_batch_size_per_gpu": 2, "optimizer": {"type": "AdamW", "params": {"lr": 0.01}}})";
 
 template <class F>
@@ -11,9 +12,7 @@ static void say(const char* what, F&& call) {
     try {
         call();
         std::printf("%s: DS_OK: went well\n", what);
-    } catch (const dsrt::Error& e) {
-        std::printf("%s: %s: %s\n", what, e.name(), e.what());
-    }
+    } catch (const dsrt::Error& e) { std::printf("%s: %s: %s\n", what, e.name(), e.what()); }
 }
 
 int main() {

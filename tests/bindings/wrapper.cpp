@@ -22,9 +22,7 @@ template <class F>
 int thrown(F&& f) {
     try {
         f();
-    } catch (const Mine& m) {
-        return m.number;
-    } catch (const std::exception& e) {
+    } catch (const Mine& m) { return m.number; } catch (const std::exception& e) {
         std::printf("%s\n", e.what());
         return -1;
     }
@@ -48,8 +46,11 @@ void callbacks_throw() {
     source.next = [](Batch&) -> bool { throw Mine{1}; };
     Data data(source, &engine);
     check(thrown([&] { engine.train_batch(data); }) == 1, "a data source's exception");
-    check(thrown([&] { engine.generate(std::vector<int32_t>{1}, {}, [](Span<int32_t>) -> bool { throw Mine{2}; }); }) == 2, "a token stream's exception");
-    check(thrown([&] { engine.generate_batch({{1}, {2}}, {}, [](size_t row, Span<int32_t>) -> bool { throw Mine{static_cast<int>(row) + 3}; }); }) >= 3,
+    check(thrown([&] { engine.generate(std::vector<int32_t>{1}, {}, [](Span<int32_t>) -> bool { throw Mine{2}; }); }) == 2,
+          "a token stream's exception");
+    check(thrown([&] {
+              engine.generate_batch({{1}, {2}}, {}, [](size_t row, Span<int32_t>) -> bool { throw Mine{static_cast<int>(row) + 3}; });
+          }) >= 3,
           "a token stream's exception, of rows");
     Options options;
     options.optimizer(0, [](const char*, int64_t, double, float*, const float*, float*, size_t) { throw Mine{5}; });
@@ -77,15 +78,19 @@ void text_goes_to_text() {
     Engine engine(model);
     const std::string six = R"({"max_new_tokens": 6})";
     std::string pieces;
-    const std::string made = engine.generate_text(tokenizer, "a", six, [&](const std::string& piece) { return pieces += piece, !piece.empty(); });
-    check(made == pieces && made == tokenizer.decode(engine.generate(std::vector<int32_t>{0}, six)), "pieces make the text that decode makes");
+    const std::string made =
+        engine.generate_text(tokenizer, "a", six, [&](const std::string& piece) { return pieces += piece, !piece.empty(); });
+    check(made == pieces && made == tokenizer.decode(engine.generate(std::vector<int32_t>{0}, six)),
+          "pieces make the text that decode makes");
     int calls = 0;
     engine.generate_text(tokenizer, "a", six, [&](const std::string&) { return ++calls > 1; });
     check(calls == 1, "false stops");
-    check(thrown([&] { engine.generate_text(tokenizer, "a", six, [](const std::string&) -> bool { throw Mine{7}; }); }) == 7, "a text stream's exception");
+    check(thrown([&] { engine.generate_text(tokenizer, "a", six, [](const std::string&) -> bool { throw Mine{7}; }); }) == 7,
+          "a text stream's exception");
     TextStream stream(tokenizer);
     check(stream.put(std::vector<int32_t>{0, 2}) == "a" && stream.put(std::vector<int32_t>{3}) == "\xC3\xA9", "half a character waits");
-    check(tokenizer.apply_chat_template(R"([{"role": "user", "content": "x"}])", R"({"add_generation_prompt": true})") == "<user>x<assistant>",
+    check(tokenizer.apply_chat_template(R"([{"role": "user", "content": "x"}])", R"({"add_generation_prompt": true})") ==
+              "<user>x<assistant>",
           "a conversation becomes text");
 }
 

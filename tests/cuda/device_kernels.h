@@ -1,5 +1,5 @@
-// Lets the unit tests of kernels run on the device: in this build, the kernel lists of ds::cpu are those of the plug-in in DSRT_BACKEND_PATH, and
-// run_kernel of tests/support/run_kernel.h gives them device memory.
+// Lets the unit tests of kernels run on the device: in this build, the kernel lists of ds::cpu are those of the plug-in in
+// DSRT_BACKEND_PATH, and run_kernel of tests/support/run_kernel.h gives them device memory.
 #pragma once
 
 #include "device/device.h"

@@ -1,5 +1,5 @@
-// Several devices: groups of them pass the suite that every backend of lib/comm passes, and layouts of ranks, one on each device, train through the public
-// ABI as they do on the CPU; every call of the runtime, of cuBLASLt and of NCCL fails once on one of them.
+// Several devices: groups of them pass the suite that every backend of lib/comm passes, and layouts of ranks, one on each device, train
+// through the public ABI as they do on the CPU; every call of the runtime, of cuBLASLt and of NCCL fails once on one of them.
 #include <doctest/doctest.h>
 #include <dsrt/dsrt.h>
 
@@ -104,7 +104,7 @@ private:
     Result<std::vector<Block>> there(std::span<const Block> blocks, bool filled) {
         std::vector<Block> list;
         for (const Block& block : blocks) {
-            DS_TRY(std::byte* memory, device_.allocate(static_cast<size_t>(std::max<int64_t>(block.bytes, 1))));
+            DS_TRY(std::byte * memory, device_.allocate(static_cast<size_t>(std::max<int64_t>(block.bytes, 1))));
             memory_.push_back(memory);
             list.push_back({memory, block.bytes});
             if (filled && block.bytes) DS_CHECK(device_.upload(memory, block.data, static_cast<size_t>(block.bytes)));
@@ -133,9 +133,11 @@ comm_suite::Group staged(int ranks, std::chrono::milliseconds deadline) {
 }
 
 std::string config(const char* device_name, const std::string& more, const char* optimizer = "AdamW") {
-    return std::string(R"({"model": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 12, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+    return std::string(
+               R"({"model": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 12, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 16}, "model_init": "random", "gradient_accumulation_steps": 2, "gradient_clipping": 1,
-        "logger": {"default_verbosity": "ERROR"}, "threads": 1, "optimizer": {"type": ")") + optimizer + R"(", "params": {"lr": 0.01}}, "device": ")" + device_name + "\"" + more + "}";
+        "logger": {"default_verbosity": "ERROR"}, "threads": 1, "optimizer": {"type": ")") +
+           optimizer + R"(", "params": {"lr": 0.01}}, "device": ")" + device_name + "\"" + more + "}";
 }
 
 ds_batch* batch(int first_row, int rows) {
@@ -159,7 +161,8 @@ struct Trained {
     int64_t calls = 0;  // before the engine was destroyed
 };
 
-Trained train(const std::string& text, const ds_options* options = nullptr, int first_row = 0, int rows = 4, const char* weight = "model.layers.1.mlp.up_proj.weight") {
+Trained train(const std::string& text, const ds_options* options = nullptr, int first_row = 0, int rows = 4,
+              const char* weight = "model.layers.1.mlp.up_proj.weight") {
     Trained out;
     ds_engine* e = nullptr;
     ds_batch* b = batch(first_row, rows);
@@ -226,7 +229,8 @@ std::vector<Trained> train_processes(const std::string& text, int processes, boo
     std::vector<std::thread> threads;
     for (Process& process : list)
         threads.emplace_back([&] {
-            const ds_communicator_callbacks callbacks{sizeof callbacks, &process, process.rank, processes, send_letter, fetch_letter, nullptr, nullptr};
+            const ds_communicator_callbacks callbacks{sizeof callbacks, &process,     process.rank, processes,
+                                                      send_letter,      fetch_letter, nullptr,      nullptr};
             ds_options* options = nullptr;
             ds_options_create(&options);
             ds_options_set_communicator(options, &callbacks);
@@ -248,7 +252,8 @@ std::string layout(const std::string& mesh, const std::string& more = "", int da
 
 TEST_CASE("devices/groups_pass_the_suite_of_every_backend") {
     for (const int ranks : {2, 3})
-        if (!skips(ranks, "a group's suite")) comm_suite::all([&](std::chrono::milliseconds deadline) { return staged(ranks, deadline); }, 1, check);
+        if (!skips(ranks, "a group's suite"))
+            comm_suite::all([&](std::chrono::milliseconds deadline) { return staged(ranks, deadline); }, 1, check);
     CHECK(first_fault() == "");
 }
 
@@ -260,7 +265,9 @@ TEST_CASE("devices/an_exchange_names_rank_op_and_tensor") {
     device(0).label("all_reduce", "h.0.mlp");
     Status status = group[0]->all_reduce({memory, 64}, DType::f32, Team{0, 1});
     CHECK_MESSAGE(status.code() == Code::E_TIMEOUT, status.message());
-    CHECK_MESSAGE(status.message() == "all_reduce of h.0.mlp: rank 1 of the group did not come to a collective within 0.2 s; it is late or gone", status.message());
+    CHECK_MESSAGE(
+        status.message() == "all_reduce of h.0.mlp: rank 1 of the group did not come to a collective within 0.2 s; it is late or gone",
+        status.message());
     status = group[1]->all_reduce({memory, 64}, DType::f32, Team{0, 1});
     CHECK_MESSAGE(status.code() == Code::E_TIMEOUT, status.message());
     group.clear();
@@ -273,12 +280,26 @@ TEST_CASE("devices/layouts_train_as_on_the_cpu") {
     const auto one = train(config("cpu", layout(R"("data": 1)")));
     REQUIRE(one.failure == "");
     const std::string bf16 = R"(, "bf16": {"enabled": true}, "communication_data_type": "bf16")";
-    const auto zero = [](int stage) { return R"(, "zero_optimization": {"stage": )" + std::to_string(stage) + R"(, "stage3_param_persistence_threshold": 10, "reduce_bucket_size": 200})"; };
-    struct Case { const char* name; std::string more; int ranks = 2; };
+    const auto zero = [](int stage) {
+        return R"(, "zero_optimization": {"stage": )" + std::to_string(stage) +
+               R"(, "stage3_param_persistence_threshold": 10, "reduce_bucket_size": 200})";
+    };
+    struct Case {
+        const char* name;
+        std::string more;
+        int ranks = 2;
+    };
     const char* early = R"(, "zero_optimization": {"reduce_bucket_size": 200, "overlap_comm": true})";
-    const Case cases[] = {{"data 2", layout(R"("data": 2)", "", 2)}, {"data 2, sums leave early", layout(R"("data": 2)", early, 2)}, {"zero 1", layout(R"("data": 2)", zero(1), 2)}, {"zero 2", layout(R"("data": 2)", zero(2), 2)}, {"zero 3", layout(R"("data": 2)", zero(3), 2)},
-                          {"data 4", layout(R"("data": 4)", "", 4), 4}, {"tensor 2", layout(R"("tensor": 2)")}, {"tensor 2 in regions", layout(R"("tensor": 2, "sequence_regions": "on")")},
-                          {"pipeline 2", layout(R"("pipeline": 2)")}, {"ulysses 2", layout(R"("sequence": 2, "sequence_attention": "ulysses")")},
+    const Case cases[] = {{"data 2", layout(R"("data": 2)", "", 2)},
+                          {"data 2, sums leave early", layout(R"("data": 2)", early, 2)},
+                          {"zero 1", layout(R"("data": 2)", zero(1), 2)},
+                          {"zero 2", layout(R"("data": 2)", zero(2), 2)},
+                          {"zero 3", layout(R"("data": 2)", zero(3), 2)},
+                          {"data 4", layout(R"("data": 4)", "", 4), 4},
+                          {"tensor 2", layout(R"("tensor": 2)")},
+                          {"tensor 2 in regions", layout(R"("tensor": 2, "sequence_regions": "on")")},
+                          {"pipeline 2", layout(R"("pipeline": 2)")},
+                          {"ulysses 2", layout(R"("sequence": 2, "sequence_attention": "ulysses")")},
                           {"ring 2", layout(R"("sequence": 2, "sequence_attention": "ring")")},
                           {"tensor 2 x data 2, zero 1", layout(R"("tensor": 2, "data": 2)", zero(1), 2), 4}};
     for (const Case& c : cases) {
@@ -297,13 +318,15 @@ TEST_CASE("devices/layouts_train_as_on_the_cpu") {
         CHECK(again.weight == there.weight);
     }
     if (skips(2, "bf16")) return;
-    const auto low = train(config("cuda", layout(R"("data": 2)", bf16, 2))), low_here = train(config("cpu", layout(R"("data": 2)", bf16, 2)));
+    const auto low = train(config("cuda", layout(R"("data": 2)", bf16, 2))),
+               low_here = train(config("cpu", layout(R"("data": 2)", bf16, 2)));
     REQUIRE(low.failure == "");
     for (size_t i = 0; i < low.losses.size(); ++i) CHECK(low.losses[i] == doctest::Approx(low_here.losses[i]).epsilon(5e-3));
     CHECK(first_fault() == "");
 }
 
-// That exchanges are ordered with what touches their memory is what the double checks in each test; here, that they are not ordered with more than that.
+// That exchanges are ordered with what touches their memory is what the double checks in each test; here, that they are not ordered with
+// more than that.
 TEST_CASE("devices/exchanges_run_beside_the_backward_pass") {
     auto* beside = control<int64_t()>("emu_beside");
     if (!beside) return static_cast<void>(std::puts("SKIPPED what runs beside exchanges: these devices are real"));
@@ -312,8 +335,12 @@ TEST_CASE("devices/exchanges_run_beside_the_backward_pass") {
         CHECK(train(config("cuda", more)).failure == "");
         return beside() - before;
     };
-    const auto zero = [](int stage) { return R"(, "zero_optimization": {"stage": )" + std::to_string(stage) + R"(, "stage3_param_persistence_threshold": 10, "reduce_bucket_size": 200})"; };
-    const int64_t sums = counted(layout(R"("data": 2)", R"(, "zero_optimization": {"reduce_bucket_size": 200, "overlap_comm": true})", 2)), buckets = counted(layout(R"("data": 2)", zero(2), 2)), none = counted(layout(R"("data": 1)"));
+    const auto zero = [](int stage) {
+        return R"(, "zero_optimization": {"stage": )" + std::to_string(stage) +
+               R"(, "stage3_param_persistence_threshold": 10, "reduce_bucket_size": 200})";
+    };
+    const int64_t sums = counted(layout(R"("data": 2)", R"(, "zero_optimization": {"reduce_bucket_size": 200, "overlap_comm": true})", 2)),
+                  buckets = counted(layout(R"("data": 2)", zero(2), 2)), none = counted(layout(R"("data": 1)"));
     MESSAGE("kernels that may run beside an exchange: " << sums << " with whole gradients, " << buckets << " with ZeRO 2");
     CHECK(sums > 20);
     CHECK(buckets > 20);
@@ -330,14 +357,21 @@ TEST_CASE("devices/low_copies_are_rounded_by_chance_as_on_the_cpu") {
     Device& on = device(0);
     std::byte *weight = *on.allocate(4 * kCount), *low = *on.allocate(2 * kCount);
     REQUIRE(on.upload(weight, x.data(), 4 * kCount).ok());
-    REQUIRE(on.sweep({.rule = SweepRule::keep, .weight = reinterpret_cast<float*>(weight), .count = kCount, .low = low, .low_dtype = static_cast<int32_t>(DType::bf16), .rounding = &draws}).ok());
+    REQUIRE(on.sweep({.rule = SweepRule::keep,
+                      .weight = reinterpret_cast<float*>(weight),
+                      .count = kCount,
+                      .low = low,
+                      .low_dtype = static_cast<int32_t>(DType::bf16),
+                      .rounding = &draws})
+                .ok());
     std::vector<uint16_t> there(kCount), here(kCount);
     REQUIRE(on.download(there.data(), low, 2 * kCount).ok());
     cpu::bf16_by_chance(x.data(), kCount, draws, here.data());
     CHECK(there == here);
     on.release(weight), on.release(low);
     const std::string chance = R"(, "bf16": {"enabled": true, "stochastic_rounding": true})";
-    const auto cuda = train(config("cuda", layout(R"("data": 1)", chance))), cpu = train(config("cpu", layout(R"("data": 1)", chance))), nearest = train(config("cpu", layout(R"("data": 1)", R"(, "bf16": {"enabled": true})")));
+    const auto cuda = train(config("cuda", layout(R"("data": 1)", chance))), cpu = train(config("cpu", layout(R"("data": 1)", chance))),
+               nearest = train(config("cpu", layout(R"("data": 1)", R"(, "bf16": {"enabled": true})")));
     REQUIRE(cuda.failure == "");
     REQUIRE(cpu.failure == "");
     CHECK(cpu.losses != nearest.losses);
@@ -345,22 +379,24 @@ TEST_CASE("devices/low_copies_are_rounded_by_chance_as_on_the_cpu") {
     CHECK(first_fault() == "");
 }
 
-// How a plan looks is in tests/passes/zero; here, that devices have such plans, and that these give the same bits. That no kernel reads a weight that may not
-// be there yet, and no gather writes over one that may still be read, is what the double checks.
+// How a plan looks is in tests/passes/zero; here, that devices have such plans, and that these give the same bits. That no kernel reads a
+// weight that may not be there yet, and no gather writes over one that may still be read, is what the double checks.
 TEST_CASE("devices/weights_are_gathered_while_others_are_used") {
     if (skips(2, "weights gathered ahead")) return;
     const auto folder = std::filesystem::temp_directory_path() / ("dsrt-gather-ahead-" + std::to_string(::getpid()));
     const auto there = [&](const char* ahead, bool& found) {
         std::filesystem::create_directories(folder);
         setenv("DSRT_DUMP", folder.c_str(), 1);
-        const std::string zero = R"(, "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 10, "stage3_max_reuse_distance": 0, "reduce_bucket_size": 200, "stage3_prefetch_bucket_size": )";
+        const std::string zero =
+            R"(, "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 10, "stage3_max_reuse_distance": 0, "reduce_bucket_size": 200, "stage3_prefetch_bucket_size": )";
         Trained trained = train(config("cuda", layout(R"("data": 2)", zero + ahead + "}", 2)));
         unsetenv("DSRT_DUMP");
         found = false;
         for (const auto& file : std::filesystem::directory_iterator(folder)) {
             if (!file.path().string().ends_with(".kernels.txt")) continue;
             std::ifstream plan(file.path());
-            for (std::string line, before; std::getline(plan, line); before = line) found |= line.starts_with("gather_parts") && before.starts_with("gather_parts");
+            for (std::string line, before; std::getline(plan, line); before = line)
+                found |= line.starts_with("gather_parts") && before.starts_with("gather_parts");
         }
         std::filesystem::remove_all(folder);
         return trained;
@@ -379,13 +415,15 @@ TEST_CASE("devices/weights_are_gathered_while_others_are_used") {
 TEST_CASE("devices/experts_on_several_devices_train_as_on_the_cpu") {
     if (skips(2, "experts")) return;
     const auto experts = [](const char* device_name, const char* more) {
-        return std::string(R"({"model": {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "vocab_size": 12, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+        return std::string(
+                   R"({"model": {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "vocab_size": 12, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
             "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 16, "num_local_experts": 4, "num_experts_per_tok": 2}, "model_init": "random",
             "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2, "logger": {"default_verbosity": "ERROR"}, "threads": 1, "optimizer": {"type": "AdamW", "params": {"lr": 0.01}}, "device": ")") +
                device_name + R"(", "parallel": {"data": 2, "expert": 2})" + more + "}";
     };
     for (const char* more : {"", R"(, "bf16": {"enabled": true})"}) {
-        const Trained there = train(experts("cuda", more), nullptr, 0, 4, "model.layers.1.self_attn.q_proj.weight"), here = train(experts("cpu", more), nullptr, 0, 4, "model.layers.1.self_attn.q_proj.weight");
+        const Trained there = train(experts("cuda", more), nullptr, 0, 4, "model.layers.1.self_attn.q_proj.weight"),
+                      here = train(experts("cpu", more), nullptr, 0, 4, "model.layers.1.self_attn.q_proj.weight");
         REQUIRE(there.failure == "");
         REQUIRE(here.failure == "");
         const double bound = *more ? 5e-3 : 1e-5;
@@ -396,8 +434,14 @@ TEST_CASE("devices/experts_on_several_devices_train_as_on_the_cpu") {
 }
 
 TEST_CASE("devices/processes_train_as_ranks_of_one_do") {
-    struct Case { const char* name; std::string more; bool deals; };
-    const Case cases[] = {{"data 2", layout(R"("data": 2)", "", 2), true}, {"tensor 2", layout(R"("tensor": 2)"), false}, {"pipeline 2", layout(R"("pipeline": 2)"), false}};
+    struct Case {
+        const char* name;
+        std::string more;
+        bool deals;
+    };
+    const Case cases[] = {{"data 2", layout(R"("data": 2)", "", 2), true},
+                          {"tensor 2", layout(R"("tensor": 2)"), false},
+                          {"pipeline 2", layout(R"("pipeline": 2)"), false}};
     for (const Case& c : cases) {
         INFO(c.name);
         if (skips(2, c.name)) continue;
@@ -416,7 +460,8 @@ TEST_CASE("devices/what_can_not_be_is_told") {
     if (devices() != 8) return static_cast<void>(std::puts("SKIPPED ranks without a device: it needs exactly 8 devices"));
     const std::string many = train(config("cuda", layout(R"("data": 16)", "", 2))).failure;
     INFO(many);
-    CHECK(many.find("DS_E_DEVICE: device: cuda: a GPU a rank: 16 ranks of this process, behind 0 of other processes of this host, need 16 GPUs, but 8 can be used") == 0);
+    CHECK(many.find("DS_E_DEVICE: device: cuda: a GPU a rank: 16 ranks of this process, behind 0 of other processes of this host, need 16 "
+                    "GPUs, but 8 can be used") == 0);
 }
 
 TEST_CASE("devices/every_call_that_fails_is_told") {
@@ -427,18 +472,21 @@ TEST_CASE("devices/every_call_that_fails_is_told") {
     auto* fault = control<const char*()>("emu_first_fault");
     const size_t before = live();  // the devices of the tests above
     const bool every = std::getenv("DSRT_FULL") && std::string(std::getenv("DSRT_FULL")) == "1";
-    for (const auto& [name, text] : {std::pair{"data 2", config("cuda", layout(R"("data": 2)", "", 2))}, {"pipeline 2", config("cuda", layout(R"("pipeline": 2)"))}}) {
+    for (const auto& [name, text] :
+         {std::pair{"data 2", config("cuda", layout(R"("data": 2)", "", 2))}, {"pipeline 2", config("cuda", layout(R"("pipeline": 2)"))}}) {
         fail_on(1, 0);
         const Trained whole = train(text);
         REQUIRE(whole.failure == "");
-        MESSAGE(std::string(name) << ": " << whole.calls << " calls for device 1; " << std::string(every ? "each fails once" : "every 41st fails once (DSRT_FULL=1: each)"));
+        MESSAGE(std::string(name) << ": " << whole.calls << " calls for device 1; "
+                                  << std::string(every ? "each fails once" : "every 41st fails once (DSRT_FULL=1: each)"));
         for (int64_t n = 1; n <= whole.calls; n += every ? 1 : 41) {
             fail_on(1, n);
             const std::string failure = train(text).failure, call = failed_call();
             INFO(std::string(name) << ": call " << n << " of " << whole.calls << ", " << call << ": " << failure);
             REQUIRE(!call.empty());
             CHECK(!failure.empty());
-            const bool coded = failure.find("DS_E_DEVICE: ") == 0 || failure.find("DS_E_OUT_OF_MEMORY: ") == 0 || failure.find("DS_E_COMM: ") == 0 || failure.find("DS_E_UNSUPPORTED: ") == 0;
+            const bool coded = failure.find("DS_E_DEVICE: ") == 0 || failure.find("DS_E_OUT_OF_MEMORY: ") == 0 ||
+                               failure.find("DS_E_COMM: ") == 0 || failure.find("DS_E_UNSUPPORTED: ") == 0;
             CHECK(coded);
             CHECK(failure.find("cuda: ") != std::string::npos);
             CHECK(live() == before);

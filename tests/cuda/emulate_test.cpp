@@ -84,8 +84,7 @@ void half_waits(Span<float> out, bool all) {
 }
 void two_barriers(Span<float> out) {
     if (threadIdx.x < 32) barrier();
-    else
-        barrier();
+    else barrier();
     out.put(threadIdx.x, 0.0f);
 }
 void some_lanes(Span<float> out, bool all) {
@@ -292,8 +291,8 @@ TEST_CASE("emulate/finds_work_of_two_streams_that_no_event_orders") {
             cudaEventRecord(event, b.queue.stream);
             cudaStream_t mine = std::exchange(b.queue.stream, other);
             if (waits) cudaStreamWaitEvent(other, event, 0);
-            if (first == First::writes) launch(b.queue, 1, 64, 0, copy, y, z);  // reads what the first wrote
-            else cudaMemsetAsync(x.data, 0, 256, other);                        // writes what the first reads
+            if (first == First::writes) launch(b.queue, 1, 64, 0, copy, y, z);    // reads what the first wrote
+            else cudaMemsetAsync(x.data, 0, 256, other);                          // writes what the first reads
             for (cudaStream_t each : {other, mine}) cudaStreamSynchronize(each);  // whichever runs first
             const std::string found = emu_first_fault();
             INFO(found);
@@ -320,7 +319,8 @@ TEST_CASE("emulate/finds_work_of_two_streams_that_no_event_orders") {
     cudaMemsetAsync(x.data, 1, 256, b.queue.stream);
     cudaMemsetAsync(x.data, 1, 256, third);
     for (cudaStream_t each : {b.queue.stream, third}) cudaStreamSynchronize(each);
-    CHECK(std::string(emu_first_fault()).find("cudaMemsetAsync: the memory is written on one stream with no event behind the work on another that wrote it") == 0);
+    CHECK(std::string(emu_first_fault())
+              .find("cudaMemsetAsync: the memory is written on one stream with no event behind the work on another that wrote it") == 0);
     emu_forget_faults();
     cudaEventDestroy(event);
     for (cudaStream_t each : {other, third}) cudaStreamDestroy(each);

@@ -1,5 +1,6 @@
-// Every call of the CUDA runtime and of cuBLASLt made to fail, one by one, in a training of three steps through the public ABI: each time a call of the
-// ABI says so, the process lives, a new engine works, and nothing is left allocated. And what a host is told whose plug-in can't be used.
+// Every call of the CUDA runtime and of cuBLASLt made to fail, one by one, in a training of three steps through the public ABI: each time a
+// call of the ABI says so, the process lives, a new engine works, and nothing is left allocated. And what a host is told whose plug-in
+// can't be used.
 #include <doctest/doctest.h>
 #include <dsrt/dsrt.h>
 
@@ -24,9 +25,11 @@ F* control(const char* name) {
 }
 
 std::string config(const char* device, const char* optimizer = "AdamW", const char* more = "") {
-    return std::string(R"({"model": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 12, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
+    return std::string(
+               R"({"model": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 12, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1,
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16}, "model_init": "random", "train_micro_batch_size_per_gpu": 2, "bf16": {"enabled": true},
-        "optimizer": {"type": ")") + optimizer + R"(", "params": {"lr": 0.01}}, "device": ")" + device + "\"" + more + "}";
+        "optimizer": {"type": ")") +
+           optimizer + R"(", "params": {"lr": 0.01}}, "device": ")" + device + "\"" + more + "}";
 }
 
 ds_batch* batch() {
@@ -85,7 +88,8 @@ struct Folder {
 TEST_CASE("cuda/a_plug_in_that_can_not_be_used_is_told_and_auto_goes_on") {
     {
         Folder none;
-        if (!std::filesystem::exists(DSRT_LIBRARY_FOLDER "/libdsrt_cuda.so")) {  // else the real one, beside libdsrt, would be found and stay
+        if (!std::filesystem::exists(DSRT_LIBRARY_FOLDER
+                                     "/libdsrt_cuda.so")) {  // else the real one, beside libdsrt, would be found and stay
             const std::string missing = train(config("cuda"));
             INFO(missing);
             CHECK(missing.find("DS_E_UNSUPPORTED: device: cuda: libdsrt_cuda.so is not in ") == 0);
@@ -154,7 +158,8 @@ TEST_CASE("cuda/every_call_that_fails_is_told") {
         const bool ends = n > all - 16;
         CHECK((!failure.empty() || ends));
         if (!failure.empty()) {
-            const bool coded = (failure.find("DS_E_DEVICE: ") == 0 || failure.find("DS_E_OUT_OF_MEMORY: ") == 0) && failure.find("cuda: ") != std::string::npos;
+            const bool coded = (failure.find("DS_E_DEVICE: ") == 0 || failure.find("DS_E_OUT_OF_MEMORY: ") == 0) &&
+                               failure.find("cuda: ") != std::string::npos;
             CHECK(coded);
         }
         CHECK(live() == 0);

@@ -1,4 +1,5 @@
-// fp8 through the public ABI: a model trains in 8-bit floats as it does in bf16, within what so few bits allow; where there are none, that is told.
+// fp8 through the public ABI: a model trains in 8-bit floats as it does in bf16, within what so few bits allow; where there are none, that
+// is told.
 #include <doctest/doctest.h>
 #include <dsrt/dsrt.h>
 
@@ -17,9 +18,11 @@ F* control(const char* name) {
 }
 
 std::string config(const char* device, const std::string& more) {
-    return std::string(R"({"model": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 24, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    return std::string(
+               R"({"model": {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 24, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16}, "model_init": "random", "train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 2,
-        "logger": {"default_verbosity": "ERROR"}, "threads": 1, "bf16": {"enabled": true}, "optimizer": {"type": "AdamW", "params": {"lr": 0.005}}, "device": ")") + device + "\"" + more + "}";
+        "logger": {"default_verbosity": "ERROR"}, "threads": 1, "bf16": {"enabled": true}, "optimizer": {"type": "AdamW", "params": {"lr": 0.005}}, "device": ")") +
+           device + "\"" + more + "}";
 }
 
 struct Trained {
@@ -63,7 +66,8 @@ const std::string kOn = R"(, "fp8": {"enabled": true})";
 TEST_CASE("fp8/trains_as_bf16_does_within_its_bits") {
     constexpr int kMicro = 12;
     const Trained eight = train(config("cuda", kOn), kMicro), sixteen = train(config("cuda", ""), kMicro);
-    const Trained none = train(config("cuda", R"(, "fp8": {"enabled": true, "filter_fqns": ["*_proj", "lm_head"]})"), 3), again = train(config("cuda", kOn), 3);
+    const Trained none = train(config("cuda", R"(, "fp8": {"enabled": true, "filter_fqns": ["*_proj", "lm_head"]})"), 3),
+                  again = train(config("cuda", kOn), 3);
     REQUIRE(eight.failure == "");
     REQUIRE(sixteen.failure == "");
     REQUIRE(none.failure == "");
@@ -78,14 +82,20 @@ TEST_CASE("fp8/trains_as_bf16_does_within_its_bits") {
 
 TEST_CASE("fp8/is_refused_where_it_can_not_be") {
     const std::string here = train(config("cpu", kOn), 1).failure;
-    CHECK_MESSAGE(here == "DS_E_UNSUPPORTED: config: fp8.enabled needs a GPU of compute capability 8.9 or above (Ada, Hopper, Blackwell); rank 0 computes on the CPU", here);
+    CHECK_MESSAGE(here ==
+                      "DS_E_UNSUPPORTED: config: fp8.enabled needs a GPU of compute capability 8.9 or above (Ada, Hopper, Blackwell); rank "
+                      "0 computes on the CPU",
+                  here);
     const std::string unknown = train(config("cuda", R"(, "fp8": {"enabled": true, "filter_fqns": ["nowhere"]})"), 1).failure;
     CHECK_MESSAGE(unknown == "DS_E_CONFIG: config: fp8.filter_fqns: no linear module of the model is called nowhere", unknown);
     auto* set = control<void(int)>("emu_set_architecture");
     if (!set) return static_cast<void>(std::puts("SKIPPED an older GPU: this one is real"));
     set(80);
     const std::string old = train(config("cuda", kOn), 1).failure;
-    CHECK_MESSAGE(old.find("DS_E_UNSUPPORTED: config: fp8.enabled needs a GPU of compute capability 8.9 or above (Ada, Hopper, Blackwell); cuda:0 (") == 0, old);
+    CHECK_MESSAGE(
+        old.find(
+            "DS_E_UNSUPPORTED: config: fp8.enabled needs a GPU of compute capability 8.9 or above (Ada, Hopper, Blackwell); cuda:0 (") == 0,
+        old);
     CHECK_MESSAGE(old.find(" has 8.0") != std::string::npos, old);
     CHECK(train(config("cuda", ""), 1).failure == "");
     set(90);

@@ -25,8 +25,7 @@ int train() {
     try {
         engine.train_batch(data);
         return 2;
-    } catch (const Mine&) {
-    }
+    } catch (const Mine&) {}
     try {
         dsrt::Engine wrong(std::string(R"({"optimiser": {}})"));
         return 3;

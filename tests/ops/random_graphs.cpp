@@ -1,9 +1,10 @@
-// Random small graphs of every differentiable op, as training steps: cpu kernels against the reference kernels in f32 and bf16, the memory plan
-// against an independent reading of it (support/memory_check.h), and the text form against itself.
+// Random small graphs of every differentiable op, as training steps: cpu kernels against the reference kernels in f32 and bf16, the memory
+// plan against an independent reading of it (support/memory_check.h), and the text form against itself.
 //
 //   random_graphs [COUNT [FIRST_SEED]]     1,000 graphs; 100,000 with DSRT_FULL=1
 //
-// Bounds follow the graph: what the reference's own numbers move by when every operand is moved by a rounding error of the type computed in.
+// Bounds follow the graph: what the reference's own numbers move by when every operand is moved by a rounding error of the type computed
+// in.
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -51,8 +52,13 @@ private:
     int64_t pick(int64_t least, int64_t most) { return std::uniform_int_distribution<int64_t>(least, most)(rng_); }
     bool chance() { return pick(0, 1) == 1; }
     Shape shape(ValueId id) const { return graph_.type(id).shape; }
-    void add(ValueId id) { if (id != kNone) pool_.push_back(id); }
-    ValueId any() { return pool_[static_cast<size_t>(pick(std::max<int64_t>(0, static_cast<int64_t>(pool_.size()) - 5), static_cast<int64_t>(pool_.size()) - 1))]; }
+    void add(ValueId id) {
+        if (id != kNone) pool_.push_back(id);
+    }
+    ValueId any() {
+        return pool_[static_cast<size_t>(
+            pick(std::max<int64_t>(0, static_cast<int64_t>(pool_.size()) - 5), static_cast<int64_t>(pool_.size()) - 1))];
+    }
     ValueId param(Shape s) { return b_.param(fmt::format("w{}", params_++), std::move(s), {Init::Type::normal, 0.5}); }
     ValueId ids(Shape s) { return b_.input(fmt::format("ids{}", ids_++), DType::i32, std::move(s)); }
     ValueId of_rank_two_or_more() {
@@ -69,9 +75,10 @@ private:
     bool wide(ValueId x) const { return !shape(x).empty() && shape(x).back() >= 4; }
 
     void step() {
-        static constexpr void (Generator::*kinds[])() = {&Generator::binary, &Generator::binary, &Generator::unary, &Generator::unary, &Generator::linear, &Generator::linear,
-                                                         &Generator::batched, &Generator::move, &Generator::cut, &Generator::reduce, &Generator::norm, &Generator::attend,
-                                                         &Generator::look_up, &Generator::rotate, &Generator::lose, &Generator::residual};
+        static constexpr void (Generator::*kinds[])() = {
+            &Generator::binary,  &Generator::binary, &Generator::unary, &Generator::unary,   &Generator::linear, &Generator::linear,
+            &Generator::batched, &Generator::move,   &Generator::cut,   &Generator::reduce,  &Generator::norm,   &Generator::attend,
+            &Generator::look_up, &Generator::rotate, &Generator::lose,  &Generator::residual};
         (this->*kinds[pick(0, std::size(kinds) - 1)])();
     }
     void binary() {
@@ -140,7 +147,11 @@ private:
     void cut() {
         const ValueId x = of_rank_two_or_more();
         const int64_t axis = pick(0, static_cast<int64_t>(shape(x).size()) - 1), n = shape(x)[static_cast<size_t>(axis)];
-        if (n < 2 || chance()) return add(b_.call("concat", chance() ? std::vector{x, b_.call("copy", {x})} : std::vector{b_.call("copy", {x}), b_.call("rope", {b_.call("copy", {paired(x)})})}, Axis{axis_for(x, axis)}));
+        if (n < 2 || chance())
+            return add(b_.call("concat",
+                               chance() ? std::vector{x, b_.call("copy", {x})}
+                                        : std::vector{b_.call("copy", {x}), b_.call("rope", {b_.call("copy", {paired(x)})})},
+                               Axis{axis_for(x, axis)}));
         const int64_t at = pick(1, n - 1);
         if (chance()) return add(b_.call("slice", {x}, Slice{axis, at, n}));
         const auto parts = b_.call_all("split", {x}, Split{axis, {at, n - at}});
@@ -175,19 +186,26 @@ private:
         ValueId q = parts[0];
         if (chance()) q = b_.call("rope", {q}, Rope{.head_dim = size});
         add(b_.call("attention", {q, parts[1], parts[2], segments},
-                    Attention{.heads = heads, .kv_heads = kv, .causal = chance(), .window = chance() ? pick(1, rows) : 0, .dropout = chance() ? 0.2 : 0, .salt = pick(0, 9)}));
+                    Attention{.heads = heads,
+                              .kv_heads = kv,
+                              .causal = chance(),
+                              .window = chance() ? pick(1, rows) : 0,
+                              .dropout = chance() ? 0.2 : 0,
+                              .salt = pick(0, 9)}));
     }
     void look_up() { add(b_.call("embedding", {param({5, 2 * pick(1, 5)}), ids({pick(1, 6)})})); }
     void rotate() {
         const ValueId x = paired(matrix());
-        const ValueId angles = b_.call("rope_angles", {ids({shape(x)[0]})}, RopeAngles{std::vector<double>(static_cast<size_t>(shape(x)[1] / 2), 0.7)});
+        const ValueId angles =
+            b_.call("rope_angles", {ids({shape(x)[0]})}, RopeAngles{std::vector<double>(static_cast<size_t>(shape(x)[1] / 2), 0.7)});
         add(b_.call("rope", {x, angles}, Rope{.interleaved = chance()}));
     }
     void lose() {
         const ValueId x = matrix();
         if (shape(x)[1] < 2) return linear();
         const ValueId labels = b_.input(fmt::format("labels{}", ids_++), DType::i32, {shape(x)[0]});
-        if (chance()) return add(b_.call("cross_entropy", {b_.call("matmul", {x, param({5, shape(x)[1]})}, Matmul{.transpose_b = true}), labels}));
+        if (chance())
+            return add(b_.call("cross_entropy", {b_.call("matmul", {x, param({5, shape(x)[1]})}, Matmul{.transpose_b = true}), labels}));
         add(b_.call("linear_cross_entropy", {x, param({5, shape(x)[1]}), chance() ? param({5}) : kNone, labels}));
     }
 
@@ -207,7 +225,8 @@ Values draw(const Graph& graph, std::mt19937_64& rng) {
         list.resize(static_cast<size_t>(elements(v.type.shape)));
         for (size_t i = 0; i < list.size(); ++i)
             if (is_float(v.type.dtype)) list[i] = static_cast<double>(static_cast<float>(normal(rng)));
-            else if (v.name.starts_with("segments")) list[i] = i == 0 ? 0 : i + 1 == list.size() ? 1e6 : list[i - 1] + static_cast<double>(rng() % 3);
+            else if (v.name.starts_with("segments"))
+                list[i] = i == 0 ? 0 : i + 1 == list.size() ? 1e6 : list[i - 1] + static_cast<double>(rng() % 3);
             else list[i] = v.name.starts_with("labels") && rng() % 5 == 0 ? -100 : static_cast<double>(rng() % 5);
     }
     return values;
@@ -232,7 +251,9 @@ Result<Results> results(const Graph& graph, Backend backend, Workers& workers, c
     for (const ValueId id : graph.inputs) {
         const Value& v = graph.value(id);
         if (v.kind == Kind::shadow) continue;
-        std::vector<double> list = v.name == "loss.grad" ? std::vector<double>{0.5} : v.kind == Kind::grad ? values.at(graph.value(v.of).name) : values.at(v.name);
+        std::vector<double> list = v.name == "loss.grad"  ? std::vector<double>{0.5}
+                                   : v.kind == Kind::grad ? values.at(graph.value(v.of).name)
+                                                          : values.at(v.name);
         if (is_float(v.type.dtype))
             for (double& x : list) x *= 1 + (rng() % 2 ? nudge : -nudge);
         runner->set(id, list);
@@ -265,7 +286,8 @@ public:
             options.train = true;
             options.accumulate = seed % 3 == 0;
             options.recompute = seed % 4 == 0 ? 1 : seed % 7 == 0 ? 2 : 0;
-            if (std::string wrong = step(*made, options, values, seed); !wrong.empty()) return fmt::format("{}: {}", name_of(precision), wrong);
+            if (std::string wrong = step(*made, options, values, seed); !wrong.empty())
+                return fmt::format("{}: {}", name_of(precision), wrong);
         }
         return "";
     }
@@ -274,12 +296,14 @@ private:
     std::string step(Graph graph, const PassOptions& options, const Values& values, uint64_t seed) {
         if (Status status = run_passes(graph, options); !status.ok()) return status.message();
         const std::string text = print(graph);
-        if (auto again = parse_graph(text); !again.ok() || print(*again) != text) return "the training step does not round-trip: " + (again.ok() ? text : again.status().message());
+        if (auto again = parse_graph(text); !again.ok() || print(*again) != text)
+            return "the training step does not round-trip: " + (again.ok() ? text : again.status().message());
         if (std::string wrong = memory(graph); !wrong.empty()) return wrong;
         const double rounding = options.precision == DType::f32 ? 3e-7 : 4e-3;
         auto exact = results(graph, Backend::ref, one_, values, 0, seed);
         // Teams are what costs on a busy machine; kernels' own tests try them at length.
-        auto plain = results(graph, Backend::cpu, one_, values, 0, seed), found = seed % 5 == 0 ? results(graph, Backend::cpu, two_, values, 0, seed) : plain;
+        auto plain = results(graph, Backend::cpu, one_, values, 0, seed),
+             found = seed % 5 == 0 ? results(graph, Backend::cpu, two_, values, 0, seed) : plain;
         for (auto* r : {&exact, &found, &plain})
             if (!r->ok()) return r->status().message();
         std::vector<double> moves(exact->size(), 0);
@@ -290,12 +314,14 @@ private:
         }
         for (size_t i = 0; i < exact->size(); ++i) {
             const auto& [name, wanted] = (*exact)[i];
-            if ((*found)[i].second != (*plain)[i].second && !same_bits((*found)[i].second, (*plain)[i].second)) return name + ": two threads give other numbers than one";
+            if ((*found)[i].second != (*plain)[i].second && !same_bits((*found)[i].second, (*plain)[i].second))
+                return name + ": two threads give other numbers than one";
             const double scale = test::norm(wanted), error = test::distance((*found)[i].second, wanted);
             double bound = 20 * moves[i] + 20 * rounding * (scale + 1e-2 * std::sqrt(static_cast<double>(wanted.size())));
             // Cancellation inside a graph costs bf16 as much, in units of its rounding, as it cost f32 a moment ago.
             if (options.precision == DType::f32) f32_errors_[name] = error;
-            else if (const auto in_f32 = f32_errors_.find(name); in_f32 != f32_errors_.end()) bound = std::max(bound, in_f32->second * 0x1p-8 / 0x1p-24);
+            else if (const auto in_f32 = f32_errors_.find(name); in_f32 != f32_errors_.end())
+                bound = std::max(bound, in_f32->second * 0x1p-8 / 0x1p-24);
             if (!(error <= bound)) return fmt::format("{}: {:.3g} off, bound {:.3g}, norm {:.3g}", name, error, bound, scale);
         }
         return "";
@@ -333,8 +359,15 @@ int main(int argc, char** argv) {
         const uint64_t seed = first + static_cast<uint64_t>(i);
         const std::string wrong = checker.check(seed);
         if (wrong.empty()) continue;
-        if (++failed <= 5) std::printf("FAILED seed %llu: %s\n%s", static_cast<unsigned long long>(seed), wrong.c_str(), [&] { auto g = Generator(seed).run(); return g.ok() ? print(*g) : std::string(); }().c_str());
+        if (++failed <= 5)
+            std::printf("FAILED seed %llu: %s\n%s", static_cast<unsigned long long>(seed), wrong.c_str(),
+                        [&] {
+                            auto g = Generator(seed).run();
+                            return g.ok() ? print(*g) : std::string();
+                        }()
+                            .c_str());
     }
-    std::printf("%d random graphs, seeds from %llu\n%d passed, %d failed\n", count, static_cast<unsigned long long>(first), count - failed, failed);
+    std::printf("%d random graphs, seeds from %llu\n%d passed, %d failed\n", count, static_cast<unsigned long long>(first), count - failed,
+                failed);
     return failed ? 1 : 0;
 }

@@ -36,13 +36,16 @@ inline std::byte pattern(int from, int to, int64_t i) { return static_cast<std::
 
 inline void exchanges_blocks_of_any_size(Group& group, int threads, const Check& check) {
     for (const int64_t base : {int64_t{0}, int64_t{1}, int64_t{63}, int64_t{4097}, int64_t{1000003}}) {
-        const auto bytes = [&](int from, int to) { return (from + to) % 3 == 0 ? int64_t{0} : base + base * to / 3 + from; };  // sizes differ, some are 0
+        const auto bytes = [&](int from, int to) {
+            return (from + to) % 3 == 0 ? int64_t{0} : base + base * to / 3 + from;
+        };  // sizes differ, some are 0
         std::vector<std::vector<std::vector<std::byte>>> sends(group.size()), receives(group.size());
         std::vector<std::vector<Block>> out(group.size()), in(group.size());
         for (size_t g = 0; g < group.size(); ++g)
             for (int p = 0; p < group[g]->size(); ++p) {
                 sends[g].emplace_back(static_cast<size_t>(bytes(group[g]->rank(), p)));
-                for (size_t i = 0; i < sends[g].back().size(); ++i) sends[g].back()[i] = pattern(group[g]->rank(), p, static_cast<int64_t>(i));
+                for (size_t i = 0; i < sends[g].back().size(); ++i)
+                    sends[g].back()[i] = pattern(group[g]->rank(), p, static_cast<int64_t>(i));
                 receives[g].emplace_back(static_cast<size_t>(bytes(p, group[g]->rank())), std::byte{0xaa});
             }
         for (size_t g = 0; g < group.size(); ++g)
@@ -55,13 +58,16 @@ inline void exchanges_blocks_of_any_size(Group& group, int threads, const Check&
         bool same = true;
         for (size_t g = 0; g < group.size(); ++g)
             for (size_t p = 0; p < receives[g].size(); ++p)
-                for (size_t i = 0; i < receives[g][p].size(); ++i) same &= receives[g][p][i] == pattern(static_cast<int>(p), group[g]->rank(), static_cast<int64_t>(i));
+                for (size_t i = 0; i < receives[g][p].size(); ++i)
+                    same &= receives[g][p][i] == pattern(static_cast<int>(p), group[g]->rank(), static_cast<int64_t>(i));
         check(same, fmt::format("all_to_all of about {} bytes gives every rank what the others sent it", base));
     }
 }
 
 // Numbers whose sum depends on the order of summation.
-inline double number(int rank, int64_t i) { return (rank % 2 ? -1.0 : 1.0) * (1.0 + 0.37 * rank + 0.001 * static_cast<double>(i % 997)) * (i % 5 == 0 ? 1024.0 : 0.3); }
+inline double number(int rank, int64_t i) {
+    return (rank % 2 ? -1.0 : 1.0) * (1.0 + 0.37 * rank + 0.001 * static_cast<double>(i % 997)) * (i % 5 == 0 ? 1024.0 : 0.3);
+}
 
 inline std::vector<std::byte> numbers(DType dtype, int rank, int64_t n) {
     std::vector<double> wide(static_cast<size_t>(n));
@@ -110,23 +116,27 @@ inline void sums_in_the_order_of_ranks(Group& group, int threads, const Check& c
             std::vector<std::vector<Block>> parts(group.size());
             for (size_t g = 0; g < group.size(); ++g) {
                 data[g] = numbers(dtype, group[g]->rank(), n);
-                for (int r = 0; r < ranks; ++r) parts[g].push_back({data[g].data() + begin_of(r) * size_of(dtype), (begin_of(r + 1) - begin_of(r)) * size_of(dtype)});
+                for (int r = 0; r < ranks; ++r)
+                    parts[g].push_back({data[g].data() + begin_of(r) * size_of(dtype), (begin_of(r + 1) - begin_of(r)) * size_of(dtype)});
             }
             run(group, threads, [&](Communicator& c, Team team) {
                 for (size_t g = 0; g < group.size(); ++g)
                     if (group[g].get() == &c)
-                        if (const Status s = c.reduce_scatter(parts[g], parts[g][static_cast<size_t>(c.rank())], dtype, team); !s.ok()) check(false, "reduce_scatter: " + s.message());
+                        if (const Status s = c.reduce_scatter(parts[g], parts[g][static_cast<size_t>(c.rank())], dtype, team); !s.ok())
+                            check(false, "reduce_scatter: " + s.message());
             });
             same = true;
             for (size_t g = 0; g < group.size(); ++g) {
                 const Block mine = parts[g][static_cast<size_t>(group[g]->rank())];
-                same &= mine.bytes == 0 || std::memcmp(mine.data, expected.data() + begin_of(group[g]->rank()) * size_of(dtype), static_cast<size_t>(mine.bytes)) == 0;
+                same &= mine.bytes == 0 || std::memcmp(mine.data, expected.data() + begin_of(group[g]->rank()) * size_of(dtype),
+                                                       static_cast<size_t>(mine.bytes)) == 0;
             }
             check(same, fmt::format("reduce_scatter of {} x {} leaves each rank its part of the same sum", n, name_of(dtype)));
             run(group, threads, [&](Communicator& c, Team team) {
                 for (size_t g = 0; g < group.size(); ++g)
                     if (group[g].get() == &c)
-                        if (const Status s = c.all_gather(parts[g][static_cast<size_t>(c.rank())], parts[g], team); !s.ok()) check(false, "all_gather: " + s.message());
+                        if (const Status s = c.all_gather(parts[g][static_cast<size_t>(c.rank())], parts[g], team); !s.ok())
+                            check(false, "all_gather: " + s.message());
             });
             same = true;
             for (const auto& result : data) same &= result == expected;
@@ -141,7 +151,8 @@ inline void carries_messages(Group& group, const Check& check) {
         std::vector<std::vector<std::byte>> letters;
         for (int64_t i = 0; i < 12; ++i) {  // two tags; all is sent before anything is received
             letters.emplace_back(static_cast<size_t>(i * i * 1777));
-            for (size_t k = 0; k < letters.back().size(); ++k) letters.back()[k] = pattern(c.rank(), static_cast<int>(i), static_cast<int64_t>(k));
+            for (size_t k = 0; k < letters.back().size(); ++k)
+                letters.back()[k] = pattern(c.rank(), static_cast<int>(i), static_cast<int64_t>(k));
             if (const Status s = c.send(to, i % 2, block(letters.back())); !s.ok()) check(false, "send: " + s.message());
             std::fill(letters.back().begin(), letters.back().end(), std::byte{0});
         }
@@ -166,11 +177,15 @@ inline void notices_what_does_not_fit(const Make& make, int threads, const Check
         run(group, threads, [&](Communicator& c, Team team) {
             const Status status = call(c, block(data[static_cast<size_t>(c.rank())]), team);
             check(status.code() == Code::E_COMM && status.message().find("do not run the same plan") != std::string::npos,
-                  fmt::format("{}: rank {} ends with DS_E_COMM, but says {}: {}", what, c.rank(), code_name(status.code()), status.message()));
+                  fmt::format("{}: rank {} ends with DS_E_COMM, but says {}: {}", what, c.rank(), code_name(status.code()),
+                              status.message()));
         });
     };
-    all_end("another size", [&](Communicator& c, Block b, Team team) { return c.all_reduce({b.data, c.rank() == 1 ? b.bytes / 2 : b.bytes}, DType::f32, team); });
-    all_end("another type", [&](Communicator& c, Block b, Team team) { return c.all_reduce(b, c.rank() == 1 ? DType::bf16 : DType::f32, team); });
+    all_end("another size", [&](Communicator& c, Block b, Team team) {
+        return c.all_reduce({b.data, c.rank() == 1 ? b.bytes / 2 : b.bytes}, DType::f32, team);
+    });
+    all_end("another type",
+            [&](Communicator& c, Block b, Team team) { return c.all_reduce(b, c.rank() == 1 ? DType::bf16 : DType::f32, team); });
     all_end("another call", [&](Communicator& c, Block b, Team team) {
         if (c.rank() != 1) return c.all_reduce(b, DType::f32, team);
         std::vector<Block> parts(static_cast<size_t>(c.size()), Block{b.data, 256});
@@ -191,8 +206,9 @@ inline void ends_for_all_when_one_aborts(const Make& make, int threads, const Ch
         }
         for (int again = 0; again < 2; ++again) {
             const Status status = c.all_reduce({data[static_cast<size_t>(c.rank())].data(), 400000}, DType::f32, team);
-            check(status.code() == Code::E_CANCELLED && status.message().find("the test says so") != std::string::npos,
-                  fmt::format("abort: rank {} ends with the reason, but says {}: {}", c.rank(), code_name(status.code()), status.message()));
+            check(
+                status.code() == Code::E_CANCELLED && status.message().find("the test says so") != std::string::npos,
+                fmt::format("abort: rank {} ends with the reason, but says {}: {}", c.rank(), code_name(status.code()), status.message()));
         }
     });
 }
@@ -204,8 +220,11 @@ inline void ends_when_one_does_not_come(const Make& make, int threads, const Che
     run(group, threads, [&](Communicator& c, Team team) {
         if (c.rank() == 0) return std::this_thread::sleep_for(std::chrono::milliseconds(700));
         const Status status = c.all_reduce({data[static_cast<size_t>(c.rank())].data(), 4000}, DType::f32, team);
-        check(status.code() == Code::E_TIMEOUT, fmt::format("deadline: rank {} ends with DS_E_TIMEOUT, but says {}: {}", c.rank(), code_name(status.code()), status.message()));
-        if (c.size() == 2) check(status.message().find("rank 0") != std::string::npos, "deadline: the rank that did not come is named: " + status.message());
+        check(status.code() == Code::E_TIMEOUT, fmt::format("deadline: rank {} ends with DS_E_TIMEOUT, but says {}: {}", c.rank(),
+                                                            code_name(status.code()), status.message()));
+        if (c.size() == 2)
+            check(status.message().find("rank 0") != std::string::npos,
+                  "deadline: the rank that did not come is named: " + status.message());
     });
     check(std::chrono::steady_clock::now() - begin < std::chrono::minutes(1), "deadline: nobody waits for ever");
 }

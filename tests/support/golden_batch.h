@@ -13,7 +13,9 @@ struct GoldenBatch {
         const auto file = ds::SafetensorsFile::open(std::string(DSRT_TEST_DATA) + "/models/" + model + "/inputs.safetensors");
         for (const ds::TensorView& view : file->tensors()) {
             ds_tensor* t = nullptr;
-            must(ds_tensor_create(static_cast<int32_t>(view.dtype), static_cast<int32_t>(view.shape.size()), view.shape.data(), view.data.data(), view.data.size(), &t), view.name);
+            must(ds_tensor_create(static_cast<int32_t>(view.dtype), static_cast<int32_t>(view.shape.size()), view.shape.data(),
+                                  view.data.data(), view.data.size(), &t),
+                 view.name);
             must(ds_batch_set(b, view.name.c_str(), t), view.name);
             ds_tensor_destroy(t);
         }

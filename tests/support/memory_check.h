@@ -1,6 +1,6 @@
-// Checks a memory plan without believing a word of it: runs the graph on labels instead of numbers. Every element of every value has a label;
-// nodes that compute write fresh ones, nodes that the plan skips must find theirs in place. A value that was overwritten while it was still needed
-// shows as a label that is not the one expected.
+// Checks a memory plan without believing a word of it: runs the graph on labels instead of numbers. Every element of every value has a
+// label; nodes that compute write fresh ones, nodes that the plan skips must find theirs in place. A value that was overwritten while it
+// was still needed shows as a label that is not the one expected.
 #pragma once
 
 #include <map>
@@ -16,7 +16,8 @@ namespace ds::test {
 
 class MemoryChecker {
 public:
-    MemoryChecker(const Graph& graph, const MemoryPlan& plan, const std::vector<int64_t>& scratch_bytes) : graph_(graph), plan_(plan), scratch_(scratch_bytes) {
+    MemoryChecker(const Graph& graph, const MemoryPlan& plan, const std::vector<int64_t>& scratch_bytes)
+        : graph_(graph), plan_(plan), scratch_(scratch_bytes) {
         int64_t at = plan.arena_bytes;
         for (const Group& g : plan.groups) {  // what the engine owns lies behind the arena
             if (in_arena(g)) bases_.push_back(g.arena_offset);
@@ -46,7 +47,8 @@ private:
     int64_t columns(ValueId id) const { return graph_.type(id).shape.empty() ? 1 : graph_.type(id).shape.back(); }
     int64_t address(ValueId id, int64_t i) const {
         const Placement& p = plan_.of[static_cast<size_t>(id)];
-        return bases_[static_cast<size_t>(p.group)] + p.offset + (i / columns(id) * p.row_stride + i % columns(id)) * size_of(graph_.type(id).dtype);
+        return bases_[static_cast<size_t>(p.group)] + p.offset +
+               (i / columns(id) * p.row_stride + i % columns(id)) * size_of(graph_.type(id).dtype);
     }
     void fresh_labels(ValueId id) {
         labels(id).resize(static_cast<size_t>(elements(graph_.type(id).shape)));
@@ -63,14 +65,16 @@ private:
     void read(ValueId id, std::string_view by) {
         for (size_t i = 0; i < labels(id).size(); ++i)
             for (int64_t b = 0; b < size_of(graph_.type(id).dtype); ++b)
-                if (memory_[static_cast<size_t>(address(id, static_cast<int64_t>(i)) + b)] != labels(id)[i]) return fail(id, "was overwritten before", by);
+                if (memory_[static_cast<size_t>(address(id, static_cast<int64_t>(i)) + b)] != labels(id)[i])
+                    return fail(id, "was overwritten before", by);
     }
     void compute(size_t index) {
         const Node& node = graph_.nodes[index];
         const std::string by = std::string(node.op->name) + " %" + graph_.value(node.out[0]).name;
         for (const ValueId id : node.in)
             if (id != kNone) read(id, by);
-        // Kernels write scratch and results while they still read: an operand may be overwritten only where its own element is computed from it alone.
+        // Kernels write scratch and results while they still read: an operand may be overwritten only where its own element is computed
+        // from it alone.
         for (int64_t at = 0; at < scratch_[index]; ++at) memory_[static_cast<size_t>(plan_.scratch[index] + at)] = -2;
         for (const ValueId id : node.in)
             if (id != kNone && scratch_[index]) read(id, by + "'s scratch");
@@ -91,14 +95,18 @@ private:
         if (node.op->name == "bucket") {  // its kernel leaves alone what lies in its place
             const auto& starts = node.attrs.as<Bucket>().starts;
             for (size_t i = 0; i < node.in.size(); ++i)
-                if (node.in[i] == in && address(in, 0) == address(node.out[o], 0) + starts[i] * 4 && from.row_stride == columns(in)) return true;
+                if (node.in[i] == in && address(in, 0) == address(node.out[o], 0) + starts[i] * 4 && from.row_stride == columns(in))
+                    return true;
             return false;
         }
-        if (address(in, 0) != address(node.out[o], 0) || from.row_stride != to.row_stride || !(graph_.type(in) == graph_.type(node.out[o]))) return false;
+        if (address(in, 0) != address(node.out[o], 0) || from.row_stride != to.row_stride || !(graph_.type(in) == graph_.type(node.out[o])))
+            return false;
         if (o == 0 && node.op->in_place && (node.op->name != "rope" || in == node.in[0])) return true;
         for (const auto* pairs : {&node.op->into, &node.op->replaces})
             for (const auto& [result, operand] : *pairs)
-                if (static_cast<size_t>(result) == o && static_cast<size_t>(operand) < node.in.size() && node.in[static_cast<size_t>(operand)] == in) return true;
+                if (static_cast<size_t>(result) == o && static_cast<size_t>(operand) < node.in.size() &&
+                    node.in[static_cast<size_t>(operand)] == in)
+                    return true;
         return false;
     }
 
@@ -109,7 +117,8 @@ private:
             for (const ValueId out : node.out) {
                 labels(out).clear();
                 const int64_t width = columns(out), whole = columns(node.in[0]);
-                for (int64_t i = 0; i < elements(graph_.type(out).shape); ++i) labels(out).push_back(labels(node.in[0])[static_cast<size_t>(i / width * whole + column + i % width)]);
+                for (int64_t i = 0; i < elements(graph_.type(out).shape); ++i)
+                    labels(out).push_back(labels(node.in[0])[static_cast<size_t>(i / width * whole + column + i % width)]);
                 column += width;
             }
         } else if (node.op->name == "concat") {
@@ -118,7 +127,8 @@ private:
             int64_t column = 0;
             for (const ValueId in : node.in) {
                 const int64_t width = columns(in);
-                for (int64_t i = 0; i < static_cast<int64_t>(labels(in).size()); ++i) labels(node.out[0])[static_cast<size_t>(i / width * whole + column + i % width)] = labels(in)[static_cast<size_t>(i)];
+                for (int64_t i = 0; i < static_cast<int64_t>(labels(in).size()); ++i)
+                    labels(node.out[0])[static_cast<size_t>(i / width * whole + column + i % width)] = labels(in)[static_cast<size_t>(i)];
                 column += width;
             }
         } else if (node.op->view) labels(node.out[0]) = labels(node.in[0]);

@@ -19,8 +19,8 @@ inline bool is_free(int port) {
     return free;
 }
 
-// The first of ten free ports (the rendezvous tries eight). They lie below those that the system gives to outgoing connections, and programs that
-// run side by side begin at different ones.
+// The first of ten free ports (the rendezvous tries eight). They lie below those that the system gives to outgoing connections, and
+// programs that run side by side begin at different ones.
 inline int free_ports() {
     constexpr int kFirst = 12000, kEnd = 32000, kWidth = 10;
     static int next = kFirst + static_cast<int>(getpid() * 131L % ((kEnd - kFirst) / kWidth)) * kWidth;

@@ -30,7 +30,8 @@ using Clock = std::chrono::steady_clock;
 // What torchrun sets.
 inline Variables torchrun(int rank, int size, int port) {
     const auto text = [](int n) { return std::to_string(n); };
-    return {{"RANK", text(rank)}, {"WORLD_SIZE", text(size)}, {"LOCAL_RANK", text(rank)}, {"LOCAL_WORLD_SIZE", text(size)}, {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", text(port)}};
+    return {{"RANK", text(rank)},         {"WORLD_SIZE", text(size)}, {"LOCAL_RANK", text(rank)}, {"LOCAL_WORLD_SIZE", text(size)},
+            {"MASTER_ADDR", "127.0.0.1"}, {"MASTER_PORT", text(port)}};
 }
 
 // What the environment says, in a process that a launcher started.
@@ -53,8 +54,8 @@ inline std::string text_of(const std::filesystem::path& path) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// More than any job of a test takes, on a machine with other work too: what exceeds it hangs. Counted in naps: while a machine stops this program and its jobs
-// alike, none passes.
+// More than any job of a test takes, on a machine with other work too: what exceeds it hangs. Counted in naps: while a machine stops this
+// program and its jobs alike, none passes.
 class Nap {
 public:
     bool again() {
@@ -69,7 +70,7 @@ private:
 
 struct Job {
     std::vector<pid_t> pids;
-    std::vector<int> status;   // exit code, or minus the signal; kRuns until known
+    std::vector<int> status;  // exit code, or minus the signal; kRuns until known
     static constexpr int kRuns = 1 << 20;
 
     // Whether all ended by themselves in time, but for one of whom that is not asked; else what did not is killed.
@@ -98,13 +99,15 @@ struct Job {
     }
     std::string states() const {
         std::string text;
-        for (size_t i = 0; i < pids.size(); ++i) text += " " + std::to_string(i) + ":" + (status[i] == kRuns ? "hung" : std::to_string(status[i]));
+        for (size_t i = 0; i < pids.size(); ++i)
+            text += " " + std::to_string(i) + ":" + (status[i] == kRuns ? "hung" : std::to_string(status[i]));
         return text;
     }
 };
 
 // argv: the program first.
-inline Job start(int processes, const std::function<std::vector<std::string>(int rank)>& argv, const std::function<Variables(int rank)>& variables) {
+inline Job start(int processes, const std::function<std::vector<std::string>(int rank)>& argv,
+                 const std::function<Variables(int rank)>& variables) {
     Job job;
     for (int rank = 0; rank < processes; ++rank) {
         std::vector<std::string> words = argv(rank), environment;

@@ -19,10 +19,12 @@ public:
         runner->device_ = device;
         DS_TRY(runner->plan_, Plan::compile(std::move(graph), backend, workers, device));
         const Graph& g = runner->plan_->graph();
-        DS_TRY(std::byte* arena, runner->allocate(runner->plan_->arena_bytes()));
-        if (!device) std::memset(arena, 0xFF, static_cast<size_t>(runner->plan_->arena_bytes()));  // NaN wherever it is read before it is written
+        DS_TRY(std::byte * arena, runner->allocate(runner->plan_->arena_bytes()));
+        if (!device)
+            std::memset(arena, 0xFF, static_cast<size_t>(runner->plan_->arena_bytes()));  // NaN wherever it is read before it is written
         for (const ValueId id : g.inputs)
-            if (g.value(id).kind != Kind::input) DS_CHECK(runner->buffer(g.value(id).kind, g.value(id).kind == Kind::grad ? g.value(id).of : id));
+            if (g.value(id).kind != Kind::input)
+                DS_CHECK(runner->buffer(g.value(id).kind, g.value(id).kind == Kind::grad ? g.value(id).of : id));
         for (const auto& [param, grad] : g.grads) DS_CHECK(runner->buffer(Kind::grad, param));
         runner->plan_->place(arena, [&](Kind kind, ValueId of) { return runner->buffers_.at({kind, of}); });
         return runner;
@@ -60,7 +62,9 @@ public:
     }
 
 private:
-    struct alignas(64) Line { std::byte bytes[64]; };
+    struct alignas(64) Line {
+        std::byte bytes[64];
+    };
 
     void write(ValueId id, const std::vector<double>& values) {
         void* to = plan_->address(id);
@@ -71,7 +75,7 @@ private:
     }
     Result<std::byte*> allocate(int64_t bytes) {
         if (device_) {
-            DS_TRY(std::byte* memory, device_->allocate(static_cast<size_t>(bytes) + 1));
+            DS_TRY(std::byte * memory, device_->allocate(static_cast<size_t>(bytes) + 1));
             return on_device_.emplace_back(memory);
         }
         return reinterpret_cast<std::byte*>(on_host_.emplace_back(static_cast<size_t>(bytes) / 64 + 1).data());

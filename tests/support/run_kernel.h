@@ -38,7 +38,7 @@ inline void store(void* data, DType type, int64_t i, double x) {
 
 class Array {
 public:
-    Array() = default;  // an absent optional input
+    Array() = default;                                                                          // an absent optional input
     Array(const Array& other) : tensor_(other.tensor_), bytes_(other.bytes_.size(), kCanary) {  // where base() lies depends on the memory
         if (tensor_.present)
             std::memcpy(base(), other.base(), static_cast<size_t>(tensor_.rows() * tensor_.row_stride * size_of(tensor_.dtype)));
@@ -81,7 +81,9 @@ public:
     int64_t count() const { return tensor_.count(); }
     double get(int64_t i) const { return load(base(), tensor_.dtype, place(i)); }
     void set(int64_t i, double x) { store(base(), tensor_.dtype, place(i), x); }
-    void fill(double x) { for (int64_t i = 0; i < count(); ++i) set(i, x); }
+    void fill(double x) {
+        for (int64_t i = 0; i < count(); ++i) set(i, x);
+    }
 
     bool canaries_intact() const {
         if (!tensor_.present) return true;

@@ -16,12 +16,16 @@
 //   gradient   results' gradients by every param, from the gradient rules on the reference kernels, against central differences: "ok"
 //   same       outputs, and their gradients by every param, after the passes named behind it as without them: "ok"
 //   kernels    every result of the cpu kernels against the reference kernels', by 1 and by 3 threads: "ok"
-// key: tensor=R/N (rank R of N tensor ranks) regions=on known=none (no parameter is cut at rest) sequence=R/N tokens=N attention=ring (likewise, of a stream of N tokens)
+// key: tensor=R/N (rank R of N tensor ranks) regions=on known=none (no parameter is cut at rest) sequence=R/N tokens=N attention=ring
+// (likewise, of a stream of N tokens)
 //      stage=S/1,2 (stage S, where others begin after boundaries 1 and 2) split=1 data=N
 //      zero=R/N (of N data ranks, which share gradients in buckets of bucket=N elements, and weights with weights=1;
-//      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N blocks=N (the first N whatever the level) precision=bf16 rule=GLOB:f32 cache=POOL/CAPACITY[/fresh] seeds=loss,y boundary=h (values that blocks begin with)
-//      coded=NAME:BITS[/2] (a weight in few bits, with two levels of scales) or NAME:8/o ([in, out], a scale an output) ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X step=X (of gradients' differences)
-// --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same bits.
+//      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N blocks=N (the first N whatever the level) precision=bf16
+//      rule=GLOB:f32 cache=POOL/CAPACITY[/fresh] seeds=loss,y boundary=h (values that blocks begin with) coded=NAME:BITS[/2] (a weight in
+//      few bits, with two levels of scales) or NAME:8/o ([in, out], a scale an output) ids=N (integer operands are drawn from 0..N-1)
+//      NAME=1,2,3 (an operand's values) tolerance=X step=X (of gradients' differences)
+// --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same
+// bits.
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
 #include <cstdio>
 #include <random>
@@ -45,7 +49,9 @@ struct Case {
     std::map<std::string, std::string> keys;
 };
 
-struct Coverage { std::set<std::string_view> inferred, refused, differentiated, compared; };
+struct Coverage {
+    std::set<std::string_view> inferred, refused, differentiated, compared;
+};
 
 std::vector<std::string> split_text(std::string_view text, char by) {
     std::vector<std::string> parts;
@@ -82,13 +88,15 @@ std::vector<Case> read_cases(const std::string& text) {
 
 class CaseRunner {
 public:
-    CaseRunner(const Case& c, Workers& one, Workers& three, Coverage& coverage, Device* device) : case_(c), one_(one), three_(three), coverage_(coverage), device_(device), rng_(5) {}
+    CaseRunner(const Case& c, Workers& one, Workers& three, Coverage& coverage, Device* device)
+        : case_(c), one_(one), three_(three), coverage_(coverage), device_(device), rng_(5) {}
 
     std::string run() {
         auto text = steps();
         if (!text.ok()) {
             for (const OpDef* op : all_ops())
-                if (text.status().message().find(" " + std::string(op->name) + ": ") != std::string::npos) coverage_.refused.insert(op->name);
+                if (text.status().message().find(" " + std::string(op->name) + ": ") != std::string::npos)
+                    coverage_.refused.insert(op->name);
             return "error: " + text.status().message() + "\n";
         }
         return std::move(text).value();
@@ -125,7 +133,10 @@ private:
     }
 
     Result<PassOptions> options(const Graph& graph) {
-        PassOptions o{.train = key("train") == "1", .accumulate = key("accumulate") == "1", .recompute = std::stoi(key("recompute", "0")), .recompute_blocks = std::stoi(key("blocks", "0"))};
+        PassOptions o{.train = key("train") == "1",
+                      .accumulate = key("accumulate") == "1",
+                      .recompute = std::stoi(key("recompute", "0")),
+                      .recompute_blocks = std::stoi(key("blocks", "0"))};
         const auto type = dtype_named(key("precision", "f32"));
         DS_REQUIRE(type, "precision={} is no element type", key("precision"));
         o.precision = *type;
@@ -144,7 +155,10 @@ private:
         if (const auto place = split_text(key("sequence"), '/'); place.size() == 2) {
             using Way = SequenceLayout::Attention;
             const std::string way = key("attention", "auto");
-            sequence_ = {std::stoi(place[0]), std::stoi(place[1]), std::stoll(key("tokens", "0")), way == "ring" ? Way::ring : way == "ulysses" ? Way::ulysses : Way::cheapest,
+            sequence_ = {std::stoi(place[0]), std::stoi(place[1]), std::stoll(key("tokens", "0")),
+                         way == "ring"      ? Way::ring
+                         : way == "ulysses" ? Way::ulysses
+                                            : Way::cheapest,
                          case_.keys.count("tensor") ? tensor_.ranks : 1};
             o.sequence = &sequence_;
         }
@@ -174,9 +188,7 @@ private:
             DS_REQUIRE(graph.find(name) != kNone, "boundary={} is no value", name);
             graph.value(graph.find(name)).boundary = ++boundaries;
         }
-        if (case_.keys.count("rows")) {
-            DS_TRY(graph, bind(graph, std::stoll(key("rows")), std::stoll(key("length", "1"))));
-        }
+        if (case_.keys.count("rows")) { DS_TRY(graph, bind(graph, std::stoll(key("rows")), std::stoll(key("length", "1")))); }
         for (const std::string& step : case_.steps) {
             if (step == "parse" || step == "bind") continue;
             if (step == "memory") return memory(graph);
@@ -185,7 +197,8 @@ private:
             if (step == "same") return same(graph, o);
             if (step == "cache") {
                 const auto shape = split_text(key("cache"), '/');
-                DS_REQUIRE(shape.size() == 2 || shape.size() == 3 || shape.size() == 5, "cache=POOL/CAPACITY is missing, or behind it /fresh or /step, and /POOL/CAPACITY of sources");
+                DS_REQUIRE(shape.size() == 2 || shape.size() == 3 || shape.size() == 5,
+                           "cache=POOL/CAPACITY is missing, or behind it /fresh or /step, and /POOL/CAPACITY of sources");
                 CacheShape cache{std::stoll(shape[0]), std::stoll(shape[1]), shape.size() > 2 && shape[2] == "fresh"};
                 if (shape.size() == 5) cache.source_pool = std::stoll(shape[3]), cache.source_capacity = std::stoll(shape[4]);
                 DS_CHECK(add_cache(graph, cache, o.precision));
@@ -210,13 +223,15 @@ private:
         DS_TRY(auto plan, Plan::compile(graph, Backend::ref, one_));
         const MemoryPlan& m = plan->memory();
         const std::vector<int64_t> none(graph.nodes.size(), 0);
-        if (const std::string wrong = test::MemoryChecker(plan->graph(), m, none).run(); !wrong.empty()) return fail(Code::E_INTERNAL, "{}", wrong);
+        if (const std::string wrong = test::MemoryChecker(plan->graph(), m, none).run(); !wrong.empty())
+            return fail(Code::E_INTERNAL, "{}", wrong);
         std::string text;
         for (size_t i = 0; i < graph.nodes.size(); ++i) {
             text += m.skipped[i] ? "named " : "run   ";
             for (const ValueId id : graph.nodes[i].out) {
                 const Placement& p = m.of[static_cast<size_t>(id)];
-                text += fmt::format("%{} in {} +{} stride {}; ", graph.value(id).name, m.groups[static_cast<size_t>(p.group)].name, p.offset, p.row_stride);
+                text += fmt::format("%{} in {} +{} stride {}; ", graph.value(id).name, m.groups[static_cast<size_t>(p.group)].name,
+                                    p.offset, p.row_stride);
             }
             text.erase(text.size() - 2);
             text += "\n";
@@ -281,7 +296,8 @@ private:
             runner->set(param, values);
             DS_CHECK(weighted().status());
             const double error = test::distance(found, numeric) / std::max(test::norm(numeric), 1e-2);
-            if (!(error <= bound)) text += fmt::format("gradient of %{}: {:.3g} off (norm {:.3g})\n", graph.value(param).name, error, test::norm(numeric));
+            if (!(error <= bound))
+                text += fmt::format("gradient of %{}: {:.3g} off (norm {:.3g})\n", graph.value(param).name, error, test::norm(numeric));
         }
         return text.empty() ? "ok\n" : text;
     }
@@ -312,11 +328,13 @@ private:
         const Graph &dense = runners[0]->graph(), &changed = runners[1]->graph();
         std::string text;
         for (size_t i = 0; i < dense.outputs.size(); ++i)
-            if (runners[0]->get(dense.outputs[i].second) != runners[1]->get(changed.outputs[i].second)) text += fmt::format("{} differs\n", dense.outputs[i].first);
+            if (runners[0]->get(dense.outputs[i].second) != runners[1]->get(changed.outputs[i].second))
+                text += fmt::format("{} differs\n", dense.outputs[i].first);
         for (size_t i = 0; i < dense.grads.size(); ++i) {
             const auto wanted = runners[0]->get(dense.grads[i].second), found = runners[1]->get(changed.grads[i].second);
             if (!(test::norm(wanted) > 0)) text += fmt::format("gradient of {} is zero\n", dense.value(dense.grads[i].first).name);
-            if (!(test::distance(found, wanted) <= 1e-6 * test::norm(wanted))) text += fmt::format("gradient of {} differs\n", dense.value(dense.grads[i].first).name);
+            if (!(test::distance(found, wanted) <= 1e-6 * test::norm(wanted)))
+                text += fmt::format("gradient of {} differs\n", dense.value(dense.grads[i].first).name);
         }
         return text.empty() ? "ok\n" : text;
     }
@@ -338,7 +356,8 @@ private:
             for (const auto& [name, id] : graph.outputs) {
                 const auto found = runner->get(id), wanted = exact->get(id);
                 const double error = test::distance(found, wanted) / std::max(test::norm(wanted), 1e-30);
-                if (!(error <= bound)) text += fmt::format("{} by {} threads: {:.3g} off (norm {:.3g})\n", name, workers->size(), error, test::norm(wanted));
+                if (!(error <= bound))
+                    text += fmt::format("{} by {} threads: {:.3g} off (norm {:.3g})\n", name, workers->size(), error, test::norm(wanted));
                 if (workers == &one_) by_one[id] = found;
                 else if (by_one[id] != found) text += fmt::format("{}: 3 threads give other numbers than 1\n", name);
             }
@@ -346,7 +365,8 @@ private:
         return text.empty() ? "ok\n" : text;
     }
 
-    Result<std::string> on_device(const Graph& graph, const GraphRunner& exact, const std::map<ValueId, std::vector<double>>& operands, double bound) {
+    Result<std::string> on_device(const Graph& graph, const GraphRunner& exact, const std::map<ValueId, std::vector<double>>& operands,
+                                  double bound) {
         auto made = GraphRunner::make(graph, Backend::device, one_, device_);
         if (!made.ok() && made.status().code() == Code::E_UNSUPPORTED) return "skipped: " + made.status().message() + "\n";
         DS_TRY(auto runner, std::move(made));
@@ -359,7 +379,8 @@ private:
                 const auto found = runner->get(id), wanted = exact.get(id);
                 const double error = test::distance(found, wanted) / std::max(test::norm(wanted), 1e-30);
                 if (!(error <= bound)) text += fmt::format("{} on the device: {:.3g} off (norm {:.3g})\n", name, error, test::norm(wanted));
-                if (round > 0 && before[id] != found) text += fmt::format("{}: run {} gives other numbers than the first\n", name, round + 1);
+                if (round > 0 && before[id] != found)
+                    text += fmt::format("{}: run {} gives other numbers than the first\n", name, round + 1);
                 before[id] = found;
             }
         }
@@ -391,7 +412,8 @@ int check_coverage(const Coverage& c) {
         lacks(c.inferred, "infers the shapes of");
         if (!op->inputs.empty()) lacks(c.refused, "sees a refusal of");
         // top_mask's gradient is no slope: it passes what comes (tests/train/compression.cpp sees that it does).
-        if (op->gradient && !op->outputs.empty() && !op->inputs.empty() && op->name != "rope_angles" && op->name != "top_mask") lacks(c.differentiated, "differentiates");
+        if (op->gradient && !op->outputs.empty() && !op->inputs.empty() && op->name != "rope_angles" && op->name != "top_mask")
+            lacks(c.differentiated, "differentiates");
         if (!op->view && !op->decompose) lacks(c.compared, "compares kernels of");
     }
     return missing;
@@ -428,15 +450,19 @@ int main(int argc, char** argv) {
                 if (device && (c.steps.empty() || c.steps.back() != "kernels")) continue;
                 const std::string found = CaseRunner(c, one, three, coverage, device.get()).run();
                 if (found.starts_with("skipped: ")) {
-                    std::printf("SKIPPED %s: %.*s: %s", arg.c_str(), static_cast<int>(c.header.size()) - 1, c.header.c_str(), found.c_str() + 9);
+                    std::printf("SKIPPED %s: %.*s: %s", arg.c_str(), static_cast<int>(c.header.size()) - 1, c.header.c_str(),
+                                found.c_str() + 9);
                     continue;
                 }
                 blessed += (blessed.empty() ? "" : "\n") + c.header + c.graph + "# expect\n" + found;
                 if (found == c.expected) ++passed;
-                else if (!bless) ++failed, std::printf("FAILED %s: %s--- expected\n%s--- found\n%s", arg.c_str(), c.header.c_str(), c.expected.c_str(), found.c_str());
+                else if (!bless)
+                    ++failed, std::printf("FAILED %s: %s--- expected\n%s--- found\n%s", arg.c_str(), c.header.c_str(), c.expected.c_str(),
+                                          found.c_str());
             }
             if (bless && blessed != *text)
-                if (const Status status = write_file_atomically(arg, blessed); !status.ok()) std::printf("FAILED %s\n", status.message().c_str()), ++failed;
+                if (const Status status = write_file_atomically(arg, blessed); !status.ok())
+                    std::printf("FAILED %s\n", status.message().c_str()), ++failed;
         }
     }
     if (coverage_wanted) {

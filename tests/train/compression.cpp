@@ -1,5 +1,6 @@
-// compression_training through the ABI: an engine that compresses computes what a plain engine computes whose weights were compressed by hand, by the formulas
-// of DeepSpeed's compression/utils.py; gradients pass straight through; masks follow schedules, layouts, checkpoints and exports.
+// compression_training through the ABI: an engine that compresses computes what a plain engine computes whose weights were compressed by
+// hand, by the formulas of DeepSpeed's compression/utils.py; gradients pass straight through; masks follow schedules, layouts, checkpoints
+// and exports.
 #include <dsrt/dsrt.h>
 
 #include <algorithm>
@@ -50,7 +51,9 @@ struct Batch {
 
 struct Engine : training::Engine {
     bool sentences;
-    explicit Engine(const Json& config) : training::Engine(without_sentences(config)), sentences(config["model"].get<std::string>().find("sentiment") != std::string::npos || config.contains("SENTENCES")) {}
+    explicit Engine(const Json& config)
+        : training::Engine(without_sentences(config)),
+          sentences(config["model"].get<std::string>().find("sentiment") != std::string::npos || config.contains("SENTENCES")) {}
     double eval(int step = 0) const { return training::Engine::eval(Batch(sentences, step).b); }
     double gradients(int step = 0) const {
         const double loss = forward(Batch(sentences, step).b);
@@ -71,7 +74,10 @@ private:
 };
 
 Json config_of(const std::string& model, Json compression = Json(), Json more = Json::object()) {
-    Json config = {{"model", std::string(DSRT_TEST_DATA) + "/models/" + model}, {"train_micro_batch_size_per_gpu", 4}, {"threads", 1}, {"gradient_clipping", 0},
+    Json config = {{"model", std::string(DSRT_TEST_DATA) + "/models/" + model},
+                   {"train_micro_batch_size_per_gpu", 4},
+                   {"threads", 1},
+                   {"gradient_clipping", 0},
                    {"optimizer", {{"type", "SGD"}, {"params", {{"lr", 0.05}}}}}};
     if (!compression.is_null()) config["compression_training"] = compression;
     config.merge_patch(more);
@@ -113,11 +119,14 @@ Numbers rounded(const Numbers& x, int bits, int groups, bool asymmetric) {
     const float range = static_cast<float>(1 << bits);
     for (size_t g = 0; g < static_cast<size_t>(groups); ++g) {
         float least = INFINITY, most = -INFINITY;
-        for (size_t i = g * n; i < (g + 1) * n; ++i) least = std::min(least, static_cast<float>(x[i])), most = std::max(most, static_cast<float>(x[i]));
-        const float scale = asymmetric ? (most - least) / range : 2 * std::max(std::fabs(least), std::fabs(most)) / range, zero = asymmetric ? std::rint(least / scale) * scale : 0;
+        for (size_t i = g * n; i < (g + 1) * n; ++i)
+            least = std::min(least, static_cast<float>(x[i])), most = std::max(most, static_cast<float>(x[i]));
+        const float scale = asymmetric ? (most - least) / range : 2 * std::max(std::fabs(least), std::fabs(most)) / range,
+                    zero = asymmetric ? std::rint(least / scale) * scale : 0;
         for (size_t i = g * n; i < (g + 1) * n; ++i) {
             const float level = std::rint((static_cast<float>(x[i]) - zero) / scale);
-            y[i] = static_cast<double>(std::clamp(level, asymmetric ? 0 : -range / 2, asymmetric ? range - 1 : range / 2 - 1) * scale + zero);
+            y[i] =
+                static_cast<double>(std::clamp(level, asymmetric ? 0 : -range / 2, asymmetric ? range - 1 : range / 2 - 1) * scale + zero);
         }
     }
     return y;
@@ -132,7 +141,8 @@ struct Effective {
 };
 
 // The compressing engine against a plain one that is given the effective weights.
-void computes_as_by_hand(const std::string& what, const std::string& model, const Json& compression, const std::string& module, const std::function<Effective(const Engine&)>& effective,
+void computes_as_by_hand(const std::string& what, const std::string& model, const Json& compression, const std::string& module,
+                         const std::function<Effective(const Engine&)>& effective,
                          const std::function<void(const Engine&, const Engine&)>& more = {}, const Json& layout = Json::object()) {
     const Engine compressed(config_of(model, compression, layout)), plain(config_of(model));
     for (int step = 0; step < 2; ++step) {
@@ -185,28 +195,42 @@ void pruning(const Json& layout) {
     const std::string name = " under " + layout.dump();
     {
         const Numbers mask = largest(sizes(up), 0.3);
-        computes_as_by_hand("single weights by size" + name, "bert-sentiment", technique("sparse_pruning", {{"method", "l1"}}, {{"dense_ratio", 0.3}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
-            check(e.param(kUp0 + ".sparse_pruning_mask") == mask, "the mask is of the first weights");
-            return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
-        }, {}, layout);
+        computes_as_by_hand(
+            "single weights by size" + name, "bert-sentiment",
+            technique("sparse_pruning", {{"method", "l1"}}, {{"dense_ratio", 0.3}}, {"layer.0.intermediate.dense"}), kUp0,
+            [&](const Engine& e) {
+                check(e.param(kUp0 + ".sparse_pruning_mask") == mask, "the mask is of the first weights");
+                return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
+            },
+            {}, layout);
     }
     {
         Numbers mask(up.size(), 0);
         for (size_t at = 0; at < up.size(); at += 4) {
-            const Numbers four = largest(sizes({up.begin() + static_cast<ptrdiff_t>(at), up.begin() + static_cast<ptrdiff_t>(at) + 4}), 0.5);
+            const Numbers four =
+                largest(sizes({up.begin() + static_cast<ptrdiff_t>(at), up.begin() + static_cast<ptrdiff_t>(at) + 4}), 0.5);
             std::copy(four.begin(), four.end(), mask.begin() + static_cast<ptrdiff_t>(at));
         }
-        computes_as_by_hand("two of four" + name, "bert-sentiment", technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
-            return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
-        }, {}, layout);
+        computes_as_by_hand(
+            "two of four" + name, "bert-sentiment",
+            technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"layer.0.intermediate.dense"}), kUp0,
+            [&](const Engine& e) {
+                return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
+            },
+            {}, layout);
     }
     {
         Numbers norms(outs, 0);
         for (size_t i = 0; i < up.size(); ++i) norms[i / ins] += std::fabs(up[i]);
         const Numbers rows = largest(norms, 0.6), mask = by_row(rows, ins);
-        computes_as_by_hand("rows by size" + name, "bert-sentiment", technique("row_pruning", {{"method", "l1"}}, {{"dense_ratio", 0.6}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
-            return Effective{times(e.param(kUp0 + ".weight"), mask), times(e.param(kUp0 + ".bias"), rows), [&](const Numbers& g) { return times(g, mask); }};
-        }, {}, layout);
+        computes_as_by_hand(
+            "rows by size" + name, "bert-sentiment",
+            technique("row_pruning", {{"method", "l1"}}, {{"dense_ratio", 0.6}}, {"layer.0.intermediate.dense"}), kUp0,
+            [&](const Engine& e) {
+                return Effective{times(e.param(kUp0 + ".weight"), mask), times(e.param(kUp0 + ".bias"), rows),
+                                 [&](const Numbers& g) { return times(g, mask); }};
+            },
+            {}, layout);
     }
     // Scores are trained by what their mask multiplies.
     const auto scores_learn = [](const std::string& scores, const std::string& module, const std::function<size_t(size_t)>& score_of) {
@@ -224,59 +248,86 @@ void pruning(const Json& layout) {
     {
         const std::string scores = kUp0 + ".sparse_mask_scores";
         Numbers mask;
-        computes_as_by_hand("single weights by learned scores" + name, "bert-sentiment", technique("sparse_pruning", {{"method", "topk"}}, {{"dense_ratio", 0.4}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
-            mask = largest(e.param(scores), 0.4);
-            return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
-        }, scores_learn(scores, kUp0, [](size_t i) { return i; }), layout);
+        computes_as_by_hand(
+            "single weights by learned scores" + name, "bert-sentiment",
+            technique("sparse_pruning", {{"method", "topk"}}, {{"dense_ratio", 0.4}}, {"layer.0.intermediate.dense"}), kUp0,
+            [&](const Engine& e) {
+                mask = largest(e.param(scores), 0.4);
+                return Effective{times(e.param(kUp0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
+            },
+            scores_learn(scores, kUp0, [](size_t i) { return i; }), layout);
     }
     {
         const std::string scores = kUp0 + ".row_mask_scores";
         Numbers rows, mask;
-        computes_as_by_hand("rows by learned scores" + name, "bert-sentiment", technique("row_pruning", {{"method", "topk"}}, {{"dense_ratio", 0.5}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
-            rows = largest(e.param(scores), 0.5), mask = by_row(rows, ins);
-            return Effective{times(e.param(kUp0 + ".weight"), mask), times(e.param(kUp0 + ".bias"), rows), [&](const Numbers& g) { return times(g, mask); }};
-        }, scores_learn(scores, kUp0, [ins](size_t i) { return i / ins; }), layout);
+        computes_as_by_hand(
+            "rows by learned scores" + name, "bert-sentiment",
+            technique("row_pruning", {{"method", "topk"}}, {{"dense_ratio", 0.5}}, {"layer.0.intermediate.dense"}), kUp0,
+            [&](const Engine& e) {
+                rows = largest(e.param(scores), 0.5), mask = by_row(rows, ins);
+                return Effective{times(e.param(kUp0 + ".weight"), mask), times(e.param(kUp0 + ".bias"), rows),
+                                 [&](const Numbers& g) { return times(g, mask); }};
+            },
+            scores_learn(scores, kUp0, [ins](size_t i) { return i / ins; }), layout);
     }
     {
         const std::string scores = kOut0 + ".head_pruning_scores";
-        const size_t rows = static_cast<size_t>(fresh.shape(kOut0 + ".weight")[0]), columns = static_cast<size_t>(fresh.shape(kOut0 + ".weight")[1]);
+        const size_t rows = static_cast<size_t>(fresh.shape(kOut0 + ".weight")[0]),
+                     columns = static_cast<size_t>(fresh.shape(kOut0 + ".weight")[1]);
         Numbers mask;
-        computes_as_by_hand("heads" + name, "bert-sentiment", technique("head_pruning", {{"num_heads", 4}}, {{"dense_ratio", 0.5}}, {"layer.0.attention.output.dense"}), kOut0, [&](const Engine& e) {
-            mask = by_head(largest(e.param(scores), 0.5), rows, columns);
-            return Effective{times(e.param(kOut0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
-        }, scores_learn(scores, kOut0, [columns](size_t i) { return i % columns / (columns / 4); }), layout);
+        computes_as_by_hand(
+            "heads" + name, "bert-sentiment",
+            technique("head_pruning", {{"num_heads", 4}}, {{"dense_ratio", 0.5}}, {"layer.0.attention.output.dense"}), kOut0,
+            [&](const Engine& e) {
+                mask = by_head(largest(e.param(scores), 0.5), rows, columns);
+                return Effective{times(e.param(kOut0 + ".weight"), mask), {}, [&](const Numbers& g) { return times(g, mask); }};
+            },
+            scores_learn(scores, kOut0, [columns](size_t i) { return i % columns / (columns / 4); }), layout);
     }
 }
 
 void quantisation(const Json& layout) {
     const auto weights = [&](const char* what, Json shared, int bits, int groups, bool asymmetric) {
         shared["quantize_weight_in_forward"] = true;
-        computes_as_by_hand(std::string(what) + " under " + layout.dump(), "bert-sentiment", technique("weight_quantization", shared, {{"start_bits", bits}, {"target_bits", bits}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
-            return Effective{rounded(e.param(kUp0 + ".weight"), bits, groups, asymmetric), {}, {}};
-        }, {}, layout);
+        computes_as_by_hand(
+            std::string(what) + " under " + layout.dump(), "bert-sentiment",
+            technique("weight_quantization", shared, {{"start_bits", bits}, {"target_bits", bits}}, {"layer.0.intermediate.dense"}), kUp0,
+            [&](const Engine& e) {
+                return Effective{rounded(e.param(kUp0 + ".weight"), bits, groups, asymmetric), {}, {}};
+            },
+            {}, layout);
     };
     weights("eight bits", {{"quantization_type", "symmetric"}}, 8, 1, false);
     weights("four bits in groups", {{"quantize_groups", 16}}, 4, 16, false);
     weights("five bits from least to most", {{"quantization_type", "asymmetric"}, {"quantize_groups", 4}}, 5, 4, true);
-    computes_as_by_hand("three values under " + layout.dump(), "bert-sentiment", technique("weight_quantization", {{"quantize_weight_in_forward", true}}, {{"start_bits", 2}, {"target_bits", 2}}, {"layer.0.intermediate.dense"}), kUp0, [&](const Engine& e) {
-        Numbers x = e.param(kUp0 + ".weight");
-        double mean = 0, large = 0, count = 0;
-        for (const double v : x) mean += std::fabs(v) / static_cast<double>(x.size());
-        for (const double v : x)
-            if (std::fabs(v) > 0.7 * mean) large += std::fabs(v), ++count;
-        for (double& v : x) v = v > 0.7 * mean ? large / count : v < -0.7 * mean ? -large / count : 0;
-        return Effective{x, {}, {}};
-    }, {}, layout);
+    computes_as_by_hand(
+        "three values under " + layout.dump(), "bert-sentiment",
+        technique("weight_quantization", {{"quantize_weight_in_forward", true}}, {{"start_bits", 2}, {"target_bits", 2}},
+                  {"layer.0.intermediate.dense"}),
+        kUp0,
+        [&](const Engine& e) {
+            Numbers x = e.param(kUp0 + ".weight");
+            double mean = 0, large = 0, count = 0;
+            for (const double v : x) mean += std::fabs(v) / static_cast<double>(x.size());
+            for (const double v : x)
+                if (std::fabs(v) > 0.7 * mean) large += std::fabs(v), ++count;
+            for (double& v : x) v = v > 0.7 * mean ? large / count : v < -0.7 * mean ? -large / count : 0;
+            return Effective{x, {}, {}};
+        },
+        {}, layout);
 }
 
 // From eight bits to five: one less at the first, second and fourth rounding, as the period of one doubles.
 void bits_fall_by_periods() {
-    const Engine e(config_of("bert-sentiment", technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 5}, {"quantization_period", 1}}, {kUp0}))), plain(config_of("bert-sentiment"));
+    const Engine e(config_of("bert-sentiment", technique("weight_quantization", Json::object(),
+                                                         {{"start_bits", 8}, {"target_bits", 5}, {"quantization_period", 1}}, {kUp0}))),
+        plain(config_of("bert-sentiment"));
     const std::vector<int> bits = {0, 7, 6, 6, 5, 5, 5};
     for (size_t step = 0; step < bits.size(); ++step) {
         for (const std::string& p : plain.names()) plain.set(p, e.param(p));
         if (bits[step]) plain.set(kUp0 + ".weight", rounded(e.param(kUp0 + ".weight"), bits[step], 1, false));
-        close({e.step(static_cast<int>(step))}, {plain.gradients(static_cast<int>(step))}, 3e-6, "bits after " + std::to_string(step) + " updates");
+        close({e.step(static_cast<int>(step))}, {plain.gradients(static_cast<int>(step))}, 3e-6,
+              "bits after " + std::to_string(step) + " updates");
         must(ds_zero_grad(plain.e), "zero_grad");
     }
 }
@@ -284,7 +335,10 @@ void bits_fall_by_periods() {
 // What goes into the classifier is the pooler's output, of which each row has its own scale.
 void activations_are_rounded() {
     for (const bool asymmetric : {false, true}) {
-        const Engine e(config_of("bert-sentiment", technique("activation_quantization", {{"quantization_type", asymmetric ? "asymmetric" : "symmetric"}}, {{"bits", 4}}, {"^classifier$"}))), plain(config_of("bert-sentiment"));
+        const Engine e(config_of("bert-sentiment",
+                                 technique("activation_quantization", {{"quantization_type", asymmetric ? "asymmetric" : "symmetric"}},
+                                           {{"bits", 4}}, {"^classifier$"}))),
+            plain(config_of("bert-sentiment"));
         e.eval();
         plain.eval();
         const Numbers logits = e.output("logits"), w = plain.param("classifier.weight"), b = plain.param("classifier.bias");
@@ -306,7 +360,9 @@ void activations_are_rounded() {
 void ranges_move() {
     const std::string range = "classifier.activation_quantizer.x_min_max";
     for (const bool asymmetric : {false, true}) {
-        const Json fixed = technique("activation_quantization", {{"range_calibration", "static"}, {"quantization_type", asymmetric ? "asymmetric" : "symmetric"}}, {{"bits", 8}}, {"^classifier$"});
+        const Json fixed = technique("activation_quantization",
+                                     {{"range_calibration", "static"}, {"quantization_type", asymmetric ? "asymmetric" : "symmetric"}},
+                                     {{"bits", 8}}, {"^classifier$"});
         const Engine e(config_of("bert-sentiment", fixed)), plain(config_of("bert-sentiment"));
         check(e.param(range) == Numbers({0, 0}), "no range before training");
         close({e.eval(1)}, {plain.eval(1)}, 1e-6, "without a range nothing is rounded");
@@ -316,7 +372,8 @@ void ranges_move() {
             const Numbers x = plain.output("pooler_output");
             const Numbers now = {*std::min_element(x.begin(), x.end()), *std::max_element(x.begin(), x.end())};
             if (exact.empty()) exact = now;
-            else for (size_t i = 0; i < 2; ++i) exact[i] = 0.95 * exact[i] + 0.05 * now[i];
+            else
+                for (size_t i = 0; i < 2; ++i) exact[i] = 0.95 * exact[i] + 0.05 * now[i];
             e.gradients(step);
             must(ds_zero_grad(e.e), "zero_grad");
             close(e.param(range), exact, 1e-6, "the range after " + std::to_string(step + 1) + " passes");
@@ -325,14 +382,19 @@ void ranges_move() {
         }
         e.eval();
         plain.eval();
-        const Numbers logits = e.output("logits"), w = plain.param("classifier.weight"), b = plain.param("classifier.bias"), x = plain.output("pooler_output");
-        const double scale = asymmetric ? (exact[1] - exact[0]) / 256 : 2 * std::max(std::fabs(exact[0]), exact[1]) / 256, zero = asymmetric ? std::rint(exact[0] / scale) * scale : 0;
+        const Numbers logits = e.output("logits"), w = plain.param("classifier.weight"), b = plain.param("classifier.bias"),
+                      x = plain.output("pooler_output");
+        const double scale = asymmetric ? (exact[1] - exact[0]) / 256 : 2 * std::max(std::fabs(exact[0]), exact[1]) / 256,
+                     zero = asymmetric ? std::rint(exact[0] / scale) * scale : 0;
         Numbers by_hand;
         for (size_t r = 0; r < 4; ++r)
             for (size_t k = 0; k < b.size(); ++k) {
                 double sum = b[k];
                 for (size_t c = 0, width = w.size() / b.size(); c < width; ++c)
-                    sum += w[k * width + c] * (std::clamp(std::rint((x[r * width + c] - zero) / scale), asymmetric ? 0.0 : -128.0, asymmetric ? 255.0 : 127.0) * scale + zero);
+                    sum += w[k * width + c] * (std::clamp(std::rint((x[r * width + c] - zero) / scale), asymmetric ? 0.0 : -128.0,
+                                                          asymmetric ? 255.0 : 127.0) *
+                                                   scale +
+                                               zero);
                 by_hand.push_back(sum);
             }
         close(logits, by_hand, 2e-4, "values rounded within the range");
@@ -347,9 +409,12 @@ void ranges_move() {
 
 // What fills a stream of tokens up to a round number is nobody's token; recomputation does not move ranges twice.
 void only_tokens_count() {
-    const Json fixed = technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"self.query", "output.dense"});
-    const Engine e(config_of("bert-sentiment", fixed)), again(config_of("bert-sentiment", fixed, {{"activation_checkpointing", {{"partition_activations", false}}}, {"recompute", 2}}));
-    const std::string words = "bert.embeddings.word_embeddings.weight", range = "bert.encoder.layer.0.attention.self.query.activation_quantizer.x_min_max";
+    const Json fixed =
+        technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"self.query", "output.dense"});
+    const Engine e(config_of("bert-sentiment", fixed)),
+        again(config_of("bert-sentiment", fixed, {{"activation_checkpointing", {{"partition_activations", false}}}, {"recompute", 2}}));
+    const std::string words = "bert.embeddings.word_embeddings.weight",
+                      range = "bert.encoder.layer.0.attention.self.query.activation_quantizer.x_min_max";
     Numbers table = e.param(words);
     const size_t width = table.size() / static_cast<size_t>(e.shape(words)[0]);
     for (size_t i = 0; i < width; ++i) table[i] = i == 3 ? 1000 : 0;  // normalised, the largest that a value can be
@@ -364,7 +429,8 @@ void only_tokens_count() {
         each->forward(batch.b);
         must(ds_backward(each->e), "backward");
     }
-    check(e.param(range)[1] > 0.5 && e.param(range)[1] < std::sqrt(static_cast<double>(width)) * 0.9, "filling is seen by nobody: " + std::to_string(e.param(range)[1]));
+    check(e.param(range)[1] > 0.5 && e.param(range)[1] < std::sqrt(static_cast<double>(width)) * 0.9,
+          "filling is seen by nobody: " + std::to_string(e.param(range)[1]));
     for (const std::string& p : e.names(true)) {
         const Numbers exact = e.param(p, DS_GRAD);
         double most = 0;
@@ -381,25 +447,34 @@ Numbers turned(const Numbers& x, size_t rows) {
     return y;
 }
 
-// GPT-2's weights lie [in, out]: groups and neighbours are inputs of one output there, too, as DeepSpeed has them once it made linear modules of GPT-2's.
+// GPT-2's weights lie [in, out]: groups and neighbours are inputs of one output there, too, as DeepSpeed has them once it made linear
+// modules of GPT-2's.
 void groups_go_along_inputs() {
     const std::string up = "transformer.h.0.mlp.c_fc";
-    computes_as_by_hand("GPT-2's groups", "gpt2", technique("weight_quantization", {{"quantize_weight_in_forward", true}, {"quantize_groups", 256}}, {{"start_bits", 4}, {"target_bits", 4}}, {"h.0.mlp.c_fc"}), up, [&](const Engine& e) {
-        const auto shape = e.shape(up + ".weight");
-        const Numbers w = rounded(turned(e.param(up + ".weight"), static_cast<size_t>(shape[0])), 4, 256, false);
-        return Effective{turned(w, static_cast<size_t>(shape[1])), {}, {}};
-    });
-    computes_as_by_hand("GPT-2's neighbours", "gpt2", technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"h.0.mlp.c_fc"}), up, [&](const Engine& e) {
-        const auto rows = static_cast<size_t>(e.shape(up + ".weight")[0]);
-        const Numbers mask = e.param(up + ".sparse_pruning_mask"), by_output = turned(mask, rows);
-        for (size_t i = 0; i < by_output.size(); i += 4) check(by_output[i] + by_output[i + 1] + by_output[i + 2] + by_output[i + 3] == 2, "two of four inputs of an output are left");
-        return Effective{times(e.param(up + ".weight"), mask), {}, [mask](const Numbers& g) { return times(g, mask); }};
-    });
+    computes_as_by_hand("GPT-2's groups", "gpt2",
+                        technique("weight_quantization", {{"quantize_weight_in_forward", true}, {"quantize_groups", 256}},
+                                  {{"start_bits", 4}, {"target_bits", 4}}, {"h.0.mlp.c_fc"}),
+                        up, [&](const Engine& e) {
+                            const auto shape = e.shape(up + ".weight");
+                            const Numbers w = rounded(turned(e.param(up + ".weight"), static_cast<size_t>(shape[0])), 4, 256, false);
+                            return Effective{turned(w, static_cast<size_t>(shape[1])), {}, {}};
+                        });
+    computes_as_by_hand("GPT-2's neighbours", "gpt2",
+                        technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"h.0.mlp.c_fc"}), up,
+                        [&](const Engine& e) {
+                            const auto rows = static_cast<size_t>(e.shape(up + ".weight")[0]);
+                            const Numbers mask = e.param(up + ".sparse_pruning_mask"), by_output = turned(mask, rows);
+                            for (size_t i = 0; i < by_output.size(); i += 4)
+                                check(by_output[i] + by_output[i + 1] + by_output[i + 2] + by_output[i + 3] == 2,
+                                      "two of four inputs of an output are left");
+                            return Effective{times(e.param(up + ".weight"), mask), {}, [mask](const Numbers& g) { return times(g, mask); }};
+                        });
 }
 
 void techniques_wait_for_their_step() {
     Json both = technique("sparse_pruning", {{"schedule_offset", 2}}, {{"dense_ratio", 0.2}}, {"intermediate.dense"});
-    both.update(technique("weight_quantization", {{"schedule_offset", 3}, {"quantize_weight_in_forward", true}}, {{"start_bits", 3}, {"target_bits", 3}}, {"attention.output.dense"}));
+    both.update(technique("weight_quantization", {{"schedule_offset", 3}, {"quantize_weight_in_forward", true}},
+                          {{"start_bits", 3}, {"target_bits", 3}}, {"attention.output.dense"}));
     const Engine e(config_of("bert-sentiment", both)), plain(config_of("bert-sentiment"));
     for (int step = 0; step < 5; ++step) {
         const double a = e.step(step), b = plain.step(step);
@@ -409,7 +484,8 @@ void techniques_wait_for_their_step() {
 
 Json several() {
     Json all = technique("sparse_pruning", {{"method", "topk"}, {"schedule_offset", 1}}, {{"dense_ratio", 0.5}}, {"attention.self.query"});
-    all.update(technique("row_pruning", {{"method", "l1"}, {"schedule_offset", 2}}, {{"dense_ratio", 0.5}}, {"intermediate.dense"}, Json::array({Json::array({"layer.[0-9].output.dense"})})));
+    all.update(technique("row_pruning", {{"method", "l1"}, {"schedule_offset", 2}}, {{"dense_ratio", 0.5}}, {"intermediate.dense"},
+                         Json::array({Json::array({"layer.[0-9].output.dense"})})));
     all.update(technique("head_pruning", {{"num_heads", 4}, {"schedule_offset", 1}}, {{"dense_ratio", 0.5}}, {"attention.output.dense"}));
     all.update(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 6}}, {"attention.self.key"}));
     all.update(technique("activation_quantization", Json::object(), {{"bits", 8}}, {"attention.self.value"}));
@@ -422,7 +498,9 @@ void layouts_agree(const Json& layout) {
     weights.erase("activation_quantization");
     for (const auto& [compression, bound] : {std::pair{weights, 2e-5}, {several(), 3e-3}}) {
         const Engine one(config_of("bert-sentiment", compression)), other(config_of("bert-sentiment", compression, layout));
-        for (int step = 0; step < 5; ++step) close({other.step(step)}, {one.step(step)}, bound, "step " + std::to_string(step) + " under " + layout.dump() + (bound < 1e-3 ? "" : ", activations too"));
+        for (int step = 0; step < 5; ++step)
+            close({other.step(step)}, {one.step(step)}, bound,
+                  "step " + std::to_string(step) + " under " + layout.dump() + (bound < 1e-3 ? "" : ", activations too"));
     }
 }
 
@@ -442,7 +520,8 @@ void resume_is_bit_equal() {
     must(ds_save(plain.e, folder.path.c_str(), "plain", "{\"weights_only\": true}"), "save");
     const Engine later(config_of("bert-sentiment", technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.3}}, {kUp0})));
     must(ds_load(later.e, folder.path.c_str(), "plain", nullptr), "load");
-    check(later.param(kUp0 + ".sparse_pruning_mask") == largest(sizes(plain.param(kUp0 + ".weight")), 0.3), "masks are of the weights that were loaded");
+    check(later.param(kUp0 + ".sparse_pruning_mask") == largest(sizes(plain.param(kUp0 + ".weight")), 0.3),
+          "masks are of the weights that were loaded");
 }
 
 void exports_what_it_computes() {
@@ -458,7 +537,8 @@ void exports_what_it_computes() {
         const int64_t before = e.shape(kUp0 + ".weight")[0];
         Json smaller = exported(e, "rows");
         const Engine plain(smaller);
-        check(plain.shape(kUp0 + ".weight")[0] == before / 2 && config_json("rows")["intermediate_size"] == before / 2, "half of the feed-forward's rows are gone");
+        check(plain.shape(kUp0 + ".weight")[0] == before / 2 && config_json("rows")["intermediate_size"] == before / 2,
+              "half of the feed-forward's rows are gone");
         for (const std::string& p : plain.names()) check(p.find("mask") == p.npos && p.find("scores") == p.npos, "a folder has no " + p);
         // What is computed apart from the value's rounding, which is no weight's.
         Json quiet = several();
@@ -469,14 +549,16 @@ void exports_what_it_computes() {
         close({small.eval(7)}, {same.eval(7)}, 5e-6, "a folder without pruned rows computes the same");
     }
     {
-        const Json heads = technique("head_pruning", {{"num_heads", 4}}, {{"dense_ratio", 0.5}}, {"o_proj"}, Json::array({Json::array({"q_proj", "k_proj", "v_proj"})}));
+        const Json heads = technique("head_pruning", {{"num_heads", 4}}, {{"dense_ratio", 0.5}}, {"o_proj"},
+                                     Json::array({Json::array({"q_proj", "k_proj", "v_proj"})}));
         const Json alike = {{"model_overrides", {{"num_key_value_heads", 4}}}, {"model_init", "random"}};
         const Engine e(config_of("llama", heads, alike));
         e.step(0);
         Json smaller = exported(e, "heads");
         smaller.erase("SENTENCES");
         const Engine plain(smaller);
-        check(config_json("heads")["num_attention_heads"] == 2 && plain.shape("model.layers.0.self_attn.q_proj.weight")[0] == 16, "half of the heads are gone");
+        check(config_json("heads")["num_attention_heads"] == 2 && plain.shape("model.layers.0.self_attn.q_proj.weight")[0] == 16,
+              "half of the heads are gone");
         close({plain.eval(3)}, {e.eval(3)}, 5e-6, "a folder without pruned heads computes the same");
         const Engine grouped(config_of("llama", heads));  // two query heads share one of keys: that can't be told by config.json
         grouped.step(0);
@@ -487,12 +569,14 @@ void exports_what_it_computes() {
         close({same.eval(3)}, {grouped.eval(3)}, 5e-6, "a folder with zeros computes the same");
     }
     {
-        const Engine e(config_of("gpt2", technique("row_pruning", Json::object(), {{"dense_ratio", 0.25}}, {"mlp.c_fc"}, Json::array({Json::array({"mlp.c_proj"})}))));
+        const Engine e(config_of("gpt2", technique("row_pruning", Json::object(), {{"dense_ratio", 0.25}}, {"mlp.c_fc"},
+                                                   Json::array({Json::array({"mlp.c_proj"})}))));
         e.step(0);
         Json smaller = exported(e, "conv1d");
         smaller.erase("SENTENCES");
         const Engine plain(smaller);
-        check(plain.shape("transformer.h.0.mlp.c_fc.weight")[1] == 32 && config_json("conv1d")["n_inner"] == 32, "a quarter of GPT-2's feed-forward is left");
+        check(plain.shape("transformer.h.0.mlp.c_fc.weight")[1] == 32 && config_json("conv1d")["n_inner"] == 32,
+              "a quarter of GPT-2's feed-forward is left");
         close({plain.eval(3)}, {e.eval(3)}, 5e-6, "GPT-2 without pruned rows computes the same");
     }
 }
@@ -503,19 +587,36 @@ uintmax_t size_of_weights(const std::filesystem::path& folder) { return std::fil
 void exports_in_few_bits() {
     // Attention's matrices are 32 x 32, the others 88 x 32 and 32 x 88: groups of those are whole outputs.
     const auto weights = [&](int bits, bool asymmetric, int groups) {
-        const Json linear = groups > 8 ? Json{"attention.self", "attention.output.dense"} : Json{"attention.self", "attention.output.dense", "intermediate.dense", "layer.[0-9].output.dense"};
-        return technique("weight_quantization", {{"quantize_weight_in_forward", true}, {"quantize_groups", groups}, {"quantization_type", asymmetric ? "asymmetric" : "symmetric"}}, {{"start_bits", bits}, {"target_bits", bits}}, linear);
+        const Json linear = groups > 8 ? Json{"attention.self", "attention.output.dense"}
+                                       : Json{"attention.self", "attention.output.dense", "intermediate.dense", "layer.[0-9].output.dense"};
+        return technique("weight_quantization",
+                         {{"quantize_weight_in_forward", true},
+                          {"quantize_groups", groups},
+                          {"quantization_type", asymmetric ? "asymmetric" : "symmetric"}},
+                         {{"start_bits", bits}, {"target_bits", bits}}, linear);
     };
     const auto with_inputs = [](Json compression, Json shared) {
-        compression.update(technique("activation_quantization", shared, {{"bits", 8}}, compression["weight_quantization"]["different_groups"]["g1"]["modules"]));
+        compression.update(technique("activation_quantization", shared, {{"bits", 8}},
+                                     compression["weight_quantization"]["different_groups"]["g1"]["modules"]));
         return compression;
     };
     Json sparse = weights(4, false, 64);
     sparse.update(technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"attention.self.query"}));
-    struct Case { std::string name; Json compression; double bound; };
-    for (const auto& [name, compression, bound] : {Case{"four", weights(4, false, 64), 5e-6}, {"asymmetric", weights(4, true, 64), 5e-6}, {"three", weights(3, false, 1), 5e-6}, {"outputs", weights(4, true, 8), 5e-6}, {"eight", weights(8, true, 32), 5e-6}, {"sparse", sparse, 5e-6},
-                                                   {"static", with_inputs(weights(8, false, 1), {{"range_calibration", "static"}}), 1e-3}, {"moved", with_inputs(weights(8, false, 32), {{"range_calibration", "static"}, {"quantization_type", "asymmetric"}}), 1e-3},
-                                                   {"tokens", with_inputs(weights(8, false, 1), Json::object()), 1e-2}}) {
+    struct Case {
+        std::string name;
+        Json compression;
+        double bound;
+    };
+    for (const auto& [name, compression, bound] :
+         {Case{"four", weights(4, false, 64), 5e-6},
+          {"asymmetric", weights(4, true, 64), 5e-6},
+          {"three", weights(3, false, 1), 5e-6},
+          {"outputs", weights(4, true, 8), 5e-6},
+          {"eight", weights(8, true, 32), 5e-6},
+          {"sparse", sparse, 5e-6},
+          {"static", with_inputs(weights(8, false, 1), {{"range_calibration", "static"}}), 1e-3},
+          {"moved", with_inputs(weights(8, false, 32), {{"range_calibration", "static"}, {"quantization_type", "asymmetric"}}), 1e-3},
+          {"tokens", with_inputs(weights(8, false, 1), Json::object()), 1e-2}}) {
         Folder folder;
         const Engine e(config_of("bert-sentiment", compression));
         for (int step = 0; step < 3; ++step) e.step(step);
@@ -533,13 +634,19 @@ void exports_in_few_bits() {
         const bool all = name == "three" || name == "outputs" || name == "static" || name == "tokens";
         check(size_of_weights(folder.path / "few") < size_of_weights(folder.path / "whole") * (all ? 0.7 : 0.95), name + ": it is smaller");
         must(ds_export(few.e, (folder.path / "again").c_str(), "{\"quantized\": true}"), name);
-        check(*ds::read_file(folder.path / "few" / "model.safetensors") == *ds::read_file(folder.path / "again" / "model.safetensors"), name + ": it is written as it was read");
+        check(*ds::read_file(folder.path / "few" / "model.safetensors") == *ds::read_file(folder.path / "again" / "model.safetensors"),
+              name + ": it is written as it was read");
         must(ds_export(few.e, (folder.path / "decoded").c_str(), nullptr), name);
         const Engine decoded(from("decoded"));
         if (bound < 1e-4) close({decoded.eval(2)}, {few.eval(2)}, 5e-6, name + ": a folder of its values computes the same");
         Json twice = from("few");
         twice["quantization"] = {{"load_in_4bit", true}};
-        refused([&] { twice.erase("SENTENCES"); return twice; }(), "DS_E_CONFIG: config: quantization: the model's folder says how its weights are kept");
+        refused(
+            [&] {
+                twice.erase("SENTENCES");
+                return twice;
+            }(),
+            "DS_E_CONFIG: config: quantization: the model's folder says how its weights are kept");
     }
     const auto cannot = [&](const Json& config, const std::string& part) {
         Folder folder;
@@ -550,12 +657,15 @@ void exports_in_few_bits() {
         check(status < 0 && said.find(part) != std::string::npos, "expected \"" + part + "\", found \"" + said + "\"");
     };
     cannot(config_of("bert-sentiment"), "DS_E_STATE: ds_export: option quantized: no weight of this engine is in few bits");
-    cannot(config_of("bert-sentiment", weights(2, false, 1)), "DS_E_UNSUPPORTED: ds_export: option quantized: compression_training.weight_quantization: ");
+    cannot(config_of("bert-sentiment", weights(2, false, 1)),
+           "DS_E_UNSUPPORTED: ds_export: option quantized: compression_training.weight_quantization: ");
     Json rows = weights(8, false, 1);
     rows.update(technique("row_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"intermediate.dense"}));
     cannot(config_of("bert-sentiment", rows), "DS_E_UNSUPPORTED: ds_export: option quantized: compression_training.row_pruning: ");
-    cannot(config_of("bert-sentiment", with_inputs(weights(8, true, 1), Json::object())), "weight_quantization.shared_parameters.quantization_type");
-    cannot(config_of("bert-sentiment", with_inputs(weights(8, false, 64), Json::object())), "weight_quantization.shared_parameters.quantize_groups");
+    cannot(config_of("bert-sentiment", with_inputs(weights(8, true, 1), Json::object())),
+           "weight_quantization.shared_parameters.quantization_type");
+    cannot(config_of("bert-sentiment", with_inputs(weights(8, false, 64), Json::object())),
+           "weight_quantization.shared_parameters.quantize_groups");
 }
 
 // int4 in groups without training: GPT-2's weights, which lie the other way, and BERT's.
@@ -571,7 +681,9 @@ void rounds_after_training() {
             whole.erase("quantization");
             const Engine plain(whole);
             for (const std::string& p : plain.names()) {
-                if (!p.ends_with(".weight") || plain.shape(p).size() != 2 || p.find("embeddings") != p.npos || p.find("wte") != p.npos || p.find("wpe") != p.npos || p.find("classifier") != p.npos) continue;
+                if (!p.ends_with(".weight") || plain.shape(p).size() != 2 || p.find("embeddings") != p.npos || p.find("wte") != p.npos ||
+                    p.find("wpe") != p.npos || p.find("classifier") != p.npos)
+                    continue;
                 const auto shape = plain.shape(p);
                 Numbers w = plain.param(p);
                 const bool turns = std::string(model) == "gpt2";
@@ -589,9 +701,12 @@ void rounds_after_training() {
             if (std::string(model) == "bert-sentiment") again["SENTENCES"] = true;
             const Engine read(again);
             if (symmetric) check(read.eval(3) == e.eval(3), std::string(model) + ": its folder computes the same");
-            else close({read.eval(3)}, {e.eval(3)}, 5e-6, std::string(model) + ": its folder computes the same, where groups of one sign are written whole");
+            else
+                close({read.eval(3)}, {e.eval(3)}, 5e-6,
+                      std::string(model) + ": its folder computes the same, where groups of one sign are written whole");
         }
-    Json wrong = config_of("bert-sentiment", Json(), {{"quantization", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "int4"}, {"group_size", 24}}}});
+    Json wrong = config_of("bert-sentiment", Json(),
+                           {{"quantization", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "int4"}, {"group_size", 24}}}});
     wrong.erase("optimizer");
     refused(wrong, "DS_E_CONFIG: config: quantization.group_size: 24 does not divide the 32 inputs of");
     wrong["quantization"] = {{"load_in_4bit", true}, {"group_size", 16}};
@@ -600,7 +715,12 @@ void rounds_after_training() {
 
 // The student's layer is the teacher's second, listed modules are the teacher's, others are fresh.
 void students_begin_from_a_teachers_layers() {
-    const Json reduction = {{"layer_reduction", {{"enabled", true}, {"keep_number_layer", 1}, {"module_name_prefix", "bert.encoder.layer"}, {"teacher_layer", {1}}, {"other_module_name", {"bert.embeddings", "classifier"}}}}};
+    const Json reduction = {{"layer_reduction",
+                             {{"enabled", true},
+                              {"keep_number_layer", 1},
+                              {"module_name_prefix", "bert.encoder.layer"},
+                              {"teacher_layer", {1}},
+                              {"other_module_name", {"bert.embeddings", "classifier"}}}}};
     const Engine student(config_of("bert-sentiment", reduction)), teacher(config_of("bert-sentiment"));
     for (const std::string& p : student.names()) {
         std::string theirs = p;
@@ -616,31 +736,51 @@ void students_begin_from_a_teachers_layers() {
     close({plain.eval(2)}, {student.eval(2)}, 1e-6, "a student's folder");
     Json wrong = reduction;
     wrong["layer_reduction"]["teacher_layer"] = {2};
-    refused(config_of("bert-sentiment", wrong), "config: compression_training.layer_reduction.teacher_layer: must be a list of layers from 0 to 1, is [2]");
+    refused(config_of("bert-sentiment", wrong),
+            "config: compression_training.layer_reduction.teacher_layer: must be a list of layers from 0 to 1, is [2]");
     wrong["layer_reduction"]["teacher_layer"] = {0, 1};
     refused(config_of("bert-sentiment", wrong), "keep_number_layer: is 1, but teacher_layer has 2 entries");
 }
 
 void mistakes_are_named() {
     const auto with = [](Json compression, Json more = Json::object()) { return config_of("bert-sentiment", compression, more); };
-    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"no.such"})), "DS_E_CONFIG: config: compression_training.sparse_pruning.different_groups.g1.modules: no linear module's name has \"no.such\"");
-    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 1.5}}, {"dense"})), "params.dense_ratio: must be a number above 0 and at most 1, is 1.5");
-    refused(with(technique("sparse_pruning", {{"method", "snip_momentum"}}, {{"dense_ratio", 0.5}}, {"dense"})), "DS_E_UNSUPPORTED: config: compression_training.sparse_pruning.shared_parameters.method: snip_momentum");
-    refused(with(technique("sparse_pruning", {{"block_pattern", "3:5"}}, {{"dense_ratio", 0.5}}, {"intermediate.dense"})), "not a multiple of 5");
-    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}}, {"dense"})), "params.target_bits: must be an integer from 1 to 16, is absent");
-    refused(with(technique("weight_quantization", {{"quantization_type", "asymmetric"}}, {{"start_bits", 8}, {"target_bits", 2}}, {"dense"})), "2 bits are symmetric only");
-    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 4}}, {"(dense"})), "(dense is no regular expression: missing closing parenthesis");
-    refused(with(technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"dense"}), {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}),
-            "DS_E_UNSUPPORTED: config: compression_training.activation_quantization.shared_parameters.range_calibration: static is not built for parallel");
+    refused(
+        with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"no.such"})),
+        "DS_E_CONFIG: config: compression_training.sparse_pruning.different_groups.g1.modules: no linear module's name has \"no.such\"");
+    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 1.5}}, {"dense"})),
+            "params.dense_ratio: must be a number above 0 and at most 1, is 1.5");
+    refused(with(technique("sparse_pruning", {{"method", "snip_momentum"}}, {{"dense_ratio", 0.5}}, {"dense"})),
+            "DS_E_UNSUPPORTED: config: compression_training.sparse_pruning.shared_parameters.method: snip_momentum");
+    refused(with(technique("sparse_pruning", {{"block_pattern", "3:5"}}, {{"dense_ratio", 0.5}}, {"intermediate.dense"})),
+            "not a multiple of 5");
+    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}}, {"dense"})),
+            "params.target_bits: must be an integer from 1 to 16, is absent");
+    refused(
+        with(technique("weight_quantization", {{"quantization_type", "asymmetric"}}, {{"start_bits", 8}, {"target_bits", 2}}, {"dense"})),
+        "2 bits are symmetric only");
+    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 4}}, {"(dense"})),
+            "(dense is no regular expression: missing closing parenthesis");
+    refused(with(technique("activation_quantization", {{"range_calibration", "static"}}, {{"bits", 8}}, {"dense"}),
+                 {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}),
+            "DS_E_UNSUPPORTED: config: compression_training.activation_quantization.shared_parameters.range_calibration: static is not "
+            "built for parallel");
     const Json missing = {{"rounding", "stochastic"}, {"fp16_mixed_quantize", {{"enabled", true}}}};
     for (const auto& [key, value] : missing.items())
-        refused(with(technique("weight_quantization", {{key, value}}, {{"start_bits", 8}, {"target_bits", 4}}, {"dense"})), "DS_E_UNSUPPORTED: config: compression_training.weight_quantization.shared_parameters." + key);
+        refused(with(technique("weight_quantization", {{key, value}}, {{"start_bits", 8}, {"target_bits", 4}}, {"dense"})),
+                "DS_E_UNSUPPORTED: config: compression_training.weight_quantization.shared_parameters." + key);
     refused(with(technique("activation_quantization", Json::object(), {{"bits", 6}}, {"dense"})), "params.bits: must be 4 or 8, is 6");
-    refused(with(technique("head_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"attention.output.dense"})), "shared_parameters.num_heads: must be an integer from 1");
-    refused(with(technique("head_pruning", {{"num_heads", 5}}, {{"dense_ratio", 0.5}}, {"attention.output.dense"})), "5 does not divide the 32 inputs of");
-    refused(with(technique("row_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"intermediate.dense"}, Json::array({Json::array({"pooler"})}))), "one for each is needed");
-    refused(with(technique("channel_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"dense"})), "DS_E_UNSUPPORTED: config: compression_training.channel_pruning");
-    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"dense"}), {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"zero_optimization", {{"stage", 3}}}}), "DS_E_UNSUPPORTED: config: compression_training: not built for zero_optimization.stage 3");
+    refused(with(technique("head_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"attention.output.dense"})),
+            "shared_parameters.num_heads: must be an integer from 1");
+    refused(with(technique("head_pruning", {{"num_heads", 5}}, {{"dense_ratio", 0.5}}, {"attention.output.dense"})),
+            "5 does not divide the 32 inputs of");
+    refused(with(technique("row_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"intermediate.dense"},
+                           Json::array({Json::array({"pooler"})}))),
+            "one for each is needed");
+    refused(with(technique("channel_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"dense"})),
+            "DS_E_UNSUPPORTED: config: compression_training.channel_pruning");
+    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"dense"}),
+                 {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"zero_optimization", {{"stage", 3}}}}),
+            "DS_E_UNSUPPORTED: config: compression_training: not built for zero_optimization.stage 3");
 }
 
 }  // namespace
@@ -658,7 +798,8 @@ int main() {
     groups_go_along_inputs();
     techniques_wait_for_their_step();
     layouts_agree(data2);
-    layouts_agree({{"parallel", {{"data", 2}, {"tensor", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"zero_optimization", {{"stage", 2}}}});
+    layouts_agree(
+        {{"parallel", {{"data", 2}, {"tensor", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"zero_optimization", {{"stage", 2}}}});
     layouts_agree({{"parallel", {{"pipeline", 2}}}});
     layouts_agree({{"parallel", {{"sequence", 2}}}});
     resume_is_bit_equal();

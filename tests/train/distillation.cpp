@@ -1,5 +1,5 @@
-// knowledge_distillation through the ABI: the loss of a training pass is the formula of lib/passes/distillation.h on what a student and its teacher compute by
-// themselves, gradients are its slopes, the teacher is frozen, unseen and in no file, and a student comes nearer to it.
+// knowledge_distillation through the ABI: the loss of a training pass is the formula of lib/passes/distillation.h on what a student and its
+// teacher compute by themselves, gradients are its slopes, the teacher is frozen, unseen and in no file, and a student comes nearer to it.
 #include <dsrt/dsrt.h>
 
 #include <cstring>
@@ -17,7 +17,8 @@ using training::check, training::Engine, training::Folder, training::must, train
 const std::string kModels = std::string(DSRT_TEST_DATA) + "/models/";
 
 void close(double found, double exact, double bound, const std::string& what) {
-    check(std::fabs(found - exact) <= bound * std::max(1e-3, std::fabs(exact)), what + ": " + std::to_string(found) + ", not " + std::to_string(exact));
+    check(std::fabs(found - exact) <= bound * std::max(1e-3, std::fabs(exact)),
+          what + ": " + std::to_string(found) + ", not " + std::to_string(exact));
 }
 
 using Batch = training::GoldenBatch;
@@ -26,9 +27,18 @@ const std::vector<std::string> kBert = {"bert-sentiment", "bert.encoder.layer", 
 const std::vector<std::string> kLlama = {"llama", "model.layers", "model.embed_tokens", "model.norm", "lm_head"};
 
 Json config_of(const std::vector<std::string>& model, const Json& distillation, Json more = Json::object()) {
-    Json compression = {{"layer_reduction", {{"enabled", true}, {"keep_number_layer", 1}, {"module_name_prefix", model[1]}, {"teacher_layer", {1}}, {"other_module_name", {model[2], model[3], model[4]}}}}};
+    Json compression = {{"layer_reduction",
+                         {{"enabled", true},
+                          {"keep_number_layer", 1},
+                          {"module_name_prefix", model[1]},
+                          {"teacher_layer", {1}},
+                          {"other_module_name", {model[2], model[3], model[4]}}}}};
     if (!distillation.is_null()) compression["knowledge_distillation"] = distillation;
-    Json config = {{"model", kModels + model[0]}, {"train_micro_batch_size_per_gpu", 3}, {"gradient_clipping", 0}, {"outputs", {"logits", "last_hidden_state"}}, {"compression_training", compression},
+    Json config = {{"model", kModels + model[0]},
+                   {"train_micro_batch_size_per_gpu", 3},
+                   {"gradient_clipping", 0},
+                   {"outputs", {"logits", "last_hidden_state"}},
+                   {"compression_training", compression},
                    {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}, {"weight_decay", 0}}}}}};
     if (model == kBert) config["model_overrides"] = {{"hidden_dropout_prob", 0}, {"attention_probs_dropout_prob", 0}};
     config.update(more);
@@ -76,13 +86,15 @@ void is_the_formula(const std::vector<std::string>& model) {
     const Numbers given = batch.get("labels"), mask = batch.get("attention_mask");
     std::vector<int64_t> labels(given.begin(), given.end());
     if (model == kLlama) labels = shifted(labels, mask.size() / 3);  // three rows
-    const Numbers logits = plain.output("logits"), taught = teacher.output("logits"), state = plain.output("last_hidden_state"), of_teacher = teacher.output("last_hidden_state");
+    const Numbers logits = plain.output("logits"), taught = teacher.output("logits"), state = plain.output("last_hidden_state"),
+                  of_teacher = teacher.output("last_hidden_state");
     for (const double temperature : {1.0, 3.0})
         for (const double alpha : {0.0, 0.7, 1.0}) {
             const Engine student(config_of(model, {{"enabled", true}, {"temperature", temperature}, {"alpha", alpha}}));
             const double soft = divergence(logits, taught, labels, temperature);
             check(soft > 1e-4, what + ": student and teacher differ");
-            close(student.forward(batch.b), (1 - alpha) * hard + alpha * soft, 1e-5, what + " loss at T " + std::to_string(temperature) + ", alpha " + std::to_string(alpha));
+            close(student.forward(batch.b), (1 - alpha) * hard + alpha * soft, 1e-5,
+                  what + " loss at T " + std::to_string(temperature) + ", alpha " + std::to_string(alpha));
             close(student.eval(batch.b), hard, 1e-6, what + ": evaluation is of the labels alone");
         }
     if (model != kBert) return;
@@ -141,7 +153,8 @@ void the_teacher_is_frozen_and_unseen() {
     check(!any, "a checkpoint has the student alone");
     const Engine again(config);
     must(ds_load(again.e, saved.c_str(), nullptr, nullptr), "load");
-    for (int i = 0; i < 2; ++i) check(again.step(batch.b) == student.step(batch.b), "resume is bit-equal, so its teacher is still what the folder has");
+    for (int i = 0; i < 2; ++i)
+        check(again.step(batch.b) == student.step(batch.b), "resume is bit-equal, so its teacher is still what the folder has");
     must(ds_export(student.e, exported.c_str(), nullptr), "export");
     const Engine alone(Json{{"model", exported}});
     close(alone.eval(batch.b), student.eval(batch.b), 1e-5, "a student's folder");
@@ -151,7 +164,8 @@ void the_teacher_is_frozen_and_unseen() {
 void layouts_and_teachers() {
     const Batch batch("bert-sentiment");
     const Json distillation = {{"enabled", true}, {"alpha", 0.5}, {"hidden_weight", 0.1}};
-    const Engine one(config_of(kBert, distillation)), two(config_of(kBert, distillation, {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}));
+    const Engine one(config_of(kBert, distillation)),
+        two(config_of(kBert, distillation, {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}));
     close(two.forward(batch.b), one.forward(batch.b), 2e-2, "two data ranks: the states' mean is each rank's own");
     const Json soft = {{"enabled", true}, {"alpha", 0.5}};
     const Engine a(config_of(kBert, soft)), b(config_of(kBert, soft, {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}}));
@@ -168,7 +182,8 @@ void mistakes_are_named() {
     const auto refused = [](const Json& config, const std::string& words) {
         ds_engine* e = nullptr;
         const ds_status status = ds_engine_create(config.dump().c_str(), nullptr, &e);
-        check(status < 0 && std::strstr((std::string(ds_status_name(status)) + ": " + ds_last_error()).c_str(), words.c_str()), "refusal: " + words + ": " + (status < 0 ? ds_last_error() : "accepted"));
+        check(status < 0 && std::strstr((std::string(ds_status_name(status)) + ": " + ds_last_error()).c_str(), words.c_str()),
+              "refusal: " + words + ": " + (status < 0 ? ds_last_error() : "accepted"));
         ds_engine_destroy(e);
     };
     const std::string key = "config: compression_training.knowledge_distillation";
@@ -176,10 +191,13 @@ void mistakes_are_named() {
     refused(config_of(kBert, {{"enabled", true}, {"alpha", 1.5}}), "DS_E_CONFIG: " + key + ".alpha");
     refused(config_of(kBert, {{"enabled", true}, {"beta", 1}}), "DS_E_CONFIG: " + key + ".beta: unknown key");
     refused(config_of(kBert, {{"enabled", true}, {"teacher", "/nowhere"}}), "/nowhere");
-    refused(config_of(kBert, {{"enabled", true}}, {{"parallel", {{"tensor", 2}}}}), "DS_E_UNSUPPORTED: " + key + ": not built for parallel.tensor");
-    refused(config_of(kBert, {{"enabled", true}}, {{"model_overrides", {{"problem_type", "multi_label_classification"}}}}), "DS_E_UNSUPPORTED: " + key + ": not built for heads whose answer is not one class");
+    refused(config_of(kBert, {{"enabled", true}}, {{"parallel", {{"tensor", 2}}}}),
+            "DS_E_UNSUPPORTED: " + key + ": not built for parallel.tensor");
+    refused(config_of(kBert, {{"enabled", true}}, {{"model_overrides", {{"problem_type", "multi_label_classification"}}}}),
+            "DS_E_UNSUPPORTED: " + key + ": not built for heads whose answer is not one class");
     refused(config_of(kBert, {{"enabled", true}, {"teacher", kModels + "llama"}}), "");
-    Json deep = config_of(kBert, {{"enabled", true}, {"hidden_weight", 1.0}, {"teacher", kModels + "bert-sentiment"}}, {{"model_overrides", {{"num_hidden_layers", 1}}}});
+    Json deep = config_of(kBert, {{"enabled", true}, {"hidden_weight", 1.0}, {"teacher", kModels + "bert-sentiment"}},
+                          {{"model_overrides", {{"num_hidden_layers", 1}}}});
     deep["compression_training"].erase("layer_reduction");
     refused(deep, "DS_E_CONFIG: " + key + ": hidden_weight: the student has 1 blocks and the teacher 2");
 }

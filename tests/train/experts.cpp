@@ -1,5 +1,6 @@
-// Expert parallelism through the public ABI: each data rank of a group holds its experts only, in what it allocates, plans and sends; numbers, files and
-// generated text are those of one rank, also where experts don't divide evenly, with every ZeRO stage, offload, frozen experts and whole-tensor optimizers.
+// Expert parallelism through the public ABI: each data rank of a group holds its experts only, in what it allocates, plans and sends;
+// numbers, files and generated text are those of one rank, also where experts don't divide evenly, with every ZeRO stage, offload, frozen
+// experts and whole-tensor optimizers.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,13 +17,22 @@ constexpr int64_t kVocabulary = 97, kLength = 9;
 
 // Every expert has three matrices of hidden x inner.
 Json mixtral(int64_t experts, int64_t hidden = 32, int64_t inner = 40) {
-    return {{"model_type", "mixtral"}, {"architectures", {"MixtralForCausalLM"}}, {"hidden_size", hidden}, {"intermediate_size", inner}, {"num_hidden_layers", 2}, {"num_attention_heads", 4},
-            {"num_key_value_heads", 2}, {"vocab_size", kVocabulary}, {"max_position_embeddings", 32}, {"num_local_experts", experts}, {"num_experts_per_tok", 2}, {"output_router_logits", true},
+    return {{"model_type", "mixtral"},       {"architectures", {"MixtralForCausalLM"}},
+            {"hidden_size", hidden},         {"intermediate_size", inner},
+            {"num_hidden_layers", 2},        {"num_attention_heads", 4},
+            {"num_key_value_heads", 2},      {"vocab_size", kVocabulary},
+            {"max_position_embeddings", 32}, {"num_local_experts", experts},
+            {"num_experts_per_tok", 2},      {"output_router_logits", true},
             {"router_aux_loss_coef", 0.02}};
 }
 
 Json base(const Json& model, Json more) {
-    Json config = {{"model", model}, {"threads", 1}, {"gradient_clipping", 0.5}, {"gradient_accumulation_steps", 2}, {"max_seq_length", kLength}, {"logger", {{"default_verbosity", "ERROR"}}},
+    Json config = {{"model", model},
+                   {"threads", 1},
+                   {"gradient_clipping", 0.5},
+                   {"gradient_accumulation_steps", 2},
+                   {"max_seq_length", kLength},
+                   {"logger", {{"default_verbosity", "ERROR"}}},
                    {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}}}}}};
     config.merge_patch(more);
     const Json mesh = config.value("parallel", Json::object());
@@ -35,7 +45,8 @@ ds_batch* batch_of(int number, size_t every = 1) {
     ds_batch* b = nullptr;
     must(ds_batch_create(&b), "batch");
     std::vector<int32_t> ids(4 * kLength);
-    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>((i * 7919 + static_cast<size_t>(number) * 104729 + i * i * 31) % kVocabulary);
+    for (size_t i = 0; i < ids.size(); ++i)
+        ids[i] = static_cast<int32_t>((i * 7919 + static_cast<size_t>(number) * 104729 + i * i * 31) % kVocabulary);
     const int64_t grid[2] = {4, kLength};
     for (const char* name : {"input_ids", "labels"}) {
         ds_tensor* t = nullptr;
@@ -100,7 +111,8 @@ void memory_falls() {
     const Json model = mixtral(4, 128, 2048);
     const double whole = peak_bytes(base(model, on(2, 1))), dealt = peak_bytes(base(model, on(2, 2)));
     std::printf("two ranks of one process: %.0f MB with all experts on each, %.0f MB with half of them\n", whole / 1e6, dealt / 1e6);
-    check(whole - dealt > 0.8 * 16 * experts, "experts that lie on one of two ranks save " + std::to_string((whole - dealt) / 1e6) + " MB, not " + std::to_string(16 * experts / 1e6));
+    check(whole - dealt > 0.8 * 16 * experts, "experts that lie on one of two ranks save " + std::to_string((whole - dealt) / 1e6) +
+                                                  " MB, not " + std::to_string(16 * experts / 1e6));
 }
 
 // One step's bytes of one rank in a plan, and of all ranks as they were sent.
@@ -115,17 +127,25 @@ void plans_and_traffic() {
             const Engine engine(config);
             train(engine, 1);
             sums[expert] = engine.metric("bytes_all_reduce") + engine.metric("bytes_reduce_scatter");
-            const double rows = engine.metric("bytes_all_to_all"), planned = plan["traffic"].contains("all_to_all") ? plan["traffic"]["all_to_all"]["bytes"].get<double>() : 0;
-            check(expert == 1 ? rows == 0 && planned == 0 : rows > planned && rows < 3 * planned, "rows of experts take " + std::to_string(rows) + " bytes on two ranks, planned " + std::to_string(planned) + " on one");
+            const double rows = engine.metric("bytes_all_to_all"),
+                         planned = plan["traffic"].contains("all_to_all") ? plan["traffic"]["all_to_all"]["bytes"].get<double>() : 0;
+            check(expert == 1 ? rows == 0 && planned == 0 : rows > planned && rows < 3 * planned,
+                  "rows of experts take " + std::to_string(rows) + " bytes on two ranks, planned " + std::to_string(planned) + " on one");
         }
-        // Stage 0: a sum for all is as many elements from each of two ranks. Stage 2: half as many, once a micro-batch, and state and gradients in halves already.
+        // Stage 0: a sum for all is as many elements from each of two ranks. Stage 2: half as many, once a micro-batch, and state and
+        // gradients in halves already.
         const double sent = 2 * 4 * experts, held = stage == 0 ? 16 * experts / 2 : 4 * experts / 2;
-        check(sums[1] - sums[2] == sent, "stage " + std::to_string(stage) + ": gradients of experts that lie on one rank: " + std::to_string(sums[1] - sums[2]) + " bytes fewer, not " + std::to_string(sent));
-        check(std::fabs(kept[1] - kept[2] - held) <= 0.01 * held, "stage " + std::to_string(stage) + ": a rank keeps " + std::to_string(kept[1] - kept[2]) + " bytes less, not " + std::to_string(held));
+        check(sums[1] - sums[2] == sent, "stage " + std::to_string(stage) + ": gradients of experts that lie on one rank: " +
+                                             std::to_string(sums[1] - sums[2]) + " bytes fewer, not " + std::to_string(sent));
+        check(std::fabs(kept[1] - kept[2] - held) <= 0.01 * held, "stage " + std::to_string(stage) + ": a rank keeps " +
+                                                                      std::to_string(kept[1] - kept[2]) + " bytes less, not " +
+                                                                      std::to_string(held));
     }
 }
 
-struct Run { Numbers losses, weights; };
+struct Run {
+    Numbers losses, weights;
+};
 
 Run run(const Json& config, size_t every = 1) {
     const Engine engine(config);
@@ -142,16 +162,19 @@ void same_numbers(const std::string& what, const Json& one, const std::vector<st
         const Run many = run(base(mixtral(5), more));
         const double losses = distance(many.losses, alone.losses, 1e-30), weights = distance(many.weights, alone.weights, 1e-30);
         std::printf("%-18s %-38s losses %.1e weights %.1e\n", what.c_str(), name.c_str(), losses, weights);
-        check(losses <= 1e-5 && weights <= 1e-3, what + ", " + name + ": losses " + std::to_string(losses) + ", weights " + std::to_string(weights));
+        check(losses <= 1e-5 && weights <= 1e-3,
+              what + ", " + name + ": losses " + std::to_string(losses) + ", weights " + std::to_string(weights));
     }
 }
 
-// Where few tokens have labels, only those go through the head, filled up with the first token: the experts' gradients are those of all tokens.
+// Where few tokens have labels, only those go through the head, filled up with the first token: the experts' gradients are those of all
+// tokens.
 void few_labels() {
     for (const size_t every : {2, 3, 17}) {
         const Run whole = run(base(mixtral(5), {{"outputs", {"logits"}}}), every), few = run(base(mixtral(5), Json::object()), every);
         const double losses = distance(few.losses, whole.losses, 1e-30), weights = distance(few.weights, whole.weights, 1e-30);
-        check(losses <= 1e-5 && weights <= 1e-3, "one label in " + std::to_string(every) + ": losses " + std::to_string(losses) + ", weights " + std::to_string(weights));
+        check(losses <= 1e-5 && weights <= 1e-3,
+              "one label in " + std::to_string(every) + ": losses " + std::to_string(losses) + ", weights " + std::to_string(weights));
     }
 }
 
@@ -159,7 +182,8 @@ void few_labels() {
 void uneven_experts() {
     std::vector<std::pair<std::string, Json>> layouts;
     for (int stage = 0; stage <= 3; ++stage)
-        for (const int data : {2, 4}) layouts.emplace_back("data " + std::to_string(data) + ", expert 2, stage " + std::to_string(stage), on(data, 2, stage));
+        for (const int data : {2, 4})
+            layouts.emplace_back("data " + std::to_string(data) + ", expert 2, stage " + std::to_string(stage), on(data, 2, stage));
     for (const char* key : {"stage3_max_reuse_distance", "stage3_max_live_parameters"})  // ranks must still gather alike
         for (const int64_t elements : {3000, 12000}) {
             Json layout = on(4, 2, 3);
@@ -170,7 +194,8 @@ void uneven_experts() {
 }
 
 void other_ways() {
-    const Json adafactor = {{"optimizer", {{"type", "Adafactor"}, {"params", {{"lr", 1e-3}}}}}}, frozen = {{"param_groups", {{{"match", {"*experts.1.*", "*experts.4.*", "*embed*"}}, {"frozen", true}}}}};
+    const Json adafactor = {{"optimizer", {{"type", "Adafactor"}, {"params", {{"lr", 1e-3}}}}}},
+               frozen = {{"param_groups", {{{"match", {"*experts.1.*", "*experts.4.*", "*embed*"}}, {"frozen", true}}}}};
     same_numbers("Adafactor", adafactor, {{"data 2, expert 2", on(2, 2)}, {"data 4, expert 2, stage 1", on(4, 2, 1)}});
     same_numbers("frozen experts", frozen, {{"data 2, expert 2, stage 1", on(2, 2, 1)}, {"data 4, expert 2, stage 3", on(4, 2, 3)}});
     const Folder disk;
@@ -210,9 +235,11 @@ void files_and_text() {
 
 void refusals() {
     ds_engine* e = nullptr;
-    check(ds_engine_create(base(mixtral(3), on(4, 4)).dump().c_str(), nullptr, &e) == DS_E_CONFIG && std::string(ds_last_error()).find("parallel.expert: 4 ranks are more than 3 experts") != std::string::npos,
+    check(ds_engine_create(base(mixtral(3), on(4, 4)).dump().c_str(), nullptr, &e) == DS_E_CONFIG &&
+              std::string(ds_last_error()).find("parallel.expert: 4 ranks are more than 3 experts") != std::string::npos,
           std::string("four ranks of three experts: ") + ds_last_error());
-    check(ds_engine_create(base(mixtral(3), on(4, 3)).dump().c_str(), nullptr, &e) == DS_E_CONFIG && std::string(ds_last_error()).find("expert 3 must divide data 4") != std::string::npos,
+    check(ds_engine_create(base(mixtral(3), on(4, 3)).dump().c_str(), nullptr, &e) == DS_E_CONFIG &&
+              std::string(ds_last_error()).find("expert 3 must divide data 4") != std::string::npos,
           std::string("three of four ranks: ") + ds_last_error());
 }
 

@@ -1,7 +1,7 @@
-// A process of a job is killed or stopped at a random moment: every other one comes back within its deadline with DS_E_COMM or DS_E_TIMEOUT and names it; after
-// that only load and destroy are legal; and a job of another number of processes goes on from the last checkpoint to the very same end. One that was stopped
-// and goes on finds that it was given up; all of them stopped at once, as schedulers suspend jobs, go on as if nothing had been.
-// DSRT_FULL=1: 200 runs; DSRT_FAULTS=n: n of them.
+// A process of a job is killed or stopped at a random moment: every other one comes back within its deadline with DS_E_COMM or DS_E_TIMEOUT
+// and names it; after that only load and destroy are legal; and a job of another number of processes goes on from the last checkpoint to
+// the very same end. One that was stopped and goes on finds that it was given up; all of them stopped at once, as schedulers suspend jobs,
+// go on as if nothing had been. DSRT_FULL=1: 200 runs; DSRT_FAULTS=n: n of them.
 #include <dsrt/dsrt.h>
 
 #include <cstring>
@@ -19,7 +19,8 @@ using ds::Json;
 using job::text_of;
 namespace fs = std::filesystem;
 
-constexpr int kSteps = 120, kRows = 6, kLength = 8, kVocabulary = 32, kData = 6, kFailed = 7, kHeartbeat = 3, kSilence = 3 * kHeartbeat;  // seconds
+constexpr int kSteps = 120, kRows = 6, kLength = 8, kVocabulary = 32, kData = 6, kFailed = 7, kHeartbeat = 3,
+              kSilence = 3 * kHeartbeat;  // seconds
 
 ds_batch* batch_of(int number, int first, int count) {
     ds_batch* b = nullptr;
@@ -37,13 +38,24 @@ ds_batch* batch_of(int number, int first, int count) {
     return b;
 }
 
-// Trains to the end from the last checkpoint, saving after every fifth step. What ended it otherwise goes into a file. last_leaves: the last process ends between
-// two steps, and the others take their time before the next call.
+// Trains to the end from the last checkpoint, saving after every fifth step. What ended it otherwise goes into a file. last_leaves: the
+// last process ends between two steps, and the others take their time before the next call.
 int child(const std::string& folder, const std::string& out, bool last_leaves) {
     const int rank = job::rank_here(), size = job::size_here(), locals = kData / size;
-    const Json config = {{"model", {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 16}, {"n_head", 2}, {"vocab_size", kVocabulary}, {"n_positions", 16}}},
-                         {"train_micro_batch_size_per_gpu", 1}, {"threads", 1}, {"parallel", {{"data", kData}, {"local_ranks", locals}}}, {"zero_optimization", {{"stage", 1}}},
-                         {"logger", {{"default_verbosity", "ERROR"}}}, {"comm", {{"deadline_seconds", 240}, {"heartbeat_seconds", kHeartbeat}, {"join_seconds", 240}}},
+    const Json config = {{"model",
+                          {{"model_type", "gpt2"},
+                           {"architectures", {"GPT2LMHeadModel"}},
+                           {"n_layer", 1},
+                           {"n_embd", 16},
+                           {"n_head", 2},
+                           {"vocab_size", kVocabulary},
+                           {"n_positions", 16}}},
+                         {"train_micro_batch_size_per_gpu", 1},
+                         {"threads", 1},
+                         {"parallel", {{"data", kData}, {"local_ranks", locals}}},
+                         {"zero_optimization", {{"stage", 1}}},
+                         {"logger", {{"default_verbosity", "ERROR"}}},
+                         {"comm", {{"deadline_seconds", 240}, {"heartbeat_seconds", kHeartbeat}, {"join_seconds", 240}}},
                          {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-2}}}}}};
     ds_engine* e = nullptr;
     const auto ended = [&](ds_status status) {
@@ -87,10 +99,17 @@ std::string self, work;
 
 job::Job start(int n, const std::string& folder, const std::string& out, const char* play = "child") {
     const int port = job::free_ports();
-    return job::start(n, [&](int) { return std::vector<std::string>{self, play, folder, out}; }, [&](int r) { return n == 1 ? job::Variables{} : job::torchrun(r, n, port); });
+    return job::start(
+        n,
+        [&](int) {
+            return std::vector<std::string>{self, play, folder, out};
+        },
+        [&](int r) { return n == 1 ? job::Variables{} : job::torchrun(r, n, port); });
 }
 
-std::string end_of(const std::string& folder) { return text_of(fs::path(folder) / "end/weights.safetensors") + text_of(fs::path(folder) / "end/optimizer.safetensors"); }
+std::string end_of(const std::string& folder) {
+    return text_of(fs::path(folder) / "end/weights.safetensors") + text_of(fs::path(folder) / "end/optimizer.safetensors");
+}
 
 // After its first checkpoint.
 void wait_for_checkpoint(const std::string& folder) {
@@ -105,7 +124,8 @@ void all_are_stopped(const std::string& reference) {
     std::this_thread::sleep_for(std::chrono::seconds(kSilence + 3));
     for (const pid_t pid : job.pids) kill(pid, SIGCONT);
     const bool well = job.wait() && job.all_well();
-    check(well, "all stopped for longer than silence: they go on:" + job.states() + " " + text_of(out + ".0") + text_of(out + ".1") + text_of(out + ".2"));
+    check(well, "all stopped for longer than silence: they go on:" + job.states() + " " + text_of(out + ".0") + text_of(out + ".1") +
+                    text_of(out + ".2"));
     check(!reference.empty() && end_of(folder) == reference, "all stopped for longer than silence: they come to the same end, bit for bit");
 }
 
@@ -119,7 +139,8 @@ bool names(const std::string& said, int process, int locals) {
 void check_survivor(const std::string& name, const job::Job& job, int p, int victim, const std::string& said) {
     const bool code = said.starts_with("DS_E_COMM") || said.starts_with("DS_E_TIMEOUT");
     check(job.status[static_cast<size_t>(p)] == kFailed && code && names(said, victim, kData / static_cast<int>(job.pids.size())),
-          name + ": process " + std::to_string(p) + " should name it, but ended with " + std::to_string(job.status[static_cast<size_t>(p)]) + " and says " + said);
+          name + ": process " + std::to_string(p) + " should name it, but ended with " +
+              std::to_string(job.status[static_cast<size_t>(p)]) + " and says " + said);
     check(said.find("after: DS_E_STATE") != said.npos, name + ": after it only load and destroy are legal, but it says " + said);
 }
 
@@ -132,9 +153,11 @@ void one_leaves_between_calls() {
 }
 
 void one_run(int number, std::mt19937& random, const std::string& reference) {
-    const int sizes[] = {2, 3}, n = sizes[random() % 2], victim = static_cast<int>(random() % static_cast<unsigned>(n)), signal = random() % 3 ? SIGKILL : SIGSTOP;
+    const int sizes[] = {2, 3}, n = sizes[random() % 2], victim = static_cast<int>(random() % static_cast<unsigned>(n)),
+              signal = random() % 3 ? SIGKILL : SIGSTOP;
     const std::string folder = work + "/" + std::to_string(number), out = folder + ".out";
-    const std::string name = "run " + std::to_string(number) + ": " + (signal == SIGKILL ? "kill" : "stop") + " of " + std::to_string(victim) + " of " + std::to_string(n);
+    const std::string name = "run " + std::to_string(number) + ": " + (signal == SIGKILL ? "kill" : "stop") + " of " +
+                             std::to_string(victim) + " of " + std::to_string(n);
     job::Job job = start(n, folder, out);
     wait_for_checkpoint(folder);
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 300000));  // anywhere up to the end
@@ -154,7 +177,8 @@ void one_run(int number, std::mt19937& random, const std::string& reference) {
     const double seconds = std::chrono::duration<double>(job::Clock::now() - struck).count();
     job::Job again = start(n == 2 ? 3 : 1, folder, out);
     const bool went_on = again.wait() && again.all_well();
-    check(went_on, name + ": another number of processes goes on from the last checkpoint:" + again.states() + " " + text_of(out + ".0") + text_of(out + ".1"));
+    check(went_on, name + ": another number of processes goes on from the last checkpoint:" + again.states() + " " + text_of(out + ".0") +
+                       text_of(out + ".1"));
     check(!reference.empty() && end_of(folder) == reference, name + ": and comes to the same end, bit for bit");
     std::printf("%s: all back after %.1f s\n", name.c_str(), seconds);
     fs::remove_all(folder);

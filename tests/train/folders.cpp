@@ -1,5 +1,6 @@
-// Folders as other tools and versions write them: tensors under their older or other names, tied ones twice or under another name, config.json in the
-// spellings of transformers 4 and 5, fields that are absent. Answers are those of the golden models, or of the same model spelled in full.
+// Folders as other tools and versions write them: tensors under their older or other names, tied ones twice or under another name,
+// config.json in the spellings of transformers 4 and 5, fields that are absent. Answers are those of the golden models, or of the same
+// model spelled in full.
 #include <dsrt/dsrt.h>
 
 #include <functional>
@@ -20,7 +21,8 @@ const std::string kModels = std::string(DSRT_TEST_DATA) + "/models/";
 Json config_of(const std::string& golden) { return *ds::parse_json(*ds::read_file(kModels + golden + "/config.json"), golden); }
 
 // A golden model's folder with its tensors renamed: `called` gives the names under which one is written.
-void write(const std::string& folder, const std::string& golden, const Json& config, const std::function<std::vector<std::string>(const std::string&)>& called) {
+void write(const std::string& folder, const std::string& golden, const Json& config,
+           const std::function<std::vector<std::string>(const std::string&)>& called) {
     const auto file = ds::SafetensorsFile::open(kModels + golden + "/model.safetensors");
     std::vector<ds::NamedTensor> tensors;
     for (const ds::TensorView& view : file->tensors())
@@ -29,7 +31,9 @@ void write(const std::string& folder, const std::string& golden, const Json& con
     check(ds::write_file_atomically(folder + "/config.json", config.dump()).ok(), "config of " + folder);
 }
 
-Json engine_config(const Json& model) { return {{"model", model}, {"threads", 1}, {"outputs", {"logits"}}, {"logger", {{"default_verbosity", "ERROR"}}}}; }
+Json engine_config(const Json& model) {
+    return {{"model", model}, {"threads", 1}, {"outputs", {"logits"}}, {"logger", {{"default_verbosity", "ERROR"}}}};
+}
 
 double loss_of(const Json& model, const GoldenBatch& batch, Json more = Json::object()) {
     Json config = engine_config(model);
@@ -54,7 +58,9 @@ void refused(const Json& model, ds_status code, const std::vector<std::string>& 
     for (const std::string& word : words) check(said.find(word) != std::string::npos, "a refusal names " + word + ": " + said);
 }
 
-void same(double found, double exact, const std::string& what) { check(found == exact, what + ": loss " + std::to_string(found) + ", not " + std::to_string(exact)); }
+void same(double found, double exact, const std::string& what) {
+    check(found == exact, what + ": loss " + std::to_string(found) + ", not " + std::to_string(exact));
+}
 
 std::string replaced(std::string name, const std::string& from, const std::string& to) {
     if (const size_t at = name.find(from); at != std::string::npos) name.replace(at, from.size(), to);
@@ -75,9 +81,12 @@ void tied_names() {
     const GoldenBatch batch(golden);
     const double exact = loss_of(kModels + golden, batch);
     const Folder folder;
-    write(folder.path.string(), golden, config_of(golden), [&](const std::string& name) -> std::vector<std::string> { return name == table ? std::vector{table, head} : std::vector{name}; });
+    write(folder.path.string(), golden, config_of(golden), [&](const std::string& name) -> std::vector<std::string> {
+        return name == table ? std::vector{table, head} : std::vector{name};
+    });
     same(loss_of(folder.path.string(), batch), exact, "a tied table twice");
-    write(folder.path.string(), golden, config_of(golden), [&](const std::string& name) -> std::vector<std::string> { return {name == table ? head : name}; });
+    write(folder.path.string(), golden, config_of(golden),
+          [&](const std::string& name) -> std::vector<std::string> { return {name == table ? head : name}; });
     same(loss_of(folder.path.string(), batch), exact, "a tied table under the head's name");
 
     write(folder.path.string(), "llama", config_of("llama"), [&](const std::string& name) -> std::vector<std::string> { return {name}; });
@@ -86,13 +95,15 @@ void tied_names() {
     config["tie_word_embeddings"] = true;
     check(ds::write_file_atomically(folder.path / "config.json", config.dump()).ok(), "config");
     refused(folder.path.string(), DS_E_UNSUPPORTED, {table, head, "tie_word_embeddings"});
-    same(loss_of(folder.path.string(), untied, {{"model_overrides", {{"tie_word_embeddings", false}}}}), loss_of(kModels + "llama", untied), "the tie undone");
+    same(loss_of(folder.path.string(), untied, {{"model_overrides", {{"tie_word_embeddings", false}}}}), loss_of(kModels + "llama", untied),
+         "the tie undone");
 
     const GoldenBatch translation("t5-translation");
     write(folder.path.string(), "t5-translation", config_of("t5-translation"), [](const std::string& name) -> std::vector<std::string> {
         return {name == "shared.weight" ? "decoder.embed_tokens.weight" : name};
     });
-    same(loss_of(folder.path.string(), translation), loss_of(kModels + "t5-translation", translation), "t5's table under the decoder's name");
+    same(loss_of(folder.path.string(), translation), loss_of(kModels + "t5-translation", translation),
+         "t5's table under the decoder's name");
 }
 
 // Rope: an object as the model, so weights come from the seed and are the same for each spelling.
@@ -106,29 +117,37 @@ void rope() {
         return config;
     };
     const auto loss = [&](const Json& fields) { return loss_of(with(fields), batch); };
-    const double plain = loss({{"rope_theta", 1e4}}), linear = loss({{"rope_parameters", {{"rope_type", "linear"}, {"rope_theta", 1e4}, {"factor", 2.0}}}});
+    const double plain = loss({{"rope_theta", 1e4}}),
+                 linear = loss({{"rope_parameters", {{"rope_type", "linear"}, {"rope_theta", 1e4}, {"factor", 2.0}}}});
     check(plain != linear, "linear rope changes the loss");
     same(loss({{"rope_theta", 1e4}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}), linear, "rope_scaling");
-    same(loss({{"rope_theta", 1e4}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}, {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 3e4}}}}), linear, "rope_scaling wins");
+    same(loss({{"rope_theta", 1e4},
+               {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
+               {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 3e4}}}}),
+         linear, "rope_scaling wins");
     same(loss({{"rope_scaling", Json()}, {"rope_parameters", {{"rope_theta", 1e4}}}}), plain, "no rope_scaling");
     same(loss({{"partial_rotary_factor", 0.5}}), plain, "llama does not read partial_rotary_factor");
     const Json twos = Json::array({2.0, 2.0, 2.0, 2.0}), nines = Json::array({9.0, 9.0, 9.0, 9.0});
     const Json longer = {{"rope_type", "longrope"}, {"short_factor", twos}, {"long_factor", nines}, {"factor", 1.0}};
     same(loss({{"original_max_position_embeddings", 32}, {"rope_parameters", longer}}), linear, "longrope's short factors");
-    refused(with({{"original_max_position_embeddings", 8}, {"rope_parameters", longer}}), DS_E_UNSUPPORTED, {"rope_type", "longrope", "8 positions"}, &batch);
+    refused(with({{"original_max_position_embeddings", 8}, {"rope_parameters", longer}}), DS_E_UNSUPPORTED,
+            {"rope_type", "longrope", "8 positions"}, &batch);
     refused(with({{"rope_parameters", {{"rope_type", "longrope"}, {"short_factor", {1.0}}}}}), DS_E_CONFIG, {"short_factor", "4 numbers"});
     same(loss({{"rope_scaling", {{"type", "dynamic"}, {"factor", 4.0}}}}), plain, "dynamic rope within its positions");
-    refused(with({{"max_position_embeddings", 8}, {"rope_scaling", {{"type", "dynamic"}, {"factor", 4.0}}}}), DS_E_UNSUPPORTED, {"rope_type", "dynamic", "8 positions"}, &batch);
+    refused(with({{"max_position_embeddings", 8}, {"rope_scaling", {{"type", "dynamic"}, {"factor", 4.0}}}}), DS_E_UNSUPPORTED,
+            {"rope_type", "dynamic", "8 positions"}, &batch);
     const Json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}};
     Json told = yarn;
     told["original_max_position_embeddings"] = 16;
-    same(loss({{"original_max_position_embeddings", 16}, {"rope_parameters", yarn}}), loss({{"rope_parameters", told}}), "what a row may have been, beside the other fields");
+    same(loss({{"original_max_position_embeddings", 16}, {"rope_parameters", yarn}}), loss({{"rope_parameters", told}}),
+         "what a row may have been, beside the other fields");
     check(loss({{"rope_parameters", yarn}}) != loss({{"rope_parameters", told}}), "yarn reads original_max_position_embeddings");
     const Json llama3 = {{"rope_type", "llama3"}, {"factor", 4.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}};
     told = llama3;
     told["original_max_position_embeddings"] = 64;
     same(loss({{"rope_parameters", llama3}}), loss({{"rope_parameters", told}}), "llama3 without original_max_position_embeddings");
-    refused(with({{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}}), DS_E_UNSUPPORTED, {"rope_parameters", "full_attention"});
+    refused(with({{"rope_parameters", {{"full_attention", {{"rope_type", "default"}}}}}}), DS_E_UNSUPPORTED,
+            {"rope_parameters", "full_attention"});
     refused(with({{"rope_parameters", {{"rope_type", "proportional"}}}}), DS_E_UNSUPPORTED, {"rope_type", "proportional"});
 }
 

@@ -1,6 +1,6 @@
-// ds_generate and ds_generate_batch: ids equal to those of transformers (tests/data/generate/expected.json says how they were made), with a cache as
-// without one, alone as in a batch, in f32; bf16 with a cache as bf16 without one. Options, limits, callbacks, and what generation leaves alone.
-// Usage: train_generate [LAYOUT ...], a layout being like tensor=2; train_generate cuda: on that device as on the CPU
+// ds_generate and ds_generate_batch: ids equal to those of transformers (tests/data/generate/expected.json says how they were made), with a
+// cache as without one, alone as in a batch, in f32; bf16 with a cache as bf16 without one. Options, limits, callbacks, and what generation
+// leaves alone. Usage: train_generate [LAYOUT ...], a layout being like tensor=2; train_generate cuda: on that device as on the CPU
 #include <dsrt/dsrt.h>
 
 #include <algorithm>
@@ -23,7 +23,8 @@ using ds::Json;
 using Ids = std::vector<int32_t>;
 
 void refuses(ds_status status, ds_status expected, const std::string& words) {
-    check(status == expected && std::strstr(ds_last_error(), words.c_str()), "refusal about " + words + ": " + std::to_string(status) + " " + ds_last_error());
+    check(status == expected && std::strstr(ds_last_error(), words.c_str()),
+          "refusal about " + words + ": " + std::to_string(status) + " " + ds_last_error());
 }
 
 std::string text(const Ids& ids) { return Json(ids).dump(); }
@@ -39,7 +40,8 @@ struct Engine {
     Ids alone(const Ids& prompt, const Json& options) const {
         int32_t* ids = nullptr;
         size_t n = 0;
-        must(ds_generate(e, prompt.data(), prompt.size(), options.dump().c_str(), nullptr, nullptr, &ids, &n), "ds_generate " + options.dump());
+        must(ds_generate(e, prompt.data(), prompt.size(), options.dump().c_str(), nullptr, nullptr, &ids, &n),
+             "ds_generate " + options.dump());
         Ids made(ids, ids + n);
         ds_free(ids);
         return made;
@@ -50,7 +52,8 @@ struct Engine {
         for (const Ids& p : prompts) all.insert(all.end(), p.begin(), p.end()), lengths.push_back(p.size());
         int32_t* ids = nullptr;
         size_t* counts = nullptr;
-        must(ds_generate_batch(e, all.data(), lengths.data(), prompts.size(), options.dump().c_str(), nullptr, nullptr, &ids, &counts), "ds_generate_batch " + options.dump());
+        must(ds_generate_batch(e, all.data(), lengths.data(), prompts.size(), options.dump().c_str(), nullptr, nullptr, &ids, &counts),
+             "ds_generate_batch " + options.dump());
         std::vector<Ids> made;
         for (size_t r = 0, at = 0; counts && r < prompts.size(); at += counts[r++]) made.emplace_back(ids + at, ids + at + counts[r]);
         ds_free(ids);
@@ -73,7 +76,8 @@ void equals_transformers(const Json& layout) {
             const auto prompts = c["prompts"].get<std::vector<Ids>>(), ids = c["ids"].get<std::vector<Ids>>();
             const auto made = engine.batch(prompts, c["options"]);
             for (size_t r = 0; r < prompts.size() && r < made.size(); ++r)
-                check(made[r] == ids[r], name + " " + c["options"].dump() + " of " + text(prompts[r]) + ": " + text(made[r]) + ", transformers " + text(ids[r]));
+                check(made[r] == ids[r], name + " " + c["options"].dump() + " of " + text(prompts[r]) + ": " + text(made[r]) +
+                                             ", transformers " + text(ids[r]));
             Json plain = c["options"];
             plain["use_cache"] = false;
             check(engine.batch({prompts.back()}, plain) == std::vector<Ids>{ids.back()}, name + " without a cache " + plain.dump());
@@ -82,7 +86,8 @@ void equals_transformers(const Json& layout) {
     }
 }
 
-// Low precision decides otherwise than f32 where scores are close; with and without a cache the same operands meet the same kernels but for attention's.
+// Low precision decides otherwise than f32 where scores are close; with and without a cache the same operands meet the same kernels but for
+// attention's.
 void low_precision() {
     for (const char* type : {"bf16", "fp16"}) {
         int same = 0, all = 0;
@@ -97,7 +102,8 @@ void low_precision() {
                 all += 10;
             }
         }
-        check(same * 10 >= all * 8, std::string(type) + ": with and without a cache " + std::to_string(same) + " of " + std::to_string(all) + " ids agree");
+        check(same * 10 >= all * 8,
+              std::string(type) + ": with and without a cache " + std::to_string(same) + " of " + std::to_string(all) + " ids agree");
     }
 }
 
@@ -147,7 +153,8 @@ void draws() {
     std::vector<int> counts(97, 0);
     constexpr int kDraws = 400;
     for (int seed = 0; seed < kDraws; ++seed)
-        ++counts[static_cast<size_t>(engine.alone(prompt, {{"max_new_tokens", 1}, {"temperature", 0.7}, {"top_k", 20}, {"top_p", 0.6}, {"seed", seed}})[0])];
+        ++counts[static_cast<size_t>(
+            engine.alone(prompt, {{"max_new_tokens", 1}, {"temperature", 0.7}, {"top_k", 20}, {"top_p", 0.6}, {"seed", seed}})[0])];
     double chi2 = 0;
     int inside = 0;
     for (size_t i = 0; i < kept; ++i) {
@@ -156,7 +163,8 @@ void draws() {
         inside += counts[static_cast<size_t>(order[i].second)];
     }
     check(inside == kDraws, "only the nucleus is drawn: " + std::to_string(inside));
-    check(kept > 2 && chi2 < static_cast<double>(kept) + 4 * std::sqrt(2.0 * static_cast<double>(kept)), "draws have the model's probabilities: chi2 " + std::to_string(chi2) + " of " + std::to_string(kept));
+    check(kept > 2 && chi2 < static_cast<double>(kept) + 4 * std::sqrt(2.0 * static_cast<double>(kept)),
+          "draws have the model's probabilities: chi2 " + std::to_string(chi2) + " of " + std::to_string(kept));
 }
 
 void ends_and_limits() {
@@ -165,16 +173,22 @@ void ends_and_limits() {
     const Ids free = engine.alone(prompt, {{"max_new_tokens", 20}, {"eos_token_id", -1}});
     check(free.size() == 20, "as many as asked for");
     const size_t first = static_cast<size_t>(std::find(free.begin(), free.end(), free[5]) - free.begin());
-    check(engine.alone(prompt, {{"max_new_tokens", 20}, {"eos_token_id", {free[5], 1000 % 97}}}) == Ids(free.begin(), free.begin() + static_cast<int64_t>(first) + 1), "an eos id is the last id");
-    check(engine.alone(prompt, {{"max_length", 8}, {"eos_token_id", -1}}) == Ids(free.begin(), free.begin() + 5), "max_length counts the prompt");
+    check(engine.alone(prompt, {{"max_new_tokens", 20}, {"eos_token_id", {free[5], 1000 % 97}}}) ==
+              Ids(free.begin(), free.begin() + static_cast<int64_t>(first) + 1),
+          "an eos id is the last id");
+    check(engine.alone(prompt, {{"max_length", 8}, {"eos_token_id", -1}}) == Ids(free.begin(), free.begin() + 5),
+          "max_length counts the prompt");
     check(engine.alone(prompt, {{"max_length", 3}}).empty(), "nothing is left of max_length");
     check(engine.alone(prompt, {{"max_new_tokens", 0}}).empty(), "no new tokens");
-    check(engine.alone(prompt, {{"max_new_tokens", 500}, {"eos_token_id", -1}}).size() == 30, "a model of 32 positions stops there, one id past its last position");
+    check(engine.alone(prompt, {{"max_new_tokens", 500}, {"eos_token_id", -1}}).size() == 30,
+          "a model of 32 positions stops there, one id past its last position");
     const Ids full(32, 4), longer(33, 4);
     check(engine.alone(full, {{"eos_token_id", -1}}).size() == 1, "a full prompt gets one id");
     int32_t* ids = nullptr;
     size_t n = 0;
-    const auto call = [&](const char* options, const Ids& p = Ids{1, 2}) { return ds_generate(engine.e, p.data(), p.size(), options, nullptr, nullptr, &ids, &n); };
+    const auto call = [&](const char* options, const Ids& p = Ids{1, 2}) {
+        return ds_generate(engine.e, p.data(), p.size(), options, nullptr, nullptr, &ids, &n);
+    };
     refuses(call(nullptr, longer), DS_E_INVALID_ARGUMENT, "the prompt has 33 ids, but gpt2 has 32 positions");
     refuses(call(nullptr, {1, 97}), DS_E_INVALID_ARGUMENT, "id 1 of the prompt is 97, outside the vocabulary 0..96");
     refuses(call(nullptr, {}), DS_E_INVALID_ARGUMENT, "the prompt is empty");
@@ -186,15 +200,18 @@ void ends_and_limits() {
     refuses(call("{\"repetition_penalty\": 0}"), DS_E_INVALID_ARGUMENT, "repetition_penalty must be a positive number, not 0");
     refuses(call("{\"num_beams\": 0}"), DS_E_INVALID_ARGUMENT, "num_beams must be a positive integer, not 0");
     refuses(call("{\"num_beams\": 2, \"temperature\": 1}"), DS_E_INVALID_ARGUMENT, "num_beams 2 searches, temperature 1 samples");
-    refuses(call("{\"early_stopping\": \"maybe\"}"), DS_E_INVALID_ARGUMENT, "early_stopping must be true, false or \"never\", not \"maybe\"");
-    refuses(call("{\"eos_token_id\": \"x\"}"), DS_E_INVALID_ARGUMENT, "eos_token_id must be an id, a list of ids, or -1 for none, not \"x\"");
+    refuses(call("{\"early_stopping\": \"maybe\"}"), DS_E_INVALID_ARGUMENT,
+            "early_stopping must be true, false or \"never\", not \"maybe\"");
+    refuses(call("{\"eos_token_id\": \"x\"}"), DS_E_INVALID_ARGUMENT,
+            "eos_token_id must be an id, a list of ids, or -1 for none, not \"x\"");
     refuses(call("{\"eos_token_id\": 97}"), DS_E_INVALID_ARGUMENT, "eos_id 97 is outside the vocabulary 0..96");
     refuses(call("{\"stop_strings\": [\"\"]}"), DS_E_INVALID_ARGUMENT, "stop_strings must be a text or a list of texts, none empty");
     refuses(call("{\"stop_strings\": \"a\"}"), DS_E_INVALID_ARGUMENT, "stop_strings needs a tokenizer");
     refuses(call("[1]"), DS_E_INVALID_ARGUMENT, "");
     size_t* counts = nullptr;
     const size_t lengths[] = {1, 0};
-    refuses(ds_generate_batch(engine.e, prompt.data(), lengths, 2, nullptr, nullptr, nullptr, &ids, &counts), DS_E_INVALID_ARGUMENT, "prompt 1 is empty");
+    refuses(ds_generate_batch(engine.e, prompt.data(), lengths, 2, nullptr, nullptr, nullptr, &ids, &counts), DS_E_INVALID_ARGUMENT,
+            "prompt 1 is empty");
     const Engine bert(folder("bert-mlm"), Json::object());
     refuses(ds_generate(bert.e, prompt.data(), 3, nullptr, nullptr, nullptr, &ids, &n), DS_E_UNSUPPORTED, "needs a causal language model");
 }
@@ -205,7 +222,10 @@ void callbacks() {
     const Json options = {{"max_new_tokens", 6}, {"eos_token_id", -1}};
     const auto whole = engine.batch(prompts, options);
     std::vector<Ids> heard(3);
-    struct State { std::vector<Ids>* heard; int at, answer; } state{&heard, 3, 1};
+    struct State {
+        std::vector<Ids>* heard;
+        int at, answer;
+    } state{&heard, 3, 1};
     const ds_row_tokens_fn fn = [](size_t row, const int32_t* ids, size_t n, void* user) -> int32_t {
         State& s = *static_cast<State*>(user);
         (*s.heard)[row].insert((*s.heard)[row].end(), ids, ids + n);
@@ -253,14 +273,18 @@ ds_batch* a_batch() {
 // A step with generation between forward and backward, and between micro-batches, is the step without.
 void leaves_training_alone() {
     for (const char* precision : {"", "bf16"}) {
-        Json config = {{"train_micro_batch_size_per_gpu", 2}, {"gradient_accumulation_steps", 2}, {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}}}}}};
+        Json config = {{"train_micro_batch_size_per_gpu", 2},
+                       {"gradient_accumulation_steps", 2},
+                       {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}}}}}};
         if (*precision) config[precision] = {{"enabled", true}};
         std::vector<float> weights[2];
         Ids after[2];
         for (const bool generates : {false, true}) {
             const Engine engine(folder("llama"), config);
             ds_batch* b = a_batch();
-            const auto maybe = [&] { if (generates) (void)engine.batch({{5, 6}, {7}}, {{"max_new_tokens", 5}, {"num_beams", 2}}); };
+            const auto maybe = [&] {
+                if (generates) (void)engine.batch({{5, 6}, {7}}, {{"max_new_tokens", 5}, {"num_beams", 2}});
+            };
             for (int micro = 0; micro < 2; ++micro) {
                 must(ds_forward(engine.e, b, nullptr), "forward");
                 maybe();
@@ -279,7 +303,8 @@ void leaves_training_alone() {
             ds_tensor_destroy(t);
             after[generates] = engine.alone({5, 6, 7}, {{"max_new_tokens", 8}, {"eos_token_id", -1}});
             Json plain = {{"max_new_tokens", 8}, {"eos_token_id", -1}, {"use_cache", false}};
-            if (!*precision) check(engine.alone({5, 6, 7}, plain) == after[generates], "updated weights are used, with a cache and without");
+            if (!*precision)
+                check(engine.alone({5, 6, 7}, plain) == after[generates], "updated weights are used, with a cache and without");
         }
         check(weights[0] == weights[1], std::string("generation leaves training alone ") + precision);
         check(after[0] == after[1], std::string("and comes out the same after it ") + precision);
@@ -294,7 +319,9 @@ void equals_the_cpu(const std::string& device) {
         for (const int beams : {1, 2}) {
             Json options = {{"max_new_tokens", 5}, {"eos_token_id", -1}, {"num_beams", beams}};
             const auto expected = here.batch(prompts, options), made = there.batch(prompts, options);
-            for (size_t r = 0; r < prompts.size(); ++r) check(made[r] == expected[r], device + ": " + name + " of " + text(prompts[r]) + ": " + text(made[r]) + ", cpu " + text(expected[r]));
+            for (size_t r = 0; r < prompts.size(); ++r)
+                check(made[r] == expected[r],
+                      device + ": " + name + " of " + text(prompts[r]) + ": " + text(made[r]) + ", cpu " + text(expected[r]));
             options["use_cache"] = false;
             if (beams == 1) check(there.batch({prompts[0]}, options)[0] == expected[0], device + ": " + name + " without a cache");
         }

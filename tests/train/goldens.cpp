@@ -1,11 +1,11 @@
-// Every golden model through the public ABI: loss, outputs and gradients of one micro-batch, losses of three AdamW steps and the parameters after
-// them, against transformers computed in f64. Usage: train_goldens f32|bf16|fp16 [LAYOUT ...], a layout being like data=2,zero=1,accumulate=4
-// DSRT_GOLDENS_DEVICE names the device; without it, the CPU.
+// Every golden model through the public ABI: loss, outputs and gradients of one micro-batch, losses of three AdamW steps and the parameters
+// after them, against transformers computed in f64. Usage: train_goldens f32|bf16|fp16 [LAYOUT ...], a layout being like
+// data=2,zero=1,accumulate=4 DSRT_GOLDENS_DEVICE names the device; without it, the CPU.
 //
-// f32: relative errors in norm, outputs and losses 1e-5 (after updates 10 times torch's own f32 error, where that is more: AdamW magnifies the rounding of
-// gradients below its eps, of which t5-gated has some), gradients 5e-5, parameters 1e-3. Gradients whose exact value is zero (largest element under
-// 1e-7) are held to 1e-6 absolutely, and their parameters to 3 learning rates. bf16 and fp16: the root mean square of the errors over the models
-// stays within 1.5 of torch autocast's own (torch_errors.json).
+// f32: relative errors in norm, outputs and losses 1e-5 (after updates 10 times torch's own f32 error, where that is more: AdamW magnifies
+// the rounding of gradients below its eps, of which t5-gated has some), gradients 5e-5, parameters 1e-3. Gradients whose exact value is
+// zero (largest element under 1e-7) are held to 1e-6 absolutely, and their parameters to 3 learning rates. bf16 and fp16: the root mean
+// square of the errors over the models stays within 1.5 of torch autocast's own (torch_errors.json).
 #include <dsrt/dsrt.h>
 
 #include <cmath>
@@ -32,14 +32,14 @@ void check(bool good, const std::string& what, double found, double bound) {
     else ++failed, std::printf("FAILED %s: %.3g, bound %.3g\n", what.c_str(), found, bound);
 }
 
-#define MUST(call)                                                                            \
-    do {                                                                                      \
-        const ds_status status_ = (call);                                                     \
-        if (status_ < 0) {                                                                    \
+#define MUST(call)                                                                               \
+    do {                                                                                         \
+        const ds_status status_ = (call);                                                        \
+        if (status_ < 0) {                                                                       \
             std::printf("FAILED %s: %s: %s\n", #call, ds_status_name(status_), ds_last_error()); \
-            ++failed;                                                                         \
-            return {};                                                                        \
-        }                                                                                     \
+            ++failed;                                                                            \
+            return {};                                                                           \
+        }                                                                                        \
     } while (0)
 
 std::vector<double> values(const TensorView& view) {
@@ -72,14 +72,18 @@ std::vector<double> minus(const std::vector<double>& a, const std::vector<double
     return d;
 }
 
-double relative(const std::vector<double>& found, const std::vector<double>& exact) { return norm(minus(found, exact)) / std::max(norm(exact), 1e-30); }
+double relative(const std::vector<double>& found, const std::vector<double>& exact) {
+    return norm(minus(found, exact)) / std::max(norm(exact), 1e-30);
+}
 double largest(const std::vector<double>& x) {
     double m = 0;
     for (const double v : x) m = std::max(m, std::isnan(v) ? INFINITY : std::fabs(v));
     return m;
 }
 
-struct Errors { double out = 0, loss = 0, grad = 0, param = 0; };  // the worst of a model
+struct Errors {
+    double out = 0, loss = 0, grad = 0, param = 0;
+};  // the worst of a model
 
 struct Layout {
     std::string name;
@@ -108,7 +112,12 @@ struct Layout {
         config["gradient_accumulation_steps"] = of("accumulate");
         if (!schedule.empty()) config["pipeline"]["schedule"] = schedule;
         if (of("zero", 0))  // small models too have several buckets, and weights that are gathered
-            config["zero_optimization"] = {{"stage", of("zero", 0)}, {"reduce_bucket_size", 20000}, {"stage3_param_persistence_threshold", 100}, {"stage3_max_reuse_distance", 0}};
+            config["zero_optimization"] = {
+                {"stage", of("zero", 0)},
+                {"reduce_bucket_size", 20000},
+                {"stage3_param_persistence_threshold", 100},
+                {"stage3_max_reuse_distance", 0},
+            };
     }
 };
 
@@ -123,7 +132,11 @@ struct Case {
     bool judged() const { return precision == "f32" && !plain; }
 
     std::string config(const std::vector<std::string>& outputs, int64_t rows) const {
-        Json c = {{"model", folder}, {"gradient_clipping", 0}, {"optimizer", meta["optimizer"]}, {"outputs", outputs}, {"threads", layout.sizes.empty() ? 2 : 1}};
+        Json c = {{"model", folder},
+                  {"gradient_clipping", 0},
+                  {"optimizer", meta["optimizer"]},
+                  {"outputs", outputs},
+                  {"threads", layout.sizes.empty() ? 2 : 1}};
         layout.write(c, rows);
         c["device"] = std::getenv("DSRT_GOLDENS_DEVICE") && !plain ? std::getenv("DSRT_GOLDENS_DEVICE") : "cpu";
         if (precision == "bf16") c["bf16"] = {{"enabled", true}};
@@ -147,7 +160,8 @@ struct Case {
         MUST(ds_batch_create(&batch));
         for (const TensorView& t : inputs->tensors()) {
             ds_tensor* tensor = nullptr;
-            MUST(ds_tensor_create(static_cast<int32_t>(t.dtype), static_cast<int32_t>(t.shape.size()), t.shape.data(), t.data.data(), t.data.size(), &tensor));
+            MUST(ds_tensor_create(static_cast<int32_t>(t.dtype), static_cast<int32_t>(t.shape.size()), t.shape.data(), t.data.data(),
+                                  t.data.size(), &tensor));
             MUST(ds_batch_set(batch, t.name.c_str(), tensor));
             ds_tensor_destroy(tensor);
         }
@@ -158,7 +172,8 @@ struct Case {
     }
 
     bool steps(ds_engine* e, ds_batch* batch, const ds::SafetensorsFile& expected, const std::vector<std::string>& outputs) {
-        const std::string name = std::filesystem::path(folder).filename().string() + "/" + precision + (layout.name.empty() ? "" : "/" + layout.name);
+        const std::string name =
+            std::filesystem::path(folder).filename().string() + "/" + precision + (layout.name.empty() ? "" : "/" + layout.name);
         const double lr = meta["optimizer"]["params"]["lr"].get<double>();
         float loss = 0;
         MUST(ds_forward(e, batch, &loss));
@@ -186,7 +201,8 @@ struct Case {
             const auto found = values(g), exact = values(t);
             zero[param] = largest(exact) < 1e-7;
             if (zero[param]) {
-                if (judged()) check(largest(minus(found, exact)) <= 1e-6, name + " zero gradient of " + param, largest(minus(found, exact)), 1e-6);
+                if (judged())
+                    check(largest(minus(found, exact)) <= 1e-6, name + " zero gradient of " + param, largest(minus(found, exact)), 1e-6);
                 continue;
             }
             worst.grad = std::max(worst.grad, relative(found, exact));
@@ -217,7 +233,8 @@ struct Case {
             worst.param = std::max(worst.param, error);
             if (judged()) check(error <= 1e-3, name + " parameter " + param, error, 1e-3);
         }
-        if (!plain) std::printf("%-28s out %.2e loss %.2e grad %.2e param %.2e\n", name.c_str(), worst.out, worst.loss, worst.grad, worst.param);
+        if (!plain)
+            std::printf("%-28s out %.2e loss %.2e grad %.2e param %.2e\n", name.c_str(), worst.out, worst.loss, worst.grad, worst.param);
         return true;
     }
 };
@@ -245,11 +262,12 @@ int main(int argc, char** argv) {
         plain.run();
         for (const Layout& layout : layouts) {
             Case one{.folder = folder.string(), .precision = precision, .layout = layout};
-            // Adam divides by gradients that may be all rounding (t5-gated has one of 4e-7 among others of 0.1), so losses after an update are as far off as they
-            // happen to be, in any arithmetic.
+            // Adam divides by gradients that may be all rounding (t5-gated has one of 4e-7 among others of 0.1), so losses after an update
+            // are as far off as they happen to be, in any arithmetic.
             one.later_losses = std::max({1e-5, 10 * torch_errors["f32"]["loss"].get<double>(), 5 * plain.worst.loss});
             one.run();
-            for (const auto& [kind, error] : {std::pair<const char*, double Errors::*>{"out", &Errors::out}, {"loss", &Errors::loss}, {"grad", &Errors::grad}}) {
+            for (const auto& [kind, error] :
+                 {std::pair<const char*, double Errors::*>{"out", &Errors::out}, {"loss", &Errors::loss}, {"grad", &Errors::grad}}) {
                 ours[kind].push_back(one.worst.*error);
                 least[kind].push_back(plain.worst.*error);
                 theirs[kind].push_back(torch_errors["bf16_autocast"][kind].get<double>());

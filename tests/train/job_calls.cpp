@@ -1,5 +1,6 @@
-// What a job of several processes does beyond forward, backward and step: growing batches, curricula, skipped blocks, compression, memory limits, generation,
-// evaluation. Each play is run in one process and in several, started with torchrun's variables; every process must tell, number by number, what the one tells.
+// What a job of several processes does beyond forward, backward and step: growing batches, curricula, skipped blocks, compression, memory
+// limits, generation, evaluation. Each play is run in one process and in several, started with torchrun's variables; every process must
+// tell, number by number, what the one tells.
 #include <dsrt/dsrt.h>
 
 #include <cstring>
@@ -12,8 +13,8 @@
 
 namespace {
 
-using ds::Json;
 using checks::check, checks::failed;
+using ds::Json;
 using job::must, job::rank_here, job::size_here, job::text_of;
 namespace fs = std::filesystem;
 using Ids = std::vector<int32_t>;
@@ -24,16 +25,20 @@ bool is_last() { return rank_here() + 1 == size_here(); }
 
 // One process's part of a play, and what it has to tell.
 struct Player {
-    Json more;         // of the layout
-    std::string out;   // a path of this run
+    Json more;        // of the layout
+    std::string out;  // a path of this run
     std::string told;
 
     void tell(const std::string& what, const Json& value) { told += what + " " + value.dump() + "\n"; }
     void tell(ds_status status) { told += ds_status_name(status) + std::string("\n"); }
 
     Json config_of(const std::string& model, const Json& feature) const {
-        Json config = {{"model", kData + "/models/" + model}, {"train_micro_batch_size_per_gpu", 2}, {"threads", 1}, {"logger", {{"default_verbosity", "ERROR"}}},
-                       {"comm", {{"deadline_seconds", 30}}}, {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}}}}}};
+        Json config = {{"model", kData + "/models/" + model},
+                       {"train_micro_batch_size_per_gpu", 2},
+                       {"threads", 1},
+                       {"logger", {{"default_verbosity", "ERROR"}}},
+                       {"comm", {{"deadline_seconds", 30}}},
+                       {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}}}}}};
         config.merge_patch(more);
         config.merge_patch(feature);
         return config;
@@ -52,10 +57,13 @@ struct Player {
             tell(name, {sum, squares});
         }
     }
-    // So many updates on rows of ids, after them the weights. Eight rows: of nine the last would be left out, as there are fewer than processes.
-    // All of one length with their padding: random numbers belong to places in the padded batch, and kernels are chosen by its length.
+    // So many updates on rows of ids, after them the weights. Eight rows: of nine the last would be left out, as there are fewer than
+    // processes. All of one length with their padding: random numbers belong to places in the padded batch, and kernels are chosen by its
+    // length.
     void train(ds_engine* e, int updates, std::initializer_list<const char*> names) {
-        const std::string rows = R"({"files": [")" + kData + R"(/config_live.jsonl"], "task": "sequence_classification", "columns": {"input_ids": "ids", "label": "label"}, "limit": 8, "padding": "max_length", "max_length": 20})";
+        const std::string rows =
+            R"({"files": [")" + kData +
+            R"(/config_live.jsonl"], "task": "sequence_classification", "columns": {"input_ids": "ids", "label": "label"}, "limit": 8, "padding": "max_length", "max_length": 20})";
         ds_data* data = nullptr;
         must(ds_data_open(rows.c_str(), e, &data), "data");
         for (int i = 0; i < updates; ++i) {
@@ -82,26 +90,62 @@ using Play = void (*)(Player&);
 
 void growing_batches(Player& p) {
     p.train_with({{"train_micro_batch_size_per_gpu", 1}, {"batch_growth", {{"schedule", {{1, 4}, {2, 6}}}}}}, 4);
-    p.train_with({{"train_micro_batch_size_per_gpu", 1}, {"batch_growth", {{"by", "plateau"}, {"max_batch_size", 6}, {"patience", 1}, {"smoothing", 0.0}, {"threshold", 0.5}}}}, 4);
+    p.train_with({{"train_micro_batch_size_per_gpu", 1},
+                  {"batch_growth", {{"by", "plateau"}, {"max_batch_size", 6}, {"patience", 1}, {"smoothing", 0.0}, {"threshold", 0.5}}}},
+                 4);
 }
 void noise_scales(Player& p) {
     const Json noise = {{"by", "noise_scale"}, {"max_batch_size", 8}, {"patience", 1}, {"smoothing", 0.5}};
-    if (p.more["parallel"].contains("data") && !p.more.contains("zero_optimization")) p.train_with({{"batch_growth", noise}}, 3, {"noise_scale"});  // of data ranks
-    p.train_with({{"train_micro_batch_size_per_gpu", 1}, {"gradient_accumulation_steps", 2}, {"batch_growth", noise}}, 3, {"noise_scale"});          // of micro-batches
+    if (p.more["parallel"].contains("data") && !p.more.contains("zero_optimization"))
+        p.train_with({{"batch_growth", noise}}, 3, {"noise_scale"});  // of data ranks
+    p.train_with({{"train_micro_batch_size_per_gpu", 1}, {"gradient_accumulation_steps", 2}, {"batch_growth", noise}}, 3,
+                 {"noise_scale"});  // of micro-batches
 }
 void easy_rows_first(Player& p) {
-    p.train_with({{"data_efficiency", {{"enabled", true}, {"data_sampling", {{"enabled", true}, {"curriculum_learning", {{"enabled", true}, {"curriculum_metrics",
-                  {{"seqlen", {{"min_difficulty", 8}, {"max_difficulty", 60}, {"schedule_type", "fixed_linear"}, {"schedule_config", {{"total_curriculum_step", 4}, {"difficulty_step", 1}}}}}}}}}}}}}}, 4);
-    p.train_with({{"curriculum_learning", {{"enabled", true}, {"curriculum_type", "seqlen"}, {"min_difficulty", 4}, {"max_difficulty", 12}, {"schedule_type", "fixed_linear"},
-                                           {"schedule_config", {{"total_curriculum_step", 4}, {"difficulty_step", 1}}}}}}, 3, {"curriculum_difficulty"});
+    p.train_with({{"data_efficiency",
+                   {{"enabled", true},
+                    {"data_sampling",
+                     {{"enabled", true},
+                      {"curriculum_learning",
+                       {{"enabled", true},
+                        {"curriculum_metrics",
+                         {{"seqlen",
+                           {{"min_difficulty", 8},
+                            {"max_difficulty", 60},
+                            {"schedule_type", "fixed_linear"},
+                            {"schedule_config", {{"total_curriculum_step", 4}, {"difficulty_step", 1}}}}}}}}}}}}}},
+                 4);
+    p.train_with({{"curriculum_learning",
+                   {{"enabled", true},
+                    {"curriculum_type", "seqlen"},
+                    {"min_difficulty", 4},
+                    {"max_difficulty", 12},
+                    {"schedule_type", "fixed_linear"},
+                    {"schedule_config", {{"total_curriculum_step", 4}, {"difficulty_step", 1}}}}}},
+                 3, {"curriculum_difficulty"});
 }
 void batches_by_tokens(Player& p) {
-    p.train_with({{"train_micro_batch_size_per_gpu", 1}, {"data_efficiency", {{"enabled", true}, {"data_sampling", {{"enabled", true}, {"dynamic_batching", {{"enabled", true}, {"max_tokens", 40}}}}}}}}, 3);
+    p.train_with(
+        {{"train_micro_batch_size_per_gpu", 1},
+         {"data_efficiency",
+          {{"enabled", true}, {"data_sampling", {{"enabled", true}, {"dynamic_batching", {{"enabled", true}, {"max_tokens", 40}}}}}}}},
+        3);
 }
 void skipped_work(Player& p) {
     p.train_with({{"progressive_layer_drop", {{"enabled", true}, {"theta", 0.5}, {"gamma", 0.5}}}}, 4, {"layers_skipped"});
-    p.train_with({{"data_efficiency", {{"enabled", true}, {"data_routing", {{"enabled", true}, {"random_ltd", {{"enabled", true}, {"random_ltd_layer_id", {0}}, {"random_ltd_schedule",
-                  {{"min_value", 4}, {"max_value", 12}, {"schedule_type", "fixed_linear"}, {"schedule_config", {{"require_steps", 6}, {"seq_per_step", 1}}}}}}}}}}}}, 4, {"random_ltd_kept"});
+    p.train_with({{"data_efficiency",
+                   {{"enabled", true},
+                    {"data_routing",
+                     {{"enabled", true},
+                      {"random_ltd",
+                       {{"enabled", true},
+                        {"random_ltd_layer_id", {0}},
+                        {"random_ltd_schedule",
+                         {{"min_value", 4},
+                          {"max_value", 12},
+                          {"schedule_type", "fixed_linear"},
+                          {"schedule_config", {{"require_steps", 6}, {"seq_per_step", 1}}}}}}}}}}}},
+                 4, {"random_ltd_kept"});
 }
 
 Json technique(Json shared, const Json& params, const char* modules) {
@@ -109,9 +153,11 @@ Json technique(Json shared, const Json& params, const char* modules) {
     return {{"shared_parameters", shared}, {"different_groups", {{"g", {{"params", params}, {"modules", {modules}}}}}}};
 }
 void compression(Player& p) {
-    const Json feature = {{"compression_training", {{"sparse_pruning", technique({{"method", "l1"}, {"schedule_offset", 1}}, {{"dense_ratio", 0.5}}, "attention.output.dense")},
-                                                    {"row_pruning", technique({{"method", "topk"}, {"schedule_offset", 0}}, {{"dense_ratio", 0.75}}, "intermediate.dense")},
-                                                    {"weight_quantization", technique({{"schedule_offset", 2}}, {{"start_bits", 8}, {"target_bits", 4}}, "self.query")}}}};
+    const Json feature = {
+        {"compression_training",
+         {{"sparse_pruning", technique({{"method", "l1"}, {"schedule_offset", 1}}, {{"dense_ratio", 0.5}}, "attention.output.dense")},
+          {"row_pruning", technique({{"method", "topk"}, {"schedule_offset", 0}}, {{"dense_ratio", 0.75}}, "intermediate.dense")},
+          {"weight_quantization", technique({{"schedule_offset", 2}}, {{"start_bits", 8}, {"target_bits", 4}}, "self.query")}}}};
     ds_engine* e = nullptr;
     must(ds_engine_create(p.config_of("bert-sentiment", feature).dump().c_str(), nullptr, &e), "create");
     p.train(e, 3, {});
@@ -232,11 +278,12 @@ void generation(Player& p) {
         ds_engine* e = nullptr;
         must(ds_engine_create(p.config_of(model, Json::object()).dump().c_str(), nullptr, &e), "create");
         const std::vector<Ids> prompts{some_ids(5, 1), some_ids(9, 2), some_ids(1, 3)};
-        for (const Json& options : {Json{{"max_new_tokens", 6}, {"eos_token_id", -1}}, Json{{"max_new_tokens", 6}, {"eos_token_id", -1}, {"use_cache", false}},
-                                    Json{{"max_length", 12}, {"temperature", 1.5}, {"seed", 7}}, Json{{"max_new_tokens", 5}, {"num_beams", 3}}})
+        for (const Json& options :
+             {Json{{"max_new_tokens", 6}, {"eos_token_id", -1}}, Json{{"max_new_tokens", 6}, {"eos_token_id", -1}, {"use_cache", false}},
+              Json{{"max_length", 12}, {"temperature", 1.5}, {"seed", 7}}, Json{{"max_new_tokens", 5}, {"num_beams", 3}}})
             generate(p, e, prompts, options, 0);
-        generate(p, e, prompts, {{"max_new_tokens", 6}, {"eos_token_id", -1}}, 2);                        // row 0 is ended
-        generate(p, e, {some_ids(4, 9)}, {{"max_new_tokens", 4}, {"eos_token_id", -1}}, 0);               // fewer prompts than processes
+        generate(p, e, prompts, {{"max_new_tokens", 6}, {"eos_token_id", -1}}, 2);           // row 0 is ended
+        generate(p, e, {some_ids(4, 9)}, {{"max_new_tokens", 4}, {"eos_token_id", -1}}, 0);  // fewer prompts than processes
         generate(p, e, {some_ids(4, 9)}, {{"max_new_tokens", 4}, {"use_cache", false}}, 0);
         ds_engine_destroy(e);
     }
@@ -254,22 +301,41 @@ void evaluation(Player& p) {
     const std::string rows = kData + "/config_live.jsonl";
     ds_engine* e = nullptr;
     must(ds_engine_create(p.config_of("bert-sentiment", Json::object()).dump().c_str(), nullptr, &e), "create");
-    evaluate(p, e, R"({"files": [")" + rows + R"("], "task": "sequence_classification", "columns": {"input_ids": "ids", "label": "label"}})");
+    evaluate(p, e,
+             R"({"files": [")" + rows + R"("], "task": "sequence_classification", "columns": {"input_ids": "ids", "label": "label"}})");
     ds_engine_destroy(e);
     must(ds_engine_create(p.config_of("gpt2", Json::object()).dump().c_str(), nullptr, &e), "create");
     evaluate(p, e, R"({"files": [")" + rows + R"("], "task": "causal", "columns": {"input_ids": "ids"}})");
     ds_engine_destroy(e);
     const std::string tokenizer = kData + "/tasks/t5-tokenizer.json";
-    const Json t5 = {{"model_type", "t5"}, {"architectures", {"T5ForConditionalGeneration"}}, {"vocab_size", 135}, {"d_model", 16}, {"d_kv", 8}, {"d_ff", 32}, {"num_layers", 1}, {"num_heads", 2},
-                     {"dropout_rate", 0.0}, {"feed_forward_proj", "relu"}, {"tie_word_embeddings", true}, {"pad_token_id", 0}, {"eos_token_id", 1}, {"decoder_start_token_id", 0}};
+    const Json t5 = {{"model_type", "t5"},
+                     {"architectures", {"T5ForConditionalGeneration"}},
+                     {"vocab_size", 135},
+                     {"d_model", 16},
+                     {"d_kv", 8},
+                     {"d_ff", 32},
+                     {"num_layers", 1},
+                     {"num_heads", 2},
+                     {"dropout_rate", 0.0},
+                     {"feed_forward_proj", "relu"},
+                     {"tie_word_embeddings", true},
+                     {"pad_token_id", 0},
+                     {"eos_token_id", 1},
+                     {"decoder_start_token_id", 0}};
     must(ds_engine_create(p.config_of("", {{"model", t5}, {"tokenizer", tokenizer}}).dump().c_str(), nullptr, &e), "create");
-    evaluate(p, e, R"({"files": [")" + kData + R"(/tasks/translation.tsv"], "columns": {"source": "source", "target": "target"}, "limit": 5})", {{"generate", {{"max_new_tokens", 4}}}});
+    evaluate(p, e,
+             R"({"files": [")" + kData + R"(/tasks/translation.tsv"], "columns": {"source": "source", "target": "target"}, "limit": 5})",
+             {{"generate", {{"max_new_tokens", 4}}}});
     ds_engine_destroy(e);
 }
 
-struct Entry { const char* name; Play play; };
-const Entry kPlays[] = {{"growing_batches", growing_batches}, {"noise_scales", noise_scales}, {"easy_rows_first", easy_rows_first}, {"batches_by_tokens", batches_by_tokens},
-                        {"skipped_work", skipped_work}, {"compression", compression}, {"memory_limits", memory_limits}, {"generation", generation}, {"evaluation", evaluation}};
+struct Entry {
+    const char* name;
+    Play play;
+};
+const Entry kPlays[] = {{"growing_batches", growing_batches},     {"noise_scales", noise_scales}, {"easy_rows_first", easy_rows_first},
+                        {"batches_by_tokens", batches_by_tokens}, {"skipped_work", skipped_work}, {"compression", compression},
+                        {"memory_limits", memory_limits},         {"generation", generation},     {"evaluation", evaluation}};
 
 // What processes that do not ask for the same say; the engine is of use afterwards.
 void quarrel(const std::string& out) {
@@ -279,7 +345,8 @@ void quarrel(const std::string& out) {
     const auto ask = [&](const Ids& prompt, ds_token_fn listener) {
         int32_t* ids = nullptr;
         size_t n = 0;
-        const ds_status status = ds_generate(e, prompt.data(), prompt.size(), R"({"max_new_tokens": 3, "eos_token_id": -1})", listener, nullptr, &ids, &n);
+        const ds_status status =
+            ds_generate(e, prompt.data(), prompt.size(), R"({"max_new_tokens": 3, "eos_token_id": -1})", listener, nullptr, &ids, &n);
         p.told += ds_status_name(status) + std::string(" ") + (status < 0 ? ds_last_error() : "") + "\n";
         ds_free(ids);
     };
@@ -293,7 +360,10 @@ void quarrel(const std::string& out) {
         must(ds_engine_create(p.config_of("gpt2", {{"checkpoint", {{"tag_validation", how}}}}).dump().c_str(), nullptr, &e), "create");
         const ds_status status = ds_save(e, (out + ".saved").c_str(), (how + std::to_string(rank_here())).c_str(), nullptr);
         p.told += ds_status_name(status) + std::string(" ") + (status < 0 ? ds_last_error() : "") + "\n";
-        must(ds_load(e, (out + ".saved").c_str(), status < 0 ? "none" : nullptr, nullptr) == (status < 0 ? DS_E_NOT_FOUND : DS_OK) ? DS_OK : DS_E_INTERNAL, "load");
+        must(ds_load(e, (out + ".saved").c_str(), status < 0 ? "none" : nullptr, nullptr) == (status < 0 ? DS_E_NOT_FOUND : DS_OK)
+                 ? DS_OK
+                 : DS_E_INTERNAL,
+             "load");
         ds_engine_destroy(e);
     }
     std::ofstream(out + "." + std::to_string(rank_here())) << p.told;
@@ -303,12 +373,19 @@ std::string self, work;
 
 job::Job start(int n, const std::vector<std::string>& words) {
     const int port = job::free_ports();
-    return job::start(n, [&](int) { std::vector<std::string> argv{self}; argv.insert(argv.end(), words.begin(), words.end()); return argv; },
-                      [&](int r) { return n == 1 ? job::Variables{} : job::torchrun(r, n, port); });
+    return job::start(
+        n,
+        [&](int) {
+            std::vector<std::string> argv{self};
+            argv.insert(argv.end(), words.begin(), words.end());
+            return argv;
+        },
+        [&](int r) { return n == 1 ? job::Variables{} : job::torchrun(r, n, port); });
 }
 
 void same_as_one(const std::string& play, int processes, const Json& layout) {
-    const std::string name = play + " in " + std::to_string(processes) + " processes, " + layout.dump(), one = work + "/one", many = work + "/many";
+    const std::string name = play + " in " + std::to_string(processes) + " processes, " + layout.dump(), one = work + "/one",
+                      many = work + "/many";
     const int before = failed;
     job::Job alone = start(1, {play, layout.dump(), one}), job = start(processes, {play, layout.dump(), many});
     const bool one_ends = alone.wait(), all_end = job.wait();
@@ -320,8 +397,8 @@ void same_as_one(const std::string& play, int processes, const Json& layout) {
         const std::string told = text_of(many + "." + std::to_string(r));
         size_t at = 0;
         while (at < told.size() && at < expected.size() && told[at] == expected[at]) ++at;
-        check(told == expected, name + ": process " + std::to_string(r) + " tells \"" + told.substr(at - std::min<size_t>(at, 60), 160) + "\" where one tells \"" +
-                                    expected.substr(at - std::min<size_t>(at, 60), 160) + "\"");
+        check(told == expected, name + ": process " + std::to_string(r) + " tells \"" + told.substr(at - std::min<size_t>(at, 60), 160) +
+                                    "\" where one tells \"" + expected.substr(at - std::min<size_t>(at, 60), 160) + "\"");
     }
     if (failed == before) std::printf("%s: the same\n", name.c_str());
     for (const auto& entry : fs::directory_iterator(work)) fs::remove_all(entry.path());
@@ -331,17 +408,21 @@ void quarrels_are_told() {
     job::Job job = start(2, {"quarrel", "", work + "/quarrel"});
     const bool all_end = job.wait();
     check(all_end && job.all_well(), "quarrel:" + job.states());
-    const char* const lines[2] = {"DS_E_INVALID_ARGUMENT ds_generate: the processes 0 and 1 were given different prompts or options; all must pass the same\n"
-                                  "DS_E_COMM process 1: DS_E_INVALID_ARGUMENT: ds_generate: id 0 of the prompt is 1000, outside the vocabulary 0..96\n"
-                                  "DS_E_COMM process 1: DS_E_USER: ds_generate: the token callback answered -7\nDS_OK \n",
-                                  "DS_E_INVALID_ARGUMENT ds_generate: the processes 0 and 1 were given different prompts or options; all must pass the same\n"
-                                  "DS_E_INVALID_ARGUMENT ds_generate: id 0 of the prompt is 1000, outside the vocabulary 0..96\nDS_E_USER "};
-    check(!fs::exists(work + "/quarrel.saved/FAIL0") && fs::exists(work + "/quarrel.saved/WARN0") && fs::exists(work + "/quarrel.saved/IGNORE0") && !fs::exists(work + "/quarrel.saved/WARN1"),
+    const char* const lines[2] = {
+        "DS_E_INVALID_ARGUMENT ds_generate: the processes 0 and 1 were given different prompts or options; all must pass the same\n"
+        "DS_E_COMM process 1: DS_E_INVALID_ARGUMENT: ds_generate: id 0 of the prompt is 1000, outside the vocabulary 0..96\n"
+        "DS_E_COMM process 1: DS_E_USER: ds_generate: the token callback answered -7\nDS_OK \n",
+        "DS_E_INVALID_ARGUMENT ds_generate: the processes 0 and 1 were given different prompts or options; all must pass the same\n"
+        "DS_E_INVALID_ARGUMENT ds_generate: id 0 of the prompt is 1000, outside the vocabulary 0..96\nDS_E_USER "};
+    check(!fs::exists(work + "/quarrel.saved/FAIL0") && fs::exists(work + "/quarrel.saved/WARN0") &&
+              fs::exists(work + "/quarrel.saved/IGNORE0") && !fs::exists(work + "/quarrel.saved/WARN1"),
           "quarrel: tags of process 0 alone are saved");
     for (int r = 0; r < 2; ++r) {
         const std::string told = text_of(work + "/quarrel." + std::to_string(r));
-        check(told.starts_with(lines[r]) && told.ends_with("DS_OK \nDS_E_INVALID_ARGUMENT ds_save: process 1 names the tag \"FAIL1\", process 0 \"FAIL0\"; all must name the same (checkpoint.tag_validation)\n"
-                                                           "DS_OK \nDS_OK \n"), "quarrel: process " + std::to_string(r) + " says " + told);
+        check(told.starts_with(lines[r]) && told.ends_with("DS_OK \nDS_E_INVALID_ARGUMENT ds_save: process 1 names the tag \"FAIL1\", "
+                                                           "process 0 \"FAIL0\"; all must name the same (checkpoint.tag_validation)\n"
+                                                           "DS_OK \nDS_OK \n"),
+              "quarrel: process " + std::to_string(r) + " says " + told);
     }
 }
 
@@ -372,10 +453,12 @@ int main(int argc, char** argv) {
     for (const auto& [name, play] : kPlays) {
         if (!only.empty() && only != name) continue;
         same_as_one(name, 2, data);
-        if (name == std::string("generation") || name == std::string("memory_limits") || std::getenv("DSRT_FULL")) same_as_one(name, 2, tensor);
+        if (name == std::string("generation") || name == std::string("memory_limits") || std::getenv("DSRT_FULL"))
+            same_as_one(name, 2, tensor);
         if (name == std::string("compression")) continue;  // not for ZeRO 3
         if (name == std::string("noise_scales") || name == std::string("generation") || std::getenv("DSRT_FULL"))
-            same_as_one(name, 2, {{"parallel", {{"data", 2}}}, {"zero_optimization", {{"stage", 3}, {"stage3_param_persistence_threshold", 0}}}});
+            same_as_one(name, 2,
+                        {{"parallel", {{"data", 2}}}, {"zero_optimization", {{"stage", 3}, {"stage3_param_persistence_threshold", 0}}}});
         if (std::getenv("DSRT_FULL")) same_as_one(name, 4, {{"parallel", {{"data", 2}, {"tensor", 2}}}});
     }
     if (only.empty() || only == "quarrel") quarrels_are_told();

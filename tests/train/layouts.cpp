@@ -1,6 +1,6 @@
-// Any layout, same numbers: training with dropout, clipping and accumulation under each layout against one rank; the same layout twice, bit for bit;
-// a checkpoint of each layout loaded under every other. Usage: train_layouts LAYOUT ..., a layout being like tensor=2,data=2,zero=1 or
-// pipeline=2,schedule=zb-h1; with expert=N among them, a mixture of experts
+// Any layout, same numbers: training with dropout, clipping and accumulation under each layout against one rank; the same layout twice, bit
+// for bit; a checkpoint of each layout loaded under every other. Usage: train_layouts LAYOUT ..., a layout being like
+// tensor=2,data=2,zero=1 or pipeline=2,schedule=zb-h1; with expert=N among them, a mixture of experts
 #include <dsrt/dsrt.h>
 
 #include <algorithm>
@@ -39,7 +39,12 @@ Json merged(Json config, const std::string& layout) {
         else if (key == "ring") mesh["sequence_attention"] = "ring";
         else if (key == "regions") mesh["sequence_regions"] = "on";
         else if (key == "zero")  // small models too have several buckets, and weights that are gathered
-            config["zero_optimization"] = {{"stage", value}, {"reduce_bucket_size", 20000}, {"stage3_param_persistence_threshold", 100}, {"stage3_max_reuse_distance", 0}};
+            config["zero_optimization"] = {
+                {"stage", value},
+                {"reduce_bucket_size", 20000},
+                {"stage3_param_persistence_threshold", 100},
+                {"stage3_max_reuse_distance", 0},
+            };
         else mesh[key] = value;
         at = end + 1;
     }
@@ -61,13 +66,16 @@ ds_batch* batch_of(const Work& work, int number) {
     std::vector<int32_t> ids(static_cast<size_t>(work.rows * work.length)), labels;
     std::vector<uint8_t> mask(ids.size(), 1);
     for (size_t i = 0; i < ids.size(); ++i) {
-        ids[i] = static_cast<int32_t>((i * 7919 + static_cast<size_t>(number) * 104729 + i * i * 31) % static_cast<size_t>(work.vocabulary));
+        ids[i] =
+            static_cast<int32_t>((i * 7919 + static_cast<size_t>(number) * 104729 + i * i * 31) % static_cast<size_t>(work.vocabulary));
         const auto row = static_cast<int64_t>(i) / work.length, place = static_cast<int64_t>(i) % work.length;
         mask[i] = place < work.length - 2 * (row % 3);
     }
     const int64_t grid[2] = {work.rows, work.length};
-    if (work.row_labels) for (int64_t r = 0; r < work.rows; ++r) labels.push_back(static_cast<int32_t>((r + number) % 2));
-    else for (size_t i = 0; i < ids.size(); ++i) labels.push_back(mask[i] ? ids[i] : -100);
+    if (work.row_labels)
+        for (int64_t r = 0; r < work.rows; ++r) labels.push_back(static_cast<int32_t>((r + number) % 2));
+    else
+        for (size_t i = 0; i < ids.size(); ++i) labels.push_back(mask[i] ? ids[i] : -100);
     const auto put = [&](const char* name, int32_t dtype, int32_t rank, const int64_t* shape, const void* data, size_t bytes) {
         ds_tensor* t = nullptr;
         must(ds_tensor_create(dtype, rank, shape, data, bytes, &t), name);
@@ -163,7 +171,10 @@ void resume(const Work& work, const std::vector<std::string>& layouts, const std
 
 int main(int argc, char** argv) {
     const std::string models = std::string(DSRT_TEST_DATA) + "/models/";
-    const Json common = {{"gradient_accumulation_steps", 2}, {"gradient_clipping", 0.5}, {"threads", 1}, {"logger", {{"default_verbosity", "ERROR"}}},
+    const Json common = {{"gradient_accumulation_steps", 2},
+                         {"gradient_clipping", 0.5},
+                         {"threads", 1},
+                         {"logger", {{"default_verbosity", "ERROR"}}},
                          {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}, {"weight_decay", 0.1}}}}}};
     const auto with = [&](Json more) {
         Json config = common;
@@ -171,9 +182,13 @@ int main(int argc, char** argv) {
         return config;
     };
     const Json drop = {{"hidden_dropout_prob", 0.2}, {"attention_probs_dropout_prob", 0.2}, {"classifier_dropout", 0.2}};
-    const Json wide = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 768}, {"n_head", 12}, {"vocab_size", 50257},
-                       {"n_positions", 64}, {"attn_pdrop", 0.1}, {"resid_pdrop", 0.1}, {"embd_pdrop", 0.1}};
-    const std::vector<Work> mixture = {{"mixtral", with({{"model", models + "mixtral"}, {"model_overrides", {{"attention_dropout", 0.2}}}}), 4, 13, 90, false, 1e-5}};
+    const Json wide = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}},
+                       {"n_layer", 1},         {"n_embd", 768},
+                       {"n_head", 12},         {"vocab_size", 50257},
+                       {"n_positions", 64},    {"attn_pdrop", 0.1},
+                       {"resid_pdrop", 0.1},   {"embd_pdrop", 0.1}};
+    const std::vector<Work> mixture = {
+        {"mixtral", with({{"model", models + "mixtral"}, {"model_overrides", {{"attention_dropout", 0.2}}}}), 4, 13, 90, false, 1e-5}};
     const std::vector<Work> others = {
         {"bert", with({{"model", models + "bert-sentiment"}, {"model_overrides", drop}}), 4, 11, 90, true, 1e-5},
         {"llama", with({{"model", models + "llama"}, {"model_overrides", {{"attention_dropout", 0.2}}}}), 4, 13, 90, false, 1e-5},
@@ -181,20 +196,25 @@ int main(int argc, char** argv) {
         {"wide gpt2 bf16", with({{"model", wide}, {"bf16", {{"enabled", true}}}}), 4, 23, 50257, false, 2e-3},
     };
     const std::vector<std::string> layouts(argv + 1, argv + argc);
-    const bool deals_experts = std::any_of(layouts.begin(), layouts.end(), [](const std::string& layout) { return layout.find("expert") != layout.npos; });
+    const bool deals_experts =
+        std::any_of(layouts.begin(), layouts.end(), [](const std::string& layout) { return layout.find("expert") != layout.npos; });
     const std::vector<Work>& all = deals_experts ? mixture : others;
     std::string folder = (std::filesystem::temp_directory_path() / "dsrt-layouts-XXXXXX").string();
     if (!mkdtemp(folder.data())) return 1;
     for (const Work& work : all) {
         const bool small = work.vocabulary < 1000;
         if (const char* slow = std::getenv("DSRT_SLOW_BUILD"); !small && slow && *slow == '1') {
-            std::printf("SKIPPED layouts/%s: under a sanitizer its size takes minutes and shows nothing that the small models don't; the release build runs it\n", work.name.c_str());
+            std::printf(
+                "SKIPPED layouts/%s: under a sanitizer its size takes minutes and shows nothing that the small models don't; the release "
+                "build runs it\n",
+                work.name.c_str());
             continue;
         }
         const Run one = run(work, "data=1", small ? folder + "/data=1" : "");
         for (const std::string& layout : layouts) {
             const Run many = run(work, layout, small ? folder + "/" + layout : "");
-            const double loss = apart(many.losses, one.losses), weights = apart(many.weights, one.weights), norm = std::fabs(many.norm - one.norm) / one.norm;
+            const double loss = apart(many.losses, one.losses), weights = apart(many.weights, one.weights),
+                         norm = std::fabs(many.norm - one.norm) / one.norm;
             std::printf("%-16s %-32s losses %.1e weights %.1e norm %.1e\n", work.name.c_str(), layout.c_str(), loss, weights, norm);
             check(loss <= work.tolerance, work.name + " " + layout + ": losses");
             check(weights <= 100 * work.tolerance, work.name + " " + layout + ": weights");

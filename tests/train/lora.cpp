@@ -1,5 +1,6 @@
-// LoRA against PEFT: adapters that PEFT wrote, on the golden models, give PEFT's loss, logits, gradients, and parameters after three AdamW steps
-// (tests/data/lora/make.py, in f64); what is trained and what is not; files in both directions; merging; several adapters on one base.
+// LoRA against PEFT: adapters that PEFT wrote, on the golden models, give PEFT's loss, logits, gradients, and parameters after three AdamW
+// steps (tests/data/lora/make.py, in f64); what is trained and what is not; files in both directions; merging; several adapters on one
+// base.
 #include <dsrt/dsrt.h>
 
 #include <algorithm>
@@ -59,8 +60,11 @@ struct Engine : training::Engine {
 };
 
 Json config_of(const std::string& model, Json lora, Json more = Json::object()) {
-    Json config = {{"model", kData + "/models/" + model}, {"train_micro_batch_size_per_gpu", 2}, {"gradient_clipping", 0},
-                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}, {"eps", 1e-5}, {"weight_decay", 0}}}}}, {"lora", lora}};
+    Json config = {{"model", kData + "/models/" + model},
+                   {"train_micro_batch_size_per_gpu", 2},
+                   {"gradient_clipping", 0},
+                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}, {"eps", 1e-5}, {"weight_decay", 0}}}}},
+                   {"lora", lora}};
     config.update(more);
     return config;
 }
@@ -90,9 +94,11 @@ void equals_peft(const std::string& name, const std::string& model, const Json& 
     float loss = 0;
     must(ds_forward(engine.e, batch.b, &loss), "forward");
     must(ds_backward(engine.e), "backward");
-    for (const std::string& p : trained) close(engine.param(p, DS_GRAD), expected("grad." + peft_name(p)), 5e-5, name + " gradient of " + p);
+    for (const std::string& p : trained)
+        close(engine.param(p, DS_GRAD), expected("grad." + peft_name(p)), 5e-5, name + " gradient of " + p);
     must(ds_step(engine.e), "step");
-    for (int k = 2; k <= 3; ++k) close({engine.step(batch.b)}, expected("step" + std::to_string(k) + ".loss"), 2e-5, name + " step " + std::to_string(k));
+    for (int k = 2; k <= 3; ++k)
+        close({engine.step(batch.b)}, expected("step" + std::to_string(k) + ".loss"), 2e-5, name + " step " + std::to_string(k));
     for (const std::string& p : trained) close(engine.param(p), expected("param." + peft_name(p)), 1e-3, name + " parameter " + p);
 }
 
@@ -116,20 +122,28 @@ void files_and_merging(const std::string& name, const std::string& model) {
     for (const std::string& p : plain.trained()) check(p.find("lora_") == p.npos, name + ": a merged folder has no adapters, but " + p);
     const Engine again(config_of(model, {{"adapters", {{"a", alone}}}}));
     close({again.eval(batch.b)}, {loss}, 1e-6, name + ": the exported adapter's loss");
-    const auto theirs = ds::SafetensorsFile::open(adapter(name) + "/adapter_model.safetensors"), ours = ds::SafetensorsFile::open(alone + "/adapter_model.safetensors");
+    const auto theirs = ds::SafetensorsFile::open(adapter(name) + "/adapter_model.safetensors"),
+               ours = ds::SafetensorsFile::open(alone + "/adapter_model.safetensors");
     check(ours.ok(), "the exported file reads");
     for (const ds::TensorView& view : theirs->tensors())
         if (view.name.find("original_module") == view.name.npos && view.name.find("modules_to_save") == view.name.npos)
             check(ours->find(view.name) && ours->find(view.name)->shape == view.shape, name + ": the exported adapter has " + view.name);
-    check(std::filesystem::file_size(alone + "/adapter_model.safetensors") < std::filesystem::file_size(kData + "/models/" + model + "/model.safetensors"), "an adapter's file is small");
+    check(std::filesystem::file_size(alone + "/adapter_model.safetensors") <
+              std::filesystem::file_size(kData + "/models/" + model + "/model.safetensors"),
+          "an adapter's file is small");
 }
 
 void several_adapters() {
     const Batch batch("gpt2");
-    const auto alone = [&](const std::string& name) { return Engine(config_of("gpt2", {{"adapters", {{"x", adapter(name)}}}})).eval(batch.b); };
+    const auto alone = [&](const std::string& name) {
+        return Engine(config_of("gpt2", {{"adapters", {{"x", adapter(name)}}}})).eval(batch.b);
+    };
     const double plain = Engine(Json{{"model", kData + "/models/gpt2"}}).eval(batch.b), all = alone("gpt2-all"), b = alone("gpt2-b");
     // Ranks 4 and 2, scales 2 and 4, modules of which one has more: on one base.
-    const Engine engine(config_of("gpt2", {{"adapters", {{"all", adapter("gpt2-all")}, {"b", adapter("gpt2-b")}, {"fresh", nullptr}}}, {"adapter", "all"}, {"target_modules", {"c_attn"}}, {"r", 3}}));
+    const Engine engine(config_of("gpt2", {{"adapters", {{"all", adapter("gpt2-all")}, {"b", adapter("gpt2-b")}, {"fresh", nullptr}}},
+                                           {"adapter", "all"},
+                                           {"target_modules", {"c_attn"}},
+                                           {"r", 3}}));
     check(engine.get("lora.adapter") == "\"all\"", "the active adapter: " + engine.get("lora.adapter"));
     close({engine.eval(batch.b)}, {all}, 1e-6, "the first adapter");
     must(ds_engine_set(engine.e, "lora.adapter", "\"b\""), "switch");
@@ -145,14 +159,18 @@ void several_adapters() {
     must(ds_engine_set(engine.e, "lora.adapter", "\"b\""), "switch");
     Folder folder;
     must(ds_export(engine.e, folder.path.c_str(), "{\"adapter\": true}"), "export");
-    close({Engine(config_of("gpt2", {{"adapters", {{"x", folder.path.string()}}}})).eval(batch.b)}, {b}, 1e-6, "an adapter of smaller rank leaves with its own rank and scale");
-    check(ds_engine_set(engine.e, "lora.adapter", "\"c\"") == DS_E_CONFIG && std::strstr(ds_last_error(), "there is no adapter c; there are all, b, fresh"), std::string("no such adapter: ") + ds_last_error());
+    close({Engine(config_of("gpt2", {{"adapters", {{"x", folder.path.string()}}}})).eval(batch.b)}, {b}, 1e-6,
+          "an adapter of smaller rank leaves with its own rank and scale");
+    check(ds_engine_set(engine.e, "lora.adapter", "\"c\"") == DS_E_CONFIG &&
+              std::strstr(ds_last_error(), "there is no adapter c; there are all, b, fresh"),
+          std::string("no such adapter: ") + ds_last_error());
     must(ds_forward(engine.e, batch.b, nullptr), "forward");
     must(ds_backward(engine.e), "backward");
     Engine two(config_of("gpt2", {{"adapters", {{"p", nullptr}, {"q", nullptr}}}}, {{"gradient_accumulation_steps", 2}}));
     must(ds_forward(two.e, batch.b, nullptr), "forward");
     must(ds_backward(two.e), "backward");
-    check(ds_engine_set(two.e, "lora.adapter", "\"q\"") == DS_E_STATE && std::strstr(ds_last_error(), "call ds_step or ds_zero_grad first"), "no switch within a step");
+    check(ds_engine_set(two.e, "lora.adapter", "\"q\"") == DS_E_STATE && std::strstr(ds_last_error(), "call ds_step or ds_zero_grad first"),
+          "no switch within a step");
 }
 
 void frozen_is_frozen() {
@@ -169,7 +187,8 @@ void frozen_is_frozen() {
     must(ds_plan(config_of("llama", {{"r", 4}}).dump().c_str(), nullptr, &report), "plan");
     const Json plan = Json::parse(report ? report : "{}");
     ds_free(report);
-    check(plan["trained_parameters"] == 2 * (4 * 32 + 32 * 4 + 4 * 32 + 16 * 4) && plan["memory_bytes"]["gradients"] == 4 * plan["trained_parameters"].get<int64_t>(),
+    check(plan["trained_parameters"] == 2 * (4 * 32 + 32 * 4 + 4 * 32 + 16 * 4) &&
+              plan["memory_bytes"]["gradients"] == 4 * plan["trained_parameters"].get<int64_t>(),
           "gradients and states of adapters only: " + plan["trained_parameters"].dump());
     // Dropout and bf16 work, and an evaluation has no dropout.
     const Engine low(config_of("llama", {{"r", 4}, {"dropout", 0.3}}, {{"bf16", {{"enabled", true}}}}));
@@ -183,20 +202,25 @@ void errors() {
     const auto refused = [](Json config, ds_status code, const std::string& words) {
         ds_engine* e = nullptr;
         const ds_status status = ds_engine_create(config.dump().c_str(), nullptr, &e);
-        check(status == code && std::strstr(ds_last_error(), words.c_str()), "refusal: " + words + ": found " + std::to_string(status) + " " + (status < 0 ? ds_last_error() : ""));
+        check(status == code && std::strstr(ds_last_error(), words.c_str()),
+              "refusal: " + words + ": found " + std::to_string(status) + " " + (status < 0 ? ds_last_error() : ""));
         ds_engine_destroy(e);
     };
-    refused(config_of("llama", {{"target_modules", {"q_proj", "c_attn"}}}), DS_E_CONFIG, "lora.target_modules: no linear module of the model is called c_attn; they are like");
+    refused(config_of("llama", {{"target_modules", {"q_proj", "c_attn"}}}), DS_E_CONFIG,
+            "lora.target_modules: no linear module of the model is called c_attn; they are like");
     refused(config_of("llama", {{"r", 0}}), DS_E_CONFIG, "lora.r: must be an integer above 0");
     refused(config_of("llama", {{"dropout", 1.0}}), DS_E_CONFIG, "lora.dropout");
     refused(config_of("llama", {{"bias", "some"}}), DS_E_CONFIG, "lora.bias");
     refused(config_of("llama", {{"rank", 4}}), DS_E_CONFIG, "lora.rank: unknown key");
     refused(config_of("llama", {{"adapters", {{"x", "/nowhere"}}}}), DS_E_NOT_FOUND, "/nowhere/adapter_config.json");
-    refused(config_of("llama", {{"adapters", {{"x", adapter("gpt2-b")}}}}), DS_E_CONFIG, "an adapter changes transformer.h.0.attn.c_attn, which is no linear module of this model");
-    refused(config_of("llama", {{"adapters", {{"x", adapter("llama-qv")}}}, {"adapter", "y"}}), DS_E_CONFIG, "there is no adapter y; there are x");
+    refused(config_of("llama", {{"adapters", {{"x", adapter("gpt2-b")}}}}), DS_E_CONFIG,
+            "an adapter changes transformer.h.0.attn.c_attn, which is no linear module of this model");
+    refused(config_of("llama", {{"adapters", {{"x", adapter("llama-qv")}}}, {"adapter", "y"}}), DS_E_CONFIG,
+            "there is no adapter y; there are x");
     Folder folder;
     const auto changed = [&](const char* key, const Json& value) {
-        std::filesystem::copy(adapter("llama-qv"), folder.path, std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
+        std::filesystem::copy(adapter("llama-qv"), folder.path,
+                              std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
         const auto text = ds::read_file(folder.path / "adapter_config.json", 1 << 20);
         Json settings = Json::parse(text.value());
         settings[key] = value;
@@ -218,7 +242,8 @@ void errors() {
 }  // namespace
 
 int main() {
-    for (const auto& [name, model] : std::vector<std::pair<std::string, std::string>>{{"gpt2-all", "gpt2"}, {"gpt2-b", "gpt2"}, {"llama-qv", "llama"}, {"llama-rs", "llama"}, {"bert-ner", "bert-ner"}}) {
+    for (const auto& [name, model] : std::vector<std::pair<std::string, std::string>>{
+             {"gpt2-all", "gpt2"}, {"gpt2-b", "gpt2"}, {"llama-qv", "llama"}, {"llama-rs", "llama"}, {"bert-ner", "bert-ner"}}) {
         equals_peft(name, model, {});
         files_and_merging(name, model);
     }

@@ -1,4 +1,5 @@
-// Pipelines through the ABI: each timetable on changing shapes against one rank, what waits and what asks, graphs that are cut anywhere, and what is refused.
+// Pipelines through the ABI: each timetable on changing shapes against one rank, what waits and what asks, graphs that are cut anywhere,
+// and what is refused.
 #include <doctest/doctest.h>
 #include <dsrt/dsrt.h>
 
@@ -114,8 +115,13 @@ double apart(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 Json config_of(const std::string& model, int accumulation) {
-    return {{"model", kModels + model}, {"threads", 1}, {"train_micro_batch_size_per_gpu", 4}, {"gradient_accumulation_steps", accumulation}, {"gradient_clipping", 0.3},
-            {"logger", {{"default_verbosity", "ERROR"}}}, {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}, {"weight_decay", 0.1}}}}}};
+    return {{"model", kModels + model},
+            {"threads", 1},
+            {"train_micro_batch_size_per_gpu", 4},
+            {"gradient_accumulation_steps", accumulation},
+            {"gradient_clipping", 0.3},
+            {"logger", {{"default_verbosity", "ERROR"}}},
+            {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}, {"weight_decay", 0.1}}}}}};
 }
 Json dropout(const std::string& model) {
     if (model == "gpt2") return {{"model_overrides", {{"attn_pdrop", 0.2}, {"resid_pdrop", 0.2}, {"embd_pdrop", 0.2}}}};
@@ -172,9 +178,18 @@ Json plan_of(Json config, const Json& more) {
 }  // namespace
 
 TEST_CASE("pipeline/every_timetable_trains_as_one_rank_does_and_waiting_changes_no_bit") {
-    struct Layout { int ranks; const char* schedule; Json more; };
-    const std::vector<Layout> layouts = {{2, "gpipe", {}}, {3, "1f1b", {}}, {2, "interleaved", {{"chunks", 2}}}, {4, "zb-h1", {}}, {3, "zb-h1", {{"active_stages", 2}}},
-                                         {2, "gpipe", {{"active_stages", 2}, {"partition", "parameters"}}}, {3, "1f1b", {{"active_stages", 1}, {"partition", "uniform"}}}};
+    struct Layout {
+        int ranks;
+        const char* schedule;
+        Json more;
+    };
+    const std::vector<Layout> layouts = {{2, "gpipe", {}},
+                                         {3, "1f1b", {}},
+                                         {2, "interleaved", {{"chunks", 2}}},
+                                         {4, "zb-h1", {}},
+                                         {3, "zb-h1", {{"active_stages", 2}}},
+                                         {2, "gpipe", {{"active_stages", 2}, {"partition", "parameters"}}},
+                                         {3, "1f1b", {{"active_stages", 1}, {"partition", "uniform"}}}};
     for (const std::string model : {"gpt2", "bert-sentiment"}) {
         const bool causal = model == "gpt2";
         Json config = config_of(model, 6);
@@ -286,7 +301,8 @@ TEST_CASE("pipeline/an_overflow_anywhere_skips_the_step_everywhere") {
 
 TEST_CASE("pipeline/a_graph_of_the_hosts_is_cut_where_it_can_be") {
     // An encoder whose output every later layer reads, and a weight (%w) that all layers share.
-    const char* text = R"(graph two(%x: f32[rows,8], %target: i32[rows], param %in: f32[8,8] normal 0.5, param %w: f32[8,8] normal 0.4, param %b: f32[8] normal 0.1,
+    const char* text =
+        R"(graph two(%x: f32[rows,8], %target: i32[rows], param %in: f32[8,8] normal 0.5, param %w: f32[8,8] normal 0.4, param %b: f32[8] normal 0.1,
         param %u: f32[8,8] normal 0.5, param %out: f32[8,4] normal 0.5) {
       %e = matmul %x, %in
       %m = tanh %e
@@ -337,7 +353,8 @@ TEST_CASE("pipeline/a_graph_of_the_hosts_is_cut_where_it_can_be") {
         return all;
     };
     const auto one = run(Json::object(), true), one_silent = run(Json::object(), false);
-    for (const Json& layout : {stages(2), stages(3, "zb-h1"), stages(5, "gpipe"), stages(2, "interleaved", {{"chunks", 3}}), stages(3, "interleaved", {{"chunks", 2}, {"partition", "uniform"}})}) {
+    for (const Json& layout : {stages(2), stages(3, "zb-h1"), stages(5, "gpipe"), stages(2, "interleaved", {{"chunks", 3}}),
+                               stages(3, "interleaved", {{"chunks", 2}, {"partition", "uniform"}})}) {
         CAPTURE(layout.dump());
         CHECK(apart(run(layout, true), one) < 1e-5);
         CHECK(apart(run(layout, false), one_silent) < 1e-5);
@@ -348,11 +365,14 @@ TEST_CASE("pipeline/a_graph_of_the_hosts_is_cut_where_it_can_be") {
 // A table that several stages have is summed in rounds by those that have it: two of three stages of a GPT-2, all three of a T5.
 TEST_CASE("pipeline/the_gradient_of_a_large_tied_table_is_summed_once_over_the_stages_that_have_it") {
     const int64_t width = 64, vocabulary = 9001;
-    const Json sizes = {{"vocab_size", vocabulary}, {"n_embd", width}, {"n_layer", 3}, {"n_head", 4}, {"n_positions", 32}, {"resid_pdrop", 0}, {"embd_pdrop", 0}, {"attn_pdrop", 0},
-                        {"d_model", width}, {"d_kv", 16}, {"d_ff", 96}, {"num_layers", 2}, {"num_decoder_layers", 2}, {"num_heads", 4}, {"dropout_rate", 0},
-                        {"decoder_start_token_id", 0}, {"pad_token_id", 0}, {"eos_token_id", 1}};
+    const Json sizes = {{"vocab_size", vocabulary}, {"n_embd", width},  {"n_layer", 3},      {"n_head", 4},
+                        {"n_positions", 32},        {"resid_pdrop", 0}, {"embd_pdrop", 0},   {"attn_pdrop", 0},
+                        {"d_model", width},         {"d_kv", 16},       {"d_ff", 96},        {"num_layers", 2},
+                        {"num_decoder_layers", 2},  {"num_heads", 4},   {"dropout_rate", 0}, {"decoder_start_token_id", 0},
+                        {"pad_token_id", 0},        {"eos_token_id", 1}};
     const int64_t positions = 32 * 4;  // of T5's decoder: its layers lie on two stages
-    for (const auto& [type, architecture, sent] : {std::tuple{"gpt2", "GPT2LMHeadModel", 2 * 4 * width * vocabulary}, {"t5", "T5ForConditionalGeneration", 4 * 4 * width * vocabulary + 2 * 4 * positions}}) {
+    for (const auto& [type, architecture, sent] : {std::tuple{"gpt2", "GPT2LMHeadModel", 2 * 4 * width * vocabulary},
+                                                   {"t5", "T5ForConditionalGeneration", 4 * 4 * width * vocabulary + 2 * 4 * positions}}) {
         CAPTURE(type);
         Json config = config_of("", 2);
         config["model"] = sizes;
@@ -371,7 +391,8 @@ TEST_CASE("pipeline/the_gradient_of_a_large_tied_table_is_summed_once_over_the_s
 TEST_CASE("pipeline/frozen_layers_send_no_gradients_and_the_rest_trains_as_on_one_rank") {
     Json config = config_of("bert-sentiment", 3);
     config["param_groups"] = {{{"name", "low"}, {"match", {"bert.embeddings.*", "bert.encoder.layer.0.*"}}, {"frozen", true}}};
-    const Run one = train(config, Json::object(), false, 2, true), many = train(config, stages(3), false, 2, false), zero_bubble = train(config, stages(4, "zb-h1"), false, 2, false);
+    const Run one = train(config, Json::object(), false, 2, true), many = train(config, stages(3), false, 2, false),
+              zero_bubble = train(config, stages(4, "zb-h1"), false, 2, false);
     CHECK(apart(many.weights, one.weights) < 1e-5);
     CHECK(apart(zero_bubble.weights, one.weights) < 1e-5);
     CHECK(std::fabs(many.norm / one.norm - 1) < 1e-5);
@@ -421,7 +442,11 @@ TEST_CASE("pipeline/train_batch_takes_whole_steps_and_the_rest_of_an_epoch") {
 
 TEST_CASE("pipeline/plans_show_timetable_bubble_and_the_memory_of_each_stage") {
     const Json config = config_of("gpt2", 8);
-    const struct { const char* schedule; int ranks; double bubble; } cases[] = {{"gpipe", 4, 3.0 / 11}, {"1f1b", 4, 3.0 / 11}, {"interleaved", 2, 1.0 / 17}, {"zb-h1", 4, 3.0 / 27}};
+    const struct {
+        const char* schedule;
+        int ranks;
+        double bubble;
+    } cases[] = {{"gpipe", 4, 3.0 / 11}, {"1f1b", 4, 3.0 / 11}, {"interleaved", 2, 1.0 / 17}, {"zb-h1", 4, 3.0 / 27}};
     for (const auto& c : cases) {
         const Json plan = plan_of(config, stages(c.ranks, c.schedule)), &table = plan["timetable"];
         CHECK(table["bubble"].get<double>() == doctest::Approx(c.bubble));
@@ -438,7 +463,9 @@ TEST_CASE("pipeline/plans_show_timetable_bubble_and_the_memory_of_each_stage") {
         CHECK(plan["trained_parameters"] == plan["parameters"]);
     }
     // 1f1b needs the first stage to keep 4 micro-batches, gpipe all 8.
-    const auto working = [&](const char* schedule) { return plan_of(config, stages(4, schedule))["stages"][0]["memory_bytes"]["working"].get<int64_t>(); };
+    const auto working = [&](const char* schedule) {
+        return plan_of(config, stages(4, schedule))["stages"][0]["memory_bytes"]["working"].get<int64_t>();
+    };
     CHECK(working("gpipe") == 2 * working("1f1b"));
 }
 
@@ -477,7 +504,8 @@ TEST_CASE("pipeline/the_norm_without_clipping_is_that_of_one_rank") {
     Json config = config_of("gpt2", 2);
     config["gradient_clipping"] = 0;
     const Run one = train(config, Json::object(), true, 2, false);
-    for (const char* mesh : {R"({"pipeline": 3})", R"({"tensor": 2})", R"({"sequence": 2})", R"({"data": 2})", R"({"tensor": 2, "pipeline": 2, "data": 2})"})
+    for (const char* mesh :
+         {R"({"pipeline": 3})", R"({"tensor": 2})", R"({"sequence": 2})", R"({"data": 2})", R"({"tensor": 2, "pipeline": 2, "data": 2})"})
         for (const int zero : {0, 1}) {
             Json where = {{"parallel", Json::parse(mesh)}, {"zero_optimization", {{"stage", zero}}}};
             const bool halves = where["parallel"].value("data", 1) == 2;
@@ -499,15 +527,26 @@ TEST_CASE("pipeline/the_report_draws_the_timetable") {
     MUST(ds_report(e.e, path.c_str(), nullptr));
     const auto page = ds::read_file(path);
     REQUIRE(page.ok());
-    for (const char* part : {"Pipeline timetable, 1f1b", "2 ranks, 2 stages, 2 micro-batches: 33.3 % idle", "Pipeline, one step as it ran", "backward of micro-batch 1, stage 1"})
+    for (const char* part : {"Pipeline timetable, 1f1b", "2 ranks, 2 stages, 2 micro-batches: 33.3 % idle", "Pipeline, one step as it ran",
+                             "backward of micro-batch 1, stage 1"})
         CHECK_MESSAGE(page->find(part) != std::string::npos, part);
     std::filesystem::remove(path);
 }
 
 // Within a process comm.deadline_seconds holds, too: what takes a stage longer than that is too late for the next one.
 TEST_CASE("pipeline/a_late_stage_is_named_after_the_deadline") {
-    const Json config = {{"model", {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 4}, {"n_embd", 256}, {"n_head", 4}, {"vocab_size", 64}, {"n_positions", 128}}},
-                         {"threads", 1}, {"train_micro_batch_size_per_gpu", 4}, {"logger", {{"default_verbosity", "ERROR"}}}, {"comm", {{"deadline_seconds", 0.001}}},
+    const Json config = {{"model",
+                          {{"model_type", "gpt2"},
+                           {"architectures", {"GPT2LMHeadModel"}},
+                           {"n_layer", 4},
+                           {"n_embd", 256},
+                           {"n_head", 4},
+                           {"vocab_size", 64},
+                           {"n_positions", 128}}},
+                         {"threads", 1},
+                         {"train_micro_batch_size_per_gpu", 4},
+                         {"logger", {{"default_verbosity", "ERROR"}}},
+                         {"comm", {{"deadline_seconds", 0.001}}},
                          {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}}}}}};
     Engine e(config, stages(2));
     const std::vector<int32_t> ids(4 * 128, 7);
@@ -521,18 +560,23 @@ TEST_CASE("pipeline/a_late_stage_is_named_after_the_deadline") {
         if (status >= 0) status = ds_step(e.e);
     }
     CHECK(status == DS_E_TIMEOUT);
-    CHECK_MESSAGE(std::string(ds_last_error()).find(" of the pipeline group sent nothing within 0.001 s") != std::string::npos, ds_last_error());
+    CHECK_MESSAGE(std::string(ds_last_error()).find(" of the pipeline group sent nothing within 0.001 s") != std::string::npos,
+                  ds_last_error());
     CHECK_MESSAGE(std::string(ds_last_error()).starts_with("the pipeline's message "), ds_last_error());
 }
 
 TEST_CASE("pipeline/refusals_say_the_numbers") {
     const Json config = config_of("gpt2", 2);
-    CHECK(refusal(config, {{"parallel", {{"pipeline", 40}}}}, DS_E_CONFIG).find("pipeline 40 x pipeline.chunks 1 needs 40 stages, but the model can be cut into ") != std::string::npos);
+    CHECK(refusal(config, {{"parallel", {{"pipeline", 40}}}}, DS_E_CONFIG)
+              .find("pipeline 40 x pipeline.chunks 1 needs 40 stages, but the model can be cut into ") != std::string::npos);
     CHECK(refusal(config, {{"parallel", {{"pipeline", 2}, {"tensor", 2}, {"data", 2}, {"local_ranks", 6}}}}, DS_E_CONFIG) ==
           "parallel: tensor 2 x pipeline 2 x data 2 needs 8 ranks, local_ranks is 6");
-    CHECK(refusal(config, stages(2, "1f1b", {{"partition", "type:no_such_layer"}}), DS_E_CONFIG).find("type:no_such_layer matches no op and no parameter") != std::string::npos);
-    CHECK(refusal(config, stages(2, "1f1b", {{"partition", "type:("}}), DS_E_CONFIG).find("( is no regular expression") != std::string::npos);
-    CHECK(refusal(config, stages(2, "1f1b", {{"partition", "fair"}}), DS_E_CONFIG).find("best, cost, uniform, parameters or type:REGEX") != std::string::npos);
+    CHECK(refusal(config, stages(2, "1f1b", {{"partition", "type:no_such_layer"}}), DS_E_CONFIG)
+              .find("type:no_such_layer matches no op and no parameter") != std::string::npos);
+    CHECK(refusal(config, stages(2, "1f1b", {{"partition", "type:("}}), DS_E_CONFIG).find("( is no regular expression") !=
+          std::string::npos);
+    CHECK(refusal(config, stages(2, "1f1b", {{"partition", "fair"}}), DS_E_CONFIG).find("best, cost, uniform, parameters or type:REGEX") !=
+          std::string::npos);
     CHECK(refusal(config, stages(2, "2f2b"), DS_E_CONFIG).find("zb-h1") != std::string::npos);
     Json zero = stages(2);
     zero["zero_optimization"] = {{"stage", 2}};

@@ -1,5 +1,5 @@
-// Several processes make one job, started with torchrun's variables: whatever the layout, they end with the bits of the same layout in one process; what
-// they are given differently is refused, with process and key.
+// Several processes make one job, started with torchrun's variables: whatever the layout, they end with the bits of the same layout in one
+// process; what they are given differently is refused, with process and key.
 #include <dsrt/dsrt.h>
 
 #include <cmath>
@@ -23,10 +23,12 @@ constexpr int kRows = 4, kLength = 12, kVocabulary = 64;
 
 // "data=2,tensor=2,zero=1": degrees of the mesh, ZeRO's stage, the pipeline's chunks, bf16, whether sums overlap.
 struct Layout {
-    std::map<std::string, int> is{{"data", 1}, {"tensor", 1}, {"sequence", 1}, {"pipeline", 1}, {"zero", 0}, {"chunks", 1}, {"bf16", 0}, {"adafactor", 0}, {"expert", 1}, {"overlap", 0}};
+    std::map<std::string, int> is{{"data", 1},   {"tensor", 1}, {"sequence", 1},  {"pipeline", 1}, {"zero", 0},
+                                  {"chunks", 1}, {"bf16", 0},   {"adafactor", 0}, {"expert", 1},   {"overlap", 0}};
     explicit Layout(const std::string& text) {
         std::stringstream words(text);
-        for (std::string word; std::getline(words, word, ',');) is.at(word.substr(0, word.find('='))) = std::stoi(word.substr(word.find('=') + 1));
+        for (std::string word; std::getline(words, word, ',');)
+            is.at(word.substr(0, word.find('='))) = std::stoi(word.substr(word.find('=') + 1));
     }
     int operator[](const char* name) const { return is.at(name); }
     int ranks() const { return is.at("data") * is.at("tensor") * is.at("sequence") * is.at("pipeline"); }
@@ -44,20 +46,44 @@ struct Layout {
 
 Json config_of(const std::string& text) {
     const Layout l(text);
-    Json config = {{"model", {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 2 * l["chunks"]}, {"n_embd", 32}, {"n_head", 4}, {"vocab_size", kVocabulary}, {"n_positions", 32},
-                              {"attn_pdrop", 0.1}, {"resid_pdrop", 0.1}, {"embd_pdrop", 0.1}}},
-                   {"train_micro_batch_size_per_gpu", kRows / l["data"]}, {"gradient_accumulation_steps", 2}, {"gradient_clipping", 0.5}, {"threads", 1},
+    Json config = {{"model",
+                    {{"model_type", "gpt2"},
+                     {"architectures", {"GPT2LMHeadModel"}},
+                     {"n_layer", 2 * l["chunks"]},
+                     {"n_embd", 32},
+                     {"n_head", 4},
+                     {"vocab_size", kVocabulary},
+                     {"n_positions", 32},
+                     {"attn_pdrop", 0.1},
+                     {"resid_pdrop", 0.1},
+                     {"embd_pdrop", 0.1}}},
+                   {"train_micro_batch_size_per_gpu", kRows / l["data"]},
+                   {"gradient_accumulation_steps", 2},
+                   {"gradient_clipping", 0.5},
+                   {"threads", 1},
                    {"parallel", {{"data", l["data"]}, {"tensor", l["tensor"]}, {"sequence", l["sequence"]}, {"pipeline", l["pipeline"]}}},
-                   {"zero_optimization", {{"stage", l["zero"]}, {"stage3_param_persistence_threshold", 0}}}, {"logger", {{"default_verbosity", "ERROR"}}},
-                   {"comm", {{"deadline_seconds", 20}, {"join_seconds", 30}}}, {"optimizer", {{"type", l["adafactor"] ? "Adafactor" : "AdamW"}, {"params", {{"lr", 1e-3}, {"weight_decay", 0.1}}}}}};
+                   {"zero_optimization", {{"stage", l["zero"]}, {"stage3_param_persistence_threshold", 0}}},
+                   {"logger", {{"default_verbosity", "ERROR"}}},
+                   {"comm", {{"deadline_seconds", 20}, {"join_seconds", 30}}},
+                   {"optimizer", {{"type", l["adafactor"] ? "Adafactor" : "AdamW"}, {"params", {{"lr", 1e-3}, {"weight_decay", 0.1}}}}}};
     if (l["chunks"] > 1) config["pipeline"] = {{"schedule", "interleaved"}, {"chunks", l["chunks"]}};
     if (l["overlap"]) config["zero_optimization"]["overlap_comm"] = true;
     if (l["bf16"]) config["bf16"] = {{"enabled", true}};
     if (l["expert"] > 1) {
         config["parallel"]["expert"] = l["expert"];
-        config["model"] = {{"model_type", "mixtral"}, {"architectures", {"MixtralForCausalLM"}}, {"hidden_size", 32}, {"intermediate_size", 40}, {"num_hidden_layers", 2}, {"num_attention_heads", 4},
-                           {"num_key_value_heads", 2}, {"vocab_size", kVocabulary}, {"max_position_embeddings", 32}, {"num_local_experts", 5}, {"num_experts_per_tok", 2},
-                           {"output_router_logits", true}, {"router_aux_loss_coef", 0.02}};
+        config["model"] = {{"model_type", "mixtral"},
+                           {"architectures", {"MixtralForCausalLM"}},
+                           {"hidden_size", 32},
+                           {"intermediate_size", 40},
+                           {"num_hidden_layers", 2},
+                           {"num_attention_heads", 4},
+                           {"num_key_value_heads", 2},
+                           {"vocab_size", kVocabulary},
+                           {"max_position_embeddings", 32},
+                           {"num_local_experts", 5},
+                           {"num_experts_per_tok", 2},
+                           {"output_router_logits", true},
+                           {"router_aux_loss_coef", 0.02}};
     }
     return config;
 }
@@ -107,7 +133,10 @@ void append(std::vector<float>& all, ds_engine* e, int what) {
     }
 }
 
-void keep(const std::string& path, const std::vector<float>& numbers) { std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(numbers.data()), static_cast<std::streamsize>(numbers.size() * 4)); }
+void keep(const std::string& path, const std::vector<float>& numbers) {
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(numbers.data()), static_cast<std::streamsize>(numbers.size() * 4));
+}
 
 std::string kept(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
@@ -214,7 +243,14 @@ std::string self, work;
 
 job::Job start(int n, const std::vector<std::string>& words) {
     const int port = job::free_ports();
-    return job::start(n, [&](int) { std::vector<std::string> argv{self}; argv.insert(argv.end(), words.begin(), words.end()); return argv; }, [&](int r) { return job::torchrun(r, n, port); });
+    return job::start(
+        n,
+        [&](int) {
+            std::vector<std::string> argv{self};
+            argv.insert(argv.end(), words.begin(), words.end());
+            return argv;
+        },
+        [&](int r) { return job::torchrun(r, n, port); });
 }
 
 using Starter = std::function<job::Job(int processes, const std::vector<std::string>& words)>;
@@ -222,7 +258,12 @@ using Starter = std::function<job::Job(int processes, const std::vector<std::str
 void same_bits(int processes, const std::string& layout, const std::string& where = "", const Starter& start_job = start) {
     const int before = failed;
     const std::string name = layout + " in " + std::to_string(processes) + " processes" + where, one = work + "/one", many = work + "/many";
-    job::Job alone = job::start(1, [&](int) { return std::vector<std::string>{self, "train", layout, one, one + ".d"}; }, [](int) { return job::Variables{}; });
+    job::Job alone = job::start(
+        1,
+        [&](int) {
+            return std::vector<std::string>{self, "train", layout, one, one + ".d"};
+        },
+        [](int) { return job::Variables{}; });
     check(alone.wait() && alone.all_well(), layout + " in one process");
     job::Job job = start_job(processes, {"train", layout, many, many + ".d"});
     const bool well = job.wait() && job.all_well();
@@ -230,7 +271,8 @@ void same_bits(int processes, const std::string& layout, const std::string& wher
     const Layout layout_(layout);
     std::map<int, std::string> own;  // by the first data rank
     for (int p = 0; p < processes; ++p) {
-        check(!kept(one + ".same.0").empty() && kept(many + ".same." + std::to_string(p)) == kept(one + ".same.0"), name + ": process " + std::to_string(p) + " has other bits than one process");
+        check(!kept(one + ".same.0").empty() && kept(many + ".same." + std::to_string(p)) == kept(one + ".same.0"),
+              name + ": process " + std::to_string(p) + " has other bits than one process");
         const std::string rows = kept(many + ".own." + std::to_string(p));
         const int first = layout_.data_ranks(p, processes).first;
         const auto [known, fresh] = own.try_emplace(first, rows);
@@ -257,11 +299,15 @@ void differently(const std::string& how, const std::string& words, const std::st
 
 // By mpirun, through the MPI plug-in.
 void under_mpirun(bool has_plugin) {
-    const char* missing = !has_plugin ? "libdsrt_mpi.so is not built here" : std::system("mpirun --version >/dev/null 2>&1") != 0 ? "there is no mpirun" : nullptr;
+    const char* missing = !has_plugin                                            ? "libdsrt_mpi.so is not built here"
+                          : std::system("mpirun --version >/dev/null 2>&1") != 0 ? "there is no mpirun"
+                                                                                 : nullptr;
     if (missing) return void(std::printf("SKIPPED jobs of mpirun: %s\n", missing));
-    // Under a sanitizer, without its search for leaks: Open MPI's own come from plug-ins that are gone by then, so no suppression can name them.
+    // Under a sanitizer, without its search for leaks: Open MPI's own come from plug-ins that are gone by then, so no suppression can name
+    // them.
     const char* given = std::getenv("ASAN_OPTIONS");
-    const job::Variables variables{{"OMPI_MCA_btl_vader_single_copy_mechanism", "none"}, {"ASAN_OPTIONS", std::string(given ? given : "") + ":detect_leaks=0"}};
+    const job::Variables variables{{"OMPI_MCA_btl_vader_single_copy_mechanism", "none"},
+                                   {"ASAN_OPTIONS", std::string(given ? given : "") + ":detect_leaks=0"}};
     const auto mpirun = [&](const std::string& mapping) {
         return [mapping, variables](int n, const std::vector<std::string>& words) {
             std::vector<std::string> argv{"mpirun", "--oversubscribe", "--bind-to", "none", "-n", std::to_string(n)};
@@ -269,7 +315,8 @@ void under_mpirun(bool has_plugin) {
             if (!mapping.empty()) argv.insert(argv.end(), {"-x", "MASTER_ADDR=127.0.0.1", "-x", mapping});
             argv.push_back(self);
             argv.insert(argv.end(), words.begin(), words.end());
-            return job::start(1, [&](int) { return argv; }, [&](int) { return variables; });
+            return job::start(
+                1, [&](int) { return argv; }, [&](int) { return variables; });
         };
     };
     same_bits(2, "data=2", " under mpirun", mpirun(""));
@@ -286,9 +333,11 @@ bool shell(const std::string& command) { return std::system((command + " >/dev/n
 void on_two_hosts() {
     const std::string id = std::to_string(getpid() % 100000), a = "dsrta" + id, b = "dsrtb" + id;
     const auto down = [&] { shell("ip netns del " + a), shell("ip netns del " + b); };
-    const bool up = shell("ip netns add " + a) && shell("ip netns add " + b) && shell("ip -n " + a + " link add veth0 type veth peer name veth0 netns " + b) &&
-                    shell("ip -n " + a + " addr add 10.77.0.1/24 dev veth0 && ip -n " + a + " link set veth0 up && ip -n " + a + " link set lo up") &&
-                    shell("ip -n " + b + " addr add 10.77.0.2/24 dev veth0 && ip -n " + b + " link set veth0 up && ip -n " + b + " link set lo up");
+    const bool up =
+        shell("ip netns add " + a) && shell("ip netns add " + b) &&
+        shell("ip -n " + a + " link add veth0 type veth peer name veth0 netns " + b) &&
+        shell("ip -n " + a + " addr add 10.77.0.1/24 dev veth0 && ip -n " + a + " link set veth0 up && ip -n " + a + " link set lo up") &&
+        shell("ip -n " + b + " addr add 10.77.0.2/24 dev veth0 && ip -n " + b + " link set veth0 up && ip -n " + b + " link set lo up");
     if (!up) {
         down();
         return void(std::puts("SKIPPED a job on two hosts: network namespaces can't be made here"));
@@ -299,25 +348,30 @@ void on_two_hosts() {
             const int port = job::free_ports();
             std::ofstream(secret) << "0123456789abcdef0123456789abcdef\n";
             std::ofstream(wrong) << "another secret of enough bytes\n";
-            return job::start(n, [&](int r) {
-                std::vector<std::string> argv{"ip", "netns", "exec", r ? b : a, self};
-                argv.insert(argv.end(), words.begin(), words.end());
-                return argv;
-            }, [&](int r) {
-                job::Variables v = job::torchrun(r, n, port);
-                v["LOCAL_RANK"] = "0", v["LOCAL_WORLD_SIZE"] = "1", v["MASTER_ADDR"] = "10.77.0.1";
-                const std::string& file = r ? second : first;
-                if (!file.empty()) v["DSRT_SECRET_FILE"] = file;
-                return v;
-            });
+            return job::start(
+                n,
+                [&](int r) {
+                    std::vector<std::string> argv{"ip", "netns", "exec", r ? b : a, self};
+                    argv.insert(argv.end(), words.begin(), words.end());
+                    return argv;
+                },
+                [&](int r) {
+                    job::Variables v = job::torchrun(r, n, port);
+                    v["LOCAL_RANK"] = "0", v["LOCAL_WORLD_SIZE"] = "1", v["MASTER_ADDR"] = "10.77.0.1";
+                    const std::string& file = r ? second : first;
+                    if (!file.empty()) v["DSRT_SECRET_FILE"] = file;
+                    return v;
+                });
         };
     };
     same_bits(2, "data=2", " on two hosts", starter(secret, secret));
-    for (const auto& [first, second, words] : {std::tuple{std::string(), std::string(), "needs a secret"}, {secret, wrong, "does not know the secret"}}) {
+    for (const auto& [first, second, words] :
+         {std::tuple{std::string(), std::string(), "needs a secret"}, {secret, wrong, "does not know the secret"}}) {
         job::Job job = starter(first, second)(2, {"disagree", "own", work + "/hosts"});
         const bool well = job.wait() && job.all_well();
-    check(well, std::string(words) + ": both go on:" + job.states());
-        check(kept(work + "/hosts.1").find(words) != std::string::npos, std::string("two hosts: should say \"") + words + "\", but says " + kept(work + "/hosts.1"));
+        check(well, std::string(words) + ": both go on:" + job.states());
+        check(kept(work + "/hosts.1").find(words) != std::string::npos,
+              std::string("two hosts: should say \"") + words + "\", but says " + kept(work + "/hosts.1"));
     }
     down();
 }
@@ -365,10 +419,12 @@ int main(int argc, char** argv) {
     under_mpirun(Json::parse(info)["optional"]["mpi"]["found"].get<bool>());
     on_two_hosts();
     differently("own", "DS_OK \nDS_OK", "DS_OK \nDS_OK");
-    differently("lr", "process 1 differs from process 0 in optimizer.params.lr: 0.002 and 0.001", "process 1 differs from process 0 in optimizer.params.lr");
+    differently("lr", "process 1 differs from process 0 in optimizer.params.lr: 0.002 and 0.001",
+                "process 1 differs from process 0 in optimizer.params.lr");
     differently("seed", "in seed: 4 and 1234", "in seed");
     differently("model", "process 1 differs from process 0 in", "process 1 differs from process 0 in");
-    differently("rows", "DS_E_INVALID_ARGUMENT ds_forward: the processes 0 and 1 share data rank 0 but were given different batches", "must pass the same rows\nDS_OK");
+    differently("rows", "DS_E_INVALID_ARGUMENT ds_forward: the processes 0 and 1 share data rank 0 but were given different batches",
+                "must pass the same rows\nDS_OK");
     differently("cancel", "DS_E_CANCELLED the call was cancelled in process 1\nDS_OK", "DS_E_CANCELLED the call was cancelled\nDS_OK");
     differently("bad", "DS_E_COMM process 1: DS_E_INVALID_ARGUMENT", "DS_E_INVALID_ARGUMENT");
     differently("calls", "DS_E_COMM", "all processes must make the same calls");

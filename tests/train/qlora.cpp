@@ -1,5 +1,6 @@
-// LoRA over a base in few bits (QLoRA) through the ABI: an engine with a quantised base computes what an engine computes whose base was set to the values that the
-// codes mean; only adapters move; checkpoints, exports, layouts and generation work; and what a 7B-shaped model would take is below 8 GiB.
+// LoRA over a base in few bits (QLoRA) through the ABI: an engine with a quantised base computes what an engine computes whose base was set
+// to the values that the codes mean; only adapters move; checkpoints, exports, layouts and generation work; and what a 7B-shaped model
+// would take is below 8 GiB.
 #include <dsrt/dsrt.h>
 
 #include <cstring>
@@ -24,11 +25,15 @@ void close(const Numbers& found, const Numbers& exact, double bound, const std::
 
 using Batch = training::GoldenBatch;
 
-const Json kFour = {{"load_in_4bit", true}}, kDouble = {{"load_in_4bit", true}, {"bnb_4bit_use_double_quant", true}}, kEight = {{"load_in_8bit", true}};
+const Json kFour = {{"load_in_4bit", true}}, kDouble = {{"load_in_4bit", true}, {"bnb_4bit_use_double_quant", true}},
+           kEight = {{"load_in_8bit", true}};
 
 Json config_of(const std::string& model, const Json& quantization, Json more = Json::object()) {
-    Json config = {{"model", kModels + model}, {"train_micro_batch_size_per_gpu", 2}, {"gradient_clipping", 0},
-                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}, {"eps", 1e-5}, {"weight_decay", 0}}}}}, {"lora", {{"r", 4}, {"target_modules", "all-linear"}}}};
+    Json config = {{"model", kModels + model},
+                   {"train_micro_batch_size_per_gpu", 2},
+                   {"gradient_clipping", 0},
+                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}, {"eps", 1e-5}, {"weight_decay", 0}}}}},
+                   {"lora", {{"r", 4}, {"target_modules", "all-linear"}}}};
     if (!quantization.is_null()) config["quantization"] = quantization;
     config.update(more);
     return config;
@@ -53,7 +58,8 @@ void equals_its_decoded_base(const std::string& model, const Json& quantization,
     close({coded.eval(batch.b)}, {plain.eval(batch.b)}, bound, what + " loss");
     check(coded.eval(batch.b) != original, what + ": few bits change the loss");
     float loss = 0;
-    for (const Engine* engine : {&coded, &plain}) must(ds_forward(engine->e, batch.b, &loss), "forward"), must(ds_backward(engine->e), "backward");
+    for (const Engine* engine : {&coded, &plain})
+        must(ds_forward(engine->e, batch.b, &loss), "forward"), must(ds_backward(engine->e), "backward");
     const std::vector<std::string> trained = coded.names(true);
     check(!trained.empty() && trained == plain.names(true), what + ": the same parameters are trained");
     for (const std::string& name : trained) {
@@ -66,7 +72,8 @@ void equals_its_decoded_base(const std::string& model, const Json& quantization,
 
 // A weight as its codes have it differs from the model's by what so many bits allow.
 void bits_are_what_they_cost() {
-    const Engine plain(config_of("llama", Json())), four(config_of("llama", kFour)), twice(config_of("llama", kDouble)), eight(config_of("llama", kEight));
+    const Engine plain(config_of("llama", Json())), four(config_of("llama", kFour)), twice(config_of("llama", kDouble)),
+        eight(config_of("llama", kEight));
     const std::string name = "model.layers.0.mlp.up_proj.weight";
     const auto off = [&](const Engine& e) { return training::distance(e.param(name), plain.param(name), 1e-7); };
     check(off(eight) > 1e-3 && off(eight) < 0.01, "8 bits: " + std::to_string(off(eight)));
@@ -89,7 +96,8 @@ void learns_and_resumes() {
         const Numbers before = engine.param(base);
         const double first = engine.eval(batch.b);
         for (int i = 0; i < 20; ++i) (void)engine.step(batch.b);
-        check(engine.eval(batch.b) < first - 0.3, "an adapter on a base in few bits learns: " + std::to_string(first) + " to " + std::to_string(engine.eval(batch.b)));
+        check(engine.eval(batch.b) < first - 0.3,
+              "an adapter on a base in few bits learns: " + std::to_string(first) + " to " + std::to_string(engine.eval(batch.b)));
         check(engine.param(base) == before, "the base stays");
         Folder folder;
         const std::string saved = folder.path / "saved";
@@ -104,7 +112,8 @@ void learns_and_resumes() {
         check(file.ok() && !file->find(base) && file->find("model.norm.weight"), "a checkpoint has no base in few bits, and what is whole");
         const auto refuses = [&](const Json& quantization, const std::string& words) {
             const Engine other(config_of("llama", quantization, more));
-            check(ds_load(other.e, saved.c_str(), nullptr, nullptr) == DS_E_STATE && std::strstr(ds_last_error(), words.c_str()), "refusal: " + words + ": " + ds_last_error());
+            check(ds_load(other.e, saved.c_str(), nullptr, nullptr) == DS_E_STATE && std::strstr(ds_last_error(), words.c_str()),
+                  "refusal: " + words + ": " + ds_last_error());
         };
         refuses(Json(), "this engine keeps it whole");
         refuses(kEight, "with other settings of quantization");
@@ -112,7 +121,8 @@ void learns_and_resumes() {
         other["model_init"] = "random";
         other["model"] = Json::parse(ds::read_file(kModels + "llama/config.json", 1 << 20).value());
         const Engine fresh(other);
-        check(ds_load(fresh.e, saved.c_str(), nullptr, nullptr) == DS_E_STATE && std::strstr(ds_last_error(), "was made from other values"), std::string("another base: ") + ds_last_error());
+        check(ds_load(fresh.e, saved.c_str(), nullptr, nullptr) == DS_E_STATE && std::strstr(ds_last_error(), "was made from other values"),
+              std::string("another base: ") + ds_last_error());
         // A whole checkpoint loads into few bits.
         const Engine plain(config_of("llama", Json(), more));
         const std::string whole = folder.path / "whole";
@@ -142,7 +152,9 @@ void layouts_and_generation() {
     const double alone = Engine(config_of("llama", kDouble)).eval(batch.b);
     for (const Json& layout : {Json{{"data", 2}}, Json{{"pipeline", 2}}, Json{{"sequence", 2}}}) {
         Json more = {{"parallel", layout}};
-        if (layout.contains("data")) more["zero_optimization"] = {{"stage", 3}, {"stage3_param_persistence_threshold", 10}}, more["train_micro_batch_size_per_gpu"] = 1;
+        if (layout.contains("data"))
+            more["zero_optimization"] = {{"stage", 3}, {"stage3_param_persistence_threshold", 10}},
+            more["train_micro_batch_size_per_gpu"] = 1;
         const Engine engine(config_of("llama", kDouble, more));
         close({engine.eval(batch.b)}, {alone}, 1e-5, layout.dump() + ": the same loss");
         const double first = engine.step(batch.b);
@@ -192,7 +204,8 @@ void integers() {
     ds_free(ids);
     ds_engine* e = nullptr;
     const ds_status status = ds_engine_create(config_of("llama", quantization).dump().c_str(), nullptr, &e);
-    check(status == DS_E_UNSUPPORTED && std::strstr(ds_last_error(), "for training with int8_products"), std::string("training in integers: ") + ds_last_error());
+    check(status == DS_E_UNSUPPORTED && std::strstr(ds_last_error(), "for training with int8_products"),
+          std::string("training in integers: ") + ds_last_error());
     ds_engine_destroy(e);
 }
 
@@ -205,15 +218,33 @@ Json plan_of(const Json& config) {
 }
 
 void memory() {
-    Json config = {{"model", {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"hidden_size", 4096}, {"intermediate_size", 11008}, {"num_hidden_layers", 32}, {"num_attention_heads", 32},
-                              {"num_key_value_heads", 32}, {"vocab_size", 32000}, {"max_position_embeddings", 4096}, {"rms_norm_eps", 1e-5}, {"tie_word_embeddings", false}}},
-                   {"train_micro_batch_size_per_gpu", 1}, {"max_seq_length", 512}, {"bf16", {{"enabled", true}}}, {"recompute", 2}, {"threads", 2},
-                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-4}}}}}, {"lora", {{"r", 16}, {"target_modules", "all-linear"}}}, {"quantization", kDouble}};
+    Json config = {{"model",
+                    {{"architectures", {"LlamaForCausalLM"}},
+                     {"model_type", "llama"},
+                     {"hidden_size", 4096},
+                     {"intermediate_size", 11008},
+                     {"num_hidden_layers", 32},
+                     {"num_attention_heads", 32},
+                     {"num_key_value_heads", 32},
+                     {"vocab_size", 32000},
+                     {"max_position_embeddings", 4096},
+                     {"rms_norm_eps", 1e-5},
+                     {"tie_word_embeddings", false}}},
+                   {"train_micro_batch_size_per_gpu", 1},
+                   {"max_seq_length", 512},
+                   {"bf16", {{"enabled", true}}},
+                   {"recompute", 2},
+                   {"threads", 2},
+                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-4}}}}},
+                   {"lora", {{"r", 16}, {"target_modules", "all-linear"}}},
+                   {"quantization", kDouble}};
     const Json plan = plan_of(config);
     const auto gib = static_cast<double>(plan["memory_bytes"]["total"]) / (1 << 30);
-    std::printf("a 7B-shaped LLaMA, NF4 with two levels, rows of 512: %.2f GiB (weights %.2f, working %.2f)\n", gib, static_cast<double>(plan["memory_bytes"]["weights"]) / (1 << 30),
+    std::printf("a 7B-shaped LLaMA, NF4 with two levels, rows of 512: %.2f GiB (weights %.2f, working %.2f)\n", gib,
+                static_cast<double>(plan["memory_bytes"]["weights"]) / (1 << 30),
                 static_cast<double>(plan["memory_bytes"]["working"]) / (1 << 30));
-    check(plan["parameters"].get<int64_t>() > 6'700'000'000 && gib < 8, "a 7B-shaped base in few bits trains within 8 GiB: " + std::to_string(gib));
+    check(plan["parameters"].get<int64_t>() > 6'700'000'000 && gib < 8,
+          "a 7B-shaped base in few bits trains within 8 GiB: " + std::to_string(gib));
     config.erase("quantization");
     check(plan_of(config)["memory_bytes"]["total"].get<double>() / (1 << 30) > 30, "whole, it does not");
     // What a small engine holds is what its plan says.
@@ -221,7 +252,8 @@ void memory() {
     const Engine engine(small);
     const Batch batch("llama");
     (void)engine.step(batch.b);
-    const int64_t weights = plan_of(small)["memory_bytes"]["weights"], whole = plan_of(config_of("llama", Json()))["memory_bytes"]["weights"];
+    const int64_t weights = plan_of(small)["memory_bytes"]["weights"],
+                  whole = plan_of(config_of("llama", Json()))["memory_bytes"]["weights"];
     check(weights < whole, "fewer bytes of weights: " + std::to_string(weights) + " and " + std::to_string(whole));
 }
 
@@ -229,19 +261,28 @@ void errors() {
     const auto refused = [](const Json& config, ds_status code, const std::string& words) {
         ds_engine* e = nullptr;
         const ds_status status = ds_engine_create(config.dump().c_str(), nullptr, &e);
-        check(status == code && std::strstr(ds_last_error(), words.c_str()), "refusal: " + words + ": found " + std::to_string(status) + " " + (status < 0 ? ds_last_error() : ""));
+        check(status == code && std::strstr(ds_last_error(), words.c_str()),
+              "refusal: " + words + ": found " + std::to_string(status) + " " + (status < 0 ? ds_last_error() : ""));
         ds_engine_destroy(e);
     };
-    refused(config_of("llama", Json::object()), DS_E_CONFIG, "quantization.load_in_4bit: one of it and load_in_8bit must be true, and neither is");
+    refused(config_of("llama", Json::object()), DS_E_CONFIG,
+            "quantization.load_in_4bit: one of it and load_in_8bit must be true, and neither is");
     refused(config_of("llama", {{"load_in_4bit", true}, {"load_in_8bit", true}}), DS_E_CONFIG, "not both");
-    refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "fp4"}}), DS_E_UNSUPPORTED, "fp4 is not built; there are nf4 and int4");
+    refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "fp4"}}), DS_E_UNSUPPORTED,
+            "fp4 is not built; there are nf4 and int4");
     refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "int3"}}), DS_E_CONFIG, "quantization.bnb_4bit_quant_type");
     refused(config_of("llama", {{"load_in_8bit", true}, {"bnb_4bit_use_double_quant", true}}), DS_E_CONFIG, "belongs to load_in_4bit");
-    refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_compute_dtype", "bfloat16"}}), DS_E_CONFIG, "contradicts fp16.enabled and bf16.enabled");
-    refused(config_of("llama", {{"load_in_4bit", true}, {"llm_int8_skip_modules", {"nothing"}}}), DS_E_CONFIG, "no linear module of the model is called nothing");
+    refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_compute_dtype", "bfloat16"}}), DS_E_CONFIG,
+            "contradicts fp16.enabled and bf16.enabled");
+    refused(config_of("llama", {{"load_in_4bit", true}, {"llm_int8_skip_modules", {"nothing"}}}), DS_E_CONFIG,
+            "no linear module of the model is called nothing");
     refused(config_of("llama", {{"load_in_4bits", true}}), DS_E_CONFIG, "quantization.load_in_4bits: unknown key");
     refused(config_of("llama", kFour, {{"parallel", {{"tensor", 2}}}}), DS_E_UNSUPPORTED, "quantization: not built for parallel.tensor");
-    Json pruned = config_of("llama", kFour, {{"compression_training", {{"sparse_pruning", {{"shared_parameters", {{"enabled", true}}}, {"different_groups", {{"g", {{"params", {{"dense_ratio", 0.5}}}, {"modules", {"q_proj"}}}}}}}}}}});
+    Json pruned = config_of("llama", kFour,
+                            {{"compression_training",
+                              {{"sparse_pruning",
+                                {{"shared_parameters", {{"enabled", true}}},
+                                 {"different_groups", {{"g", {{"params", {{"dense_ratio", 0.5}}}, {"modules", {"q_proj"}}}}}}}}}}});
     pruned.erase("lora");
     refused(pruned, DS_E_UNSUPPORTED, "quantization: not built together with compression_training");
 }

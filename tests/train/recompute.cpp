@@ -1,5 +1,5 @@
-// Recomputation through the public ABI: whatever is computed again, the numbers are the same to the last bit; "auto" meets memory_limit in the fastest
-// way, says what it chose, and says with numbers why it can't.
+// Recomputation through the public ABI: whatever is computed again, the numbers are the same to the last bit; "auto" meets memory_limit in
+// the fastest way, says what it chose, and says with numbers why it can't.
 #include <dsrt/dsrt.h>
 
 #include <cmath>
@@ -16,17 +16,29 @@ namespace {
 using checks::check, checks::must;
 using ds::Json;
 
-const Json kGpt = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"vocab_size", 97}, {"n_positions", 64}, {"n_embd", 32}, {"n_layer", 5}, {"n_head", 4},
-                   {"resid_pdrop", 0.1}, {"embd_pdrop", 0.1}, {"attn_pdrop", 0.1}};
-const Json kLlama = {{"model_type", "llama"}, {"architectures", {"LlamaForCausalLM"}}, {"vocab_size", 97}, {"max_position_embeddings", 64}, {"hidden_size", 32}, {"intermediate_size", 72},
-                     {"num_hidden_layers", 4}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"tie_word_embeddings", false}};
-const Json kBert = {{"model_type", "bert"}, {"architectures", {"BertForMaskedLM"}}, {"vocab_size", 97}, {"max_position_embeddings", 64}, {"hidden_size", 32}, {"intermediate_size", 72},
+const Json kGpt = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}},
+                   {"vocab_size", 97},     {"n_positions", 64},
+                   {"n_embd", 32},         {"n_layer", 5},
+                   {"n_head", 4},          {"resid_pdrop", 0.1},
+                   {"embd_pdrop", 0.1},    {"attn_pdrop", 0.1}};
+const Json kLlama = {{"model_type", "llama"},    {"architectures", {"LlamaForCausalLM"}},
+                     {"vocab_size", 97},         {"max_position_embeddings", 64},
+                     {"hidden_size", 32},        {"intermediate_size", 72},
+                     {"num_hidden_layers", 4},   {"num_attention_heads", 4},
+                     {"num_key_value_heads", 2}, {"tie_word_embeddings", false}};
+const Json kBert = {{"model_type", "bert"},   {"architectures", {"BertForMaskedLM"}},
+                    {"vocab_size", 97},       {"max_position_embeddings", 64},
+                    {"hidden_size", 32},      {"intermediate_size", 72},
                     {"num_hidden_layers", 4}, {"num_attention_heads", 4}};
 
 constexpr int64_t kRows = 8, kLength = 48;
 
 Json config_of(const Json& model, const Json& more) {
-    Json config = {{"model", model}, {"threads", 2}, {"train_micro_batch_size_per_gpu", kRows}, {"max_seq_length", kLength}, {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}}}}},
+    Json config = {{"model", model},
+                   {"threads", 2},
+                   {"train_micro_batch_size_per_gpu", kRows},
+                   {"max_seq_length", kLength},
+                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 0.01}}}}},
                    {"logger", {{"default_verbosity", "ERROR"}}}};
     config.merge_patch(more);
     return config;
@@ -108,7 +120,8 @@ void the_numbers_are_the_same(const std::string& name, const Json& model, const 
         if (way == "auto") {
             more["memory_limit"] = (2 * least + most) / 3;
             const Json plan = plan_of(config_of(model, more));
-            check(plan["recompute"]["blocks"].get<int>() > 0 || plan["recompute"]["level"].get<int>() > 0, name + ": auto keeps everything under a limit of a third");
+            check(plan["recompute"]["blocks"].get<int>() > 0 || plan["recompute"]["level"].get<int>() > 0,
+                  name + ": auto keeps everything under a limit of a third");
         }
         check(trained(config_of(model, more)) == off, name + ": recompute " + way.dump() + " changes the numbers");
     }
@@ -119,7 +132,8 @@ void tighter_limits_recompute_more() {
     const int64_t most = total(plan_of(config_of(kGpt, {{"recompute", 0}}))), least = total(plan_of(config_of(kGpt, {{"recompute", 2}})));
     check(least < most * 3 / 4, "recompute 2 saves a quarter of " + std::to_string(most) + ", but takes " + std::to_string(least));
     const Json free = plan_of(config_of(kGpt, {{"recompute", "auto"}}))["recompute"];
-    check(free["level"] == 0 && free["blocks"] == 0 && free["memory_limit"].get<int64_t>() > most, "without a limit the machine's memory counts: " + free.dump());
+    check(free["level"] == 0 && free["blocks"] == 0 && free["memory_limit"].get<int64_t>() > most,
+          "without a limit the machine's memory counts: " + free.dump());
     int weight = 0, kinds = 0;
     for (int part = 0; part <= 8; ++part) {
         const int64_t limit = most - (most - least) * part / 8;
@@ -130,7 +144,8 @@ void tighter_limits_recompute_more() {
         kinds += now != weight;
         weight = now;
         const std::string told = plan["recompute"]["chosen"].get<std::string>();
-        check(told.find("chosen: ") != std::string::npos && told.find(std::to_string(total(plan))) != std::string::npos, "the choice is told: " + told);
+        check(told.find("chosen: ") != std::string::npos && told.find(std::to_string(total(plan))) != std::string::npos,
+              "the choice is told: " + told);
     }
     check(kinds >= 3, "limits between the extremes are met by ways between them");
     const int64_t limit = (most + least) / 2;
@@ -150,19 +165,25 @@ bool says(const std::vector<std::string>& parts) {
 void a_limit_that_cannot_be_met_is_told_with_numbers() {
     ds_engine* e = nullptr;
     char* text = nullptr;
-    check(ds_engine_create(config_of(kGpt, {{"memory_limit", 1000}}).dump().c_str(), nullptr, &e) == DS_E_OUT_OF_MEMORY && !e && says({"memory_limit: is 1000 bytes", "weights (", "gradients ("}),
+    check(ds_engine_create(config_of(kGpt, {{"memory_limit", 1000}}).dump().c_str(), nullptr, &e) == DS_E_OUT_OF_MEMORY && !e &&
+              says({"memory_limit: is 1000 bytes", "weights (", "gradients ("}),
           std::string("weights alone: ") + ds_last_error());
     const int64_t least = total(plan_of(config_of(kGpt, {{"recompute", 2}})));
     const std::string config = config_of(kGpt, {{"recompute", "auto"}, {"memory_limit", least / 2}}).dump();
-    check(ds_plan(config.c_str(), nullptr, &text) == DS_E_OUT_OF_MEMORY && says({"memory_limit: is " + std::to_string(least / 2) + " bytes", "on 8 rows takes at least", "working memory"}),
+    check(ds_plan(config.c_str(), nullptr, &text) == DS_E_OUT_OF_MEMORY &&
+              says({"memory_limit: is " + std::to_string(least / 2) + " bytes", "on 8 rows takes at least", "working memory"}),
           std::string("a plan: ") + ds_last_error());
     const int64_t kept = total(plan_of(config_of(kGpt, Json::object())));
-    check(ds_plan(config_of(kGpt, {{"memory_limit", kept - 1}}).dump().c_str(), nullptr, &text) == DS_E_OUT_OF_MEMORY && says({"with recompute \"auto\" it is less"}), std::string("a fixed way: ") + ds_last_error());
+    check(ds_plan(config_of(kGpt, {{"memory_limit", kept - 1}}).dump().c_str(), nullptr, &text) == DS_E_OUT_OF_MEMORY &&
+              says({"with recompute \"auto\" it is less"}),
+          std::string("a fixed way: ") + ds_last_error());
     must(ds_engine_create(config_of(kGpt, {{"recompute", "auto"}, {"memory_limit", least}}).dump().c_str(), nullptr, &e), "create");
     ds_batch *large = batch_of(6 * kRows, kLength), *small = batch_of(kRows, kLength);
     float loss = 0;
-    check(ds_forward(e, large, &loss) == DS_E_OUT_OF_MEMORY && says({"48 rows", "fewer rows"}), std::string("six times the rows: ") + ds_last_error());
-    check(ds_forward(e, small, &loss) == DS_OK && ds_backward(e) == DS_OK && ds_step(e) == DS_OK, std::string("the engine goes on: ") + ds_last_error());
+    check(ds_forward(e, large, &loss) == DS_E_OUT_OF_MEMORY && says({"48 rows", "fewer rows"}),
+          std::string("six times the rows: ") + ds_last_error());
+    check(ds_forward(e, small, &loss) == DS_OK && ds_backward(e) == DS_OK && ds_step(e) == DS_OK,
+          std::string("the engine goes on: ") + ds_last_error());
     ds_batch_destroy(large);
     ds_batch_destroy(small);
     ds_engine_destroy(e);
@@ -171,7 +192,8 @@ void a_limit_that_cannot_be_met_is_told_with_numbers() {
 }  // namespace
 
 int main() {
-    for (const Json& precision : {Json::object(), Json{{"bf16", {{"enabled", true}}}}, Json{{"fp16", {{"enabled", true}, {"initial_scale_power", 8}}}}}) {
+    for (const Json& precision :
+         {Json::object(), Json{{"bf16", {{"enabled", true}}}}, Json{{"fp16", {{"enabled", true}, {"initial_scale_power", 8}}}}}) {
         const std::string suffix = precision.empty() ? " f32" : " " + precision.begin().key();
         the_numbers_are_the_same("gpt2" + suffix, kGpt, precision);
         the_numbers_are_the_same("llama" + suffix, kLlama, precision);
@@ -179,7 +201,9 @@ int main() {
     }
     the_numbers_are_the_same("gpt2 tensor 2", kGpt, {{"parallel", {{"tensor", 2}}}, {"threads", 1}});
     the_numbers_are_the_same("gpt2 pipeline 2", kGpt, {{"parallel", {{"pipeline", 2}}}, {"threads", 1}});
-    the_numbers_are_the_same("llama data 2, ZeRO 3", kLlama, {{"parallel", {{"data", 2}}}, {"threads", 1}, {"zero_optimization", {{"stage", 3}, {"stage3_param_persistence_threshold", 10}}}});
+    the_numbers_are_the_same(
+        "llama data 2, ZeRO 3", kLlama,
+        {{"parallel", {{"data", 2}}}, {"threads", 1}, {"zero_optimization", {{"stage", 3}, {"stage3_param_persistence_threshold", 10}}}});
     tighter_limits_recompute_more();
     a_limit_that_cannot_be_met_is_told_with_numbers();
     return checks::result();

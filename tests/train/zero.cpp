@@ -1,5 +1,5 @@
-// ZeRO through the public ABI: what each stage sends, against the published volumes (arXiv 1910.02054, section 7); what it holds; rows that are fewer than
-// ranks; frozen parameters; sums in place of means; gradients that travel in half precision; sparse ones.
+// ZeRO through the public ABI: what each stage sends, against the published volumes (arXiv 1910.02054, section 7); what it holds; rows that
+// are fewer than ranks; frozen parameters; sums in place of means; gradients that travel in half precision; sparse ones.
 #include <dsrt/dsrt.h>
 
 #include <sys/resource.h>
@@ -25,9 +25,16 @@ constexpr int64_t kVocabulary = 90;
 const std::string kModels = std::string(DSRT_TEST_DATA) + "/models/";
 
 Json base(int data, int stage, Json more = Json::object()) {
-    Json config = {{"model", kModels + "llama"}, {"threads", 1}, {"gradient_clipping", 0}, {"train_micro_batch_size_per_gpu", 2}, {"gradient_accumulation_steps", 2},
-                   {"parallel", {{"data", data}}}, {"logger", {{"default_verbosity", "ERROR"}}}, {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}}}}}};
-    if (stage) config["zero_optimization"] = {{"stage", stage}, {"stage3_param_persistence_threshold", 0}, {"stage3_max_reuse_distance", 0}};
+    Json config = {{"model", kModels + "llama"},
+                   {"threads", 1},
+                   {"gradient_clipping", 0},
+                   {"train_micro_batch_size_per_gpu", 2},
+                   {"gradient_accumulation_steps", 2},
+                   {"parallel", {{"data", data}}},
+                   {"logger", {{"default_verbosity", "ERROR"}}},
+                   {"optimizer", {{"type", "AdamW"}, {"params", {{"lr", 1e-3}}}}}};
+    if (stage)
+        config["zero_optimization"] = {{"stage", stage}, {"stage3_param_persistence_threshold", 0}, {"stage3_max_reuse_distance", 0}};
     config.merge_patch(more);
     return config;
 }
@@ -43,7 +50,8 @@ ds_batch* batch_of(int64_t rows, int number) {
     ds_batch* b = nullptr;
     must(ds_batch_create(&b), "batch");
     std::vector<int32_t> ids(static_cast<size_t>(rows * length));
-    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>((i * 7919 + static_cast<size_t>(number) * 104729 + i * i * 31) % kVocabulary);
+    for (size_t i = 0; i < ids.size(); ++i)
+        ids[i] = static_cast<int32_t>((i * 7919 + static_cast<size_t>(number) * 104729 + i * i * 31) % kVocabulary);
     const int64_t grid[2] = {rows, length};
     for (const char* name : {"input_ids", "labels"}) {
         ds_tensor* t = nullptr;
@@ -125,10 +133,13 @@ double aligned_elements(ds_engine* e, bool trained_only) {
     return sum;
 }
 
-struct Sent { double all_reduce, reduce_scatter, all_gather; };
+struct Sent {
+    double all_reduce, reduce_scatter, all_gather;
+};
 Sent sent(ds_engine* e) { return {metric(e, "bytes_all_reduce"), metric(e, "bytes_reduce_scatter"), metric(e, "bytes_all_gather")}; }
 
-// Of all ranks together. Psi parameters, N ranks, K micro-batches: one rank's share of a scattered sum or a gathering is (N - 1) / N of its bytes.
+// Of all ranks together. Psi parameters, N ranks, K micro-batches: one rank's share of a scattered sum or a gathering is (N - 1) / N of its
+// bytes.
 void volumes() {
     for (const int ranks : {2, 3})
         for (const bool low : {false, true}) {
@@ -140,16 +151,23 @@ void volumes() {
                 const double psi = aligned_elements(e, true), one = (ranks - 1) * 4 * psi, k = 2;
                 const Sent found = sent(e);
                 const auto is = [&](double value, double wanted, double slack, const char* what) {
-                    check(std::fabs(value - wanted) <= slack * wanted, name + std::to_string(stage) + ": " + what + " " + std::to_string(value) + ", not " + std::to_string(wanted));
+                    check(std::fabs(value - wanted) <= slack * wanted,
+                          name + std::to_string(stage) + ": " + what + " " + std::to_string(value) + ", not " + std::to_string(wanted));
                 };
                 if (stage == 0) is(found.all_reduce, 2 * one, 0, "all_reduce");
                 else check(found.all_reduce == 0, name + std::to_string(stage) + ": all_reduce " + std::to_string(found.all_reduce));
                 is(found.reduce_scatter, stage == 0 ? 0 : stage == 1 ? one : k * one, 0, "reduce_scatter");
                 // In bf16 the low copies travel; the embedding, which is read in f32, and norms do so in f32.
                 // Twice in a micro-batch, but for the table, whose gradient does not need it, and the head, which is used again at once.
-                const double once = (ranks - 1) * 4.0 * static_cast<double>(values_of(e, "model.embed_tokens.weight", DS_WEIGHT).size() + values_of(e, "lm_head.weight", DS_WEIGHT).size());
-                if (!low) is(found.all_gather, stage == 0 ? 0 : stage < 3 ? one : k * (2 * one - once), stage == 3 ? 0.001 : 0, "all_gather");
-                else if (stage > 0) check(found.all_gather > 0.45 * (stage < 3 ? one : 2 * k * one) && found.all_gather < 0.75 * (stage < 3 ? one : 2 * k * one), name + std::to_string(stage) + ": all_gather " + std::to_string(found.all_gather / one));
+                const double once = (ranks - 1) * 4.0 *
+                                    static_cast<double>(values_of(e, "model.embed_tokens.weight", DS_WEIGHT).size() +
+                                                        values_of(e, "lm_head.weight", DS_WEIGHT).size());
+                if (!low)
+                    is(found.all_gather, stage == 0 ? 0 : stage < 3 ? one : k * (2 * one - once), stage == 3 ? 0.001 : 0, "all_gather");
+                else if (stage > 0)
+                    check(found.all_gather > 0.45 * (stage < 3 ? one : 2 * k * one) &&
+                              found.all_gather < 0.75 * (stage < 3 ? one : 2 * k * one),
+                          name + std::to_string(stage) + ": all_gather " + std::to_string(found.all_gather / one));
                 ds_engine_destroy(e);
             }
         }
@@ -163,7 +181,11 @@ void frozen_gradients_stay() {
         const double psi = aligned_elements(e, true);
         const Sent found = sent(e);
         check(psi < aligned_elements(e, false), "something is frozen");
-        check(found.all_reduce + found.reduce_scatter == (stage == 0 ? 2 : stage == 1 ? 1 : 2) * 4 * psi, "stage " + std::to_string(stage) + ": gradients of frozen parameters were sent");
+        check(found.all_reduce + found.reduce_scatter == (stage == 0   ? 2
+                                                          : stage == 1 ? 1
+                                                                       : 2) *
+                                                             4 * psi,
+              "stage " + std::to_string(stage) + ": gradients of frozen parameters were sent");
         check(found.all_gather == (stage ? 4 * psi : 0), "stage " + std::to_string(stage) + ": frozen weights were sent");
         ds_engine_destroy(e);
     }
@@ -214,7 +236,8 @@ void sums() {
         check(apart(moved[1], moved[0]) < 1e-4, "stage " + std::to_string(stage) + ": a sum is not twice the mean of two");
     }
     ds_engine* e = nullptr;
-    check(ds_engine_create(base(2, 3, {{"gradient_allreduce_op", "sum"}}).dump().c_str(), nullptr, &e) == DS_E_CONFIG, "sum with stage 3 is refused");
+    check(ds_engine_create(base(2, 3, {{"gradient_allreduce_op", "sum"}}).dump().c_str(), nullptr, &e) == DS_E_CONFIG,
+          "sum with stage 3 is refused");
 }
 
 void low_gradients_travel_at_half_the_price() {
@@ -236,12 +259,15 @@ void low_gradients_travel_at_half_the_price() {
             ds_engine_destroy(e);
         }
         const double error = apart(gradient[1], gradient[0]);
-        check(bytes[1] * 2 == bytes[0], "stage " + std::to_string(stage) + ": bf16 gradients take " + std::to_string(bytes[1] / bytes[0]) + " of f32's bytes");
-        check(error > 0 && error < 1e-2, "stage " + std::to_string(stage) + ": gradients by way of bf16 are apart by " + std::to_string(error));
+        check(bytes[1] * 2 == bytes[0],
+              "stage " + std::to_string(stage) + ": bf16 gradients take " + std::to_string(bytes[1] / bytes[0]) + " of f32's bytes");
+        check(error > 0 && error < 1e-2,
+              "stage " + std::to_string(stage) + ": gradients by way of bf16 are apart by " + std::to_string(error));
     }
 }
 
-// What stays on one rank from step to step, of f32 Adam: weights 4, gradients 4 and state 8 bytes a parameter, each over N from its stage on.
+// What stays on one rank from step to step, of f32 Adam: weights 4, gradients 4 and state 8 bytes a parameter, each over N from its stage
+// on.
 void memory() {
     for (const int ranks : {1, 2, 4})
         for (int stage = 0; stage <= 3; ++stage) {
@@ -253,7 +279,9 @@ void memory() {
             const double psi = plan["parameters"].get<double>();
             const auto near = [&](const char* kind, double wanted) {
                 const double found = bytes[kind].get<double>();
-                check(std::fabs(found - wanted) <= 0.03 * wanted, "plan of stage " + std::to_string(stage) + " on " + std::to_string(ranks) + ": " + kind + " " + std::to_string(found) + ", not " + std::to_string(wanted));
+                check(std::fabs(found - wanted) <= 0.03 * wanted, "plan of stage " + std::to_string(stage) + " on " +
+                                                                      std::to_string(ranks) + ": " + kind + " " + std::to_string(found) +
+                                                                      ", not " + std::to_string(wanted));
             };
             near("weights", 4 * psi / (stage >= 3 ? ranks : 1));
             near("gradients", 4 * psi / (stage >= 2 ? ranks : 1));
@@ -263,8 +291,9 @@ void memory() {
 
 // Rows of an embedding that occur are few: they travel as rows, and the sums are the same, bit for bit.
 void rows_travel_where_that_is_less() {
-    const Json model = {{"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 16}, {"n_head", 2}, {"vocab_size", 2000}, {"n_positions", 16},
-                        {"tie_word_embeddings", false}};
+    const Json model = {
+        {"model_type", "gpt2"}, {"architectures", {"GPT2LMHeadModel"}}, {"n_layer", 1}, {"n_embd", 16}, {"n_head", 2}, {"vocab_size", 2000},
+        {"n_positions", 16},    {"tie_word_embeddings", false}};
     for (int stage = 0; stage <= 1; ++stage) {
         std::vector<float> weights[2];
         double bytes[2];
@@ -278,10 +307,13 @@ void rows_travel_where_that_is_less() {
         // 6 rows of 9 tokens name at most 54 of 2000 words in a micro-batch; a step has two.
         const double dense = (stage ? 1 : 2) * 2 * 4 * 2000.0 * 16, most = 2 * (2 * 54 * (16 * 4 + 4) + 3 * 8);
         check(weights[0] == weights[1], "stage " + std::to_string(stage) + ": rows sum to other bits");
-        check(bytes[1] < bytes[0] - dense + 2 * most && bytes[1] > bytes[0] - dense, "stage " + std::to_string(stage) + ": rows take " + std::to_string(bytes[1]) + " bytes, all of them " + std::to_string(bytes[0]));
+        check(bytes[1] < bytes[0] - dense + 2 * most && bytes[1] > bytes[0] - dense, "stage " + std::to_string(stage) + ": rows take " +
+                                                                                         std::to_string(bytes[1]) + " bytes, all of them " +
+                                                                                         std::to_string(bytes[0]));
     }
     ds_engine* e = nullptr;
-    check(ds_engine_create(base(2, 2, {{"sparse_gradients", true}}).dump().c_str(), nullptr, &e) == DS_E_CONFIG && std::string(ds_last_error()).find("sparse_gradients") != std::string::npos,
+    check(ds_engine_create(base(2, 2, {{"sparse_gradients", true}}).dump().c_str(), nullptr, &e) == DS_E_CONFIG &&
+              std::string(ds_last_error()).find("sparse_gradients") != std::string::npos,
           "sparse_gradients with stage 2 is refused by name");
 }
 
@@ -296,16 +328,24 @@ int64_t bytes_in(const std::string& path) {
 
 // State and weights in files: the same bits as in memory, from step to step and through a checkpoint.
 void disks() {
-    struct Kind { const char* name; int data, stage; bool state, weights, low; };
-    for (const Kind& kind : {Kind{"state", 1, 0, true, false, false}, {"state of two ranks", 2, 2, true, false, false}, {"weights", 1, 3, false, true, false},
-                             {"weights of two ranks", 2, 3, true, true, false}, {"low copies", 2, 3, true, true, true}}) {
+    struct Kind {
+        const char* name;
+        int data, stage;
+        bool state, weights, low;
+    };
+    for (const Kind& kind : {Kind{"state", 1, 0, true, false, false},
+                             {"state of two ranks", 2, 2, true, false, false},
+                             {"weights", 1, 3, false, true, false},
+                             {"weights of two ranks", 2, 3, true, true, false},
+                             {"low copies", 2, 3, true, true, true}}) {
         const std::string path = folder + "/disk", what = std::string(kind.name) + " on disk: ";
         Json more = Json::object(), zero = {{"stage", kind.stage}};
         if (kind.low) more["bf16"] = {{"enabled", true}};
         const auto config = [&](bool on_disk) {
             Json z = zero;
             if (kind.state && on_disk) z["offload_optimizer"] = {{"device", "nvme"}, {"nvme_path", path}, {"buffer_count", 2}};
-            if (kind.weights && on_disk) z["offload_param"] = {{"device", "nvme"}, {"nvme_path", path}, {"max_in_cpu", 0}, {"buffer_count", 3}};
+            if (kind.weights && on_disk)
+                z["offload_param"] = {{"device", "nvme"}, {"nvme_path", path}, {"max_in_cpu", 0}, {"buffer_count", 3}};
             Json all = more;
             all["zero_optimization"] = z;
             return base(kind.data, kind.stage, all);
@@ -320,7 +360,8 @@ void disks() {
         check(parameters(disk, DS_SECOND_MOMENT) == moments, what + "moments");
         const double psi = aligned_elements(disk, true);
         const double wanted = (kind.state ? 8 * psi : 0) + (kind.weights ? (kind.low ? 6 : 4) * psi : 0);
-        check(std::fabs(static_cast<double>(bytes_in(path)) - wanted) <= 0.02 * wanted, what + std::to_string(bytes_in(path)) + " bytes in the folder, not " + std::to_string(wanted));
+        check(std::fabs(static_cast<double>(bytes_in(path)) - wanted) <= 0.02 * wanted,
+              what + std::to_string(bytes_in(path)) + " bytes in the folder, not " + std::to_string(wanted));
         must(ds_save(disk, (folder + "/saved").c_str(), "disk", nullptr), "save");
         // Each goes on from the other's checkpoint.
         must(ds_load(disk, (folder + "/saved").c_str(), "memory", nullptr), "load");
@@ -360,20 +401,28 @@ void broken_disks() {
         Json place = {{"device", "nvme"}, {"nvme_path", file + "/below"}};
         if (std::string(section) == "offload_param") place["max_in_cpu"] = 0;
         const std::string missing = error({{section, place}});
-        check(missing.find("DS_E_IO") == 0 && missing.find(section) != std::string::npos && missing.find(file + "/below") != std::string::npos, "a missing disk: " + missing);
+        check(missing.find("DS_E_IO") == 0 && missing.find(section) != std::string::npos &&
+                  missing.find(file + "/below") != std::string::npos,
+              "a missing disk: " + missing);
         place.erase("nvme_path");
         const std::string unnamed = error({{section, place}});
-        check(unnamed.find("DS_E_CONFIG") == 0 && unnamed.find(std::string(section) + ".nvme_path") != std::string::npos, "no path: " + unnamed);
+        check(unnamed.find("DS_E_CONFIG") == 0 && unnamed.find(std::string(section) + ".nvme_path") != std::string::npos,
+              "no path: " + unnamed);
     }
     // A disk with less room than the state needs: /dev/shm of a size would need rights, a limit on files does not.
-    const rlimit before = [] { rlimit l; getrlimit(RLIMIT_FSIZE, &l); return l; }();
+    const rlimit before = [] {
+        rlimit l;
+        getrlimit(RLIMIT_FSIZE, &l);
+        return l;
+    }();
     rlimit small = before;
     small.rlim_cur = 4096;
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &small);
     const std::string full = error({{"offload_optimizer", {{"device", "nvme"}, {"nvme_path", folder + "/full"}}}});
     setrlimit(RLIMIT_FSIZE, &before);
-    check(full.find("DS_E_IO") == 0 && full.find(folder + "/full") != std::string::npos && full.find("reserved") != std::string::npos, "a full disk: " + full);
+    check(full.find("DS_E_IO") == 0 && full.find(folder + "/full") != std::string::npos && full.find("reserved") != std::string::npos,
+          "a full disk: " + full);
 }
 
 }  // namespace

@@ -11,8 +11,8 @@ using namespace ds::test;
 namespace {
 
 struct Case {
-    std::vector<int64_t> lengths;       // of sequences; packed, unless all are equal and `batched`
-    std::vector<int64_t> keys = {};     // of the sequences of keys, where those are other tokens; with `part` they are some of more
+    std::vector<int64_t> lengths;    // of sequences; packed, unless all are equal and `batched`
+    std::vector<int64_t> keys = {};  // of the sequences of keys, where those are other tokens; with `part` they are some of more
     bool part = false;
     int64_t heads = 2, kv_heads = 0, size = 8, window = 0, spare = 0;  // spare: rows after the last sequence
     bool causal = false, batched = false, rank4 = false, tokens = false, key_mask = false;
@@ -66,7 +66,8 @@ Data make(const Case& c, std::mt19937& rng) {
         Array a(DType::i32, {rows});
         int64_t row = 0;
         for (int64_t i = 0; i < n; ++i)
-            for (int64_t t = 100 * i, j = 0; j < list[static_cast<size_t>(i)]; ++j, t += 1 + static_cast<int64_t>(rng() % 2)) a.set(row++, static_cast<double>(t));
+            for (int64_t t = 100 * i, j = 0; j < list[static_cast<size_t>(i)]; ++j, t += 1 + static_cast<int64_t>(rng() % 2))
+                a.set(row++, static_cast<double>(t));
         return a;
     };
     if (!c.batched) x.segments = ends(c.lengths);
@@ -86,7 +87,9 @@ Data make(const Case& c, std::mt19937& rng) {
     return x;
 }
 
-struct Results { Array y, lse, dq, dk, dv; };
+struct Results {
+    Array y, lse, dq, dk, dv;
+};
 
 Results run(const KernelList& forward, const KernelList& backward, const Data& x, DType type, int64_t gap, int threads) {
     const Run how{.threads = threads, .runtime = {.seed = 42, .step = 3}};
@@ -95,10 +98,13 @@ Results run(const KernelList& forward, const KernelList& backward, const Data& x
               Array(type, x.kv_dims, gap)};
     for (Array* a : {&r.y, &r.lse, &r.dq, &r.dk, &r.dv}) a->fill(NAN);
     const Array no;  // bias and layout have cases in tests/ops/attention.ir
-    run_kernel(forward, {&x.q, &x.k, &x.v, &x.segments, &x.tokens, &x.key_mask, &x.key_segments, &x.key_tokens, &x.first_tokens, &no, &no}, {&r.y, &r.lse}, &x.attrs, how);
+    run_kernel(forward, {&x.q, &x.k, &x.v, &x.segments, &x.tokens, &x.key_mask, &x.key_segments, &x.key_tokens, &x.first_tokens, &no, &no},
+               {&r.y, &r.lse}, &x.attrs, how);
     for (int64_t i = 0; i < r.lse.count(); ++i)  // a part's queries that see nothing: as in the merged result
         if (r.lse.get(i) == -INFINITY) r.lse.set(i, 0);
-    run_kernel(backward, {&x.dy, &x.q, &x.k, &x.v, &r.y, &r.lse, &x.segments, &x.tokens, &x.key_mask, &x.key_segments, &x.key_tokens, &x.first_tokens, &no, &no},
+    run_kernel(backward,
+               {&x.dy, &x.q, &x.k, &x.v, &r.y, &r.lse, &x.segments, &x.tokens, &x.key_mask, &x.key_segments, &x.key_tokens, &x.first_tokens,
+                &no, &no},
                {&r.dq, &r.dk, &r.dv}, &x.attrs, how);
     return r;
 }
@@ -198,7 +204,15 @@ TEST_CASE("attention/looks_at_keys_of_other_tokens") {
         check({.lengths = {5, 7, 9}, .keys = {11, 4, 1}, .kv_heads = 1, .spare = 3, .key_mask = true, .dropout = 0.2, .type = type}, rng);
         check({.lengths = {5, 7, 9}, .keys = {11, 4, 1}, .part = true, .tokens = true, .key_mask = true, .type = type}, rng);
         check({.lengths = {50, 7, 90}, .keys = {80, 0, 61}, .part = true, .spare = 2, .causal = true, .tokens = true, .type = type}, rng);
-        check({.lengths = {70, 33}, .keys = {40, 90}, .part = true, .window = 20, .causal = true, .tokens = true, .dropout = 0.3, .type = type}, rng);
+        check({.lengths = {70, 33},
+               .keys = {40, 90},
+               .part = true,
+               .window = 20,
+               .causal = true,
+               .tokens = true,
+               .dropout = 0.3,
+               .type = type},
+              rng);
     }
 }
 
@@ -208,9 +222,11 @@ TEST_CASE("attention/merges_from_parts_of_the_keys") {
     for (const bool cpu_kernels : {false, true}) {
         const Case c{.lengths = {40, 3, 71}, .spare = 2, .causal = true, .tokens = true, .dropout = 0.2};
         const Data x = make(c, rng);
-        const KernelList &forward = cpu_kernels ? cpu::attention : ref::attention, &backward = cpu_kernels ? cpu::attention_grad : ref::attention_grad;
+        const KernelList &forward = cpu_kernels ? cpu::attention : ref::attention,
+                         &backward = cpu_kernels ? cpu::attention_grad : ref::attention_grad;
         const Results whole = run(forward, backward, x, c.type, 0, 1);
-        std::vector<double> most(static_cast<size_t>(whole.lse.count()), 0.0), y(static_cast<size_t>(whole.y.count()), 0.0), dq = y, dk = y, dv = y;
+        std::vector<double> most(static_cast<size_t>(whole.lse.count()), 0.0), y(static_cast<size_t>(whole.y.count()), 0.0), dq = y, dk = y,
+                                                                                                                             dv = y;
         for (int64_t part = 0; part < 2; ++part) {  // every other token of the stream
             Data p = x;
             const int64_t columns = x.k.tensor().columns(), rows = (x.rows - part + 1) / 2;
@@ -218,20 +234,27 @@ TEST_CASE("attention/merges_from_parts_of_the_keys") {
             p.kv_dims = {rows, columns};
             p.first_tokens = Array(DType::i32, {3});
             for (int64_t s = 0; s < 3; ++s) p.first_tokens.set(s, x.tokens.get(static_cast<int64_t>(x.segments.get(s))));
-            for (int64_t s = 0; s < 4; ++s) p.key_segments.set(s, static_cast<double>((static_cast<int64_t>(x.segments.get(s)) - part + 1) / 2));
+            for (int64_t s = 0; s < 4; ++s)
+                p.key_segments.set(s, static_cast<double>((static_cast<int64_t>(x.segments.get(s)) - part + 1) / 2));
             for (int64_t i = 0; i < rows; ++i) p.key_tokens.set(i, x.tokens.get(2 * i + part));
             for (int64_t i = 0; i < rows * columns; ++i) {
                 const int64_t from = (2 * (i / columns) + part) * columns + i % columns;
                 p.k.set(i, x.k.get(from)), p.v.set(i, x.v.get(from));
             }
             const Run how{.runtime = {.seed = 42, .step = 3}};
-            Array part_y(DType::f32, x.q_dims), part_lse(DType::f32, x.lse_dims), part_dq(DType::f32, x.q_dims), part_dk(DType::f32, p.kv_dims), part_dv(DType::f32, p.kv_dims);
-            run_kernel(forward, {&p.q, &p.k, &p.v, &p.segments, &p.tokens, &p.key_mask, &p.key_segments, &p.key_tokens, &p.first_tokens, &no, &no}, {&part_y, &part_lse}, &p.attrs, how);
-            run_kernel(backward, {&p.dy, &p.q, &p.k, &p.v, &whole.y, &whole.lse, &p.segments, &p.tokens, &p.key_mask, &p.key_segments, &p.key_tokens, &p.first_tokens, &no, &no},
+            Array part_y(DType::f32, x.q_dims), part_lse(DType::f32, x.lse_dims), part_dq(DType::f32, x.q_dims),
+                part_dk(DType::f32, p.kv_dims), part_dv(DType::f32, p.kv_dims);
+            run_kernel(forward,
+                       {&p.q, &p.k, &p.v, &p.segments, &p.tokens, &p.key_mask, &p.key_segments, &p.key_tokens, &p.first_tokens, &no, &no},
+                       {&part_y, &part_lse}, &p.attrs, how);
+            run_kernel(backward,
+                       {&p.dy, &p.q, &p.k, &p.v, &whole.y, &whole.lse, &p.segments, &p.tokens, &p.key_mask, &p.key_segments, &p.key_tokens,
+                        &p.first_tokens, &no, &no},
                        {&part_dq, &part_dk, &part_dv}, &p.attrs, how);
             for (int64_t i = 0; i < part_y.count(); ++i) {
                 const int64_t row = i / x.q.tensor().columns(), head = i % x.q.tensor().columns() / c.size;
-                y[static_cast<size_t>(i)] += part_y.get(i) * std::exp(part_lse.get(row * c.heads + head) - whole.lse.get(row * c.heads + head));
+                y[static_cast<size_t>(i)] +=
+                    part_y.get(i) * std::exp(part_lse.get(row * c.heads + head) - whole.lse.get(row * c.heads + head));
                 dq[static_cast<size_t>(i)] += part_dq.get(i);
             }
             for (int64_t i = 0; i < rows * columns; ++i) {
@@ -242,7 +265,8 @@ TEST_CASE("attention/merges_from_parts_of_the_keys") {
         double off = 0;
         for (int64_t i = 0; i < whole.y.count(); ++i) {
             const auto at = static_cast<size_t>(i);
-            for (const auto& [found, wanted] : {std::pair(y[at], whole.y.get(i)), {dq[at], whole.dq.get(i)}, {dk[at], whole.dk.get(i)}, {dv[at], whole.dv.get(i)}})
+            for (const auto& [found, wanted] :
+                 {std::pair(y[at], whole.y.get(i)), {dq[at], whole.dq.get(i)}, {dk[at], whole.dk.get(i)}, {dv[at], whole.dv.get(i)}})
                 off = std::max(off, std::fabs(found - wanted));
         }
         CHECK(off < 2e-5);

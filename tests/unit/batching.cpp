@@ -403,9 +403,13 @@ Rates rates(const Json& options) {
 
 TEST_CASE("chat/only_what_the_assistant_says_is_learned") {
     const Folder folder;
-    const std::string path = folder.write("talk.jsonl", R"({"messages": [{"role": "user", "content": "who"}, {"role": "assistant", "content": "the film"}, {"role": "user", "content": "?"}, {"role": "assistant", "content": "good"}]})"
-                                                        "\n");
-    const std::string chat = "{% for m in messages %}{{ '?' if m.role == 'user' else '.' }} {{ m.content }} {% endfor %}{% if add_generation_prompt %}. {% endif %}";
+    const std::string path = folder.write(
+        "talk.jsonl",
+        R"({"messages": [{"role": "user", "content": "who"}, {"role": "assistant", "content": "the film"}, {"role": "user", "content": "?"}, {"role": "assistant", "content": "good"}]})"
+        "\n");
+    const std::string chat =
+        "{% for m in messages %}{{ '?' if m.role == 'user' else '.' }} {{ m.content }} {% endfor %}{% if add_generation_prompt %}. {% "
+        "endif %}";
     const Json options{{"files", path}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}};
     const auto rows = batches(options, context("causal"));
     REQUIRE(rows.size() == 1);
@@ -415,12 +419,16 @@ TEST_CASE("chat/only_what_the_assistant_says_is_learned") {
     CHECK(ints(rows[0], "labels") == std::vector<int64_t>{-100, -100, -100, the, film, -100, -100, -100, good});
 
     CHECK_SAYS(failure({{"files", path}, {"columns", {{"messages", "messages"}}}}, context("causal")), "has no chat template");
-    CHECK_SAYS(failure({{"files", path}, {"columns", {{"messages", "messages"}}}, {"chat_template", "{% if %}"}}, context("causal")), "data: chat_template: chat template: line 1");
+    CHECK_SAYS(failure({{"files", path}, {"columns", {{"messages", "messages"}}}, {"chat_template", "{% if %}"}}, context("causal")),
+               "data: chat_template: chat template: line 1");
     const std::string silent = folder.write("silent.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"who\"}]}\n");
-    CHECK_SAYS(failure({{"files", silent}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")), "silent.jsonl: line 1");
-    CHECK_SAYS(failure({{"files", silent}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")), "the assistant says nothing");
+    CHECK_SAYS(failure({{"files", silent}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")),
+               "silent.jsonl: line 1");
+    CHECK_SAYS(failure({{"files", silent}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")),
+               "the assistant says nothing");
     const std::string odd = folder.write("odd.jsonl", "{\"messages\": [{\"content\": \"who\"}]}\n");
-    CHECK_SAYS(failure({{"files", odd}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")), "messages[0]: must be an object with \"role\"");
+    CHECK_SAYS(failure({{"files", odd}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")),
+               "messages[0]: must be an object with \"role\"");
 }
 
 TEST_CASE("mlm/fifteen_percent_are_labels_of_which_80_10_10_are_mask_random_and_kept") {
@@ -551,11 +559,13 @@ TEST_CASE("curriculum/rows_are_no_harder_than_the_update_allows") {
 TEST_CASE("curriculum/percentiles_are_shares_of_the_rows") {
     Folder folder;
     const std::string path = curriculum_rows(folder, 50);
-    const RowCurriculum curriculum{{by_column([](int64_t update) { return update; }, true, 10)}, {[] {
-        std::vector<double> values;
-        for (int i = 0; i < 50; ++i) values.push_back(i * 37 % 100);
-        return values;
-    }()}, 1};
+    const RowCurriculum curriculum{{by_column([](int64_t update) { return update; }, true, 10)},
+                                   {[] {
+                                       std::vector<double> values;
+                                       for (int i = 0; i < 50; ++i) values.push_back(i * 37 % 100);
+                                       return values;
+                                   }()},
+                                   1};
     for (int64_t tenths = 1; tenths <= 10; ++tenths) {
         const auto easy = easy_rows(curriculum, 50, tenths);
         CHECK(static_cast<int64_t>(easy.size()) == 5 * tenths);
@@ -572,7 +582,9 @@ TEST_CASE("curriculum/percentiles_are_shares_of_the_rows") {
 TEST_CASE("curriculum/by_tokens_and_a_cursor_continues_it") {
     Folder folder;
     const std::string path = numbered(folder, 60);
-    CurriculumMetric metric{.name = "seqlen", .column = Json(), .percentile = false, .most = 14, .difficulty = [](int64_t update) { return std::min<int64_t>(4 + update, 14); }};
+    CurriculumMetric metric{.name = "seqlen", .column = Json(), .percentile = false, .most = 14, .difficulty = [](int64_t update) {
+                                return std::min<int64_t>(4 + update, 14);
+                            }};
     const DataContext with = curriculum_context(metric);
     const auto whole = must_open(numbered_options(path), with), other = must_open(numbered_options(path), with);
     const auto all = steps(*whole, 20);
@@ -604,15 +616,18 @@ TEST_CASE("curriculum/mistakes_name_metric_row_and_value") {
         return opened.ok() ? std::string("accepted") : std::string(opened.status().message());
     };
     const std::string path = curriculum_rows(folder, 10);
-    CHECK(says(numbered_options(path), curriculum_context(by_column([](int64_t) { return -1; }))).find("curriculum: no row is easy enough for the first update (hard -1 at most)") != std::string::npos);
+    CHECK(says(numbered_options(path), curriculum_context(by_column([](int64_t) { return -1; })))
+              .find("curriculum: no row is easy enough for the first update (hard -1 at most)") != std::string::npos);
     const std::string words = folder.write("words.csv", "t,l,hard\na,1,3\nb,2,much\n");
     const std::string said = says(numbered_options(words), curriculum_context(by_column([](int64_t) { return 5; })));
     CHECK(said.find("words.csv: line 3") != std::string::npos);
     CHECK(said.find("curriculum metric hard: found the text \"much\", a number is accepted") != std::string::npos);
-    CHECK(says(numbered_options(numbered(folder, 5)), curriculum_context(by_column([](int64_t) { return 5; }))).find("hard") != std::string::npos);  // no such column
+    CHECK(says(numbered_options(numbered(folder, 5)), curriculum_context(by_column([](int64_t) { return 5; }))).find("hard") !=
+          std::string::npos);  // no such column
     Json by_tokens = numbered_options(path);
     by_tokens["tokens_per_batch"] = 30;
-    CHECK(says(by_tokens, curriculum_context(by_column([](int64_t) { return 50; }))).find("tokens_per_batch: not built together with") != std::string::npos);
+    CHECK(says(by_tokens, curriculum_context(by_column([](int64_t) { return 50; }))).find("tokens_per_batch: not built together with") !=
+          std::string::npos);
 }
 
 TEST_CASE("batches/an_engines_token_budget_has_least_and_most_rows_and_an_order") {

@@ -27,9 +27,11 @@ bool mentions(const std::string& text, const std::string& part) {
     return found;
 }
 
-const OrderedJson kTalk = OrderedJson::parse(R"([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "?"},
+const OrderedJson kTalk =
+    OrderedJson::parse(R"([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "?"},
                                                 {"role": "assistant", "content": "Yes"}])");
-constexpr const char* kChat = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+constexpr const char* kChat =
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
 std::shared_ptr<const Tokenizer> some_tokenizer() {
     auto loaded = Tokenizer::load(DSRT_TEST_DATA "/tokenizers/whitespace/tokenizer.json");
@@ -80,7 +82,8 @@ TEST_CASE("templates/are_bounded") {
     CHECK(mentions(error_of("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"), "steps"));
     CHECK(mentions(error_of("{{ range(99999999999) }}"), "range: has more than 1000000 elements"));
     CHECK(mentions(error_of("{{ 'x' * 99999999999 }}"), "a string of more than"));
-    CHECK(mentions(error_of("{% set ns = namespace(t='x') %}{% for a in range(99) %}{% set ns.t = ns.t + ns.t %}{% endfor %}"), "a string of more than"));
+    CHECK(mentions(error_of("{% set ns = namespace(t='x') %}{% for a in range(99) %}{% set ns.t = ns.t + ns.t %}{% endfor %}"),
+                   "a string of more than"));
     CHECK(mentions(error_of("{% for a in range(999) %}{{ 'x' * 99999 }}{% endfor %}"), "makes more than"));
     CHECK(mentions(error_of("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), "macros call one another deeper than 40"));
     CHECK(mentions(error_of("{{ " + repeated("(", 9999) + "x" + repeated(")", 9999) + " }}"), "nested deeper than 100"));
@@ -119,7 +122,9 @@ TEST_CASE("chat/what_the_assistant_says_is_told_apart") {
     REQUIRE(turns.ok());
     CHECK(turns->text == "<user>Hi</><assistant>Hello</><user>?</><assistant>Yes</>");
     CHECK(said(*turns) == std::vector<std::string>{"Hello</>", "Yes</>"});
-    const auto marked = ChatTemplate::load(*tokenizer, "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}.{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}");
+    const auto marked = ChatTemplate::load(*tokenizer,
+                                           "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}.{% "
+                                           "endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}");
     REQUIRE(marked.ok());
     CHECK(said(*marked->conversation(kTalk)) == std::vector<std::string>{"Hello.", "Yes."});
     const auto last_only = ChatTemplate::load(*tokenizer, "{{ messages[-1].content }}{% if add_generation_prompt %}>{% endif %}");
@@ -131,8 +136,11 @@ TEST_CASE("chat/bad_messages_are_named") {
     CHECK(mentions(ChatTemplate::load(*tokenizer, "").status().message(), "has no chat template"));
     const auto chat = ChatTemplate::load(*tokenizer, kChat);
     CHECK(mentions(chat->text(OrderedJson::object(), false).status().message(), "messages: must be a list of at least one message"));
-    CHECK(mentions(chat->text(OrderedJson::parse(R"([{"role": "user"}, {"content": "x"}])"), false).status().message(), "messages[1]: must be an object with \"role\""));
-    CHECK(mentions(apply_chat_template(*tokenizer, kTalk, {{"template", kChat}, {"add_generation_promt", true}}).status().message(), "did you mean add_generation_prompt"));
+    CHECK(mentions(chat->text(OrderedJson::parse(R"([{"role": "user"}, {"content": "x"}])"), false).status().message(),
+                   "messages[1]: must be an object with \"role\""));
+    CHECK(mentions(apply_chat_template(*tokenizer, kTalk, {{"template", kChat}, {"add_generation_promt", true}}).status().message(),
+                   "did you mean add_generation_prompt"));
     CHECK(mentions(apply_chat_template(*tokenizer, kTalk, {{"add_generation_prompt", 1}}).status().message(), "must be true or false"));
-    CHECK(*apply_chat_template(*tokenizer, kTalk, {{"template", "{{ x }}{{ tools[0] }}"}, {"variables", {{"x", "y"}}}, {"tools", {"t"}}}) == "yt");
+    CHECK(*apply_chat_template(*tokenizer, kTalk, {{"template", "{{ x }}{{ tools[0] }}"}, {"variables", {{"x", "y"}}}, {"tools", {"t"}}}) ==
+          "yt");
 }

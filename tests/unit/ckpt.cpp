@@ -42,8 +42,8 @@ TEST_CASE("safetensors/a_file_of_the_reference_is_read_and_written_again_byte_fo
     for (int i = 0; i < kDTypes; ++i) {
         const auto type = static_cast<DType>(i);
         const std::string prefix(name_of(type));
-        for (const auto& [name, shape] : {std::pair{prefix + ".b", Shape{3, 2}}, {prefix + ".a\"\u00e9\n", Shape{}},
-            {prefix + ".empty", Shape{0, 4}}}) {
+        for (const auto& [name, shape] :
+             {std::pair{prefix + ".b", Shape{3, 2}}, {prefix + ".a\"\u00e9\n", Shape{}}, {prefix + ".empty", Shape{0, 4}}}) {
             const TensorView* view = file->find(name);
             REQUIRE(view);
             CHECK(view->dtype == type);
@@ -70,9 +70,11 @@ TEST_CASE("safetensors/round_trip_of_sources_big_and_small_tensors_and_metadata"
             DS_CHECK(write(std::as_bytes(std::span(big).subspan(at, std::min<size_t>(700001, big.size() - at)))));
         return ok();
     };
-    const std::vector<NamedTensor> tensors = {{"small", DType::i64, {3}, small.data(), {}},
+    const std::vector<NamedTensor> tensors = {
+        {"small", DType::i64, {3}, small.data(), {}},
         {"pieces", DType::f32, {5, 1 << 18}, nullptr, in_pieces},
-                                              {"big", DType::u8, {5 << 20}, big.data(), {}}};
+        {"big", DType::u8, {5 << 20}, big.data(), {}},
+    };
     REQUIRE(write_safetensors(folder.path / "f", tensors, {{"a", "1"}, {"b\n", "\"2\""}}).ok());
     Result<SafetensorsFile> file = SafetensorsFile::open(folder.path / "f");
     REQUIRE(file.ok());
@@ -139,28 +141,28 @@ TEST_CASE("safetensors/hostile_headers_are_refused_with_place_and_reason") {
     CHECK(contains(error_of(one(R"("dtype":"F32","shape":[2],"data_offsets":[0,8,8])")), "tensor t: data_offsets is too long"));
     CHECK(contains(error_of(one(R"("dtype":"F32","shape":[2],"data_offsets":[8])")), "tensor t: data_offsets has 1 numbers, not 2"));
     CHECK(contains(error_of(one(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])")), "tensor t: shape: the number -2 can't stand here"));
-    CHECK(contains(error_of(one(R"("dtype":"F32","shape":[2.0],"data_offsets":[0,8])")),
-        "tensor t: shape: the number 2.0 can't stand here"));
+    CHECK(
+        contains(error_of(one(R"("dtype":"F32","shape":[2.0],"data_offsets":[0,8])")), "tensor t: shape: the number 2.0 can't stand here"));
     CHECK(contains(error_of(one(R"("dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,8])")), "tensor t: shape: the number"));
     CHECK(contains(error_of(one(R"("dtype":"F32","shape":[[2]],"data_offsets":[0,8])")), "tensor t: shape: a list can't stand here"));
     CHECK(contains(error_of(one(R"("dtype":null,"shape":[2],"data_offsets":[0,8])")), "tensor t: dtype: null can't stand here"));
     CHECK(contains(error_of(one(R"("dtype":"U64","shape":[1],"data_offsets":[0,8])")), "tensor t: dtype U64 is not supported; I64, F64,"));
     CHECK(contains(error_of(one(R"("dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,8])")),
-        "tensor t: the shape [4294967296,4294967296,4] has more"));
+                   "tensor t: the shape [4294967296,4294967296,4] has more"));
     CHECK(contains(error_of(one(R"("dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,8])")),
-        "tensor t: dimension 18446744073709551615"));
+                   "tensor t: dimension 18446744073709551615"));
     std::string deep_shape;
     for (int i = 0; i < 65; ++i) deep_shape += i ? ",1" : "1";
-    CHECK(contains(error_of(one("\"dtype\":\"F32\",\"shape\":[" + deep_shape + "],\"data_offsets\":[0,8]")),
-        "tensor t: shape is too long"));
+    CHECK(
+        contains(error_of(one("\"dtype\":\"F32\",\"shape\":[" + deep_shape + "],\"data_offsets\":[0,8]")), "tensor t: shape is too long"));
 }
 
 TEST_CASE("safetensors/byte_ranges_must_tile_the_data") {
     const auto ranges = [](std::vector<std::array<uint64_t, 3>> tensors, size_t data) {  // elements, begin, end
         std::string header = "{";
         for (size_t i = 0; i < tensors.size(); ++i)
-            header += fmt::format("{}\"t{}\":{{\"dtype\":\"U8\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-                                  i ? "," : "", i, tensors[i][0], tensors[i][1], tensors[i][2]);
+            header += fmt::format("{}\"t{}\":{{\"dtype\":\"U8\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", i ? "," : "", i, tensors[i][0],
+                                  tensors[i][1], tensors[i][2]);
         header += "}";
         header.resize(392, ' ');  // the data begins at byte 400
         return error_of(file_of(header, data));
@@ -178,7 +180,7 @@ TEST_CASE("safetensors/byte_ranges_must_tile_the_data") {
     CHECK(ranges({{8, 4, 12}}, 12) == "x.safetensors: bytes 400..404, before tensor t0, belong to no tensor");
     CHECK(ranges({{8, 0, 8}}, 9) == "x.safetensors: bytes 408..409, at the end of the file, belong to no tensor");
     CHECK(contains(ranges({{8, 18446744073709551608ull, 18446744073709551615ull}}, 8),
-        "byte range 18446744073709552008..18446744073709552015 ends past"));
+                   "byte range 18446744073709552008..18446744073709552015 ends past"));
     CHECK(contains(ranges({}, 3), "belong to no tensor"));
 }
 
@@ -200,8 +202,11 @@ TEST_CASE("weights/one_file_or_shards_read_alike_and_stale_layouts_are_removed")
     std::vector<NamedTensor> tensors;
     for (int i = 0; i < 7; ++i) bytes.push_back(random_bytes(i == 3 ? 4000 : 400, static_cast<uint64_t>(i)));
     for (int i = 0; i < 7; ++i)
-        tensors.push_back({fmt::format("layer.{}", i), DType::f16, {static_cast<int64_t>(bytes[static_cast<size_t>(i)].size() / 2)},
-            bytes[static_cast<size_t>(i)].data(), {}});
+        tensors.push_back({fmt::format("layer.{}", i),
+                           DType::f16,
+                           {static_cast<int64_t>(bytes[static_cast<size_t>(i)].size() / 2)},
+                           bytes[static_cast<size_t>(i)].data(),
+                           {}});
     const auto check = [&](size_t files) {
         Result<WeightFolder> weights = WeightFolder::open(folder.path);
         REQUIRE_MESSAGE(weights.ok(), weights.status().message());
@@ -247,8 +252,9 @@ TEST_CASE("weights/what_a_folder_must_not_hold_is_refused") {
     fs::create_directory(folder.path / "folder.safetensors");
     REQUIRE(write_safetensors(folder.path / "inner/s.safetensors", std::span(&tensor, 1)).ok());
     REQUIRE(write_safetensors(folder.path / "s.safetensors", std::span(&tensor, 1)).ok());
-    const std::vector<std::string> paths = {"inner/s.safetensors", (folder.path / "s.safetensors").string(), "../x.safetensors", "..", "",
-                                            "inner/../s.safetensors", "s.bin", ".s.safetensors", std::string("s.safetensors\0", 14)};
+    const std::vector<std::string> paths = {
+        "inner/s.safetensors", (folder.path / "s.safetensors").string(), "../x.safetensors", "..", "", "inner/../s.safetensors", "s.bin",
+        ".s.safetensors",      std::string("s.safetensors\0", 14)};
     for (const std::string& shard : paths) {
         put(index, Json{{"weight_map", {{"a", shard}}}}.dump());
         CHECK(contains(message(), "DS_E_CORRUPT"));
@@ -402,7 +408,9 @@ TEST_CASE("checkpoint/threads_share_the_verification_of_large_files") {
     CHECK(contains(message, " in bytes 16777216..33554432, but state.json says "));
     // What pieces must be.
     const std::string text = get(state), body = text.substr(text.find('\n') + 1);
-    for (const auto& [from, to] : {std::pair{"\"piece_bytes\":16777216", "\"piece_bytes\":8388608"}, {"\"piece_bytes\":16777216", "\"piece_bytes\":0"}, {"\"pieces\":[", "\"pieces\":[1,"}}) {
+    for (const auto& [from, to] : {std::pair{"\"piece_bytes\":16777216", "\"piece_bytes\":8388608"},
+                                   {"\"piece_bytes\":16777216", "\"piece_bytes\":0"},
+                                   {"\"pieces\":[", "\"pieces\":[1,"}}) {
         std::string changed = body;
         changed.replace(changed.find(from), std::string_view(from).size(), to);
         put(state, "{\"xxh3_128\": \"" + checksum_of(changed) + "\",\n" + changed);
@@ -424,12 +432,13 @@ TEST_CASE("checkpoint/state_of_a_newer_version_or_with_foreign_contents_is_refus
     CHECK(contains(newer, "version 2 was written by a newer dsrt; this one reads up to version 1"));
     CHECK(contains(message(R"("format": "other", "version": 1, "files": [], "state": {}})"), "\"format\" is not dsrt-checkpoint"));
     CHECK(contains(message(R"("format": "dsrt-checkpoint", "version": -1, "files": [], "state": {}})"),
-        "\"version\" is not a positive number"));
+                   "\"version\" is not a positive number"));
     CHECK(contains(message(R"("format": "dsrt-checkpoint", "version": 1, "files": {}, "state": {}})"), "has no \"files\""));
     CHECK(contains(message(R"("format": "dsrt-checkpoint", "version": 1, "files": [{"name": 1}], "state": {}})"), "an entry is not"));
     CHECK(contains(message(R"("format": "dsrt-checkpoint", "version": 1, "files": [{"name": "../x", "bytes": 1, "xxh3_128": ""}]})"),
-        "has no \"files\" or no \"state\""));
-    CHECK(contains(message(R"("format": "dsrt-checkpoint", "version": 1, "state": 1, "files": [{"name": "../x", "bytes": 1, "xxh3_128": ""}]})"),
+                   "has no \"files\" or no \"state\""));
+    CHECK(contains(
+        message(R"("format": "dsrt-checkpoint", "version": 1, "state": 1, "files": [{"name": "../x", "bytes": 1, "xxh3_128": ""}]})"),
         "is not the name of a file"));
     CHECK(contains(message("\"unfinished\": "), "DS_E_CORRUPT"));
 }

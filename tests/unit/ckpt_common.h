@@ -60,24 +60,27 @@ struct Contents {
     std::string weights, moments;
     explicit Contents(int step, size_t scale = 1)
         : weights(random_bytes(4096 * scale, 2 * static_cast<uint64_t>(step))),
-            moments(random_bytes(8000 * scale, 2 * static_cast<uint64_t>(step) + 1)) {}
+          moments(random_bytes(8000 * scale, 2 * static_cast<uint64_t>(step) + 1)) {}
     CheckpointFiles files() const {
         const auto w = static_cast<int64_t>(weights.size()), m = static_cast<int64_t>(moments.size());
-        return {{"weights.safetensors", {{"a.weight", DType::f32, {w / 16, 4}, weights.data(), {}}}},
-                {"optimizer.safetensors",
-                    {{"a.weight.1", DType::bf16, {m / 4}, moments.data(), {}},
-                    {"a.weight.2", DType::u8, {m / 2}, moments.data() + m / 2, {}}}}};
+        return {
+            {"weights.safetensors", {{"a.weight", DType::f32, {w / 16, 4}, weights.data(), {}}}},
+            {"optimizer.safetensors",
+             {{"a.weight.1", DType::bf16, {m / 4}, moments.data(), {}}, {"a.weight.2", DType::u8, {m / 2}, moments.data() + m / 2, {}}}}};
     }
     bool matches(const Checkpoint& c) const {
         return text_of(*c.tensor("weights.safetensors", "a.weight").value()) == weights &&
-               text_of(*c.tensor("optimizer.safetensors", "a.weight.1").value())
-                   + text_of(*c.tensor("optimizer.safetensors", "a.weight.2").value()) == moments;
+               text_of(*c.tensor("optimizer.safetensors", "a.weight.1").value()) +
+                       text_of(*c.tensor("optimizer.safetensors", "a.weight.2").value()) ==
+                   moments;
     }
 };
 
 inline Json state_of(int step) {
-    return {{"step", step}, {"scale", 65536.0}, {"rng", {1234567890123456789ull, 42}},
-        {"client_state", {{"text", "caf\u00e9"}, {"none", nullptr}}}};
+    return {{"step", step},
+            {"scale", 65536.0},
+            {"rng", {1234567890123456789ull, 42}},
+            {"client_state", {{"text", "caf\u00e9"}, {"none", nullptr}}}};
 }
 
 inline size_t hidden_names(const fs::path& dir) {

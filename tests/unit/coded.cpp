@@ -1,13 +1,17 @@
-// Weights in few bits: the values are the published ones, codes are the nearest, and products with them equal plain products with what the codes mean, at
-// whatever level DSRT_CPU allows, with teams of 1 to 3.
+// Weights in few bits: the values are the published ones, codes are the nearest, and products with them equal plain products with what the
+// codes mean, at whatever level DSRT_CPU allows, with teams of 1 to 3.
 #include "kernels/coded.h"
 
 #include "ops/attrs_coded.h"
 #include "tests/support/run_kernel.h"
 
 namespace ds {
-namespace ref { extern const KernelList coded_matmul, int8_matmul; }
-namespace cpu { extern const KernelList coded_matmul, int8_matmul; }
+namespace ref {
+extern const KernelList coded_matmul, int8_matmul;
+}
+namespace cpu {
+extern const KernelList coded_matmul, int8_matmul;
+}
 }  // namespace ds
 
 using namespace ds;
@@ -52,7 +56,8 @@ double quantile(double p) {
 }  // namespace
 
 TEST_CASE("coded/NF4_has_the_paper's_values") {
-    // Quantiles of the normal distribution, eight above zero and seven below, each half from 0.5 to the offset that leaves the ends finite; the largest is 1.
+    // Quantiles of the normal distribution, eight above zero and seven below, each half from 0.5 to the offset that leaves the ends finite;
+    // the largest is 1.
     constexpr double kOffset = 0.9677083;
     std::vector<double> values{0};
     for (int i = 0; i < 8; ++i) values.push_back(quantile(kOffset + (0.5 - kOffset) * i / 8));
@@ -67,7 +72,8 @@ TEST_CASE("coded/every_value_gets_the_nearest_code") {
     for (int i = 0; i < 100000; ++i) {
         const float x = i < 16 ? kNormalFloat[i] : i < 31 ? std::nextafter(coded::between(i - 16), i % 2 ? 2.0f : -2.0f) : draw(rng);
         const uint8_t code = normal_float_code(x);
-        for (const float other : kNormalFloat) REQUIRE(std::abs(static_cast<double>(x) - kNormalFloat[code]) <= std::abs(static_cast<double>(x) - other) + 1e-8);
+        for (const float other : kNormalFloat)
+            REQUIRE(std::abs(static_cast<double>(x) - kNormalFloat[code]) <= std::abs(static_cast<double>(x) - other) + 1e-8);
         const uint8_t byte = coded::nearest_in_tree(x);
         for (const float other : coded::kTree) REQUIRE(std::abs(x - coded::kTree[byte]) <= std::abs(x - other) + 1e-7f);
     }
@@ -143,7 +149,8 @@ TEST_CASE("coded/groups_have_DeepSpeed's_values") {
     }
     std::mt19937 rng(6);
     for (int round = 0; round < 200; ++round) {
-        const int64_t group = 1 + static_cast<int64_t>(rng() % 40), groups = 1 + static_cast<int64_t>(rng() % 4), outs = 1 + static_cast<int64_t>(rng() % 5), ins = group * groups;
+        const int64_t group = 1 + static_cast<int64_t>(rng() % 40), groups = 1 + static_cast<int64_t>(rng() % 4),
+                      outs = 1 + static_cast<int64_t>(rng() % 5), ins = group * groups;
         const WeightCode code{.bits = rng() % 2 ? 4 : 8, .out_first = rng() % 2 == 0, .group = group, .asymmetric = rng() % 2 == 0};
         const GroupParts parts(outs, ins, code);
         const auto w = normal(outs * ins, rng, 0.02f);
@@ -152,9 +159,11 @@ TEST_CASE("coded/groups_have_DeepSpeed's_values") {
         for (int64_t o = 0; o < outs; ++o)
             for (int64_t g = 0; g < groups; ++g) {
                 std::vector<float> values, rounded(static_cast<size_t>(group));
-                for (int64_t k = 0; k < group; ++k) values.push_back(w[static_cast<size_t>(code.out_first ? o * ins + g * group + k : (g * group + k) * outs + o)]);
+                for (int64_t k = 0; k < group; ++k)
+                    values.push_back(w[static_cast<size_t>(code.out_first ? o * ins + g * group + k : (g * group + k) * outs + o)]);
                 fake_quantize_group(values.data(), rounded.data(), group, code.bits, code.asymmetric);
-                for (int64_t k = 0; k < group; ++k) REQUIRE(weight.at(o, g * group + k) == doctest::Approx(rounded[static_cast<size_t>(k)]).epsilon(1e-5));
+                for (int64_t k = 0; k < group; ++k)
+                    REQUIRE(weight.at(o, g * group + k) == doctest::Approx(rounded[static_cast<size_t>(k)]).epsilon(1e-5));
             }
     }
     CHECK(coded_bytes(1024, 1024, {.bits = 4, .group = 64}) * 8.0 / (1024 * 1024) == 4.5);
@@ -167,11 +176,17 @@ TEST_CASE("coded/products_equal_plain_ones") {
     constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f16};
     for (int round = 0; round < 120; ++round) {
         const WeightCode code{rng() % 3 ? 4 : 8, false};
-        CodedMatmul attrs{.bits = code.bits, .two_levels = code.bits == 4 && rng() % 2, .rows = any(), .columns = any(), .transpose = rng() % 2 == 0, .set_out = true};
+        CodedMatmul attrs{.bits = code.bits,
+                          .two_levels = code.bits == 4 && rng() % 2,
+                          .rows = any(),
+                          .columns = any(),
+                          .transpose = rng() % 2 == 0,
+                          .set_out = true};
         if (round == 0) attrs.rows = 1500, attrs.columns = 1100;  // several groups
         const DType type = kFloats[rng() % 3];
         attrs.out = kFloats[rng() % 3];
-        const int64_t m = any(), n = attrs.transpose ? attrs.rows : attrs.columns, k = attrs.transpose ? attrs.columns : attrs.rows, gap = rng() % 2 ? 3 : 0;
+        const int64_t m = any(), n = attrs.transpose ? attrs.rows : attrs.columns, k = attrs.transpose ? attrs.columns : attrs.rows,
+                      gap = rng() % 2 ? 3 : 0;
         CAPTURE(m);
         CAPTURE(attrs.rows);
         CAPTURE(attrs.columns);
@@ -187,7 +202,8 @@ TEST_CASE("coded/products_equal_plain_ones") {
         const auto bytes = attrs.group ? grouped_of(w, attrs.rows, attrs.columns, attrs.code()) : coded_of(w, attrs.code());
         Array codes(DType::u8, {static_cast<int64_t>(bytes.size())});
         for (size_t i = 0; i < bytes.size(); ++i) codes.set(static_cast<int64_t>(i), bytes[i]);
-        const auto a = Array::random(type, {m, k}, rng, 1, gap), bias = rng() % 2 ? Array::random(DType::f32, {n}, rng) : Array(), into = rng() % 2 ? Array::random(attrs.out, {m, n}, rng) : Array();
+        const auto a = Array::random(type, {m, k}, rng, 1, gap), bias = rng() % 2 ? Array::random(DType::f32, {n}, rng) : Array(),
+                   into = rng() % 2 ? Array::random(attrs.out, {m, n}, rng) : Array();
         Array expected(attrs.out, {m, n});
         run_kernel(ref::coded_matmul, {&a, &codes, &bias, &into}, {&expected}, &attrs);
         Array first;
@@ -218,7 +234,9 @@ TEST_CASE("coded/integer_products_equal_plain_ones") {
         std::vector<uint8_t> bytes(static_cast<size_t>(parts.bytes));
         code_outputs(w.data(), parts, out_first, 0, parts.panels, bytes.data());
         for (int64_t o = 0; o < n; ++o)
-            for (int64_t i = 0; i < k; ++i) REQUIRE(std::abs(coded_output(bytes.data(), parts, o, i) - w[static_cast<size_t>(out_first ? o * k + i : i * n + o)]) < 0.02f);
+            for (int64_t i = 0; i < k; ++i)
+                REQUIRE(std::abs(coded_output(bytes.data(), parts, o, i) - w[static_cast<size_t>(out_first ? o * k + i : i * n + o)]) <
+                        0.02f);
         const bool fixed = round % 3 == 1;
         if (fixed) InputCode{0.02f, static_cast<int32_t>(rng() % 256) - 128}.put(bytes.data(), parts);  // values beyond it are cut off
         Array codes(DType::u8, {parts.bytes});
@@ -227,7 +245,8 @@ TEST_CASE("coded/integer_products_equal_plain_ones") {
         auto a = Array::random(kFloats[rng() % 3], {m, k}, rng, 1, gap);
         for (int64_t i = 0; i < k; ++i) a.set(i, 0);  // a row of zeros
         if (fixed) a.set(k - 1, 1e4);                 // no integer is as large
-        const auto bias = rng() % 2 ? Array::random(DType::f32, {n}, rng) : Array(), into = rng() % 2 ? Array::random(attrs.out, {m, n}, rng) : Array();
+        const auto bias = rng() % 2 ? Array::random(DType::f32, {n}, rng) : Array(),
+                   into = rng() % 2 ? Array::random(attrs.out, {m, n}, rng) : Array();
         Array expected(attrs.out, {m, n});
         run_kernel(ref::int8_matmul, {&a, &codes, &bias, &into}, {&expected}, &attrs);
         for (int threads = 1; threads <= 3; ++threads) {

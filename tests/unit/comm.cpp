@@ -35,7 +35,8 @@ std::vector<std::unique_ptr<Transport>> gloo(int processes, const std::string& m
     std::vector<std::thread> joining;
     for (int r = 0; r < processes; ++r)
         joining.emplace_back([&, r] {
-            auto joined = join_by_plugin("gloo", fmt::format(R"({{"rank": {}, "size": {}, "port": {}, "join_ms": 300000{}}})", r, processes, mine, more));
+            auto joined = join_by_plugin(
+                "gloo", fmt::format(R"({{"rank": {}, "size": {}, "port": {}, "join_ms": 300000{}}})", r, processes, mine, more));
             if (joined.ok()) list[static_cast<size_t>(r)] = std::move(*joined);
             else MESSAGE(joined.status().message());
         });
@@ -54,22 +55,28 @@ bool has_gloo() {
 
 TEST_CASE("comm/local") {
     for (const auto& [ranks, threads] : {std::pair{2, 1}, {3, 2}, {4, 1}})
-        comm_suite::all([&, n = ranks, t = threads](std::chrono::milliseconds deadline) { 
-            std::vector<int> numbers;
-            for (int r = 0; r < n; ++r) numbers.push_back(r);
-            return local_group("test", numbers, t, deadline);
-         }, threads, check);
+        comm_suite::all(
+            [&, n = ranks, t = threads](std::chrono::milliseconds deadline) {
+                std::vector<int> numbers;
+                for (int r = 0; r < n; ++r) numbers.push_back(r);
+                return local_group("test", numbers, t, deadline);
+            },
+            threads, check);
 }
 
 TEST_CASE("comm/over_a_transport") {
     for (const auto& [processes, locals, threads] : {std::tuple{2, 1, 1}, {3, 1, 2}, {2, 2, 1}, {1, 3, 1}})
-        comm_suite::all([&, p = processes, l = locals, t = threads](std::chrono::milliseconds deadline) { return over(memory_transports(p), l, t, deadline); }, threads, check);
+        comm_suite::all([&, p = processes, l = locals,
+                         t = threads](std::chrono::milliseconds deadline) { return over(memory_transports(p), l, t, deadline); },
+                        threads, check);
 }
 
 TEST_CASE("comm/gloo") {
     if (!has_gloo()) return;
     for (const auto& [processes, locals, threads] : {std::tuple{2, 1, 1}, {3, 1, 2}, {2, 2, 1}})
-        comm_suite::all([&, p = processes, l = locals, t = threads](std::chrono::milliseconds deadline) { return over(gloo(p), l, t, deadline); }, threads, check);
+        comm_suite::all(
+            [&, p = processes, l = locals, t = threads](std::chrono::milliseconds deadline) { return over(gloo(p), l, t, deadline); },
+            threads, check);
 }
 
 // Ends that come at the same moment: one process leaves while another tells why the job is over.
@@ -93,7 +100,11 @@ TEST_CASE("comm/who_can_not_connect_is_named_everywhere") {
         for (int r = 0; r < 3; ++r)
             joining.emplace_back([port, r] {
                 const char* interface = r == 1 ? "192.0.2.1" : "127.0.0.1";  // an address that no host has
-                const auto joined = join_by_plugin("gloo", fmt::format(R"({{"rank": {}, "size": 3, "port": {}, "one_host": false, "address": "127.0.0.1", "interface": "{}", "secret": "a secret of this job", "join_ms": 300000}})", r, port, interface));
+                const auto joined = join_by_plugin(
+                    "gloo",
+                    fmt::format(
+                        R"({{"rank": {}, "size": 3, "port": {}, "one_host": false, "address": "127.0.0.1", "interface": "{}", "secret": "a secret of this job", "join_ms": 300000}})",
+                        r, port, interface));
                 CHECK(joined.status().code() == Code::E_COMM);
                 CHECK_MESSAGE(joined.status().message().find("rank 1 could not connect") != std::string::npos, joined.status().message());
             });
@@ -117,9 +128,11 @@ TEST_CASE("comm/exchange_tells_everybody_everything") {
     for (int p = 0; p < 3; ++p)
         threads.emplace_back([&, p] {
             for (int again = 0; again < 5; ++again) {
-                const auto all = worlds[static_cast<size_t>(p)]->exchange("greeting", std::string(static_cast<size_t>(p * again), static_cast<char>('a' + p)));
+                const auto all = worlds[static_cast<size_t>(p)]->exchange(
+                    "greeting", std::string(static_cast<size_t>(p * again), static_cast<char>('a' + p)));
                 REQUIRE(all.ok());
-                for (int q = 0; q < 3; ++q) CHECK((*all)[static_cast<size_t>(q)] == std::string(static_cast<size_t>(q * again), static_cast<char>('a' + q)));
+                for (int q = 0; q < 3; ++q)
+                    CHECK((*all)[static_cast<size_t>(q)] == std::string(static_cast<size_t>(q * again), static_cast<char>('a' + q)));
             }
             const auto other = worlds[static_cast<size_t>(p)]->exchange(p == 1 ? "ds_step" : "ds_forward", "x");
             CHECK(other.status().code() == Code::E_COMM);

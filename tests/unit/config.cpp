@@ -89,18 +89,25 @@ std::string fingerprint(const Config& c) {
                 c.dump_state,
                 c.warnings};
     const SparseAttentionConfig& a = c.sparse_attention;
-    all.push_back({a.mode, a.attention, a.block, a.num_local_blocks, a.num_global_blocks, a.num_different_global_patterns, a.num_random_blocks, a.num_sliding_window_blocks,
-                   a.different_layout_per_head, a.horizontal_global_attention, a.local_window_blocks, a.global_block_indices, a.global_block_end_indices});
-    all.push_back({c.lora.enabled, c.lora.r, c.lora.alpha, c.lora.dropout, c.lora.target_modules, c.lora.modules_to_save, c.lora.bias, c.lora.use_rslora, c.lora.adapters, c.lora.adapter});
+    all.push_back({a.mode, a.attention, a.block, a.num_local_blocks, a.num_global_blocks, a.num_different_global_patterns,
+                   a.num_random_blocks, a.num_sliding_window_blocks, a.different_layout_per_head, a.horizontal_global_attention,
+                   a.local_window_blocks, a.global_block_indices, a.global_block_end_indices});
+    all.push_back({c.lora.enabled, c.lora.r, c.lora.alpha, c.lora.dropout, c.lora.target_modules, c.lora.modules_to_save, c.lora.bias,
+                   c.lora.use_rslora, c.lora.adapters, c.lora.adapter});
     const QuantizationConfig& q = c.quantization;
-    all.push_back({q.enabled, q.code.bits, q.code.two_levels, q.code.by_output, q.code.group, q.code.asymmetric, q.skip.value_or(std::vector<std::string>{"heads"})});
-    all.push_back({name_of(c.communication), c.sparse_gradients, c.sum_over_ranks, c.sequence_attention, c.sequence_regions, c.pipeline.schedule, c.pipeline.partition, c.pipeline.chunks, c.pipeline.active});
+    all.push_back({q.enabled, q.code.bits, q.code.two_levels, q.code.by_output, q.code.group, q.code.asymmetric,
+                   q.skip.value_or(std::vector<std::string>{"heads"})});
+    all.push_back({name_of(c.communication), c.sparse_gradients, c.sum_over_ranks, c.sequence_attention, c.sequence_regions,
+                   c.pipeline.schedule, c.pipeline.partition, c.pipeline.chunks, c.pipeline.active});
     const ZeroConfig& z = c.zero;
-    all.push_back({z.reduce_bucket, z.allgather_bucket, z.persistence_threshold, z.model_persistence_threshold, z.max_live, z.max_reuse, z.prefetch, z.disk_threads, z.disk_block});
-    for (const OffloadConfig& o : {z.offload_optimizer, z.offload_param}) all.push_back({o.device, o.path, o.buffers, o.buffer_elements, o.in_memory});
+    all.push_back({z.reduce_bucket, z.allgather_bucket, z.persistence_threshold, z.model_persistence_threshold, z.max_live, z.max_reuse,
+                   z.prefetch, z.disk_threads, z.disk_block});
+    for (const OffloadConfig& o : {z.offload_optimizer, z.offload_param})
+        all.push_back({o.device, o.path, o.buffers, o.buffer_elements, o.in_memory});
     all.push_back({c.moe.drop_tokens, c.moe.capacity_factor, c.moe.eval_capacity_factor, c.moe.min_capacity});
     const EfficiencyConfig& e = c.efficiency;
-    all.push_back({e.batch_growth, e.curriculum, e.sampling, e.dynamic_batching, e.random_ltd, e.layer_drop, e.seed, c.compression, get(c, "checkpoint.tag_validation").value()});
+    all.push_back({e.batch_growth, e.curriculum, e.sampling, e.dynamic_batching, e.random_ltd, e.layer_drop, e.seed, c.compression,
+                   get(c, "checkpoint.tag_validation").value()});
     for (const auto& rule : c.precision_rules) all.push_back({rule.pattern, name_of(rule.dtype)});
     for (const auto& group : c.param_groups) all.push_back({group.name, group.match, group.frozen, group.settings});
     return all.dump();
@@ -109,25 +116,27 @@ std::string fingerprint(const Config& c) {
 // A value of the key's type and range that isn't its default.
 Json another_value(const Key& key) {
     const std::string path = key.path;
-    const std::map<std::string, Json> special = {{"model", "folder"},
-                                                 {"gradient_clipping", 0.25},
-                                                 {"recompute", 2},
-                                                 {"precision", {{"head*", "f32"}}},
-                                                 {"device", "cpu"},
-                                                 {"logger", {{"fp16", "DEBUG"}}},
-                                                 {"train_batch_size", 4},
-                                                 {"param_groups", {{{"match", "*.bias"}, {"weight_decay", 0}}}},
-                                                 {"vocabulary_size", 1001},
-                                                 {"scheduler.type", "StepLR"},
-                                                 {"optimizer.type", "SGD"},
-                                                 {"distributed", "none"},
-                                                 {"bf16.enabled", false},
-                                                 {"data_types.param_dtype", "fp16"},
-                                                 {"tensor_parallel.dtype", "bf16"},
-                                                 {"quantization.bnb_4bit_compute_dtype", "fp16"},
-                                                 {"zero_optimization.legacy_stage1", true},
-                                                 {"pipeline.partition", "uniform"},
-                                                 {"pipeline.partition_method", "uniform"}};
+    const std::map<std::string, Json> special = {
+        {"model", "folder"},
+        {"gradient_clipping", 0.25},
+        {"recompute", 2},
+        {"precision", {{"head*", "f32"}}},
+        {"device", "cpu"},
+        {"logger", {{"fp16", "DEBUG"}}},
+        {"train_batch_size", 4},
+        {"param_groups", {{{"match", "*.bias"}, {"weight_decay", 0}}}},
+        {"vocabulary_size", 1001},
+        {"scheduler.type", "StepLR"},
+        {"optimizer.type", "SGD"},
+        {"distributed", "none"},
+        {"bf16.enabled", false},
+        {"data_types.param_dtype", "fp16"},
+        {"tensor_parallel.dtype", "bf16"},
+        {"quantization.bnb_4bit_compute_dtype", "fp16"},
+        {"zero_optimization.legacy_stage1", true},
+        {"pipeline.partition", "uniform"},
+        {"pipeline.partition_method", "uniform"},
+    };
     if (const auto it = special.find(path); it != special.end()) return it->second;
     const Json standard = key.default_value();
     std::vector<Json> candidates = {!(standard == true), 7, 8, 0, 1, 2, 0.5, "bf16", "text", Json::array({"text"}), Json::array({9}),
@@ -226,7 +235,8 @@ TEST_CASE("keys/none_is_silently_ignored") {
     for (const Key& key : config_keys()) {
         const std::string path = key.path;
         CAPTURE(path);
-        const bool switches = key.support->kind == KeySupport::live && gated(path + ".") && !path.starts_with("fp16") && !path.starts_with("bf16");
+        const bool switches =
+            key.support->kind == KeySupport::live && gated(path + ".") && !path.starts_with("fp16") && !path.starts_with("bf16");
         const Config before = good(with_companions(switches ? with_live_switches(base) : base, path).dump());
         const bool section_is_a_choice = key.is_section() && std::string(key.fallback) == "null";
         if ((key.is_section() && !section_is_a_choice) || key.in_list() || path == "optimizer" || path == "scheduler" || path == "strict" ||
@@ -263,7 +273,8 @@ TEST_CASE("keys/none_is_silently_ignored") {
 }
 
 TEST_CASE("keys/a_key_under_a_switch_that_is_on_is_refused") {
-    CHECK(lacks(R"("flops_profiler": {"enabled": true})") == "config: flops_profiler.enabled: true is not supported, only false (FLOPs by module)");
+    CHECK(lacks(R"("flops_profiler": {"enabled": true})") ==
+          "config: flops_profiler.enabled: true is not supported, only false (FLOPs by module)");
     CHECK(with(R"("flops_profiler": {"enabled": false, "profile_step": 5})").effective["flops_profiler"]["profile_step"] == 5);
     CHECK(with(R"("sparse_attention": {})").sparse_attention.mode == "fixed");
     CHECK(with(R"("seed": 1)").sparse_attention.mode == "dense");
@@ -271,7 +282,8 @@ TEST_CASE("keys/a_key_under_a_switch_that_is_on_is_refused") {
     CHECK(with(R"("zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "disk"}})").zero_stage == 3);
     CHECK(lacks(R"("distributed": "nccl")") == "config: distributed: nccl is not supported, only auto, none, gloo, mpi and host");
     CHECK(lacks(R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": true}}})")
-              .ends_with("channel_pruning.shared_parameters.enabled: true is not supported, only false (channels of convolutions to zero: no model here has any)"));
+              .ends_with("channel_pruning.shared_parameters.enabled: true is not supported, only false (channels of convolutions to zero: "
+                         "no model here has any)"));
     with(
         R"("compression_training": {"channel_pruning": {"shared_parameters": {"enabled": false}, "different_groups": {"a": {"params": {}}}}})");
 }
@@ -380,9 +392,12 @@ TEST_CASE("value/auto_means_absent_in_strict_sections_only") {
     CHECK(with(R"("fp16": {"enabled": "auto", "loss_scale": "auto"})").precision == PrecisionMode::f32);
     CHECK(with(R"("zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"})").effective["zero_optimization"]["reduce_bucket_size"] ==
           500000000);
-    CHECK(bad(R"("train_batch_size": "auto")").ends_with(R"(is "auto" (Hugging Face's Trainer fills in "auto"; give a value, or leave the key out))"));
-    CHECK(refused(R"({"gradient_accumulation_steps": "auto", "gradient_clipping": "auto", "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"}, "train_batch_size": "auto"})")
-              .ends_with(R"(leave the key out); so are gradient_clipping, train_batch_size)"));
+    CHECK(bad(R"("train_batch_size": "auto")")
+              .ends_with(R"(is "auto" (Hugging Face's Trainer fills in "auto"; give a value, or leave the key out))"));
+    CHECK(
+        refused(
+            R"({"gradient_accumulation_steps": "auto", "gradient_clipping": "auto", "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto"}, "train_batch_size": "auto"})")
+            .ends_with(R"(leave the key out); so are gradient_clipping, train_batch_size)"));
     bad(R"("optimizer": {"type": "AdamW", "params": "auto"})");
     // Of an optimizer's parameters it means the default; of the rate that is not what the Trainer would have filled in.
     CHECK(with(R"("optimizer": {"type": "AdamW", "params": {"betas": "auto", "weight_decay": "auto"}})").warnings.empty());
@@ -407,7 +422,8 @@ TEST_CASE("spelling/older_forms_map_to_the_canonical_keys") {
     CHECK(with(R"("bf16": true)").precision == PrecisionMode::bf16);
     CHECK(with(R"("zero_optimization": true)").zero_stage == 1);
     CHECK(with(R"("log_level": "error")").log_levels.at("") == 4);
-    CHECK(with(R"("aio": {"block_size": 262144, "queue_depth": 32, "thread_count": 4, "single_submit": false, "overlap_events": true})").zero.disk_threads == 4);
+    CHECK(with(R"("aio": {"block_size": 262144, "queue_depth": 32, "thread_count": 4, "single_submit": false, "overlap_events": true})")
+              .zero.disk_threads == 4);
     for (const char* key : {"prefetch_bucket_size", "param_persistence_threshold", "model_persistence_threshold", "max_live_parameters",
                             "max_reuse_distance"})
         CHECK(with(fmt::format(R"("zero_optimization": {{"stage3_{}": 12345}})", key)).effective["zero_optimization"][key] == 12345);
@@ -497,7 +513,8 @@ TEST_CASE("mesh/arithmetic_comes_before_support") {
     CHECK(resolve_mesh({4, 1, 1, 1, 1, 1}, {}, {}, 2).value().local_ranks == 2);
     CHECK(resolve_mesh({2, 1, 1, 1, 1, 1}, {}, 4, 2).value().data == 4);
     CHECK(resolve_mesh({1, 1, 1, 1, 1, 1}, 6, {}, 2).value().local_ranks == 3);
-    CHECK(resolve_mesh({2, 1, 1, 1, 1, 1}, {}, {}, 3).status().message() == "parallel: tensor 2 x pipeline 1 x data 1 needs 2 ranks, there are 3 processes and local_ranks is 1");
+    CHECK(resolve_mesh({2, 1, 1, 1, 1, 1}, {}, {}, 3).status().message() ==
+          "parallel: tensor 2 x pipeline 1 x data 1 needs 2 ranks, there are 3 processes and local_ranks is 1");
     Launched two{2, {}}, unclear{1, fail(Code::E_CONFIG, "RANK: must be a number")};
     CHECK(parse_config("{\"train_batch_size\": 4}", two).value().batch.micro == 2);
     CHECK(parse_config("{\"train_batch_size\": 4, \"distributed\": \"none\"}", two).value().batch.micro == 4);

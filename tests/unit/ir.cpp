@@ -1,5 +1,5 @@
-// lib/ir and lib/passes: text round trips, shape errors, and gradients of every differentiable op are tested as text cases by tests/ops; here only
-// what text can't say.
+// lib/ir and lib/passes: text round trips, shape errors, and gradients of every differentiable op are tested as text cases by tests/ops;
+// here only what text can't say.
 #include <doctest/doctest.h>
 
 #include "ir/builder.h"
@@ -31,7 +31,8 @@ TEST_CASE("text/printing_what_was_parsed_gives_the_same_text") {
 TEST_CASE("text/a_shape_error_names_line_op_input_and_shapes") {
     const auto graph = parse_graph("graph g(%x: f32[8,64], %w: f32[32,64]) {\n  %y = matmul %x, %w\n}\n", "model.ds");
     REQUIRE(!graph.ok());
-    CHECK(graph.status().message() == "model.ds: line 2: matmul: the contracted dimension is 64 in a [8,64] and 32 in b [32,64] (inputs: a f32[8,64], b f32[32,64])");
+    CHECK(graph.status().message() ==
+          "model.ds: line 2: matmul: the contracted dimension is 64 in a [8,64] and 32 in b [32,64] (inputs: a f32[8,64], b f32[32,64])");
 }
 
 TEST_CASE("passes/a_training_step_is_well_formed_in_every_precision_and_recomputation") {
@@ -40,7 +41,8 @@ TEST_CASE("passes/a_training_step_is_well_formed_in_every_precision_and_recomput
             for (const bool accumulate : {false, true}) {
                 auto graph = bind(*parse_graph(kMlp), 8, 1);
                 REQUIRE(graph.ok());
-                const Status status = run_passes(*graph, {.precision = precision, .train = true, .accumulate = accumulate, .recompute = recompute});
+                const Status status =
+                    run_passes(*graph, {.precision = precision, .train = true, .accumulate = accumulate, .recompute = recompute});
                 CHECK_MESSAGE(status.ok(), status.message());
                 CHECK(graph->grads.size() == 2);
                 auto again = parse_graph(print(*graph));

@@ -36,7 +36,8 @@ double rounding(const Array& a) { return a.tensor().dtype == DType::f32 ? 3e-6 :
 struct Kernels {
     const KernelList &cpu, &ref;
 };
-#define BOTH(op) Kernels{cpu::op, ref::op}
+#define BOTH(op) \
+    Kernels { cpu::op, ref::op }
 
 // Teams of 1 to 3 give the same bits, close to ref's. `slack` multiplies the tolerance.
 void check(Kernels kernels, const std::vector<const Array*>& in, const std::vector<Array>& out, const void* attrs = nullptr,
@@ -319,26 +320,32 @@ TEST_CASE("norms/forward_and_gradient_equal_the_oracle") {
     }
 }
 
-// Rows that lie for wide accesses, in the pairs of types that steps have, with the widths at which kernels change; dx in the memory of what it is added to.
+// Rows that lie for wide accesses, in the pairs of types that steps have, with the widths at which kernels change; dx in the memory of what
+// it is added to.
 TEST_CASE("norms/rows_of_whole_fours_equal_the_oracle") {
     Rng rng(71);
     const Norm attrs{1e-5, DType::f32};
-    constexpr DType pairs[][2] = {{DType::f32, DType::f32}, {DType::bf16, DType::f32}, {DType::f16, DType::f32}, {DType::bf16, DType::bf16}, {DType::f16, DType::f16}, {DType::f32, DType::bf16}};
+    constexpr DType pairs[][2] = {{DType::f32, DType::f32},   {DType::bf16, DType::f32}, {DType::f16, DType::f32},
+                                  {DType::bf16, DType::bf16}, {DType::f16, DType::f16},  {DType::f32, DType::bf16}};
     constexpr int64_t shapes[][2] = {{1, 768}, {37, 768}, {19, 1000}, {9, 1024}, {3, 3000}, {2, 8192}, {1, 8200}, {4200, 4}};
     int trial = 0;
     for (const auto& [rows, n] : shapes)
         for (const auto& [up, type] : pairs) {
             const int64_t gap = ++trial % 3 * 4;
-            Array x = Array::random(type, {rows, n}, rng, 1, gap), dy = Array::random(up, {rows, n}, rng, 1, 4), weight = dense(rng, {n}), bias = dense(rng, {n});
-            Array mean(DType::f32, {rows}), rstd(DType::f32, {rows}), y(up, {rows, n}, gap), dx(type, {rows, n}, gap), sums(DType::f32, {n}), none;
+            Array x = Array::random(type, {rows, n}, rng, 1, gap), dy = Array::random(up, {rows, n}, rng, 1, 4), weight = dense(rng, {n}),
+                  bias = dense(rng, {n});
+            Array mean(DType::f32, {rows}), rstd(DType::f32, {rows}), y(up, {rows, n}, gap), dx(type, {rows, n}, gap),
+                sums(DType::f32, {n}), none;
             check(BOTH(layernorm), {&x, &weight, &bias}, {y, mean, rstd}, &attrs);
             test::run_kernel(ref::layernorm, {&x, &weight, &bias}, {&y, &mean, &rstd}, &attrs);
-            Array into = Array::random(type, {rows, n}, rng, 1, gap), sums_into = Array::random(DType::f32, {n}, rng), weight_into = Array::random(DType::f32, {n}, rng);
+            Array into = Array::random(type, {rows, n}, rng, 1, gap), sums_into = Array::random(DType::f32, {n}, rng),
+                  weight_into = Array::random(DType::f32, {n}, rng);
             const double slack = rows > 1000 ? 16 : 2;
             check(BOTH(layernorm_grad), {&dy, &x, &weight, &mean, &rstd, &into, &weight_into, &sums_into}, {dx, sums, sums}, &attrs, slack);
             Array bias_sums = sums, other = sums, other_bias = sums;
             test::run_kernel(cpu::layernorm_grad, {&dy, &x, &weight, &mean, &rstd, &into, &none, &none}, {&dx, &sums, &bias_sums}, &attrs);
-            test::run_kernel(cpu::layernorm_grad, {&dy, &x, &weight, &mean, &rstd, &into, &none, &none}, {&into, &other, &other_bias}, &attrs);
+            test::run_kernel(cpu::layernorm_grad, {&dy, &x, &weight, &mean, &rstd, &into, &none, &none}, {&into, &other, &other_bias},
+                             &attrs);
             CHECK((test::bit_equal(dx, into) && test::bit_equal(sums, other) && test::bit_equal(bias_sums, other_bias)));
             check(BOTH(rmsnorm), {&x, &weight}, {y, rstd}, &attrs);
             test::run_kernel(ref::rmsnorm, {&x, &weight}, {&y, &rstd}, &attrs);
@@ -398,11 +405,13 @@ TEST_CASE("activations/gradients_of_the_oracle_are_finite_differences") {
         Array x = random64({4, 9}, rng), dy = random64({4, 9}, rng), y(DType::f64, {4, 9}), dx(DType::f64, {4, 9});
         test::run_kernel(op.forward, {&x}, {&y}, op.attrs);
         test::run_kernel(op.backward, {&dy, op.of_output ? &y : &x}, {&dx}, op.attrs);
-        check_gradient([&](const Array& a) {
-            Array out(DType::f64, {4, 9});
-            test::run_kernel(op.forward, {&a}, {&out}, op.attrs);
-            return dot(out, dy);
-        }, x, dx);
+        check_gradient(
+            [&](const Array& a) {
+                Array out(DType::f64, {4, 9});
+                test::run_kernel(op.forward, {&a}, {&out}, op.attrs);
+                return dot(out, dy);
+            },
+            x, dx);
     }
 }
 
@@ -561,16 +570,20 @@ TEST_CASE("embedding/the_gradient_of_ids_that_come_often_and_of_rows_of_fours_eq
         int64_t tokens, rows, columns, dy_gap;
         int often;  // of ten tokens have id 1
     };
-    // Runs of no more than 4 tokens, of 16, of 32 and of thousands; rows of whole fours, and not; more ids than lie in shared memory at a time.
-    for (const Case c : {Case{33, 9, 8, 0, 0}, Case{64, 2, 132, 0, 5}, Case{130, 3, 132, 4, 5}, Case{130, 3, 132, 1, 5}, Case{129, 1, 7, 0, 10}, Case{8300, 5000, 4, 0, 3}, Case{8193, 3, 5, 0, 9}})
+    // Runs of no more than 4 tokens, of 16, of 32 and of thousands; rows of whole fours, and not; more ids than lie in shared memory at a
+    // time.
+    for (const Case c : {Case{33, 9, 8, 0, 0}, Case{64, 2, 132, 0, 5}, Case{130, 3, 132, 4, 5}, Case{130, 3, 132, 1, 5},
+                         Case{129, 1, 7, 0, 10}, Case{8300, 5000, 4, 0, 3}, Case{8193, 3, 5, 0, 9}})
         for (const DType type : kFloats) {
             if (c.tokens > 1000 && type == DType::f16) continue;  // the slow ones, once for 16 bits
             Array ids(DType::i32, {c.tokens}), none;
             const Array dy = Array::random(type, {c.tokens, c.columns}, rng, 1, c.dy_gap);
-            for (int64_t i = 0; i < c.tokens; ++i) ids.set(i, static_cast<double>(pick(rng, 0, 9) < c.often ? 1 : pick(rng, -2, c.rows + 1)));
+            for (int64_t i = 0; i < c.tokens; ++i)
+                ids.set(i, static_cast<double>(pick(rng, 0, 9) < c.often ? 1 : pick(rng, -2, c.rows + 1)));
             const Rows attrs{c.rows, c.rows - 1};
             const Array into = Array::random(DType::f32, {c.rows, c.columns}, rng);
-            for (const int64_t gap : {0, 4, 3}) check(BOTH(embedding_grad), {&dy, &ids, gap ? &into : &none}, {Array(DType::f32, {c.rows, c.columns}, gap)}, &attrs, 8);
+            for (const int64_t gap : {0, 4, 3})
+                check(BOTH(embedding_grad), {&dy, &ids, gap ? &into : &none}, {Array(DType::f32, {c.rows, c.columns}, gap)}, &attrs, 8);
             // In the order of tokens, one after the other, in f32: the same bits.
             std::vector<float> sums(static_cast<size_t>(c.rows * c.columns));
             for (int64_t i = 0; i < into.count(); ++i) sums[static_cast<size_t>(i)] = static_cast<float>(into.get(i));

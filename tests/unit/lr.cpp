@@ -113,7 +113,10 @@ TEST_CASE("schedule/warmup_reaches_its_maximum_and_decay_then_falls") {
 }
 
 TEST_CASE("schedule/warmup_cosine_meets_its_corners") {
-    struct Case { int total, warmup; double c, m; };
+    struct Case {
+        int total, warmup;
+        double c, m;
+    };
     for (const Case& x :
          {Case{100, 10, .1, .2}, Case{200, 20, .1, .2}, Case{500, 30, 0, .2}, Case{600, 300, .1, 0}, Case{600, 550, 0, 0}}) {
         const Json params = {
@@ -269,7 +272,8 @@ TEST_CASE("loss_scale/state_restored_anywhere_continues_equal") {
 TEST_CASE("clip/every_trace_is_followed") {
     for (const Json& t : trace("clipping.json")) {
         double squares = 0;
-        for (const Json& g : t["grads"]) for (const double x : g) squares += x * x;
+        for (const Json& g : t["grads"])
+            for (const double x : g) squares += x * x;
         const bool by_norm = t["kind"] == "norm";
         if (by_norm) CHECK(close(std::sqrt(squares), t["total_norm"]));
         const double factor = clip_factor(std::sqrt(squares), t["max"]);
@@ -296,12 +300,13 @@ TEST_CASE("clip/zero_is_off_and_what_is_not_finite_is_left") {
     CHECK(g[2] == 1);
 }
 
-// What changes as training goes on. efficiency.json holds what DeepSpeed's own schedulers answered (edaa7221: curriculum_scheduler.py, data_routing/scheduler.py,
-// progressive_layer_drop.py), step by step.
+// What changes as training goes on. efficiency.json holds what DeepSpeed's own schedulers answered (edaa7221: curriculum_scheduler.py,
+// data_routing/scheduler.py, progressive_layer_drop.py), step by step.
 TEST_CASE("ramp/deepspeeds_curricula_and_random_ltd_are_followed") {
     const Json t = trace("efficiency.json");
     size_t cases = 0;
-    for (const auto& [list, names, values, first] : {std::tuple{"curriculum", &kCurriculumNames, "difficulties", 1}, {"random_ltd", &kRandomLtdNames, "kept", 0}})
+    for (const auto& [list, names, values, first] :
+         {std::tuple{"curriculum", &kCurriculumNames, "difficulties", 1}, {"random_ltd", &kRandomLtdNames, "kept", 0}})
         for (const Json& one : t[list]) {
             CAPTURE(one["section"].dump());
             const auto ramp = Ramp::make(one["section"], list, *names);
@@ -319,13 +324,17 @@ TEST_CASE("ramp/layer_theta_is_deepspeeds") {
     size_t values = 0;
     const Json t = trace("efficiency.json");
     for (const Json& one : t["layer_drop"])
-        for (size_t i = 0; i < one["at_forward"].size(); ++i, ++values) CHECK(layer_theta(one["theta"], one["gamma"], static_cast<int64_t>(i)) == one["at_forward"][i]);
+        for (size_t i = 0; i < one["at_forward"].size(); ++i, ++values)
+            CHECK(layer_theta(one["theta"], one["gamma"], static_cast<int64_t>(i)) == one["at_forward"][i]);
     CHECK(values == 80);
 }
 
 TEST_CASE("ramp/mistakes_are_named") {
     const auto refusal = [](Json change) {
-        Json section = {{"min_difficulty", 8}, {"max_difficulty", 64}, {"schedule_type", "fixed_linear"}, {"schedule_config", {{"total_curriculum_step", 10}, {"difficulty_step", 8}}}};
+        Json section = {{"min_difficulty", 8},
+                        {"max_difficulty", 64},
+                        {"schedule_type", "fixed_linear"},
+                        {"schedule_config", {{"total_curriculum_step", 10}, {"difficulty_step", 8}}}};
         section.merge_patch(change);
         const auto made = Ramp::make(section, "c", kCurriculumNames);
         return made.ok() ? "" : std::string(made.status().message());
@@ -334,11 +343,15 @@ TEST_CASE("ramp/mistakes_are_named") {
     CHECK(refusal({{"min_difficulty", 0}}) == "config: c.min_difficulty: must be an integer of at least 1, is 0");
     CHECK(refusal({{"max_difficulty", nullptr}}) == "config: c.max_difficulty: must be an integer of at least 1, is absent");
     CHECK(refusal({{"max_difficulty", 4}}) == "config: c.max_difficulty: must be at least min_difficulty, which is 8; is 4");
-    CHECK(refusal({{"schedule_type", "cubic"}}) == "config: c.schedule_type: must be fixed_linear, fixed_root or fixed_discrete, is \"cubic\"");
+    CHECK(refusal({{"schedule_type", "cubic"}}) ==
+          "config: c.schedule_type: must be fixed_linear, fixed_root or fixed_discrete, is \"cubic\"");
     CHECK(refusal({{"schedule_type", "custom"}}).find("custom needs a Python function") != std::string::npos);
     CHECK(refusal({{"schedule_type", "fixed_root"}}) == "config: c.schedule_config.root_degree: must be a number above 0, is absent");
-    CHECK(refusal({{"schedule_config", {{"total_step", 4}}}}) == "config: c.schedule_config.total_step: unknown key; this schedule has total_curriculum_step, difficulty_step");
-    CHECK(refusal({{"schedule_type", "fixed_discrete"}, {"schedule_config", {{"total_curriculum_step", nullptr}, {"difficulty_step", nullptr}, {"difficulty", {1, 2}}, {"max_step", {1, 2}}}}}) ==
+    CHECK(refusal({{"schedule_config", {{"total_step", 4}}}}) ==
+          "config: c.schedule_config.total_step: unknown key; this schedule has total_curriculum_step, difficulty_step");
+    CHECK(refusal({{"schedule_type", "fixed_discrete"},
+                   {"schedule_config",
+                    {{"total_curriculum_step", nullptr}, {"difficulty_step", nullptr}, {"difficulty", {1, 2}}, {"max_step", {1, 2}}}}}) ==
           "config: c.schedule_config.max_step: must have one entry less than difficulty, which has 2; it has 2");
 }
 
@@ -370,10 +383,13 @@ TEST_CASE("batch_growth/tables_of_steps_and_tokens") {
 
 TEST_CASE("batch_growth/a_loss_that_stays_multiplies_the_batch") {
     auto g = growth({{"by", "plateau"}, {"max_batch_size", 30}, {"patience", 3}, {"smoothing", 0.0}, {"threshold", 0.1}, {"factor", 2.0}});
-    const auto see = [&](double loss) { g->step({.steps = 1, .tokens = 1, .loss = loss, .noise = {}}); return g->rows(); };
+    const auto see = [&](double loss) {
+        g->step({.steps = 1, .tokens = 1, .loss = loss, .noise = {}});
+        return g->rows();
+    };
     CHECK(see(4.0) == 8);
-    CHECK(see(3.0) == 8);   // better
-    CHECK(see(2.9) == 8);   // by too little
+    CHECK(see(3.0) == 8);  // better
+    CHECK(see(2.9) == 8);  // by too little
     CHECK(see(2.8) == 8);
     CHECK(see(2.75) == 16);  // three times
     CHECK(see(1.0) == 16);
@@ -416,7 +432,9 @@ TEST_CASE("batch_growth/state_continues_exactly") {
         b->step({.steps = i, .tokens = 0, .loss = loss(i), .noise = {}});
         CHECK(a->state() == b->state());
     }
-    CHECK(growth(section, 8, 8)->restore({{"rows", 12}, {"loss", 0}, {"loss_weight", 0}, {"best", 0}, {"trace", 0}, {"square", 0}, {"waited", 0}}).code() == Code::E_STATE);
+    CHECK(growth(section, 8, 8)
+              ->restore({{"rows", 12}, {"loss", 0}, {"loss_weight", 0}, {"best", 0}, {"trace", 0}, {"square", 0}, {"waited", 0}})
+              .code() == Code::E_STATE);
     CHECK(growth(section)->restore(Json::object()).code() == Code::E_CORRUPT);
 }
 
@@ -425,12 +443,16 @@ TEST_CASE("batch_growth/mistakes_are_named") {
         const auto made = BatchGrowth::make(section, 8, 4);
         return made.ok() ? "" : std::string(made.status().message());
     };
-    CHECK(refusal({{"by", "steps"}}) == "config: batch_growth.schedule: needed where by is steps: a list of [steps, rows], from which on an update takes so many rows");
-    CHECK(refusal({{"schedule", {{4, 18}}}}) == "config: batch_growth.schedule: 18 rows are not a multiple of 4, the rows of a micro-batch of all data ranks");
+    CHECK(refusal({{"by", "steps"}}) ==
+          "config: batch_growth.schedule: needed where by is steps: a list of [steps, rows], from which on an update takes so many rows");
+    CHECK(refusal({{"schedule", {{4, 18}}}}) ==
+          "config: batch_growth.schedule: 18 rows are not a multiple of 4, the rows of a micro-batch of all data ranks");
     CHECK(refusal({{"schedule", {{4, 4}}}}) == "config: batch_growth.schedule: must grow, but [4,4] follows 8 rows");
     CHECK(refusal({{"schedule", {4}}}) == "config: batch_growth.schedule: an entry must be [steps, rows], two integers, is 4");
     CHECK(refusal({{"by", "plateau"}}) == "config: batch_growth.max_batch_size: needed where by is plateau: rows of an update at most");
-    CHECK(refusal({{"by", "plateau"}, {"max_batch_size", 4}}) == "config: batch_growth.max_batch_size: must be at least train_batch_size, which is 8; is 4");
-    CHECK(refusal({{"by", "plateau"}, {"max_batch_size", 40}, {"schedule", {{4, 16}}}}).find("has no effect where by is plateau") != std::string::npos);
+    CHECK(refusal({{"by", "plateau"}, {"max_batch_size", 4}}) ==
+          "config: batch_growth.max_batch_size: must be at least train_batch_size, which is 8; is 4");
+    CHECK(refusal({{"by", "plateau"}, {"max_batch_size", 40}, {"schedule", {{4, 16}}}}).find("has no effect where by is plateau") !=
+          std::string::npos);
     CHECK(refusal({{"by", "plateau"}, {"max_batch_size", 40}, {"factor", 1.0}}) == "config: batch_growth.factor: must be above 1, is 1");
 }

@@ -36,7 +36,9 @@ Json scored(const char* metric, const Json& one) {
     return *made;
 }
 
-std::string refusal(const char* metric, const Json& predictions, const Json& references) { return metrics::score(metric, predictions, references).status().message(); }
+std::string refusal(const char* metric, const Json& predictions, const Json& references) {
+    return metrics::score(metric, predictions, references).status().message();
+}
 
 }  // namespace
 
@@ -77,7 +79,8 @@ TEST_CASE("score/bad_items_are_told") {
     CHECK(refusal("bleu", {"a", 7}, {"a", "b"}) == "predictions: item 1 is 7, a text is accepted");
     CHECK(refusal("bleu", {"a"}, Json::array({Json::array()})) == "references: item 0 is empty, one text or more is accepted");
     CHECK(refusal("squad", {"a"}, {{{"text", "a"}}}) == "references: item 0: item 0 is {\"text\":\"a\"}, a text is accepted");
-    CHECK(refusal("spans", Json::array({Json::array({"O"})}), Json::array({Json::array({"O", "O"})})) == "predictions: item 0 has 1 tags, references has 2; they must be as many");
+    CHECK(refusal("spans", Json::array({Json::array({"O"})}), Json::array({Json::array({"O", "O"})})) ==
+          "predictions: item 0 has 1 tags, references has 2; they must be as many");
     CHECK(refusal("spans", {"O"}, {"O"}) == "predictions: item 0 is \"O\", a list of texts is accepted");
     CHECK(refusal("squad", "a", {"a"}) == "predictions: found \"a\", a list is accepted");
 }

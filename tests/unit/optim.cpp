@@ -56,7 +56,8 @@ Hyper hyper_of(const Optimizer& optimizer, const ParamTraits& traits, int64_t st
 }
 
 // One update by a team, with a barrier between phases and rubbish in scratch.
-void update(const Optimizer& optimizer, Problem& p, const Hyper& hyper, int threads, int64_t begin = 0, int64_t end = -1, const Rounding* rounding = nullptr) {
+void update(const Optimizer& optimizer, Problem& p, const Hyper& hyper, int threads, int64_t begin = 0, int64_t end = -1,
+            const Rounding* rounding = nullptr) {
     std::vector<float*> state;
     for (Floats& s : p.state) state.push_back(s.data() + (begin < static_cast<int64_t>(s.size()) ? begin : 0));
     const ParamView view{p.weight.data() + begin,
@@ -176,7 +177,10 @@ TEST_CASE("optim/the_low_copy_is_the_rounded_weight") {
 
 TEST_CASE("optim/the_low_copy_may_be_rounded_by_chance") {
     const Rounding draws{.seed = 7, .step = 3, .salt = 5};
-    const auto expected = [&](float x, int64_t i) { return bf16_by_chance(std::bit_cast<uint32_t>(x), uniform_draw(Runtime{draws.seed, draws.step}, draws.salt, static_cast<uint64_t>(i))); };
+    const auto expected = [&](float x, int64_t i) {
+        return bf16_by_chance(std::bit_cast<uint32_t>(x),
+                              uniform_draw(Runtime{draws.seed, draws.step}, draws.salt, static_cast<uint64_t>(i)));
+    };
     for (const char* type : kAll) {
         INFO(type);
         const auto optimizer = make(type, params_for(type));
@@ -209,7 +213,8 @@ TEST_CASE("optim/rounding_by_chance_has_the_number_as_its_expectation") {
         std::vector<uint16_t> low(kDraws);
         cpu::bf16_by_chance(x.data(), kDraws, {.seed = 1, .step = 2, .salt = 3, .first = 0}, low.data());
         const uint32_t bits = std::bit_cast<uint32_t>(number), down = bits & 0xffff0000u, up = down + 0x10000u;
-        const double least = std::bit_cast<float>(down), place = static_cast<double>(std::bit_cast<float>(up)) - least, share = (bits & 0xffffu) / 65536.0;
+        const double least = std::bit_cast<float>(down), place = static_cast<double>(std::bit_cast<float>(up)) - least,
+                     share = (bits & 0xffffu) / 65536.0;
         double sum = 0;
         for (const uint16_t y : low) {
             REQUIRE((y == down >> 16 || y == up >> 16));
@@ -220,7 +225,8 @@ TEST_CASE("optim/rounding_by_chance_has_the_number_as_its_expectation") {
         CHECK(std::abs(least + place * sum / kDraws - static_cast<double>(number)) < 0.02 * std::abs(place));
     }
     const float inf = std::numeric_limits<float>::infinity();
-    const float fixed[] = {0.0f, -0.0f, 1.0f, -2.5f, inf, -inf, std::bit_cast<float>(0x7f800001u), 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
+    const float fixed[] = {0.0f, -0.0f, 1.0f, -2.5f, inf,  -inf, std::bit_cast<float>(0x7f800001u), 1.0f, 1.0f, 1.0f,
+                           1.0f, 1.0f,  1.0f, 1.0f,  1.0f, 1.0f};
     for (uint64_t step = 0; step < 50; ++step) {
         std::vector<uint16_t> low(256);
         Floats x;

@@ -13,7 +13,10 @@ using namespace ds;
 
 namespace {
 
-struct TableKind { const char* name; int chunks; };
+struct TableKind {
+    const char* name;
+    int chunks;
+};
 constexpr TableKind kKinds[] = {{"gpipe", 1}, {"1f1b", 1}, {"zb-h1", 1}, {"interleaved", 2}, {"interleaved", 3}};
 
 Timetable table_of(const TableKind& kind, int ranks, int micros, int active = 0) {
@@ -52,9 +55,11 @@ public:
     }
     Status run(const Turn& turn) {
         if (!done_.insert({static_cast<int>(turn.work), turn.stage, turn.micro}).second) return fail(Code::E_INTERNAL, "a turn ran twice");
-        if (turn.work != Work::forward && !done_.count({static_cast<int>(turn.work) - 1, turn.stage, turn.micro})) return fail(Code::E_INTERNAL, "a turn ran too early");
+        if (turn.work != Work::forward && !done_.count({static_cast<int>(turn.work) - 1, turn.stage, turn.micro}))
+            return fail(Code::E_INTERNAL, "a turn ran too early");
         // Gradients are added in the order of micro-batches: so every layout adds in one order.
-        if (turn.work != Work::forward && turn.micro > 0 && !done_.count({static_cast<int>(turn.work), turn.stage, turn.micro - 1})) return fail(Code::E_INTERNAL, "out of order");
+        if (turn.work != Work::forward && turn.micro > 0 && !done_.count({static_cast<int>(turn.work), turn.stage, turn.micro - 1}))
+            return fail(Code::E_INTERNAL, "out of order");
         return ok();
     }
     Status send(int to, int64_t tag, const Turn& turn) {
@@ -80,7 +85,9 @@ TEST_CASE("timetable/no_rank_waits_for_ever_up_to_8_stages_and_16_micro_batches"
                 for (const int active : {0, 1, 2, 3, 5, 8}) {
                     const Timetable table = table_of(kind, ranks, micros, active);
                     const std::string why = VirtualRanks(table).run();
-                    if (!why.empty()) FAIL_CHECK(kind.name, " x ", kind.chunks, ", ", ranks, " ranks, ", micros, " micro-batches, ", active, " active: ", why);
+                    if (!why.empty())
+                        FAIL_CHECK(kind.name, " x ", kind.chunks, ", ", ranks, " ranks, ", micros, " micro-batches, ", active,
+                                   " active: ", why);
                     size_t turns = 0;
                     for (const auto& list : table.turns) turns += list.size();
                     REQUIRE(turns == static_cast<size_t>(table.stages() * micros * (table.splits ? 3 : 2)));
@@ -126,12 +133,14 @@ TEST_CASE("timetable/micro_batches_in_flight_are_bounded") {
                 for (int active = 1; active <= 4; ++active)
                     for (const TableKind& kind : kKinds) {
                         const Timetable table = table_of(kind, ranks, micros, active);
-                        for (int chunk = 0; chunk < table.chunks; ++chunk) CHECK(most_in_flight_of_stage(table, chunk * ranks + rank) <= active);
+                        for (int chunk = 0; chunk < table.chunks; ++chunk)
+                            CHECK(most_in_flight_of_stage(table, chunk * ranks + rank) <= active);
                     }
             }
 }
 
-// deepspeed/runtime/pipe/schedule.py, TrainSchedule: in 2(M+P-1) ticks a stage works forward in those of its own parity, backward in the others.
+// deepspeed/runtime/pipe/schedule.py, TrainSchedule: in 2(M+P-1) ticks a stage works forward in those of its own parity, backward in the
+// others.
 TEST_CASE("timetable/stages_of_1f1b_work_in_deepspeeds_order") {
     for (int stages = 1; stages <= 8; ++stages)
         for (int micros = 1; micros <= 16; ++micros) {
@@ -140,7 +149,9 @@ TEST_CASE("timetable/stages_of_1f1b_work_in_deepspeeds_order") {
                 std::vector<Turn> turns;
                 for (int t = 0; t < 2 * (micros + stages - 1); ++t) {
                     const bool forward = t % 2 == s % 2;
-                    const int micro = forward ? t / 2 - s / 2 : t % 2 == 0 ? t / 2 - stages + (s + 1) / 2 : (t - 1) / 2 - stages + 1 + s / 2;
+                    const int micro = forward      ? t / 2 - s / 2
+                                      : t % 2 == 0 ? t / 2 - stages + (s + 1) / 2
+                                                   : (t - 1) / 2 - stages + 1 + s / 2;
                     if (micro >= 0 && micro < micros) turns.push_back({forward ? Work::forward : Work::backward, s, micro});
                 }
                 CHECK(table.turns[static_cast<size_t>(s)] == turns);
@@ -149,10 +160,12 @@ TEST_CASE("timetable/stages_of_1f1b_work_in_deepspeeds_order") {
 }
 
 TEST_CASE("timetable/tables_as_text") {
-    CHECK(print(table_of({"1f1b", 1}, 3, 4)) == "s0 F0 F1 F2 .  .  B0 F3 B1 .  B2 .  B3\ns1 .  F0 F1 .  B0 F2 B1 F3 B2 .  B3\ns2 .  .  F0 B0 F1 B1 F2 B2 F3 B3\n");
+    CHECK(print(table_of({"1f1b", 1}, 3, 4)) ==
+          "s0 F0 F1 F2 .  .  B0 F3 B1 .  B2 .  B3\ns1 .  F0 F1 .  B0 F2 B1 F3 B2 .  B3\ns2 .  .  F0 B0 F1 B1 F2 B2 F3 B3\n");
     CHECK(print(table_of({"gpipe", 1}, 2, 3)) == "s0 F0 F1 F2 .  .  B0 B1 B2\ns1 .  F0 F1 F2 B0 B1 B2\n");
     CHECK(print(table_of({"zb-h1", 1}, 2, 3)) == "s0 F0 F1 .  B0 W0 F2 B1 W1 B2 W2\ns1 .  F0 B0 F1 B1 W0 F2 B2 W1 W2\n");
-    CHECK(print(table_of({"interleaved", 2}, 2, 2)) == "s0 F0a F1a F0b F1b .   B0b .   B1b B0a B1a\ns1 .   F0a F1a F0b B0b F1b B1b B0a B1a\n");
+    CHECK(print(table_of({"interleaved", 2}, 2, 2)) ==
+          "s0 F0a F1a F0b F1b .   B0b .   B1b B0a B1a\ns1 .   F0a F1a F0b B0b F1b B1b B0a B1a\n");
 }
 
 TEST_CASE("partition/balance_follows_deepspeeds_cases") {

@@ -22,23 +22,33 @@ constexpr const char* kTwoSockets = "package:2 numanode:1 core:8 pu:2";
 
 // The same with four GPUs at each package, in hwloc's XML.
 std::string with_gpus() {
-    std::string xml = R"(<?xml version="1.0" encoding="UTF-8"?><!DOCTYPE topology SYSTEM "hwloc2.dtd"><topology version="2.0">)"
-                      R"(<object type="Machine" os_index="0" cpuset="0x0000ffff" complete_cpuset="0x0000ffff" allowed_cpuset="0x0000ffff" nodeset="0x3" complete_nodeset="0x3" allowed_nodeset="0x3" gp_index="1">)";
+    std::string xml =
+        R"(<?xml version="1.0" encoding="UTF-8"?><!DOCTYPE topology SYSTEM "hwloc2.dtd"><topology version="2.0">)"
+        R"(<object type="Machine" os_index="0" cpuset="0x0000ffff" complete_cpuset="0x0000ffff" allowed_cpuset="0x0000ffff" nodeset="0x3" complete_nodeset="0x3" allowed_nodeset="0x3" gp_index="1">)";
     int id = 2;
     for (int package = 0; package < 2; ++package) {
-        const std::string sets = fmt::format(R"(cpuset="0x{:08x}" complete_cpuset="0x{:08x}" nodeset="0x{}" complete_nodeset="0x{}")", 0xff << 8 * package, 0xff << 8 * package, 1 << package, 1 << package);
-        xml += fmt::format(R"(<object type="Package" os_index="{}" {} gp_index="{}"><object type="NUMANode" os_index="{}" {} gp_index="{}" local_memory="68719476736"/>)", package, sets, id, package, sets, id + 1);
+        const std::string sets = fmt::format(R"(cpuset="0x{:08x}" complete_cpuset="0x{:08x}" nodeset="0x{}" complete_nodeset="0x{}")",
+                                             0xff << 8 * package, 0xff << 8 * package, 1 << package, 1 << package);
+        xml += fmt::format(
+            R"(<object type="Package" os_index="{}" {} gp_index="{}"><object type="NUMANode" os_index="{}" {} gp_index="{}" local_memory="68719476736"/>)",
+            package, sets, id, package, sets, id + 1);
         id += 2;
         for (int core = 0; core < 8; ++core) {
             const int cpu = 8 * package + core;
-            const std::string own = fmt::format(R"(cpuset="0x{:08x}" complete_cpuset="0x{:08x}" nodeset="0x{}" complete_nodeset="0x{}")", 1 << cpu, 1 << cpu, 1 << package, 1 << package);
-            xml += fmt::format(R"(<object type="Core" os_index="{}" {} gp_index="{}"><object type="PU" os_index="{}" {} gp_index="{}"/></object>)", core, own, id, cpu, own, id + 1);
+            const std::string own = fmt::format(R"(cpuset="0x{:08x}" complete_cpuset="0x{:08x}" nodeset="0x{}" complete_nodeset="0x{}")",
+                                                1 << cpu, 1 << cpu, 1 << package, 1 << package);
+            xml += fmt::format(
+                R"(<object type="Core" os_index="{}" {} gp_index="{}"><object type="PU" os_index="{}" {} gp_index="{}"/></object>)", core,
+                own, id, cpu, own, id + 1);
             id += 2;
         }
         const int bus = package ? 0x80 : 0x10;
-        xml += fmt::format(R"(<object type="Bridge" gp_index="{}" bridge_type="0-1" depth="0" bridge_pci="0000:[{:02x}-{:02x}]">)", id++, bus, bus + 8);
+        xml += fmt::format(R"(<object type="Bridge" gp_index="{}" bridge_type="0-1" depth="0" bridge_pci="0000:[{:02x}-{:02x}]">)", id++,
+                           bus, bus + 8);
         for (int gpu = 0; gpu < 4; ++gpu)
-            xml += fmt::format(R"(<object type="PCIDev" gp_index="{}" pci_busid="0000:{:02x}:00.0" pci_type="0302 [10de:2330] [0000:0000] a1" pci_link_speed="31.5"/>)", id++, bus + gpu);
+            xml += fmt::format(
+                R"(<object type="PCIDev" gp_index="{}" pci_busid="0000:{:02x}:00.0" pci_type="0302 [10de:2330] [0000:0000] a1" pci_link_speed="31.5"/>)",
+                id++, bus + gpu);
         xml += "</object></object>";
     }
     return xml + "</object></topology>";

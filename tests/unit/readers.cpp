@@ -138,8 +138,8 @@ TEST_CASE("utf8/bad_parts_become_one_replacement_character_each") {
     CHECK(bad_utf8("ab\xc3") == 2);
     CHECK(read_all("a.csv", "t\xe9t\n", {{"utf8", "replace"}}, {{"text", 0}}) == Rows{{"t\xef\xbf\xbdt"}});
     CHECK(read_all("a.jsonl", "{\"text\": \"t\xe9t\"}\n", {{"utf8", "replace"}}, {{"text", "text"}}) == Rows{{"t\xef\xbf\xbdt"}});
-    CHECK(read_all("a.jsonl", "{\"text\": \"\\\\ud800 \\ud83d\\ude00 \\uD800\\ud800\\uDC00 \\udfff\"}\n", {{"utf8", "replace"}}, {{"text", "text"}}) ==
-          Rows{{"\\ud800 \xf0\x9f\x98\x80 \xef\xbf\xbd\xf0\x90\x80\x80 \xef\xbf\xbd"}});
+    CHECK(read_all("a.jsonl", "{\"text\": \"\\\\ud800 \\ud83d\\ude00 \\uD800\\ud800\\uDC00 \\udfff\"}\n", {{"utf8", "replace"}},
+                   {{"text", "text"}}) == Rows{{"\\ud800 \xf0\x9f\x98\x80 \xef\xbf\xbd\xf0\x90\x80\x80 \xef\xbf\xbd"}});
 }
 
 TEST_CASE("json/rows_of_an_array_and_rows_on_lines_read_the_same") {
@@ -161,9 +161,11 @@ TEST_CASE("json/bad_rows_are_told_with_file_line_byte_and_what_is_accepted") {
     CHECK_SAYS(jsonl_failure(good + "{\"text\": \"a\", \"label\": 0} x\n"), "line 2 (byte 26): not valid JSON: ");
     CHECK_SAYS(jsonl_failure(good + "{\"text\": \"a\", \"label\": NaN}\n"), "line 2 (byte 26): not valid JSON: ");
     CHECK(jsonl_failure(good + "{\"text\": \"\\\\ud800 \\ud83d\\ude00 \\uDBFFx\", \"label\": 0}\n") ==
-          "a.jsonl: line 2 (byte 57): found \\uDBFF, half of a surrogate pair, which is no character; whole pairs are accepted, or \"utf8\": \"replace\"");
+          "a.jsonl: line 2 (byte 57): found \\uDBFF, half of a surrogate pair, which is no character; whole pairs are accepted, or "
+          "\"utf8\": \"replace\"");
     CHECK_SAYS(jsonl_failure("{\"text\": \"\\ud8zz\", \"label\": 0}\n"), "line 1 (byte 0): not valid JSON: ");
-    CHECK_SAYS(jsonl_failure("[{\"text\": \"a\", \"label\": 0},\n{\"text\": \"b\", \"label\": 0}]\n"), "; an array over several lines is format \"json\"");
+    CHECK_SAYS(jsonl_failure("[{\"text\": \"a\", \"label\": 0},\n{\"text\": \"b\", \"label\": 0}]\n"),
+               "; an array over several lines is format \"json\"");
     CHECK(jsonl_failure(good + "{\"txt\": \"a\", \"label\": 0}\n") ==
           "a.jsonl: line 2 (byte 26): column \"text\" for text is missing; did you mean \"txt\"?");
     CHECK(jsonl_failure(good + "{\"text\": 5, \"label\": 0}\n") ==
@@ -233,7 +235,8 @@ TEST_CASE("options/unknown_keys_types_and_choices_are_told") {
     CHECK(says({{"files", "a.txt"}, {"quoting", false}}) ==
           "data: quoting: has no effect with format \"text\"; it belongs to format csv tsv");
     CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}, {"label", 1}}}}) ==
-          "data: columns: label: task causal has no use for it; its columns are prompt, instruction, input, text, input_ids, response, messages");
+          "data: columns: label: task causal has no use for it; its columns are prompt, instruction, input, text, input_ids, response, "
+          "messages");
     CHECK(says({{"files", "a.csv"}, {"columns", {{"text", {{"column", 0}, {"greater_than", 1}}}}}}) ==
           "data: columns: text: greater_than has no effect on this column");
     CHECK(says({{"files", "a.csv"}, {"columns", {{"text", 0}}}, {"task", "causl"}})
@@ -289,8 +292,10 @@ TEST_CASE("labels/texts_are_looked_up_in_the_models_own_names") {
 
     const std::string path = folder.write("a.csv", "t,l\na,positive\nb,Positive\n");
     CHECK(failure({{"files", path}, {"columns", columns("l")}}, model) ==
-          path + ": line 3 (byte 15): column label: found the text \"Positive\", an integer from 0 to 2 or one of \"positive\", \"negative\", \"2\" is accepted, or give the "
-                 "names of the classes (\"names\", \"map\" or \"auto\")");
+          path +
+              ": line 3 (byte 15): column label: found the text \"Positive\", an integer from 0 to 2 or one of \"positive\", \"negative\", "
+              "\"2\" is accepted, or give the "
+              "names of the classes (\"names\", \"map\" or \"auto\")");
     CHECK(failure({{"files", path}, {"columns", columns(automatic)}}, model) ==
           path + ": line 3 (byte 15): column label: found the text \"Positive\", accepted: \"positive\", \"negative\", \"2\"");
 
@@ -299,7 +304,8 @@ TEST_CASE("labels/texts_are_looked_up_in_the_models_own_names") {
     model = context("token_classification", 3);
     model.label_names = {"O", "B-P", "I-P"};
     const std::string words = folder.write("b.jsonl", "{\"w\": [\"paris\", \"xy\"], \"t\": [\"O\", \"B-P\"]}\n");
-    CHECK(ints(batches({{"files", words}, {"columns", {{"words", "w"}, {"tags", "t"}}}, {"align", "all"}}, model)[0], "labels") == L{-100, 0, 1, 2, -100});
+    CHECK(ints(batches({{"files", words}, {"columns", {{"words", "w"}, {"tags", "t"}}}, {"align", "all"}}, model)[0], "labels") ==
+          L{-100, 0, 1, 2, -100});
 }
 
 TEST_CASE("labels/auto_classes_are_sorted_and_agree_between_splits") {
@@ -409,13 +415,19 @@ TEST_CASE("seq2seq/targets_are_labels_of_their_own_length") {
     CHECK(out[0].at("labels").shape == Shape{2, 5});
     CHECK(ints(out[0], "labels") == std::vector<int64_t>{2, 58, 3, -100, -100, 2, 5, 6, 7, 3});
     CHECK(!out[0].contains("decoder_input_ids"));
-    const auto cut = batches({{"files", path}, {"columns", columns}, {"source_prefix", "who "}, {"max_length", 4}, {"max_target_length", 3}}, context("seq2seq"));
+    const auto cut =
+        batches({{"files", path}, {"columns", columns}, {"source_prefix", "who "}, {"max_length", 4}, {"max_target_length", 3}},
+                context("seq2seq"));
     CHECK(ints(cut[0], "input_ids") == std::vector<int64_t>{2, 65, 57, 3, 2, 65, 60, 3});
     CHECK(ints(cut[0], "labels") == std::vector<int64_t>{2, 58, 3, 2, 5, 3});
-    const auto wide = batches({{"files", path}, {"columns", columns}, {"max_length", 6}, {"max_target_length", 7}, {"padding", "max_length"}}, context("seq2seq"));
+    const auto wide =
+        batches({{"files", path}, {"columns", columns}, {"max_length", 6}, {"max_target_length", 7}, {"padding", "max_length"}},
+                context("seq2seq"));
     CHECK(wide[0].at("input_ids").shape == Shape{2, 6});
     CHECK(wide[0].at("labels").shape == Shape{2, 7});
-    const auto says = [&](const std::string& rows) { return failure({{"files", folder.write("b.tsv", "s\tt\n" + rows)}, {"columns", columns}}, context("seq2seq")); };
+    const auto says = [&](const std::string& rows) {
+        return failure({{"files", folder.write("b.tsv", "s\tt\n" + rows)}, {"columns", columns}}, context("seq2seq"));
+    };
     CHECK_SAYS(says("good\tbad\n\tbad\n"), "line 3 (byte 13): column source: found an empty text, a text is accepted");
     CHECK_SAYS(says("good\t \n"), "line 2 (byte 4): column target: found an empty text, a text is accepted");
     CHECK_SAYS(says("good\tb\xe4r\n"), "b.tsv: line 2 (byte 10): found byte 0xe4, which is not UTF-8 here");

@@ -1,4 +1,5 @@
-// The rendezvous of processes against strangers: whatever comes to its port, or answers at it, the job forms and goes on, and nobody without the secret is in it.
+// The rendezvous of processes against strangers: whatever comes to its port, or answers at it, the job forms and goes on, and nobody
+// without the secret is in it.
 #include "backends/gloo/rendezvous.h"
 
 #include <arpa/inet.h>
@@ -236,8 +237,10 @@ TEST_CASE("rendezvous/several_hosts_need_a_secret") {
 
 // Something else listens at the port and plays the first process without knowing the secret.
 TEST_CASE("rendezvous/an_impostor_is_not_believed") {
-    for (const std::string& answer : {encode(Type::welcome) + encode(Type::ready), encode(Type::challenge, {std::string(32, 'n'), std::string(32, 'p')}) + encode(Type::welcome) + encode(Type::ready),
-                                      encode(Type::value, {"key", "value"}), std::string(2000, 'z')}) {
+    for (const std::string& answer :
+         {encode(Type::welcome) + encode(Type::ready),
+          encode(Type::challenge, {std::string(32, 'n'), std::string(32, 'p')}) + encode(Type::welcome) + encode(Type::ready),
+          encode(Type::value, {"key", "value"}), std::string(2000, 'z')}) {
         const int port = free_ports();
         const Socket listener;
         const int yes = 1;

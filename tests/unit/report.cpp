@@ -112,7 +112,9 @@ TEST_CASE("report/odd_data_still_gives_a_page") {
     constexpr double kNan = std::numeric_limits<double>::quiet_NaN(), kInf = std::numeric_limits<double>::infinity();
     CHECK(fault_of(html_report({})) == "");
     ReportData data;
-    data.charts = {{"none", "step", {}}, {"empty", "step", {{"a", {}, false}}}, {"one", "step", {{"a", {{3, 0}}, false}}},
+    data.charts = {{"none", "step", {}},
+                   {"empty", "step", {{"a", {}, false}}},
+                   {"one", "step", {{"a", {{3, 0}}, false}}},
                    {"broken", "step", {{"a", {{0, kNan}, {1, kInf}, {2, -kInf}, {3, 1}, {4, 1}}, false}}},
                    {"nothing", "step", {{"a", {{0, kNan}}, true}}},
                    {"huge", "step", {{"a", {{-1e300, -1e300}, {1e300, 1e300}}, false}}}};

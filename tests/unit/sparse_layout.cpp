@@ -1,4 +1,5 @@
-// Layouts of block-sparse attention against those of DeepSpeed 0.14 (its last with that module), block for block; random blocks by their properties.
+// Layouts of block-sparse attention against those of DeepSpeed 0.14 (its last with that module), block for block; random blocks by their
+// properties.
 #include <doctest/doctest.h>
 
 #include <fstream>
@@ -20,7 +21,9 @@ Json traces() {
     return *parsed;
 }
 
-Result<Config> config_of(const Json& settings) { return parse_config(Json{{"train_batch_size", 1}, {"sparse_attention", settings}}.dump()); }
+Result<Config> config_of(const Json& settings) {
+    return parse_config(Json{{"train_batch_size", 1}, {"sparse_attention", settings}}.dump());
+}
 
 SparseAttentionConfig settings_of(const Json& settings) {
     const auto config = config_of(settings);
@@ -35,7 +38,8 @@ std::string text_of(const std::vector<uint8_t>& layout, int64_t head, int64_t bl
     std::string text;
     for (int64_t row = 0; row < blocks; ++row) {
         text += row ? "/" : "";
-        for (int64_t column = 0; column < blocks; ++column) text += layout[static_cast<size_t>((head * blocks + row) * blocks + column)] ? '1' : '0';
+        for (int64_t column = 0; column < blocks; ++column)
+            text += layout[static_cast<size_t>((head * blocks + row) * blocks + column)] ? '1' : '0';
     }
     return text;
 }
@@ -57,7 +61,8 @@ TEST_CASE("sparse_layout/is_deepspeeds_block_for_block") {
 }
 
 TEST_CASE("sparse_layout/random_blocks_are_as_many_as_asked_and_follow_the_seed") {
-    const Json settings = {{"mode", "bigbird"}, {"num_random_blocks", 3}, {"num_sliding_window_blocks", 1}, {"different_layout_per_head", true}};
+    const Json settings = {
+        {"mode", "bigbird"}, {"num_random_blocks", 3}, {"num_sliding_window_blocks", 1}, {"different_layout_per_head", true}};
     SparseAttentionConfig c = settings_of(settings);
     c.num_global_blocks = 0;
     const int64_t blocks = 12;
@@ -67,7 +72,8 @@ TEST_CASE("sparse_layout/random_blocks_are_as_many_as_asked_and_follow_the_seed"
     CHECK(text_of(layout, 0, blocks) != text_of(layout, 1, blocks));
     for (int64_t row = 0; row < 2 * blocks; ++row) {
         int64_t others = 0;
-        for (int64_t column = 0; column < blocks; ++column) others += column != row % blocks && layout[static_cast<size_t>(row * blocks + column)];
+        for (int64_t column = 0; column < blocks; ++column)
+            others += column != row % blocks && layout[static_cast<size_t>(row * blocks + column)];
         CHECK(others >= 2);  // the window's own block may be among those drawn
         CHECK(others <= 3);
     }
@@ -75,11 +81,15 @@ TEST_CASE("sparse_layout/random_blocks_are_as_many_as_asked_and_follow_the_seed"
 
 TEST_CASE("sparse_layout/refuses_settings_that_do_not_fit") {
     const std::pair<Json, const char*> wrong[] = {
-        {{{"num_local_blocks", 3}, {"num_global_blocks", 2}}, "sparse_attention.num_local_blocks: 3 must be a multiple of num_global_blocks 2"},
-        {{{"num_different_global_patterns", 2}}, "sparse_attention.num_different_global_patterns: more than 1 needs different_layout_per_head"},
-        {{{"attention", "unidirectional"}, {"horizontal_global_attention", true}}, "sparse_attention.horizontal_global_attention: needs attention"},
+        {{{"num_local_blocks", 3}, {"num_global_blocks", 2}},
+         "sparse_attention.num_local_blocks: 3 must be a multiple of num_global_blocks 2"},
+        {{{"num_different_global_patterns", 2}},
+         "sparse_attention.num_different_global_patterns: more than 1 needs different_layout_per_head"},
+        {{{"attention", "unidirectional"}, {"horizontal_global_attention", true}},
+         "sparse_attention.horizontal_global_attention: needs attention"},
         {{{"mode", "variable"}, {"local_window_blocks", {0}}}, "sparse_attention.local_window_blocks: must be a list of positive numbers"},
-        {{{"mode", "variable"}, {"global_block_indices", {2}}, {"global_block_end_indices", {2}}}, "sparse_attention.global_block_end_indices: 2 must be above 2"}};
+        {{{"mode", "variable"}, {"global_block_indices", {2}}, {"global_block_end_indices", {2}}},
+         "sparse_attention.global_block_end_indices: 2 must be above 2"}};
     for (const auto& [settings, message] : wrong) {
         const auto config = config_of(settings);
         REQUIRE(!config.ok());

@@ -1,4 +1,5 @@
-// Streams of text: of every tokenizer and text, ids that come one by one or a few at a time give whole UTF-8 only, and together the decoded text.
+// Streams of text: of every tokenizer and text, ids that come one by one or a few at a time give whole UTF-8 only, and together the decoded
+// text.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -43,8 +44,9 @@ TEST_CASE("text_stream/pieces are whole and make the decoded text") {
     int texts = 0;
     for (const char* name : {"gpt2", "llama2", "llama3", "qwen2", "o200k", "roberta", "some_bytes"}) {
         const auto tokenizer = load(name);
-        for (const std::string text : {"The quick brown fox.", " leading and  double spaces", "naïve café — “quotes”", "日本語のテキスト", "emoji 👩‍👩‍👧‍👦 and 🇩🇪 flags", "mixed עברית and العربية",
-                                       "line\nbreaks\t\ttabs", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "a"}) {
+        for (const std::string text :
+             {"The quick brown fox.", " leading and  double spaces", "naïve café — “quotes”", "日本語のテキスト",
+              "emoji 👩‍👩‍👧‍👦 and 🇩🇪 flags", "mixed עברית and العربية", "line\nbreaks\t\ttabs", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢", "a"}) {
             const auto ids = encode(*tokenizer, text);
             const auto wanted = tokenizer->decode(ids, true);
             REQUIRE(wanted.ok());

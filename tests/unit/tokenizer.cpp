@@ -107,10 +107,13 @@ TEST_CASE("tokenizer/equals_hugging_face_on_every_golden") {
 namespace {
 
 // A tokenizer.json around a model and, where given, one more section.
-std::string file_with(std::string_view model, std::string_view more = "") { return fmt::format(R"({{"version":"1.0","model":{}{}{}}})", model, more.empty() ? "" : ",", more); }
+std::string file_with(std::string_view model, std::string_view more = "") {
+    return fmt::format(R"({{"version":"1.0","model":{}{}{}}})", model, more.empty() ? "" : ",", more);
+}
 
 constexpr std::string_view kLevel = R"({"type":"WordLevel","vocab":{"<unk>":0,"a":1},"unk_token":"<unk>"})";
-constexpr std::string_view kPiece = R"({"type":"WordPiece","vocab":{"[UNK]":0,"a":1,"##b":2},"unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":100})";
+constexpr std::string_view kPiece =
+    R"({"type":"WordPiece","vocab":{"[UNK]":0,"a":1,"##b":2},"unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":100})";
 
 void refuses(std::string_view text, Code code, std::string_view message) {
     auto loaded = Tokenizer::from_json(text, "t.json");
@@ -147,7 +150,9 @@ TEST_CASE("tokenizer/refuses_damaged_json_and_says_where") {
 }
 
 TEST_CASE("tokenizer/refuses_bad_vocabularies") {
-    const auto level = [](std::string_view vocab) { return fmt::format(R"({{"model":{{"type":"WordLevel","unk_token":"a","vocab":{}}}}})", vocab); };
+    const auto level = [](std::string_view vocab) {
+        return fmt::format(R"({{"model":{{"type":"WordLevel","unk_token":"a","vocab":{}}}}})", vocab);
+    };
     refuses(level(R"({"a":0,"b":0})"), Code::E_CORRUPT, "model.vocab: id 0 appears twice, for tokens \"a\" and \"b\"");
     refuses(level(R"({"a":0,"a":1})"), Code::E_CORRUPT, "token \"a\" appears twice, with ids 0 and 1");
     refuses(level(R"({"a":4294967295})"), Code::E_CORRUPT, "token \"a\" has id 4294967295; ids from 0 to 4194303 are accepted");
@@ -157,15 +162,21 @@ TEST_CASE("tokenizer/refuses_bad_vocabularies") {
     refuses(level(R"({"b":0})"), Code::E_CORRUPT, "model.unk_token: \"a\" is not in the vocabulary");
     refuses(level("[]"), Code::E_CORRUPT, "model.unk_token");
     refuses(level("3"), Code::E_CORRUPT, "model.vocab: must be an object or a list, but is 3");
-    refuses(R"({"model":{"type":"Unigram","unk_id":5,"vocab":[["a",0.0]]}})", Code::E_CORRUPT, "model.unk_id: must be a whole number from 0 to 0, but is 5");
-    refuses(R"({"model":{"type":"Unigram","vocab":[["a",0.0],["b"]]}})", Code::E_CORRUPT, "model.vocab[1]: must be [token, score], but is [\"b\"]");
+    refuses(R"({"model":{"type":"Unigram","unk_id":5,"vocab":[["a",0.0]]}})", Code::E_CORRUPT,
+            "model.unk_id: must be a whole number from 0 to 0, but is 5");
+    refuses(R"({"model":{"type":"Unigram","vocab":[["a",0.0],["b"]]}})", Code::E_CORRUPT,
+            "model.vocab[1]: must be [token, score], but is [\"b\"]");
     refuses(R"({"model":{"type":"Unigram","vocab":{"a":0}}})", Code::E_CORRUPT, "needs a list of [token, score]");
-    refuses(R"({"model":{"type":"WordPiece","vocab":{"a":0},"unk_token":"[UNK]"}})", Code::E_CORRUPT, "model.unk_token: \"[UNK]\" is not in the vocabulary");
-    refuses(R"({"model":{"type":"WordPiece","vocab":{"a":0},"unk_token":7}})", Code::E_CORRUPT, "model.unk_token: must be a string, but is 7");
+    refuses(R"({"model":{"type":"WordPiece","vocab":{"a":0},"unk_token":"[UNK]"}})", Code::E_CORRUPT,
+            "model.unk_token: \"[UNK]\" is not in the vocabulary");
+    refuses(R"({"model":{"type":"WordPiece","vocab":{"a":0},"unk_token":7}})", Code::E_CORRUPT,
+            "model.unk_token: must be a string, but is 7");
 }
 
 TEST_CASE("tokenizer/refuses_bad_merges") {
-    const auto bpe = [](std::string_view merges) { return fmt::format(R"({{"model":{{"type":"BPE","vocab":{{"a":0,"b":1,"ab":2}},"merges":{}}}}})", merges); };
+    const auto bpe = [](std::string_view merges) {
+        return fmt::format(R"({{"model":{{"type":"BPE","vocab":{{"a":0,"b":1,"ab":2}},"merges":{}}}}})", merges);
+    };
     refuses(bpe(R"(["a b","b a"])"), Code::E_CORRUPT, "model.merges[1]: token \"ba\" is not in the vocabulary");
     refuses(bpe(R"(["a c"])"), Code::E_CORRUPT, "model.merges[0]: token \"c\" is not in the vocabulary");
     refuses(bpe(R"(["ab"])"), Code::E_CORRUPT, "model.merges[0]: must be two tokens with a blank between, but is \"ab\"");
@@ -177,29 +188,48 @@ TEST_CASE("tokenizer/refuses_bad_merges") {
 
 TEST_CASE("tokenizer/refuses_bad_stages") {
     const auto with = [](std::string_view more) { return file_with(kLevel, more); };
-    refuses(with(R"("normalizer":{"type":"Shout"})"), Code::E_UNSUPPORTED, "t.json: normalizer.type: the normalizer \"Shout\" is not built");
-    refuses(with(R"("normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{}]})"), Code::E_CORRUPT, "normalizer.normalizers[1].type: missing; must be a string");
-    refuses(with(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"AAA?"})"), Code::E_CORRUPT, "precompiled_charsmap: not base64");
-    refuses(with(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"////fwAA"})"), Code::E_CORRUPT, "precompiled_charsmap: a trie of 2147483647 bytes in a map of 6");
-    refuses(with(R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a"},"behavior":"Isolated","invert":false})"), Code::E_CORRUPT, "pre_tokenizer.pattern: regular expression \"(a\": missing closing parenthesis");
-    refuses(with(R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":"a"},"behavior":"Sideways","invert":false})"), Code::E_CORRUPT, "pre_tokenizer.behavior: \"Sideways\"");
-    refuses(with(fmt::format(R"("pre_tokenizer":{{"type":"Split","pattern":{{"Regex":"{}"}},"behavior":"Isolated","invert":false}})", std::string(3000, '('))), Code::E_CORRUPT, "too deeply");
-    refuses(with(R"("pre_tokenizer":{"type":"Metaspace","replacement":"ab"})"), Code::E_CORRUPT, "pre_tokenizer.replacement: must be one character, but is \"ab\"");
-    refuses(with(R"("post_processor":{"type":"BertProcessing","sep":["x"],"cls":["y",1]})"), Code::E_CORRUPT, "post_processor.sep: must be [token, id]");
+    refuses(with(R"("normalizer":{"type":"Shout"})"), Code::E_UNSUPPORTED,
+            "t.json: normalizer.type: the normalizer \"Shout\" is not built");
+    refuses(with(R"("normalizer":{"type":"Sequence","normalizers":[{"type":"NFC"},{}]})"), Code::E_CORRUPT,
+            "normalizer.normalizers[1].type: missing; must be a string");
+    refuses(with(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"AAA?"})"), Code::E_CORRUPT,
+            "precompiled_charsmap: not base64");
+    refuses(with(R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"////fwAA"})"), Code::E_CORRUPT,
+            "precompiled_charsmap: a trie of 2147483647 bytes in a map of 6");
+    refuses(with(R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a"},"behavior":"Isolated","invert":false})"), Code::E_CORRUPT,
+            "pre_tokenizer.pattern: regular expression \"(a\": missing closing parenthesis");
+    refuses(with(R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":"a"},"behavior":"Sideways","invert":false})"), Code::E_CORRUPT,
+            "pre_tokenizer.behavior: \"Sideways\"");
+    refuses(with(fmt::format(R"("pre_tokenizer":{{"type":"Split","pattern":{{"Regex":"{}"}},"behavior":"Isolated","invert":false}})",
+                             std::string(3000, '('))),
+            Code::E_CORRUPT, "too deeply");
+    refuses(with(R"("pre_tokenizer":{"type":"Metaspace","replacement":"ab"})"), Code::E_CORRUPT,
+            "pre_tokenizer.replacement: must be one character, but is \"ab\"");
+    refuses(with(R"("post_processor":{"type":"BertProcessing","sep":["x"],"cls":["y",1]})"), Code::E_CORRUPT,
+            "post_processor.sep: must be [token, id]");
     refuses(with(R"("post_processor":{"type":"BertProcessing","cls":["y",1]})"), Code::E_CORRUPT, "post_processor.sep: missing");
-    refuses(with(R"("post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"X","type_id":0}}],"pair":[],"special_tokens":{}})"), Code::E_CORRUPT,
-            "post_processor.special_tokens: \"X\", which the template uses, is missing");
-    refuses(with(R"("post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"B","type_id":0}}],"pair":[],"special_tokens":{}})"), Code::E_CORRUPT, "post_processor.single[0]");
-    refuses(with(R"("decoder":{"type":"Strip","content":"xy","start":0,"stop":0})"), Code::E_CORRUPT, "decoder.content: must be one character");
+    refuses(
+        with(
+            R"("post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"X","type_id":0}}],"pair":[],"special_tokens":{}})"),
+        Code::E_CORRUPT, "post_processor.special_tokens: \"X\", which the template uses, is missing");
+    refuses(
+        with(
+            R"("post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"B","type_id":0}}],"pair":[],"special_tokens":{}})"),
+        Code::E_CORRUPT, "post_processor.single[0]");
+    refuses(with(R"("decoder":{"type":"Strip","content":"xy","start":0,"stop":0})"), Code::E_CORRUPT,
+            "decoder.content: must be one character");
     refuses(with(R"("added_tokens":[{"id":0}])"), Code::E_CORRUPT, "t.json: added_tokens[0].content: missing");
-    refuses(with(R"("added_tokens":[{"id":-4,"content":"x"}])"), Code::E_CORRUPT, "added_tokens[0].id: must be a whole number from 0 to 4194303, but is -4");
+    refuses(with(R"("added_tokens":[{"id":-4,"content":"x"}])"), Code::E_CORRUPT,
+            "added_tokens[0].id: must be a whole number from 0 to 4194303, but is -4");
     refuses(with(R"("added_tokens":"x")"), Code::E_CORRUPT, "added_tokens: must be a list");
 }
 
 TEST_CASE("tokenizer/hostile_patterns_end_in_an_error_soon") {
     for (const char* pattern : {"(a+)+$", "(a|a)*c", "(a*)*c", "(.*?,){11}P"}) {
         CAPTURE(pattern);
-        const auto tokenizer = parsed(file_with(kLevel, fmt::format(R"("pre_tokenizer":{{"type":"Split","pattern":{{"Regex":"{}"}},"behavior":"Isolated","invert":false}})", pattern)));
+        const auto tokenizer = parsed(file_with(
+            kLevel,
+            fmt::format(R"("pre_tokenizer":{{"type":"Split","pattern":{{"Regex":"{}"}},"behavior":"Isolated","invert":false}})", pattern)));
         const std::string text = std::string(40, 'a') + std::string(200, ',') + "b";
         Status answer;
         const double took = seconds([&] {
@@ -207,7 +237,9 @@ TEST_CASE("tokenizer/hostile_patterns_end_in_an_error_soon") {
             if (!got.ok()) answer = got.status();
         });
         CHECK(took < 10);
-        if (!answer.ok()) CHECK_MESSAGE(answer.message().find(fmt::format("regular expression \"{}\" gives up", pattern)) != std::string::npos, answer.message());
+        if (!answer.ok())
+            CHECK_MESSAGE(answer.message().find(fmt::format("regular expression \"{}\" gives up", pattern)) != std::string::npos,
+                          answer.message());
     }
 }
 
@@ -227,11 +259,14 @@ TEST_CASE("tokenizer/long_pathological_texts_take_linear_time") {
 TEST_CASE("tokenizer/an_unknown_that_the_model_lacks_is_an_error_only_where_needed") {
     const auto bpe = parsed(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[],"unk_token":"<unk>"}})");
     CHECK(bpe->encode("aa", std::nullopt, {}).ok());
-    CHECK(bpe->encode("ab", std::nullopt, {}).status().message() == "tokenizer: the unknown token \"<unk>\" is needed, but is not in the vocabulary");
+    CHECK(bpe->encode("ab", std::nullopt, {}).status().message() ==
+          "tokenizer: the unknown token \"<unk>\" is needed, but is not in the vocabulary");
     const auto unigram = parsed(R"({"model":{"type":"Unigram","vocab":[["a",-1.0]]}})");
     CHECK(unigram->encode("aa", std::nullopt, {}).ok());
-    CHECK(unigram->encode("ab", std::nullopt, {}).status().message() == "tokenizer: a Unigram vocabulary without unk_id, and \"b\" is not in it");
-    const auto joined = parsed(R"({"model":{"type":"Unigram","vocab":[["a",-1.0],["ab",-1.0]]}})");  // "b" alone is not in it, and not needed
+    CHECK(unigram->encode("ab", std::nullopt, {}).status().message() ==
+          "tokenizer: a Unigram vocabulary without unk_id, and \"b\" is not in it");
+    const auto joined =
+        parsed(R"({"model":{"type":"Unigram","vocab":[["a",-1.0],["ab",-1.0]]}})");  // "b" alone is not in it, and not needed
     CHECK(joined->encode("ab", std::nullopt, {}).ok());
 }
 
@@ -241,7 +276,8 @@ TEST_CASE("tokenizer/truncation_leaves_room_for_special_tokens_or_says_so") {
     REQUIRE(cut.ok());
     CHECK(cut.value().size() == 7);
     CHECK(tokenizer->encode("one", "two", EncodeOptions{true, 3}).value().size() == 3);
-    CHECK(tokenizer->encode("one", "two", EncodeOptions{true, 2}).status().message() == "tokenizer: max_length 2 leaves no room: 3 special tokens are added");
+    CHECK(tokenizer->encode("one", "two", EncodeOptions{true, 2}).status().message() ==
+          "tokenizer: max_length 2 leaves no room: 3 special tokens are added");
     CHECK(tokenizer->encode("one", std::nullopt, EncodeOptions{true, -1}).status().code() == Code::E_INVALID_ARGUMENT);
 }
 
@@ -274,8 +310,11 @@ TEST_CASE("tokenizer/refuses_damaged_vocabulary_files") {
         auto loaded = Tokenizer::load(folder / name);
         return loaded.ok() ? std::string("loaded") : loaded.status().message();
     };
-    const auto says = [](const std::string& message, std::string_view part) { CHECK_MESSAGE(message.find(part) != std::string::npos, message); };
-    says(Tokenizer::load(folder).status().message(), "no tokenizer.json, vocab.txt, vocab.json, spiece.model or tokenizer.model in this folder");
+    const auto says = [](const std::string& message, std::string_view part) {
+        CHECK_MESSAGE(message.find(part) != std::string::npos, message);
+    };
+    says(Tokenizer::load(folder).status().message(),
+         "no tokenizer.json, vocab.txt, vocab.json, spiece.model or tokenizer.model in this folder");
     says(answer("vocab.txt", "[UNK]\n[CLS]\na\n"), "vocab.txt: \"[SEP]\" is not in the vocabulary");
     says(answer("vocab.txt", "[CLS]\n[SEP]\na\n"), "unk_token: \"[UNK]\" is not in the vocabulary");
     says(answer("vocab.txt", "[CLS]\n\xff\n"), "vocab.txt: not UTF-8");
@@ -283,7 +322,8 @@ TEST_CASE("tokenizer/refuses_damaged_vocabulary_files") {
     says(answer("x.model", ""), "no pieces; this is no sentencepiece model");
     const auto good = read_file(kData / "files_llama" / "tokenizer.model");
     REQUIRE(good.ok());
-    for (size_t cut = 0; cut < good.value().size(); cut += 97) static_cast<void>(answer("x.model", std::string_view(good.value()).substr(0, cut)));
+    for (size_t cut = 0; cut < good.value().size(); cut += 97)
+        static_cast<void>(answer("x.model", std::string_view(good.value()).substr(0, cut)));
     for (size_t i = 0; i < good.value().size(); i += 61) {  // bent bytes load or are refused; they never crash
         std::string bent = good.value();
         bent[i] = static_cast<char>(bent[i] ^ 0x55);

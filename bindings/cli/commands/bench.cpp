@@ -28,7 +28,8 @@ Batch made_up(Engine& engine, const Options& o) {
     Batch batch;
     batch.set("input_ids", {rows, o.length}, ids(rows * o.length, vocabulary, 1));
     const std::string architecture = model.value("architectures", Json::array({""})).at(0).get<std::string>();
-    if (architecture.find("ForSequenceClassification") != std::string::npos) batch.set("labels", {rows}, ids(rows, model.value("num_labels", int64_t{2}), 2));
+    if (architecture.find("ForSequenceClassification") != std::string::npos)
+        batch.set("labels", {rows}, ids(rows, model.value("num_labels", int64_t{2}), 2));
     else if (architecture.find("ForQuestionAnswering") != std::string::npos)
         batch.set("start_positions", {rows}, ids(rows, o.length, 2)).set("end_positions", {rows}, ids(rows, o.length, 3));
     else if (architecture.find("ForTokenClassification") != std::string::npos)
@@ -40,7 +41,8 @@ Batch made_up(Engine& engine, const Options& o) {
 }  // namespace
 
 void bench(CommandLine& line) {
-    auto* sub = line.command("bench", "time training steps of a config on made-up tokens", "  dsrt bench config.json --steps 20 --length 1024");
+    auto* sub =
+        line.command("bench", "time training steps of a config on made-up tokens", "  dsrt bench config.json --steps 20 --length 1024");
     auto o = std::make_shared<Options>();
     sub->add_option("config", o->config, "config file, or JSON text")->required();
     sub->add_option("--steps", o->steps, "steps to time, after two to warm up (default 10)")->check(CLI::PositiveNumber);
@@ -64,12 +66,17 @@ void bench(CommandLine& line) {
         }
         std::sort(times.begin(), times.end());
         const double median = times[times.size() / 2];
-        Json result{{"create_seconds", create}, {"step_seconds", median}, {"step_seconds_min", times.front()}, {"step_seconds_max", times.back()},
-                    {"tokens_per_second", engine.metric("tokens_per_second")}, {"peak_bytes", engine.metric("peak_bytes")}};
+        Json result{{"create_seconds", create},
+                    {"step_seconds", median},
+                    {"step_seconds_min", times.front()},
+                    {"step_seconds_max", times.back()},
+                    {"tokens_per_second", engine.metric("tokens_per_second")},
+                    {"peak_bytes", engine.metric("peak_bytes")}};
         if (line.json) print(result);
         else
-            std::printf("step %.4f s (%.4f..%.4f), %.0f tokens a second, peak memory %s, engine made in %.2f s\n", median, times.front(), times.back(),
-                        result["tokens_per_second"].get<double>(), size_text(result["peak_bytes"].get<double>()).c_str(), create);
+            std::printf("step %.4f s (%.4f..%.4f), %.0f tokens a second, peak memory %s, engine made in %.2f s\n", median, times.front(),
+                        times.back(), result["tokens_per_second"].get<double>(), size_text(result["peak_bytes"].get<double>()).c_str(),
+                        create);
         return Exit::done;
     });
 }

@@ -8,7 +8,9 @@
 namespace dsrt::cli {
 namespace {
 
-struct Options { std::string model, system, chat_template; };
+struct Options {
+    std::string model, system, chat_template;
+};
 
 Exit talk(const Options& o, const Sampling& sampling, bool as_json) {
     TextModel model(o.model);
@@ -35,7 +37,8 @@ Exit talk(const Options& o, const Sampling& sampling, bool as_json) {
 }  // namespace
 
 void chat(CommandLine& line) {
-    auto* sub = line.command("chat", "talk to a chat model, a line a turn", "  dsrt chat run/model --system 'Be brief.'\n  echo 'Who are you?' | dsrt chat run/model --json");
+    auto* sub = line.command("chat", "talk to a chat model, a line a turn",
+                             "  dsrt chat run/model --system 'Be brief.'\n  echo 'Who are you?' | dsrt chat run/model --json");
     auto o = std::make_shared<Options>();
     auto sampling = std::make_shared<Sampling>();
     sub->add_option("model", o->model, "Hugging Face folder with weights, tokenizer and chat template")->required();

@@ -8,12 +8,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Finding { std::string kind, text; Json details; };
+struct Finding {
+    std::string kind, text;
+    Json details;
+};
 
 Finding check_config(const std::string& config) {
     const Json report = Json::parse(Engine::plan(config));
-    return {"config", count_text(report.at("parameters").get<double>()) + "parameters, " + report.at("ranks").dump() + " ranks, " +
-                          size_text(report.at("memory_bytes").at("total").get<double>()) + " a rank", {{"plan", report.at("memory_bytes")}}};
+    return {"config",
+            count_text(report.at("parameters").get<double>()) + "parameters, " + report.at("ranks").dump() + " ranks, " +
+                size_text(report.at("memory_bytes").at("total").get<double>()) + " a rank",
+            {{"plan", report.at("memory_bytes")}}};
 }
 
 // Loads all weights: their names, shapes and ranges are checked on the way.
@@ -26,7 +31,9 @@ Finding check_model(const std::string& folder) {
         for (const int64_t d : p.shape) count *= static_cast<double>(d);
         elements += count;
     }
-    Finding found{"model", count_text(elements) + "parameters in " + std::to_string(params.size()) + " tensors", {{"parameters", elements}, {"tensors", params.size()}}};
+    Finding found{"model",
+                  count_text(elements) + "parameters in " + std::to_string(params.size()) + " tensors",
+                  {{"parameters", elements}, {"tensors", params.size()}}};
     std::error_code error;
     for (const char* file : {"tokenizer.json", "vocab.txt", "spiece.model", "tokenizer.model"})
         if (fs::exists(fs::path(folder) / file, error)) {
@@ -60,7 +67,10 @@ Finding check_path(const std::string& path, const std::string& config, const std
 void check(CommandLine& line) {
     auto* sub = line.command("check", "say whether configs, models or checkpoints are sound",
                              "  dsrt check config.json\n  dsrt check gpt2\n  dsrt check run/checkpoints --config config.json");
-    struct Options { std::vector<std::string> paths; std::string config, tag; };
+    struct Options {
+        std::vector<std::string> paths;
+        std::string config, tag;
+    };
     auto o = std::make_shared<Options>();
     sub->add_option("path", o->paths, "config files, Hugging Face folders, folders of checkpoints")->required();
     sub->add_option("--config", o->config, "the run's config, for checkpoints");

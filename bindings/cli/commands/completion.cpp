@@ -6,7 +6,11 @@
 namespace dsrt::cli {
 namespace {
 
-struct Described { std::string name, meaning; std::vector<std::pair<std::string, std::string>> options; std::string footer; };
+struct Described {
+    std::string name, meaning;
+    std::vector<std::pair<std::string, std::string>> options;
+    std::string footer;
+};
 
 std::vector<Described> described(const CLI::App& app) {
     std::vector<Described> all;
@@ -28,7 +32,9 @@ std::string joined(const std::vector<Described>& commands) {
 std::string bash(const std::vector<Described>& commands) {
     std::ostringstream out;
     out << "# bash completion of dsrt\n_dsrt() {\n    local word=${COMP_WORDS[COMP_CWORD]} options=\n"
-           "    if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY=($(compgen -W \"" << joined(commands) << "\" -- \"$word\")); return; fi\n"
+           "    if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY=($(compgen -W \""
+        << joined(commands)
+        << "\" -- \"$word\")); return; fi\n"
            "    case ${COMP_WORDS[1]} in\n";
     for (const Described& c : commands) {
         out << "        " << c.name << ") options=\"";
@@ -65,7 +71,8 @@ std::string fish(const std::vector<Described>& commands) {
     for (const Described& c : commands) {
         out << "complete -c dsrt -n __fish_use_subcommand -a " << c.name << " -d '" << quoted(c.meaning) << "'\n";
         for (const auto& [name, meaning] : c.options)
-            out << "complete -c dsrt -n '__fish_seen_subcommand_from " << c.name << "' -l " << name.substr(2) << " -d '" << quoted(meaning) << "'\n";
+            out << "complete -c dsrt -n '__fish_seen_subcommand_from " << c.name << "' -l " << name.substr(2) << " -d '" << quoted(meaning)
+                << "'\n";
     }
     return out.str();
 }
@@ -79,7 +86,8 @@ std::string roff(const std::string& text) {
 std::string man(const std::vector<Described>& commands, const CLI::App& app) {
     std::ostringstream out;
     out << ".TH DSRT 1 \"\" \"dsrt " << version() << "\" \"User Commands\"\n.SH NAME\ndsrt \\- train, inspect and run language models\n"
-        << ".SH SYNOPSIS\n.B dsrt\n.I COMMAND\n[\\fIOPTION\\fR ...]\n.SH DESCRIPTION\n" << roff(app.get_description()) << "\n.SH COMMANDS\n";
+        << ".SH SYNOPSIS\n.B dsrt\n.I COMMAND\n[\\fIOPTION\\fR ...]\n.SH DESCRIPTION\n"
+        << roff(app.get_description()) << "\n.SH COMMANDS\n";
     for (const Described& c : commands) {
         out << ".SS " << c.name << "\n" << roff(c.meaning) << ".\n";
         for (const auto& [name, meaning] : c.options) out << ".TP\n.B " << roff(name) << "\n" << roff(meaning) << "\n";
@@ -94,12 +102,16 @@ std::string man(const std::vector<Described>& commands, const CLI::App& app) {
 }  // namespace
 
 void completion(CommandLine& line) {
-    auto* sub = line.command("completion", "print completions for a shell, or the man page", "  dsrt completion bash > /etc/bash_completion.d/dsrt\n  dsrt completion man | man -l -");
+    auto* sub = line.command("completion", "print completions for a shell, or the man page",
+                             "  dsrt completion bash > /etc/bash_completion.d/dsrt\n  dsrt completion man | man -l -");
     auto shell = std::make_shared<std::string>();
     sub->add_option("shell", *shell, "bash, zsh, fish or man")->required()->check(CLI::IsMember({"bash", "zsh", "fish", "man"}));
     line.on(sub, [&line, shell] {
         const auto commands = described(line.app);
-        const std::string text = *shell == "bash" ? bash(commands) : *shell == "zsh" ? zsh(commands) : *shell == "fish" ? fish(commands) : man(commands, line.app);
+        const std::string text = *shell == "bash"   ? bash(commands)
+                                 : *shell == "zsh"  ? zsh(commands)
+                                 : *shell == "fish" ? fish(commands)
+                                                    : man(commands, line.app);
         std::fputs(text.c_str(), stdout);
         return Exit::done;
     });

@@ -10,19 +10,22 @@ std::string cell(std::string text) {
 }
 
 void print_markdown(const Json& keys) {
-    std::puts("# Configuration\nMade by `dsrt config --markdown` from the library's table. `status`: live; runtime (`ds_engine_set` may change it); what else a key may be is said where it is refused.\n");
+    std::puts(
+        "# Configuration\nMade by `dsrt config --markdown` from the library's table. `status`: live; runtime (`ds_engine_set` may change "
+        "it); what else a key may be is said where it is refused.\n");
     std::puts("| key | type | default | accepted | status | meaning |\n|---|---|---|---|---|---|");
     for (const auto& [key, row] : keys.items()) {
         const auto text = [&](const char* field) { return row[field].is_string() ? row[field].get<std::string>() : row[field].dump(); };
-        std::printf("| `%s` | %s | `%s` | %s | %s | %s |\n", key.c_str(), text("type").c_str(), cell(row["default"].dump()).c_str(), cell(text("accepted")).c_str(), text("status").c_str(),
-                    cell(text("meaning")).c_str());
+        std::printf("| `%s` | %s | `%s` | %s | %s | %s |\n", key.c_str(), text("type").c_str(), cell(row["default"].dump()).c_str(),
+                    cell(text("accepted")).c_str(), text("status").c_str(), cell(text("meaning")).c_str());
     }
 }
 
 }  // namespace
 
 void config(CommandLine& line) {
-    auto* sub = line.command("config", "list the keys of the configuration", "  dsrt config zero_optimization\n  dsrt config --json\n  dsrt config --markdown > config.md");
+    auto* sub = line.command("config", "list the keys of the configuration",
+                             "  dsrt config zero_optimization\n  dsrt config --json\n  dsrt config --markdown > config.md");
     auto part = std::make_shared<std::string>();
     auto markdown = std::make_shared<bool>(false);
     sub->add_option("part", *part, "only keys that contain this text");
@@ -37,7 +40,8 @@ void config(CommandLine& line) {
         else if (*markdown) print_markdown(keys);
         else
             for (const auto& [key, row] : keys.items())
-                std::printf("%s (%s, default %s)\n    %s\n", key.c_str(), row["type"].get<std::string>().c_str(), row["default"].dump().c_str(), row["meaning"].get<std::string>().c_str());
+                std::printf("%s (%s, default %s)\n    %s\n", key.c_str(), row["type"].get<std::string>().c_str(),
+                            row["default"].dump().c_str(), row["meaning"].get<std::string>().c_str());
         return Exit::done;
     });
 }

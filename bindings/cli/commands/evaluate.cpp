@@ -12,7 +12,8 @@ void print_scores(const Json& scores) {
     for (const auto& [name, value] : scores.items()) {
         if (name == "types") {
             types.push_back({"kind", "precision", "recall", "f1", "support"});
-            for (const auto& [type, s] : value.items()) types.push_back({type, s["precision"].dump(), s["recall"].dump(), s["f1"].dump(), s["support"].dump()});
+            for (const auto& [type, s] : value.items())
+                types.push_back({type, s["precision"].dump(), s["recall"].dump(), s["f1"].dump(), s["support"].dump()});
         } else {
             rows.push_back({name, value.is_string() ? value.get<std::string>() : value.dump()});
         }
@@ -28,13 +29,17 @@ void evaluate(CommandLine& line) {
                              "  dsrt evaluate config.json --model run/model\n"
                              "  dsrt evaluate config.json --model run/model --data test.json --predictions out.jsonl\n"
                              "  dsrt evaluate config.json --checkpoint run/checkpoints --generate '{\"num_beams\": 4}' --json");
-    struct Options { std::string config, model, checkpoint, tag, data, generate, predictions; };
+    struct Options {
+        std::string config, model, checkpoint, tag, data, generate, predictions;
+    };
     auto o = std::make_shared<Options>();
     sub->add_option("config", o->config, "the config that it was trained with")->required();
     sub->add_option("--model", o->model, "a Hugging Face folder in place of the config's model");
     sub->add_option("--checkpoint", o->checkpoint, "a folder of checkpoints to load");
     sub->add_option("--tag", o->tag, "which of them; the latest without");
-    sub->add_option("--data", o->data, "data options, as the config's \"data\": JSON or a file of it; without, the side of the config's \"split\" that is not trained on");
+    sub->add_option(
+        "--data", o->data,
+        "data options, as the config's \"data\": JSON or a file of it; without, the side of the config's \"split\" that is not trained on");
     sub->add_option("--generate", o->generate, "generation options as JSON, for translation");
     sub->add_option("--predictions", o->predictions, "a file to write each row's prediction and reference to");
     line.on(sub, [&line, o] {

@@ -9,7 +9,10 @@ void generate(CommandLine& line) {
     auto* sub = line.command("generate", "continue a text with a model, or answer it by an encoder-decoder",
                              "  dsrt generate gpt2 'Once upon a time' --max-new-tokens 40 --temperature 0.8 --top-k 40\n"
                              "  dsrt generate run/model --json < prompts.txt");
-    struct Options { std::string model; std::vector<std::string> prompts; };
+    struct Options {
+        std::string model;
+        std::vector<std::string> prompts;
+    };
     auto o = std::make_shared<Options>();
     auto sampling = std::make_shared<Sampling>();
     sub->add_option("model", o->model, "Hugging Face folder with weights and tokenizer")->required();

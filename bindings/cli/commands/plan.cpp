@@ -1,4 +1,5 @@
-// What a run would need, without running it or reading a weight. Its time is predicted from how fast this machine is at products and updates.
+// What a run would need, without running it or reading a weight. Its time is predicted from how fast this machine is at products and
+// updates.
 #include "../command.h"
 #include "../speed.h"
 
@@ -19,10 +20,12 @@ void print_memory(const Json& report) {
 }
 
 void print_time(const Json& time) {
-    std::printf("time of a step on this machine, about %s (all ranks on it, at %sFLOP a second)\n", seconds_text(time.at("step_seconds").get<double>()).c_str(),
+    std::printf("time of a step on this machine, about %s (all ranks on it, at %sFLOP a second)\n",
+                seconds_text(time.at("step_seconds").get<double>()).c_str(),
                 count_text(time.at("measured_flops_a_second").get<double>()).c_str());
     std::vector<std::vector<std::string>> rows;
-    for (const char* part : {"compute", "idle", "update", "exchange"}) rows.push_back({std::string("  ") + part, seconds_text(time.at(std::string(part) + "_seconds").get<double>())});
+    for (const char* part : {"compute", "idle", "update", "exchange"})
+        rows.push_back({std::string("  ") + part, seconds_text(time.at(std::string(part) + "_seconds").get<double>())});
     print_table(rows);
 }
 
@@ -30,18 +33,17 @@ void print_time(const Json& time) {
 Json time_of(const std::string& config, const Json& report) {
     try {
         return predicted_time(report, measure_speed(parse_config(config)));
-    } catch (const std::exception& error) {
-        return {{"error", error.what()}};
-    }
+    } catch (const std::exception& error) { return {{"error", error.what()}}; }
 }
 
 void print_report(const Json& report) {
-    std::vector<std::vector<std::string>> rows{{"parameters", count_text(report.at("parameters").get<double>())},
-                                               {"  trained", count_text(report.at("trained_parameters").get<double>())},
-                                               {"ranks", std::to_string(report.at("ranks").get<int64_t>())},
-                                               {"rows x length of a micro-batch", report.at("rows").dump() + " x " + report.at("length").dump()},
-                                               {"operations of a micro-batch", count_text(report.at("flops_per_micro_batch").get<double>()) + "FLOP"},
-                                               {"sent per step", size_text(report.value("traffic_bytes_per_step", 0.0))}};
+    std::vector<std::vector<std::string>> rows{
+        {"parameters", count_text(report.at("parameters").get<double>())},
+        {"  trained", count_text(report.at("trained_parameters").get<double>())},
+        {"ranks", std::to_string(report.at("ranks").get<int64_t>())},
+        {"rows x length of a micro-batch", report.at("rows").dump() + " x " + report.at("length").dump()},
+        {"operations of a micro-batch", count_text(report.at("flops_per_micro_batch").get<double>()) + "FLOP"},
+        {"sent per step", size_text(report.value("traffic_bytes_per_step", 0.0))}};
     print_table(rows);
     print_memory(report);
     if (const auto time = report.find("time"); time != report.end()) {
@@ -58,8 +60,9 @@ void print_report(const Json& report) {
 }  // namespace
 
 void plan(CommandLine& line) {
-    auto* sub = line.command("plan", "memory, time and traffic of a config, without running it",
-                             "  dsrt plan config.json\n  dsrt plan config.json --kernels\n  dsrt plan config.json --json | jq .memory_bytes.total");
+    auto* sub =
+        line.command("plan", "memory, time and traffic of a config, without running it",
+                     "  dsrt plan config.json\n  dsrt plan config.json --kernels\n  dsrt plan config.json --json | jq .memory_bytes.total");
     auto config = std::make_shared<std::string>();
     auto kernels = std::make_shared<bool>(false), untimed = std::make_shared<bool>(false);
     sub->add_option("config", *config, "config file, or JSON text")->required();

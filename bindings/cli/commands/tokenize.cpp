@@ -52,8 +52,9 @@ void show(const Tokenizer& tokenizer, const Options& o, const std::string& text,
 }  // namespace
 
 void tokenize(CommandLine& line) {
-    auto* sub = line.command("tokenize", "turn text into token ids, or ids into text",
-                             "  dsrt tokenize gpt2 'Hello there'\n  dsrt tokenize gpt2 < book.txt | wc -w\n  dsrt tokenize gpt2 --decode '15496 612'");
+    auto* sub = line.command(
+        "tokenize", "turn text into token ids, or ids into text",
+        "  dsrt tokenize gpt2 'Hello there'\n  dsrt tokenize gpt2 < book.txt | wc -w\n  dsrt tokenize gpt2 --decode '15496 612'");
     auto o = std::make_shared<Options>();
     sub->add_option("tokenizer", o->path, "tokenizer.json, or a folder that holds one (or vocab.txt, spiece.model)")->required();
     sub->add_option("text", o->texts, "texts; none: one a line of standard input");
@@ -62,7 +63,8 @@ void tokenize(CommandLine& line) {
     line.on(sub, [&line, o] {
         const Tokenizer tokenizer(o->path);
         Json all = Json::array();
-        for (const std::string& text : o->texts.empty() ? lines_of(std::cin) : o->texts) show(tokenizer, *o, text, line.json ? &all : nullptr);
+        for (const std::string& text : o->texts.empty() ? lines_of(std::cin) : o->texts)
+            show(tokenizer, *o, text, line.json ? &all : nullptr);
         if (line.json) print(all);
         return Exit::done;
     });

@@ -4,7 +4,8 @@
 namespace dsrt::cli {
 
 void topology(CommandLine& line) {
-    auto* sub = line.command("topology", "processors, devices and parts of the library found here", "  dsrt topology\n  dsrt topology --json | jq .devices");
+    auto* sub = line.command("topology", "processors, devices and parts of the library found here",
+                             "  dsrt topology\n  dsrt topology --json | jq .devices");
     line.on(sub, [&line] {
         const Json info = Json::parse(build_info());
         if (line.json) {

@@ -34,12 +34,26 @@ private:
 enum class Outcome : int32_t { ok = DS_OK, skipped = DS_SKIPPED, pending = DS_PENDING, end = DS_END };
 
 enum class DType : int32_t {
-    f32 = DS_F32, f16 = DS_F16, bf16 = DS_BF16, f64 = DS_F64, i32 = DS_I32, i64 = DS_I64, u8 = DS_U8, boolean = DS_BOOL, i8 = DS_I8,
-    f8e4m3 = DS_F8E4M3, f8e5m2 = DS_F8E5M2
+    f32 = DS_F32,
+    f16 = DS_F16,
+    bf16 = DS_BF16,
+    f64 = DS_F64,
+    i32 = DS_I32,
+    i64 = DS_I64,
+    u8 = DS_U8,
+    boolean = DS_BOOL,
+    i8 = DS_I8,
+    f8e4m3 = DS_F8E4M3,
+    f8e5m2 = DS_F8E5M2
 };
 enum class What : int32_t { weight = DS_WEIGHT, grad = DS_GRAD, first_moment = DS_FIRST_MOMENT, second_moment = DS_SECOND_MOMENT };
 enum class LogLevel : int32_t {
-    trace = DS_LOG_TRACE, debug = DS_LOG_DEBUG, info = DS_LOG_INFO, warn = DS_LOG_WARN, error = DS_LOG_ERROR, off = DS_LOG_OFF
+    trace = DS_LOG_TRACE,
+    debug = DS_LOG_DEBUG,
+    info = DS_LOG_INFO,
+    warn = DS_LOG_WARN,
+    error = DS_LOG_ERROR,
+    off = DS_LOG_OFF
 };
 
 using Shape = std::vector<int64_t>;
@@ -157,9 +171,9 @@ using EngineHandle = Handle<ds_engine, ds_engine_destroy>;
 
 template <class T>
 struct TypeCode;
-#define DSRT_TYPE_CODE(type, code) \
-    template <>                    \
-    struct TypeCode<type> {        \
+#define DSRT_TYPE_CODE(type, code)                  \
+    template <>                                     \
+    struct TypeCode<type> {                         \
         static constexpr DType value = DType::code; \
     }
 DSRT_TYPE_CODE(float, f32);

@@ -24,7 +24,8 @@ public:
     // config: JSON text or the path of a file; none: what DSRT_CONFIG or DEEPSPEED_CONFIG holds.
     explicit Engine(const std::optional<std::string>& config, const Options* options = nullptr) : handle_(make(config, options)) {}
     static std::string plan(const std::optional<std::string>& config, const Options* options = nullptr) {
-        return detail::text_of([&](char** out, size_t*) { return ds_plan(detail::or_null(config), options ? options->get() : nullptr, out); });
+        return detail::text_of(
+            [&](char** out, size_t*) { return ds_plan(detail::or_null(config), options ? options->get() : nullptr, out); });
     }
 
     float forward(const Batch& b) {
@@ -73,7 +74,8 @@ public:
         return all;
     }
     Tensor param(const std::string& name, What what = What::weight) {
-        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_param_get(get(), name.c_str(), static_cast<int32_t>(what), out); }));
+        return Tensor(
+            detail::TensorHandle::made([&](auto out) { return ds_param_get(get(), name.c_str(), static_cast<int32_t>(what), out); }));
     }
     void set_param(const std::string& name, const Tensor& t, What what = What::weight) {
         detail::check(ds_param_set(get(), name.c_str(), static_cast<int32_t>(what), t.get()));
@@ -93,7 +95,8 @@ public:
     }
     // The scores of the task, as JSON; data_json absent: what the config's split keeps from training.
     std::string evaluate(const std::optional<std::string>& data_json = {}, const std::optional<std::string>& options_json = {}) {
-        return detail::text_of([&](char** out, size_t*) { return ds_evaluate(get(), detail::or_null(data_json), detail::or_null(options_json), out); });
+        return detail::text_of(
+            [&](char** out, size_t*) { return ds_evaluate(get(), detail::or_null(data_json), detail::or_null(options_json), out); });
     }
     std::vector<int32_t> generate(Span<int32_t> prompt, const std::optional<std::string>& options_json = {}, TokenFunction on_token = {}) {
         const ds_token_fn fn = [](const int32_t* ids, size_t n, void* user) -> int32_t {
@@ -101,8 +104,8 @@ public:
         };
         int32_t* ids = nullptr;
         size_t n = 0;
-        const ds_status status = ds_generate(get(), prompt.data(), prompt.size(), detail::or_null(options_json), on_token ? fn : nullptr,
-                                             &on_token, &ids, &n);
+        const ds_status status =
+            ds_generate(get(), prompt.data(), prompt.size(), detail::or_null(options_json), on_token ? fn : nullptr, &on_token, &ids, &n);
         const std::unique_ptr<int32_t, void (*)(void*)> owned(ids, ds_free);
         detail::check(status);
         return std::vector<int32_t>(ids, ids + n);
@@ -119,13 +122,15 @@ public:
             if (on && on_text && !piece.empty()) on = on_text(piece);
             return on;
         };
-        generate(tokenizer.encode(prompt, {}, add_special_tokens).ids, options_json, [&](Span<int32_t> ids) { return heard(stream.put(ids)); });
+        generate(tokenizer.encode(prompt, {}, add_special_tokens).ids, options_json,
+                 [&](Span<int32_t> ids) { return heard(stream.put(ids)); });
         heard(stream.end());
         return all;
     }
     // Of several prompts at once, the new ids of each. on_tokens: false ends that row.
     std::vector<std::vector<int32_t>> generate_batch(const std::vector<std::vector<int32_t>>& prompts,
-                                                     const std::optional<std::string>& options_json = {}, RowTokensFunction on_tokens = {}) {
+                                                     const std::optional<std::string>& options_json = {},
+                                                     RowTokensFunction on_tokens = {}) {
         const ds_row_tokens_fn fn = [](size_t row, const int32_t* ids, size_t n, void* user) -> int32_t {
             return detail::call([&] { return (*static_cast<RowTokensFunction*>(user))(row, Span<int32_t>(ids, n)) ? 0 : 1; });
         };
@@ -152,9 +157,8 @@ public:
 
 private:
     static ds_engine* make(const std::optional<std::string>& config, const Options* options) {
-        return detail::EngineHandle::made([&](auto out) {
-            return ds_engine_create(detail::or_null(config), options ? options->get() : nullptr, out);
-        });
+        return detail::EngineHandle::made(
+            [&](auto out) { return ds_engine_create(detail::or_null(config), options ? options->get() : nullptr, out); });
     }
     detail::EngineHandle handle_;
 };
@@ -174,18 +178,20 @@ inline ds_data* Data::wrap(DataFunctions functions, const Engine* engine) {
         (void)batch.release();  // the library's
         return code;
     };
-    if (user->save) source.save = [](void* u, char** json) -> int32_t {
-        return detail::call([&]() -> int32_t {
-            *json = ::strdup(static_cast<DataFunctions*>(u)->save().c_str());
-            return *json ? DS_OK : DS_E_OUT_OF_MEMORY;
-        });
-    };
-    if (user->restore) source.restore = [](void* u, const char* json) -> int32_t {
-        return detail::call([&]() -> int32_t {
-            static_cast<DataFunctions*>(u)->restore(json);
-            return DS_OK;
-        });
-    };
+    if (user->save)
+        source.save = [](void* u, char** json) -> int32_t {
+            return detail::call([&]() -> int32_t {
+                *json = ::strdup(static_cast<DataFunctions*>(u)->save().c_str());
+                return *json ? DS_OK : DS_E_OUT_OF_MEMORY;
+            });
+        };
+    if (user->restore)
+        source.restore = [](void* u, const char* json) -> int32_t {
+            return detail::call([&]() -> int32_t {
+                static_cast<DataFunctions*>(u)->restore(json);
+                return DS_OK;
+            });
+        };
     source.release = detail::release<DataFunctions>;
     return detail::DataHandle::made([&](auto out) {
         const ds_status status = ds_data_create(&source, engine ? engine->get() : nullptr, out);

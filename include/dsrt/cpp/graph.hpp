@@ -7,7 +7,8 @@
 
 namespace dsrt {
 
-// An op of the host's own: see ds_op_callbacks. Without shapes every output is shaped as the first input; without backward the op has no gradient.
+// An op of the host's own: see ds_op_callbacks. Without shapes every output is shaped as the first input; without backward the op has no
+// gradient.
 using OpValues = std::vector<ds_op_value>;
 struct OpFunctions {
     std::function<void(const std::string& attrs_json, const OpValues& inputs, const OpValues& outputs)> forward;
@@ -30,8 +31,8 @@ public:
     }
     Value input(const std::string& name, DType dtype, const Shape& shape) {
         Value v = -1;
-        detail::check(ds_graph_input(get(), name.c_str(), static_cast<int32_t>(dtype), static_cast<int32_t>(shape.size()), shape.data(),
-                                     &v));
+        detail::check(
+            ds_graph_input(get(), name.c_str(), static_cast<int32_t>(dtype), static_cast<int32_t>(shape.size()), shape.data(), &v));
         return v;
     }
     Value param(const std::string& name, const Shape& shape, const std::optional<std::string>& init_json = {}, DType dtype = DType::f32) {
@@ -52,8 +53,8 @@ public:
     Value model(const std::string& folder, const std::vector<Value>& inputs, const std::string& output_name,
                 const std::optional<std::string>& options_json = {}) {
         Value v = -1;
-        detail::check(ds_graph_model(get(), folder.c_str(), detail::or_null(options_json), inputs.data(), inputs.size(),
-                                     output_name.c_str(), &v));
+        detail::check(
+            ds_graph_model(get(), folder.c_str(), detail::or_null(options_json), inputs.data(), inputs.size(), output_name.c_str(), &v));
         return v;
     }
     void output(const std::string& name, Value value) { detail::check(ds_graph_output(get(), name.c_str(), value)); }
@@ -80,7 +81,8 @@ private:
         return detail::call([&] {
             const auto& f = *static_cast<OpFunctions*>(u);
             const std::vector<Shape> all = f.shapes(attrs, OpValues(in, in + n));
-            if (all.size() != static_cast<size_t>(f.outputs)) throw Error(DS_E_INVALID_ARGUMENT, "shapes() must give a shape for each output");
+            if (all.size() != static_cast<size_t>(f.outputs))
+                throw Error(DS_E_INVALID_ARGUMENT, "shapes() must give a shape for each output");
             for (size_t i = 0; i < all.size(); ++i) {
                 if (all[i].size() > 8) throw Error(DS_E_INVALID_ARGUMENT, "shapes() gives more than 8 dimensions");
                 ndim[i] = static_cast<int32_t>(all[i].size());
@@ -96,8 +98,8 @@ private:
             return DS_OK;
         });
     }
-    static int32_t op_backward(void* u, const char* attrs, const ds_op_value* in, size_t n, const ds_op_value* out, const ds_op_value* out_gradients,
-                               const ds_op_value* in_gradients) {
+    static int32_t op_backward(void* u, const char* attrs, const ds_op_value* in, size_t n, const ds_op_value* out,
+                               const ds_op_value* out_gradients, const ds_op_value* in_gradients) {
         return detail::call([&] {
             const auto& f = *static_cast<OpFunctions*>(u);
             f.backward(attrs, OpValues(in, in + n), OpValues(out, out + f.outputs), OpValues(out_gradients, out_gradients + f.outputs),

@@ -12,7 +12,8 @@ inline uint32_t abi_version() { return ds_abi_version(); }
 inline std::string build_info() { return ds_build_info(); }
 // Scores of predictions ("spans", "squad", "bleu"), all of it JSON.
 inline std::string score(const std::string& metric, const std::string& predictions_json, const std::string& references_json) {
-    return detail::text_of([&](char** out, size_t*) { return ds_score(metric.c_str(), predictions_json.c_str(), references_json.c_str(), out); });
+    return detail::text_of(
+        [&](char** out, size_t*) { return ds_score(metric.c_str(), predictions_json.c_str(), references_json.c_str(), out); });
 }
 
 inline std::string config_describe() {
@@ -30,9 +31,7 @@ inline void set_log(LogFunction sink, LogLevel level) {
     const auto fn = [](int32_t l, const char* component, const char* message, void* u) {
         try {
             (*static_cast<LogFunction*>(u))(static_cast<LogLevel>(l), component, message);
-        } catch (...) {
-            detail::pending().log = std::current_exception();
-        }
+        } catch (...) { detail::pending().log = std::current_exception(); }
     };
     detail::check(ds_set_log(fn, static_cast<int32_t>(level), user.get(), detail::release<LogFunction>));
     user.release();

@@ -22,8 +22,8 @@ private:
 };
 
 // A host's own optimizer: see ds_optimizer_callbacks.
-using OptimizerFunction = std::function<void(const char* parameter, int64_t step, double lr, float* weight, const float* gradient,
-                                             float* state, size_t n)>;
+using OptimizerFunction =
+    std::function<void(const char* parameter, int64_t step, double lr, float* weight, const float* gradient, float* state, size_t n)>;
 
 class Options {
 public:

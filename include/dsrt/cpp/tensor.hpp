@@ -18,7 +18,9 @@ public:
         return Tensor(detail::TypeCode<T>::value, shape, values.data(), values.size() * sizeof(T));
     }
     template <class T>
-    static Tensor of(const Shape& shape, const std::vector<T>& values) { return of(shape, Span<T>(values)); }
+    static Tensor of(const Shape& shape, const std::vector<T>& values) {
+        return of(shape, Span<T>(values));
+    }
     // Consumes src, unless it throws.
     static Tensor from_dlpack(DLManagedTensorVersioned* src) {
         return Tensor(detail::TensorHandle::made([&](auto out) { return ds_tensor_from_dlpack(src, out); }));
@@ -55,7 +57,9 @@ public:
         return n;
     }
     // The contents, converted, into memory of exactly count() elements of that type.
-    void read_into(DType dtype, void* dst, size_t bytes) const { detail::check(ds_tensor_read(get(), static_cast<int32_t>(dtype), dst, bytes)); }
+    void read_into(DType dtype, void* dst, size_t bytes) const {
+        detail::check(ds_tensor_read(get(), static_cast<int32_t>(dtype), dst, bytes));
+    }
     template <class T = float>
     std::vector<T> read() const {
         std::vector<T> values(count());
@@ -83,7 +87,9 @@ public:
         return *this;
     }
     template <class T>
-    Batch& set(const std::string& name, const Shape& shape, const std::vector<T>& values) { return set(name, Tensor::of(shape, values)); }
+    Batch& set(const std::string& name, const Shape& shape, const std::vector<T>& values) {
+        return set(name, Tensor::of(shape, values));
+    }
     Tensor operator[](const std::string& name) const {
         return Tensor(detail::TensorHandle::made([&](auto out) { return ds_batch_get(get(), name.c_str(), out); }));
     }

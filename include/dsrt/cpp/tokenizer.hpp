@@ -50,9 +50,8 @@ public:
         });
     }
     std::string decode(Span<int32_t> ids, bool skip_special = true) const {
-        return detail::text_of([&](char** out, size_t* bytes) {
-            return ds_tokenizer_decode(get(), ids.data(), ids.size(), skip_special, out, bytes);
-        });
+        return detail::text_of(
+            [&](char** out, size_t* bytes) { return ds_tokenizer_decode(get(), ids.data(), ids.size(), skip_special, out, bytes); });
     }
     ds_tokenizer* get() const noexcept { return handle_.get(); }
     void close() noexcept { handle_.close(); }

@@ -1,4 +1,5 @@
-// Frames of the rendezvous: a fixed header, then fields. Everything that comes from a socket is checked here before anything is allocated for it.
+// Frames of the rendezvous: a fixed header, then fields. Everything that comes from a socket is checked here before anything is allocated
+// for it.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +13,11 @@ namespace ds::rendezvous {
 
 enum class Type : uint8_t { hello = 1, challenge, proof, welcome, refuse, ready, set, get, value, beat, failure, bye };
 
-inline constexpr uint32_t kMagic = 0x56525344;   // "DSRV"
+inline constexpr uint32_t kMagic = 0x56525344;  // "DSRV"
 inline constexpr uint8_t kVersion = 1;
-inline constexpr size_t kHeader = 12;            // magic, version, type, two zeros, length
-inline constexpr size_t kLargest = 1 << 20;      // bytes of fields
-inline constexpr size_t kLargestStranger = 1024; // before the peer has proved who it is
+inline constexpr size_t kHeader = 12;             // magic, version, type, two zeros, length
+inline constexpr size_t kLargest = 1 << 20;       // bytes of fields
+inline constexpr size_t kLargestStranger = 1024;  // before the peer has proved who it is
 inline constexpr size_t kFields = 8;
 
 struct Frame {
@@ -57,7 +58,8 @@ inline std::optional<Frame> decode(std::string& bytes, size_t largest, std::stri
     const auto type = static_cast<uint8_t>(bytes[5]);
     if (magic != kMagic) bad = "it does not speak this protocol";
     else if (bytes[4] != static_cast<char>(kVersion)) bad = "it speaks another version of this protocol";
-    else if (bytes[6] || bytes[7] || type < static_cast<uint8_t>(Type::hello) || type > static_cast<uint8_t>(Type::bye)) bad = "it sent a frame of an unknown kind";
+    else if (bytes[6] || bytes[7] || type < static_cast<uint8_t>(Type::hello) || type > static_cast<uint8_t>(Type::bye))
+        bad = "it sent a frame of an unknown kind";
     else if (length > largest) bad = "it sent a frame that is too long";
     if (!bad.empty() || bytes.size() < kHeader + length) return std::nullopt;
     Frame frame{static_cast<Type>(type), {}};

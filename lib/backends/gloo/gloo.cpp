@@ -1,8 +1,9 @@
-// libdsrt_gloo.so: processes over TCP, on one host or many. The rendezvous brings them together and watches over them; Gloo carries the data.
+// libdsrt_gloo.so: processes over TCP, on one host or many. The rendezvous brings them together and watches over them; Gloo carries the
+// data.
 //
-// Gloo's own checks end the process when a message is longer than the memory given for it. So a receive is posted only once the header before it has been
-// checked (comm/remote.cpp), and strangers have no way in after all connections stand. Its data ports are plain TCP without authentication: across hosts they belong
-// on a private network.
+// Gloo's own checks end the process when a message is longer than the memory given for it. So a receive is posted only once the header
+// before it has been checked (comm/remote.cpp), and strangers have no way in after all connections stand. Its data ports are plain TCP
+// without authentication: across hosts they belong on a private network.
 #include <signal.h>
 
 #include <gloo/rendezvous/context.h>
@@ -49,7 +50,8 @@ struct Job {
 
     void end(const Status& why);
     Status why();
-    // A broken connection is told twice: by Gloo at once, with the reason by the rendezvous later, but not of a process that has said good-bye.
+    // A broken connection is told twice: by Gloo at once, with the reason by the rendezvous later, but not of a process that has said
+    // good-bye.
     Status why_broken(int peer);
 };
 
@@ -59,7 +61,8 @@ struct Message {
     int peer;
     bool sends;
 
-    Message(Job& j, void* data, size_t bytes, int p, bool s) : job(j), buffer(j.context->createUnboundBuffer(data, bytes)), peer(p), sends(s) {
+    Message(Job& j, void* data, size_t bytes, int p, bool s)
+        : job(j), buffer(j.context->createUnboundBuffer(data, bytes)), peer(p), sends(s) {
         std::lock_guard lock(job.mutex);
         job.waiting.insert(this);
     }
@@ -118,8 +121,8 @@ gloo::transport::tcp::attr place_of(const nlohmann::json& o, const Rendezvous& m
     return attr;
 }
 
-// While it lives, this thread hears no signal of these. Gloo writes to sockets whose other end may be gone and does not ask to be spared SIGPIPE, which would
-// end the host; and threads that it starts must leave the host's signals to the host.
+// While it lives, this thread hears no signal of these. Gloo writes to sockets whose other end may be gone and does not ask to be spared
+// SIGPIPE, which would end the host; and threads that it starts must leave the host's signals to the host.
 class Deaf {
 public:
     explicit Deaf(bool to_all) {
@@ -148,7 +151,9 @@ private:
 
 Result<std::unique_ptr<Job>> join_job(const nlohmann::json& o, void (*failed)(void*, int32_t, const char*), void* user) {
     using std::chrono::milliseconds;
-    rendezvous::Options options{o.at("rank"), o.at("size"), o.value("address", "127.0.0.1"), o.at("port"), o.value("one_host", true), o.value("secret", ""), o.value("job", ""), o.value("epoch", int64_t{0})};
+    rendezvous::Options options{
+        o.at("rank"),          o.at("size"),       o.value("address", "127.0.0.1"), o.at("port"), o.value("one_host", true),
+        o.value("secret", ""), o.value("job", ""), o.value("epoch", int64_t{0})};
     options.join_deadline = milliseconds(o.value("join_ms", int64_t{60000}));
     options.heartbeat = milliseconds(o.value("heartbeat_ms", int64_t{5000}));
     options.silence = milliseconds(o.value("silence_ms", 3 * options.heartbeat.count()));
@@ -178,7 +183,8 @@ Result<std::unique_ptr<Job>> join_job(const nlohmann::json& o, void (*failed)(vo
     return job;
 }
 
-int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void* user, void** transport, int32_t* rank, int32_t* size, char* error, size_t error_bytes) {
+int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void* user, void** transport, int32_t* rank, int32_t* size,
+             char* error, size_t error_bytes) {
     try {
         const auto options = nlohmann::json::parse(text);
         auto job = join_job(options, failed, user);
@@ -187,14 +193,13 @@ int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void
         *size = (*job)->context->size;
         *transport = std::move(*job).release();
         return 0;
-    } catch (const std::exception& e) {
-        return put(Status(Code::E_INTERNAL, e.what()), error, error_bytes);
-    }
+    } catch (const std::exception& e) { return put(Status(Code::E_INTERNAL, e.what()), error, error_bytes); }
 }
 
 void leave(void* transport) { delete static_cast<Job*>(transport); }
 
-int32_t start(void* transport, int32_t peer, uint32_t lane, void* data, size_t bytes, bool sends, void** pending, char* error, size_t error_bytes) {
+int32_t start(void* transport, int32_t peer, uint32_t lane, void* data, size_t bytes, bool sends, void** pending, char* error,
+              size_t error_bytes) {
     auto& job = *static_cast<Job*>(transport);
     try {
         auto message = std::make_unique<Message>(job, data, bytes, peer, sends);  // from here on `end` ends its wait
@@ -224,13 +229,12 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
     try {
         const std::chrono::milliseconds left(std::clamp<int64_t>(milliseconds, 1, int64_t{1} << 40));
         if (message.sends ? message.buffer->waitSend(left) : message.buffer->waitRecv(left)) return 0;
-    } catch (const std::exception& e) {
-        broken = e.what();
-    }
+    } catch (const std::exception& e) { broken = e.what(); }
     const bool late = Clock::now() + std::chrono::milliseconds(1) >= until;
     if (const Status why = late ? job.why() : job.why_broken(message.peer); !why.ok()) return put(why, error, error_bytes);
     if (late) return put(fail(Code::E_TIMEOUT, "process {} did not answer in time", message.peer), error, error_bytes);
-    return put(fail(Code::E_COMM, "the connection to process {} is broken, which has ended or left the job: {}", message.peer, broken), error, error_bytes);
+    return put(fail(Code::E_COMM, "the connection to process {} is broken, which has ended or left the job: {}", message.peer, broken),
+               error, error_bytes);
 }
 
 void drop(void* pending) { delete static_cast<Message*>(pending); }
@@ -247,6 +251,13 @@ void abort(void* transport, int32_t code, const char* why) {
 
 extern "C" __attribute__((visibility("default"))) const ds::PluginTable* dsrt_plugin_v1() {
     static const ds::TransportTable table{{sizeof(ds::TransportTable), "gloo", "Gloo 0.5 over TCP; rendezvous over libuv, HMAC by Nettle"},
-                                          ds::join, ds::leave, ds::send, ds::receive, ds::wait, ds::drop, ds::abort, true};
+                                          ds::join,
+                                          ds::leave,
+                                          ds::send,
+                                          ds::receive,
+                                          ds::wait,
+                                          ds::drop,
+                                          ds::abort,
+                                          true};
     return &table.base;
 }

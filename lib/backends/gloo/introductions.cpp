@@ -1,4 +1,5 @@
-// How processes introduce themselves: the first challenges each that comes, both prove that they know the secret, and only then is anything else heard.
+// How processes introduce themselves: the first challenges each that comes, both prove that they know the secret, and only then is anything
+// else heard.
 #include <nettle/hmac.h>
 #include <sys/random.h>
 
@@ -8,8 +9,10 @@ namespace ds::rendezvous {
 namespace {
 
 // What a side proves: that it knows the secret, in this job, at this epoch, as this rank, now.
-std::string proof_of(const Options& options, const char* side, int64_t rank, const std::string& client_nonce, const std::string& server_nonce) {
-    const std::string text = fmt::format("{}\n{}\n{}\n{}\n{}\n", side, options.job, options.epoch, rank, options.size) + client_nonce + server_nonce;
+std::string proof_of(const Options& options, const char* side, int64_t rank, const std::string& client_nonce,
+                     const std::string& server_nonce) {
+    const std::string text =
+        fmt::format("{}\n{}\n{}\n{}\n{}\n", side, options.job, options.epoch, rank, options.size) + client_nonce + server_nonce;
     hmac_sha256_ctx context;
     hmac_sha256_set_key(&context, options.secret.size(), reinterpret_cast<const uint8_t*>(options.secret.data()));
     hmac_sha256_update(&context, text.size(), reinterpret_cast<const uint8_t*>(text.data()));
@@ -65,9 +68,14 @@ void Node::refuse(Peer& peer, const std::string& why, bool another_port_may_do) 
 void Node::hello(Peer& peer, const Frame& frame) {
     const int64_t rank = frame.number(0), size = frame.number(1);
     if (frame.field(2) != options_.job) return refuse(peer, "another job listens there", true);
-    if (frame.number(3) != options_.epoch) return refuse(peer, fmt::format("rank 0 is at restart {} of the job, rank {} at {}", options_.epoch, rank, frame.field(3)), true);
-    if (size != options_.size) return refuse(peer, fmt::format("rank {} was started for a job of {} processes, rank 0 for one of {}", rank, frame.field(1), options_.size), false);
-    if (rank < 1 || rank >= options_.size) return refuse(peer, fmt::format("there is no rank {} in a job of {} processes", frame.field(0), options_.size), false);
+    if (frame.number(3) != options_.epoch)
+        return refuse(peer, fmt::format("rank 0 is at restart {} of the job, rank {} at {}", options_.epoch, rank, frame.field(3)), true);
+    if (size != options_.size)
+        return refuse(
+            peer, fmt::format("rank {} was started for a job of {} processes, rank 0 for one of {}", rank, frame.field(1), options_.size),
+            false);
+    if (rank < 1 || rank >= options_.size)
+        return refuse(peer, fmt::format("there is no rank {} in a job of {} processes", frame.field(0), options_.size), false);
     if (here_[static_cast<size_t>(rank)]) return refuse(peer, fmt::format("rank {} is there already", rank), true);
     peer.claims = rank;
     peer.client_nonce = frame.field(4);
@@ -112,7 +120,8 @@ void Node::client_frame(Peer& peer, const Frame& frame) {
     if (frame.type == Type::challenge) {
         peer.server_nonce = frame.field(0);
         if (!equal_in_constant_time(frame.field(1), proof_of(options_, "server", options_.rank, peer.client_nonce, peer.server_nonce)))
-            return give_up(ds::fail(Code::E_COMM, "rank 0 at {} port {} does not know the secret that rank {} has", options_.address, port_, options_.rank));
+            return give_up(ds::fail(Code::E_COMM, "rank 0 at {} port {} does not know the secret that rank {} has", options_.address, port_,
+                                    options_.rank));
         peer.knows_secret = true;
         return write(peer, encode(Type::proof, {proof_of(options_, "client", options_.rank, peer.client_nonce, peer.server_nonce)}));
     }

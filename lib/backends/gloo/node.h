@@ -24,18 +24,21 @@ std::string random_bytes();  // of a nonce
 // One connection. Owned by the loop thread; freed when libuv has closed it.
 struct Peer {
     uv_tcp_t tcp{};
-    int64_t rank = -1;       // proved
+    int64_t rank = -1;  // proved
     int64_t claims = -1;
     std::string in, client_nonce, server_nonce;
     Clock::time_point since = Clock::now();
-    int quiet = 0;           // ticks since something was heard
+    int quiet = 0;  // ticks since something was heard
     bool closing = false, said_bye = false;
     bool knows_secret = false;  // of the first process, as a client sees it
 };
 
 class Node : public Rendezvous {
 public:
-    Node(const Options& options, Failed failed) : options_(options), failed_(std::move(failed)), here_(static_cast<size_t>(options.size), false), left_(here_) { here_[0] = true; }
+    Node(const Options& options, Failed failed)
+        : options_(options), failed_(std::move(failed)), here_(static_cast<size_t>(options.size), false), left_(here_) {
+        here_[0] = true;
+    }
 
     ~Node() override {
         if (!thread_.joinable()) return;
@@ -129,7 +132,8 @@ private:
     }
     void write(Peer& peer, std::string bytes) {
         if (peer.closing) return;
-        if (uv_stream_get_write_queue_size(reinterpret_cast<uv_stream_t*>(&peer.tcp)) > kLargestQueue) return lost(peer, "it does not read what it is sent");
+        if (uv_stream_get_write_queue_size(reinterpret_cast<uv_stream_t*>(&peer.tcp)) > kLargestQueue)
+            return lost(peer, "it does not read what it is sent");
         struct Write {
             uv_write_t request;
             std::string bytes;
@@ -137,7 +141,9 @@ private:
         auto* w = new Write{{}, std::move(bytes)};
         w->request.data = w;
         uv_buf_t buffer = uv_buf_init(w->bytes.data(), static_cast<unsigned>(w->bytes.size()));
-        if (uv_write(&w->request, reinterpret_cast<uv_stream_t*>(&peer.tcp), &buffer, 1, [](uv_write_t* r, int) { delete static_cast<Write*>(r->data); }) != 0) delete w;
+        if (uv_write(&w->request, reinterpret_cast<uv_stream_t*>(&peer.tcp), &buffer, 1,
+                     [](uv_write_t* r, int) { delete static_cast<Write*>(r->data); }) != 0)
+            delete w;
     }
 
     const Options options_;

@@ -27,13 +27,15 @@ std::string text_of(const sockaddr_storage& a) {
 }
 
 void set_port(sockaddr_storage& a, int port) {
-    (a.ss_family == AF_INET ? reinterpret_cast<sockaddr_in&>(a).sin_port : reinterpret_cast<sockaddr_in6&>(a).sin6_port) = htons(static_cast<uint16_t>(port));
+    (a.ss_family == AF_INET ? reinterpret_cast<sockaddr_in&>(a).sin_port : reinterpret_cast<sockaddr_in6&>(a).sin6_port) =
+        htons(static_cast<uint16_t>(port));
 }
 
 Result<sockaddr_storage> resolve(const std::string& name) {
     addrinfo hints{}, *found = nullptr;
     hints.ai_socktype = SOCK_STREAM;
-    if (const int error = getaddrinfo(name.c_str(), nullptr, &hints, &found); error != 0) return ds::fail(Code::E_COMM, "{}: is no address that is known here: {}", name, gai_strerror(error));
+    if (const int error = getaddrinfo(name.c_str(), nullptr, &hints, &found); error != 0)
+        return ds::fail(Code::E_COMM, "{}: is no address that is known here: {}", name, gai_strerror(error));
     const addrinfo* best = found;
     for (const addrinfo* a = found; a; a = a->ai_next)
         if (a->ai_family == AF_INET) {
@@ -48,7 +50,9 @@ Result<sockaddr_storage> resolve(const std::string& name) {
 
 Status is_gone(int64_t rank, const std::string& why) { return ds::fail(Code::E_COMM, "process {} is gone: {}", rank, why); }
 
-std::string frame_of(const Status& failure) { return encode(Type::failure, {std::to_string(-static_cast<int>(failure.code())), failure.message().substr(0, 4096)}); }
+std::string frame_of(const Status& failure) {
+    return encode(Type::failure, {std::to_string(-static_cast<int>(failure.code())), failure.message().substr(0, 4096)});
+}
 
 // This host's first address that other hosts may know.
 std::string outside_address() {
@@ -107,14 +111,18 @@ Status Node::listen() {
             uv_run(&loop_, UV_RUN_NOWAIT);
             if (error == UV_EADDRNOTAVAIL) break;
         }
-    return ds::fail(Code::E_COMM, "rank 0 can't listen at {} on a port of {} to {}: {}", options_.address, options_.port, options_.port + kPorts - 1, uv_strerror(error));
+    return ds::fail(Code::E_COMM, "rank 0 can't listen at {} on a port of {} to {}: {}", options_.address, options_.port,
+                    options_.port + kPorts - 1, uv_strerror(error));
 }
 
 Status Node::start() {
     DS_TRY(address_, resolve(options_.one_host ? "127.0.0.1" : options_.address));
     if (!options_.one_host && options_.secret.empty())
-        return ds::fail(Code::E_CONFIG, "the processes of this job are on several hosts ({}), which needs a secret: put random text into a file that only you can read, and name it on every host "
-                                        "in comm.secret_file or DSRT_SECRET_FILE", options_.address);
+        return ds::fail(Code::E_CONFIG,
+                        "the processes of this job are on several hosts ({}), which needs a secret: put random text into a file that only "
+                        "you can read, and name it on every host "
+                        "in comm.secret_file or DSRT_SECRET_FILE",
+                        options_.address);
     uv_loop_init(&loop_);
     uv_async_init(&loop_, &wake_, [](uv_async_t* h) { static_cast<Node*>(h->data)->run_jobs(); });
     wake_.data = this;
@@ -123,13 +131,16 @@ Status Node::start() {
     timer_.data = retry_.data = this;
     Status status = options_.rank == 0 ? listen() : ok();
     if (!status.ok()) {
-        for (uv_handle_t* h : {reinterpret_cast<uv_handle_t*>(&wake_), reinterpret_cast<uv_handle_t*>(&timer_), reinterpret_cast<uv_handle_t*>(&retry_)}) uv_close(h, nullptr);
+        for (uv_handle_t* h :
+             {reinterpret_cast<uv_handle_t*>(&wake_), reinterpret_cast<uv_handle_t*>(&timer_), reinterpret_cast<uv_handle_t*>(&retry_)})
+            uv_close(h, nullptr);
         uv_run(&loop_, UV_RUN_DEFAULT);
         uv_loop_close(&loop_);
         return status;
     }
     const auto every = static_cast<uint64_t>(between_ticks().count());
-    uv_timer_start(&timer_, [](uv_timer_t* t) { static_cast<Node*>(t->data)->tick(); }, every, every);
+    uv_timer_start(
+        &timer_, [](uv_timer_t* t) { static_cast<Node*>(t->data)->tick(); }, every, every);
     if (options_.rank != 0) connect_next();
     {
         std::lock_guard lock(jobs_mutex_);
@@ -162,16 +173,19 @@ Status Node::wait_for_all() {
     if (options_.size == 1) return ok();
     // The first process gives up first: it can tell the others who is missing.
     const auto grace = std::chrono::milliseconds(options_.rank == 0 ? 0 : 2000);
-    const bool came = changed_.wait_for(lock, options_.join_deadline + grace, [&] { return complete_ || !join_failure_.ok() || !failure_.ok(); });
+    const bool came =
+        changed_.wait_for(lock, options_.join_deadline + grace, [&] { return complete_ || !join_failure_.ok() || !failure_.ok(); });
     if (!join_failure_.ok()) return join_failure_;
     if (!failure_.ok()) return failure_;
     if (came) return ok();
     if (options_.rank != 0)
-        return ds::fail(Code::E_TIMEOUT, "rank {} did not find rank 0 at {} port {} within {} s: {}", options_.rank, options_.address, options_.port, seconds(options_.join_deadline), last_trouble_);
+        return ds::fail(Code::E_TIMEOUT, "rank {} did not find rank 0 at {} port {} within {} s: {}", options_.rank, options_.address,
+                        options_.port, seconds(options_.join_deadline), last_trouble_);
     std::string missing;
     for (size_t r = 0; r < here_.size(); ++r)
         if (!here_[r]) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
-    const Status status = ds::fail(Code::E_TIMEOUT, "rank {} of {} did not come within {} s", missing, options_.size, seconds(options_.join_deadline));
+    const Status status =
+        ds::fail(Code::E_TIMEOUT, "rank {} of {} did not come within {} s", missing, options_.size, seconds(options_.join_deadline));
     lock.unlock();
     post([this, status] { spread(status, -1); });
     return status;
@@ -210,22 +224,24 @@ void Node::on_connected(Peer& peer, int status) {
     if (uv_tcp_getsockname(&peer.tcp, reinterpret_cast<sockaddr*>(&own), &n) == 0) own_address_ = text_of(own);
     start_reading(peer);
     peer.client_nonce = random_bytes();
-    write(peer, encode(Type::hello, {std::to_string(options_.rank), std::to_string(options_.size), options_.job, std::to_string(options_.epoch), peer.client_nonce}));
+    write(peer, encode(Type::hello, {std::to_string(options_.rank), std::to_string(options_.size), options_.job,
+                                     std::to_string(options_.epoch), peer.client_nonce}));
 }
 
 void Node::start_reading(Peer& peer) {
     uv_tcp_nodelay(&peer.tcp, 1);
     // libuv hands the same memory back in the read callback, on the same thread.
-    uv_read_start(reinterpret_cast<uv_stream_t*>(&peer.tcp),
-                  [](uv_handle_t*, size_t, uv_buf_t* buffer) {
-                      static thread_local char memory[16384];
-                      *buffer = uv_buf_init(memory, sizeof memory);
-                  },
-                  [](uv_stream_t* stream, ssize_t n, const uv_buf_t* buffer) {
-                      auto* node = static_cast<Node*>(stream->data);
-                      for (auto& p : node->peers_)
-                          if (reinterpret_cast<uv_stream_t*>(&p->tcp) == stream) return node->on_bytes(*p, n, buffer->base);
-                  });
+    uv_read_start(
+        reinterpret_cast<uv_stream_t*>(&peer.tcp),
+        [](uv_handle_t*, size_t, uv_buf_t* buffer) {
+            static thread_local char memory[16384];
+            *buffer = uv_buf_init(memory, sizeof memory);
+        },
+        [](uv_stream_t* stream, ssize_t n, const uv_buf_t* buffer) {
+            auto* node = static_cast<Node*>(stream->data);
+            for (auto& p : node->peers_)
+                if (reinterpret_cast<uv_stream_t*>(&p->tcp) == stream) return node->on_bytes(*p, n, buffer->base);
+        });
 }
 
 void Node::on_bytes(Peer& peer, ssize_t n, const char* bytes) {
@@ -278,7 +294,8 @@ void Node::lost(Peer& peer, const std::string& why) {
         if (!why.empty() && last_trouble_ == "nothing answers there") last_trouble_ = fmt::format("nothing answers there ({})", why);
         if (!join_failure_.ok()) return;
     }
-    uv_timer_start(&retry_, [](uv_timer_t* t) { static_cast<Node*>(t->data)->connect_next(); }, static_cast<uint64_t>(kRetry.count()), 0);
+    uv_timer_start(
+        &retry_, [](uv_timer_t* t) { static_cast<Node*>(t->data)->connect_next(); }, static_cast<uint64_t>(kRetry.count()), 0);
 }
 
 // Silence is counted in ticks, not by the clock: a process that was stopped itself has not read yet what the others said meanwhile.
@@ -293,7 +310,8 @@ void Node::tick() {
     }
     for (Peer* peer : strangers) lost(*peer, "it did not finish its introduction");
     for (Peer* peer : silent) {
-        const std::string why = fmt::format("nothing was heard of it for {} s; it is stopped, or its host is cut off", seconds(options_.silence));
+        const std::string why =
+            fmt::format("nothing was heard of it for {} s; it is stopped, or its host is cut off", seconds(options_.silence));
         write(*peer, frame_of(is_gone(peer->rank, why)));  // should it go on, it learns what became of it
         lost(*peer, why);
     }
@@ -308,8 +326,7 @@ void Node::close(Peer& peer) {
     const int error = uv_shutdown(shutdown, reinterpret_cast<uv_stream_t*>(&peer.tcp), [](uv_shutdown_t* s, int) {
         auto* handle = reinterpret_cast<uv_handle_t*>(s->handle);
         delete s;
-        if (!uv_is_closing(handle))
-            uv_close(handle, closed);
+        if (!uv_is_closing(handle)) uv_close(handle, closed);
     });
     if (error == 0) return;
     delete shutdown;
@@ -328,11 +345,14 @@ void Node::leave() {
     uv_close(reinterpret_cast<uv_handle_t*>(&retry_), nullptr);
     uv_timer_stop(&timer_);
     // A peer that does not read would keep what is written to it, and this thread, for ever.
-    uv_timer_start(&timer_, [](uv_timer_t* t) {
-        auto* node = static_cast<Node*>(t->data);
-        for (auto& p : node->peers_)
-            if (auto* h = reinterpret_cast<uv_handle_t*>(&p->tcp); !uv_is_closing(h)) uv_close(h, closed);
-    }, 200, 0);
+    uv_timer_start(
+        &timer_,
+        [](uv_timer_t* t) {
+            auto* node = static_cast<Node*>(t->data);
+            for (auto& p : node->peers_)
+                if (auto* h = reinterpret_cast<uv_handle_t*>(&p->tcp); !uv_is_closing(h)) uv_close(h, closed);
+        },
+        200, 0);
     uv_unref(reinterpret_cast<uv_handle_t*>(&timer_));
     uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
 }

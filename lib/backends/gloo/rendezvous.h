@@ -1,8 +1,9 @@
-// Rendezvous: how processes that know only an address and their number find each other, prove that they belong together, and hear when one is gone.
+// Rendezvous: how processes that know only an address and their number find each other, prove that they belong together, and hear when one
+// is gone.
 //
-// The first process listens; the others come to it, and both sides prove by HMAC-SHA-256 that they know the job's secret. It then keeps a small store of
-// named values (addresses of data connections), passes failures on, and misses heartbeats. One libuv thread a process; it listens on loopback alone
-// unless the job spans hosts, which needs a secret.
+// The first process listens; the others come to it, and both sides prove by HMAC-SHA-256 that they know the job's secret. It then keeps a
+// small store of named values (addresses of data connections), passes failures on, and misses heartbeats. One libuv thread a process; it
+// listens on loopback alone unless the job spans hosts, which needs a secret.
 #pragma once
 
 #include <chrono>
@@ -16,11 +17,11 @@ namespace ds::rendezvous {
 
 struct Options {
     int rank = 0, size = 1;
-    std::string address;  // of the first process
-    int port = 0;         // the first of kPorts that are tried
-    bool one_host = true; // all processes are on this host: loopback
+    std::string address;   // of the first process
+    int port = 0;          // the first of kPorts that are tried
+    bool one_host = true;  // all processes are on this host: loopback
     std::string secret, job;
-    int64_t epoch = 0;    // of the job: one that was restarted counts up
+    int64_t epoch = 0;  // of the job: one that was restarted counts up
     std::chrono::milliseconds join_deadline{60000}, heartbeat{5000}, silence{15000};
 };
 inline constexpr int kPorts = 8;
@@ -34,8 +35,9 @@ public:
     virtual ~Rendezvous() = default;  // says good-bye
 
     virtual void set(const std::string& key, const std::string& value) = 0;
-    virtual Result<std::string> get(const std::string& key, std::chrono::steady_clock::time_point until) = 0;  // waits until somebody has set it
-    virtual void fail(const Status& why) = 0;   // tells all
+    virtual Result<std::string> get(const std::string& key,
+                                    std::chrono::steady_clock::time_point until) = 0;  // waits until somebody has set it
+    virtual void fail(const Status& why) = 0;                                          // tells all
     // Whether it has said good-bye, or nobody is left who would tell.
     virtual bool has_left(int rank) const = 0;
     virtual std::string own_address() const = 0;  // as the others see this host

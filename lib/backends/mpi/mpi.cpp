@@ -1,8 +1,8 @@
-// libdsrt_mpi.so: processes that mpirun or srun started, over Open MPI's point-to-point messages. It joins a host's initialised MPI by duplicating its
-// communicator, and never finalizes what it did not initialise.
+// libdsrt_mpi.so: processes that mpirun or srun started, over Open MPI's point-to-point messages. It joins a host's initialised MPI by
+// duplicating its communicator, and never finalizes what it did not initialise.
 //
-// MPI promises nothing once a process has died, so there is no joining anew: restart the job from its last checkpoint. A process that says nothing is noticed
-// by the deadline of each exchange.
+// MPI promises nothing once a process has died, so there is no joining anew: restart the job from its last checkpoint. A process that says
+// nothing is noticed by the deadline of each exchange.
 #include <mpi.h>
 #include <unistd.h>
 
@@ -24,7 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kAbortTag = Transport::kLanes;  // lanes are tags below it
+constexpr int kAbortTag = Transport::kLanes;       // lanes are tags below it
 constexpr size_t kLargestPiece = size_t{1} << 30;  // counts are 32-bit
 constexpr size_t kAbortBytes = 512;
 
@@ -82,8 +82,8 @@ struct Job {
     }
 };
 
-// Messages pass through memory of the plug-in's own: MPI can't take a send back, and goes on reading (or writing) after a job has ended, when whoever asked for
-// the message has long freed what it gave.
+// Messages pass through memory of the plug-in's own: MPI can't take a send back, and goes on reading (or writing) after a job has ended,
+// when whoever asked for the message has long freed what it gave.
 struct Buffer {
     std::unique_ptr<std::byte[]> bytes;
     size_t size = 0;
@@ -134,21 +134,34 @@ public:
         std::lock_guard lock(mutex_);
         std::erase_if(left_, [](Left& left) {
             int done = 0;
-            return MPI_Testall(static_cast<int>(left.requests.size()), left.requests.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS && done;
+            return MPI_Testall(static_cast<int>(left.requests.size()), left.requests.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS &&
+                   done;
         });
     }
 
 private:
-    struct Left { std::vector<MPI_Request> requests; Buffer buffer; };
+    struct Left {
+        std::vector<MPI_Request> requests;
+        Buffer buffer;
+    };
     std::mutex mutex_;
     std::vector<Left> left_;
 };
 
-Spares& spares() { static Spares& one = *new Spares; return one; }
-Orphans& orphans() { static Orphans& one = *new Orphans; return one; }
+Spares& spares() {
+    static Spares& one = *new Spares;
+    return one;
+}
+Orphans& orphans() {
+    static Orphans& one = *new Orphans;
+    return one;
+}
 
 const char* level_name(int level) {
-    return level == MPI_THREAD_SINGLE ? "MPI_THREAD_SINGLE" : level == MPI_THREAD_FUNNELED ? "MPI_THREAD_FUNNELED" : level == MPI_THREAD_SERIALIZED ? "MPI_THREAD_SERIALIZED" : "MPI_THREAD_MULTIPLE";
+    return level == MPI_THREAD_SINGLE       ? "MPI_THREAD_SINGLE"
+           : level == MPI_THREAD_FUNNELED   ? "MPI_THREAD_FUNNELED"
+           : level == MPI_THREAD_SERIALIZED ? "MPI_THREAD_SERIALIZED"
+                                            : "MPI_THREAD_MULTIPLE";
 }
 
 pid_t initialised_by = 0;
@@ -168,14 +181,17 @@ Status initialise() {
     MPI_Finalized(&gone);
     if (gone) return fail(Code::E_STATE, "MPI was finalized already");
     if (!there) {
-        if (const int code = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level); code != MPI_SUCCESS) return fail(Code::E_COMM, "MPI_Init_thread: {}", text_of(code));
+        if (const int code = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level); code != MPI_SUCCESS)
+            return fail(Code::E_COMM, "MPI_Init_thread: {}", text_of(code));
         initialised_by = getpid();
         std::atexit(finalize);
     } else {
         MPI_Query_thread(&level);
     }
     if (level < MPI_THREAD_MULTIPLE)
-        return fail(Code::E_UNSUPPORTED, "MPI was initialised with {}, but ranks are threads: MPI_THREAD_MULTIPLE is needed (MPI_Init_thread)", level_name(level));
+        return fail(Code::E_UNSUPPORTED,
+                    "MPI was initialised with {}, but ranks are threads: MPI_THREAD_MULTIPLE is needed (MPI_Init_thread)",
+                    level_name(level));
     return ok();
 }
 
@@ -183,7 +199,10 @@ Result<std::unique_ptr<Job>> join_job(const nlohmann::json& options) {
     int there = 0;
     MPI_Initialized(&there);
     if (options.contains("fortran_comm") && !there)  // MPI_Init of a process that nothing started as MPI's may end it
-        return fail(Code::E_STATE, "ds_options_set_mpi: MPI is not initialised in this process, so there is no communicator {}; call MPI_Init_thread first", options["fortran_comm"].get<MPI_Fint>());
+        return fail(
+            Code::E_STATE,
+            "ds_options_set_mpi: MPI is not initialised in this process, so there is no communicator {}; call MPI_Init_thread first",
+            options["fortran_comm"].get<MPI_Fint>());
     DS_CHECK(initialise());
     MPI_Comm from = MPI_COMM_WORLD;
     if (options.contains("fortran_comm")) from = MPI_Comm_f2c(options["fortran_comm"].get<MPI_Fint>());
@@ -193,18 +212,21 @@ Result<std::unique_ptr<Job>> join_job(const nlohmann::json& options) {
     if (options.value("look", false)) {
         job->comm = from;
     } else {
-        if (const int code = MPI_Comm_dup(from, &job->comm); code != MPI_SUCCESS) return fail(Code::E_COMM, "MPI_Comm_dup: {}", text_of(code));
+        if (const int code = MPI_Comm_dup(from, &job->comm); code != MPI_SUCCESS)
+            return fail(Code::E_COMM, "MPI_Comm_dup: {}", text_of(code));
         MPI_Comm_set_errhandler(job->comm, MPI_ERRORS_RETURN);
         int* largest = nullptr;
         MPI_Comm_get_attr(job->comm, MPI_TAG_UB, &largest, &there);
-        if (there && *largest <= kAbortTag) return fail(Code::E_UNSUPPORTED, "this MPI has tags up to {} only; {} are needed", *largest, kAbortTag + 1);
+        if (there && *largest <= kAbortTag)
+            return fail(Code::E_UNSUPPORTED, "this MPI has tags up to {} only; {} are needed", *largest, kAbortTag + 1);
     }
     MPI_Comm_rank(job->comm, &job->rank);
     MPI_Comm_size(job->comm, &job->size);
     return job;
 }
 
-int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void* user, void** transport, int32_t* rank, int32_t* size, char* error, size_t error_bytes) {
+int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void* user, void** transport, int32_t* rank, int32_t* size,
+             char* error, size_t error_bytes) {
     try {
         auto job = join_job(nlohmann::json::parse(text));
         if (!job.ok()) return put(job.status().code(), job.status().message(), error, error_bytes);
@@ -214,9 +236,7 @@ int32_t join(const char* text, void (*failed)(void*, int32_t, const char*), void
         *size = (*job)->size;
         *transport = std::move(*job).release();
         return 0;
-    } catch (const std::exception& e) {
-        return put(Code::E_INTERNAL, e.what(), error, error_bytes);
-    }
+    } catch (const std::exception& e) { return put(Code::E_INTERNAL, e.what(), error, error_bytes); }
 }
 
 // The duplicate is not freed: that would be collective, and leaving is not.
@@ -229,7 +249,8 @@ int32_t start(std::unique_ptr<Message> message, uint32_t lane, void** pending, c
         const int n = static_cast<int>(std::min(kLargestPiece, message->bytes - at)), tag = static_cast<int>(lane);
         std::byte* piece = message->buffer.bytes.get() + at;
         MPI_Request request = MPI_REQUEST_NULL;
-        const int code = message->into ? MPI_Irecv(piece, n, MPI_BYTE, message->peer, tag, job.comm, &request) : MPI_Isend(piece, n, MPI_BYTE, message->peer, tag, job.comm, &request);
+        const int code = message->into ? MPI_Irecv(piece, n, MPI_BYTE, message->peer, tag, job.comm, &request)
+                                       : MPI_Isend(piece, n, MPI_BYTE, message->peer, tag, job.comm, &request);
         if (code != MPI_SUCCESS) {
             orphans().add(std::move(message->requests), std::move(message->buffer));
             return put(Code::E_COMM, "process " + std::to_string(message->peer) + ": " + text_of(code), error, error_bytes);
@@ -246,7 +267,8 @@ int32_t send(void* transport, int32_t to, uint32_t lane, const void* data, size_
     return start(std::move(message), lane, pending, error, error_bytes);
 }
 int32_t receive(void* transport, int32_t from, uint32_t lane, void* data, size_t bytes, void** pending, char* error, size_t error_bytes) {
-    return start(std::make_unique<Message>(Message{*static_cast<Job*>(transport), from, data, bytes, spares().take(bytes), {}}), lane, pending, error, error_bytes);
+    return start(std::make_unique<Message>(Message{*static_cast<Job*>(transport), from, data, bytes, spares().take(bytes), {}}), lane,
+                 pending, error, error_bytes);
 }
 
 int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_bytes) {
@@ -256,7 +278,8 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
     for (int turn = 0;; ++turn) {
         int done = 0;
         const int code = MPI_Testall(static_cast<int>(message.requests.size()), message.requests.data(), &done, MPI_STATUSES_IGNORE);
-        if (code != MPI_SUCCESS) return put(Code::E_COMM, "process " + std::to_string(message.peer) + ": " + text_of(code), error, error_bytes);
+        if (code != MPI_SUCCESS)
+            return put(Code::E_COMM, "process " + std::to_string(message.peer) + ": " + text_of(code), error, error_bytes);
         if (done) {
             if (message.into && message.bytes) std::memcpy(message.into, message.buffer.bytes.get(), message.bytes);
             message.requests.clear();
@@ -267,7 +290,8 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
         if (turn < 400) std::this_thread::yield();
         else {
             job.look_for_aborts();
-            if (Clock::now() > until) return put(Code::E_TIMEOUT, "process " + std::to_string(message.peer) + " did not answer in time", error, error_bytes);
+            if (Clock::now() > until)
+                return put(Code::E_TIMEOUT, "process " + std::to_string(message.peer) + " did not answer in time", error, error_bytes);
             std::this_thread::sleep_for(std::chrono::microseconds(50));
         }
     }
@@ -303,6 +327,7 @@ extern "C" __attribute__((visibility("default"))) const ds::PluginTable* dsrt_pl
     static char contents[MPI_MAX_LIBRARY_VERSION_STRING] = "";
     int n = 0;
     MPI_Get_library_version(contents, &n);
-    static const ds::TransportTable table{{sizeof(ds::TransportTable), "mpi", contents}, ds::join, ds::leave, ds::send, ds::receive, ds::wait, ds::drop, ds::abort, false};
+    static const ds::TransportTable table{
+        {sizeof(ds::TransportTable), "mpi", contents}, ds::join, ds::leave, ds::send, ds::receive, ds::wait, ds::drop, ds::abort, false};
     return &table.base;
 }

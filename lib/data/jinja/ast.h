@@ -11,19 +11,29 @@ namespace ds::jinja {
 
 struct Expr;
 using ExprPtr = std::unique_ptr<Expr>;
-struct Argument { std::string name; ExprPtr value; };  // name "": by position
+struct Argument {
+    std::string name;
+    ExprPtr value;
+};  // name "": by position
 
 struct Expr {
     enum class Kind {
-        literal, name, list, dict,  // dict: keys and values in turn
-        member,       // operand.text
-        index,        // operand[second]
-        slice,        // operand[second:third:fourth], each may be null
-        call,         // operand(arguments)
-        filter, test, // operand | text(arguments), operand is text(arguments); negated: is not
-        negative, positive, not_,
-        binary,       // operand text second
-        both, either, // and, or
+        literal,
+        name,
+        list,
+        dict,    // dict: keys and values in turn
+        member,  // operand.text
+        index,   // operand[second]
+        slice,   // operand[second:third:fourth], each may be null
+        call,    // operand(arguments)
+        filter,
+        test,  // operand | text(arguments), operand is text(arguments); negated: is not
+        negative,
+        positive,
+        not_,
+        binary,  // operand text second
+        both,
+        either,       // and, or
         compare,      // operand, then for each of `operators` an operand in `more`
         conditional,  // operand if second else third
     };
@@ -34,12 +44,14 @@ struct Expr {
     bool negated = false;
     ExprPtr operand, second, third, fourth;
     std::vector<std::string> operators;
-    std::vector<ExprPtr> more;       // elements of lists and dicts, operands of comparisons
+    std::vector<ExprPtr> more;  // elements of lists and dicts, operands of comparisons
     std::vector<Argument> arguments;
 };
 
 struct Statement;
-struct Block { std::vector<Statement> statements; };
+struct Block {
+    std::vector<Statement> statements;
+};
 
 struct Macro {
     std::string name;
@@ -52,9 +64,9 @@ struct Statement {
     Kind kind;
     int line = 0;
     std::string text;
-    std::vector<std::string> targets;               // for, set: names; ns.member as it stands
-    ExprPtr value, condition;                       // output, set; for: over value, if condition
-    std::vector<std::pair<ExprPtr, Block>> cases;   // if: conditions, the last may be null
+    std::vector<std::string> targets;              // for, set: names; ns.member as it stands
+    ExprPtr value, condition;                      // output, set; for: over value, if condition
+    std::vector<std::pair<ExprPtr, Block>> cases;  // if: conditions, the last may be null
     Block body, otherwise;
     std::shared_ptr<const Macro> macro;
 };

@@ -27,7 +27,8 @@ Status wrong(fmt::format_string<Args...> format, Args&&... args) {
 }
 
 Result<std::string> text_of(const Value& x, std::string_view what) {
-    if (x.undefined() || x.none() || x.list() || x.dict()) return wrong("{}: takes a string, not {}", what, x.undefined() ? x.as<Undefined>()->name + ", which is not defined" : x.kind());
+    if (x.undefined() || x.none() || x.list() || x.dict())
+        return wrong("{}: takes a string, not {}", what, x.undefined() ? x.as<Undefined>()->name + ", which is not defined" : x.kind());
     return x.str();
 }
 
@@ -82,8 +83,14 @@ Result<int> compare(const Value& a, const Value& b) {
 
 namespace {
 
-Result<Value> upper(const Value& x, const Arguments&, Scope&) { DS_TRY(const std::string t, text_of(x, "upper")); return Value(with_case(t, true)); }
-Result<Value> lower(const Value& x, const Arguments&, Scope&) { DS_TRY(const std::string t, text_of(x, "lower")); return Value(with_case(t, false)); }
+Result<Value> upper(const Value& x, const Arguments&, Scope&) {
+    DS_TRY(const std::string t, text_of(x, "upper"));
+    return Value(with_case(t, true));
+}
+Result<Value> lower(const Value& x, const Arguments&, Scope&) {
+    DS_TRY(const std::string t, text_of(x, "lower"));
+    return Value(with_case(t, false));
+}
 Result<Value> trim(const Value& x, const Arguments& a, Scope&) {
     const Value characters = a.get(0, "chars", None{});
     return Value(strip(x.str(), characters.text(), true, true));
@@ -142,7 +149,10 @@ Result<Value> end_of(const Value& x, bool last) {
 }
 Result<Value> first(const Value& x, const Arguments&, Scope&) { return end_of(x, false); }
 Result<Value> last(const Value& x, const Arguments&, Scope&) { return end_of(x, true); }
-Result<Value> list(const Value& x, const Arguments&, Scope&) { DS_TRY(List l, elements_of(x)); return Value(std::move(l)); }
+Result<Value> list(const Value& x, const Arguments&, Scope&) {
+    DS_TRY(List l, elements_of(x));
+    return Value(std::move(l));
+}
 Result<Value> reverse(const Value& x, const Arguments&, Scope&) {
     DS_TRY(List l, elements_of(x));
     std::reverse(l.begin(), l.end());
@@ -158,9 +168,7 @@ Result<Value> join(const Value& x, const Arguments& a, Scope& scope) {
     std::string out;
     for (size_t i = 0; i < l.size(); ++i) {
         Value v = l[i];
-        if (attribute) {
-            DS_TRY(v, scope.member(v, attribute->str()));
-        }
+        if (attribute) { DS_TRY(v, scope.member(v, attribute->str())); }
         out += (i ? between : "") + v.str();
         if (out.size() > kMaxBytes) return wrong("join: makes more than {} bytes", kMaxBytes);
     }
@@ -195,7 +203,8 @@ Result<Value> tojson(const Value& x, const Arguments& a, Scope&) {
 Result<Value> indent(const Value& x, const Arguments& a, Scope&) {
     DS_TRY(const std::string text, text_of(x, "indent"));
     const Value width = a.get(0, "width", int64_t{4});
-    const std::string by = width.text() ? *width.text() : std::string(static_cast<size_t>(std::clamp<int64_t>(width.integer(), 0, 1000)), ' ');
+    const std::string by =
+        width.text() ? *width.text() : std::string(static_cast<size_t>(std::clamp<int64_t>(width.integer(), 0, 1000)), ' ');
     const bool first_too = a.get(1, "first", false).truth(), blank_too = a.get(2, "blank", false).truth();
     std::string out;
     for (size_t at = 0, line = 0; at <= text.size(); ++line) {
@@ -215,9 +224,7 @@ Result<Value> sort(const Value& x, const Arguments& a, Scope& scope) {
     std::vector<std::pair<Value, Value>> keyed;
     for (Value& v : l) {
         Value key = v;
-        if (attribute) {
-            DS_TRY(key, scope.member(v, attribute->str()));
-        }
+        if (attribute) { DS_TRY(key, scope.member(v, attribute->str())); }
         if (key.text() && !sensitive) key = with_case(*key.text(), false);
         if (!keyed.empty()) DS_CHECK(compare(keyed.front().first, key).status());
         keyed.emplace_back(std::move(key), std::move(v));
@@ -257,9 +264,7 @@ Result<Value> sum(const Value& x, const Arguments& a, Scope& scope) {
     int64_t whole = 0;
     bool all_whole = true;
     for (Value v : l) {
-        if (attribute && !attribute->none()) {
-            DS_TRY(v, scope.member(v, attribute->str()));
-        }
+        if (attribute && !attribute->none()) { DS_TRY(v, scope.member(v, attribute->str())); }
         if (!v.is_number()) return wrong("sum: takes numbers, not {}", v.kind());
         all_whole &= v.is_integer();
         real += v.number();
@@ -293,9 +298,7 @@ Result<Value> choose(const Value& x, const Arguments& a, Scope& scope, bool by_m
     List out;
     for (const Value& v : l) {
         Value looked_at = v;
-        if (by_member) {
-            DS_TRY(looked_at, scope.member(v, a.positions[0].str()));
-        }
+        if (by_member) { DS_TRY(looked_at, scope.member(v, a.positions[0].str())); }
         bool chosen = looked_at.truth();
         if (a.positions.size() > skipped) {
             const Arguments rest{{a.positions.begin() + static_cast<ptrdiff_t>(skipped) + 1, a.positions.end()}, {}};
@@ -314,12 +317,42 @@ Result<Value> as_it_is(const Value& x, const Arguments&, Scope&) { return x; }  
 
 const std::map<std::string_view, Filter>& filters() {
     static const std::map<std::string_view, Filter> table{
-        {"abs", absolute}, {"capitalize", capitalize}, {"count", length}, {"d", with_default}, {"default", with_default}, {"dictsort", dictsort},
-        {"first", first}, {"float", to_float}, {"indent", indent}, {"int", to_int}, {"items", items}, {"join", join}, {"last", last},
-        {"length", length}, {"list", list}, {"lower", lower}, {"map", map}, {"max", largest}, {"min", smallest}, {"reject", reject},
-        {"rejectattr", rejectattr}, {"replace", replace}, {"reverse", reverse}, {"round", round_to}, {"safe", as_it_is}, {"select", select},
-        {"selectattr", selectattr}, {"sort", sort}, {"string", string}, {"sum", sum}, {"title", title}, {"tojson", tojson}, {"trim", trim},
-        {"unique", unique}, {"upper", upper}};
+        {"abs", absolute},
+        {"capitalize", capitalize},
+        {"count", length},
+        {"d", with_default},
+        {"default", with_default},
+        {"dictsort", dictsort},
+        {"first", first},
+        {"float", to_float},
+        {"indent", indent},
+        {"int", to_int},
+        {"items", items},
+        {"join", join},
+        {"last", last},
+        {"length", length},
+        {"list", list},
+        {"lower", lower},
+        {"map", map},
+        {"max", largest},
+        {"min", smallest},
+        {"reject", reject},
+        {"rejectattr", rejectattr},
+        {"replace", replace},
+        {"reverse", reverse},
+        {"round", round_to},
+        {"safe", as_it_is},
+        {"select", select},
+        {"selectattr", selectattr},
+        {"sort", sort},
+        {"string", string},
+        {"sum", sum},
+        {"title", title},
+        {"tojson", tojson},
+        {"trim", trim},
+        {"unique", unique},
+        {"upper", upper},
+    };
     return table;
 }
 
@@ -346,9 +379,19 @@ const std::map<std::string_view, Test>& tests() {
         {"callable", [](const Value& x, const Arguments&) -> Result<bool> { return x.as<Function>() != nullptr; }},
         {"odd", [](const Value& x, const Arguments&) -> Result<bool> { return x.is_integer() && x.integer() % 2 != 0; }},
         {"even", [](const Value& x, const Arguments&) -> Result<bool> { return x.is_integer() && x.integer() % 2 == 0; }},
-        {"divisibleby", [](const Value& x, const Arguments& a) -> Result<bool> { const int64_t by = a.get(0, "num", int64_t{0}).integer(); return by != 0 && x.integer() % by == 0; }},
-        {"lower", [](const Value& x, const Arguments&) -> Result<bool> { return x.text() && with_case(*x.text(), false) == *x.text() && with_case(*x.text(), true) != *x.text(); }},
-        {"upper", [](const Value& x, const Arguments&) -> Result<bool> { return x.text() && with_case(*x.text(), true) == *x.text() && with_case(*x.text(), false) != *x.text(); }},
+        {"divisibleby",
+         [](const Value& x, const Arguments& a) -> Result<bool> {
+             const int64_t by = a.get(0, "num", int64_t{0}).integer();
+             return by != 0 && x.integer() % by == 0;
+         }},
+        {"lower",
+         [](const Value& x, const Arguments&) -> Result<bool> {
+             return x.text() && with_case(*x.text(), false) == *x.text() && with_case(*x.text(), true) != *x.text();
+         }},
+        {"upper",
+         [](const Value& x, const Arguments&) -> Result<bool> {
+             return x.text() && with_case(*x.text(), true) == *x.text() && with_case(*x.text(), false) != *x.text();
+         }},
         {"in", [](const Value& x, const Arguments& a) { return contains(a.get(0, "seq", List{}), x); }},
         {"eq", [](const Value& x, const Arguments& a) -> Result<bool> { return equal(x, a.get(0, "", None{})); }},
         {"equalto", [](const Value& x, const Arguments& a) -> Result<bool> { return equal(x, a.get(0, "", None{})); }},
@@ -373,7 +416,8 @@ Result<Value> range(const Arguments& a) {
     for (const Value& v : a.positions)
         if (!v.is_integer()) return wrong("range: takes integers, not {}", v.kind());
     if (a.positions.empty() || a.positions.size() > 3) return wrong("range: takes one to three integers");
-    const int64_t begin = a.positions.size() > 1 ? a.positions[0].integer() : 0, end = a.positions[a.positions.size() > 1 ? 1 : 0].integer();
+    const int64_t begin = a.positions.size() > 1 ? a.positions[0].integer() : 0,
+                  end = a.positions[a.positions.size() > 1 ? 1 : 0].integer();
     const int64_t step = a.positions.size() > 2 ? a.positions[2].integer() : 1;
     if (step == 0) return wrong("range: the step must not be 0");
     List out;
@@ -408,7 +452,8 @@ const std::map<std::string_view, Callable>& functions() {
         {"range", range},
         {"namespace", [](const Arguments& a) { return make_dict(a, true); }},
         {"dict", [](const Arguments& a) { return make_dict(a, false); }},
-        {"raise_exception", [](const Arguments& a) -> Result<Value> { return wrong("the template says: {}", a.get(0, "message", "").str()); }},
+        {"raise_exception",
+         [](const Arguments& a) -> Result<Value> { return wrong("the template says: {}", a.get(0, "message", "").str()); }},
         {"strftime_now", strftime_now}};
     return table;
 }

@@ -1,5 +1,5 @@
-// What a template can call: filters, tests, functions, and methods of strings, lists and mappings. Each is a row of a table in builtins.cpp or
-// text_methods.cpp.
+// What a template can call: filters, tests, functions, and methods of strings, lists and mappings. Each is a row of a table in builtins.cpp
+// or text_methods.cpp.
 #pragma once
 
 #include <functional>
@@ -47,9 +47,9 @@ bool is_method(const Value& of, std::string_view name);
 Result<Value> call_method(const Value& of, std::string_view name, const Arguments& a);
 
 // Shared by filters, tests and operators.
-Result<List> elements_of(const Value& v);              // what a loop goes over: elements, keys, characters
+Result<List> elements_of(const Value& v);  // what a loop goes over: elements, keys, characters
 Result<bool> contains(const Value& in, const Value& x);
-Result<int> compare(const Value& a, const Value& b);   // below, equal, above: numbers, strings, lists
+Result<int> compare(const Value& a, const Value& b);  // below, equal, above: numbers, strings, lists
 Result<int64_t> length_of(const Value& v);
 std::string strip(const std::string& text, const std::string* characters, bool left, bool right);
 std::string with_case(std::string_view text, bool upper);

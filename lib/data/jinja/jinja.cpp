@@ -82,31 +82,31 @@ private:
 
     After render(const Statement& s, std::string& out) {
         switch (s.kind) {
-            case Statement::Kind::text: out += s.text; break;
-            case Statement::Kind::output: out += evaluate(*s.value).str(); break;
-            case Statement::Kind::if_:
-                for (const auto& [condition, body] : s.cases)
-                    if (!condition || evaluate(*condition).truth()) return failed() ? After::next : render(body, out);
-                break;
-            case Statement::Kind::for_: loop(s, out); break;
-            case Statement::Kind::set: assign(s, evaluate(*s.value)); break;
-            case Statement::Kind::set_block: {
-                std::string text;
-                frames_.emplace_back();
-                const After after = render(s.body, text);
-                frames_.pop_back();
-                assign(s, Value(std::move(text)));
-                return after;
-            }
-            case Statement::Kind::macro: frames_.back().set(s.macro->name, Value(Function{s.macro->name, nullptr, s.macro.get()})); break;
-            case Statement::Kind::generation: {
-                const size_t begin = out.size();
-                const After after = render(s.body, out);
-                if (calls_ == 0) generated_.emplace_back(begin, out.size());
-                return after;
-            }
-            case Statement::Kind::break_: return After::break_;
-            case Statement::Kind::continue_: return After::continue_;
+        case Statement::Kind::text: out += s.text; break;
+        case Statement::Kind::output: out += evaluate(*s.value).str(); break;
+        case Statement::Kind::if_:
+            for (const auto& [condition, body] : s.cases)
+                if (!condition || evaluate(*condition).truth()) return failed() ? After::next : render(body, out);
+            break;
+        case Statement::Kind::for_: loop(s, out); break;
+        case Statement::Kind::set: assign(s, evaluate(*s.value)); break;
+        case Statement::Kind::set_block: {
+            std::string text;
+            frames_.emplace_back();
+            const After after = render(s.body, text);
+            frames_.pop_back();
+            assign(s, Value(std::move(text)));
+            return after;
+        }
+        case Statement::Kind::macro: frames_.back().set(s.macro->name, Value(Function{s.macro->name, nullptr, s.macro.get()})); break;
+        case Statement::Kind::generation: {
+            const size_t begin = out.size();
+            const After after = render(s.body, out);
+            if (calls_ == 0) generated_.emplace_back(begin, out.size());
+            return after;
+        }
+        case Statement::Kind::break_: return After::break_;
+        case Statement::Kind::continue_: return After::continue_;
         }
         return After::next;
     }
@@ -115,14 +115,16 @@ private:
         if (failed()) return;
         if (s.targets.size() == 1) return assign(s.targets[0], value, s.line);
         const List* parts = value.list();
-        if (!parts || parts->size() != s.targets.size()) return wrong(s.line, fmt::format("set needs {} values for {} names", s.targets.size(), s.targets.size()));
+        if (!parts || parts->size() != s.targets.size())
+            return wrong(s.line, fmt::format("set needs {} values for {} names", s.targets.size(), s.targets.size()));
         for (size_t i = 0; i < parts->size(); ++i) assign(s.targets[i], (*parts)[i], s.line);
     }
     void assign(const std::string& target, const Value& value, int line) {
         const size_t dot = target.find('.');
         if (dot == target.npos) return frames_.back().set(target, value);
         const Value* holder = find(target.substr(0, dot));
-        if (!holder || !holder->dict() || !holder->dict()->is_namespace) return wrong(line, fmt::format("set {}: {} is not a namespace", target, target.substr(0, dot)));
+        if (!holder || !holder->dict() || !holder->dict()->is_namespace)
+            return wrong(line, fmt::format("set {}: {} is not a namespace", target, target.substr(0, dot)));
         holder->dict()->set(target.substr(dot + 1), value);
     }
 
@@ -159,68 +161,76 @@ private:
     }
     void bind(const Statement& s, const Value& v) {
         if (s.targets.size() == 1) return frames_.back().set(s.targets[0], v);
-        if (!v.list() || v.list()->size() != s.targets.size()) return wrong(s.line, fmt::format("an element does not have the {} parts that the loop names", s.targets.size()));
+        if (!v.list() || v.list()->size() != s.targets.size())
+            return wrong(s.line, fmt::format("an element does not have the {} parts that the loop names", s.targets.size()));
         for (size_t i = 0; i < s.targets.size(); ++i) frames_.back().set(s.targets[i], (*v.list())[i]);
     }
     static Value about(const List& list, size_t i) {
         const auto n = static_cast<int64_t>(list.size()), at = static_cast<int64_t>(i);
         Dict loop;
-        loop.items = {{"index", at + 1}, {"index0", at}, {"revindex", n - at}, {"revindex0", n - at - 1}, {"first", at == 0}, {"last", at == n - 1}, {"length", n},
-                      {"previtem", i > 0 ? list[i - 1] : Value(Undefined{"loop.previtem"})}, {"nextitem", i + 1 < list.size() ? list[i + 1] : Value(Undefined{"loop.nextitem"})}};
+        loop.items = {{"index", at + 1},
+                      {"index0", at},
+                      {"revindex", n - at},
+                      {"revindex0", n - at - 1},
+                      {"first", at == 0},
+                      {"last", at == n - 1},
+                      {"length", n},
+                      {"previtem", i > 0 ? list[i - 1] : Value(Undefined{"loop.previtem"})},
+                      {"nextitem", i + 1 < list.size() ? list[i + 1] : Value(Undefined{"loop.nextitem"})}};
         return Value(std::move(loop));
     }
 
     Value evaluate(const Expr& e) {
         if (!step(e.line)) return {};
         switch (e.kind) {
-            case Kind::literal: return e.literal;
-            case Kind::name: {
-                if (const Value* v = find(e.text)) return *v;
-                if (is_function(e.text)) return Function{e.text, nullptr, nullptr};
-                return Undefined{e.text};
-            }
-            case Kind::list: {
-                List list;
-                for (const ExprPtr& x : e.more) list.push_back(evaluate(*x));
-                return list;
-            }
-            case Kind::dict: return dict(e);
-            case Kind::member: return attribute(evaluate(*e.operand), e.text, e.line);
-            case Kind::index: {
-                const Value of = evaluate(*e.operand);
-                return item(of, evaluate(*e.second), e.line);
-            }
-            case Kind::slice: return slice(e);
-            case Kind::call: return call(e);
-            case Kind::filter: {
-                const Value x = evaluate(*e.operand);
-                const Arguments a = arguments(e);
-                return failed() ? Value() : take(filter(e.text, x, a, *this), e.line);
-            }
-            case Kind::test: {
-                const Value x = evaluate(*e.operand);
-                const Arguments a = arguments(e);
-                return failed() ? Value() : Value(take(test(e.text, x, a, *this), e.line).truth() != e.negated);
-            }
-            case Kind::negative: return arithmetic("-", int64_t{0}, evaluate(*e.operand), e.line);
-            case Kind::positive: return arithmetic("+", int64_t{0}, evaluate(*e.operand), e.line);
-            case Kind::not_: return !evaluate(*e.operand).truth();
-            case Kind::binary: {
-                const Value a = evaluate(*e.operand);
-                return arithmetic(e.text, a, evaluate(*e.second), e.line);
-            }
-            case Kind::both: {
-                Value a = evaluate(*e.operand);
-                return a.truth() ? evaluate(*e.second) : a;
-            }
-            case Kind::either: {
-                Value a = evaluate(*e.operand);
-                return a.truth() ? a : evaluate(*e.second);
-            }
-            case Kind::compare: return comparison(e);
-            case Kind::conditional:
-                if (evaluate(*e.second).truth()) return evaluate(*e.operand);
-                return e.third ? evaluate(*e.third) : Value(Undefined{"the value of an if without else"});
+        case Kind::literal: return e.literal;
+        case Kind::name: {
+            if (const Value* v = find(e.text)) return *v;
+            if (is_function(e.text)) return Function{e.text, nullptr, nullptr};
+            return Undefined{e.text};
+        }
+        case Kind::list: {
+            List list;
+            for (const ExprPtr& x : e.more) list.push_back(evaluate(*x));
+            return list;
+        }
+        case Kind::dict: return dict(e);
+        case Kind::member: return attribute(evaluate(*e.operand), e.text, e.line);
+        case Kind::index: {
+            const Value of = evaluate(*e.operand);
+            return item(of, evaluate(*e.second), e.line);
+        }
+        case Kind::slice: return slice(e);
+        case Kind::call: return call(e);
+        case Kind::filter: {
+            const Value x = evaluate(*e.operand);
+            const Arguments a = arguments(e);
+            return failed() ? Value() : take(filter(e.text, x, a, *this), e.line);
+        }
+        case Kind::test: {
+            const Value x = evaluate(*e.operand);
+            const Arguments a = arguments(e);
+            return failed() ? Value() : Value(take(test(e.text, x, a, *this), e.line).truth() != e.negated);
+        }
+        case Kind::negative: return arithmetic("-", int64_t{0}, evaluate(*e.operand), e.line);
+        case Kind::positive: return arithmetic("+", int64_t{0}, evaluate(*e.operand), e.line);
+        case Kind::not_: return !evaluate(*e.operand).truth();
+        case Kind::binary: {
+            const Value a = evaluate(*e.operand);
+            return arithmetic(e.text, a, evaluate(*e.second), e.line);
+        }
+        case Kind::both: {
+            Value a = evaluate(*e.operand);
+            return a.truth() ? evaluate(*e.second) : a;
+        }
+        case Kind::either: {
+            Value a = evaluate(*e.operand);
+            return a.truth() ? a : evaluate(*e.second);
+        }
+        case Kind::compare: return comparison(e);
+        case Kind::conditional:
+            if (evaluate(*e.second).truth()) return evaluate(*e.operand);
+            return e.third ? evaluate(*e.third) : Value(Undefined{"the value of an if without else"});
         }
         return {};
     }
@@ -262,8 +272,8 @@ private:
     }
 
     Value slice(const Expr& e) {
-        const Value of = evaluate(*e.operand), begin = e.second ? evaluate(*e.second) : Value(), end = e.third ? evaluate(*e.third) : Value(),
-                    by = e.fourth ? evaluate(*e.fourth) : Value();
+        const Value of = evaluate(*e.operand), begin = e.second ? evaluate(*e.second) : Value(),
+                    end = e.third ? evaluate(*e.third) : Value(), by = e.fourth ? evaluate(*e.fourth) : Value();
         if (failed()) return {};
         if (!of.list() && !of.text()) {
             wrong(e.line, fmt::format("{} can't be sliced", of.kind()));
@@ -312,7 +322,8 @@ private:
         if (failed()) return {};
         const Function* f = target.as<Function>();
         if (!f) {
-            wrong(e.line, target.undefined() ? fmt::format("there is no function {}", target.as<Undefined>()->name) : fmt::format("{} can't be called", target.kind()));
+            wrong(e.line, target.undefined() ? fmt::format("there is no function {}", target.as<Undefined>()->name)
+                                             : fmt::format("{} can't be called", target.kind()));
             return {};
         }
         if (f->macro) return call_macro(*f->macro, a, e.line);
@@ -384,10 +395,12 @@ private:
         if (op == "*" && b.text() && a.is_integer()) return repeated(*b.text(), a.integer(), line);
         if (!a.is_number() || !b.is_number()) {
             const Value& odd = a.is_number() || a.text() || a.list() ? b : a;
-            wrong(line, odd.undefined() ? fmt::format("{} is not defined", odd.as<Undefined>()->name) : fmt::format("{} {} {} is not possible", a.kind(), op, b.kind()));
+            wrong(line, odd.undefined() ? fmt::format("{} is not defined", odd.as<Undefined>()->name)
+                                        : fmt::format("{} {} {} is not possible", a.kind(), op, b.kind()));
             return {};
         }
-        return a.is_integer() && b.is_integer() && op != "/" ? integers(op, a.integer(), b.integer(), line) : reals(op, a.number(), b.number(), line);
+        return a.is_integer() && b.is_integer() && op != "/" ? integers(op, a.integer(), b.integer(), line)
+                                                             : reals(op, a.number(), b.number(), line);
     }
     Value joined(std::string text, int line) {
         if (text.size() > kMaxBytes) wrong(line, fmt::format("a string of more than {} bytes", kMaxBytes));
@@ -395,7 +408,8 @@ private:
     }
     Value repeated(const std::string& text, int64_t times, int line) {
         std::string out;
-        if (times > 0 && text.size() > kMaxBytes / static_cast<size_t>(times)) wrong(line, fmt::format("a string of more than {} bytes", kMaxBytes));
+        if (times > 0 && text.size() > kMaxBytes / static_cast<size_t>(times))
+            wrong(line, fmt::format("a string of more than {} bytes", kMaxBytes));
         for (int64_t i = 0; i < times && !failed(); ++i) out += text;
         return out;
     }
@@ -439,8 +453,8 @@ private:
         return op == "//" ? quotient : a - quotient * b;
     }
 
-    std::vector<Dict> frames_;   // the variables, the template's own names, then one a loop, block and macro
-    size_t first_frame_ = 0;     // of the macro that runs
+    std::vector<Dict> frames_;  // the variables, the template's own names, then one a loop, block and macro
+    size_t first_frame_ = 0;    // of the macro that runs
     int64_t steps_ = 0;
     int calls_ = 0;
     Status status_;
@@ -452,7 +466,8 @@ private:
 
 Result<JinjaTemplate> JinjaTemplate::parse(std::string_view text, std::string_view place) {
     constexpr size_t most = size_t{1} << 20;
-    if (text.size() > most) return fail(Code::E_UNSUPPORTED, "{}: a template of {} bytes; at most {} are accepted", place, text.size(), most);
+    if (text.size() > most)
+        return fail(Code::E_UNSUPPORTED, "{}: a template of {} bytes; at most {} are accepted", place, text.size(), most);
     auto body = jinja::parse_template(text);
     if (!body.ok()) return std::move(std::move(body).status()).within(place);
     JinjaTemplate out;

@@ -1,9 +1,9 @@
-// Templates in the Jinja language (jinja.palletsprojects.com, version 3), as chat templates of Hugging Face folders are written, with the settings
-// transformers renders them with: trim_blocks, lstrip_blocks, loop controls, an immutable sandbox, and its {% generation %} block.
+// Templates in the Jinja language (jinja.palletsprojects.com, version 3), as chat templates of Hugging Face folders are written, with the
+// settings transformers renders them with: trim_blocks, lstrip_blocks, loop controls, an immutable sandbox, and its {% generation %} block.
 //
-// Bounded and safe: a template comes from a file that somebody else wrote. It sees the variables it is given and nothing else, changes nothing,
-// and ends: steps, nesting, and the bytes it makes are limited. Tuples are lists here, also where they are printed. What is not built (import, include, extends, filters of HTML) is an error that
-// names it when the template is parsed.
+// Bounded and safe: a template comes from a file that somebody else wrote. It sees the variables it is given and nothing else, changes
+// nothing, and ends: steps, nesting, and the bytes it makes are limited. Tuples are lists here, also where they are printed. What is not
+// built (import, include, extends, filters of HTML) is an error that names it when the template is parsed.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,5 @@
-// Cutting follows Jinja's lexer with trim_blocks (the newline after a block goes) and lstrip_blocks (blanks before a block that begins a line go);
+// Cutting follows Jinja's lexer with trim_blocks (the newline after a block goes) and lstrip_blocks (blanks before a block that begins a
+// line go);
 // {%- and -%} take all white space away, {%+ and +%} keep it.
 #include "data/jinja/lexer.h"
 
@@ -38,7 +39,8 @@ private:
         return text_.npos;
     }
     void move_to(size_t to) {
-        line_ += static_cast<int>(std::count(text_.begin() + static_cast<ptrdiff_t>(at_), text_.begin() + static_cast<ptrdiff_t>(to), '\n'));
+        line_ +=
+            static_cast<int>(std::count(text_.begin() + static_cast<ptrdiff_t>(at_), text_.begin() + static_cast<ptrdiff_t>(to), '\n'));
         at_ = to;
     }
     void add(Token::Kind kind, std::string text) { tokens_.push_back({kind, std::move(text), line_}); }
@@ -48,17 +50,21 @@ private:
     void add_text(size_t open) {
         std::string_view part = text_.substr(at_, open == text_.npos ? text_.npos : open - at_);
         const std::string_view whole = part;
-        if (strip_next_) while (!part.empty() && space(part.front())) part.remove_prefix(1);
+        if (strip_next_)
+            while (!part.empty() && space(part.front())) part.remove_prefix(1);
         else if (trim_next_ && part.starts_with("\r\n")) part.remove_prefix(2);
         else if (trim_next_ && part.starts_with("\n")) part.remove_prefix(1);
         if (open != text_.npos) {
             const char sign = open + 2 < text_.size() ? text_[open + 2] : ' ';
-            if (sign == '-') while (!part.empty() && space(part.back())) part.remove_suffix(1);
+            if (sign == '-')
+                while (!part.empty() && space(part.back())) part.remove_suffix(1);
             else if (text_[open + 1] != '{' && sign != '+') {
                 size_t end = part.size();
                 while (end > 0 && blank(part[end - 1])) --end;
                 // Only white space since the line began, be it in this text or before it.
-                const bool begins_line = end > 0 ? part[end - 1] == '\n' : at_ == 0 || (whole.size() > part.size() && part.data() != whole.data() && part.data()[-1] == '\n');
+                const bool begins_line =
+                    end > 0 ? part[end - 1] == '\n'
+                            : at_ == 0 || (whole.size() > part.size() && part.data() != whole.data() && part.data()[-1] == '\n');
                 if (begins_line) part = part.substr(0, end);
             }
         }
@@ -117,7 +123,8 @@ private:
                 at_ += 2;
                 return ok();
             }
-        if (std::string_view("+-*/%~<>=()[]{},.:|").find(c) == std::string_view::npos) return wrong(fmt::format("unexpected character '{}'", c));
+        if (std::string_view("+-*/%~<>=()[]{},.:|").find(c) == std::string_view::npos)
+            return wrong(fmt::format("unexpected character '{}'", c));
         if (c == '(' || c == '[' || c == '{') ++depth;
         if (c == ')' || c == ']' || c == '}') --depth;
         add(Token::Kind::sign, std::string(1, c));
@@ -146,8 +153,8 @@ private:
         const char c = text_[i];
         static constexpr std::string_view from = "nrtbfav0\\'\"", to("\n\r\t\b\f\a\v\0\\'\"", 11);
         if (const size_t k = from.find(c); k != from.npos) out += to[k];
-        else if (c == '\n') {}
-        else if (c == 'x' || c == 'u' || c == 'U') {
+        else if (c == '\n') {
+        } else if (c == 'x' || c == 'u' || c == 'U') {
             const size_t digits = c == 'x' ? 2 : c == 'u' ? 4 : 8;
             int32_t point = 0;
             for (size_t done = 0; done < digits; ++done) {
@@ -191,7 +198,9 @@ private:
     // {% raw %}: all up to {% endraw %} is text.
     Status raw_block() {
         const size_t n = tokens_.size();
-        if (n < 3 || tokens_[n - 2].kind != Token::Kind::name || tokens_[n - 2].text != "raw" || tokens_[n - 3].kind != Token::Kind::block_begin) return ok();
+        if (n < 3 || tokens_[n - 2].kind != Token::Kind::name || tokens_[n - 2].text != "raw" ||
+            tokens_[n - 3].kind != Token::Kind::block_begin)
+            return ok();
         tokens_.resize(n - 3);
         for (size_t open = at_;; ++open) {
             open = text_.find("{%", open);

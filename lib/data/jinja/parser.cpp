@@ -47,11 +47,11 @@ private:
     }
     static std::string shown(const Token& t) {
         switch (t.kind) {
-            case Token::Kind::end: return "the end of the template";
-            case Token::Kind::output_end: return "}}";
-            case Token::Kind::block_end: return "%}";
-            case Token::Kind::text: return "text";
-            default: return "'" + t.text + "'";
+        case Token::Kind::end: return "the end of the template";
+        case Token::Kind::output_end: return "}}";
+        case Token::Kind::block_end: return "%}";
+        case Token::Kind::text: return "text";
+        default: return "'" + t.text + "'";
         }
     }
     void expect_sign(std::string_view text) {
@@ -129,7 +129,8 @@ private:
             if (loops_ == 0) wrong(fmt::format("{{% {} %}} stands outside of a loop", what));
             s.kind = what == "break" ? Statement::Kind::break_ : Statement::Kind::continue_;
             end_tag();
-        } else return wrong(fmt::format("{{% {} %}} is not built; there are if, for, set, macro, generation, break, continue and raw", what));
+        } else
+            return wrong(fmt::format("{{% {} %}} is not built; there are if, for, set, macro, generation, break, continue and raw", what));
         block.statements.push_back(std::move(s));
     }
 
@@ -422,8 +423,10 @@ private:
         if (status_.ok() && !is_test(e->text)) wrong(fmt::format("there is no test {}; there are {}", e->text, test_names()));
         e->operand = std::move(of);
         const Token& t = peek();
-        const bool operand = t.kind == Token::Kind::string || t.kind == Token::Kind::integer || t.kind == Token::Kind::number || sign("[") || sign("{") ||
-                             (t.kind == Token::Kind::name && !word("else") && !word("or") && !word("and") && !word("is") && !word("if") && !word("in") && !word("not"));
+        const bool operand = t.kind == Token::Kind::string || t.kind == Token::Kind::integer || t.kind == Token::Kind::number ||
+                             sign("[") || sign("{") ||
+                             (t.kind == Token::Kind::name && !word("else") && !word("or") && !word("and") && !word("is") && !word("if") &&
+                              !word("in") && !word("not"));
         if (sign("(")) arguments(*e);
         else if (operand) {
             Argument a;

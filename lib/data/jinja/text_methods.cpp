@@ -11,7 +11,9 @@ namespace ds::jinja {
 
 std::string strip(const std::string& text, const std::string* characters, bool left, bool right) {
     const std::u32string points = code_points(text), set = characters ? code_points(*characters) : std::u32string();
-    const auto goes = [&](char32_t c) { return characters ? set.find(c) != set.npos : tokenizer::is_whitespace(c) || (c >= 0x1C && c <= 0x1F); };
+    const auto goes = [&](char32_t c) {
+        return characters ? set.find(c) != set.npos : tokenizer::is_whitespace(c) || (c >= 0x1C && c <= 0x1F);
+    };
     size_t begin = 0, end = points.size();
     while (left && begin < end && goes(points[begin])) ++begin;
     while (right && end > begin && goes(points[end - 1])) --end;
@@ -20,7 +22,9 @@ std::string strip(const std::string& text, const std::string* characters, bool l
 
 std::string with_case(std::string_view text, bool upper) {
     std::u32string points = code_points(text);
-    for (char32_t& c : points) c = static_cast<char32_t>(upper ? utf8proc_toupper(static_cast<utf8proc_int32_t>(c)) : utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+    for (char32_t& c : points)
+        c = static_cast<char32_t>(upper ? utf8proc_toupper(static_cast<utf8proc_int32_t>(c))
+                                        : utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
     return utf8(points);
 }
 
@@ -111,7 +115,8 @@ Result<Value> capitalized(const std::string& self, bool every_word) {
 Result<Value> place_of(const std::string& self, const Arguments& a, bool last) {
     const std::string what = a.get(0, "sub", "").str();
     const size_t found = last ? self.rfind(what) : self.find(what);
-    return Value(found == self.npos ? int64_t{-1} : static_cast<int64_t>(tokenizer::count_code_points(std::string_view(self).substr(0, found))));
+    return Value(found == self.npos ? int64_t{-1}
+                                    : static_cast<int64_t>(tokenizer::count_code_points(std::string_view(self).substr(0, found))));
 }
 
 bool all_of(const std::string& self, bool (*holds)(char32_t)) {
@@ -138,8 +143,16 @@ const std::map<std::string_view, Method>& methods() {
          }},
         {"startswith", [](const std::string& s, const Arguments& a) { return has_affix(s, a, true); }},
         {"endswith", [](const std::string& s, const Arguments& a) { return has_affix(s, a, false); }},
-        {"removeprefix", [](const std::string& s, const Arguments& a) -> Result<Value> { const std::string p = a.get(0, "", "").str(); return Value(s.starts_with(p) ? s.substr(p.size()) : s); }},
-        {"removesuffix", [](const std::string& s, const Arguments& a) -> Result<Value> { const std::string p = a.get(0, "", "").str(); return Value(s.ends_with(p) ? s.substr(0, s.size() - p.size()) : s); }},
+        {"removeprefix",
+         [](const std::string& s, const Arguments& a) -> Result<Value> {
+             const std::string p = a.get(0, "", "").str();
+             return Value(s.starts_with(p) ? s.substr(p.size()) : s);
+         }},
+        {"removesuffix",
+         [](const std::string& s, const Arguments& a) -> Result<Value> {
+             const std::string p = a.get(0, "", "").str();
+             return Value(s.ends_with(p) ? s.substr(0, s.size() - p.size()) : s);
+         }},
         {"upper", [](const std::string& s, const Arguments&) -> Result<Value> { return Value(with_case(s, true)); }},
         {"lower", [](const std::string& s, const Arguments&) -> Result<Value> { return Value(with_case(s, false)); }},
         {"capitalize", [](const std::string& s, const Arguments&) { return capitalized(s, false); }},
@@ -176,8 +189,13 @@ const std::map<std::string_view, Method>& methods() {
         {"isdigit", [](const std::string& s, const Arguments&) -> Result<Value> { return Value(all_of(s, tokenizer::is_number)); }},
         {"isalpha", [](const std::string& s, const Arguments&) -> Result<Value> { return Value(all_of(s, tokenizer::is_letter)); }},
         {"isspace", [](const std::string& s, const Arguments&) -> Result<Value> { return Value(all_of(s, tokenizer::is_whitespace)); }},
-        {"isupper", [](const std::string& s, const Arguments&) -> Result<Value> { return Value(with_case(s, true) == s && with_case(s, false) != s); }},
-        {"islower", [](const std::string& s, const Arguments&) -> Result<Value> { return Value(with_case(s, false) == s && with_case(s, true) != s); }}};
+        {"isupper",
+         [](const std::string& s, const Arguments&) -> Result<Value> {
+             return Value(with_case(s, true) == s && with_case(s, false) != s);
+         }},
+        {"islower", [](const std::string& s, const Arguments&) -> Result<Value> {
+             return Value(with_case(s, false) == s && with_case(s, true) != s);
+         }}};
     return table;
 }
 

@@ -134,7 +134,9 @@ bool equal(const Value& a, const Value& b) {
 }
 
 void dump_json(const Value& v, int indent, int depth, std::string& out) {
-    const auto line = [&](int d) { if (indent >= 0) out += "\n" + std::string(static_cast<size_t>(indent * d), ' '); };
+    const auto line = [&](int d) {
+        if (indent >= 0) out += "\n" + std::string(static_cast<size_t>(indent * d), ' ');
+    };
     const auto element = [&](bool& first) {
         if (!first) out += indent >= 0 ? "," : ", ";
         first = false;
@@ -165,7 +167,8 @@ std::u32string code_points(std::string_view text) {
     std::u32string out;
     for (size_t at = 0; at < text.size();) {
         utf8proc_int32_t point = 0;
-        const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at, static_cast<utf8proc_ssize_t>(text.size() - at), &point);
+        const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
+                                        static_cast<utf8proc_ssize_t>(text.size() - at), &point);
         out += n > 0 ? static_cast<char32_t>(point) : U'\uFFFD';
         at += n > 0 ? static_cast<size_t>(n) : 1;
     }

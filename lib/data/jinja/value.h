@@ -17,7 +17,9 @@ class Value;
 struct Macro;
 using List = std::vector<Value>;
 
-struct Undefined { std::string name; };  // a name or member that is not there: empty, false, and an error to look into
+struct Undefined {
+    std::string name;
+};  // a name or member that is not there: empty, false, and an error to look into
 struct None {};
 struct Dict {
     std::vector<std::pair<std::string, Value>> items;  // in order of insertion
@@ -28,13 +30,14 @@ struct Dict {
 // A function of the template language, or a method with the value it belongs to.
 struct Function {
     std::string name;
-    std::shared_ptr<const Value> self;    // of a method
-    const Macro* macro = nullptr;         // written in the template
+    std::shared_ptr<const Value> self;  // of a method
+    const Macro* macro = nullptr;       // written in the template
 };
 
 class Value {
 public:
-    using Data = std::variant<Undefined, None, bool, int64_t, double, std::string, std::shared_ptr<const List>, std::shared_ptr<Dict>, Function>;
+    using Data =
+        std::variant<Undefined, None, bool, int64_t, double, std::string, std::shared_ptr<const List>, std::shared_ptr<Dict>, Function>;
     Value() : data_(None{}) {}
     Value(Undefined v) : data_(std::move(v)) {}
     Value(None) : data_(None{}) {}
@@ -49,7 +52,9 @@ public:
     static Value of(const OrderedJson& json);
 
     template <class T>
-    const T* as() const { return std::get_if<T>(&data_); }
+    const T* as() const {
+        return std::get_if<T>(&data_);
+    }
     const std::string* text() const { return as<std::string>(); }
     const List* list() const {
         const auto* p = as<std::shared_ptr<const List>>();

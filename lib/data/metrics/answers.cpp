@@ -9,7 +9,9 @@ namespace {
 
 using namespace ds::tokenizer;
 
-bool is_ascii_punctuation(char32_t c) { return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126); }
+bool is_ascii_punctuation(char32_t c) {
+    return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
+}
 
 // The words that count. An article is one as a run of letters of its own, whatever stands around it.
 std::vector<std::string> words_of(std::string_view text) {
@@ -24,7 +26,8 @@ std::vector<std::string> words_of(std::string_view text) {
         size_t end = i;
         while (end < plain.size() && is_word(plain[end])) ++end;
         const std::u32string_view run = std::u32string_view(plain).substr(i, end - i);
-        if (run == U"a" || run == U"an" || run == U"the") std::fill(plain.begin() + static_cast<ptrdiff_t>(i), plain.begin() + static_cast<ptrdiff_t>(end), U' ');
+        if (run == U"a" || run == U"an" || run == U"the")
+            std::fill(plain.begin() + static_cast<ptrdiff_t>(i), plain.begin() + static_cast<ptrdiff_t>(end), U' ');
         i = std::max(end, i + 1);
     }
     std::vector<std::string> words(1);
@@ -43,7 +46,8 @@ double overlap(std::vector<std::string> guess, std::vector<std::string> truth) {
     std::vector<std::string> both;
     std::set_intersection(guess.begin(), guess.end(), truth.begin(), truth.end(), std::back_inserter(both));
     if (both.empty()) return 0;
-    const double same = static_cast<double>(both.size()), precision = same / static_cast<double>(guess.size()), recall = same / static_cast<double>(truth.size());
+    const double same = static_cast<double>(both.size()), precision = same / static_cast<double>(guess.size()),
+                 recall = same / static_cast<double>(truth.size());
     return 2 * precision * recall / (precision + recall);
 }
 

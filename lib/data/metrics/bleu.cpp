@@ -31,7 +31,10 @@ std::string pairs(const std::string& text, Fits fits, Write write) {
 }
 
 // Punctuation that stands alone always: all of ASCII's but ' , - . (which the later rules look at).
-bool stands_alone(char c) { return (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') || (c >= '(' && c <= '+') || (c >= ':' && c <= '@') || c == '/'; }
+bool stands_alone(char c) {
+    return (c >= '{' && c <= '~') || (c >= '[' && c <= '`') || (c >= ' ' && c <= '&') || (c >= '(' && c <= '+') || (c >= ':' && c <= '@') ||
+           c == '/';
+}
 
 std::vector<std::string> words(std::string_view text) {
     std::vector<std::string> out(1);
@@ -50,7 +53,8 @@ using Grams = std::map<std::vector<std::string>, int64_t>;
 
 Grams grams(const std::vector<std::string>& tokens, size_t order) {
     Grams out;
-    for (size_t i = 0; i + order <= tokens.size(); ++i) ++out[{tokens.begin() + static_cast<ptrdiff_t>(i), tokens.begin() + static_cast<ptrdiff_t>(i + order)}];
+    for (size_t i = 0; i + order <= tokens.size(); ++i)
+        ++out[{tokens.begin() + static_cast<ptrdiff_t>(i), tokens.begin() + static_cast<ptrdiff_t>(i + order)}];
     return out;
 }
 
@@ -90,9 +94,21 @@ std::vector<std::string> tokens_13a(std::string_view given) {
     std::string out;
     for (const char c : " " + text + " ") out += stands_alone(c) ? std::string{' ', c, ' '} : std::string(1, c);
     // Stops and commas within numbers stay, and so do dashes that follow no digit.
-    out = pairs(out, [](char a, char b) { return !is_digit(a) && is_stop(b); }, [](std::string& to, char a, char b) { to += {a, ' ', b, ' '}; });
-    out = pairs(out, [](char a, char b) { return is_stop(a) && !is_digit(b); }, [](std::string& to, char a, char b) { to += {' ', a, ' ', b}; });
-    out = pairs(out, [](char a, char b) { return is_digit(a) && b == '-'; }, [](std::string& to, char a, char b) { to += {a, ' ', b, ' '}; });
+    out = pairs(
+        out, [](char a, char b) { return !is_digit(a) && is_stop(b); },
+        [](std::string& to, char a, char b) {
+            to += {a, ' ', b, ' '};
+        });
+    out = pairs(
+        out, [](char a, char b) { return is_stop(a) && !is_digit(b); },
+        [](std::string& to, char a, char b) {
+            to += {' ', a, ' ', b};
+        });
+    out = pairs(
+        out, [](char a, char b) { return is_digit(a) && b == '-'; },
+        [](std::string& to, char a, char b) {
+            to += {a, ' ', b, ' '};
+        });
     return words(out);
 }
 
@@ -104,8 +120,9 @@ BleuScores bleu_scores(std::span<const std::string> predictions, std::span<const
     out.reference_length = counts.reference_length;
     out.precisions.assign(kOrders, 0.0);
     out.brevity_penalty = counts.length >= counts.reference_length ? 1
-                          : counts.length == 0                     ? 0
-                                                                   : std::exp(1 - static_cast<double>(counts.reference_length) / static_cast<double>(counts.length));
+                          : counts.length == 0
+                              ? 0
+                              : std::exp(1 - static_cast<double>(counts.reference_length) / static_cast<double>(counts.length));
     if (std::all_of(counts.right, counts.right + kOrders, [](int64_t n) { return n == 0; })) return out;
     double smooth = 1, sum = 0;
     bool impossible = false;
@@ -115,7 +132,8 @@ BleuScores bleu_scores(std::span<const std::string> predictions, std::span<const
             break;
         }
         if (counts.right[i] == 0) smooth *= 2;
-        out.precisions[i] = 100 * (counts.right[i] == 0 ? 1 / smooth : static_cast<double>(counts.right[i])) / static_cast<double>(counts.all[i]);
+        out.precisions[i] =
+            100 * (counts.right[i] == 0 ? 1 / smooth : static_cast<double>(counts.right[i])) / static_cast<double>(counts.all[i]);
         sum += std::log(out.precisions[i]);
     }
     out.bleu = impossible ? 0 : out.brevity_penalty * std::exp(sum / kOrders);

@@ -24,8 +24,10 @@ Result<std::vector<std::string>> texts(const Json& list, std::string_view what) 
 Result<std::vector<std::vector<std::string>>> lists(const Json& list, std::string_view what, bool text_serves) {
     std::vector<std::vector<std::string>> out;
     for (size_t i = 0; i < list.size(); ++i) {
-        if (!list[i].is_array() && !text_serves) return fail(Code::E_INVALID_ARGUMENT, "{}: item {} is {}, a list of texts is accepted", what, i, list[i].dump());
-        DS_TRY(std::vector<std::string> row, texts(list[i].is_array() ? list[i] : Json::array({list[i]}), fmt::format("{}: item {}", what, i)));
+        if (!list[i].is_array() && !text_serves)
+            return fail(Code::E_INVALID_ARGUMENT, "{}: item {} is {}, a list of texts is accepted", what, i, list[i].dump());
+        DS_TRY(std::vector<std::string> row,
+               texts(list[i].is_array() ? list[i] : Json::array({list[i]}), fmt::format("{}: item {}", what, i)));
         out.push_back(std::move(row));
     }
     return out;
@@ -38,7 +40,8 @@ Result<Json> score_spans(const Json& predictions, const Json& references) {
     DS_TRY(const auto there, lists(references, "references", false));
     for (size_t i = 0; i < there.size(); ++i)
         if (there[i].size() != guessed[i].size())
-            return fail(Code::E_INVALID_ARGUMENT, "predictions: item {} has {} tags, references has {}; they must be as many", i, guessed[i].size(), there[i].size());
+            return fail(Code::E_INVALID_ARGUMENT, "predictions: item {} has {} tags, references has {}; they must be as many", i,
+                        guessed[i].size(), there[i].size());
     return to_json(span_scores(guessed, there));
 }
 
@@ -56,8 +59,10 @@ Result<Json> score_bleu(const Json& predictions, const Json& references) {
     return to_json(bleu_scores(guessed, there));
 }
 
-constexpr struct { std::string_view name; Result<Json> (*score)(const Json&, const Json&); } kMetrics[] = {
-    {"spans", score_spans}, {"squad", score_answers}, {"bleu", score_bleu}};
+constexpr struct {
+    std::string_view name;
+    Result<Json> (*score)(const Json&, const Json&);
+} kMetrics[] = {{"spans", score_spans}, {"squad", score_answers}, {"bleu", score_bleu}};
 
 }  // namespace
 
@@ -73,7 +78,11 @@ Json to_json(const SpanScores& s) {
 }
 Json to_json(const AnswerScores& s) { return {{"exact_match", s.exact_match}, {"f1", s.f1}}; }
 Json to_json(const BleuScores& s) {
-    return {{"bleu", s.bleu}, {"brevity_penalty", s.brevity_penalty}, {"precisions", s.precisions}, {"length", s.length}, {"reference_length", s.reference_length}};
+    return {{"bleu", s.bleu},
+            {"brevity_penalty", s.brevity_penalty},
+            {"precisions", s.precisions},
+            {"length", s.length},
+            {"reference_length", s.reference_length}};
 }
 
 Result<Json> score(std::string_view metric, const Json& predictions, const Json& references) {
@@ -82,9 +91,11 @@ Result<Json> score(std::string_view metric, const Json& predictions, const Json&
         known += fmt::format("{}{}", known.empty() ? "" : ", ", each.name);
         if (each.name != metric) continue;
         for (const auto& [what, list] : {std::pair{"predictions", &predictions}, {"references", &references}})
-            if (!list->is_array()) return fail(Code::E_INVALID_ARGUMENT, "{}: found {}, a list is accepted", what, list->dump().substr(0, 60));
+            if (!list->is_array())
+                return fail(Code::E_INVALID_ARGUMENT, "{}: found {}, a list is accepted", what, list->dump().substr(0, 60));
         if (predictions.size() != references.size())
-            return fail(Code::E_INVALID_ARGUMENT, "predictions has {} items, references has {}; they must be as many", predictions.size(), references.size());
+            return fail(Code::E_INVALID_ARGUMENT, "predictions has {} items, references has {}; they must be as many", predictions.size(),
+                        references.size());
         if (predictions.empty()) return fail(Code::E_INVALID_ARGUMENT, "predictions: the list is empty");
         return each.score(predictions, references);
     }

@@ -80,7 +80,8 @@ SpanScores span_scores(std::span<const Tags> predictions, std::span<const Tags> 
     out.all = shares(right, all_guessed, all_there);
     size_t same = 0, tags = 0;
     for (size_t row = 0; row < references.size(); ++row)
-        for (size_t i = 0; i < references[row].size(); ++i, ++tags) same += i < predictions[row].size() && predictions[row][i] == references[row][i];
+        for (size_t i = 0; i < references[row].size(); ++i, ++tags)
+            same += i < predictions[row].size() && predictions[row][i] == references[row][i];
     if (tags) out.accuracy = static_cast<double>(same) / static_cast<double>(tags);
     return out;
 }

@@ -35,7 +35,9 @@ Cell to_value(dom::element e) {
 // Where the next \u escape of half a surrogate pair stands alone: JSON's grammar has it (Python writes it), text cannot hold it.
 size_t lone_surrogate(std::string_view text, size_t from) {
     const auto half = [&](size_t at, char least, char most) {  // \ud800 to \udbff come first, \udc00 to \udfff second
-        if (text.size() < at + 6 || text[at] != '\\' || text[at + 1] != 'u' || text.find_first_not_of("0123456789abcdefABCDEF", at + 2) < at + 6) return false;
+        if (text.size() < at + 6 || text[at] != '\\' || text[at + 1] != 'u' ||
+            text.find_first_not_of("0123456789abcdefABCDEF", at + 2) < at + 6)
+            return false;
         const char second = static_cast<char>(text[at + 3] | 0x20);
         return (text[at + 2] | 0x20) == 'd' && second >= least && second <= most;
     };
@@ -51,9 +53,7 @@ size_t lone_surrogate(std::string_view text, size_t from) {
 class JsonRows : public Format {
 public:
     JsonRows(const DataOptions& options, const Columns& columns)
-        : columns_(columns),
-          replace_(options.utf8 == "replace"),
-          limit_(static_cast<size_t>(options.max_record_bytes)) {}
+        : columns_(columns), replace_(options.utf8 == "replace"), limit_(static_cast<size_t>(options.max_record_bytes)) {}
 
     Result<Record> read(const SourceFile& file, Extent record) const override {
         std::string text(file.text.substr(record.begin, record.end - record.begin));
@@ -91,7 +91,8 @@ private:
         const std::string place = file.place(record.begin);
         if (error == simdjson::DEPTH_ERROR) return fail(Code::E_CORRUPT, "{}: nested deeper than {} levels", place, kMaxDepth);
         if (half != text.npos)
-            return fail(Code::E_CORRUPT, "{}: found {}, half of a surrogate pair, which is no character; whole pairs are accepted, or \"utf8\": \"replace\"",
+            return fail(Code::E_CORRUPT,
+                        "{}: found {}, half of a surrogate pair, which is no character; whole pairs are accepted, or \"utf8\": \"replace\"",
                         file.place(record.begin + half), text.substr(half, 6));
         const bool cut_array = text.starts_with('[') && !text.ends_with(']');
         return fail(Code::E_CORRUPT, "{}: not valid JSON: {}; found {}{}", place, simdjson::error_message(error), excerpt(text),

@@ -18,7 +18,7 @@ namespace ds {
 struct Cell {
     enum class Kind { null, text, number, boolean, list, object };
     Kind kind = Kind::null;
-    std::string text;          // of numbers too, as the file spells them; "true" and "false"; of objects their JSON
+    std::string text;         // of numbers too, as the file spells them; "true" and "false"; of objects their JSON
     std::vector<Cell> items;  // of a list
 
     static Cell of(std::string text) { return {Kind::text, std::move(text), {}}; }

@@ -57,15 +57,14 @@ public:
 
     Result<Sample> sample(const Record& record, int64_t part) const override {
         Span span;
-        if (answer_) {
-            DS_TRY(span, span_of(record));
-        }
+        if (answer_) { DS_TRY(span, span_of(record)); }
         DS_TRY(Encoding whole, encode(record));
         DS_TRY(const Windows windows, windows_of(whole));
         const Encoding window = cut(std::move(whole), windows.first + part * windows.step, windows.room);
         const auto [start, end] = tokens_of(window, span);
         Sample out = to_sample(window);
-        for (size_t i = 0; i < window.size(); ++i) out.context.push_back(window.sequence[i] == 1 ? window.offsets[i] : std::pair<int64_t, int64_t>{-1, -1});
+        for (size_t i = 0; i < window.size(); ++i)
+            out.context.push_back(window.sequence[i] == 1 ? window.offsets[i] : std::pair<int64_t, int64_t>{-1, -1});
         out.start = start;
         out.end = end;
         return out;

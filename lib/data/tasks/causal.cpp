@@ -136,7 +136,8 @@ public:
 
     Result<Sample> sample(const Record& record, int64_t) const override {
         DS_TRY(const ChatTemplate::Conversation all, conversation(record));
-        DS_TRY(const Encoding encoding, tokenizer_->encode(all.text, std::nullopt, {.add_special_tokens = false, .max_length = max_length_}));
+        DS_TRY(const Encoding encoding,
+               tokenizer_->encode(all.text, std::nullopt, {.add_special_tokens = false, .max_length = max_length_}));
         Sample out;
         out.ids = encoding.ids;
         out.types.assign(out.ids.size(), 0);
@@ -159,12 +160,17 @@ private:
         OrderedJson messages = OrderedJson::array();
         if (value.kind == Cell::Kind::text) messages = OrderedJson::parse(value.text, nullptr, false);  // a field of CSV holds JSON
         else {
-            for (const Cell& item : value.items) messages.push_back(item.kind == Cell::Kind::object ? OrderedJson::parse(item.text, nullptr, false) : OrderedJson(item.text));
+            for (const Cell& item : value.items)
+                messages.push_back(item.kind == Cell::Kind::object ? OrderedJson::parse(item.text, nullptr, false)
+                                                                   : OrderedJson(item.text));
         }
-        if (messages.is_discarded()) return fail(Code::E_CORRUPT, "column messages: found {}, a list of messages is accepted", describe(value));
+        if (messages.is_discarded())
+            return fail(Code::E_CORRUPT, "column messages: found {}, a list of messages is accepted", describe(value));
         auto made = chat_.conversation(messages);
         if (!made.ok()) return std::move(std::move(made).status()).within("column messages");
-        if (made->said.empty()) return fail(Code::E_CORRUPT, "column messages: the assistant says nothing in this conversation, so nothing can be learned from it");
+        if (made->said.empty())
+            return fail(Code::E_CORRUPT,
+                        "column messages: the assistant says nothing in this conversation, so nothing can be learned from it");
         return made;
     }
 
@@ -197,9 +203,7 @@ Result<std::string> prompt_template(const TaskSetup& setup) {
 
 Result<std::unique_ptr<DataTask>> make_causal(TaskSetup setup) {
     Affixes around;
-    if (setup.tokenizer) {
-        DS_TRY(around, affixes(*setup.tokenizer));
-    }
+    if (setup.tokenizer) { DS_TRY(around, affixes(*setup.tokenizer)); }
     DS_TRY(std::vector<int32_t> end, end_of_text(setup, around));
     if (setup.columns.has("response")) {
         DS_TRY(std::string prompt, prompt_template(setup));
@@ -210,8 +214,10 @@ Result<std::unique_ptr<DataTask>> make_causal(TaskSetup setup) {
     for (const char* role : kPlaceholders)
         if (setup.columns.has(role)) return fail(Code::E_CONFIG, "data: columns: {}: needs a column for response", role);
     if (setup.columns.has("messages")) {
-        if (setup.options.block_length > 0) return fail(Code::E_CONFIG, "data: block_length: has no effect with columns.messages; a row is a conversation");
-        if (!setup.options.prompt_template.empty()) return fail(Code::E_CONFIG, "data: prompt_template: has no effect with columns.messages; chat_template has");
+        if (setup.options.block_length > 0)
+            return fail(Code::E_CONFIG, "data: block_length: has no effect with columns.messages; a row is a conversation");
+        if (!setup.options.prompt_template.empty())
+            return fail(Code::E_CONFIG, "data: prompt_template: has no effect with columns.messages; chat_template has");
         auto chat = ChatTemplate::load(*setup.tokenizer, setup.options.chat_template);
         if (!chat.ok()) return std::move(std::move(chat).status()).within("data: chat_template");
         return std::unique_ptr<DataTask>(std::make_unique<CausalChat>(setup, std::move(chat).value()));

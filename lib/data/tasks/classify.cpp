@@ -19,11 +19,7 @@ private:
 class Classification : public Inputs {
 public:
     Classification(const TaskSetup& setup, std::optional<LabelRule> rule, size_t column, bool several)
-        : Inputs(setup),
-          rule_(std::move(rule)),
-          column_(column),
-          several_(several),
-          numbers_(setup.problem == "regression") {}
+        : Inputs(setup), rule_(std::move(rule)), column_(column), several_(several), numbers_(setup.problem == "regression") {}
 
     Target target() const override {
         if (!rule_) return Target::none;
@@ -91,7 +87,8 @@ Result<std::unique_ptr<DataTask>> make_sequence_classification(TaskSetup setup) 
     const std::optional<size_t> one = setup.columns.find("label"), several = setup.columns.find("labels");
     if (one && several) return fail(Code::E_CONFIG, "data: columns: label and labels exclude each other");
     if (one && setup.num_labels > 1 && (setup.problem == "regression" || setup.problem == "multi_label_classification"))
-        return fail(Code::E_CONFIG, "data: columns: label: the model's problem_type is {} with {} labels a row; give labels, a list", setup.problem, setup.num_labels);
+        return fail(Code::E_CONFIG, "data: columns: label: the model's problem_type is {} with {} labels a row; give labels, a list",
+                    setup.problem, setup.num_labels);
     if (several && setup.problem == "single_label_classification")
         return fail(Code::E_CONFIG, "data: columns: labels: the model's problem_type is {}; give label, one class a row", setup.problem);
     std::optional<LabelRule> rule;

@@ -1,5 +1,5 @@
-// Text to text for encoder-decoders (translation, summaries): the source's tokens for the encoder, the target's as labels. The engine shifts labels
-// right into what the decoder reads, as transformers does, so a batch holds none of that.
+// Text to text for encoder-decoders (translation, summaries): the source's tokens for the encoder, the target's as labels. The engine
+// shifts labels right into what the decoder reads, as transformers does, so a batch holds none of that.
 #include "data/tasks/task.h"
 
 namespace ds {
@@ -11,9 +11,7 @@ public:
         auto task = std::make_unique<Seq2Seq>();
         const DataOptions& o = setup.options;
         task->source_tokenizer_ = task->target_tokenizer_ = setup.tokenizer;
-        if (!o.target_tokenizer.empty()) {
-            DS_TRY(task->target_tokenizer_, Tokenizer::load(o.target_tokenizer));
-        }
+        if (!o.target_tokenizer.empty()) { DS_TRY(task->target_tokenizer_, Tokenizer::load(o.target_tokenizer)); }
         task->prefix_ = o.source_prefix;
         task->max_source_ = setup.max_length;
         task->max_target_ = setup.max_target_length;
@@ -33,13 +31,15 @@ public:
     Result<Sample> sample(const Record& record, int64_t) const override {
         DS_TRY(const std::string_view source, filled_text_of(record[source_], "source"));
         DS_TRY(const std::string_view target, filled_text_of(record[target_], "target"));
-        DS_TRY(Encoding from, source_tokenizer_->encode(prefix_ + std::string(source), std::nullopt, {.add_special_tokens = true, .max_length = max_source_}));
+        DS_TRY(Encoding from, source_tokenizer_->encode(prefix_ + std::string(source), std::nullopt,
+                                                        {.add_special_tokens = true, .max_length = max_source_}));
         DS_TRY(Encoding to, target_tokenizer_->encode(target, std::nullopt, {.add_special_tokens = true, .max_length = max_target_}));
         Sample out = to_sample(std::move(from));
         out.labels = std::move(to.ids);
         for (const int32_t id : out.labels)
             if (vocabulary_ > 0 && id >= vocabulary_)
-                return fail(Code::E_INVALID_ARGUMENT, "column target: token id {} (\"{}\") is outside the model's vocabulary of {}; another tokenizer is needed", id,
+                return fail(Code::E_INVALID_ARGUMENT,
+                            "column target: token id {} (\"{}\") is outside the model's vocabulary of {}; another tokenizer is needed", id,
                             target_tokenizer_->token_of(id), vocabulary_);
         return out;
     }

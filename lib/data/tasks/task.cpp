@@ -77,7 +77,8 @@ Result<std::string_view> text_of(const Cell& value, std::string_view role) {
 
 Result<std::string_view> filled_text_of(const Cell& value, std::string_view role) {
     DS_TRY(const std::string_view text, text_of(value, role));
-    if (text.find_first_not_of(" \t\r\n") == text.npos) return fail(Code::E_CORRUPT, "column {}: found an empty text, a text is accepted", role);
+    if (text.find_first_not_of(" \t\r\n") == text.npos)
+        return fail(Code::E_CORRUPT, "column {}: found an empty text, a text is accepted", role);
     return text;
 }
 
@@ -146,9 +147,7 @@ Result<Sample> TextInput::encode(const Record& record) const {
     }
     DS_TRY(const std::string_view text, text_of(record[*text_], "text"));
     std::optional<std::string_view> pair;
-    if (pair_) {
-        DS_TRY(pair, text_of(record[*pair_], "pair"));
-    }
+    if (pair_) { DS_TRY(pair, text_of(record[*pair_], "pair")); }
     DS_TRY(Encoding encoding, tokenizer_->encode(text, pair, {.add_special_tokens = true, .max_length = max_length_}));
     return to_sample(std::move(encoding));
 }

@@ -41,9 +41,7 @@ public:
     Result<Sample> sample(const Record& record, int64_t) const override {
         DS_TRY(const std::vector<std::string> words, words_of(record));
         std::vector<int64_t> tags;
-        if (rule_) {
-            DS_TRY(tags, tags_of(record, words.size()));
-        }
+        if (rule_) { DS_TRY(tags, tags_of(record, words.size())); }
         DS_TRY(Encoding encoding, tokenizer_->encode_words(words, {.add_special_tokens = true, .max_length = max_length_}));
         Sample out = to_sample(std::move(encoding));
         if (rule_) out.labels = aligned(out.words, tags);

@@ -93,7 +93,8 @@ void AddedTokens::split(const Matcher& matcher, std::string_view text, std::vect
         if (token.lstrip) begin = std::max(blanks_before(text, begin), done);
         if (token.rstrip) end = blanks_behind(text, end);
         if (done < begin) out.push_back({static_cast<uint32_t>(done), static_cast<uint32_t>(begin), kNoToken});
-        if (begin < end) out.push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(end), token.id});  // else the token before took its blanks
+        if (begin < end)
+            out.push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(end), token.id});  // else the token before took its blanks
         done = end;
     }
     if (done < text.size()) out.push_back({static_cast<uint32_t>(done), static_cast<uint32_t>(text.size()), kNoToken});

@@ -20,7 +20,10 @@ constexpr std::string_view kMark = "▁";
 // (left id, right id) -> rank and the merged id.
 class MergeTable {
 public:
-    struct Merge { uint32_t rank = kNoRank; int32_t id = -1; };
+    struct Merge {
+        uint32_t rank = kNoRank;
+        int32_t id = -1;
+    };
     void reserve(size_t n) {
         size_t slots = 64;
         while (slots < n + n / 2) slots *= 2;
@@ -32,8 +35,13 @@ public:
 
 private:
     static constexpr uint64_t kFree = ~uint64_t{0};
-    struct Slot { uint64_t key = kFree; Merge merge; };
-    static uint64_t key(int32_t left, int32_t right) { return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right); }
+    struct Slot {
+        uint64_t key = kFree;
+        Merge merge;
+    };
+    static uint64_t key(int32_t left, int32_t right) {
+        return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
+    }
     size_t find(uint64_t wanted) const {
         size_t i = (wanted ^ (wanted >> 29)) * 0x9E3779B97F4A7C15u >> shift_;
         while (slots_[i].key != wanted && slots_[i].key != kFree) i = (i + 1) & (slots_.size() - 1);
@@ -45,7 +53,7 @@ private:
 
 struct Symbol {
     int32_t id;
-    uint32_t length;       // bytes
+    uint32_t length;         // bytes
     MergeTable::Merge pair;  // with the symbol behind it
 };
 
@@ -101,7 +109,9 @@ Status Bpe::load(const ModelSpec& spec) {
     DS_TRY(ignore_merges_, bool_field(options, "ignore_merges", spec.place, false));
     if (const auto dropout = options.find("dropout"); dropout != options.end() && !dropout->is_null()) {
         if (!dropout->is_number()) return fail(Code::E_CORRUPT, "{}.dropout: must be a number or null", spec.place);
-        if (dropout->get<double>() != 0) return fail(Code::E_UNSUPPORTED, "{}.dropout: {} would make encoding random, which is not built; 0 or null are", spec.place, dropout->get<double>());
+        if (dropout->get<double>() != 0)
+            return fail(Code::E_UNSUPPORTED, "{}.dropout: {} would make encoding random, which is not built; 0 or null are", spec.place,
+                        dropout->get<double>());
     }
     DS_CHECK(load_merges(spec));
     index_code_points();
@@ -120,7 +130,8 @@ Status Bpe::load_merges(const ModelSpec& spec) {
         };
         if (!a) return missing(left);
         if (!b) return missing(right);
-        if (right.size() < prefix_.size()) return fail(Code::E_CORRUPT, "{}.merges[{}]: \"{}\" is shorter than the prefix \"{}\"", spec.place, i, right, prefix_);
+        if (right.size() < prefix_.size())
+            return fail(Code::E_CORRUPT, "{}.merges[{}]: \"{}\" is shorter than the prefix \"{}\"", spec.place, i, right, prefix_);
         joined.assign(left);
         joined += right.substr(prefix_.size());
         const auto merged = vocabulary_.id_of(joined);
@@ -156,7 +167,8 @@ void Bpe::prepare(bool bytes) {
 void Bpe::index_token(int32_t id, std::vector<Token>& tokens) {
     const std::string_view token = vocabulary_.token_of(id);
     if (token.empty() || token.size() > WordTable::kMaxLength) return;
-    if (ignore_merges_ || (tokenize(token, tokens).ok() && tokens.size() == 1 && tokens[0].id == id)) words_.add(WordTable::key_of(token), id);
+    if (ignore_merges_ || (tokenize(token, tokens).ok() && tokens.size() == 1 && tokens[0].id == id))
+        words_.add(WordTable::key_of(token), id);
 }
 
 void Bpe::index_bytes(int32_t id, std::vector<Token>& tokens) {

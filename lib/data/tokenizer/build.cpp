@@ -30,18 +30,14 @@ Result<std::vector<AddedToken>> added_tokens(const Json& list, const std::string
 
 Status build_stages(const Definition& definition, Parts& parts) {
     const auto where = [&](const char* stage) { return fmt::format("{}: {}", definition.place, stage); };
-    if (!definition.normalizer.is_null()) {
-        DS_TRY(parts.normalizer, make_normalizer(definition.normalizer, where("normalizer")));
-    }
+    if (!definition.normalizer.is_null()) { DS_TRY(parts.normalizer, make_normalizer(definition.normalizer, where("normalizer"))); }
     if (!definition.pre_tokenizer.is_null()) {
         DS_TRY(parts.pre_tokenizer, make_pre_tokenizer(definition.pre_tokenizer, where("pre_tokenizer")));
     }
     if (!definition.post_processor.is_null()) {
         DS_TRY(parts.post_processor, make_post_processor(definition.post_processor, where("post_processor")));
     }
-    if (!definition.decoder.is_null()) {
-        DS_TRY(parts.decoder, make_decoder(definition.decoder, where("decoder")));
-    }
+    if (!definition.decoder.is_null()) { DS_TRY(parts.decoder, make_decoder(definition.decoder, where("decoder"))); }
     return ok();
 }
 
@@ -60,7 +56,8 @@ void find_continuing(const Definition& definition, Parts& parts) {
         const auto id = static_cast<int32_t>(i);
         if (!parts.model->vocabulary().has(id) || parts.added.find(id)) continue;
         const std::string_view token = parts.model->vocabulary().token_of(id);
-        parts.continues[static_cast<size_t>(i)] = prefix.empty() ? !token.starts_with(mark) : token.starts_with(prefix) && token.size() > prefix.size();
+        parts.continues[static_cast<size_t>(i)] =
+            prefix.empty() ? !token.starts_with(mark) : token.starts_with(prefix) && token.size() > prefix.size();
     }
 }
 
@@ -97,7 +94,8 @@ Result<bool> is_left(const Json& object, const char* key, const std::string& pla
 }
 
 Status find_sides(const Definition& definition, const Json& config, Parts& parts) {
-    const std::string padding = definition.place + ": padding", truncation = definition.place + ": truncation", beside = "tokenizer_config.json";
+    const std::string padding = definition.place + ": padding", truncation = definition.place + ": truncation",
+                      beside = "tokenizer_config.json";
     DS_TRY(parts.sides.pads_left, is_left(definition.padding, "direction", padding, false));
     DS_TRY(parts.sides.pads_left, is_left(config, "padding_side", beside, parts.sides.pads_left));
     DS_TRY(parts.sides.cuts_left, is_left(definition.truncation, "direction", truncation, false));
@@ -119,7 +117,8 @@ std::optional<std::string> config_token(const Json& config, const char* role) {
 }
 
 Json added_token(std::string_view content, bool special, bool lstrip) {
-    return {{"content", content}, {"single_word", false}, {"lstrip", lstrip}, {"rstrip", false}, {"normalized", false}, {"special", special}};
+    return {{"content", content}, {"single_word", false}, {"lstrip", lstrip},
+            {"rstrip", false},    {"normalized", false},  {"special", special}};
 }
 
 Result<Parts> build(const Definition& definition, const Json& config) {

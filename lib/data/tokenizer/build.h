@@ -7,9 +7,12 @@
 
 namespace ds::tokenizer {
 
-struct Roles { std::optional<int32_t> pad, mask, cls, sep, bos, eos, unk; };
+struct Roles {
+    std::optional<int32_t> pad, mask, cls, sep, bos, eos, unk;
+};
 
-// How rows are filled up and cut where a call does not say: tokenizer_config.json's words, then tokenizer.json's, then transformers' defaults.
+// How rows are filled up and cut where a call does not say: tokenizer_config.json's words, then tokenizer.json's, then transformers'
+// defaults.
 struct Sides {
     bool pads_left = false, cuts_left = false;
     int32_t pad_type = 0;

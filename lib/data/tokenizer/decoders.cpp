@@ -27,7 +27,8 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 // English contractions and marks that tokenizing set apart.
 void clean_up(std::string& text) {
     static constexpr std::pair<std::string_view, std::string_view> kRules[] = {
-        {" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"}, {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+        {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
     for (const auto& [from, to] : kRules) replace_all(text, from, to);
 }
 
@@ -127,7 +128,9 @@ public:
 private:
     static int byte_of(std::string_view token) {
         if (token.size() != 6 || !token.starts_with("<0x") || token[5] != '>') return -1;
-        const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+        const auto digit = [](char c) {
+            return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        };
         const int high = digit(token[3]), low = digit(token[4]);
         return high < 0 || low < 0 ? -1 : high * 16 + low;
     }

@@ -11,7 +11,8 @@ const Json* find(const Json& object, const char* name) {
 
 Status wrong(std::string_view place, const char* name, std::string_view wanted, const Json* field) {
     if (!field) return fail(Code::E_CORRUPT, "{}.{}: missing; must be {}", place, name, wanted);
-    return fail(Code::E_CORRUPT, "{}.{}: must be {}, but is {}", place, name, wanted, field->dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 100));
+    return fail(Code::E_CORRUPT, "{}.{}: must be {}, but is {}", place, name, wanted,
+                field->dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 100));
 }
 
 }  // namespace
@@ -23,7 +24,8 @@ Result<bool> bool_field(const Json& object, const char* name, std::string_view p
     return field->get<bool>();
 }
 
-Result<int64_t> int_field(const Json& object, const char* name, std::string_view place, int64_t low, int64_t high, std::optional<int64_t> otherwise) {
+Result<int64_t> int_field(const Json& object, const char* name, std::string_view place, int64_t low, int64_t high,
+                          std::optional<int64_t> otherwise) {
     const Json* field = find(object, name);
     if (!field && otherwise) return *otherwise;
     const bool fits = field && field->is_number_integer() && !(field->is_number_unsigned() && field->get<uint64_t>() > INT64_MAX) &&

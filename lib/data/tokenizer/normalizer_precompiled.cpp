@@ -26,7 +26,8 @@ public:
         uint32_t size = 0;
         if (blob.size() < 4) return fail(Code::E_CORRUPT, "{}: {} bytes; the size of the trie takes 4", place, blob.size());
         std::memcpy(&size, blob.data(), 4);
-        if (size % 4 != 0 || size < 4 || size > blob.size() - 4) return fail(Code::E_CORRUPT, "{}: a trie of {} bytes in a map of {}", place, size, blob.size());
+        if (size % 4 != 0 || size < 4 || size > blob.size() - 4)
+            return fail(Code::E_CORRUPT, "{}: a trie of {} bytes in a map of {}", place, size, blob.size());
         units_.resize(size / 4);
         std::memcpy(units_.data(), blob.data() + 4, size);
         block_ = blob.substr(4 + size);
@@ -82,7 +83,8 @@ private:
         return false;
     }
 
-    // Darts-clone's units: offset in bits 10.., a wide offset flag in bit 9, "has a leaf" in bit 8, the label below, a leaf's flag in bit 31.
+    // Darts-clone's units: offset in bits 10.., a wide offset flag in bit 9, "has a leaf" in bit 8, the label below, a leaf's flag in
+    // bit 31.
     static size_t offset(uint32_t unit) { return static_cast<size_t>(unit >> 10) << ((unit & (1u << 9)) >> 6); }
 
     std::optional<std::string_view> find(std::string_view key) const {

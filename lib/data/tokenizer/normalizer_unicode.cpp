@@ -21,7 +21,8 @@ std::vector<Edit> decomposed(std::string_view text, bool compatible) {
     edits.reserve(text.size());
     size_t pending = 0;  // where the code points since the last starter begin
     const auto sort_pending = [&] {
-        std::stable_sort(edits.begin() + static_cast<ptrdiff_t>(pending), edits.end(), [](const Edit& a, const Edit& b) { return a.order < b.order; });
+        std::stable_sort(edits.begin() + static_cast<ptrdiff_t>(pending), edits.end(),
+                         [](const Edit& a, const Edit& b) { return a.order < b.order; });
     };
     char32_t parts[kMaxDecomposition];
     for (size_t i = 0; i < text.size();) {

@@ -144,8 +144,8 @@ public:
         rewrite(text, [](char32_t c, uint32_t where, AlignedText& to) {
             const bool control = (c >= 1 && c <= 8) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F;
             if (control) return;
-            const bool blank = c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
-                               c == 0xFEFF || c == 0xFFFD;
+            const bool blank = c == 9 || c == 10 || c == 12 || c == 13 || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 ||
+                               c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
             to.append(blank ? U' ' : c, where);
         });
         return ok();

@@ -16,7 +16,7 @@
 namespace ds::tokenizer {
 
 inline constexpr uint32_t kEmptyPlace = 0x80000000u;  // flag: zero width, before the code point
-inline constexpr uint32_t kFront = kEmptyPlace;       // what a normalizer put in front of all it was given, whatever another took from there
+inline constexpr uint32_t kFront = kEmptyPlace;  // what a normalizer put in front of all it was given, whatever another took from there
 
 struct AlignedText {
     std::string text;
@@ -43,7 +43,8 @@ struct AlignedText {
 // point, 1 inserts one, -n replaces the next and drops the n behind it.
 class Rewriter {
 public:
-    Rewriter(const AlignedText& from, size_t begin, size_t end, AlignedText& to) : from_(from), begin_(begin), end_(end), at_(begin), to_(to) {}
+    Rewriter(const AlignedText& from, size_t begin, size_t end, AlignedText& to)
+        : from_(from), begin_(begin), end_(end), at_(begin), to_(to) {}
     void skip(int64_t code_points) {
         for (; code_points > 0 && at_ < end_; --code_points) at_ += static_cast<size_t>(utf8_bytes(from_.text[at_]));
     }
@@ -57,8 +58,8 @@ private:
 
 inline constexpr int32_t kNoToken = -1;
 struct Piece {
-    uint32_t begin = 0, end = 0;    // bytes of Pieces::text
-    int32_t token = kNoToken;       // an added token: already done
+    uint32_t begin = 0, end = 0;  // bytes of Pieces::text
+    int32_t token = kNoToken;     // an added token: already done
 };
 
 struct Pieces {

@@ -36,7 +36,8 @@ void Part::append(Part&& other) {
         return;
     }
     const auto join = [](auto& to, auto& from) { to.insert(to.end(), from.begin(), from.end()); };
-    join(ids, other.ids), join(type_ids, other.type_ids), join(words, other.words), join(offsets, other.offsets), join(blanks, other.blanks);
+    join(ids, other.ids), join(type_ids, other.type_ids), join(words, other.words), join(offsets, other.offsets),
+        join(blanks, other.blanks);
     join(special, other.special), join(sequence, other.sequence);
 }
 
@@ -165,13 +166,13 @@ bool is_id(const Json& json) { return json.is_number_integer() && json >= 0 && j
 Result<std::vector<int32_t>> special_ids(const Json& stage, const std::string& name, const std::string& place) {
     const Json tokens = stage.value("special_tokens", Json::object());
     const auto found = tokens.is_object() ? tokens.find(name) : tokens.end();
-    if (!tokens.is_object() || found == tokens.end()) return fail(Code::E_CORRUPT, "{}.special_tokens: \"{}\", which the template uses, is missing", place, name);
+    if (!tokens.is_object() || found == tokens.end())
+        return fail(Code::E_CORRUPT, "{}.special_tokens: \"{}\", which the template uses, is missing", place, name);
     const std::string where = fmt::format("{}.special_tokens[\"{}\"]", place, name);
     DS_TRY(const Json* list, array_field(*found, "ids", where));
     std::vector<int32_t> ids;
     for (const Json& id : *list) {
-        if (!is_id(id))
-            return fail(Code::E_CORRUPT, "{}.ids: {}; ids from 0 to {} are accepted", where, id.dump(), kMaxIds - 1);
+        if (!is_id(id)) return fail(Code::E_CORRUPT, "{}.ids: {}; ids from 0 to {} are accepted", where, id.dump(), kMaxIds - 1);
         ids.push_back(id.get<int32_t>());
     }
     return ids;
@@ -183,7 +184,8 @@ Result<std::vector<TemplatePiece>> template_pieces(const Json& stage, const char
     for (size_t i = 0; i < list->size(); ++i) {
         const Json& item = (*list)[i];
         const std::string where = fmt::format("{}.{}[{}]", place, name, i);
-        if (!item.is_object() || item.size() != 1) return fail(Code::E_CORRUPT, "{}: must be {{\"Sequence\": ...}} or {{\"SpecialToken\": ...}}", where);
+        if (!item.is_object() || item.size() != 1)
+            return fail(Code::E_CORRUPT, "{}: must be {{\"Sequence\": ...}} or {{\"SpecialToken\": ...}}", where);
         const auto only = item.begin();
         const std::string& kind = only.key();
         const Json& body = only.value();
@@ -196,7 +198,8 @@ Result<std::vector<TemplatePiece>> template_pieces(const Json& stage, const char
         } else if (kind == "SpecialToken") {
             DS_TRY(piece.ids, special_ids(stage, id, place));
         } else {
-            return fail(Code::E_CORRUPT, "{}: {} \"{}\"; accepted are SpecialToken and Sequence {}", where, kind, id, pair ? "A or B" : "A");
+            return fail(Code::E_CORRUPT, "{}: {} \"{}\"; accepted are SpecialToken and Sequence {}", where, kind, id,
+                        pair ? "A or B" : "A");
         }
         pieces.push_back(std::move(piece));
     }

@@ -99,7 +99,8 @@ class Split final : public PreTokenizer {
 public:
     Split(Pattern pattern, SplitBehavior behavior, bool invert) : pattern_(std::move(pattern)), behavior_(behavior), invert_(invert) {}
     Status apply(Pieces& pieces) const override {
-        return split_all(pieces, behavior_, invert_, [&](std::string_view text, std::vector<Match>& matches) { return pattern_.find(text, matches); });
+        return split_all(pieces, behavior_, invert_,
+                         [&](std::string_view text, std::vector<Match>& matches) { return pattern_.find(text, matches); });
     }
 
 private:
@@ -112,7 +113,9 @@ class ByteLevel final : public PreTokenizer {
 public:
     ByteLevel(std::optional<Pattern> pattern, bool prefix) : pattern_(std::move(pattern)), prefix_(prefix) {}
     Status apply(Pieces& pieces) const override {
-        const auto lacks_blank = [&](const Piece& piece) { return piece.token == kNoToken && piece.begin < piece.end && pieces.aligned.text[piece.begin] != ' '; };
+        const auto lacks_blank = [&](const Piece& piece) {
+            return piece.token == kNoToken && piece.begin < piece.end && pieces.aligned.text[piece.begin] != ' ';
+        };
         bool prepend = false;
         for (const Piece& piece : pieces.list) prepend = prepend || (prefix_ && lacks_blank(piece));
         if (prepend) {
@@ -121,13 +124,16 @@ public:
                 to.append(pieces.aligned, piece.begin, piece.end);
             });
         }
-        if (pattern_) DS_CHECK(split_all(pieces, SplitBehavior::isolated, false, [&](std::string_view text, std::vector<Match>& matches) { return pattern_->find(text, matches); }));
+        if (pattern_)
+            DS_CHECK(split_all(pieces, SplitBehavior::isolated, false,
+                               [&](std::string_view text, std::vector<Match>& matches) { return pattern_->find(text, matches); }));
         if (leave_bytes_) {
             pieces.raw_bytes = true;
             return ok();
         }
         rewrite_all(pieces, [&](const Piece& piece, AlignedText& to) {
-            for (size_t i = piece.begin; i < piece.end; ++i) to.append(kByteLevel[static_cast<unsigned char>(pieces.aligned.text[i])], pieces.aligned.place(i));
+            for (size_t i = piece.begin; i < piece.end; ++i)
+                to.append(kByteLevel[static_cast<unsigned char>(pieces.aligned.text[i])], pieces.aligned.place(i));
         });
         return ok();
     }
@@ -148,7 +154,8 @@ public:
         rewrite_all(pieces, [&](const Piece& piece, AlignedText& to) {
             const std::string_view text = pieces.text(piece);
             const bool marked = text.starts_with(' ') || text.starts_with(mark_);
-            const bool wanted = scheme_ == PrependScheme::always || (scheme_ == PrependScheme::first && pieces.aligned.begin_of(piece.begin) == 0);
+            const bool wanted =
+                scheme_ == PrependScheme::always || (scheme_ == PrependScheme::first && pieces.aligned.begin_of(piece.begin) == 0);
             if (!marked && wanted) to.append(mark_, pieces.aligned.place(piece.begin));
             for (size_t i = piece.begin; i < piece.end; ++i) {
                 const char c = pieces.aligned.text[i];
@@ -201,17 +208,140 @@ private:
 
 // Words end where the script changes. Blanks and unassigned code points have none: they go with what is before them, and are dropped where
 // nothing is. Japanese counts as one script.
-constexpr const char* kScripts[] = {"Latin", "Common", "Cyrillic", "Greek", "Arabic", "Hebrew", "Hangul", "Thai", "Devanagari", "Inherited", "Adlam", "Ahom",
-    "Anatolian_Hieroglyphs", "Armenian", "Avestan", "Balinese", "Bamum", "Bassa_Vah", "Batak", "Bengali", "Bhaiksuki", "Bopomofo", "Brahmi", "Braille", "Buginese",
-    "Buhid", "Canadian_Aboriginal", "Carian", "Caucasian_Albanian", "Chakma", "Cham", "Cherokee", "Coptic", "Cuneiform", "Cypriot", "Deseret", "Duployan",
-    "Egyptian_Hieroglyphs", "Elbasan", "Ethiopic", "Georgian", "Glagolitic", "Gothic", "Grantha", "Gujarati", "Gurmukhi", "Hanunoo", "Hatran", "Imperial_Aramaic",
-    "Inscriptional_Pahlavi", "Inscriptional_Parthian", "Javanese", "Kaithi", "Kannada", "Kayah_Li", "Kharoshthi", "Khmer", "Khojki", "Khudawadi", "Lao", "Lepcha",
-    "Limbu", "Linear_A", "Linear_B", "Lisu", "Lycian", "Lydian", "Mahajani", "Malayalam", "Mandaic", "Manichaean", "Marchen", "Meetei_Mayek", "Mende_Kikakui",
-    "Meroitic_Cursive", "Meroitic_Hieroglyphs", "Miao", "Modi", "Mongolian", "Mro", "Multani", "Myanmar", "Nabataean", "Newa", "New_Tai_Lue", "Nko", "Ogham",
-    "Ol_Chiki", "Old_Hungarian", "Old_Italic", "Old_North_Arabian", "Old_Permic", "Old_Persian", "Old_South_Arabian", "Old_Turkic", "Oriya", "Osage", "Osmanya",
-    "Pahawh_Hmong", "Palmyrene", "Pau_Cin_Hau", "Phags_Pa", "Phoenician", "Psalter_Pahlavi", "Rejang", "Runic", "Samaritan", "Saurashtra", "Sharada", "Shavian",
-    "Siddham", "SignWriting", "Sinhala", "Sora_Sompeng", "Sundanese", "Syloti_Nagri", "Syriac", "Tagalog", "Tagbanwa", "Tai_Le", "Tai_Tham", "Tai_Viet", "Takri",
-    "Tamil", "Tangut", "Telugu", "Thaana", "Tibetan", "Tifinagh", "Tirhuta", "Ugaritic", "Vai", "Warang_Citi", "Yi"};
+constexpr const char* kScripts[] = {"Latin",
+                                    "Common",
+                                    "Cyrillic",
+                                    "Greek",
+                                    "Arabic",
+                                    "Hebrew",
+                                    "Hangul",
+                                    "Thai",
+                                    "Devanagari",
+                                    "Inherited",
+                                    "Adlam",
+                                    "Ahom",
+                                    "Anatolian_Hieroglyphs",
+                                    "Armenian",
+                                    "Avestan",
+                                    "Balinese",
+                                    "Bamum",
+                                    "Bassa_Vah",
+                                    "Batak",
+                                    "Bengali",
+                                    "Bhaiksuki",
+                                    "Bopomofo",
+                                    "Brahmi",
+                                    "Braille",
+                                    "Buginese",
+                                    "Buhid",
+                                    "Canadian_Aboriginal",
+                                    "Carian",
+                                    "Caucasian_Albanian",
+                                    "Chakma",
+                                    "Cham",
+                                    "Cherokee",
+                                    "Coptic",
+                                    "Cuneiform",
+                                    "Cypriot",
+                                    "Deseret",
+                                    "Duployan",
+                                    "Egyptian_Hieroglyphs",
+                                    "Elbasan",
+                                    "Ethiopic",
+                                    "Georgian",
+                                    "Glagolitic",
+                                    "Gothic",
+                                    "Grantha",
+                                    "Gujarati",
+                                    "Gurmukhi",
+                                    "Hanunoo",
+                                    "Hatran",
+                                    "Imperial_Aramaic",
+                                    "Inscriptional_Pahlavi",
+                                    "Inscriptional_Parthian",
+                                    "Javanese",
+                                    "Kaithi",
+                                    "Kannada",
+                                    "Kayah_Li",
+                                    "Kharoshthi",
+                                    "Khmer",
+                                    "Khojki",
+                                    "Khudawadi",
+                                    "Lao",
+                                    "Lepcha",
+                                    "Limbu",
+                                    "Linear_A",
+                                    "Linear_B",
+                                    "Lisu",
+                                    "Lycian",
+                                    "Lydian",
+                                    "Mahajani",
+                                    "Malayalam",
+                                    "Mandaic",
+                                    "Manichaean",
+                                    "Marchen",
+                                    "Meetei_Mayek",
+                                    "Mende_Kikakui",
+                                    "Meroitic_Cursive",
+                                    "Meroitic_Hieroglyphs",
+                                    "Miao",
+                                    "Modi",
+                                    "Mongolian",
+                                    "Mro",
+                                    "Multani",
+                                    "Myanmar",
+                                    "Nabataean",
+                                    "Newa",
+                                    "New_Tai_Lue",
+                                    "Nko",
+                                    "Ogham",
+                                    "Ol_Chiki",
+                                    "Old_Hungarian",
+                                    "Old_Italic",
+                                    "Old_North_Arabian",
+                                    "Old_Permic",
+                                    "Old_Persian",
+                                    "Old_South_Arabian",
+                                    "Old_Turkic",
+                                    "Oriya",
+                                    "Osage",
+                                    "Osmanya",
+                                    "Pahawh_Hmong",
+                                    "Palmyrene",
+                                    "Pau_Cin_Hau",
+                                    "Phags_Pa",
+                                    "Phoenician",
+                                    "Psalter_Pahlavi",
+                                    "Rejang",
+                                    "Runic",
+                                    "Samaritan",
+                                    "Saurashtra",
+                                    "Sharada",
+                                    "Shavian",
+                                    "Siddham",
+                                    "SignWriting",
+                                    "Sinhala",
+                                    "Sora_Sompeng",
+                                    "Sundanese",
+                                    "Syloti_Nagri",
+                                    "Syriac",
+                                    "Tagalog",
+                                    "Tagbanwa",
+                                    "Tai_Le",
+                                    "Tai_Tham",
+                                    "Tai_Viet",
+                                    "Takri",
+                                    "Tamil",
+                                    "Tangut",
+                                    "Telugu",
+                                    "Thaana",
+                                    "Tibetan",
+                                    "Tifinagh",
+                                    "Tirhuta",
+                                    "Ugaritic",
+                                    "Vai",
+                                    "Warang_Citi",
+                                    "Yi"};
 
 std::string script_runs() {
     constexpr std::string_view japanese = R"(\p{Han}\p{Hiragana}\p{Katakana}\x{30FC})", none = R"( \p{Unknown})";
@@ -231,7 +361,8 @@ Result<SplitBehavior> behavior_field(const Json& stage, const std::string& place
     if (name == "MergedWithPrevious") return SplitBehavior::merged_with_previous;
     if (name == "MergedWithNext") return SplitBehavior::merged_with_next;
     if (name == "Contiguous") return SplitBehavior::contiguous;
-    return fail(Code::E_CORRUPT, "{}.behavior: \"{}\"; accepted are Removed, Isolated, MergedWithPrevious, MergedWithNext and Contiguous", place, name);
+    return fail(Code::E_CORRUPT, "{}.behavior: \"{}\"; accepted are Removed, Isolated, MergedWithPrevious, MergedWithNext and Contiguous",
+                place, name);
 }
 
 Result<std::string> one_code_point(const Json& stage, const char* name, const std::string& place) {
@@ -252,17 +383,21 @@ Result<PreTokenizerPtr> pre_tokenizer_sequence(const Json& stage, const std::str
     return PreTokenizerPtr(std::make_unique<Sequence>(std::move(stages)));
 }
 
-Result<PreTokenizerPtr> pre_tokenizer_bert(const Json&, const std::string&) { return PreTokenizerPtr(std::make_unique<Runs<bert_class>>()); }
-Result<PreTokenizerPtr> pre_tokenizer_whitespace(const Json&, const std::string&) { return PreTokenizerPtr(std::make_unique<Runs<word_class>>()); }
-Result<PreTokenizerPtr> pre_tokenizer_whitespace_split(const Json&, const std::string&) { return PreTokenizerPtr(std::make_unique<Runs<blank_class>>()); }
+Result<PreTokenizerPtr> pre_tokenizer_bert(const Json&, const std::string&) {
+    return PreTokenizerPtr(std::make_unique<Runs<bert_class>>());
+}
+Result<PreTokenizerPtr> pre_tokenizer_whitespace(const Json&, const std::string&) {
+    return PreTokenizerPtr(std::make_unique<Runs<word_class>>());
+}
+Result<PreTokenizerPtr> pre_tokenizer_whitespace_split(const Json&, const std::string&) {
+    return PreTokenizerPtr(std::make_unique<Runs<blank_class>>());
+}
 
 Result<PreTokenizerPtr> pre_tokenizer_byte_level(const Json& stage, const std::string& place) {
     DS_TRY(const bool prefix, bool_field(stage, "add_prefix_space", place));
     DS_TRY(const bool use_regex, bool_field(stage, "use_regex", place, true));
     std::optional<Pattern> pattern;
-    if (use_regex) {
-        DS_TRY(pattern, Pattern::regex(kGpt2, place));
-    }
+    if (use_regex) { DS_TRY(pattern, Pattern::regex(kGpt2, place)); }
     return PreTokenizerPtr(std::make_unique<ByteLevel>(std::move(pattern), prefix));
 }
 
@@ -285,7 +420,9 @@ Result<PreTokenizerPtr> pre_tokenizer_metaspace(const Json& stage, const std::st
     DS_TRY(const bool split, bool_field(stage, "split", place, true));
     if (scheme != "first" && scheme != "never" && scheme != "always")
         return fail(Code::E_CORRUPT, "{}.prepend_scheme: \"{}\"; accepted are first, never and always", place, scheme);
-    const PrependScheme parsed = scheme == "first" ? PrependScheme::first : scheme == "never" ? PrependScheme::never : PrependScheme::always;
+    const PrependScheme parsed = scheme == "first"   ? PrependScheme::first
+                                 : scheme == "never" ? PrependScheme::never
+                                                     : PrependScheme::always;
     return PreTokenizerPtr(std::make_unique<Metaspace>(std::move(replacement), parsed, split));
 }
 

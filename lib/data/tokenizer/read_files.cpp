@@ -49,8 +49,13 @@ Json roberta_processor(const ModelSpec& model, bool prefix) {
         }
         return int64_t{-1};
     };
-    if (id_of("<s>") < 0 || id_of("</s>") < 0 || id_of("<mask>") < 0) return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", false}, {"use_regex", true}};
-    return {{"type", "RobertaProcessing"}, {"cls", {"<s>", id_of("<s>")}}, {"sep", {"</s>", id_of("</s>")}}, {"trim_offsets", true}, {"add_prefix_space", prefix}};
+    if (id_of("<s>") < 0 || id_of("</s>") < 0 || id_of("<mask>") < 0)
+        return {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", false}, {"use_regex", true}};
+    return {{"type", "RobertaProcessing"},
+            {"cls", {"<s>", id_of("<s>")}},
+            {"sep", {"</s>", id_of("</s>")}},
+            {"trim_offsets", true},
+            {"add_prefix_space", prefix}};
 }
 
 }  // namespace
@@ -58,7 +63,8 @@ Json roberta_processor(const ModelSpec& model, bool prefix) {
 Result<Json> folder_config(const fs::path& folder) {
     DS_TRY(Json config, read_config(folder, "tokenizer_config.json"));
     DS_TRY(const Json map, read_config(folder, "special_tokens_map.json"));
-    if (!config.is_object() || !map.is_object()) return fail(Code::E_CORRUPT, "{}: tokenizer_config.json and special_tokens_map.json must hold objects", folder.string());
+    if (!config.is_object() || !map.is_object())
+        return fail(Code::E_CORRUPT, "{}: tokenizer_config.json and special_tokens_map.json must hold objects", folder.string());
     for (const auto& [key, value] : map.items()) {
         if (!config.contains(key)) config[key] = value;
     }
@@ -86,8 +92,13 @@ Result<Definition> read_vocab_txt(std::string text, const Json& config, std::str
         definition.model.vocabulary.emplace_back(line, id++);
     }
     if (cls_id < 0 || sep_id < 0) return fail(Code::E_CORRUPT, "{}: \"{}\" is not in the vocabulary", place, cls_id < 0 ? cls : sep);
-    for (const std::string& token : {unk, sep, role("pad_token", "[PAD]"), cls, role("mask_token", "[MASK]")}) definition.added_tokens.push_back(added_token(token, true));
-    definition.normalizer = {{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", chinese}, {"strip_accents", accents}, {"lowercase", lower}};
+    for (const std::string& token : {unk, sep, role("pad_token", "[PAD]"), cls, role("mask_token", "[MASK]")})
+        definition.added_tokens.push_back(added_token(token, true));
+    definition.normalizer = {{"type", "BertNormalizer"},
+                             {"clean_text", true},
+                             {"handle_chinese_chars", chinese},
+                             {"strip_accents", accents},
+                             {"lowercase", lower}};
     definition.pre_tokenizer = {{"type", "BertPreTokenizer"}};
     definition.post_processor = {{"type", "BertProcessing"}, {"cls", {cls, cls_id}}, {"sep", {sep, sep_id}}};
     definition.decoder = {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}};
@@ -95,7 +106,10 @@ Result<Definition> read_vocab_txt(std::string text, const Json& config, std::str
 }
 
 Result<Definition> read_vocab_and_merges(const std::string& vocab, std::string merges, const Json& config, std::string_view place) {
-    struct Storage { Json vocab; std::string merges; };
+    struct Storage {
+        Json vocab;
+        std::string merges;
+    };
     auto storage = std::make_shared<Storage>();
     DS_TRY(storage->vocab, parse_json(vocab, place));
     storage->merges = std::move(merges);
@@ -107,15 +121,19 @@ Result<Definition> read_vocab_and_merges(const std::string& vocab, std::string m
     definition.model.place = place;
     definition.model.type = "BPE";
     for (const auto& [token, id] : storage->vocab.items()) {
-        if (!id.is_number_integer()) return fail(Code::E_CORRUPT, "{}: [\"{}\"]: must be a whole number, but is {}", place, token, id.dump());
+        if (!id.is_number_integer())
+            return fail(Code::E_CORRUPT, "{}: [\"{}\"]: must be a whole number, but is {}", place, token, id.dump());
     }
-    for (auto it = storage->vocab.begin(); it != storage->vocab.end(); ++it) definition.model.vocabulary.emplace_back(it.key(), it->get<int64_t>());
+    for (auto it = storage->vocab.begin(); it != storage->vocab.end(); ++it)
+        definition.model.vocabulary.emplace_back(it.key(), it->get<int64_t>());
     size_t number = 0;
     for (const std::string_view line : lines_of(storage->merges)) {
         ++number;
         if (line.empty() || line.starts_with("#version")) continue;
         const size_t blank = line.find(' ');
-        if (blank == line.npos || line.find(' ', blank + 1) != line.npos) return fail(Code::E_CORRUPT, "merges.txt: line {}: must be two tokens with a blank between, but is \"{}\"", number, line.substr(0, 100));
+        if (blank == line.npos || line.find(' ', blank + 1) != line.npos)
+            return fail(Code::E_CORRUPT, "merges.txt: line {}: must be two tokens with a blank between, but is \"{}\"", number,
+                        line.substr(0, 100));
         definition.model.merges.emplace_back(line.substr(0, blank), line.substr(blank + 1));
     }
     DS_TRY(const bool prefix, bool_field(config, "add_prefix_space", "tokenizer_config.json", false));
@@ -123,7 +141,8 @@ Result<Definition> read_vocab_and_merges(const std::string& vocab, std::string m
     definition.decoder = {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
     definition.post_processor = roberta_processor(definition.model, prefix);
     for (const char* token : {"<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"}) {
-        if (storage->vocab.contains(token)) definition.added_tokens.push_back(added_token(token, true, std::string_view(token) == "<mask>"));
+        if (storage->vocab.contains(token))
+            definition.added_tokens.push_back(added_token(token, true, std::string_view(token) == "<mask>"));
     }
     return definition;
 }
@@ -139,7 +158,9 @@ Result<Parts> load(const fs::path& path) {
         for (const char* name : {"tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model"}) {
             if (file.empty() && fs::is_regular_file(folder / name, error)) file = folder / name;
         }
-        if (file.empty()) return fail(Code::E_NOT_FOUND, "{}: no tokenizer.json, vocab.txt, vocab.json, spiece.model or tokenizer.model in this folder", path.string());
+        if (file.empty())
+            return fail(Code::E_NOT_FOUND, "{}: no tokenizer.json, vocab.txt, vocab.json, spiece.model or tokenizer.model in this folder",
+                        path.string());
     }
     DS_TRY(const Definition definition, read_any(file, config));
     DS_TRY(Parts parts, build(definition, config));

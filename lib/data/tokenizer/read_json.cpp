@@ -67,7 +67,9 @@ Status read_vocabulary_object(const simdjson::dom::object& object, ModelSpec& sp
     spec.vocabulary.reserve(object.size());
     for (const auto field : object) {
         int64_t id = 0;
-        if (field.value.get(id)) return fail(Code::E_CORRUPT, "{}.vocab[\"{}\"]: must be a whole number, but is {}", spec.place, field.key.substr(0, 100), excerpt(field.value));
+        if (field.value.get(id))
+            return fail(Code::E_CORRUPT, "{}.vocab[\"{}\"]: must be a whole number, but is {}", spec.place, field.key.substr(0, 100),
+                        excerpt(field.value));
         spec.vocabulary.emplace_back(field.key, id);
     }
     return ok();
@@ -126,7 +128,8 @@ Status read_merges(const Element& element, ModelSpec& spec) {
             if (text.starts_with("#version")) continue;
             const size_t blank = text.find(' ');
             if (blank == text.npos || text.find(' ', blank + 1) != text.npos)
-                return fail(Code::E_CORRUPT, "{}.merges[{}]: must be two tokens with a blank between, but is {}", spec.place, row, excerpt(merge));
+                return fail(Code::E_CORRUPT, "{}.merges[{}]: must be two tokens with a blank between, but is {}", spec.place, row,
+                            excerpt(merge));
             left = text.substr(0, blank);
             right = text.substr(blank + 1);
         } else if (merge.get(pair) || pair.size() != 2 || pair.at(0).get(left) || pair.at(1).get(right)) {
@@ -171,7 +174,8 @@ Status read_model(const simdjson::dom::object& model, ModelSpec& spec) {
     if (!has_vocabulary) return fail(Code::E_CORRUPT, "{}.vocab: missing", spec.place);
     if (spec.type == "BPE" && !has_merges) return fail(Code::E_CORRUPT, "{}.merges: missing", spec.place);
     if ((spec.type == "Unigram") != (spec.scores.size() == spec.vocabulary.size() && !spec.vocabulary.empty()) && !spec.vocabulary.empty())
-        return fail(Code::E_CORRUPT, "{}.vocab: a {} model needs {}", spec.place, spec.type, spec.type == "Unigram" ? "a list of [token, score]" : "an object of ids");
+        return fail(Code::E_CORRUPT, "{}.vocab: a {} model needs {}", spec.place, spec.type,
+                    spec.type == "Unigram" ? "a list of [token, score]" : "an object of ids");
     return ok();
 }
 
@@ -219,7 +223,8 @@ Result<Definition> read_tokenizer_json(std::string_view text, std::string_view p
             has_model = true;
         } else if (field.key == "version") {
             std::string_view version;
-            if (field.value.get(version) || version != "1.0") return fail(Code::E_UNSUPPORTED, "{}: {}; \"1.0\" is what can be read", where(), excerpt(field.value));
+            if (field.value.get(version) || version != "1.0")
+                return fail(Code::E_UNSUPPORTED, "{}: {}; \"1.0\" is what can be read", where(), excerpt(field.value));
         }
     }
     if (!has_model) return fail(Code::E_CORRUPT, "{}: model: missing", place);

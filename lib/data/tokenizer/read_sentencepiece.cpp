@@ -39,7 +39,9 @@ public:
         case 5: return fixed(4, field);
         case 2: {
             DS_TRY(const uint64_t size, varint());
-            if (size > bytes_.size() - at_) return fail(Code::E_CORRUPT, "{}: field {} at byte {} has {} bytes, but {} are left", place_, field.number, begin, size, bytes_.size() - at_);
+            if (size > bytes_.size() - at_)
+                return fail(Code::E_CORRUPT, "{}: field {} at byte {} has {} bytes, but {} are left", place_, field.number, begin, size,
+                            bytes_.size() - at_);
             field.bytes = bytes_.substr(at_, size);
             at_ += size;
             return field;
@@ -99,7 +101,8 @@ Status read_piece(std::string_view bytes, const std::string& place, SentencePiec
         }
     }
     if (!is_utf8(piece.text)) return fail(Code::E_CORRUPT, "{}: not UTF-8", place);
-    if (!(piece.score >= -1e30f && piece.score <= 1e30f)) return fail(Code::E_CORRUPT, "{}: score {} is not a finite number", place, piece.score);
+    if (!(piece.score >= -1e30f && piece.score <= 1e30f))
+        return fail(Code::E_CORRUPT, "{}: score {} is not a finite number", place, piece.score);
     return ok();
 }
 
@@ -127,7 +130,8 @@ Status read_model(std::string_view place, SentencePieceModel& model) {
         if (field.number == 1) {
             model.pieces.emplace_back();
             DS_CHECK(read_piece(field.bytes, fmt::format("{}: piece {}", place, model.pieces.size() - 1), model.pieces.back()));
-            if (static_cast<int64_t>(model.pieces.size()) > kMaxIds) return fail(Code::E_CORRUPT, "{}: more than {} pieces", place, kMaxIds);
+            if (static_cast<int64_t>(model.pieces.size()) > kMaxIds)
+                return fail(Code::E_CORRUPT, "{}: more than {} pieces", place, kMaxIds);
         }
         if (field.number == 2) trainer = field.bytes;
         if (field.number == 3) normalizer = field.bytes;
@@ -141,7 +145,12 @@ Status read_model(std::string_view place, SentencePieceModel& model) {
 
 // Every way to join two pieces into a third, best score first: what sentencepiece's own BPE would merge.
 void make_merges(const SentencePieceModel& model, ModelSpec& spec) {
-    struct Merge { std::string_view left, right; float score; int64_t left_id, right_id; size_t left_length, right_length; };
+    struct Merge {
+        std::string_view left, right;
+        float score;
+        int64_t left_id, right_id;
+        size_t left_length, right_length;
+    };
     std::unordered_map<std::string_view, int64_t> ids;
     for (size_t i = 0; i < model.pieces.size(); ++i) ids[model.pieces[i].text] = static_cast<int64_t>(i);
     std::vector<Merge> merges;
@@ -149,7 +158,8 @@ void make_merges(const SentencePieceModel& model, ModelSpec& spec) {
         const size_t first = merges.size();
         const size_t code_points = count_code_points(piece.text);
         size_t n = 1;
-        for (size_t cut = piece.text.empty() ? 0 : static_cast<size_t>(utf8_bytes(piece.text[0])); cut < piece.text.size(); cut += static_cast<size_t>(utf8_bytes(piece.text[cut])), ++n) {
+        for (size_t cut = piece.text.empty() ? 0 : static_cast<size_t>(utf8_bytes(piece.text[0])); cut < piece.text.size();
+             cut += static_cast<size_t>(utf8_bytes(piece.text[cut])), ++n) {
             const std::string_view left = piece.text.substr(0, cut), right = piece.text.substr(cut);
             const auto l = ids.find(left), r = ids.find(right);
             if (l != ids.end() && r != ids.end()) merges.push_back({left, right, piece.score, l->second, r->second, n, code_points - n});
@@ -176,7 +186,8 @@ Result<Json> frame_processor(const Frame& frame, const SentencePieceModel& model
     Json single = Json::array(), second = Json::array(), tokens = Json::object();
     const auto add = [&](Json& list, const std::vector<std::string>& names, int type) -> Status {
         for (const std::string& name : names) {
-            const auto found = std::find_if(model.pieces.begin(), model.pieces.end(), [&](const SentencePiece& piece) { return piece.text == name; });
+            const auto found =
+                std::find_if(model.pieces.begin(), model.pieces.end(), [&](const SentencePiece& piece) { return piece.text == name; });
             if (found == model.pieces.end()) return fail(Code::E_CORRUPT, "{}: the piece \"{}\" is missing", place, name);
             list.push_back(special_of(name, type));
             tokens[name] = {{"id", name}, {"ids", {found - model.pieces.begin()}}, {"tokens", {name}}};
@@ -195,8 +206,12 @@ Result<Json> frame_processor(const Frame& frame, const SentencePieceModel& model
 }
 
 Json sequence_of(const char* type, const char* list, Json stages) { return {{"type", type}, {list, std::move(stages)}}; }
-Json replace(const char* kind, const char* pattern, const char* content) { return {{"type", "Replace"}, {"pattern", {{kind, pattern}}}, {"content", content}}; }
-Json metaspace(const char* scheme, bool split) { return {{"type", "Metaspace"}, {"replacement", kMark}, {"prepend_scheme", scheme}, {"split", split}}; }
+Json replace(const char* kind, const char* pattern, const char* content) {
+    return {{"type", "Replace"}, {"pattern", {{kind, pattern}}}, {"content", content}};
+}
+Json metaspace(const char* scheme, bool split) {
+    return {{"type", "Metaspace"}, {"replacement", kMark}, {"prepend_scheme", scheme}, {"split", split}};
+}
 
 Status tell_llama(const SentencePieceModel& model, const Json& config, Definition& definition) {
     DS_TRY(const bool legacy, bool_field(config, "legacy", "tokenizer_config.json", true));
@@ -222,7 +237,9 @@ Status tell_llama(const SentencePieceModel& model, const Json& config, Definitio
     return ok();
 }
 
-Json charsmap_stage(const SentencePieceModel& model) { return {{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(model.charsmap)}}; }
+Json charsmap_stage(const SentencePieceModel& model) {
+    return {{"type", "Precompiled"}, {"precompiled_charsmap", to_base64(model.charsmap)}};
+}
 
 Status tell_t5(const SentencePieceModel& model, Definition& definition) {
     Json stages = Json::array();
@@ -263,7 +280,8 @@ void list_pieces(SentencePieceModel& model, Definition& definition) {
         const SentencePiece& piece = model.pieces[i];
         definition.model.vocabulary.emplace_back(piece.text, static_cast<int64_t>(i));
         definition.model.scores.push_back(piece.score);
-        if (piece.type == kControl || piece.type == kUserDefined || piece.type == kUnknown) definition.added_tokens.push_back(added_token(piece.text, piece.type != kUserDefined));
+        if (piece.type == kControl || piece.type == kUserDefined || piece.type == kUnknown)
+            definition.added_tokens.push_back(added_token(piece.text, piece.type != kUserDefined));
     }
     // T5's sentinels, the last first.
     for (const std::string& extra : model.extras) {
@@ -292,7 +310,8 @@ Result<Definition> read_sentencepiece(std::string_view bytes, const Json& config
     list_pieces(model, definition);
     if (model.model_type == kBpe) {
         definition.model.type = "BPE";
-        definition.model.options = {{"unk_token", model.pieces[static_cast<size_t>(model.unk_id)].text}, {"fuse_unk", true}, {"byte_fallback", true}};
+        definition.model.options = {
+            {"unk_token", model.pieces[static_cast<size_t>(model.unk_id)].text}, {"fuse_unk", true}, {"byte_fallback", true}};
         make_merges(model, definition.model);
         DS_CHECK(tell_llama(model, config, definition));
     } else {

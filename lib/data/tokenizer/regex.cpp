@@ -21,10 +21,18 @@ std::string pcre2_message(int code) {
     return pcre2_get_error_message(code, text, sizeof text) < 0 ? fmt::format("error {}", code) : reinterpret_cast<const char*>(text);
 }
 
-struct MatchDataFree { void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); } };
-struct MatchContextFree { void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); } };
-struct JitStackFree { void operator()(pcre2_jit_stack* p) const { pcre2_jit_stack_free(p); } };
-struct CompileContextFree { void operator()(pcre2_compile_context* p) const { pcre2_compile_context_free(p); } };
+struct MatchDataFree {
+    void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
+};
+struct MatchContextFree {
+    void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); }
+};
+struct JitStackFree {
+    void operator()(pcre2_jit_stack* p) const { pcre2_jit_stack_free(p); }
+};
+struct CompileContextFree {
+    void operator()(pcre2_compile_context* p) const { pcre2_compile_context_free(p); }
+};
 
 void add_gap(std::vector<Match>& matches, size_t begin, size_t end) {
     if (begin < end) matches.push_back({static_cast<uint32_t>(begin), static_cast<uint32_t>(end), false});
@@ -71,7 +79,9 @@ Result<Pattern> Pattern::literal(std::string text) {
 }
 
 Result<Pattern> Pattern::regex(std::string_view expression, std::string_view place) {
-    if (expression.size() > kMaxExpression) return fail(Code::E_CORRUPT, "{}: a regular expression of {} bytes; at most {} are accepted", place, expression.size(), kMaxExpression);
+    if (expression.size() > kMaxExpression)
+        return fail(Code::E_CORRUPT, "{}: a regular expression of {} bytes; at most {} are accepted", place, expression.size(),
+                    kMaxExpression);
     Pattern pattern;
     pattern.scanner_ = known_scanner(expression);
     if (pattern.scanner_) return pattern;
@@ -87,8 +97,8 @@ Result<Pattern> Pattern::regex(std::string_view expression, std::string_view pla
     const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_UTF_CHECK;
     code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options, &error, &where, context.get());
     if (!code->code) {
-        return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": {} (at {} of \"{}\")", place, expression.substr(0, 200), pcre2_message(error), where,
-                    translated.substr(0, 200));
+        return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": {} (at {} of \"{}\")", place, expression.substr(0, 200),
+                    pcre2_message(error), where, translated.substr(0, 200));
     }
     code->jit = pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE) == 0;
     pattern.code_ = std::move(code);
@@ -133,7 +143,8 @@ Status Pattern::find_regex(std::string_view text, std::vector<Match>& matches) c
     std::unique_ptr<pcre2_jit_stack, JitStackFree> stack;
     return iterate(text, matches, [&](size_t from, size_t& begin, size_t& end) -> Result<bool> {
         const auto match = [&](uint32_t options) {
-            return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, options, data.get(), context.get());
+            return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from, options, data.get(),
+                               context.get());
         };
         int rc = match(PCRE2_NO_UTF_CHECK);
         if (rc == PCRE2_ERROR_JIT_STACKLIMIT && !stack) {
@@ -151,7 +162,8 @@ Status Pattern::find_regex(std::string_view text, std::vector<Match>& matches) c
         begin = range[0];
         end = range[1];
         // \K may put the beginning behind the end or before the place of search.
-        if (end < begin || begin < from) return fail(Code::E_CORRUPT, "tokenizer: regular expression \"{}\" matches backwards", code_->expression.substr(0, 200));
+        if (end < begin || begin < from)
+            return fail(Code::E_CORRUPT, "tokenizer: regular expression \"{}\" matches backwards", code_->expression.substr(0, 200));
         return true;
     });
 }

@@ -1,8 +1,8 @@
 // From Oniguruma's Ruby syntax to PCRE2's.
 //
 // The two agree on most of what tokenizer files use. They differ in \w, \s and \b (PCRE2 10.42 knows no marks in words and counts
-// U+180E as a space), \h (a hexadecimal digit, not a blank), \uXXXX, `{n,m}+`, which in Ruby repeats instead of being possessive, and classes
-// within classes.
+// U+180E as a space), \h (a hexadecimal digit, not a blank), \uXXXX, `{n,m}+`, which in Ruby repeats instead of being possessive, and
+// classes within classes.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -21,15 +21,37 @@ constexpr size_t kMaxNesting = 16;
 
 // What Oniguruma calls by a name that PCRE2 lacks or reads in another way, as the inside of a class.
 constexpr std::pair<std::string_view, std::string_view> kNames[] = {
-    {"alnum", R"(\p{Alphabetic}\p{Nd})"}, {"alpha", R"(\p{Alphabetic})"}, {"blank", R"(\p{Zs}\t)"}, {"cntrl", R"(\p{Cc}\p{Cf}\p{Cn}\p{Co}\p{Cs})"},
-    {"digit", R"(\p{Nd})"}, {"lower", R"(\p{Lowercase})"}, {"punct", R"(\p{P}\p{S})"}, {"space", R"(\p{White_Space})"}, {"upper", R"(\p{Uppercase})"},
-    {"xdigit", "0-9a-fA-F"}, {"word", kClassWord}, {"ascii", R"(\x00-\x7f)"}, {"any", R"(\x{0}-\x{10ffff})"},
-    {"letter", R"(\p{L})"}, {"number", R"(\p{N})"}, {"punctuation", R"(\p{P})"}, {"symbol", R"(\p{S})"}, {"mark", R"(\p{M})"}, {"separator", R"(\p{Z})"}, {"other", R"(\p{C})"},
-    {"uppercaseletter", R"(\p{Lu})"}, {"lowercaseletter", R"(\p{Ll})"}, {"titlecaseletter", R"(\p{Lt})"}, {"decimalnumber", R"(\p{Nd})"}};
+    {"alnum", R"(\p{Alphabetic}\p{Nd})"},
+    {"alpha", R"(\p{Alphabetic})"},
+    {"blank", R"(\p{Zs}\t)"},
+    {"cntrl", R"(\p{Cc}\p{Cf}\p{Cn}\p{Co}\p{Cs})"},
+    {"digit", R"(\p{Nd})"},
+    {"lower", R"(\p{Lowercase})"},
+    {"punct", R"(\p{P}\p{S})"},
+    {"space", R"(\p{White_Space})"},
+    {"upper", R"(\p{Uppercase})"},
+    {"xdigit", "0-9a-fA-F"},
+    {"word", kClassWord},
+    {"ascii", R"(\x00-\x7f)"},
+    {"any", R"(\x{0}-\x{10ffff})"},
+    {"letter", R"(\p{L})"},
+    {"number", R"(\p{N})"},
+    {"punctuation", R"(\p{P})"},
+    {"symbol", R"(\p{S})"},
+    {"mark", R"(\p{M})"},
+    {"separator", R"(\p{Z})"},
+    {"other", R"(\p{C})"},
+    {"uppercaseletter", R"(\p{Lu})"},
+    {"lowercaseletter", R"(\p{Ll})"},
+    {"titlecaseletter", R"(\p{Lt})"},
+    {"decimalnumber", R"(\p{Nd})"},
+};
 
 // Properties that both know as more than a script.
-constexpr std::string_view kProperties[] = {"alphabetic", "lowercase", "uppercase", "whitespace", "ideographic", "emoji", "emojipresentation", "emojimodifier", "emojimodifierbase",
-                                            "emojicomponent", "extendedpictographic", "math", "dash", "hexdigit", "idstart", "idcontinue", "xidstart", "xidcontinue"};
+constexpr std::string_view kProperties[] = {
+    "alphabetic",    "lowercase",         "uppercase",      "whitespace",           "ideographic", "emoji", "emojipresentation",
+    "emojimodifier", "emojimodifierbase", "emojicomponent", "extendedpictographic", "math",        "dash",  "hexdigit",
+    "idstart",       "idcontinue",        "xidstart",       "xidcontinue"};
 
 std::string plain_name(std::string_view name) {
     std::string plain;
@@ -164,7 +186,8 @@ private:
             return ok();
         }
         // A script's name alone means, to PCRE2, the scripts that share the code point too.
-        const bool script = plain.size() > 2 && name.find_first_of("=:&") == name.npos && std::find(std::begin(kProperties), std::end(kProperties), plain) == std::end(kProperties);
+        const bool script = plain.size() > 2 && name.find_first_of("=:&") == name.npos &&
+                            std::find(std::begin(kProperties), std::end(kProperties), plain) == std::end(kProperties);
         out_ += fmt::format("\\{}{{{}{}}}", negative ? 'P' : 'p', script ? "sc:" : "", name);
         return ok();
     }
@@ -230,11 +253,14 @@ private:
         return ok();
     }
 
-    Status refuse(std::string_view what) const { return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": {}", place_, in_.substr(0, 200), what); }
+    Status refuse(std::string_view what) const {
+        return fail(Code::E_CORRUPT, "{}: regular expression \"{}\": {}", place_, in_.substr(0, 200), what);
+    }
 
     Status posix_name(std::string_view name, Operand& operand) {
         const bool negative = name.starts_with('^');
-        const auto named = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& row) { return row.first == name.substr(negative); });
+        const auto named =
+            std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& row) { return row.first == name.substr(negative); });
         if (named == std::end(kNames)) out_ += fmt::format("[:{}:]", name);
         else if (negative) operand.classes.push_back(fmt::format("[^{}]", named->second));
         else out_ += named->second;

@@ -17,7 +17,10 @@ constexpr std::array<uint8_t, 128> ascii_kinds() {
     std::array<uint8_t, 128> kinds{};
     for (int c = 0; c < 128; ++c) {
         const int lower = c | 0x20;
-        kinds[static_cast<size_t>(c)] = lower >= 'a' && lower <= 'z' ? kLetter : c >= '0' && c <= '9' ? kNumber : (c >= 9 && c <= 13) || c == ' ' ? kSpace : kMark;
+        kinds[static_cast<size_t>(c)] = lower >= 'a' && lower <= 'z'      ? kLetter
+                                        : c >= '0' && c <= '9'            ? kNumber
+                                        : (c >= 9 && c <= 13) || c == ' ' ? kSpace
+                                                                          : kMark;
     }
     return kinds;
 }
@@ -53,8 +56,12 @@ size_t contraction(std::string_view text, size_t at, bool fold) {
         return fold && c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
     };
     switch (letter(1)) {
-    case 's': case 't': case 'm': case 'd': return at + 2;
-    case 'r': case 'v': return letter(2) == 'e' ? at + 3 : at;
+    case 's':
+    case 't':
+    case 'm':
+    case 'd': return at + 2;
+    case 'r':
+    case 'v': return letter(2) == 'e' ? at + 3 : at;
     case 'l': return letter(2) == 'l' ? at + 3 : at;
     case '\xC5': return fold && letter(2) == '\xBF' ? at + 3 : at;
     default: return at;
@@ -119,11 +126,16 @@ size_t scan_llama3(std::string_view text, size_t at) {
 }  // namespace
 
 Scanner known_scanner(std::string_view expression) {
-    struct Row { std::string_view expression; Scanner scanner; };
+    struct Row {
+        std::string_view expression;
+        Scanner scanner;
+    };
     static constexpr Row kRows[] = {
         {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", scan_gpt2},
-        {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", scan_llama3<3>},
-        {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", scan_llama3<1>},
+        {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+         scan_llama3<3>},
+        {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+         scan_llama3<1>},
     };
     for (const Row& row : kRows) {
         if (row.expression == expression) return row.scanner;

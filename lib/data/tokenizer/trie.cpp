@@ -4,14 +4,17 @@
 
 namespace ds::tokenizer {
 namespace {
-constexpr uint32_t kFree = 0xFFFFFFFFu;    // check of a free slot
-constexpr size_t kAttempts = 64;           // free slots tried before the array is extended
+constexpr uint32_t kFree = 0xFFFFFFFFu;  // check of a free slot
+constexpr size_t kAttempts = 64;         // free slots tried before the array is extended
 }  // namespace
 
 // Free slots form a ring through `next`/`previous`; nodes are placed depth first, over an explicit stack.
 struct Trie::Builder {
     using Entries = std::vector<std::pair<std::string_view, int32_t>>;
-    struct Work { uint32_t node; size_t begin, end, depth; };
+    struct Work {
+        uint32_t node;
+        size_t begin, end, depth;
+    };
 
     std::vector<Node>& nodes;
     std::vector<uint32_t> next, previous;
@@ -61,7 +64,8 @@ struct Trie::Builder {
         while (!stack.empty()) {
             Work work = stack.back();
             stack.pop_back();
-            for (; work.begin < work.end && entries[work.begin].first.size() == work.depth; ++work.begin) nodes[work.node].value = entries[work.begin].second;
+            for (; work.begin < work.end && entries[work.begin].first.size() == work.depth; ++work.begin)
+                nodes[work.node].value = entries[work.begin].second;
             if (work.begin == work.end) continue;
             labels.clear();
             starts.clear();

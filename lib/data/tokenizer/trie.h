@@ -26,12 +26,18 @@ public:
     }
     int32_t value(uint32_t node) const { return nodes_[node].value; }
 
-    struct Found { int32_t value = kNone; size_t length = 0; };
+    struct Found {
+        int32_t value = kNone;
+        size_t length = 0;
+    };
     Found longest(std::string_view text) const;
     int32_t exact(std::string_view key) const;
 
 private:
-    struct Node { uint32_t base, check; int32_t value; };
+    struct Node {
+        uint32_t base, check;
+        int32_t value;
+    };
     struct Builder;
     std::vector<Node> nodes_;
 };

@@ -125,8 +125,9 @@ bool is_word(char32_t c) {
 }
 
 bool is_chinese(char32_t c) {
-    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
-           (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
+           (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+           (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
 int lowercase(char32_t c, char32_t out[2]) {
@@ -153,7 +154,8 @@ int decompose(char32_t c, bool compatible, char32_t out[kMaxDecomposition]) {
     utf8proc_int32_t buffer[kMaxDecomposition];
     int last_class = 0;
     const int options = UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0);
-    const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), buffer, kMaxDecomposition, static_cast<utf8proc_option_t>(options), &last_class);
+    const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), buffer, kMaxDecomposition,
+                                           static_cast<utf8proc_option_t>(options), &last_class);
     if (n <= 0 || n > kMaxDecomposition) {
         out[0] = c;
         return 1;

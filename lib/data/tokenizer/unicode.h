@@ -21,7 +21,9 @@ inline char32_t next_code_point(std::string_view text, size_t& at) {
     char32_t c = byte(0);
     if (n == 2) c = ((c & 0x1F) << 6) | (byte(1) & 0x3F);
     else if (n == 3) c = ((c & 0x0F) << 12) | (static_cast<char32_t>(byte(1) & 0x3F) << 6) | (byte(2) & 0x3F);
-    else if (n == 4) c = ((c & 0x07) << 18) | (static_cast<char32_t>(byte(1) & 0x3F) << 12) | (static_cast<char32_t>(byte(2) & 0x3F) << 6) | (byte(3) & 0x3F);
+    else if (n == 4)
+        c = ((c & 0x07) << 18) | (static_cast<char32_t>(byte(1) & 0x3F) << 12) | (static_cast<char32_t>(byte(2) & 0x3F) << 6) |
+            (byte(3) & 0x3F);
     at += static_cast<size_t>(n);
     return c;
 }
@@ -43,7 +45,8 @@ size_t count_code_points(std::string_view text);
 // Rust's char::is_whitespace: the White_Space property.
 inline bool is_whitespace(char32_t c) {
     if (c < 0x80) return c == ' ' || (c >= 9 && c <= 13);
-    return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+    return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
 }
 bool is_letter(char32_t c);           // L
 bool is_number(char32_t c);           // N

@@ -80,7 +80,9 @@ private:
             if (!single) {
                 Node& next = nodes[begin + one];
                 const bool better = next.begin == kUnreached || unknown_score_ + before > next.score;
-                if (better && unknown_ < 0) return fail(Code::E_CORRUPT, "tokenizer: a Unigram vocabulary without unk_id, and \"{}\" is not in it", word.substr(begin, one));
+                if (better && unknown_ < 0)
+                    return fail(Code::E_CORRUPT, "tokenizer: a Unigram vocabulary without unk_id, and \"{}\" is not in it",
+                                word.substr(begin, one));
                 relax(next, unknown_score_ + before, begin, unknown_);
             }
             begin += one;

@@ -28,8 +28,10 @@ void Vocabulary::grow() {
 }
 
 Status Vocabulary::check(std::string_view token, int64_t id) const {
-    if (id < 0 || id >= kMaxIds) return fail(Code::E_CORRUPT, "token \"{}\" has id {}; ids from 0 to {} are accepted", token.substr(0, 100), id, kMaxIds - 1);
-    if (block_.size() + token.size() > kMaxVocabularyBytes) return fail(Code::E_CORRUPT, "tokens of more than {} bytes together", kMaxVocabularyBytes);
+    if (id < 0 || id >= kMaxIds)
+        return fail(Code::E_CORRUPT, "token \"{}\" has id {}; ids from 0 to {} are accepted", token.substr(0, 100), id, kMaxIds - 1);
+    if (block_.size() + token.size() > kMaxVocabularyBytes)
+        return fail(Code::E_CORRUPT, "tokens of more than {} bytes together", kMaxVocabularyBytes);
     return ok();
 }
 
@@ -44,9 +46,11 @@ void Vocabulary::insert(std::string_view token, int32_t id) {
 
 Status Vocabulary::add(std::string_view token, int64_t id) {
     DS_CHECK(check(token, id));
-    if (const auto present = id_of(token)) return fail(Code::E_CORRUPT, "token \"{}\" appears twice, with ids {} and {}", token.substr(0, 100), *present, id);
+    if (const auto present = id_of(token))
+        return fail(Code::E_CORRUPT, "token \"{}\" appears twice, with ids {} and {}", token.substr(0, 100), *present, id);
     if (has(static_cast<int32_t>(id))) {
-        return fail(Code::E_CORRUPT, "id {} appears twice, for tokens \"{}\" and \"{}\"", id, token_of(static_cast<int32_t>(id)).substr(0, 100), token.substr(0, 100));
+        return fail(Code::E_CORRUPT, "id {} appears twice, for tokens \"{}\" and \"{}\"", id,
+                    token_of(static_cast<int32_t>(id)).substr(0, 100), token.substr(0, 100));
     }
     return add_or_replace(token, id);
 }

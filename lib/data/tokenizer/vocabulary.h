@@ -10,7 +10,7 @@
 
 namespace ds::tokenizer {
 
-inline constexpr int64_t kMaxIds = int64_t{1} << 22;         // ids a vocabulary may have: tables of this size are allocated
+inline constexpr int64_t kMaxIds = int64_t{1} << 22;  // ids a vocabulary may have: tables of this size are allocated
 inline constexpr size_t kMaxVocabularyBytes = size_t{1} << 30;
 
 class Vocabulary {
@@ -24,11 +24,14 @@ public:
     std::optional<int32_t> id_of(std::string_view token) const;
     std::string_view token_of(int32_t id) const;  // "" where there is none
     bool has(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < by_id_.size() && by_id_[static_cast<size_t>(id)].length >= 0; }
-    int64_t size() const { return count_; }                                  // tokens
-    int64_t end() const { return static_cast<int64_t>(by_id_.size()); }      // one more than the largest id
+    int64_t size() const { return count_; }                              // tokens
+    int64_t end() const { return static_cast<int64_t>(by_id_.size()); }  // one more than the largest id
 
 private:
-    struct Span { uint32_t offset = 0; int32_t length = -1; };
+    struct Span {
+        uint32_t offset = 0;
+        int32_t length = -1;
+    };
     size_t slot_of(std::string_view token) const;
     void grow();
     Status check(std::string_view token, int64_t id) const;
@@ -36,8 +39,11 @@ private:
 
     std::string block_;
     std::vector<Span> by_id_;
-    std::vector<int32_t> slots_;                     // index into tokens_, -1 free
-    struct Entry { Span span; int32_t id; };
+    std::vector<int32_t> slots_;  // index into tokens_, -1 free
+    struct Entry {
+        Span span;
+        int32_t id;
+    };
     std::vector<Entry> tokens_;
     int64_t count_ = 0;
 };

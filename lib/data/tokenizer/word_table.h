@@ -14,7 +14,8 @@ public:
         uint64_t part[3] = {};
         bool operator==(const Key& other) const { return part[0] == other.part[0] && part[1] == other.part[1] && part[2] == other.part[2]; }
         uint64_t hash() const {
-            uint64_t h = part[0] * 0x9E3779B97F4A7C15u ^ (part[1] + 0x165667B19E3779F9u) * 0xC2B2AE3D27D4EB4Fu ^ part[2] * 0xD6E8FEB86659FD93u;
+            uint64_t h =
+                part[0] * 0x9E3779B97F4A7C15u ^ (part[1] + 0x165667B19E3779F9u) * 0xC2B2AE3D27D4EB4Fu ^ part[2] * 0xD6E8FEB86659FD93u;
             h ^= h >> 32;
             return h * 0x9E3779B97F4A7C15u;
         }
@@ -37,7 +38,10 @@ public:
     int32_t operator[](const Key& key) const { return slots_.empty() ? -1 : slots_[find(key)].id; }
 
 private:
-    struct Slot { Key key; int32_t id = -1; };
+    struct Slot {
+        Key key;
+        int32_t id = -1;
+    };
     size_t find(const Key& key) const {
         size_t i = key.hash() >> shift_;
         while (slots_[i].id >= 0 && !(slots_[i].key == key)) i = (i + 1) & (slots_.size() - 1);

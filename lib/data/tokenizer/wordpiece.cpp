@@ -35,7 +35,8 @@ public:
 
     Status tokenize(std::string_view word, std::vector<Token>& out) const override {
         const size_t before = out.size();
-        const bool too_long = static_cast<int64_t>(word.size()) > max_code_points_ && static_cast<int64_t>(count_code_points(word)) > max_code_points_;
+        const bool too_long =
+            static_cast<int64_t>(word.size()) > max_code_points_ && static_cast<int64_t>(count_code_points(word)) > max_code_points_;
         for (size_t at = 0; !too_long && at < word.size();) {
             const Trie::Found found = (at == 0 ? first_ : continuing_).longest(word.substr(at));
             if (found.length == 0) break;

@@ -13,7 +13,8 @@ bool Compression::follow(int64_t updates) {
 }
 
 bool Compression::has_fixed_ranges() const {
-    return std::any_of(spec_.begin(), spec_.end(), [](const auto& module) { return module.second.activation && module.second.activation->fixed; });
+    return std::any_of(spec_.begin(), spec_.end(),
+                       [](const auto& module) { return module.second.activation && module.second.activation->fixed; });
 }
 
 Status Compression::make_masks(const ParamStore& params, WholeParams& whole, const std::set<std::string>& known) const {
@@ -33,7 +34,8 @@ Status Compression::make_masks(const ParamStore& params, WholeParams& whole, con
         if (!how.rows || how.rows->learned) continue;
         const int64_t columns = weight.shape[1];
         std::vector<double> sums(static_cast<size_t>(outs), 0.0);
-        for (size_t i = 0; i < sizes.size(); ++i) sums[how.out_first ? i / static_cast<size_t>(columns) : i % static_cast<size_t>(columns)] += sizes[i];
+        for (size_t i = 0; i < sizes.size(); ++i)
+            sums[how.out_first ? i / static_cast<size_t>(columns) : i % static_cast<size_t>(columns)] += sizes[i];
         DS_CHECK(put(*how.rows, module + kRowMask, std::vector<float>(sums.begin(), sums.end())));
     }
     return ok();

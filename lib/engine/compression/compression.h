@@ -44,14 +44,16 @@ struct ExportSource {
     const ParamStore& params;
     std::function<Status(const Param&, float*)> read;  // a whole weight
     const Program& program;
-    PlanKey smallest;                                  // whose graph has every parameter
+    PlanKey smallest;  // whose graph has every parameter
 };
 
-// The weights that a folder has in place of the engine's own, by name: as the forward pass uses them after so many updates and, where config.json has sizes for that,
-// without what was pruned; `config` then gets those sizes.
-Result<std::map<std::string, HostTensor>> compressed_weights(const CompressionSpec& spec, int64_t updates, const ExportSource& source, Json& config);
+// The weights that a folder has in place of the engine's own, by name: as the forward pass uses them after so many updates and, where
+// config.json has sizes for that, without what was pruned; `config` then gets those sizes.
+Result<std::map<std::string, HostTensor>> compressed_weights(const CompressionSpec& spec, int64_t updates, const ExportSource& source,
+                                                             Json& config);
 
 // Of weights that are rounded by then: the same values in integers, by module.
-Result<std::map<std::string, CodedModule>> coded_compressed_weights(const CompressionSpec& spec, int64_t updates, const ExportSource& source);
+Result<std::map<std::string, CodedModule>> coded_compressed_weights(const CompressionSpec& spec, int64_t updates,
+                                                                    const ExportSource& source);
 
 }  // namespace ds

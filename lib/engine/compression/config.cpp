@@ -18,13 +18,19 @@ Status lack(const std::string& key, const std::string& what) { return fail(Code:
 class Technique {
 public:
     Technique(const Json& all, const std::map<std::string, bool>& modules, std::string name)
-        : name_(std::move(name)), section_(all.value(name_, Json::object())), shared_(section_.value("shared_parameters", Json::object())), modules_(modules) {}
+        : name_(std::move(name)),
+          section_(all.value(name_, Json::object())),
+          shared_(section_.value("shared_parameters", Json::object())),
+          modules_(modules) {}
 
     bool enabled() const { return shared_.value("enabled", Json(false)) == true; }
     const Json& shared() const { return shared_; }
-    int64_t offset(int64_t otherwise) const { return shared_.value("schedule_offset", Json()).is_number() ? shared_["schedule_offset"].get<int64_t>() : otherwise; }
+    int64_t offset(int64_t otherwise) const {
+        return shared_.value("schedule_offset", Json()).is_number() ? shared_["schedule_offset"].get<int64_t>() : otherwise;
+    }
 
-    using Apply = std::function<Status(const std::string& path, const Json& params, const std::string& module, const std::vector<std::string>& related)>;
+    using Apply = std::function<Status(const std::string& path, const Json& params, const std::string& module,
+                                       const std::vector<std::string>& related)>;
     Status each(const Apply& apply) const {
         const Json groups = section_.value("different_groups", Json::object());
         if (groups.empty()) return refuse(name_ + ".different_groups", "needed: NAME: {\"params\": {...}, \"modules\": [...]}");
@@ -33,17 +39,23 @@ public:
             const std::string path = name_ + ".different_groups." + group;
             if (!about.is_object() || !about.value("params", Json()).is_object()) return refuse(path + ".params", "needed: an object");
             for (const auto& [key, value] : about.items())
-                if (key != "params" && key != "modules" && key != "related_modules") return refuse(path + "." + key, "unknown key; accepted are params, modules, related_modules");
+                if (key != "params" && key != "modules" && key != "related_modules")
+                    return refuse(path + "." + key, "unknown key; accepted are params, modules, related_modules");
             const Json patterns = about.value("modules", Json::array({"*"})), related = about.value("related_modules", Json());
             if (!patterns.is_array() || patterns.empty()) return refuse(path + ".modules", "must be a list of patterns");
             for (size_t i = 0; i < patterns.size(); ++i) {
                 DS_TRY(const std::vector<std::string> found, matching(path + ".modules", patterns[i]));
-                if (found.empty()) return refuse(path + ".modules", fmt::format("no linear module's name has {}; they are like {}", patterns[i].dump(), modules_.begin()->first));
+                if (found.empty())
+                    return refuse(path + ".modules", fmt::format("no linear module's name has {}; they are like {}", patterns[i].dump(),
+                                                                 modules_.begin()->first));
                 std::vector<std::vector<std::string>> others;
                 if (related.is_array() && i < related.size() && related[i].is_array())
                     for (const Json& pattern : related[i]) {
                         DS_TRY(auto list, matching(path + ".related_modules", pattern));
-                        if (list.size() != found.size()) return refuse(path + ".related_modules", fmt::format("{} names {} modules, and {} names {}: one for each is needed", pattern.dump(), list.size(), patterns[i].dump(), found.size()));
+                        if (list.size() != found.size())
+                            return refuse(path + ".related_modules",
+                                          fmt::format("{} names {} modules, and {} names {}: one for each is needed", pattern.dump(),
+                                                      list.size(), patterns[i].dump(), found.size()));
                         others.push_back(std::move(list));
                     }
                 for (size_t k = 0; k < found.size(); ++k) {
@@ -74,17 +86,23 @@ private:
     const std::map<std::string, bool>& modules_;
 };
 
-Result<int64_t> whole(const std::string& path, const Json& params, const char* key, int64_t least, int64_t most, std::optional<int64_t> otherwise = {}) {
+Result<int64_t> whole(const std::string& path, const Json& params, const char* key, int64_t least, int64_t most,
+                      std::optional<int64_t> otherwise = {}) {
     const Json value = params.value(key, Json());
     if (value.is_null() && otherwise) return *otherwise;
-    if (!value.is_number_integer() || value < least || value > most) return refuse(path + "." + key, fmt::format("must be an integer from {} to {}, is {}", least, most, value.is_null() ? "absent" : value.dump()));
+    if (!value.is_number_integer() || value < least || value > most)
+        return refuse(path + "." + key,
+                      fmt::format("must be an integer from {} to {}, is {}", least, most, value.is_null() ? "absent" : value.dump()));
     return value.get<int64_t>();
 }
 
-Result<PruneRule> prune_rule(const std::string& name, const Technique& t, const std::string& path, const Json& params, std::vector<std::string> related) {
+Result<PruneRule> prune_rule(const std::string& name, const Technique& t, const std::string& path, const Json& params,
+                             std::vector<std::string> related) {
     PruneRule rule;
     const Json keep = params.value("dense_ratio", Json());
-    if (!keep.is_number() || keep <= 0 || keep > 1) return refuse(path + ".dense_ratio", fmt::format("must be a number above 0 and at most 1, is {}", keep.is_null() ? "absent" : keep.dump()));
+    if (!keep.is_number() || keep <= 0 || keep > 1)
+        return refuse(path + ".dense_ratio",
+                      fmt::format("must be a number above 0 and at most 1, is {}", keep.is_null() ? "absent" : keep.dump()));
     rule.keep = keep.get<double>();
     const std::string method = t.shared().value("method", name == "head_pruning" ? "topk" : "l1");
     if (method == "snip_momentum") return lack(name + ".shared_parameters.method", "snip_momentum is not built; there are l1 and topk");
@@ -100,9 +118,13 @@ Status read_pattern(const Json& shared, PruneRule& rule) {
     if (!pattern.is_string() || pattern == "4x1") return ok();
     const std::string text = pattern.get<std::string>();
     std::smatch parts;
-    if (!std::regex_match(text, parts, std::regex("([0-9]{1,3}):([0-9]{1,3})"))) return lack("sparse_pruning.shared_parameters.block_pattern", fmt::format("{} is not built; there is N:M, as \"2:4\"", pattern.dump()));
+    if (!std::regex_match(text, parts, std::regex("([0-9]{1,3}):([0-9]{1,3})")))
+        return lack("sparse_pruning.shared_parameters.block_pattern",
+                    fmt::format("{} is not built; there is N:M, as \"2:4\"", pattern.dump()));
     rule.n = std::stoll(parts[1]), rule.m = std::stoll(parts[2]);
-    if (rule.m < 1 || rule.n > rule.m) return refuse("sparse_pruning.shared_parameters.block_pattern", fmt::format("{}: N of M neighbours must be at most M", pattern.dump()));
+    if (rule.m < 1 || rule.n > rule.m)
+        return refuse("sparse_pruning.shared_parameters.block_pattern",
+                      fmt::format("{}: N of M neighbours must be at most M", pattern.dump()));
     return ok();
 }
 
@@ -134,9 +156,12 @@ struct Reader {
             DS_TRY(w.start, whole(path, params, "start_bits", 1, 16));
             DS_TRY(w.target, whole(path, params, "target_bits", 1, 16));
             DS_TRY(w.period, whole(path, params, "quantization_period", 0, INT32_MAX, 1));
-            if (w.target > w.start) return refuse(path + ".target_bits", fmt::format("must be at most start_bits, which is {}; is {}", w.start, w.target));
+            if (w.target > w.start)
+                return refuse(path + ".target_bits", fmt::format("must be at most start_bits, which is {}; is {}", w.start, w.target));
             if (w.asymmetric && w.target < 3) return refuse(path + ".target_bits", fmt::format("{} bits are symmetric only", w.target));
-            if (const int64_t n = elements(shape(module)); n % w.groups) return refuse("weight_quantization.shared_parameters.quantize_groups", fmt::format("{} does not divide the {} elements of {}", w.groups, n, module));
+            if (const int64_t n = elements(shape(module)); n % w.groups)
+                return refuse("weight_quantization.shared_parameters.quantize_groups",
+                              fmt::format("{} does not divide the {} elements of {}", w.groups, n, module));
             at(module).weight = w;
             return ok();
         });
@@ -148,29 +173,34 @@ struct Reader {
         return quantize.each([&](const std::string& path, const Json& params, const std::string& module, const auto&) -> Status {
             DS_TRY(const int64_t bits, whole(path, params, "bits", 4, 8));
             if (bits != 4 && bits != 8) return refuse(path + ".bits", fmt::format("must be 4 or 8, is {}", bits));
-            at(module).activation = ActivationBits{bits, quantize.offset(1000), quantize.shared().value("quantization_type", "symmetric") == "asymmetric",
-                                                   quantize.shared().value("range_calibration", "dynamic") == "static"};
+            at(module).activation =
+                ActivationBits{bits, quantize.offset(1000), quantize.shared().value("quantization_type", "symmetric") == "asymmetric",
+                               quantize.shared().value("range_calibration", "dynamic") == "static"};
             return ok();
         });
     }
 
-    Status pruning(const char* name, std::optional<PruneRule> ModuleCompression::* member) {
+    Status pruning(const char* name, std::optional<PruneRule> ModuleCompression::*member) {
         const Technique technique(given, modules, name);
         if (!technique.enabled()) return ok();
-        return technique.each([&](const std::string& path, const Json& params, const std::string& module, const std::vector<std::string>& related) -> Status {
-            DS_TRY(PruneRule rule, prune_rule(name, technique, path, params, related));
-            if (member == &ModuleCompression::sparse) {
-                DS_CHECK(read_pattern(technique.shared(), rule));
-                if (const int64_t row = inputs(module); rule.m && row % rule.m)
-                    return refuse("sparse_pruning.shared_parameters.block_pattern", fmt::format("outputs of {} have {} inputs, not a multiple of {}", module, row, rule.m));
-            }
-            if (member == &ModuleCompression::heads) {
-                DS_TRY(rule.heads, whole("head_pruning.shared_parameters", technique.shared(), "num_heads", 1, INT32_MAX));
-                if (inputs(module) % rule.heads) return refuse("head_pruning.shared_parameters.num_heads", fmt::format("{} does not divide the {} inputs of {}", rule.heads, inputs(module), module));
-            }
-            at(module).*member = std::move(rule);
-            return ok();
-        });
+        return technique.each(
+            [&](const std::string& path, const Json& params, const std::string& module, const std::vector<std::string>& related) -> Status {
+                DS_TRY(PruneRule rule, prune_rule(name, technique, path, params, related));
+                if (member == &ModuleCompression::sparse) {
+                    DS_CHECK(read_pattern(technique.shared(), rule));
+                    if (const int64_t row = inputs(module); rule.m && row % rule.m)
+                        return refuse("sparse_pruning.shared_parameters.block_pattern",
+                                      fmt::format("outputs of {} have {} inputs, not a multiple of {}", module, row, rule.m));
+                }
+                if (member == &ModuleCompression::heads) {
+                    DS_TRY(rule.heads, whole("head_pruning.shared_parameters", technique.shared(), "num_heads", 1, INT32_MAX));
+                    if (inputs(module) % rule.heads)
+                        return refuse("head_pruning.shared_parameters.num_heads",
+                                      fmt::format("{} does not divide the {} inputs of {}", rule.heads, inputs(module), module));
+                }
+                at(module).*member = std::move(rule);
+                return ok();
+            });
     }
 };
 
@@ -181,7 +211,9 @@ Result<CompressionSpec> read_compression(const Json& section, const Graph& graph
     if (read.modules.empty()) return fail(Code::E_UNSUPPORTED, "config: compression_training: this model has no linear modules");
     DS_CHECK(read.weights());
     DS_CHECK(read.activations());
-    for (const auto& [name, member] : {std::pair{"sparse_pruning", &ModuleCompression::sparse}, {"row_pruning", &ModuleCompression::rows}, {"head_pruning", &ModuleCompression::heads}})
+    for (const auto& [name, member] : {std::pair{"sparse_pruning", &ModuleCompression::sparse},
+                                       {"row_pruning", &ModuleCompression::rows},
+                                       {"head_pruning", &ModuleCompression::heads}})
         DS_CHECK(read.pruning(name, member));
     return std::move(read.spec);
 }

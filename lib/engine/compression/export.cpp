@@ -15,18 +15,21 @@ using Tensors = std::map<std::string, HostTensor>;
 // What may be taken out of a module, and of those related to it.
 struct Removal {
     std::string module;
-    std::vector<float> mask;           // an entry a unit
-    int64_t unit;                      // elements of a dimension
+    std::vector<float> mask;  // an entry a unit
+    int64_t unit;             // elements of a dimension
     std::vector<std::string> related;
-    bool heads;                        // of the module's inputs, and the related ones' outputs; else the other way round
+    bool heads;  // of the module's inputs, and the related ones' outputs; else the other way round
 
-    int64_t kept() const { return std::count_if(mask.begin(), mask.end(), [](float m) { return m != 0; }); }
+    int64_t kept() const {
+        return std::count_if(mask.begin(), mask.end(), [](float m) { return m != 0; });
+    }
 };
 
 HostTensor without(const HostTensor& weight, int dim, const Removal& removal) {
     std::vector<HostTensor> parts;
     for (size_t i = 0; i < removal.mask.size(); ++i)
-        if (removal.mask[i] != 0) parts.push_back(slice(weight, dim, static_cast<int64_t>(i) * removal.unit, (static_cast<int64_t>(i) + 1) * removal.unit));
+        if (removal.mask[i] != 0)
+            parts.push_back(slice(weight, dim, static_cast<int64_t>(i) * removal.unit, (static_cast<int64_t>(i) + 1) * removal.unit));
     return concat(parts, dim);
 }
 
@@ -47,7 +50,8 @@ public:
             fits &= its;
         }
         if (!fits || !shapes_fit(changed)) {
-            log(Level::warn, "export", "compression_training: config.json has no sizes for what is left of each layer, so what was pruned is written as zeros");
+            log(Level::warn, "export",
+                "compression_training: config.json has no sizes for what is left of each layer, so what was pruned is written as zeros");
             return tensors_;
         }
         config = std::move(changed);
@@ -64,7 +68,8 @@ private:
         return t;
     }
 
-    Result<std::vector<float>> mask_of(const PruneRule& rule, const std::string& mask, const std::string& scores, bool out_first, int64_t outs) const {
+    Result<std::vector<float>> mask_of(const PruneRule& rule, const std::string& mask, const std::string& scores, bool out_first,
+                                       int64_t outs) const {
         DS_TRY(HostTensor held, read({}, rule.learned ? scores : mask));
         const std::span<float> values = held.as<float>();
         if (rule.learned) to_mask(values, rule, out_first, outs);
@@ -80,7 +85,8 @@ private:
         if (const int64_t bits = how.weight ? how.weight->at(updates_) : 0)
             by_outputs(w.as<float>(), how.out_first, outs, [&](std::span<float> all) {
                 const int64_t size = n / how.weight->groups;
-                for (float* group = all.data(); group < all.data() + n; group += size) fake_quantize_group(group, group, size, bits, how.weight->asymmetric && bits > 2);
+                for (float* group = all.data(); group < all.data() + n; group += size)
+                    fake_quantize_group(group, group, size, bits, how.weight->asymmetric && bits > 2);
             });
         const auto is_on = [&](const std::optional<PruneRule>& rule) { return rule && updates_ >= rule->offset; };
         if (is_on(how.sparse)) {
@@ -166,7 +172,8 @@ private:
 
 }  // namespace
 
-Result<std::map<std::string, HostTensor>> compressed_weights(const CompressionSpec& spec, int64_t updates, const ExportSource& source, Json& config) {
+Result<std::map<std::string, HostTensor>> compressed_weights(const CompressionSpec& spec, int64_t updates, const ExportSource& source,
+                                                             Json& config) {
     return Exporter(spec, updates, source).run(config);
 }
 

@@ -1,4 +1,5 @@
-// compression_training.layer_reduction: a student whose layers are some of the model's that the config names, its teacher (compress.py: student_initialization).
+// compression_training.layer_reduction: a student whose layers are some of the model's that the config names, its teacher (compress.py:
+// student_initialization).
 #pragma once
 
 #include <cstdint>

@@ -6,11 +6,15 @@ namespace ds {
 Status Engine::check_fixed_ranges() const {
     if (!compression_.has_fixed_ranges()) return ok();
     const auto lack = [](const std::string& what) {
-        return fail(Code::E_UNSUPPORTED, "config: compression_training.activation_quantization.shared_parameters.range_calibration: static is not built {}; dynamic is", what);
+        return fail(
+            Code::E_UNSUPPORTED,
+            "config: compression_training.activation_quantization.shared_parameters.range_calibration: static is not built {}; dynamic is",
+            what);
     };
     const MeshSizes& sizes = config_.mesh;
     if (sizes.tensor * sizes.pipeline * sizes.sequence * sizes.data > 1) return lack("for parallel, whose ranks see different tokens");
-    if (!config_.efficiency.random_ltd.is_null() || !config_.efficiency.layer_drop.is_null()) return lack("together with random_ltd or progressive_layer_drop");
+    if (!config_.efficiency.random_ltd.is_null() || !config_.efficiency.layer_drop.is_null())
+        return lack("together with random_ltd or progressive_layer_drop");
     return ok();
 }
 

@@ -1,5 +1,5 @@
-// compression_training.knowledge_distillation: the teacher that stands in a student's training graphs. It is frozen, is no parameter that a host sees, and comes from its
-// folder again instead of from checkpoints.
+// compression_training.knowledge_distillation: the teacher that stands in a student's training graphs. It is frozen, is no parameter that a
+// host sees, and comes from its folder again instead of from checkpoints.
 #pragma once
 
 #include <memory>
@@ -14,8 +14,10 @@ namespace ds {
 
 class Teacher {
 public:
-    // Null where the config wants none. whole: the config.json of the model as the config names it, in `folder`, before layers were taken out; layers: those that were left.
-    static Result<std::unique_ptr<Teacher>> make(const Config& config, const Json& whole, const std::string& folder, std::vector<int64_t> layers);
+    // Null where the config wants none. whole: the config.json of the model as the config names it, in `folder`, before layers were taken
+    // out; layers: those that were left.
+    static Result<std::unique_ptr<Teacher>> make(const Config& config, const Json& whole, const std::string& folder,
+                                                 std::vector<int64_t> layers);
 
     // Where graphs have a loss; the engine's first graph declares what all have.
     Status add_to(Graph& graph, const StreamShape& shape) const;

@@ -10,14 +10,16 @@
 
 namespace ds {
 
-Beams::Beams(const GenerateOptions& options, std::vector<int32_t> prompt, int64_t most_new) : o_(options), prompt_(std::move(prompt)), most_new_(most_new) {}
+Beams::Beams(const GenerateOptions& options, std::vector<int32_t> prompt, int64_t most_new)
+    : o_(options), prompt_(std::move(prompt)), most_new_(most_new) {}
 
 void Beams::process(const std::vector<std::span<float>>& scores) const {
     for (size_t b = 0; b < scores.size(); ++b) {
         const std::span<float> row = scores[b];
         cpu::Running sum;
         sum.see(row.data(), static_cast<int64_t>(row.size()));
-        cpu::take_off(row.data(), static_cast<int64_t>(row.size()), static_cast<double>(sum.most) + std::log(static_cast<double>(sum.total)));
+        cpu::take_off(row.data(), static_cast<int64_t>(row.size()),
+                      static_cast<double>(sum.most) + std::log(static_cast<double>(sum.total)));
         std::vector<int32_t> ids = prompt_;
         ids.insert(ids.end(), running_[b].ids.begin(), running_[b].ids.end());
         process_scores(o_, row, ids, made_, most_new_);
@@ -25,7 +27,9 @@ void Beams::process(const std::vector<std::span<float>>& scores) const {
 }
 
 std::vector<Beams::Candidate> Beams::best_of(const std::vector<std::span<float>>& scores, size_t count) const {
-    const auto better = [](const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.from != b.from ? a.from < b.from : a.id < b.id; };
+    const auto better = [](const Candidate& a, const Candidate& b) {
+        return a.score != b.score ? a.score > b.score : a.from != b.from ? a.from < b.from : a.id < b.id;
+    };
     Best<Candidate, decltype(better)> best(count, better);
     for (size_t b = 0; b < scores.size(); ++b) {
         const auto score = [&](float x) { return running_[b].score + static_cast<double>(x); };
@@ -58,7 +62,8 @@ bool Beams::goes_on(bool all_stop) {
     return hopeful_ && !all_stop && !(full && o_.early_stopping == E::yes);
 }
 
-std::vector<Beams::Choice> Beams::advance(const std::vector<std::span<float>>& logits, const std::function<bool(std::span<const int32_t>)>& stops) {
+std::vector<Beams::Choice> Beams::advance(const std::vector<std::span<float>>& logits,
+                                          const std::function<bool(std::span<const int32_t>)>& stops) {
     process(logits);
     const auto beams = static_cast<size_t>(o_.num_beams);
     const std::vector<Candidate> list = best_of(logits, std::max<size_t>(2, 1 + o_.eos.size()) * beams);  // enough that num_beams run on

@@ -1,5 +1,5 @@
-// Beam search for one prompt, as transformers has it: the best continuations of all running beams at once; those that end are kept apart, by their
-// score divided by length^length_penalty.
+// Beam search for one prompt, as transformers has it: the best continuations of all running beams at once; those that end are kept apart,
+// by their score divided by length^length_penalty.
 #pragma once
 
 #include <functional>
@@ -15,9 +15,12 @@ public:
     // most_new: how many ids may follow the prompt; at least 1. options outlive this.
     Beams(const GenerateOptions& options, std::vector<int32_t> prompt, int64_t most_new);
 
-    struct Choice { int from; int32_t id; };  // the running beam that is continued, and with what
-    // logits: of each running beam's next token; at first there is one. Answers which beams run on: num_beams of them, or none once the search has
-    // ended. The logits are worked on in place. stops: whether new ids stop for another reason than an eos id; may be empty.
+    struct Choice {
+        int from;
+        int32_t id;
+    };  // the running beam that is continued, and with what
+    // logits: of each running beam's next token; at first there is one. Answers which beams run on: num_beams of them, or none once the
+    // search has ended. The logits are worked on in place. stops: whether new ids stop for another reason than an eos id; may be empty.
     std::vector<Choice> advance(const std::vector<std::span<float>>& logits, const std::function<bool(std::span<const int32_t>)>& stops);
     const std::vector<int32_t>& best() const;  // the new ids of the best beam that ended
 

@@ -17,8 +17,8 @@ class Best {
 public:
     explicit Best(size_t count, Better better = {}) : count_(count), better_(better) {}
 
-    // made(i): the candidate of row[i]; one that is not to be chosen gives none. Most blocks hold nothing that could be among the best: `cut(most)`, the score that
-    // a candidate of such a value would have, says so.
+    // made(i): the candidate of row[i]; one that is not to be chosen gives none. Most blocks hold nothing that could be among the best:
+    // `cut(most)`, the score that a candidate of such a value would have, says so.
     template <class Made, class Cut>
     void see(std::span<const float> row, const Made& made, const Cut& cut) {
         constexpr size_t kBlock = 512;

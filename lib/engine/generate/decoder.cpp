@@ -78,18 +78,21 @@ private:
     // ids: the new tokens of the sequences, counts[i] of each.
     Status run(const std::vector<int32_t>& ids, const std::vector<int64_t>& counts, bool fresh) {
         const auto sequences = static_cast<int64_t>(counts.size());
-        const int64_t rows = sequences <= 4 ? sequences : bucket(sequences), tokens = fresh ? bucket(static_cast<int64_t>(ids.size())) : rows;
+        const int64_t rows = sequences <= 4 ? sequences : bucket(sequences),
+                      tokens = fresh ? bucket(static_cast<int64_t>(ids.size())) : rows;
         PlanKey key{.shape = {.tokens = tokens, .rows = rows, .length = 1, .labelled = tokens}, .cache = shape_, .outputs = {"logits"}};
         key.cache.fresh = fresh;
-        if (!sources_.empty()) key.shape.source_tokens = bucket(fresh ? static_cast<int64_t>(source_ids_.size()) : 1);  // later graphs have no encoder
+        if (!sources_.empty())
+            key.shape.source_tokens = bucket(fresh ? static_cast<int64_t>(source_ids_.size()) : 1);  // later graphs have no encoder
         Packed packed;
         packed.shape = key.shape;
         const auto input = [&](const char* name, Shape shape) {
             packed.inputs[name] = HostTensor::zeros(DType::i32, std::move(shape));
             return packed.inputs[name].as<int32_t>();
         };
-        const auto all_ids = input("ids", {tokens}), places = input("places", {tokens}), positions = input("positions", {tokens}), segments = input("segments", {rows + 1}),
-                   last = input("last_rows", {rows}), lengths = input("lengths", {rows}), table = input("table", {rows, shape_.capacity});
+        const auto all_ids = input("ids", {tokens}), places = input("places", {tokens}), positions = input("positions", {tokens}),
+                   segments = input("segments", {rows + 1}), last = input("last_rows", {rows}), lengths = input("lengths", {rows}),
+                   table = input("table", {rows, shape_.capacity});
         std::copy(ids.begin(), ids.end(), all_ids.begin());
         HostTensor& real = packed.inputs["real"] = HostTensor::zeros(DType::f32, {tokens});  // what experts may see
         std::fill_n(real.as<float>().begin(), ids.size(), 1.0f);
@@ -105,7 +108,8 @@ private:
             segments[s + 1] = static_cast<int32_t>(at);
         }
         if (!sources_.empty()) add_sources(packed, key.shape, fresh);
-        DS_CHECK(engine_.ranks_->each([&](Rank& rank) { return &rank == &(*engine_.ranks_)[0] ? engine_.run_cached(rank, key, packed) : ok(); }));
+        DS_CHECK(engine_.ranks_->each(
+            [&](Rank& rank) { return &rank == &(*engine_.ranks_)[0] ? engine_.run_cached(rank, key, packed) : ok(); }));
         return read_logits(key, counts.size());
     }
 
@@ -118,12 +122,13 @@ private:
         const auto table = input("source_table", {shape.rows, shape_.source_capacity}), lengths = input("source_lengths", {shape.rows});
         for (size_t s = 0; s < source_of_.size(); ++s) {
             const auto [first, length] = sources_[static_cast<size_t>(source_of_[s])];
-            std::iota(table.begin() + static_cast<int64_t>(s) * shape_.source_capacity, table.begin() + static_cast<int64_t>(s) * shape_.source_capacity + length, first);
+            std::iota(table.begin() + static_cast<int64_t>(s) * shape_.source_capacity,
+                      table.begin() + static_cast<int64_t>(s) * shape_.source_capacity + length, first);
             lengths[s] = length;
         }
         if (!fresh) return;
-        const auto ids = input("source.ids", {shape.source_tokens}), places = input("source.places", {shape.source_tokens}), positions = input("source.positions", {shape.source_tokens}),
-                   segments = input("source.segments", {shape.rows + 1});
+        const auto ids = input("source.ids", {shape.source_tokens}), places = input("source.places", {shape.source_tokens}),
+                   positions = input("source.positions", {shape.source_tokens}), segments = input("source.segments", {shape.rows + 1});
         std::copy(source_ids_.begin(), source_ids_.end(), ids.begin());
         std::fill(segments.begin(), segments.end(), static_cast<int32_t>(source_ids_.size()));
         for (size_t r = 0; r < sources_.size(); ++r) {
@@ -136,7 +141,9 @@ private:
     }
 
     int32_t offset() const { return static_cast<int32_t>(engine_.model_->position_offset); }
-    static int64_t room_for(int64_t tokens) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(tokens, 64)))); }
+    static int64_t room_for(int64_t tokens) {
+        return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(tokens, 64))));
+    }
 
     Status read_logits(const PlanKey& key, size_t sequences) {
         const Plan& plan = *(*engine_.ranks_)[0].plans.at(key);
@@ -158,7 +165,9 @@ private:
     CacheShape shape_;
     PlacePool pool_;
     std::vector<std::vector<int32_t>> tables_;  // of each sequence, where its tokens lie
-    struct Source { int32_t first, length; };   // places in the encoder's part of the cache
+    struct Source {
+        int32_t first, length;
+    };  // places in the encoder's part of the cache
     std::vector<Source> sources_;
     std::vector<int32_t> source_ids_, source_of_;  // of all sources; the source of each sequence
 };
@@ -189,7 +198,8 @@ public:
     bool runs_together() const override { return true; }
 
 private:
-    static size_t add_rows(Batch& batch, const std::string& ids_name, const std::string& mask_name, const std::vector<std::vector<int32_t>>& rows) {
+    static size_t add_rows(Batch& batch, const std::string& ids_name, const std::string& mask_name,
+                           const std::vector<std::vector<int32_t>>& rows) {
         size_t longest = 0;
         for (const auto& s : rows) longest = std::max(longest, s.size());
         const Shape shape{static_cast<int64_t>(rows.size()), static_cast<int64_t>(longest)};
@@ -206,7 +216,8 @@ private:
     Status run() {
         Batch batch;
         if (!sources_.empty()) add_rows(batch, "input_ids", "attention_mask", sources_);
-        const size_t longest = sources_.empty() ? add_rows(batch, "input_ids", "attention_mask", sequences_) : add_rows(batch, "decoder_input_ids", "decoder_attention_mask", sequences_);
+        const size_t longest = sources_.empty() ? add_rows(batch, "input_ids", "attention_mask", sequences_)
+                                                : add_rows(batch, "decoder_input_ids", "decoder_attention_mask", sequences_);
         const auto saved = std::exchange(engine_.eval_outputs_, {"logits"});
         Status status = engine_.eval(batch, nullptr);
         Result<HostTensor> logits = status.ok() ? engine_.output("logits") : Result<HostTensor>(std::move(status));
@@ -214,7 +225,8 @@ private:
         DS_CHECK(logits.status());
         logits_.resize(sequences_.size() * width_);
         for (size_t r = 0; r < sequences_.size(); ++r)
-            std::copy_n(logits->as<float>().data() + (r * longest + sequences_[r].size() - 1) * width_, width_, logits_.data() + r * width_);
+            std::copy_n(logits->as<float>().data() + (r * longest + sequences_[r].size() - 1) * width_, width_,
+                        logits_.data() + r * width_);
         return ok();
     }
 
@@ -225,7 +237,8 @@ private:
 // Processes with different rows deal out the prompts, with what becomes of them; each gets the logits of all.
 class SharedDecoder : public Decoder {
 public:
-    SharedDecoder(Engine& engine, std::unique_ptr<Decoder> own) : engine_(engine), own_(std::move(own)), holders_(engine.ranks_->row_holders()) {
+    SharedDecoder(Engine& engine, std::unique_ptr<Decoder> own)
+        : engine_(engine), own_(std::move(own)), holders_(engine.ranks_->row_holders()) {
         width_ = static_cast<size_t>(engine.model_->vocabulary);
         for (size_t h = 0; h < holders_.size(); ++h)
             if (engine.ranks_->data_ranks(holders_[h]) == engine.ranks_->data_ranks()) me_ = static_cast<int>(h);
@@ -233,11 +246,14 @@ public:
 
     Status start(std::span<const std::vector<int32_t>> prompts, std::span<const std::vector<int32_t>> sources) override {
         const auto count = static_cast<int64_t>(prompts.size()), shares = static_cast<int64_t>(holders_.size());
-        for (int64_t h = 0; h < shares; ++h) owners_.insert(owners_.end(), static_cast<size_t>(near_even(count, h, shares).size()), static_cast<int>(h));
+        for (int64_t h = 0; h < shares; ++h)
+            owners_.insert(owners_.end(), static_cast<size_t>(near_even(count, h, shares).size()), static_cast<int>(h));
         stand_in_ = {{prompts[0][0]}};
         if (!sources.empty()) stand_in_source_ = {sources[0]};
         const Interval mine = near_even(count, me_, shares);
-        const auto part = [&](std::span<const std::vector<int32_t>> all) { return all.empty() ? all : all.subspan(static_cast<size_t>(mine.begin), static_cast<size_t>(mine.size())); };
+        const auto part = [&](std::span<const std::vector<int32_t>> all) {
+            return all.empty() ? all : all.subspan(static_cast<size_t>(mine.begin), static_cast<size_t>(mine.size()));
+        };
         DS_CHECK(mine.size() == 0 ? run_along() : own_->start(part(prompts), part(sources)));
         return share();
     }
@@ -292,12 +308,16 @@ private:
     const std::unique_ptr<Decoder> own_;
     const std::vector<int> holders_;  // the process of each share
     int me_ = 0;
-    std::vector<int> owners_;         // of each sequence, whose share it is in
+    std::vector<int> owners_;  // of each sequence, whose share it is in
     std::vector<std::vector<int32_t>> stand_in_, stand_in_source_;
 };
 
-std::unique_ptr<Decoder> make_shared_decoder(Engine& engine, std::unique_ptr<Decoder> own) { return std::make_unique<SharedDecoder>(engine, std::move(own)); }
-std::unique_ptr<Decoder> make_cached_decoder(Engine& engine, const DecoderSize& size) { return std::make_unique<CachedDecoder>(engine, size); }
+std::unique_ptr<Decoder> make_shared_decoder(Engine& engine, std::unique_ptr<Decoder> own) {
+    return std::make_unique<SharedDecoder>(engine, std::move(own));
+}
+std::unique_ptr<Decoder> make_cached_decoder(Engine& engine, const DecoderSize& size) {
+    return std::make_unique<CachedDecoder>(engine, size);
+}
 std::unique_ptr<Decoder> make_plain_decoder(Engine& engine) { return std::make_unique<PlainDecoder>(engine); }
 
 }  // namespace ds

@@ -1,6 +1,6 @@
 // Decoder: runs a language model on a few sequences at once, token by token, and gives the logits of each one's next token.
-// One keeps keys and values (graphs by passes/cache.h), one runs whole sequences again: for layouts of ranks that the first does not know, and as its check.
-// A third deals out sequences over processes.
+// One keeps keys and values (graphs by passes/cache.h), one runs whole sequences again: for layouts of ranks that the first does not know,
+// and as its check. A third deals out sequences over processes.
 #pragma once
 
 #include <memory>
@@ -30,8 +30,11 @@ protected:
     size_t width_ = 0;
 };
 
-// How much a cache must hold: tokens of one sequence, and of all of them, beginnings that sequences share counted once; likewise of an encoder's.
-struct DecoderSize { int64_t capacity = 0, tokens = 0, source_capacity = 0, source_tokens = 0; };
+// How much a cache must hold: tokens of one sequence, and of all of them, beginnings that sequences share counted once; likewise of an
+// encoder's.
+struct DecoderSize {
+    int64_t capacity = 0, tokens = 0, source_capacity = 0, source_tokens = 0;
+};
 
 std::unique_ptr<Decoder> make_cached_decoder(Engine& engine, const DecoderSize& size);
 std::unique_ptr<Decoder> make_plain_decoder(Engine& engine);

@@ -44,10 +44,17 @@ class Generation {
 public:
     // sources: of an encoder-decoder, one a prompt; else none.
     // somebody_listens: in this process or another.
-    Generation(Engine& engine, std::vector<std::vector<int32_t>> prompts, const std::vector<std::vector<int32_t>>* sources, GenerateOptions options, const TokenListener& listener,
-               bool somebody_listens)
-        : engine_(engine), prompts_(std::move(prompts)), sources_(sources), o_(std::move(options)), listener_(listener), somebody_listens_(somebody_listens), made_(prompts_.size()) {
-        for (const auto& prompt : prompts_) most_new_.push_back(o_.most_new(static_cast<int64_t>(prompt.size()), engine.model_->max_positions));
+    Generation(Engine& engine, std::vector<std::vector<int32_t>> prompts, const std::vector<std::vector<int32_t>>* sources,
+               GenerateOptions options, const TokenListener& listener, bool somebody_listens)
+        : engine_(engine),
+          prompts_(std::move(prompts)),
+          sources_(sources),
+          o_(std::move(options)),
+          listener_(listener),
+          somebody_listens_(somebody_listens),
+          made_(prompts_.size()) {
+        for (const auto& prompt : prompts_)
+            most_new_.push_back(o_.most_new(static_cast<int64_t>(prompt.size()), engine.model_->max_positions));
     }
 
     Result<std::vector<std::vector<int32_t>>> run() {
@@ -148,22 +155,28 @@ private:
     }
 
     Status search() {
-        struct Row { size_t row; Beams beams; int first, count; };  // its running beams among the decoder's sequences
+        struct Row {
+            size_t row;
+            Beams beams;
+            int first, count;
+        };  // its running beams among the decoder's sequences
         std::vector<Row> searches;
-        for (size_t i = 0; i < rows_.size(); ++i) searches.push_back({rows_[i], Beams(o_, prompts_[rows_[i]], most_new_[rows_[i]]), static_cast<int>(i), 1});
+        for (size_t i = 0; i < rows_.size(); ++i)
+            searches.push_back({rows_[i], Beams(o_, prompts_[rows_[i]], most_new_[rows_[i]]), static_cast<int>(i), 1});
         Status failed, told;
         const auto tokenizer = engine_.data_context().tokenizer;
         std::function<bool(std::span<const int32_t>)> stops;
-        if (!o_.stop_strings.empty()) stops = [&](std::span<const int32_t> ids) {
-            StopWatch watch(o_, tokenizer);
-            bool heard = false;
-            for (const int32_t id : ids) {
-                auto now = watch.hears(id);
-                if (!now.ok()) failed = now.status();
-                heard |= now.ok() && *now;
-            }
-            return heard;
-        };
+        if (!o_.stop_strings.empty())
+            stops = [&](std::span<const int32_t> ids) {
+                StopWatch watch(o_, tokenizer);
+                bool heard = false;
+                for (const int32_t id : ids) {
+                    auto now = watch.hears(id);
+                    if (!now.ok()) failed = now.status();
+                    heard |= now.ok() && *now;
+                }
+                return heard;
+            };
         while (!searches.empty()) {
             std::vector<int> from;
             std::vector<int32_t> ids;
@@ -215,21 +228,29 @@ Result<GenerateOptions> Engine::check_prompts(const std::vector<std::vector<int3
         const std::string which = prompts.size() > 1 ? fmt::format("prompt {}", r) : "the prompt";
         if (length == 0) return fail(Code::E_INVALID_ARGUMENT, "ds_generate: {} is empty; give at least one id", which);
         if (model_->max_positions && length > model_->max_positions)
-            return fail(Code::E_INVALID_ARGUMENT, "ds_generate: {} has {} ids, but {} has {} positions", which, length, model_->family, model_->max_positions);
+            return fail(Code::E_INVALID_ARGUMENT, "ds_generate: {} has {} ids, but {} has {} positions", which, length, model_->family,
+                        model_->max_positions);
         for (size_t i = 0; i < prompts[r].size(); ++i)
             if (prompts[r][i] < 0 || prompts[r][i] >= vocabulary)
-                return fail(Code::E_INVALID_ARGUMENT, "ds_generate: id {} of {} is {}, outside the vocabulary 0..{}", i, which, prompts[r][i], vocabulary - 1);
+                return fail(Code::E_INVALID_ARGUMENT, "ds_generate: id {} of {} is {}, outside the vocabulary 0..{}", i, which,
+                            prompts[r][i], vocabulary - 1);
     }
     if (!options.stop_strings.empty() && !data_context().tokenizer)
-        return fail(Code::E_INVALID_ARGUMENT, "ds_generate: stop_strings needs a tokenizer: name one by the config's \"tokenizer\" or keep it in the model's folder");
+        return fail(Code::E_INVALID_ARGUMENT,
+                    "ds_generate: stop_strings needs a tokenizer: name one by the config's \"tokenizer\" or keep it in the model's folder");
     if (!model_->encoder_decoder) return options;
-    if (!options.decoder_start && model_->decoder_start_id && *model_->decoder_start_id < model_->vocabulary) options.decoder_start = static_cast<int32_t>(*model_->decoder_start_id);
+    if (!options.decoder_start && model_->decoder_start_id && *model_->decoder_start_id < model_->vocabulary)
+        options.decoder_start = static_cast<int32_t>(*model_->decoder_start_id);
     if (!options.decoder_start)
-        return fail(Code::E_INVALID_ARGUMENT, "ds_generate: decoder_start_token_id is missing: neither the options, generation_config.json nor config.json has one in the vocabulary 0..{}", model_->vocabulary - 1);
+        return fail(Code::E_INVALID_ARGUMENT,
+                    "ds_generate: decoder_start_token_id is missing: neither the options, generation_config.json nor config.json has one "
+                    "in the vocabulary 0..{}",
+                    model_->vocabulary - 1);
     return options;
 }
 
-Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json, const TokenListener& listener) {
+Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json,
+                                                           const TokenListener& listener) {
     DS_CHECK(usable());
     if (!model_ || (model_->task != Task::causal_lm && model_->task != Task::seq2seq_lm))
         return fail(Code::E_UNSUPPORTED, "ds_generate: needs a causal language model, or an encoder-decoder with a head");
@@ -265,8 +286,8 @@ Json Engine::generation_defaults() const {
 
 // Whether these ranks can keep keys and values; other layouts run whole sequences again.
 bool Engine::caches() const {
-    const bool fits = config_.zero_stage < 3 && config_.mesh.expert == 1 && ranks_->extent(MeshAxis::tensor) == 1 && ranks_->extent(MeshAxis::pipeline) == 1 &&
-                      ranks_->extent(MeshAxis::sequence) == 1;
+    const bool fits = config_.zero_stage < 3 && config_.mesh.expert == 1 && ranks_->extent(MeshAxis::tensor) == 1 &&
+                      ranks_->extent(MeshAxis::pipeline) == 1 && ranks_->extent(MeshAxis::sequence) == 1;
     if (!fits || job_.alone()) return fits;
     // One process finds out by trying; several must know beforehand, as one may have nothing to try it with.
     PlanKey key{.shape = {.tokens = 8, .rows = 1, .length = 1, .labelled = 8}, .cache = {.pool = 8, .capacity = 8}, .outputs = {"logits"}};
@@ -276,7 +297,7 @@ bool Engine::caches() const {
 }
 
 Status Engine::run_cached(Rank& rank, const PlanKey& key, const Packed& packed) {
-    DS_TRY(Plan* plan, plan_for(rank, key));
+    DS_TRY(Plan * plan, plan_for(rank, key));
     const Graph& graph = plan->graph();
     int64_t bytes_needed = 0;
     std::map<ValueId, int64_t> offsets;

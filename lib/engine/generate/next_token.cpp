@@ -40,10 +40,13 @@ private:
 void forbid_runs(const GenerateOptions& o, std::span<float> scores, std::span<const int32_t> ids) {
     const auto n = static_cast<size_t>(o.no_repeat_ngram);
     for (size_t i = 0; n > 0 && i + n <= ids.size(); ++i)
-        if (std::equal(ids.begin() + static_cast<int64_t>(i), ids.begin() + static_cast<int64_t>(i + n - 1), ids.end() - static_cast<int64_t>(n - 1))) scores[static_cast<size_t>(ids[i + n - 1])] = -INFINITY;
+        if (std::equal(ids.begin() + static_cast<int64_t>(i), ids.begin() + static_cast<int64_t>(i + n - 1),
+                       ids.end() - static_cast<int64_t>(n - 1)))
+            scores[static_cast<size_t>(ids[i + n - 1])] = -INFINITY;
     for (const auto& word : o.bad_words) {
         const size_t before = word.size() - 1;
-        if (before <= ids.size() && std::equal(word.begin(), word.end() - 1, ids.end() - static_cast<int64_t>(before))) scores[static_cast<size_t>(word.back())] = -INFINITY;
+        if (before <= ids.size() && std::equal(word.begin(), word.end() - 1, ids.end() - static_cast<int64_t>(before)))
+            scores[static_cast<size_t>(word.back())] = -INFINITY;
     }
 }
 
@@ -79,7 +82,12 @@ int32_t next_token(const GenerateOptions& o, std::span<const float> scores, int6
     cpu::Running all;
     if (o.top_k > 0 && static_cast<size_t>(o.top_k) < scaled.size()) {
         Best<Candidate> found(static_cast<size_t>(o.top_k));
-        found.see(scaled, [&](size_t i) { return std::optional(Candidate{scaled[i], static_cast<int32_t>(i)}); }, [](float x) { return x; });
+        found.see(
+            scaled,
+            [&](size_t i) {
+                return std::optional(Candidate{scaled[i], static_cast<int32_t>(i)});
+            },
+            [](float x) { return x; });
         list = found.take();
         std::vector<float> best;
         for (const Candidate& c : list) best.push_back(c.score);
@@ -97,7 +105,9 @@ int32_t next_token(const GenerateOptions& o, std::span<const float> scores, int6
         kept = 0, mass = 0;
         while (kept < ranked.size() && (kept == 0 || (mass < most && weight(kept) >= least))) mass += weight(kept++);
     }
-    double draw = static_cast<double>(uniform_draw({static_cast<uint64_t>(o.seed), static_cast<uint64_t>(row)}, 0x67656e, static_cast<uint64_t>(place))) * mass;
+    double draw = static_cast<double>(
+                      uniform_draw({static_cast<uint64_t>(o.seed), static_cast<uint64_t>(row)}, 0x67656e, static_cast<uint64_t>(place))) *
+                  mass;
     for (size_t i = 0; i < kept; ++i)
         if ((draw -= weight(i)) < 0) return ranked[i].id;
     return ranked[0].id;  // rounding's rest is the most likely one's; the last may be forbidden

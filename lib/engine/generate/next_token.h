@@ -8,9 +8,9 @@
 
 namespace ds {
 
-// What greedy, sampling and beam search share: the repetition penalty (Keskar et al. 2019, arXiv 1909.05858) over all ids so far, runs of ids that
-// are forbidden or come once, no end before min_new_tokens, a first and a last id that are prescribed. scores: logits, or their log-probabilities; made: how
-// many of most_new ids there are.
+// What greedy, sampling and beam search share: the repetition penalty (Keskar et al. 2019, arXiv 1909.05858) over all ids so far, runs of
+// ids that are forbidden or come once, no end before min_new_tokens, a first and a last id that are prescribed. scores: logits, or their
+// log-probabilities; made: how many of most_new ids there are.
 void process_scores(const GenerateOptions& o, std::span<float> scores, std::span<const int32_t> ids, int64_t made, int64_t most_new);
 
 // row and place name the draw: the same row of any batch draws the same.

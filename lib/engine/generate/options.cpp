@@ -15,12 +15,22 @@ struct Option {
     Read read;
 };
 
-template <auto member> bool count(const Json& v, GenerateOptions& o) {
+template <auto member>
+bool count(const Json& v, GenerateOptions& o) {
     return v.is_number_integer() && v.get<int64_t>() >= 0 && v.get<int64_t>() <= INT32_MAX && (o.*member = v.get<int64_t>(), true);
 }
-template <auto member> bool at_least_one(const Json& v, GenerateOptions& o) { return count<member>(v, o) && o.*member >= 1; }
-template <auto member> bool number(const Json& v, GenerateOptions& o) { return v.is_number() && (o.*member = v.get<double>(), true); }
-template <auto member> bool not_negative(const Json& v, GenerateOptions& o) { return number<member>(v, o) && o.*member >= 0; }
+template <auto member>
+bool at_least_one(const Json& v, GenerateOptions& o) {
+    return count<member>(v, o) && o.*member >= 1;
+}
+template <auto member>
+bool number(const Json& v, GenerateOptions& o) {
+    return v.is_number() && (o.*member = v.get<double>(), true);
+}
+template <auto member>
+bool not_negative(const Json& v, GenerateOptions& o) {
+    return number<member>(v, o) && o.*member >= 0;
+}
 
 bool ids(const Json& v, GenerateOptions& o) {
     o.eos.clear();
@@ -39,7 +49,8 @@ bool strings(const Json& v, GenerateOptions& o) {
     return true;
 }
 
-template <auto member> bool one_id(const Json& v, GenerateOptions& o) {
+template <auto member>
+bool one_id(const Json& v, GenerateOptions& o) {
     const Json id = v.is_array() && v.size() == 1 ? v[0] : v;  // as some folders have it
     (o.*member).reset();
     if (!id.is_number_integer() || id.get<int64_t>() < -1 || id.get<int64_t>() > INT32_MAX) return false;
@@ -73,10 +84,14 @@ constexpr Option kOptions[] = {
     {"min_new_tokens", "a non-negative integer", count<&GenerateOptions::min_new_tokens>},
     {"temperature", "a number of at least 0 (0: greedy)", not_negative<&GenerateOptions::temperature>},
     {"top_k", "a non-negative integer (0: all)", count<&GenerateOptions::top_k>},
-    {"top_p", "a number in (0, 1]", [](const Json& v, GenerateOptions& o) { return number<&GenerateOptions::top_p>(v, o) && o.top_p > 0 && o.top_p <= 1; }},
-    {"min_p", "a number in [0, 1]", [](const Json& v, GenerateOptions& o) { return not_negative<&GenerateOptions::min_p>(v, o) && o.min_p <= 1; }},
-    {"repetition_penalty", "a positive number", [](const Json& v, GenerateOptions& o) { return number<&GenerateOptions::repetition_penalty>(v, o) && o.repetition_penalty > 0; }},
-    {"seed", "a non-negative integer", [](const Json& v, GenerateOptions& o) { return v.is_number_integer() && v.get<int64_t>() >= 0 && (o.seed = v.get<int64_t>(), true); }},
+    {"top_p", "a number in (0, 1]",
+     [](const Json& v, GenerateOptions& o) { return number<&GenerateOptions::top_p>(v, o) && o.top_p > 0 && o.top_p <= 1; }},
+    {"min_p", "a number in [0, 1]",
+     [](const Json& v, GenerateOptions& o) { return not_negative<&GenerateOptions::min_p>(v, o) && o.min_p <= 1; }},
+    {"repetition_penalty", "a positive number",
+     [](const Json& v, GenerateOptions& o) { return number<&GenerateOptions::repetition_penalty>(v, o) && o.repetition_penalty > 0; }},
+    {"seed", "a non-negative integer",
+     [](const Json& v, GenerateOptions& o) { return v.is_number_integer() && v.get<int64_t>() >= 0 && (o.seed = v.get<int64_t>(), true); }},
     {"num_beams", "a positive integer", at_least_one<&GenerateOptions::num_beams>},
     {"length_penalty", "a number", number<&GenerateOptions::length_penalty>},
     {"early_stopping", "true, false or \"never\"", early},
@@ -102,16 +117,16 @@ int64_t GenerateOptions::most_new(int64_t prompt, int64_t max_positions) const {
 
 Result<GenerateOptions> generate_options(std::string_view text, const Json& defaults, int64_t vocabulary, std::string_view call) {
     Json given = Json::object();
-    if (!text.empty()) {
-        DS_TRY(given, parse_argument(text, fmt::format("{}: options", call)));
-    }
+    if (!text.empty()) { DS_TRY(given, parse_argument(text, fmt::format("{}: options", call))); }
     DS_REQUIRE(given.is_object(), "{}: options must be an object, not {}", call, given.dump());
     GenerateOptions o;
     for (const Option& option : kOptions)
         if (const auto found = defaults.find(option.name); found != defaults.end() && !found->is_null())
-            DS_REQUIRE(option.read(*found, o), "{}: the model's folder: {} must be {}, not {}", call, option.name, option.accepted, found->dump());
+            DS_REQUIRE(option.read(*found, o), "{}: the model's folder: {} must be {}, not {}", call, option.name, option.accepted,
+                       found->dump());
     for (const auto& [key, value] : given.items()) {
-        const auto* option = std::find_if(std::begin(kOptions), std::end(kOptions), [&, &name = key](const Option& known) { return name == known.name; });
+        const auto* option =
+            std::find_if(std::begin(kOptions), std::end(kOptions), [&, &name = key](const Option& known) { return name == known.name; });
         if (option == std::end(kOptions)) {
             std::string known;
             for (const Option& each : kOptions) known += (known.empty() ? "" : ", ") + std::string(each.name);
@@ -126,14 +141,21 @@ Result<GenerateOptions> generate_options(std::string_view text, const Json& defa
     }
     if (given.contains("max_new_tokens")) o.max_length = 0;
     for (const int32_t id : o.eos)
-        DS_REQUIRE(id < vocabulary || !(given.contains("eos_id") || given.contains("eos_token_id")), "{}: eos_id {} is outside the vocabulary 0..{}", call, id, vocabulary - 1);
+        DS_REQUIRE(id < vocabulary || !(given.contains("eos_id") || given.contains("eos_token_id")),
+                   "{}: eos_id {} is outside the vocabulary 0..{}", call, id, vocabulary - 1);
     const auto inside = [&](int32_t id) { return id < vocabulary; };
-    for (const auto& [name, id] : {std::pair{"decoder_start_token_id", o.decoder_start}, {"forced_bos_token_id", o.forced_bos}, {"forced_eos_token_id", o.forced_eos}})
+    for (const auto& [name, id] : {std::pair{"decoder_start_token_id", o.decoder_start},
+                                   {"forced_bos_token_id", o.forced_bos},
+                                   {"forced_eos_token_id", o.forced_eos}})
         DS_REQUIRE(!id || inside(*id), "{}: {} {} is outside the vocabulary 0..{}", call, name, *id, vocabulary - 1);
-    std::erase_if(o.bad_words, [&](const auto& word) { return word.size() == 1 && std::count(o.eos.begin(), o.eos.end(), word[0]); });  // as transformers: an end is none
+    std::erase_if(o.bad_words, [&](const auto& word) {
+        return word.size() == 1 && std::count(o.eos.begin(), o.eos.end(), word[0]);
+    });  // as transformers: an end is none
     for (const auto& word : o.bad_words)
-        for (const int32_t id : word) DS_REQUIRE(inside(id), "{}: bad_words_ids: {} is outside the vocabulary 0..{}", call, id, vocabulary - 1);
-    DS_REQUIRE(o.num_beams == 1 || !o.samples(), "{}: num_beams {} searches, temperature {} samples; one of them must be 1 or 0", call, o.num_beams, o.temperature);
+        for (const int32_t id : word)
+            DS_REQUIRE(inside(id), "{}: bad_words_ids: {} is outside the vocabulary 0..{}", call, id, vocabulary - 1);
+    DS_REQUIRE(o.num_beams == 1 || !o.samples(), "{}: num_beams {} searches, temperature {} samples; one of them must be 1 or 0", call,
+               o.num_beams, o.temperature);
     return o;
 }
 

@@ -1,5 +1,6 @@
-// cuBLASLt's matrix product, D = alpha op(A) op(B) + beta C (+ bias over D's rows), and GELU or its slope behind it, column-major, in plain loops; with the
-// checks of arguments that the library makes and with bounds checks that it doesn't. Sums are f64: f32 ones, term after term, are worse than any library's.
+// cuBLASLt's matrix product, D = alpha op(A) op(B) + beta C (+ bias over D's rows), and GELU or its slope behind it, column-major, in plain
+// loops; with the checks of arguments that the library makes and with bounds checks that it doesn't. Sums are f64: f32 ones, term after
+// term, are worse than any library's.
 #include <cmath>
 #include <cstring>
 #include <mutex>
@@ -64,8 +65,10 @@ struct Matrix {
         out.resize(layout.rows * layout.columns);
         for (uint64_t c = 0; c < layout.columns; ++c) {
             const char* at = seen + (batch * layout.batch_stride + static_cast<int64_t>(c) * layout.stride) * element();
-            if (std::string why = Memory::get().refuses(at, layout.rows * static_cast<uint64_t>(element()), true); !why.empty()) return "an operand of cublasLtMatmul " + why;
-            ds::convert(Memory::get().inside(at), dtype_of(layout.type), out.data() + c * layout.rows, ds::DType::f32, static_cast<int64_t>(layout.rows));
+            if (std::string why = Memory::get().refuses(at, layout.rows * static_cast<uint64_t>(element()), true); !why.empty())
+                return "an operand of cublasLtMatmul " + why;
+            ds::convert(Memory::get().inside(at), dtype_of(layout.type), out.data() + c * layout.rows, ds::DType::f32,
+                        static_cast<int64_t>(layout.rows));
         }
         return {};
     }
@@ -97,7 +100,8 @@ std::string apply(const EmuMatmulDesc& desc, const EmuLayout& d, uint64_t column
     return {};
 }
 
-// An operand's sums over what the product contracts. lines: of the product, each with a sum; contracted along the columns as they lie, or down the rows.
+// An operand's sums over what the product contracts. lines: of the product, each with a sum; contracted along the columns as they lie, or
+// down the rows.
 std::string add_up(const EmuMatmulDesc& desc, const Matrix& operand, const std::vector<float>& values, uint64_t lines, bool columns) {
     const auto type = dtype_of(desc.bias_type);
     const uint64_t bytes = lines * static_cast<uint64_t>(ds::size_of(type));
@@ -105,7 +109,8 @@ std::string add_up(const EmuMatmulDesc& desc, const Matrix& operand, const std::
     std::vector<float> sums(lines);
     for (uint64_t i = 0; i < lines; ++i) {
         double sum = 0;
-        for (uint64_t l = 0; l < (columns ? operand.layout.columns : operand.layout.rows); ++l) sum += values[columns ? l * operand.layout.rows + i : i * operand.layout.rows + l];
+        for (uint64_t l = 0; l < (columns ? operand.layout.columns : operand.layout.rows); ++l)
+            sum += values[columns ? l * operand.layout.rows + i : i * operand.layout.rows + l];
         sums[i] = static_cast<float>(sum);
     }
     void* at = const_cast<void*>(desc.bias);
@@ -122,7 +127,8 @@ std::string multiply(const EmuMatmulDesc& desc, float alpha, Matrix a, Matrix b,
     std::vector<double> exact(rows);
     if (desc.has_bias()) {
         const auto type = dtype_of(desc.bias_type_set ? desc.bias_type : d.layout.type);
-        if (std::string why = Memory::get().refuses(desc.bias, rows * static_cast<uint64_t>(ds::size_of(type)), true); !why.empty()) return "the bias of cublasLtMatmul " + why;
+        if (std::string why = Memory::get().refuses(desc.bias, rows * static_cast<uint64_t>(ds::size_of(type)), true); !why.empty())
+            return "the bias of cublasLtMatmul " + why;
         ds::convert(Memory::get().inside(desc.bias), type, bias.data(), ds::DType::f32, static_cast<int64_t>(rows));
     }
     for (const float* scale : desc.scale) {
@@ -150,10 +156,12 @@ std::string multiply(const EmuMatmulDesc& desc, float alpha, Matrix a, Matrix b,
                 else
                     for (uint64_t i = 0; i < rows; ++i) exact[i] += av[l * a.layout.rows + i] * right;
             }
-            for (uint64_t i = 0; i < rows; ++i) sums[i] = alpha * static_cast<float>(exact[i]) + (beta != 0 ? beta * cv[j * rows + i] : 0) + bias[i];
+            for (uint64_t i = 0; i < rows; ++i)
+                sums[i] = alpha * static_cast<float>(exact[i]) + (beta != 0 ? beta * cv[j * rows + i] : 0) + bias[i];
             if (desc.has_aux())
                 if (std::string why = apply(desc, d.layout, j, sums); !why.empty()) return why;
-            char* at = const_cast<char*>(d.seen) + (batch * d.layout.batch_stride + static_cast<int64_t>(j) * d.layout.stride) * d.element();
+            char* at =
+                const_cast<char*>(d.seen) + (batch * d.layout.batch_stride + static_cast<int64_t>(j) * d.layout.stride) * d.element();
             const uint64_t bytes = rows * static_cast<uint64_t>(d.element());
             if (std::string why = Memory::get().refuses(at, bytes, false); !why.empty()) return "the result of cublasLtMatmul " + why;
             ds::convert(sums.data(), ds::DType::f32, Memory::get().inside(at), dtype_of(d.layout.type), static_cast<int64_t>(rows));
@@ -173,12 +181,18 @@ bool fits(const EmuMatmulDesc& desc, const EmuLayout& a, const EmuLayout& b, con
         if (l->stride < static_cast<int64_t>(l->rows) || l->batch != d.batch) return false;
     if (c.type != d.type) return false;
     if (is_f8(a.type) || is_f8(b.type)) {
-        const bool types = is_f8(a.type) && is_f8(b.type) && (a.type == CUDA_R_8F_E4M3 || b.type == CUDA_R_8F_E4M3) && !is_f8(d.type) && (!desc.has_bias() || (desc.bias_type_set && desc.bias_type == CUDA_R_16BF));
-        return types && ta && !tb && m % 16 == 0 && k % 16 == 0 && a.stride % 16 == 0 && b.stride % 16 == 0 && d.batch == 1 && desc.scale[0] && desc.scale[1] && !desc.has_sums() && !desc.has_aux();
+        const bool types = is_f8(a.type) && is_f8(b.type) && (a.type == CUDA_R_8F_E4M3 || b.type == CUDA_R_8F_E4M3) && !is_f8(d.type) &&
+                           (!desc.has_bias() || (desc.bias_type_set && desc.bias_type == CUDA_R_16BF));
+        return types && ta && !tb && m % 16 == 0 && k % 16 == 0 && a.stride % 16 == 0 && b.stride % 16 == 0 && d.batch == 1 &&
+               desc.scale[0] && desc.scale[1] && !desc.has_sums() && !desc.has_aux();
     }
     if (a.type != b.type) return false;
-    if (desc.has_sums() && (d.batch != 1 || a.type == CUDA_R_32F || !desc.bias_type_set || desc.bias_type != CUDA_R_32F || d.type != CUDA_R_32F || !desc.bias)) return false;
-    if (desc.has_aux() && (d.type == CUDA_R_32F || d.batch != 1 || desc.aux_stride % 8 != 0 || desc.aux_stride < static_cast<int64_t>(d.rows))) return false;
+    if (desc.has_sums() &&
+        (d.batch != 1 || a.type == CUDA_R_32F || !desc.bias_type_set || desc.bias_type != CUDA_R_32F || d.type != CUDA_R_32F || !desc.bias))
+        return false;
+    if (desc.has_aux() &&
+        (d.type == CUDA_R_32F || d.batch != 1 || desc.aux_stride % 8 != 0 || desc.aux_stride < static_cast<int64_t>(d.rows)))
+        return false;
     return a.type == CUDA_R_32F ? d.type == CUDA_R_32F : d.type == CUDA_R_32F || d.type == a.type;
 }
 
@@ -198,21 +212,24 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
     return CUBLAS_STATUS_SUCCESS;
 }
 size_t cublasLtGetVersion() { return 130000; }
-const char* cublasLtGetStatusString(cublasStatus_t status) { return status == CUBLAS_STATUS_SUCCESS ? "success" : status == CUBLAS_STATUS_INVALID_VALUE ? "invalid value" : "execution failed"; }
+const char* cublasLtGetStatusString(cublasStatus_t status) {
+    return status == CUBLAS_STATUS_SUCCESS ? "success" : status == CUBLAS_STATUS_INVALID_VALUE ? "invalid value" : "execution failed";
+}
 
-#define LT_MAKE(Type, pointer, ...)      \
-    LT_CALL();                           \
-    *pointer = new Type{__VA_ARGS__};    \
-    count_live(1);                       \
+#define LT_MAKE(Type, pointer, ...)   \
+    LT_CALL();                        \
+    *pointer = new Type{__VA_ARGS__}; \
+    count_live(1);                    \
     return CUBLAS_STATUS_SUCCESS
-#define LT_DESTROY(object)               \
-    delete object;                       \
-    count_live(-1);                      \
+#define LT_DESTROY(object) \
+    delete object;         \
+    count_live(-1);        \
     return CUBLAS_STATUS_SUCCESS
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t, cudaDataType_t) { LT_MAKE(EmuMatmulDesc, desc); }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) { LT_DESTROY(desc); }
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const void* value, size_t bytes) {
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const void* value,
+                                              size_t bytes) {
     LT_CALL();
     switch (attribute) {
     case CUBLASLT_MATMUL_DESC_TRANSA: std::memcpy(&desc->transpose[0], value, bytes); break;
@@ -228,9 +245,13 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
     }
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows, uint64_t columns, int64_t stride) { LT_MAKE(EmuLayout, layout, type, rows, columns, stride); }
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows, uint64_t columns,
+                                          int64_t stride) {
+    LT_MAKE(EmuLayout, layout, type, rows, columns, stride);
+}
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) { LT_DESTROY(layout); }
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute, const void* value, size_t bytes) {
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute, const void* value,
+                                                size_t bytes) {
     LT_CALL();
     if (attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT) std::memcpy(&layout->batch, value, bytes);
     else std::memcpy(&layout->batch_stride, value, bytes);
@@ -238,7 +259,8 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, c
 }
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) { LT_MAKE(EmuPreference, preference); }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) { LT_DESTROY(preference); }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute, const void* value, size_t bytes) {
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void* value, size_t bytes) {
     LT_CALL();
     if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) std::memcpy(&preference->workspace, value, bytes);
     else std::memcpy(&preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
@@ -246,8 +268,10 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 }
 
 // An algorithm remembers what it was chosen for: the alignments and the room that it may count on.
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
-                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int wanted, cublasLtMatmulHeuristicResult_t* results, int* found) {
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t preference, int wanted, cublasLtMatmulHeuristicResult_t* results,
+                                              int* found) {
     LT_CALL();
     *found = 0;
     if (wanted < 1 || !fits(*desc, *a, *b, *c, *d)) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -259,9 +283,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void* alpha, const void* a, cublasLtMatrixLayout_t la, const void* b, cublasLtMatrixLayout_t lb,
-                              const void* beta, const void* c, cublasLtMatrixLayout_t lc, void* d, cublasLtMatrixLayout_t ld, const cublasLtMatmulAlgo_t* algo, void* workspace,
-                              size_t workspace_bytes, cudaStream_t stream) {
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void* alpha, const void* a, cublasLtMatrixLayout_t la,
+                              const void* b, cublasLtMatrixLayout_t lb, const void* beta, const void* c, cublasLtMatrixLayout_t lc, void* d,
+                              cublasLtMatrixLayout_t ld, const cublasLtMatmulAlgo_t* algo, void* workspace, size_t workspace_bytes,
+                              cudaStream_t stream) {
     LT_CALL();
     if (!fits(*desc, *la, *lb, *lc, *ld)) return CUBLAS_STATUS_INVALID_VALUE;
     if (desc->has_aux() && !aligned(desc->aux, 16)) return CUBLAS_STATUS_INVALID_VALUE;
@@ -269,11 +294,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
         if (!aligned(scale, 16)) return CUBLAS_STATUS_NOT_SUPPORTED;  // as cuBLASLt 13.1 answers
     const void* pointers[] = {a, b, c, d};
     for (int i = 0; i < 4; ++i)
-        if (algo && !aligned(pointers[i], algo->data[i])) return told("cublasLtMatmul: an operand is less aligned than its algorithm was told"), CUBLAS_STATUS_INVALID_VALUE;
-    if (algo && workspace_bytes < algo->data[4]) return told("cublasLtMatmul: less workspace than its algorithm needs"), CUBLAS_STATUS_INVALID_VALUE;
+        if (algo && !aligned(pointers[i], algo->data[i]))
+            return told("cublasLtMatmul: an operand is less aligned than its algorithm was told"), CUBLAS_STATUS_INVALID_VALUE;
+    if (algo && workspace_bytes < algo->data[4])
+        return told("cublasLtMatmul: less workspace than its algorithm needs"), CUBLAS_STATUS_INVALID_VALUE;
     if (workspace_bytes > 0 && !aligned(workspace, 256)) return CUBLAS_STATUS_INVALID_VALUE;
-    const auto error = queue(stream, [desc = *desc, alpha = *static_cast<const float*>(alpha), beta = *static_cast<const float*>(beta), ma = Matrix{*la, static_cast<const char*>(a)},
-                                      mb = Matrix{*lb, static_cast<const char*>(b)}, mc = Matrix{*lc, static_cast<const char*>(c)},
-                                      md = Matrix{*ld, static_cast<const char*>(d)}] { return multiply(desc, alpha, ma, mb, beta, mc, md); });
+    const auto error = queue(stream, [desc = *desc, alpha = *static_cast<const float*>(alpha), beta = *static_cast<const float*>(beta),
+                                      ma = Matrix{*la, static_cast<const char*>(a)}, mb = Matrix{*lb, static_cast<const char*>(b)},
+                                      mc = Matrix{*lc, static_cast<const char*>(c)}, md = Matrix{*ld, static_cast<const char*>(d)}] {
+        return multiply(desc, alpha, ma, mb, beta, mc, md);
+    });
     return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }

@@ -102,11 +102,13 @@ void suspend(Wait wait, const Place& place) {
 }
 
 std::string told(const std::string& what, const Place& place) {
-    return std::string(place.file_name()) + ":" + std::to_string(place.line()) + ": block " + std::to_string(now.block.x) + "," + std::to_string(now.block.y) + "," +
-           std::to_string(now.block.z) + " thread " + std::to_string(now.thread.x) + ": " + what;
+    return std::string(place.file_name()) + ":" + std::to_string(place.line()) + ": block " + std::to_string(now.block.x) + "," +
+           std::to_string(now.block.y) + "," + std::to_string(now.block.z) + " thread " + std::to_string(now.thread.x) + ": " + what;
 }
 
-bool same(const Place& a, const Place& b) { return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0; }
+bool same(const Place& a, const Place& b) {
+    return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+}
 
 // All of [begin, end) wait for the same thing at the same place: they go on. False: not yet.
 bool release(int begin, int end, Wait what, bool block) {
@@ -150,14 +152,17 @@ void run_block(const Now& here, int threads) {
         }
         if (!grid->failure.empty() || done == threads) return;
         bool released = false;
-        for (int w = 0; w < threads; w += 32) released |= grid->fibers[static_cast<size_t>(w)].wait == Wait::warp && release(w, w + 32, Wait::warp, false);
+        for (int w = 0; w < threads; w += 32)
+            released |= grid->fibers[static_cast<size_t>(w)].wait == Wait::warp && release(w, w + 32, Wait::warp, false);
         if (!released) released = grid->fibers[0].wait == Wait::block && release(0, threads, Wait::block, true);
         if (!ran && !released) {
             for (int i = 0; i < threads; ++i) {
                 const Fiber& f = grid->fibers[static_cast<size_t>(i)];
                 if (f.wait != Wait::block && f.wait != Wait::warp) continue;
                 now = f.now;
-                grid->failure = told(f.wait == Wait::block ? "waits at a barrier that not all threads of the block reach" : "waits for a shuffle that not all threads of the warp reach", f.place);
+                grid->failure = told(f.wait == Wait::block ? "waits at a barrier that not all threads of the block reach"
+                                                           : "waits for a shuffle that not all threads of the warp reach",
+                                     f.place);
                 return;
             }
         }
@@ -206,8 +211,10 @@ void check_touch(Touch& touch, bool writes, const char* memory, const Place& pla
     const auto block_of = [](uint32_t id) { return (id - 1) / now.block_threads; };
     const uint32_t mine = block_of(now.id);
     if (touch.writer && touch.writer != now.id && (block_of(touch.writer) != mine || touch.write_epoch == now.epoch))
-        fault(std::string(writes ? "writes" : "reads") + " " + memory + " memory that thread " + std::to_string((touch.writer - 1) % now.block_threads) +
-                  (block_of(touch.writer) != mine ? " of another block" : "") + " wrote, with no barrier between", place);
+        fault(std::string(writes ? "writes" : "reads") + " " + memory + " memory that thread " +
+                  std::to_string((touch.writer - 1) % now.block_threads) + (block_of(touch.writer) != mine ? " of another block" : "") +
+                  " wrote, with no barrier between",
+              place);
     if (!writes) {
         if (touch.reader == kManyBlocks) return;
         if (touch.reader && touch.reader != kMany && block_of(touch.reader) != mine) touch.reader = kManyBlocks;
@@ -217,7 +224,8 @@ void check_touch(Touch& touch, bool writes, const char* memory, const Place& pla
         return;
     }
     const bool other = touch.reader && touch.reader != now.id;
-    if (other && (touch.reader == kManyBlocks || (touch.reader != kMany && block_of(touch.reader) != mine) || touch.read_epoch == now.epoch))
+    if (other &&
+        (touch.reader == kManyBlocks || (touch.reader != kMany && block_of(touch.reader) != mine) || touch.read_epoch == now.epoch))
         fault(std::string("writes ") + memory + " memory that other threads read, with no barrier between", place);
     touch.writer = now.id;
     touch.write_epoch = now.epoch;
@@ -226,7 +234,8 @@ void check_touch(Touch& touch, bool writes, const char* memory, const Place& pla
 void check_global(const void* at, size_t bytes, bool writes, const Place& place) {
     Memory& memory = Memory::get();
     if (!memory.holds(at)) fault("is not device memory", place);
-    if (const int device = running_device(); device >= 0 && memory.device_of(at) != device) fault("memory of device " + std::to_string(memory.device_of(at)) + " used on device " + std::to_string(device), place);
+    if (const int device = running_device(); device >= 0 && memory.device_of(at) != device)
+        fault("memory of device " + std::to_string(memory.device_of(at)) + " used on device " + std::to_string(device), place);
     if (reinterpret_cast<uintptr_t>(at) % bytes != 0) fault("misaligned access", place);
     ByteState* s = memory.state(at);
     if (s[0] == ByteState::free) fault("global memory that is not allocated, or was freed", place);
@@ -245,9 +254,12 @@ std::string run_grid(dim3 blocks, dim3 threads, size_t shared, const std::functi
     grid = &g;
     const uint64_t a_block = uint64_t{threads.x} * threads.y * threads.z, all = uint64_t{blocks.x} * blocks.y * blocks.z;
     if (a_block == 0 || a_block > kMostThreads || a_block % 32 != 0) return "a block of " + std::to_string(a_block) + " threads";
-    if (all == 0 || blocks.y > 65535 || blocks.z > 65535) return "a grid of " + std::to_string(blocks.x) + "," + std::to_string(blocks.y) + "," + std::to_string(blocks.z) + " blocks";
+    if (all == 0 || blocks.y > 65535 || blocks.z > 65535)
+        return "a grid of " + std::to_string(blocks.x) + "," + std::to_string(blocks.y) + "," + std::to_string(blocks.z) + " blocks";
     if (shared > (227u << 10)) return "dynamic shared memory of " + std::to_string(shared) + " bytes";
-    if (!g.stacks) g.stacks = static_cast<char*>(mmap(nullptr, kStack * kMostThreads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (!g.stacks)
+        g.stacks = static_cast<char*>(
+            mmap(nullptr, kStack * kMostThreads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     g.body = &body;
     g.failure.clear();
     g.arrays.clear();
@@ -261,11 +273,13 @@ std::string run_grid(dim3 blocks, dim3 threads, size_t shared, const std::functi
     here.launch = ++launches;
     here.block_threads = static_cast<uint32_t>(a_block);
     for (uint64_t b = 0; b < all && g.failure.empty(); ++b) {
-        here.block = {static_cast<unsigned>(b % blocks.x), static_cast<unsigned>(b / blocks.x % blocks.y), static_cast<unsigned>(b / blocks.x / blocks.y)};
+        here.block = {static_cast<unsigned>(b % blocks.x), static_cast<unsigned>(b / blocks.x % blocks.y),
+                      static_cast<unsigned>(b / blocks.x / blocks.y)};
         here.id = static_cast<uint32_t>(b * a_block) + 1;
         run_block(here, static_cast<int>(a_block));
     }
-    if (g.failure.empty() && g.shared_bytes > (48u << 10)) g.failure = "static shared memory of " + std::to_string(g.shared_bytes) + " bytes; 49152 is the most";
+    if (g.failure.empty() && g.shared_bytes > (48u << 10))
+        g.failure = "static shared memory of " + std::to_string(g.shared_bytes) + " bytes; 49152 is the most";
     return g.failure;
 }
 

@@ -1,6 +1,6 @@
-// Kernel code on the host: a block's threads are fibers that run until a barrier or a shuffle; every access to memory is checked. What a GPU would not
-// tell is told: access out of bounds, reads of what was never written, races between threads (of one block without a barrier between, of two blocks
-// at all), barriers that not all threads reach.
+// Kernel code on the host: a block's threads are fibers that run until a barrier or a shuffle; every access to memory is checked. What a
+// GPU would not tell is told: access out of bounds, reads of what was never written, races between threads (of one block without a barrier
+// between, of two blocks at all), barriers that not all threads reach.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +44,10 @@ void block_barrier(const Place& place);
 // Waits for the warp; what[lane] are then the 8 bytes that each lane brought.
 const uint64_t* warp_exchange(uint64_t mine, const Place& place);
 void* shared_array(const void* key, size_t bytes, size_t element, Touch** touches, bool** written);
-struct Dynamic { char* data; size_t bytes; };
+struct Dynamic {
+    char* data;
+    size_t bytes;
+};
 Dynamic dynamic_memory();
 Touch* dynamic_touches();
 bool* dynamic_written();
@@ -66,7 +69,8 @@ using bf16 = ds::BF16;
 using f16 = ds::F16;
 using ds::to_f32;
 inline float to_f32(float x) { return x; }
-template <class T> T from_f32(float x) {
+template <class T>
+T from_f32(float x) {
     if constexpr (std::is_same_v<T, float>) return x;
     else if constexpr (std::is_same_v<T, bf16>) return to_bf16(x);
     else return to_f16(x);
@@ -130,14 +134,15 @@ Shared<T> shared_memory(const void* key, int count) {
     auto* data = static_cast<T*>(emu::shared_array(key, static_cast<size_t>(count) * sizeof(T), sizeof(T), &touches, &written));
     return {data, count, touches, written};
 }
-#define DS_SHARED(type, name, count)       \
-    static const char name##_key = 0;      \
+#define DS_SHARED(type, name, count)  \
+    static const char name##_key = 0; \
     const ::ds::cuda::Shared<type> name = ::ds::cuda::shared_memory<type>(&name##_key, count)
 
 template <class T>
 Shared<T> dynamic_shared(int64_t offset, int count, const Place& place = Place::current()) {
     const emu::Dynamic all = emu::dynamic_memory();
-    if (offset < 0 || static_cast<size_t>(offset) + static_cast<size_t>(count) * sizeof(T) > all.bytes) emu::fault("asks for more dynamic shared memory than the launch gave", place);
+    if (offset < 0 || static_cast<size_t>(offset) + static_cast<size_t>(count) * sizeof(T) > all.bytes)
+        emu::fault("asks for more dynamic shared memory than the launch gave", place);
     if (offset % static_cast<int64_t>(sizeof(T)) != 0) emu::fault("misaligned dynamic shared memory", place);
     return {reinterpret_cast<T*>(all.data + offset), count, emu::dynamic_touches() + offset, emu::dynamic_written() + offset};
 }
@@ -153,33 +158,43 @@ T shuffle_from(T x, int lane, const Place& place = Place::current()) {
     std::memcpy(&x, &all[lane], sizeof x);
     return x;
 }
-template <class T> T shuffle_xor(T x, int distance, const Place& place = Place::current()) { return shuffle_from(x, static_cast<int>(threadIdx.x % 32) ^ distance, place); }
+template <class T>
+T shuffle_xor(T x, int distance, const Place& place = Place::current()) {
+    return shuffle_from(x, static_cast<int>(threadIdx.x % 32) ^ distance, place);
+}
 inline float fast_exp(float x) { return expf(x); }
 
 // A warp's matrices: its first lane does the work, all lanes come.
 struct WarpMatrix {
     float m[256];
-    template <class M> void read(const M& memory, int at, int stride, bool transposed, const Place& place) {
+    template <class M>
+    void read(const M& memory, int at, int stride, bool transposed, const Place& place) {
         together(place);
         if (threadIdx.x % 32 != 0) return;
         check_layout(memory, at, stride, place);
         for (int r = 0; r < 16; ++r)
             for (int c = 0; c < 16; ++c) m[r * 16 + c] = to_f32(memory.get(transposed ? at + c * stride + r : at + r * stride + c, place));
     }
-    template <class M> static void check_layout(const M& memory, int at, int stride, const Place& place) {
+    template <class M>
+    static void check_layout(const M& memory, int at, int stride, const Place& place) {
         constexpr int element = sizeof(*memory.data);
-        if (at * element % 32 != 0 || stride * element % 16 != 0) emu::fault("a matrix for tensor cores at element " + std::to_string(at) + " with rows of " + std::to_string(stride), place);
+        if (at * element % 32 != 0 || stride * element % 16 != 0)
+            emu::fault("a matrix for tensor cores at element " + std::to_string(at) + " with rows of " + std::to_string(stride), place);
     }
     static void together(const Place& place) { emu::warp_exchange(0, place); }
 };
-template <class T> struct LeftMatrix : WarpMatrix {
+template <class T>
+struct LeftMatrix : WarpMatrix {
     void load(Shared<T> memory, int at, int stride, const Place& place = Place::current()) { read(memory, at, stride, false, place); }
 };
-template <class T> struct RightMatrix : LeftMatrix<T> {};
-template <class T> struct TransposedMatrix : WarpMatrix {
+template <class T>
+struct RightMatrix : LeftMatrix<T> {};
+template <class T>
+struct TransposedMatrix : WarpMatrix {
     void load(Shared<T> memory, int at, int stride, const Place& place = Place::current()) { read(memory, at, stride, true, place); }
 };
-template <class T> struct LeftTransposed : TransposedMatrix<T> {};
+template <class T>
+struct LeftTransposed : TransposedMatrix<T> {};
 struct SumMatrix : WarpMatrix {
     void clear() { std::fill_n(m, 256, 0.0f); }
     void load(Shared<float> memory, int at, int stride, const Place& place = Place::current()) { read(memory, at, stride, false, place); }
@@ -201,7 +216,8 @@ struct SumMatrix : WarpMatrix {
 
 template <class T>
 void copy8(Shared<T> to, int at, Span<T> from, int64_t i, const Place& place = Place::current()) {
-    if (reinterpret_cast<uintptr_t>(from.data + i) % 16 != 0 || at * sizeof(T) % 16 != 0) emu::fault("a copy of 16 bytes that are not aligned", place);
+    if (reinterpret_cast<uintptr_t>(from.data + i) % 16 != 0 || at * sizeof(T) % 16 != 0)
+        emu::fault("a copy of 16 bytes that are not aligned", place);
     for (int k = 0; k < 8; ++k) to.put(at + k, from.get(i + k, place), place);
 }
 
@@ -226,7 +242,9 @@ void store4(Span<T> s, int64_t i, const Four& v, const Place& place = Place::cur
 template <class... P, class... A>
 void launch(Queue& queue, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...), A&&... args) {
     if (queue.failed()) return;
-    queue.note(emu_launch(queue.stream, grid, block, shared, reinterpret_cast<const void*>(kernel), [kernel, ... copies = P(args)] { kernel(copies...); }), "launching a kernel");
+    queue.note(emu_launch(queue.stream, grid, block, shared, reinterpret_cast<const void*>(kernel),
+                          [kernel, ... copies = P(args)] { kernel(copies...); }),
+               "launching a kernel");
 }
 
 }  // namespace ds::cuda

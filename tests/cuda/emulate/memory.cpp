@@ -63,7 +63,8 @@ bool Memory::release(void* at) {
     const auto found = holds(at) ? sizes().find(static_cast<size_t>(static_cast<char*>(at) - seen_)) : sizes().end();
     if (found == sizes().end()) return false;
     static_assert(static_cast<int>(ByteState::free) == 0);  // as fresh pages are
-    const size_t page = 4096, begin = (found->first + page - 1) / page * page, end = std::max(begin, (found->first + found->second) / page * page);
+    const size_t page = 4096, begin = (found->first + page - 1) / page * page,
+                 end = std::max(begin, (found->first + found->second) / page * page);
     const size_t head = std::min(begin, found->first + found->second) - found->first;
     std::memset(state_ + found->first, 0, head);
     if (found->second > head) std::memset(state_ + end, 0, found->first + found->second - end);
@@ -81,7 +82,8 @@ std::string Memory::refuses(const void* at, size_t bytes, bool reads, int device
     if (bytes == 0) return {};
     if (!holds(at) || !holds(static_cast<const char*>(at) + bytes - 1)) return "is not device memory";
     if (device < 0) device = running_device();
-    if (device >= 0 && device_of(at) != device) return "is of device " + std::to_string(device_of(at)) + ", not of device " + std::to_string(device);
+    if (device >= 0 && device_of(at) != device)
+        return "is of device " + std::to_string(device_of(at)) + ", not of device " + std::to_string(device);
     const ByteState* s = state(at);
     for (size_t i = 0; i < bytes; ++i) {
         if (s[i] == ByteState::free) return "is not allocated, or was freed";

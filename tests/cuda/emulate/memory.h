@@ -1,5 +1,5 @@
-// The double's device memory. It has two addresses: the one that the backend sees, where any access by the host is a fault, and one inside the double.
-// Every byte is free, fresh (allocated, never written) or written; each element remembers who touched it in the present launch.
+// The double's device memory. It has two addresses: the one that the backend sees, where any access by the host is a fault, and one inside
+// the double. Every byte is free, fresh (allocated, never written) or written; each element remembers who touched it in the present launch.
 #pragma once
 
 #include <cstddef>
@@ -26,18 +26,20 @@ class Memory {
 public:
     static Memory& get() { return *(only_ ? only_ : only_ = make()); }
     void* allocate(size_t bytes, int device);  // null: no room. Never an address that was used before
-    bool release(void* at);               // false: nothing that is allocated begins there
+    bool release(void* at);                    // false: nothing that is allocated begins there
     size_t live() const { return live_; }
     size_t live_bytes(int device) const { return live_bytes_[device]; }
 
     bool holds(const void* at) const { return at >= seen_ && at < seen_ + kAllBytes; }
-    int device_of(const void* at) const { return static_cast<int>(static_cast<size_t>(static_cast<const char*>(at) - seen_) / kDeviceBytes); }
+    int device_of(const void* at) const {
+        return static_cast<int>(static_cast<size_t>(static_cast<const char*>(at) - seen_) / kDeviceBytes);
+    }
     char* inside(const void* at) const { return inner_ + (static_cast<const char*>(at) - seen_); }
     ByteState* state(const void* at) const { return state_ + (static_cast<const char*>(at) - seen_); }
     Touch* touch(const void* at) const { return touch_ + (static_cast<const char*>(at) - seen_) / 2; }
     Touched* touched(const void* at) const { return touched_ + (static_cast<const char*>(at) - seen_) / 2; }
-    // Whether all bytes are allocated on the device (-1: the one whose stream runs) and written, where they are read, and `by` may touch them now (null: the
-    // operation that runs); else what is wrong.
+    // Whether all bytes are allocated on the device (-1: the one whose stream runs) and written, where they are read, and `by` may touch
+    // them now (null: the operation that runs); else what is wrong.
     std::string refuses(const void* at, size_t bytes, bool reads, int device = -1, const Doing* by = nullptr) const;
     void mark(void* at, size_t bytes, ByteState state);
 

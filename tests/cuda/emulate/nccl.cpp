@@ -1,6 +1,6 @@
-// NCCL as far as it is used: non-blocking communicators, grouped sends and receives, abort. Ranks are threads of this process. Work of a communicator is an
-// operation of a stream, which goes on when what the other ranks must bring is there; so a rank that does not come leaves the others waiting, as on GPUs.
-// Sizes that differ, which NCCL would not notice, are told.
+// NCCL as far as it is used: non-blocking communicators, grouped sends and receives, abort. Ranks are threads of this process. Work of a
+// communicator is an operation of a stream, which goes on when what the other ranks must bring is there; so a rank that does not come
+// leaves the others waiting, as on GPUs. Sizes that differ, which NCCL would not notice, are told.
 #include <cstring>
 #include <map>
 #include <utility>
@@ -24,7 +24,8 @@ struct Part {
 };
 
 struct Clique {
-    explicit Clique(int n) : size(n), devices(static_cast<size_t>(n), -1), aborted(static_cast<size_t>(n), false), streams(static_cast<size_t>(n)) {}
+    explicit Clique(int n)
+        : size(n), devices(static_cast<size_t>(n), -1), aborted(static_cast<size_t>(n), false), streams(static_cast<size_t>(n)) {}
     int size, came = 0;
     std::vector<int> devices;
     std::vector<bool> aborted;
@@ -41,8 +42,10 @@ std::string copy(const Clique& clique, Part& from, Part& to) {
     if (from.bytes != to.bytes) return "ncclSend of " + std::to_string(from.bytes) + " bytes meets ncclRecv of " + std::to_string(to.bytes);
     Memory& memory = Memory::get();
     const Doing sends = from.by(), receives = to.by();
-    if (std::string why = memory.refuses(from.data, from.bytes, true, clique.devices[static_cast<size_t>(from.rank)], &sends); !why.empty()) return "ncclSend: the memory " + why;
-    if (std::string why = memory.refuses(to.data, to.bytes, false, clique.devices[static_cast<size_t>(to.rank)], &receives); !why.empty()) return "ncclRecv: the memory " + why;
+    if (std::string why = memory.refuses(from.data, from.bytes, true, clique.devices[static_cast<size_t>(from.rank)], &sends); !why.empty())
+        return "ncclSend: the memory " + why;
+    if (std::string why = memory.refuses(to.data, to.bytes, false, clique.devices[static_cast<size_t>(to.rank)], &receives); !why.empty())
+        return "ncclRecv: the memory " + why;
     std::memmove(memory.inside(to.data), memory.inside(from.data), from.bytes);
     memory.mark(to.data, to.bytes, ByteState::written);
     from.done = to.done = true;
@@ -52,14 +55,16 @@ std::string copy(const Clique& clique, Part& from, Part& to) {
 // What a rank does in one group call.
 class Batch {
 public:
-    Batch(std::shared_ptr<Clique> clique, int rank, std::vector<std::shared_ptr<Part>> parts) : clique_(std::move(clique)), rank_(rank), parts_(std::move(parts)) {}
+    Batch(std::shared_ptr<Clique> clique, int rank, std::vector<std::shared_ptr<Part>> parts)
+        : clique_(std::move(clique)), rank_(rank), parts_(std::move(parts)) {}
 
     std::string run() {
         auto& own = clique_->streams[static_cast<size_t>(rank_)];
         if (!clique_->aborted[static_cast<size_t>(rank_)]) {
             if (!std::exchange(begun_, true)) {
                 count_beside();
-                for (const auto& part : parts_) part->operation = doing().operation, part->known = *doing().known, lane(*part).push_back(part);
+                for (const auto& part : parts_)
+                    part->operation = doing().operation, part->known = *doing().known, lane(*part).push_back(part);
             }
             for (const auto& part : parts_) {
                 if (std::string wrong = match(*part); !wrong.empty()) return wrong;
@@ -75,7 +80,9 @@ public:
     }
 
 private:
-    std::deque<std::shared_ptr<Part>>& lane(const Part& p) const { return p.sends ? clique_->sends[{p.rank, p.peer}] : clique_->receives[{p.peer, p.rank}]; }
+    std::deque<std::shared_ptr<Part>>& lane(const Part& p) const {
+        return p.sends ? clique_->sends[{p.rank, p.peer}] : clique_->receives[{p.peer, p.rank}];
+    }
     std::string match(const Part& p) const {
         const std::pair<int, int> key = p.sends ? std::pair(p.rank, p.peer) : std::pair(p.peer, p.rank);
         auto &sends = clique_->sends[key], &receives = clique_->receives[key];
@@ -114,7 +121,7 @@ thread_local int depth = 0;
 thread_local std::vector<Grouped> grouped;
 thread_local ncclResult_t grouped_error = ncclSuccess;  // of a call in the group: its end answers that and queues nothing
 
-#define NCCL_CALL() \
+#define NCCL_CALL()                    \
     std::lock_guard emu_lock(mutex()); \
     if (fails(__func__)) return ncclSystemError
 
@@ -152,7 +159,8 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 }
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t* config) {
     NCCL_CALL();
-    if (config->size != sizeof *config || config->magic != ncclConfig_t{}.magic || ranks < 1 || rank < 0 || rank >= ranks) return ncclInvalidArgument;
+    if (config->size != sizeof *config || config->magic != ncclConfig_t{}.magic || ranks < 1 || rank < 0 || rank >= ranks)
+        return ncclInvalidArgument;
     if (config->blocking != 0) return told("a communicator that blocks could not be ended"), ncclInvalidUsage;
     auto& clique = cliques()[std::string(id.internal, sizeof id.internal)];
     if (!clique) clique = std::make_shared<Clique>(ranks);
@@ -197,7 +205,8 @@ ncclResult_t ncclGroupEnd() {
         if (g.stream->recording) return told("work of NCCL in a recorded graph"), ncclInvalidUsage;
         const auto batch = std::make_shared<Batch>(g.comm->clique, g.comm->rank, g.parts);
         g.comm->clique->streams[static_cast<size_t>(g.comm->rank)].push_back(g.stream);
-        if (queue(g.stream, [batch] { return batch->run(); }) != cudaSuccess) return g.comm->clique->streams[static_cast<size_t>(g.comm->rank)].pop_back(), ncclUnhandledCudaError;
+        if (queue(g.stream, [batch] { return batch->run(); }) != cudaSuccess)
+            return g.comm->clique->streams[static_cast<size_t>(g.comm->rank)].pop_back(), ncclUnhandledCudaError;
         g.comm->settled = false;
     }
     return ncclInProgress;

@@ -11,9 +11,9 @@ namespace {
 
 struct Order {
     std::vector<uint16_t> stream_of{0};  // of each operation; 0 is none
-    std::set<int> free;                 // numbers of streams
+    std::set<int> free;                  // numbers of streams
     int streams = 0;
-    std::vector<uint32_t> last;         // operation of each stream
+    std::vector<uint32_t> last;  // operation of each stream
     SharedClock host = std::make_shared<const Clock>();
     int64_t beside = 0;
 };
@@ -28,7 +28,9 @@ void set(Clock& clock, int stream, uint32_t operation) {
     clock[static_cast<size_t>(stream)] = operation;
 }
 
-bool knows(const Doing& by, uint32_t operation) { return operation == 0 || operation == by.operation || at(*by.known, order().stream_of[operation]) >= operation; }
+bool knows(const Doing& by, uint32_t operation) {
+    return operation == 0 || operation == by.operation || at(*by.known, order().stream_of[operation]) >= operation;
+}
 
 thread_local EmuStream* present = nullptr;
 

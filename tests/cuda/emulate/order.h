@@ -1,6 +1,7 @@
-// Which work is ordered behind which. An operation of a stream knows the operations, of all streams, that ended before it begins: those of its own stream, those
-// that an event says which its stream waited for, and those that the host had waited for when it was queued. What touches memory that other work wrote, or writes what
-// other work read, and does not know of that work, is a fault: on a GPU either could come first.
+// Which work is ordered behind which. An operation of a stream knows the operations, of all streams, that ended before it begins: those of
+// its own stream, those that an event says which its stream waited for, and those that the host had waited for when it was queued. What
+// touches memory that other work wrote, or writes what other work read, and does not know of that work, is a fault: on a GPU either could
+// come first.
 #pragma once
 
 #include <cstddef>
@@ -30,14 +31,14 @@ struct Doing {  // what touches memory
     uint32_t operation = 0;
     const Clock* known = nullptr;
 };
-Doing doing();  // the operation that runs now
+Doing doing();                                                           // the operation that runs now
 EmuStream* begin_operation(EmuStream& stream, const SharedClock& host);  // whose operation ran before, if it is within that
 void end_operation(EmuStream& stream, EmuStream* before, bool done);
 void learn(Clock& own, const Clock& more);
 SharedClock host_clock();
 void host_waited_for(const Clock& known);
 
-struct Touched {  // an element of memory: by which operations last
+struct Touched {                       // an element of memory: by which operations last
     uint32_t wrote = 0, read[2] = {};  // reads of two streams that don't know of each other
 };
 // "" or what is wrong.

@@ -114,7 +114,10 @@ cudaError_t drive(EmuStream& stream) {
 cudaError_t queue(cudaStream_t stream, Operation op) {
     std::lock_guard lock(mutex());
     if (!stream) return cudaErrorInvalidResourceHandle;  // the backend has no business on the default stream
-    if (stream->device != current_device) return told("work for a stream of device " + std::to_string(stream->device) + " while the thread's device is " + std::to_string(current_device)), cudaErrorInvalidResourceHandle;
+    if (stream->device != current_device)
+        return told("work for a stream of device " + std::to_string(stream->device) + " while the thread's device is " +
+                    std::to_string(current_device)),
+               cudaErrorInvalidResourceHandle;
     if (stream->failed != cudaSuccess) return stream->failed;
     if (stream->recording) stream->recording->operations.push_back(std::move(op));
     else stream->queued.push_back({std::move(op), host_clock()});
@@ -162,9 +165,11 @@ void finish_device(Lock& lock, int device) {
     for (;;) {
         bool all = true;
         for (EmuStream* stream : std::vector<EmuStream*>(streams().begin(), streams().end()))
-            if (stream->device == device) drive(*stream), host_waited_for(stream->order.known), all &= stands_still(*stream) || stream->runs;
+            if (stream->device == device)
+                drive(*stream), host_waited_for(stream->order.known), all &= stands_still(*stream) || stream->runs;
         if (all) return;
-        if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(20)) return told("memory is freed while work waits for other devices in vain");
+        if (std::chrono::steady_clock::now() - begin > std::chrono::seconds(20))
+            return told("memory is freed while work waits for other devices in vain");
         moved().wait_for(lock, std::chrono::milliseconds(1));
     }
 }
@@ -174,8 +179,8 @@ void finish_device(Lock& lock, int device) {
 
 using namespace emu;
 
-#define CALL(failure)                                    \
-    Lock emu_lock(mutex());                              \
+#define CALL(failure)       \
+    Lock emu_lock(mutex()); \
     if (fails(__func__)) return answer(failure)
 
 extern "C" {
@@ -287,9 +292,12 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     return answer(queue(stream, [=]() -> std::string {
         Memory& memory = Memory::get();
         const bool from_device = kind != cudaMemcpyHostToDevice, to_device = kind != cudaMemcpyDeviceToHost;
-        if (memory.holds(from) != from_device || memory.holds(to) != to_device) return "cudaMemcpyAsync: the direction does not fit the addresses";
-        if (std::string why = from_device ? memory.refuses(from, bytes, true) : std::string(); !why.empty()) return "cudaMemcpyAsync: the source " + why;
-        if (std::string why = to_device ? memory.refuses(to, bytes, false) : std::string(); !why.empty()) return "cudaMemcpyAsync: the target " + why;
+        if (memory.holds(from) != from_device || memory.holds(to) != to_device)
+            return "cudaMemcpyAsync: the direction does not fit the addresses";
+        if (std::string why = from_device ? memory.refuses(from, bytes, true) : std::string(); !why.empty())
+            return "cudaMemcpyAsync: the source " + why;
+        if (std::string why = to_device ? memory.refuses(to, bytes, false) : std::string(); !why.empty())
+            return "cudaMemcpyAsync: the target " + why;
         std::memmove(to_device ? memory.inside(to) : to, from_device ? memory.inside(from) : from, bytes);
         if (to_device) memory.mark(to, bytes, ByteState::written);
         return {};
@@ -343,19 +351,20 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     CALL(cudaErrorUnknown);
     if (stream->recording) return told("a recording waits for an event from outside"), answer(cudaErrorStreamCaptureUnsupported);
-    return answer(queue(stream, [stream, marks = event->marks, from = event->marks->stream, until = event->marks->recorded]() -> std::string {
-        if (until == 0) return {};
-        const auto passed = [&] {
-            const Clock* clock = clock_of(*marks, until);
-            if (clock) learn(stream->order.known, *clock);
-            return clock != nullptr;
-        };
-        if (passed()) return {};
-        if (!streams().count(from)) return "a wait for an event that can't come";
-        while (step(*from))
+    return answer(
+        queue(stream, [stream, marks = event->marks, from = event->marks->stream, until = event->marks->recorded]() -> std::string {
+            if (until == 0) return {};
+            const auto passed = [&] {
+                const Clock* clock = clock_of(*marks, until);
+                if (clock) learn(stream->order.known, *clock);
+                return clock != nullptr;
+            };
             if (passed()) return {};
-        return stands_still(*from) && !from->runs ? "a wait for an event that can't come" : kNotYet;
-    }));
+            if (!streams().count(from)) return "a wait for an event that can't come";
+            while (step(*from))
+                if (passed()) return {};
+            return stands_still(*from) && !from->runs ? "a wait for an event that can't come" : kNotYet;
+        }));
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
     CALL(cudaErrorUnknown);
@@ -373,7 +382,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     CALL(cudaErrorUnknown);
     const auto& marks = event->marks;
     marks->stream = stream;
-    const cudaError_t error = queue(stream, [stream, marks, place = marks->recorded + 1]() -> std::string { return reach(*marks, place, stream->order.known), std::string(); });
+    const cudaError_t error = queue(stream, [stream, marks, place = marks->recorded + 1]() -> std::string {
+        return reach(*marks, place, stream->order.known), std::string();
+    });
     if (error == cudaSuccess) ++marks->recorded;
     return answer(error);
 }
@@ -440,7 +451,8 @@ cudaError_t emu_set_attribute(const void* kernel, cudaFuncAttribute, int value) 
 cudaError_t emu_launch(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, const void* kernel, std::function<void()> body) {
     Lock lock(mutex());
     if (fails("a kernel's launch")) return answer(cudaErrorUnknown);
-    if (shared > (48u << 10) && static_cast<int>(shared) > state().dynamic_shared[kernel]) return told("a launch with more dynamic shared memory than cudaFuncSetAttribute allowed"), answer(cudaErrorInvalidValue);
+    if (shared > (48u << 10) && static_cast<int>(shared) > state().dynamic_shared[kernel])
+        return told("a launch with more dynamic shared memory than cudaFuncSetAttribute allowed"), answer(cudaErrorInvalidValue);
     return answer(queue(stream, [=, body = std::move(body)] {
         count_launch();
         return run_grid(grid, block, shared, body);

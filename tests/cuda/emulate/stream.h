@@ -17,10 +17,11 @@ namespace emu {
 using Operation = std::function<std::string()>;  // runs; what went wrong, or kNotYet
 inline constexpr char kNotYet[] = "not yet";     // it waits for another stream, and will be tried again
 
-struct Marks {  // of an event
+struct Marks {                    // of an event
     EmuStream* stream = nullptr;  // that recorded it last
     int64_t recorded = 0;         // how often
-    std::deque<std::pair<int64_t, Clock>> reached;  // which of these a stream has come to, and what was done before; of the oldest only that they were reached
+    std::deque<std::pair<int64_t, Clock>>
+        reached;  // which of these a stream has come to, and what was done before; of the oldest only that they were reached
     int64_t forgotten = 0;
 };
 }  // namespace emu
@@ -46,11 +47,11 @@ struct EmuEvent {
 };
 
 namespace emu {
-std::recursive_mutex& mutex();            // one call at a time
-std::condition_variable_any& moved();     // a stream got further, or got something to do
+std::recursive_mutex& mutex();         // one call at a time
+std::condition_variable_any& moved();  // a stream got further, or got something to do
 std::set<EmuStream*>& streams();
 cudaError_t queue(cudaStream_t stream, Operation op);
-bool step(EmuStream& stream);             // runs its next operation; false: there is none, or it has to wait
-cudaError_t drive(EmuStream& stream);     // as far as it gets
-int running_device();                     // whose operation is being run; -1: none
+bool step(EmuStream& stream);          // runs its next operation; false: there is none, or it has to wait
+cudaError_t drive(EmuStream& stream);  // as far as it gets
+int running_device();                  // whose operation is being run; -1: none
 }  // namespace emu

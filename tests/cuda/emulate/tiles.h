@@ -1,4 +1,5 @@
-// The double of kernels/cuda/tiles.cuh: copies happen when they are waited for, products when they are started, as plain sums that a warp's first lane adds up.
+// The double of kernels/cuda/tiles.cuh: copies happen when they are waited for, products when they are started, as plain sums that a warp's
+// first lane adds up.
 #pragma once
 
 #include <vector>
@@ -30,7 +31,8 @@ namespace ds::cuda {
 
 template <class T, class From>
 void copy_later(Shared<T> to, int at, From from, int64_t i, int count, const Place& place) {
-    if (reinterpret_cast<uintptr_t>(from.data + i) % (count * sizeof(T)) != 0 || at % count != 0) emu::fault("a copy of " + std::to_string(count * sizeof(T)) + " bytes that are not aligned", place);
+    if (reinterpret_cast<uintptr_t>(from.data + i) % (count * sizeof(T)) != 0 || at % count != 0)
+        emu::fault("a copy of " + std::to_string(count * sizeof(T)) + " bytes that are not aligned", place);
     for (int k = 0; k < count; ++k) {
         to.put(at + k, T{}, place);
         to.written[at + k] = false;  // until it has come
@@ -40,8 +42,12 @@ void copy_later(Shared<T> to, int at, From from, int64_t i, int count, const Pla
     });
 }
 template <class T>
-void copy8_async(Shared<T> to, int at, Span<T> from, int64_t i, const Place& place = Place::current()) { copy_later(to, at, from, i, 8, place); }
-inline void copy_async(Shared<float> to, int at, Span<const float> from, int64_t i, const Place& place = Place::current()) { copy_later(to, at, from, i, 1, place); }
+void copy8_async(Shared<T> to, int at, Span<T> from, int64_t i, const Place& place = Place::current()) {
+    copy_later(to, at, from, i, 8, place);
+}
+inline void copy_async(Shared<float> to, int at, Span<const float> from, int64_t i, const Place& place = Place::current()) {
+    copy_later(to, at, from, i, 1, place);
+}
 inline void finish_tiles() {
     auto& mine = emu::copies.mine();
     for (const auto& copy : mine) copy();
@@ -62,7 +68,8 @@ template <class T>
 std::vector<float> rows_of_tile(Shared<T> tile, int rows, int first, int count, int width, const Place& place) {
     std::vector<float> out(static_cast<size_t>(count * width));
     for (int r = 0; r < count; ++r)
-        for (int c = 0; c < width; ++c) out[static_cast<size_t>(r * width + c)] = to_f32(tile.get(place_in_tile(rows, first + r, c), place));
+        for (int c = 0; c < width; ++c)
+            out[static_cast<size_t>(r * width + c)] = to_f32(tile.get(place_in_tile(rows, first + r, c), place));
     return out;
 }
 
@@ -88,11 +95,14 @@ struct Operands {
 template <int kRows, int kWidth, int kColumns, class T>
 void start_rows(Sums<kColumns>& sums, Shared<T> a, int group, Shared<T> b, const Place& place = Place::current()) {
     take_product(sums, false, place, [&](float* product) {
-        const auto left = rows_of_tile(a, kRows, group * kGroupRows + static_cast<int>(threadIdx.x) % kGroupThreads / kWarp * 16, 16, kWidth, place), right = rows_of_tile(b, kColumns, 0, kColumns, kWidth, place);
+        const auto left = rows_of_tile(a, kRows, group * kGroupRows + static_cast<int>(threadIdx.x) % kGroupThreads / kWarp * 16, 16,
+                                       kWidth, place),
+                   right = rows_of_tile(b, kColumns, 0, kColumns, kWidth, place);
         for (int r = 0; r < 16; ++r)
             for (int n = 0; n < kColumns; ++n) {
                 float sum = 0;
-                for (int k = 0; k < kWidth; ++k) sum += left[static_cast<size_t>(r * kWidth + k)] * right[static_cast<size_t>(n * kWidth + k)];
+                for (int k = 0; k < kWidth; ++k)
+                    sum += left[static_cast<size_t>(r * kWidth + k)] * right[static_cast<size_t>(n * kWidth + k)];
                 product[r * kColumns + n] = sum;
             }
     });
@@ -115,8 +125,10 @@ void start_weighted(Sums<kWidth>& sums, const Operands<T, kColumns>& weights, Sh
     });
 }
 
-template <int kUnderWay> void await_products() {}
-template <int kColumns> void settle(Sums<kColumns>&) {}
+template <int kUnderWay>
+void await_products() {}
+template <int kColumns>
+void settle(Sums<kColumns>&) {}
 inline int uniform(int x) { return x; }
 
 }  // namespace ds::cuda

@@ -5,6 +5,8 @@
 #include <utility>
 
 namespace fmt {
-template <class...> using format_string = const char*;
-template <class... Args> std::string format(const char*, Args&&...) = delete;
+template <class...>
+using format_string = const char*;
+template <class... Args>
+std::string format(const char*, Args&&...) = delete;
 }  // namespace fmt
