@@ -1,25 +1,58 @@
 #!/bin/sh
-# The CPU's kernels compile for Arm: every file of kernels/cpu that is not in x86's own instructions, by Debian's cross compiler, as CMakeLists.txt compiles them
-# there. (Nothing is linked or run: that needs Debian's arm64 libraries.) Part of --full.
+# The CPU's kernels on Arm, on a machine of another kind: cross-compiled against Debian's arm64 libraries, and their unit tests run by qemu-user. Part of --full.
+#   tests/aarch64.sh [--libraries]     (only fetches the libraries, for `cmake --preset aarch64-release`)
+# The libraries are unpacked into build/aarch64/root: nothing of another architecture is installed here. MIRROR names the Debian mirror (default: the first that
+# this machine's apt uses).
 set -u
 cd "$(dirname "$0")/.." || exit 1
-cxx=aarch64-linux-gnu-g++
-command -v $cxx >/dev/null || sh tests/deps.sh g++-aarch64-linux-gnu || { echo "SKIPPED aarch64: g++-aarch64-linux-gnu is not installed"; echo "0 passed, 0 failed"; exit 0; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-for header in hwy fmt nlohmann xxhash.h; do ln -s "/usr/include/$header" "$work/$header"; done  # what these files include of libraries is the same for every processor
-x86=$(sed -n 's/.*EXCLUDE REGEX "\/(\([a-z0-9_|]*\)).*/\1/p' CMakeLists.txt)
-passed=0 failed=0
-for file in kernels/cpu/*.cpp; do
-    echo "$file" | grep -Eq "/($x86)\.cpp$" && continue
-    if $cxx -std=c++20 -O1 -fsigned-char -Wall -Wextra -fsyntax-only -Ilib -Iinclude -I. -isystem "$work" "-DHWY_DISABLED_TARGETS=(HWY_SVE|HWY_SVE2|HWY_SVE_256|HWY_SVE2_128)" "$file" 2>"$work/log"; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        grep 'error' "$work/log" | head -n 5
-        echo "FAILED aarch64: $file"
+skip() { echo "SKIPPED aarch64: $1"; echo "0 passed, 0 failed"; exit 0; }
+fail() { echo "FAILED aarch64: $1"; echo "0 passed, 1 failed"; exit 1; }
+command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64 >/dev/null || sh tests/deps.sh g++-aarch64-linux-gnu qemu-user || skip "g++-aarch64-linux-gnu or qemu-user is not installed"
+. tests/support/chroot.sh
+debian=$PWD/build/aarch64 log=build/aarch64-release/tests.log
+mkdir -p "$debian" build/aarch64-release
+
+# What deps.sh installs of libraries, and C and C++ themselves. Open MPI brings a hundred packages and would start Arm programs through an x86 daemon.
+libraries="libc6-dev libstdc++-12-dev $(sed -n '/^packages="/,/\$\*"/p' tests/deps.sh | grep -o '[a-z0-9+.-]*-dev\b' | grep -v '^libopenmpi\|^dpkg' | sort | tr '\n' ' ')"
+if [ "$(cat "$debian/made" 2>/dev/null)" != "$libraries" ]; then
+    rm -rf "$debian" && mkdir -p "$debian/apt/lists/partial" "$debian/apt/archives/partial" "$debian/root"
+    echo "deb [arch=arm64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) bookworm main" >"$debian/apt/sources.list"
+    : >"$debian/apt/status"
+    for_arm() {
+        apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=root -o Dir::State="$debian/apt" -o Dir::State::status="$debian/apt/status" -o Dir::Cache="$debian/apt" \
+            -o Dir::Etc::SourceList="$debian/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null "$@" >>"$debian/log" 2>&1
+    }
+    # shellcheck disable=SC2086
+    if ! for_arm update || ! for_arm install -y --no-install-recommends --download-only $libraries; then
+        tail -n 3 "$debian/log"
+        skip "Debian's arm64 packages can't be had"
     fi
-done
-[ $passed -gt 20 ] || { echo "FAILED aarch64: only $passed files were found"; failed=$((failed + 1)); }
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+    for package in "$debian"/apt/archives/*.deb; do dpkg-deb -x "$package" "$debian/root" || fail "$package can't be unpacked"; done
+    find "$debian/root" -type l -lname '/*' | while read -r link; do ln -sfnr "$debian/root$(readlink "$link")" "$link"; done
+    rm -r "$debian/apt"
+    echo "$libraries" >"$debian/made"
+fi
+[ "${1:-}" = --libraries ] && exit 0
+
+# Targets; each is the test of the same name, with / for the first _.
+names="unit_kernels unit_gemm unit_coded unit_attention unit_optim"
+begin=$(date +%s)
+# shellcheck disable=SC2086
+if ! cmake --preset aarch64-release >"$log" 2>&1 || ! cmake --build build/aarch64-release -j "${DSRT_JOBS:-$(nproc)}" --target $names >>"$log" 2>&1; then
+    grep -m 5 'error' "$log" || tail -n 20 "$log"
+    fail "the build (log: $log)"
+fi
+echo "built in $(($(date +%s) - begin)) s"
+begin=$(date +%s)
+# shellcheck disable=SC2086
+which=$(echo $names | sed 's/_/\//g; s/ /|/g')
+ctest --test-dir build/aarch64-release -V -j "${DSRT_JOBS:-$(nproc)}" --timeout 1500 -R "^($which)\$" >"$log" 2>&1
+sed -n -f tests/support/failures.sed "$log"
+echo "run by qemu-aarch64 in $(($(date +%s) - begin)) s: $names"
+echo "SKIPPED on Arm: libdsrt.so and all programs that use it: the library has not been linked there yet"
+counts=$(awk -f tests/support/count.awk "$log")
+echo "$counts" | grep -v '^SKIPPED\|skipped$'
+set -- $(echo "$counts" | tail -n 1)
+[ $(($1 + $3)) -gt 0 ] || set -- 0 passed, 1 failed
+echo "$1 passed, $3 failed"
+[ "$3" = 0 ]
