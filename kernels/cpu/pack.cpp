@@ -1,5 +1,6 @@
 // Packing for tile.h into units of f32, in 128-bit vectors for every level and type: packing is bound by stores and cache misses, and
 // widths are even. With AVX-512 pack512.cpp does most of it.
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/tile.h"
@@ -78,7 +79,7 @@ void pack_typed(const void* source, int64_t stride, bool k_major, int64_t k, int
     for (int64_t first = 0; first < n; first += width, dst += panel_stride)
         for (int64_t i = 0; i < width; i += 4) {
             const int columns = width - i < 4 ? 2 : 4;
-            const int64_t rows = n - first - i < 0 ? 0 : n - first - i < columns ? n - first - i : columns;
+            const int64_t rows = std::clamp<int64_t>(n - first - i, 0, columns);
             const T* from = rows ? src + (first + i) * stride : src;
             if (columns == 4) transpose_strip<4>(from, stride, rows, k, dst + i, width);
             else transpose_strip<2>(from, stride, rows, k, dst + i, width);

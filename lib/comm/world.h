@@ -52,7 +52,6 @@ public:
     Status failure() const;
     // Whether a call has answered with it.
     bool failure_is_told() const { return told_.load(std::memory_order_acquire); }
-    Status failure_in(std::string_view call) const;
 
     bool wants_caller() const { return transport_->wants_caller(); }
     void serve(const std::function<bool()>& over) { transport_->serve(over); }
@@ -71,6 +70,7 @@ private:
     World(std::unique_ptr<Transport> transport, std::chrono::milliseconds deadline);
     void watch_letters();
     void end(const Status& why);
+    Status failure_in(std::string_view call) const;
 
     std::unique_ptr<Transport> transport_;
     const std::chrono::milliseconds deadline_;
