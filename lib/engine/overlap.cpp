@@ -72,7 +72,7 @@ Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {
     std::thread beside = start_quiet_thread([&] {
         try {
             summed = sum_as_made(rank, steps, progress);
-        } catch (...) { summed = status_of_current_exception("the sum of gradients"); }
+        } catch (...) { summed = status_of_current_exception(kSumOfGradients); }
     });
     Status run = plan ? run_part(rank, *plan, Plan::Part::backward, draw, true, &progress) : ok();
     if (!run.ok()) ranks_->background(rank)->abort(run);  // it may be waiting for the others
@@ -95,7 +95,7 @@ Status Engine::backward_and_sum_there(Rank& rank, Plan* plan, uint64_t draw) {
         last = std::max(last, last_step_of(*bucket, params, steps));
         sums.push_back({last, [&, bucket] {
                             auto* at = reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin);
-                            return rank.exchange("the sum of gradients", params.all()[bucket->first].name,
+                            return rank.exchange(kSumOfGradients, params.all()[bucket->first].name,
                                                  [&](Team team) { return sum_bucket(data, *bucket, at, DType::f32, team); });
                         }});
     }
@@ -113,9 +113,9 @@ Status Engine::sum_as_made(Rank& rank, const std::map<std::string, int64_t>& ste
     for (auto bucket = params.buckets().rbegin(); bucket != params.buckets().rend(); ++bucket) {
         if (!bucket->trainable) continue;
         if (!progress.wait_for(last_step_of(*bucket, params, steps))) return ok();  // the run says what happened
-        DS_CHECK(sum_bucket(*ranks_->background(rank), *bucket, reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin),
-                            DType::f32, Team{0, 1})
-                     .within(fmt::format("the sum of gradients of {}", params.all()[bucket->first].name)));
+        auto* at = reinterpret_cast<std::byte*>(params.grads() + bucket->elements.begin);
+        DS_CHECK(answer_of_exchange(sum_bucket(*ranks_->background(rank), *bucket, at, DType::f32, Team{0, 1}), kSumOfGradients,
+                                    params.all()[bucket->first].name));
     }
     return ok();
 }

@@ -450,7 +450,7 @@ private:
     }
 
     Status exchange(const Blocks& sent, const Blocks& received) {
-        return rank_.exchange("the sum of gradients", name_, [&](Team team) { return line_.all_to_all(sent, received, team); });
+        return rank_.exchange(kSumOfGradients, name_, [&](Team team) { return line_.all_to_all(sent, received, team); });
     }
 
     size_t place(size_t holder) const { return static_cast<size_t>(holders_[holder]); }

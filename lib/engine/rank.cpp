@@ -30,11 +30,12 @@ Status Rank::run(const std::function<Status(Team)>& job) {
     return links.failed() ? links.status() : ok();
 }
 
+Status answer_of_exchange(Status status, std::string_view what, std::string_view of) {
+    return status.ok() ? status : std::move(status).within(of.empty() ? std::string(what) : fmt::format("{} of {}", what, of));
+}
+
 Status Rank::exchange(std::string_view what, std::string_view of, const std::function<Status(Team)>& job) {
-    if (!device) {
-        Status status = run(job);
-        return status.ok() ? status : std::move(status).within(of.empty() ? std::string(what) : fmt::format("{} of {}", what, of));
-    }
+    if (!device) return answer_of_exchange(run(job), what, of);
     device->label(what, of);
     links.note(job(Team{0, 1}));
     return links.failed() ? links.status() : ok();

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "comm/counted.h"
@@ -24,6 +25,10 @@
 #include "base/mesh.h"
 
 namespace ds {
+
+inline constexpr char kSumOfGradients[] = "the sum of gradients";
+// What an exchange answered: a failure with what was exchanged, and of which tensor (or "").
+Status answer_of_exchange(Status status, std::string_view what, std::string_view of);
 
 struct PlanKey {
     StreamShape shape;

@@ -39,7 +39,7 @@ Result<bool> Engine::reduce_rows(Rank& rank, const Param& p) {
     counts[here] = static_cast<int64_t>(ids.size());
     std::vector<Block> blocks;
     for (int64_t& count : counts) blocks.push_back({&count, 8});
-    DS_CHECK(rank.exchange("the sum of gradients", p.name, [&](Team team) { return data.all_gather(blocks[here], blocks, team); }));
+    DS_CHECK(rank.exchange(kSumOfGradients, p.name, [&](Team team) { return data.all_gather(blocks[here], blocks, team); }));
     const int64_t all = std::accumulate(counts.begin(), counts.end(), int64_t{0});
     if (all * one >= (updates_are_dealt_out() ? 1 : 2) * p.count * size_of(wire)) return false;
 
@@ -52,7 +52,7 @@ Result<bool> Engine::reduce_rows(Rank& rank, const Param& p) {
     std::memcpy(mine, ids.data(), 4 * ids.size());
     for (size_t i = 0; i < ids.size(); ++i)
         convert(values + ids[i] * columns, DType::f32, mine + 4 * ids.size() + static_cast<int64_t>(i) * row_bytes, wire, columns);
-    DS_CHECK(rank.exchange("the sum of gradients", p.name, [&](Team team) { return data.all_gather(blocks[here], blocks, team); }));
+    DS_CHECK(rank.exchange(kSumOfGradients, p.name, [&](Team team) { return data.all_gather(blocks[here], blocks, team); }));
 
     for (const int32_t row : ids) std::fill_n(values + row * columns, columns, 0.0f);
     DS_CHECK(rank.run([&](Team team) {

@@ -35,7 +35,7 @@ Status convert_all(Rank& rank, const void* from, DType from_type, void* to, DTyp
     });
 }
 
-constexpr char kSum[] = "the sum of gradients", kGather[] = "the exchange of updated weights";
+constexpr char kGather[] = "the exchange of updated weights";
 
 }  // namespace
 
@@ -209,7 +209,7 @@ Status Engine::reduce_gradients(Rank& rank) {
     if (rank.backwards == 0) DS_CHECK(params.clear_grads());
     // Ranks with pieces of the same rows each have a summand.
     if (Communicator* pieces = rank.links[static_cast<int64_t>(MeshAxis::sequence)])
-        DS_CHECK(rank.exchange(kSum, "", [&](Team team) {
+        DS_CHECK(rank.exchange(kSumOfGradients, "", [&](Team team) {
             return pieces->all_reduce({params.grads(), params.grad_elements() * 4}, DType::f32, team);
         }));
     DS_CHECK(sum_tied(rank));
@@ -231,8 +231,8 @@ Status Engine::reduce_gradients(Rank& rank) {
             sent = rank.other_arena.data();
             DS_CHECK(convert_all(rank, sums, DType::f32, sent, wire, n));
         }
-        DS_CHECK(
-            rank.exchange(kSum, params.all()[bucket.first].name, [&](Team team) { return sum_bucket(data, bucket, sent, wire, team); }));
+        DS_CHECK(rank.exchange(kSumOfGradients, params.all()[bucket.first].name,
+                               [&](Team team) { return sum_bucket(data, bucket, sent, wire, team); }));
         if (wire == DType::f32) continue;
         const Interval summed = updates_are_dealt_out() ? bucket.parts[static_cast<size_t>(data.rank())] : bucket.elements;
         const int64_t at = summed.begin - bucket.elements.begin;
