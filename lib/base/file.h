@@ -10,7 +10,8 @@
 
 namespace ds {
 
-// A regular file mapped read-only. Moves; unmapped when destroyed.
+// A regular file mapped read-only. Moves; unmapped when destroyed. Reading what bytes() and text() give ends the process (SIGBUS) where
+// someone has cut the file short meanwhile: copy() is for files that stay open for long.
 class MappedFile {
 public:
     static Result<MappedFile> open(const std::filesystem::path& path);
@@ -19,6 +20,8 @@ public:
     ~MappedFile();
     std::span<const std::byte> bytes() const { return {data_, size_}; }
     std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+    // n bytes from `at`, which must lie in the file as it was when it was opened; E_IO where it ends before them by now.
+    Result<std::string> copy(size_t at, size_t n) const;
 
 private:
     MappedFile() = default;

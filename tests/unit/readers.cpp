@@ -55,6 +55,28 @@ using Rows = std::vector<std::vector<std::string>>;
 
 }  // namespace
 
+TEST_CASE("a_file_cut_short_while_it_is_open_fails_the_read_that_meets_it") {
+    Folder folder;
+    std::string lines;
+    for (int i = 0; i < 4000; ++i) lines += std::to_string(1000 + i) + "\n";
+    const std::string path = folder.write("a.txt", lines);
+    const auto options = parse_data_options({{"files", path}, {"document", "line"}});
+    REQUIRE(options.ok());
+    const auto asked = Columns::parse({{"text", "text"}});
+    REQUIRE(asked.ok());
+    const auto table = Table::open(options.value(), asked.value());
+    REQUIRE_MESSAGE(table.ok(), table.status().message());
+    std::filesystem::resize_file(path, 5 * 900);
+    CHECK(table.value().read(899).value()[0].text == "1899");
+    const auto behind = table.value().read(900), gone = table.value().read(3999);
+    REQUIRE((!behind.ok() && !gone.ok()));
+    CHECK(behind.status().message() == path + ": was changed after it was opened: there are NUL bytes behind byte 4500");
+    CHECK(gone.status().message() == path + ": ended before byte 19999, though it had 20000 when it was opened");
+    CHECK(table.value().place(3999) == path + ": byte 19995");
+    std::filesystem::remove(path);
+    CHECK(table.value().read(0).value()[0].text == "1000");
+}
+
 TEST_CASE("csv/quoted_fields_keep_delimiters_quotes_and_line_ends") {
     const Rows rows = read_all("a.csv", "id,text\r\n1,\"a, \"\"b\"\"\r\nc\"\r\n2,plain \"x\" text\n\n3,\"\"\n4,\n5,last", {},
                                {{"label", "id"}, {"text", "text"}});

@@ -24,20 +24,20 @@ public:
           replace_(options.utf8 == "replace"),
           limit_(static_cast<size_t>(options.max_record_bytes)) {}
 
-    Status index(const SourceFile& file, std::vector<Extent>& records) override {
+    Status index(const SourceFile& file, std::string_view text, std::vector<Extent>& records) override {
         const size_t before = records.size();
         bool first = true;
-        size_t at = after_byte_order_mark(file.text);
-        while (at < file.text.size()) {
+        size_t at = after_byte_order_mark(text);
+        while (at < text.size()) {
             Extent record{at, at};
-            DS_TRY(at, end_of_record(file, at));
+            DS_TRY(at, end_of_record(file, text, at));
             record.end = at;
-            if (record.end > record.begin && file.text[record.end - 1] == '\r') --record.end;
+            if (record.end > record.begin && text[record.end - 1] == '\r') --record.end;
             ++at;  // the line end
             if (record.begin == record.end) continue;
-            if (first && header_ && at > file.text.size() && file.text.find('\r', record.begin) < record.end)
+            if (first && header_ && at > text.size() && text.find('\r', record.begin) < record.end)
                 return fail(Code::E_CORRUPT, "{}: lines end in a carriage return alone; a line feed, or both, is accepted", file.name);
-            if (first) DS_CHECK(resolve(file, record));
+            if (first) DS_CHECK(resolve(file, record, text.substr(record.begin, record.end - record.begin)));
             if (!first || !header_) records.push_back(record);
             first = false;
         }
@@ -46,11 +46,11 @@ public:
         return ok();
     }
 
-    Result<Record> read(const SourceFile& file, Extent record) const override {
+    Result<Record> read(const SourceFile& file, Extent record, std::string text) const override {
         const FileShape& shape = shapes_[file.number];
         Record out(columns_.all().size());
         size_t count = 0;
-        for_each_field(file.text.substr(record.begin, record.end - record.begin), [&](std::string_view raw, bool quoted) {
+        for_each_field(text, [&](std::string_view raw, bool quoted) {
             for (size_t i = 0; i < out.size(); ++i)
                 if (shape.position[i] == count) out[i] = Cell::of(content(raw, quoted));
             ++count;
@@ -68,8 +68,7 @@ private:
     };
 
     // The place of the line end (or the file's end) that closes the record which begins at `begin`.
-    Result<size_t> end_of_record(const SourceFile& file, size_t begin) const {
-        const std::string_view text = file.text;
+    Result<size_t> end_of_record(const SourceFile& file, std::string_view text, size_t begin) const {
         if (!quoting_) {
             const size_t end = std::min(text.find('\n', begin), text.size());
             if (end - begin > limit_) return too_long(file, begin);
@@ -78,7 +77,7 @@ private:
         size_t at = begin;
         while (true) {  // once a field
             if (at < text.size() && text[at] == '"') {
-                DS_TRY(at, after_quoted_field(file, begin, at));
+                DS_TRY(at, after_quoted_field(file, text, begin, at));
             } else {
                 while (at < text.size() && text[at] != delimiter_ && text[at] != '\n') ++at;
             }
@@ -89,8 +88,7 @@ private:
     }
 
     // `open` is the place of a field's quote; the answer that of the delimiter or line end behind the closing one.
-    Result<size_t> after_quoted_field(const SourceFile& file, size_t record, size_t open) const {
-        const std::string_view text = file.text;
+    Result<size_t> after_quoted_field(const SourceFile& file, std::string_view text, size_t record, size_t open) const {
         size_t at = open + 1;
         while (true) {
             const size_t reach = std::min(text.size(), record + limit_ + 1);
@@ -151,14 +149,13 @@ private:
     }
 
     // Finds the asked columns by the file's first record.
-    Status resolve(const SourceFile& file, Extent record) {
+    Status resolve(const SourceFile& file, Extent record, std::string_view text) {
         size_t count = 0;
-        for_each_field(file.text.substr(record.begin, record.end - record.begin), [&](std::string_view, bool) { ++count; });
+        for_each_field(text, [&](std::string_view, bool) { ++count; });
         if (count > kMostFields)
             return fail(Code::E_CORRUPT, "{}: found {} fields, up to {} are accepted", file.place(record.begin), count, kMostFields);
         std::vector<std::string> names;
-        for_each_field(file.text.substr(record.begin, record.end - record.begin),
-                       [&](std::string_view raw, bool quoted) { names.push_back(content(raw, quoted)); });
+        for_each_field(text, [&](std::string_view raw, bool quoted) { names.push_back(content(raw, quoted)); });
         FileShape shape{names.size(), {}};
         for (const Column& column : columns_.all()) {
             if (const int64_t* index = std::get_if<int64_t>(&column.source)) {

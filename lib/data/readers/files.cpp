@@ -27,10 +27,9 @@ std::string format_names() {
     return out;
 }
 
-Status check_bytes(SourceFile& file, std::string_view whole, bool replace) {
+Status check_bytes(const SourceFile& file, std::string_view whole, bool replace) {
     if (whole.starts_with("\xff\xfe") || whole.starts_with("\xfe\xff"))
         return fail(Code::E_CORRUPT, "{}: begins with the byte order mark of UTF-16; UTF-8 is accepted", file.name);
-    file.text = whole;
     if (whole.empty()) return ok();
     if (const void* nul = std::memchr(whole.data(), 0, whole.size()))
         return fail(Code::E_CORRUPT, "{}: found a NUL byte; text in UTF-8 is accepted",
@@ -70,8 +69,24 @@ std::string describe(const Cell& value) {
     return "";
 }
 
+Result<std::string> SourceFile::text(Extent record) const {
+    Result<std::string> text = map.copy(record.begin, record.end - record.begin);
+    if (!text.ok()) return std::move(text).status().within(name);
+    // The rest of the last page reads as zeros, and opening has found no NUL.
+    if (text.value().find('\0') != std::string::npos)
+        return fail(Code::E_IO, "{}: was changed after it was opened: there are NUL bytes behind byte {}", name, record.begin);
+    return text;
+}
+
 std::string SourceFile::place(uint64_t byte) const {
-    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(std::min<uint64_t>(byte, text.size())), '\n');
+    constexpr uint64_t kBlock = 1 << 20;
+    const uint64_t end = std::min<uint64_t>(byte, map.bytes().size());
+    int64_t line = 1;
+    for (uint64_t at = 0; at < end; at += kBlock) {
+        const Result<std::string> block = map.copy(at, std::min(kBlock, end - at));
+        if (!block.ok()) return fmt::format("{}: byte {}", name, byte);
+        line += std::count(block.value().begin(), block.value().end(), '\n');
+    }
     return fmt::format("{}: line {} (byte {})", name, line, byte);
 }
 
@@ -104,12 +119,10 @@ Result<Table> Table::open(const DataOptions& options, const Columns& columns) {
     table.files_.reserve(paths.size());
     for (const std::string& path : paths) {
         DS_TRY(MappedFile map, MappedFile::open(path));
-        table.maps_.push_back(std::move(map));
-        SourceFile file{path, table.files_.size(), {}};
-        DS_CHECK(check_bytes(file, table.maps_.back().text(), options.utf8 == "replace"));
+        const SourceFile& file = table.files_.emplace_back(SourceFile{path, table.files_.size(), std::move(map)});
+        DS_CHECK(check_bytes(file, file.map.text(), options.utf8 == "replace"));
         table.first_row_.push_back(table.size());
-        table.files_.push_back(std::move(file));
-        DS_CHECK(table.format_->index(table.files_.back(), table.records_));
+        DS_CHECK(table.format_->index(file, file.map.text(), table.records_));
     }
     return table;
 }
@@ -121,6 +134,11 @@ const SourceFile& Table::file_of(int64_t row) const {
 
 std::string Table::place(int64_t row) const { return file_of(row).place(records_[static_cast<size_t>(row)].begin); }
 
-Result<Record> Table::read(int64_t row) const { return format_->read(file_of(row), records_[static_cast<size_t>(row)]); }
+Result<Record> Table::read(int64_t row) const {
+    const SourceFile& file = file_of(row);
+    const Extent record = records_[static_cast<size_t>(row)];
+    DS_TRY(std::string text, file.text(record));
+    return format_->read(file, record, std::move(text));
+}
 
 }  // namespace ds

@@ -55,8 +55,7 @@ public:
     JsonRows(const DataOptions& options, const Columns& columns)
         : columns_(columns), replace_(options.utf8 == "replace"), limit_(static_cast<size_t>(options.max_record_bytes)) {}
 
-    Result<Record> read(const SourceFile& file, Extent record) const override {
-        std::string text(file.text.substr(record.begin, record.end - record.begin));
+    Result<Record> read(const SourceFile& file, Extent record, std::string text) const override {
         if (replace_ && bad_utf8(text) != text.npos) text = replace_bad_utf8(text);
         dom::parser parser;
         if (parser.allocate(std::max<size_t>(text.size(), 32), kMaxDepth) != simdjson::SUCCESS)
@@ -146,8 +145,7 @@ private:
 class JsonLines : public JsonRows {
 public:
     using JsonRows::JsonRows;
-    Status index(const SourceFile& file, std::vector<Extent>& records) override {
-        const std::string_view text = file.text;
+    Status index(const SourceFile& file, std::string_view text, std::vector<Extent>& records) override {
         const size_t before = records.size();
         for (size_t at = after_byte_order_mark(text); at < text.size();) {
             const size_t end = std::min(text.find('\n', at), text.size());
@@ -163,8 +161,7 @@ public:
 class JsonArray : public JsonRows {
 public:
     using JsonRows::JsonRows;
-    Status index(const SourceFile& file, std::vector<Extent>& records) override {
-        const std::string_view text = file.text;
+    Status index(const SourceFile& file, std::string_view text, std::vector<Extent>& records) override {
         const auto skip_blanks = [&](size_t at) { return std::min(text.find_first_not_of(kBlanks, at), text.size()); };
         const auto expected = [&](size_t at, const char* what) {
             if (at >= text.size()) return fail(Code::E_CORRUPT, "{}: ends where {} is accepted", file.place(at), what);
@@ -179,7 +176,7 @@ public:
         if (at < text.size() && text[at] == ']') return fail(Code::E_CORRUPT, "{}: has no rows", file.name);
         while (true) {
             if (at >= text.size() || (text[at] != '{' && text[at] != '[')) return expected(at, "an object");
-            DS_TRY(const size_t end, end_of_value(file, at));
+            DS_TRY(const size_t end, end_of_value(file, text, at));
             records.push_back({at, end});
             at = skip_blanks(end);
             if (at < text.size() && text[at] == ',') {
@@ -195,8 +192,7 @@ public:
 
 private:
     // Behind the bracket that closes the one at `begin`. What lies between is checked when the row is read.
-    Result<size_t> end_of_value(const SourceFile& file, size_t begin) const {
-        const std::string_view text = file.text;
+    Result<size_t> end_of_value(const SourceFile& file, std::string_view text, size_t begin) const {
         size_t depth = 0;
         for (size_t at = begin; at < text.size(); ++at) {
             if (at - begin > limit_) return too_long(file, begin);

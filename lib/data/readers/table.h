@@ -1,4 +1,5 @@
-// Records of files, read at random: the files stay mapped, and opening finds where every record begins and ends.
+// Records of files, read at random: the files stay mapped, and opening finds where every record begins and ends. A file that is cut short
+// while it is open is an error of the read that meets it.
 //
 // A format (one file in this folder, one row in formats.def) finds the records of a file and reads one of them into values, in the
 // order of the asked columns. Reading is const and may happen on many threads.
@@ -27,24 +28,26 @@ using Record = std::vector<Cell>;
 
 std::string describe(const Cell& value);  // "the number 3", "the text \"x\""
 
+struct Extent {
+    uint64_t begin = 0, end = 0;  // bytes in the file
+};
+
 struct SourceFile {
     std::string name;   // as the options gave it
     size_t number = 0;  // in the order of reading
-    std::string_view text;
+    MappedFile map;
 
+    Result<std::string> text(Extent record) const;
     std::string place(uint64_t byte) const;  // "reviews.csv: line 7 (byte 312)"
-};
-
-struct Extent {
-    uint64_t begin = 0, end = 0;  // bytes in the file
 };
 
 class Format {
 public:
     virtual ~Format() = default;
-    // Appends the file's records. Called once a file, in order, before any read.
-    virtual Status index(const SourceFile& file, std::vector<Extent>& records) = 0;
-    virtual Result<Record> read(const SourceFile& file, Extent record) const = 0;
+    // Appends the records of the file, which has this text. Called once a file, in order, before any read.
+    virtual Status index(const SourceFile& file, std::string_view text, std::vector<Extent>& records) = 0;
+    // `text` is the record's.
+    virtual Result<Record> read(const SourceFile& file, Extent record, std::string text) const = 0;
 };
 
 using MakeFormat = std::unique_ptr<Format> (*)(const DataOptions&, const Columns&);
@@ -67,7 +70,6 @@ public:
 
 private:
     const SourceFile& file_of(int64_t row) const;
-    std::vector<MappedFile> maps_;
     std::vector<SourceFile> files_;
     std::vector<int64_t> first_row_;  // of each file
     std::vector<Extent> records_;

@@ -10,9 +10,8 @@ class PlainText : public Format {
 public:
     explicit PlainText(const DataOptions& options) : document_(options.document), replace_(options.utf8 == "replace") {}
 
-    Status index(const SourceFile& file, std::vector<Extent>& records) override {
+    Status index(const SourceFile& file, std::string_view text, std::vector<Extent>& records) override {
         const size_t before = records.size();
-        const std::string_view text = file.text;
         if (document_ == "paragraph") paragraphs(text, records);
         else if (document_ == "file") add(text, after_byte_order_mark(text), text.size(), records);
         else {
@@ -27,8 +26,7 @@ public:
         return ok();
     }
 
-    Result<Record> read(const SourceFile& file, Extent record) const override {
-        std::string text(file.text.substr(record.begin, record.end - record.begin));
+    Result<Record> read(const SourceFile&, Extent, std::string text) const override {
         if (replace_ && bad_utf8(text) != text.npos) text = replace_bad_utf8(text);
         return Record{Cell::of(std::move(text))};
     }
