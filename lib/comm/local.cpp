@@ -8,7 +8,7 @@
 
 #include "comm/communicator.h"
 #include "comm/meeting.h"
-#include "comm/message.h"
+#include "comm/roster.h"
 #include "comm/sum.h"
 
 namespace ds {
@@ -28,28 +28,21 @@ struct Post {
 };
 
 struct Group {
-    Group(std::string named, std::vector<int> numbers, int threads, std::chrono::milliseconds wait)
-        : name(std::move(named)),
-          ranks(std::move(numbers)),
-          size(static_cast<int>(ranks.size())),
+    Group(Roster members, int threads, std::chrono::milliseconds wait)
+        : roster(std::move(members)),
           deadline(wait),
-          meeting(size * threads, wait, [this] { return late(); }),
-          posts(ranks.size()),
-          came(ranks.size()) {}
+          meeting(roster.size() * threads, wait, [this] { return late(); }),
+          posts(roster.ranks.size()),
+          came(roster.ranks.size()) {}
 
     // The ranks that have been to fewer collectives than others.
     std::string late() const {
         uint64_t most = 0;
         for (const auto& count : came) most = std::max(most, count.load());
-        std::string names;
-        for (size_t r = 0; r < came.size(); ++r)
-            if (came[r].load() < most) names += fmt::format("{}{}", names.empty() ? "rank " : ", ", ranks[r]);
-        return fmt::format("{} of the {} group", names.empty() ? "a thread" : names, name);
+        return roster.late([&](int member) { return came[static_cast<size_t>(member)].load() < most; }, "a thread");
     }
 
-    const std::string name;
-    const std::vector<int> ranks;  // of the job
-    const int size;
+    const Roster roster;
     const std::chrono::milliseconds deadline;
     Meeting meeting;
     std::vector<Post> posts;                  // of each rank
@@ -59,7 +52,7 @@ struct Group {
 
 class Local : public Communicator {
 public:
-    Local(std::shared_ptr<Group> group, int rank) : Communicator(rank, group->size), group_(std::move(group)) {}
+    Local(std::shared_ptr<Group> group, int rank) : Communicator(rank, group->roster.size()), group_(std::move(group)) {}
 
     Status all_to_all(std::span<const Block> send, std::span<const Block> receive, Team team) override {
         DS_CHECK(post(CommOp::all_to_all, DType::u8, send, team));
@@ -129,8 +122,7 @@ public:
             return ok();
         }
         if (came) return group_->meeting.why();
-        return fail(Code::E_TIMEOUT, "rank {} of the {} group sent nothing within {} s", rank_of(from), group_->name,
-                    std::chrono::duration<double>(group_->deadline).count());
+        return group_->roster.silent(from, group_->deadline);
     }
 
     void abort(const Status& why) override {
@@ -140,7 +132,6 @@ public:
     }
 
 private:
-    int rank_of(int member) const { return group_->ranks[static_cast<size_t>(member)]; }
     const Block& posted(int from, size_t block) const { return group_->posts[static_cast<size_t>(from)].blocks[block]; }
 
     Status post(CommOp op, DType dtype, std::span<const Block> send, Team team) {
@@ -150,18 +141,14 @@ private:
         for (int from = 0; from < size(); ++from) {
             const Post& other = group_->posts[static_cast<size_t>(from)];
             if (other.op == op && other.dtype == dtype) continue;
-            Status status = fail(
-                Code::E_COMM, "rank {} of the {} group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan",
-                rank_of(from), group_->name, name_of(other.op), name_of(other.dtype), rank_of(rank()), name_of(op), name_of(dtype));
+            Status status = group_->roster.other_call(from, other.op, other.dtype, rank(), op, dtype);
             abort(status);
             return status;
         }
         return ok();
     }
     Status mismatch(int from, int64_t sent, int64_t expected) {
-        Status status =
-            fail(Code::E_COMM, "rank {} of the {} group sent {} bytes where rank {} expected {}: the ranks do not run the same plan",
-                 rank_of(from), group_->name, sent, rank_of(rank()), expected);
+        Status status = group_->roster.wrong_size(from, sent, rank(), expected);
         abort(status);
         return status;
     }
@@ -173,9 +160,9 @@ private:
 
 std::vector<std::unique_ptr<Communicator>> local_group(std::string name, std::vector<int> ranks, int threads_a_rank,
                                                        std::chrono::milliseconds deadline) {
-    const auto group = std::make_shared<Group>(std::move(name), std::move(ranks), threads_a_rank, deadline);
+    const auto group = std::make_shared<Group>(Roster(std::move(name), std::move(ranks)), threads_a_rank, deadline);
     std::vector<std::unique_ptr<Communicator>> members;
-    for (int rank = 0; rank < group->size; ++rank) members.push_back(std::make_unique<Local>(group, rank));
+    for (int rank = 0; rank < group->roster.size(); ++rank) members.push_back(std::make_unique<Local>(group, rank));
     return members;
 }
 

@@ -10,7 +10,7 @@
 #include <optional>
 #include <tuple>
 
-#include "comm/message.h"
+#include "comm/roster.h"
 
 namespace ds {
 namespace {
@@ -33,10 +33,10 @@ struct Letter {
 // What the ends of a group in this process share. Nobody waits here for an exchange: who comes compares what it will do with what the
 // others said who came before. So ranks that do not run the same plan end with a message, where NCCL would hang.
 struct Shared {
-    Shared(int n, std::chrono::milliseconds wait)
-        : size(n), deadline(wait), came(static_cast<size_t>(n), -1), labels(static_cast<size_t>(n)) {}
+    Shared(Roster members, std::chrono::milliseconds wait)
+        : roster(std::move(members)), deadline(wait), came(roster.ranks.size(), -1), labels(roster.ranks.size()) {}
 
-    const int size;
+    const Roster roster;
     const std::chrono::milliseconds deadline;
     std::shared_ptr<World> world;  // null: all members are here
     std::mutex mutex;
@@ -64,17 +64,18 @@ struct Shared {
         if (world && !failure.ok()) world->abort(failure);
     }
     std::string late(int64_t exchange) const {
-        std::string names;
-        for (size_t r = 0; r < came.size(); ++r)
-            if (came[r] >= 0 && came[r] < exchange) names += fmt::format("{}{}", names.empty() ? "rank " : ", ", r);
-        return names.empty() ? "a rank of the group" : names + " of the group";
+        const auto is_late = [&](int member) {
+            const int64_t n = came[static_cast<size_t>(member)];
+            return n >= 0 && n < exchange;
+        };
+        return roster.late(is_late, "a rank");
     }
 };
 
 class DeviceEnd : public Communicator {
 public:
     DeviceEnd(std::shared_ptr<Shared> group, int rank, Device& device, std::unique_ptr<Communicator> host)
-        : Communicator(rank, group->size), group_(std::move(group)), device_(device), host_(std::move(host)) {
+        : Communicator(rank, group->roster.size()), group_(std::move(group)), device_(device), host_(std::move(host)) {
         group_->came[static_cast<size_t>(rank)] = 0;
     }
     ~DeviceEnd() override {
@@ -133,8 +134,7 @@ public:
         DS_TRY(const Letter letter, wait_for(from, tag));
         if (letter.bytes == data.bytes) return done(device_.take(letter.parcel, data.data));
         letter.from->drop(letter.parcel);
-        return done(fail(Code::E_COMM, "rank {} of the group sent {} bytes where rank {} expected {}: the ranks do not run the same plan",
-                         from, letter.bytes, rank(), data.bytes));
+        return done(group_->roster.wrong_size(from, letter.bytes, rank(), data.bytes));
     }
 
     Communicator& for_host_memory() override { return host_ ? *host_ : *this; }
@@ -160,8 +160,8 @@ private:
         {
             std::lock_guard lock(group_->mutex);
             const std::string place = device_.label();
-            status = group_->fail_with(
-                std::move(status).within(fmt::format("rank {} of the group{}{}", rank(), place.empty() ? "" : ": ", place)));
+            status = group_->fail_with(std::move(status).within(fmt::format("rank {} of the {} group{}{}", group_->roster.number(rank()),
+                                                                            group_->roster.name, place.empty() ? "" : ": ", place)));
         }
         group_->tell_world();
         return status;
@@ -190,16 +190,11 @@ private:
 
     Status compare(int other, const Post& theirs, const Post& mine) const {
         if (theirs.op != mine.op || theirs.dtype != mine.dtype)
-            return fail(Code::E_COMM,
-                        "rank {} of the group is in {} of {} where rank {} is in {} of {}: the ranks do not run the same plan", other,
-                        name_of(theirs.op), name_of(theirs.dtype), rank(), name_of(mine.op), name_of(mine.dtype));
+            return group_->roster.other_call(other, theirs.op, theirs.dtype, rank(), mine.op, mine.dtype);
         const auto me = static_cast<size_t>(rank()), they = static_cast<size_t>(other);
         for (const auto& [from, to, sent, expected] :
              {std::tuple(other, rank(), theirs.send[me], mine.receive[they]), {rank(), other, mine.send[they], theirs.receive[me]}})
-            if (sent != expected)
-                return fail(Code::E_COMM,
-                            "rank {} of the group sent {} bytes where rank {} expected {}: the ranks do not run the same plan", from, sent,
-                            to, expected);
+            if (sent != expected) return group_->roster.wrong_size(from, sent, to, expected);
         return ok();
     }
 
@@ -233,9 +228,7 @@ private:
         std::unique_lock lock(group_->mutex);
         auto& list = group_->letters[{from, rank(), tag}];
         while (list.empty() && group_->ended().ok() && Clock::now() < until) group_->changed.wait_for(lock, std::chrono::milliseconds(20));
-        if (list.empty() && group_->failure.ok())
-            return group_->fail_with(fail(Code::E_TIMEOUT, "rank {} of the group sent nothing within {} s", from,
-                                          std::chrono::duration<double>(group_->deadline).count()));
+        if (list.empty() && group_->failure.ok()) return group_->fail_with(group_->roster.silent(from, group_->deadline));
         if (list.empty()) return group_->failure;
         const Letter letter = list.front();
         list.pop_front();
@@ -271,8 +264,9 @@ private:
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> device_group(const std::vector<Device*>& devices, std::chrono::milliseconds deadline) {
-    const auto group = std::make_shared<Shared>(static_cast<int>(devices.size()), deadline);
+std::vector<std::unique_ptr<Communicator>> device_group(std::string name, std::vector<int> ranks, const std::vector<Device*>& devices,
+                                                        std::chrono::milliseconds deadline) {
+    const auto group = std::make_shared<Shared>(Roster(std::move(name), std::move(ranks)), deadline);
     std::vector<std::unique_ptr<Communicator>> ends;
     for (size_t rank = 0; rank < devices.size(); ++rank)
         ends.push_back(std::make_unique<DeviceEnd>(group, static_cast<int>(rank), *devices[rank], nullptr));
@@ -282,7 +276,9 @@ std::vector<std::unique_ptr<Communicator>> device_group(const std::vector<Device
 std::vector<std::unique_ptr<Communicator>> device_group(const std::shared_ptr<World>& world, const std::string& name,
                                                         const std::vector<Member>& members, const std::vector<Device*>& devices,
                                                         int channel, const BackendGroupId& id) {
-    const auto group = std::make_shared<Shared>(static_cast<int>(members.size()), world->deadline());
+    std::vector<int> ranks;
+    for (const Member& m : members) ranks.push_back(m.rank);
+    const auto group = std::make_shared<Shared>(Roster(name, std::move(ranks)), world->deadline());
     group->world = world;
     group->id = id;
     std::vector<std::unique_ptr<Communicator>> ends;

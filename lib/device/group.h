@@ -12,8 +12,9 @@
 
 namespace ds {
 
-// Ranks of this process, one on each device; the devices outlive the ends.
-std::vector<std::unique_ptr<Communicator>> device_group(const std::vector<Device*>& devices, std::chrono::milliseconds deadline);
+// Ranks of this process, one on each device; the devices outlive the ends. name and ranks, those of the job: for messages.
+std::vector<std::unique_ptr<Communicator>> device_group(std::string name, std::vector<int> ranks, const std::vector<Device*>& devices,
+                                                        std::chrono::milliseconds deadline);
 
 // The ends of those members of a group over several processes that live in this one. devices: theirs. id: as device_group_id made it in the
 // process of the first member. Messages between processes go through the hosts.

@@ -184,7 +184,7 @@ void Ranks::connect_group(const Grouping& grouping, const std::map<std::string, 
             if (m.process == process_)
                 ranks.push_back(list_[static_cast<size_t>(m.local)].get()), devices.push_back(ranks.back()->device.get());
         std::vector<std::unique_ptr<Communicator>> ends;
-        if (here && rank->device) ends = device_group(devices, deadline_);
+        if (here && rank->device) ends = device_group(name, std::move(numbers), devices, deadline_);
         else if (here) ends = local_group(name, std::move(numbers), threads, deadline_);
         else if (world_ && rank->device) ends = device_group(world_, name, members, devices, channel, ids.at(name_of_group(name, members)));
         else if (world_) ranks = {rank.get()}, ends.push_back(world_->group(name, std::move(members), mine, channel, threads));

@@ -125,8 +125,9 @@ private:
 
 comm_suite::Group staged(int ranks, std::chrono::milliseconds deadline) {
     std::vector<Device*> devices;
-    for (int i = 0; i < ranks; ++i) devices.push_back(&device(i));
-    auto ends = device_group(devices, deadline);
+    std::vector<int> numbers;
+    for (int i = 0; i < ranks; ++i) devices.push_back(&device(i)), numbers.push_back(i);
+    auto ends = device_group("test", numbers, devices, deadline);
     comm_suite::Group group;
     for (size_t i = 0; i < ends.size(); ++i) group.push_back(std::make_unique<Staged>(std::move(ends[i]), *devices[i]));
     return group;
@@ -259,14 +260,14 @@ TEST_CASE("devices/groups_pass_the_suite_of_every_backend") {
 
 TEST_CASE("devices/an_exchange_names_rank_op_and_tensor") {
     if (skips(2, "an exchange that is late")) return;
-    auto group = device_group({&device(0), &device(1)}, std::chrono::milliseconds(200));
+    auto group = device_group("data", {4, 6}, {&device(0), &device(1)}, std::chrono::milliseconds(200));
     std::byte* memory = *device(0).allocate(64);
     REQUIRE(device(0).zero(memory, 64).ok());
     device(0).label("all_reduce", "h.0.mlp");
     Status status = group[0]->all_reduce({memory, 64}, DType::f32, Team{0, 1});
     CHECK_MESSAGE(status.code() == Code::E_TIMEOUT, status.message());
     CHECK_MESSAGE(
-        status.message() == "all_reduce of h.0.mlp: rank 1 of the group did not come to a collective within 0.2 s; it is late or gone",
+        status.message() == "all_reduce of h.0.mlp: rank 6 of the data group did not come to a collective within 0.2 s; it is late or gone",
         status.message());
     status = group[1]->all_reduce({memory, 64}, DType::f32, Team{0, 1});
     CHECK_MESSAGE(status.code() == Code::E_TIMEOUT, status.message());

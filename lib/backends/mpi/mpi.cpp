@@ -195,6 +195,34 @@ Status initialise() {
     return ok();
 }
 
+// The processes of `from` as a communicator of the library's own. All of them must come, within join_ms.
+Status duplicate(MPI_Comm from, int64_t join_ms, MPI_Comm& copy) {
+    // MPI writes here when the last one comes, though nobody may wait any more: it can't take the call back.
+    struct Asked {
+        MPI_Comm copy = MPI_COMM_NULL;
+        MPI_Request request = MPI_REQUEST_NULL;
+    };
+    auto asked = std::make_unique<Asked>();
+    if (const int code = MPI_Comm_idup(from, &asked->copy, &asked->request); code != MPI_SUCCESS)
+        return fail(Code::E_COMM, "MPI_Comm_idup: {}", text_of(code));
+    const auto until = Clock::now() + std::chrono::milliseconds(join_ms);
+    for (int came = 0;;) {
+        if (const int code = MPI_Test(&asked->request, &came, MPI_STATUS_IGNORE); code != MPI_SUCCESS)
+            return fail(Code::E_COMM, "MPI_Comm_idup: {}", text_of(code));
+        if (came) break;
+        if (Clock::now() > until) {
+            static_cast<void>(asked.release());
+            int size = 0;
+            MPI_Comm_size(from, &size);
+            return fail(Code::E_TIMEOUT, "not all {} processes of the communicator joined within {} s (comm.join_seconds)", size,
+                        static_cast<double>(join_ms) / 1000);
+        }
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    copy = asked->copy;
+    return ok();
+}
+
 Result<std::unique_ptr<Job>> join_job(const nlohmann::json& options) {
     int there = 0;
     MPI_Initialized(&there);
@@ -212,8 +240,7 @@ Result<std::unique_ptr<Job>> join_job(const nlohmann::json& options) {
     if (options.value("look", false)) {
         job->comm = from;
     } else {
-        if (const int code = MPI_Comm_dup(from, &job->comm); code != MPI_SUCCESS)
-            return fail(Code::E_COMM, "MPI_Comm_dup: {}", text_of(code));
+        DS_CHECK(duplicate(from, options.at("join_ms").get<int64_t>(), job->comm));
         MPI_Comm_set_errhandler(job->comm, MPI_ERRORS_RETURN);
         int* largest = nullptr;
         MPI_Comm_get_attr(job->comm, MPI_TAG_UB, &largest, &there);
