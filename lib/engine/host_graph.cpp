@@ -198,13 +198,14 @@ Result<int32_t> HostGraph::model(const std::string& folder, std::string_view opt
 
 Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view options_json, std::span<const int32_t> inputs,
                                  const std::string& output) {
-    Json options = Json::object();
-    if (!options_json.empty()) { DS_TRY(options, parse_argument(options_json, "graph: model: options")); }
-    for (const auto& [key, value] : options.items())
-        if (key != "prefix" && key != "model_overrides" && key != "model_init")
-            return fail(Code::E_INVALID_ARGUMENT, "graph: model: option {} is unknown; accepted: prefix, model_overrides, model_init", key);
-    const std::string prefix = options.value("prefix", std::string());
-    DS_TRY(ModelSource source, read_model_source(folder, options.value("model_overrides", Json::object())));
+    constexpr const char* call = "graph: model";
+    DS_TRY(const Json options, options_of(options_json, call, {"prefix", "model_overrides", "model_init"}));
+    DS_TRY(const std::string prefix, text_of(options, call, "prefix"));
+    DS_TRY(const Json overrides, object_of(options, call, "model_overrides"));
+    DS_TRY(const std::string init, text_of(options, call, "model_init"));
+    if (!init.empty() && init != "random" && init != "pretrained")
+        return fail(Code::E_INVALID_ARGUMENT, "graph: model: option model_init must be pretrained or random, not {}", init);
+    DS_TRY(ModelSource source, read_model_source(folder, overrides));
     // The body: the family without a head.
     source.config["architectures"] = Json::array({"Model"});
     DS_TRY(const auto model, make_model(source.config));
@@ -262,7 +263,7 @@ Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view opt
         return fail(Code::E_NOT_FOUND, "graph: model: {} has no output {}; there are {}", model->family, output, known);
     }
     DS_TRY(ValueId result, append(part, std::move(given), prefix));
-    const bool random = options.value("model_init", std::string()) == "random" || source.folder.empty();
+    const bool random = init == "random" || source.folder.empty();
     if (!random && !has_weights(source.folder))
         return fail(Code::E_NOT_FOUND, "graph: model: {} has no weights; \"model_init\": \"random\" starts without", folder);
     if (!embedded(prefix)) models_.push_back({folder, prefix, model->names, random});

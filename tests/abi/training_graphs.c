@@ -185,6 +185,11 @@ static void a_body_takes_positions_and_says_what_it_lacks(void **state) {
     assert_fails(DS_E_INVALID_ARGUMENT, "not 5 inputs", ds_graph_model(g, BERT, NULL, in, 5, "pooler_output", &pooled));
     assert_ok(ds_graph_param(g, "own.pooler.dense.bias", DS_F32, 1, shape, NULL, &taken));
     assert_fails(DS_E_INVALID_ARGUMENT, "own.pooler.dense.bias is taken", ds_graph_model(g, BERT, "{\"prefix\": \"own.\"}", in, 1, "pooler_output", &pooled));
+    assert_fails(DS_E_INVALID_ARGUMENT, "option prefix must be a string, not 3", ds_graph_model(g, BERT, "{\"prefix\": 3}", in, 4, "pooler_output", &pooled));
+    assert_fails(DS_E_INVALID_ARGUMENT, "option model_overrides must be an object, not []", ds_graph_model(g, BERT, "{\"model_overrides\": []}", in, 4, "pooler_output", &pooled));
+    assert_fails(DS_E_INVALID_ARGUMENT, "model_init must be pretrained or random, not new", ds_graph_model(g, BERT, "{\"model_init\": \"new\"}", in, 4, "pooler_output", &pooled));
+    assert_fails(DS_E_INVALID_ARGUMENT, "option prefx is unknown; accepted: prefix, model_overrides, model_init", ds_graph_model(g, BERT, "{\"prefx\": \"a\"}", in, 4, "pooler_output", &pooled));
+    assert_fails(DS_E_INVALID_ARGUMENT, "options must be a JSON object, not []", ds_graph_model(g, BERT, "[]", in, 4, "pooler_output", &pooled));
     assert_ok(ds_graph_model(g, BERT, NULL, in, 4, "pooler_output", &pooled));
     assert_fails(DS_E_INVALID_ARGUMENT, "another \"prefix\"", ds_graph_model(g, DSRT_TEST_DATA "/models/bert-ner", NULL, in, 1, "pooler_output", &pooled));
     assert_ok(ds_graph_output(g, "pooled", pooled));

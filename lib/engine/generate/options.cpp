@@ -116,23 +116,18 @@ int64_t GenerateOptions::most_new(int64_t prompt, int64_t max_positions) const {
 }
 
 Result<GenerateOptions> generate_options(std::string_view text, const Json& defaults, int64_t vocabulary, std::string_view call) {
-    Json given = Json::object();
-    if (!text.empty()) { DS_TRY(given, parse_argument(text, fmt::format("{}: options", call))); }
-    DS_REQUIRE(given.is_object(), "{}: options must be an object, not {}", call, given.dump());
+    std::vector<std::string_view> known;
+    for (const Option& option : kOptions) known.push_back(option.name);
+    DS_TRY(const Json given, options_of(text, call, known));
     GenerateOptions o;
     for (const Option& option : kOptions)
         if (const auto found = defaults.find(option.name); found != defaults.end() && !found->is_null())
             DS_REQUIRE(option.read(*found, o), "{}: the model's folder: {} must be {}, not {}", call, option.name, option.accepted,
                        found->dump());
     for (const auto& [key, value] : given.items()) {
-        const auto* option =
-            std::find_if(std::begin(kOptions), std::end(kOptions), [&, &name = key](const Option& known) { return name == known.name; });
-        if (option == std::end(kOptions)) {
-            std::string known;
-            for (const Option& each : kOptions) known += (known.empty() ? "" : ", ") + std::string(each.name);
-            return fail(Code::E_INVALID_ARGUMENT, "{}: option {} is unknown; accepted: {}", call, key, known);
-        }
-        DS_REQUIRE(option->read(value, o), "{}: {} must be {}, not {}", call, key, option->accepted, value.dump());
+        const Option& option =
+            *std::find_if(std::begin(kOptions), std::end(kOptions), [&](const Option& each) { return each.name == key; });
+        DS_REQUIRE(option.read(value, o), "{}: {} must be {}, not {}", call, key, option.accepted, value.dump());
     }
     if (given.contains("do_sample")) {
         if (!given["do_sample"].get<bool>()) o.temperature = 0;
