@@ -18,13 +18,18 @@ Result<Json> parse_argument(std::string_view text, std::string_view place, Code 
     return parsed;
 }
 
-Result<Json> options_of(std::string_view text, std::string_view call, const std::vector<std::string_view>& known) {
-    if (text.empty()) return Json::object();
-    DS_TRY(const Json options, parse_argument(text, fmt::format("{}: options", call)));
-    if (!options.is_object()) return fail(Code::E_INVALID_ARGUMENT, "{}: options must be a JSON object, not {}", call, text);
+Status check_options(const Json& options, std::string_view call, const std::vector<std::string_view>& known) {
+    if (!options.is_object()) return fail(Code::E_INVALID_ARGUMENT, "{}: options must be a JSON object, not {}", call, options.dump());
     for (const auto& [key, value] : options.items())
         if (std::find(known.begin(), known.end(), key) == known.end())
             return fail(Code::E_INVALID_ARGUMENT, "{}: option {} is unknown; accepted: {}", call, key, fmt::join(known, ", "));
+    return ok();
+}
+
+Result<Json> options_of(std::string_view text, std::string_view call, const std::vector<std::string_view>& known) {
+    if (text.empty()) return Json::object();
+    DS_TRY(Json options, parse_argument(text, fmt::format("{}: options", call)));
+    DS_CHECK(check_options(options, call, known));
     return options;
 }
 

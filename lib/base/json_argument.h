@@ -10,7 +10,9 @@ namespace ds {
 
 Result<Json> parse_argument(std::string_view text, std::string_view place, Code code = Code::E_INVALID_ARGUMENT);
 
-// A call's options: an object with none but the known keys; "" is an empty one.
+// Whether it is an object with none but the known keys.
+Status check_options(const Json& options, std::string_view call, const std::vector<std::string_view>& known);
+// A call's options, checked; "" is an empty object.
 Result<Json> options_of(std::string_view text, std::string_view call, const std::vector<std::string_view>& known);
 // An option of a kind; where it is absent: false, "", {}.
 Result<bool> flag_of(const Json& options, std::string_view call, const char* key);

@@ -15,7 +15,11 @@ Status bad(const char* what, const Json& found) { return fail(Code::E_INVALID_AR
 Status read_series(const Json& given, Chart& chart) {
     if (!given.is_object() || !given.contains("points") || !given["points"].is_array())
         return bad("a series must be an object with \"name\" and \"points\"", given);
-    Series series{given.value("name", ""), {}, given.value("markers", false)};
+    constexpr const char* call = "ds_report: a series";
+    DS_CHECK(check_options(given, call, {"name", "markers", "points"}));
+    Series series;
+    DS_TRY(series.name, text_of(given, call, "name"));
+    DS_TRY(series.markers, flag_of(given, call, "markers"));
     for (const Json& point : given["points"]) {
         if (!point.is_array() || point.size() != 2 || !point[0].is_number() || !(point[1].is_number() || point[1].is_null()))
             return bad("a point must be [x, y], two numbers", point);
@@ -29,10 +33,15 @@ Status read_series(const Json& given, Chart& chart) {
 Status read_chart(const Json& given, ReportData& report) {
     if (!given.is_object() || !given.contains("title") || !given["title"].is_string())
         return bad("a chart must be an object with \"title\" and \"series\"", given);
+    constexpr const char* call = "ds_report: a chart";
+    DS_CHECK(check_options(given, call, {"title", "x_label", "series"}));
+    const Json list = given.value("series", Json::array());
+    if (!list.is_array()) return bad("the series of a chart must be a list", list);
+    DS_TRY(const std::string x_label, text_of(given, call, "x_label"));
     const auto title = given["title"].get<std::string>();
     auto chart = std::find_if(report.charts.begin(), report.charts.end(), [&](const Chart& c) { return c.title == title; });
-    if (chart == report.charts.end()) chart = report.charts.insert(chart, Chart{title, given.value("x_label", "step"), {}});
-    for (const Json& series : given.value("series", Json::array())) DS_CHECK(read_series(series, *chart));
+    if (chart == report.charts.end()) chart = report.charts.insert(chart, Chart{title, x_label.empty() ? "step" : x_label, {}});
+    for (const Json& series : list) DS_CHECK(read_series(series, *chart));
     return ok();
 }
 

@@ -342,6 +342,9 @@ static void a_report_is_one_page_that_holds_what_the_host_adds(void **state) {
     page[n] = 0;
     assert_non_null(strstr(page, "A title of my own"));
     assert_null(strstr(page, "src=\"http")); /* it fetches nothing */
+    assert_fails(DS_E_INVALID_ARGUMENT, "ds_report: a chart: option x_label must be a string, not 3", ds_report(e, path, "{\"charts\": [{\"title\": \"T\", \"x_label\": 3}]}"));
+    assert_fails(DS_E_INVALID_ARGUMENT, "ds_report: a series: option markers must be true or false, not 1", ds_report(e, path, "{\"charts\": [{\"title\": \"T\", \"series\": [{\"points\": [], \"markers\": 1}]}]}"));
+    assert_fails(DS_E_INVALID_ARGUMENT, "option colour is unknown; accepted: name, markers, points", ds_report(e, path, "{\"charts\": [{\"title\": \"T\", \"series\": [{\"points\": [], \"colour\": 1}]}]}"));
     assert_fails(DS_E_NOT_FOUND, "/no/such/folder", ds_report(e, "/no/such/folder/report.html", NULL));
     unlink(path);
     ds_batch_destroy(b);
