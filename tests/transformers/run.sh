@@ -9,12 +9,13 @@ export DSRT_LIBRARY
 for module in compressed_tensors deepspeed; do # builds what it needs only from torch as it is; what can't be had is skipped by name
     "$venv/bin/python" -c "import importlib.util as i, sys; sys.exit(not i.find_spec('$module'))" || "$venv/bin/python" -m pip install --quiet --no-build-isolation "$module"
 done
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 RUST_BACKTRACE=0 # tokenizers panics on some stages, which is counted
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 TQDM_DISABLE=1 RUST_BACKTRACE=0
 passed=0 failed=0
 for script in models fuzz texts stages recipes compressed generate; do
     log=build/transformers-$script.log
     "$venv/bin/python" "tests/transformers/$script.py" >"$log" 2>&1
-    sed '/^[0-9]* passed, [0-9]* failed$/d' "$log"
+    # Panics of tokenizers, which its script counts, and progress bars that do not ask whether anybody looks stay in the log.
+    sed -e '/^[0-9]* passed, [0-9]* failed$/d' -e '/^thread .* panicked at/{N;d;}' -e '/^note: run with .RUST_BACKTRACE/d' -e '/it\/s\]$/d' -e '/^$/d' "$log"
     counts=$(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
     [ -n "$counts" ] || { echo "FAILED $script.py: it did not come to its end (log: $log)"; counts="0 1"; }
     echo "$script: $counts"
