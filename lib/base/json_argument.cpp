@@ -3,7 +3,6 @@
 #include <algorithm>
 
 namespace ds {
-
 namespace {
 
 Status wrong_kind(const Json& options, std::string_view call, const char* key, const char* accepted) {

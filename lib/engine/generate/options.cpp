@@ -126,7 +126,7 @@ Result<GenerateOptions> generate_options(std::string_view text, const Json& defa
                        found->dump());
     for (const auto& [key, value] : given.items()) {
         const Option& option =
-            *std::find_if(std::begin(kOptions), std::end(kOptions), [&](const Option& each) { return each.name == key; });
+            *std::find_if(std::begin(kOptions), std::end(kOptions), [&name = key](const Option& each) { return each.name == name; });
         DS_REQUIRE(option.read(value, o), "{}: {} must be {}, not {}", call, key, option.accepted, value.dump());
     }
     if (given.contains("do_sample")) {
