@@ -1,5 +1,6 @@
 #!/bin/sh
-# The CPU's kernels on Arm, on a machine of another kind: cross-compiled against Debian's arm64 libraries, and their unit tests run by qemu-user. Part of --full.
+# The library on Arm, on a machine of another kind: cross-compiled against Debian's arm64 libraries, and run by qemu-user: the C tests of the ABI, the golden models,
+# the ops' cases and the CPU kernels' unit tests. Part of --full.
 #   tests/aarch64.sh [--libraries]     (only fetches the libraries, for `cmake --preset aarch64-release`)
 # The libraries are unpacked into build/aarch64/root: nothing of another architecture is installed here. MIRROR names the Debian mirror (default: the first that
 # this machine's apt uses).
@@ -34,22 +35,24 @@ if [ "$(cat "$debian/made" 2>/dev/null)" != "$libraries" ]; then
 fi
 [ "${1:-}" = --libraries ] && exit 0
 
-# Targets; each is the test of the same name, with / for the first _.
-names="unit_kernels unit_gemm unit_coded unit_attention unit_optim"
+# Tests; a test's program has its name, with _ for /, but for those named after the colon.
+tests="unit/kernels unit/gemm unit/coded unit/attention unit/optim ops/cases:ds_opt train/goldens_f32:train_goldens abi/first
+    $(cd tests && ls abi/*.c | sed '/audit/d; s/\.c$//')"
+# shellcheck disable=SC2086
+programs=$(printf '%s\n' $tests | sed 's/.*://; s,/,_,')
+# shellcheck disable=SC2086
+which=$(printf '%s\n' $tests | sed 's/:.*//' | paste -s -d '|')
 begin=$(date +%s)
 # shellcheck disable=SC2086
-if ! cmake --preset aarch64-release >"$log" 2>&1 || ! cmake --build build/aarch64-release -j "${DSRT_JOBS:-$(nproc)}" --target $names >>"$log" 2>&1; then
+if ! cmake --preset aarch64-release >"$log" 2>&1 || ! cmake --build build/aarch64-release -j "${DSRT_JOBS:-$(nproc)}" --target $programs >>"$log" 2>&1; then
     grep -m 5 'error' "$log" || tail -n 20 "$log"
     fail "the build (log: $log)"
 fi
 echo "built in $(($(date +%s) - begin)) s"
 begin=$(date +%s)
-# shellcheck disable=SC2086
-which=$(echo $names | sed 's/_/\//g; s/ /|/g')
 ctest --test-dir build/aarch64-release -V -j "${DSRT_JOBS:-$(nproc)}" --timeout 1500 -R "^($which)\$" >"$log" 2>&1
 sed -n -f tests/support/failures.sed "$log"
-echo "run by qemu-aarch64 in $(($(date +%s) - begin)) s: $names"
-echo "SKIPPED on Arm: libdsrt.so and all programs that use it: the library has not been linked there yet"
+echo "run by qemu-aarch64 in $(($(date +%s) - begin)) s: $(echo $tests | sed 's/:[a-z_]*//g')"
 counts=$(awk -f tests/support/count.awk "$log")
 echo "$counts" | grep -v '^SKIPPED\|skipped$'
 set -- $(echo "$counts" | tail -n 1)

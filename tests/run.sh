@@ -5,7 +5,7 @@
 #   tests/run.sh --deps    only installs
 #   tests/run.sh --quick   only the release build
 #   tests/run.sh --asan    only the sanitizers, and everything under them (half an hour of building on 2 cores)
-#   tests/run.sh --full    the slow sweeps too: both of README.md's commands and the Dockerfile in bare Debians, the kernels on Arm (by qemu-user), 100,000 random graphs, ThreadSanitizer, kernels for every GPU architecture, and checks against transformers and tokenizers themselves
+#   tests/run.sh --full    the slow sweeps too: both of README.md's commands and the Dockerfile in bare Debians, the library on Arm (by qemu-user), 100,000 random graphs, ThreadSanitizer, kernels for every GPU architecture, and checks against transformers and tokenizers themselves
 #                          (in a Python environment that is made in build/peers; DSRT_PEERS names another)
 # DSRT_JOBS: how many programs are compiled or run at a time (default: one a processor).
 set -u
@@ -85,7 +85,7 @@ part() {
 }
 if [ "${DSRT_FULL:-0}" = 1 ]; then
     part "transformers" tests/transformers/run.sh
-    part "kernels for Arm" tests/aarch64.sh
+    part "Arm" tests/aarch64.sh
     part "the Dockerfile" tests/dockerfile.sh
     part "a bare Debian" tests/fresh.sh
 fi
