@@ -22,7 +22,7 @@ public:
             const std::string path = table + item.key(), place = table == shown ? written(names_, path) : shown + item.key();
             const Key* key = find_key(path);
             Json& value = item.value();
-            if (!key) DS_CHECK(unknown(path, place));
+            if (!key && !is_comment(item.key())) DS_CHECK(unknown(path, place));
             if (!key ||
                 (strict_section && value == "auto" && key->type != KeyType::IntOrAuto && key->type != KeyType::Any && !takes_auto(*key)) ||
                 (key->is_section() && value.is_null()))
@@ -34,6 +34,9 @@ public:
     }
 
 private:
+    // What people write into JSON, which has no comments.
+    static bool is_comment(std::string_view key) { return key.starts_with("//") || key.starts_with("_comment"); }
+
     static bool takes_auto(const Key& key) { return key.rule->choices && std::string_view(key.rule->choices).starts_with("auto"); }
 
     Status one(const Key& key, Json& value, const std::string& place, bool strict_section) {

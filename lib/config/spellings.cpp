@@ -29,7 +29,15 @@ Result<Json> moved_value(std::string_view older, Json value) {
     return Json{{"device", value.get<bool>() ? "cpu" : "none"}};
 }
 
-bool means_absent(std::string_view older, const Json& value) { return value.is_null() || (older == "pipeline.stages" && value == "auto"); }
+bool means_absent(const Json& given, std::string_view older, const Json& value) {
+    if (older == "pipeline.stages") return value.is_null() || value == "auto";
+    if (older == "tensor_parallel.autotp_size") return value.is_null() || value == 0;
+    if (older == "expert_parallel.autoep_size") {
+        const Json* enabled = at_path(given, "expert_parallel.enabled");
+        return value.is_null() || !enabled || *enabled != true;
+    }
+    return value.is_null();
+}
 
 }  // namespace
 
@@ -51,7 +59,7 @@ Status respell(Json& given, WrittenAs& names) {
         if (!value) continue;
         Json taken = *value;
         erase_path(given, spelling.older);
-        if (means_absent(spelling.older, taken)) continue;
+        if (means_absent(given, spelling.older, taken)) continue;
         if (const Json* other = at_path(given, spelling.path); other && !other->is_null()) return both(spelling.older, spelling.path);
         const std::string_view path = spelling.path;
         if (const size_t dot = path.find('.'); dot != path.npos) {

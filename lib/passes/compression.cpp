@@ -12,6 +12,13 @@ namespace {
 bool on(int64_t offset, int64_t updates) { return updates < 0 || updates >= offset; }
 int64_t bits_of(const WeightBits& w, int64_t updates) { return updates < 0 ? w.target : w.at(updates); }
 
+// Of the weight that a value is; else "".
+std::string module_of(const Graph& graph, ValueId id) {
+    constexpr std::string_view weight = ".weight";
+    const Value& v = graph.value(id);
+    return v.kind == Kind::param && v.name.ends_with(weight) ? v.name.substr(0, v.name.size() - weight.size()) : "";
+}
+
 class Compressing {
 public:
     Compressing(Graph& graph, const CompressionSpec& spec, int64_t updates, bool train)
@@ -21,17 +28,44 @@ public:
         std::vector<Node> nodes = std::move(graph_.nodes);
         graph_.nodes.clear();
         for (Node& node : nodes) {
-            if (node.op->name == "matmul" && node.in.size() > 1 && graph_.value(node.in[1]).kind == Kind::param) {
-                const std::string& name = graph_.value(node.in[1]).name;
-                const auto found = name.ends_with(".weight") ? spec_.find(name.substr(0, name.size() - 7)) : spec_.end();
-                if (found != spec_.end()) compress(node, found->first, found->second);
+            for (ValueId& operand : node.in)
+                if (const auto* how = table_of(operand); how && !how->in_forward) operand = rounded_table(operand, *how);
+            if (node.op->name == "matmul") {
+                const auto found = spec_.find(module_of(graph_, node.in[1]));
+                if (found != spec_.end() && !found->second.table) compress(node, found->first, found->second);
             }
+            if (node.op->name == "embedding")
+                if (const auto* how = table_of(node.in[0])) round_rows(node, *how);
             graph_.nodes.push_back(std::move(node));
         }
         return b_.status();
     }
 
 private:
+    const WeightBits* table_of(ValueId id) const {
+        const auto found = id == kNone ? spec_.end() : spec_.find(module_of(graph_, id));
+        return found != spec_.end() && found->second.table ? &*found->second.weight : nullptr;
+    }
+
+    // Out of forward the weight itself is rounded, wherever it is used.
+    ValueId rounded_table(ValueId table, const WeightBits& how) {
+        const int64_t bits = bits_of(how, updates_);
+        const auto [rounded, is_new] = tables_.try_emplace(table, table);
+        if (is_new && bits) rounded->second = b_.call("fake_quantize", {table}, FakeQuantize{bits, how.groups, how.asymmetric && bits > 2});
+        return rounded->second;
+    }
+
+    // In forward a row's range is its own, so only those that are looked up need rounding.
+    void round_rows(Node& lookup, const WeightBits& how) {
+        const int64_t bits = bits_of(how, updates_);
+        if (!bits) return;
+        const ValueId y = lookup.out[0];
+        const ValueId rows = graph_.add_value({.name = graph_.value(y).name + ".whole", .type = graph_.type(y)});
+        lookup.out[0] = rows;
+        graph_.nodes.push_back(std::move(lookup));
+        lookup = {find_op("fake_quantize"), FakeQuantize{bits, 0, how.asymmetric && bits > 2}, {rows}, {y}};
+    }
+
     void compress(Node& node, const std::string& module, const ModuleCompression& how) {
         const Shape shape = graph_.type(node.in[1]).shape;
         const int64_t out = shape[how.out_first ? 0 : 1], in = shape[how.out_first ? 1 : 0];
@@ -103,6 +137,7 @@ private:
     const CompressionSpec& spec_;
     const int64_t updates_;
     const bool train_;
+    std::map<ValueId, ValueId> tables_;  // rounded
     Builder b_;
 };
 
@@ -123,6 +158,14 @@ bool is_compression_tensor(std::string_view name) {
     for (const std::string_view suffix : {kSparseMask, kSparseScores, kRowMask, kRowScores, kHeadScores, kInputRange})
         if (name.ends_with(suffix)) return true;
     return false;
+}
+
+std::set<std::string> embedding_modules(const Graph& graph) {
+    std::set<std::string> modules;
+    for (const Node& node : graph.nodes)
+        if (node.op->name == "embedding") modules.insert(module_of(graph, node.in[0]));
+    modules.erase("");
+    return modules;
 }
 
 std::vector<int64_t> active_compression(const CompressionSpec& spec, int64_t updates) {

@@ -2,6 +2,7 @@
 // linear module is rounded to few bits and multiplied by masks before it is used, what goes in may be rounded too. In this order, y = x W^T
 // + b becomes
 //   y = q_x(x) (q(W) * sparse * rows * heads)^T + b * rows
+// An embedding's table is rounded, too: in forward what is looked up, each row by its own range; else the table, for a tied head as well.
 // Masks and the scores they come from are parameters, so that checkpoints have them and layouts cut them like weights; they are declared
 // from the start, and used from their technique's first step on. It declares parameters, so it runs where a graph is built and is no row of
 // passes.def.
@@ -9,6 +10,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -41,6 +43,7 @@ struct ActivationBits {
 
 struct ModuleCompression {
     bool out_first = true;  // the weight is [out, in]
+    bool table = false;     // an embedding's; in forward its groups are its rows
     std::optional<WeightBits> weight;
     std::optional<ActivationBits> activation;
     std::optional<PruneRule> sparse, rows, heads;
@@ -53,6 +56,9 @@ inline constexpr const char *kSparseMask = ".sparse_pruning_mask", *kSparseScore
                             *kRowScores = ".row_mask_scores", *kHeadScores = ".head_pruning_scores",
                             *kInputRange = ".activation_quantizer.x_min_max";
 bool is_compression_tensor(std::string_view name);
+
+// Whose table is looked up by ids.
+std::set<std::string> embedding_modules(const Graph& graph);
 
 // What is on after so many updates: equal numbers, equal graphs. Negative: everything is.
 std::vector<int64_t> active_compression(const CompressionSpec& spec, int64_t updates);

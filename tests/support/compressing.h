@@ -136,16 +136,21 @@ struct Effective {
     std::function<Numbers(const Numbers&)> of_weight;  // the gradient of the weight, from that of what is used
 };
 
-// The compressing engine against a plain one that is given the effective weights.
+// The compressing engine against a plain one that is given the effective weights; another: a parameter that is used differently, too.
 inline void computes_as_by_hand(const std::string& what, const std::string& model, const Json& compression, const std::string& module,
                                 const std::function<Effective(const Engine&)>& effective,
-                                const std::function<void(const Engine&, const Engine&)>& more = {}, const Json& layout = Json::object()) {
+                                const std::function<void(const Engine&, const Engine&)>& more = {}, const Json& layout = Json::object(),
+                                const std::function<std::pair<std::string, Numbers>(const Engine&)>& another = {}) {
     const Engine compressed(config_of(model, compression, layout)), plain(config_of(model));
     for (int step = 0; step < 2; ++step) {
         const Effective now = effective(compressed);
         for (const std::string& p : plain.names()) plain.set(p, compressed.param(p));
         plain.set(module + ".weight", now.weight);
         if (!now.bias.empty()) plain.set(module + ".bias", now.bias);
+        if (another) {
+            const auto [parameter, values] = another(compressed);
+            plain.set(parameter, values);
+        }
         const std::string name = what + ", step " + std::to_string(step) + ": ";
         close({compressed.eval(5)}, {plain.eval(5)}, 3e-6, name + "evaluation");
         close({compressed.gradients(step)}, {plain.gradients(step)}, 3e-6, name + "loss");

@@ -87,6 +87,8 @@ void exports_in_few_bits() {
     };
     Json sparse = weights(4, false, 64);
     sparse.update(technique("sparse_pruning", {{"block_pattern", "2:4"}}, {{"dense_ratio", 0.5}}, {"attention.self.query"}));
+    Json tables = weights(4, false, 64);
+    tables["weight_quantization"]["different_groups"]["g1"]["modules"].push_back("embeddings");
     struct Case {
         std::string name;
         Json compression;
@@ -99,6 +101,7 @@ void exports_in_few_bits() {
           {"outputs", weights(4, true, 8), 5e-6},
           {"eight", weights(8, true, 32), 5e-6},
           {"sparse", sparse, 5e-6},
+          {"tables", tables, 5e-6},
           {"static", with_inputs(weights(8, false, 1), {{"range_calibration", "static"}}), 1e-3},
           {"moved", with_inputs(weights(8, false, 32), {{"range_calibration", "static"}, {"quantization_type", "asymmetric"}}), 1e-3},
           {"tokens", with_inputs(weights(8, false, 1), Json::object()), 1e-2}}) {

@@ -136,6 +136,49 @@ void quantisation(const Json& layout) {
         {}, layout);
 }
 
+// Each row by its own range, as it is looked up.
+void embeddings(const Json& layout) {
+    const auto technique_of = [](int bits, const char* module, bool asymmetric) {
+        return technique("weight_quantization",
+                         {{"quantize_weight_in_forward", true}, {"quantization_type", asymmetric ? "asymmetric" : "symmetric"}},
+                         {{"start_bits", bits}, {"target_bits", bits}}, {module, "layer.1.intermediate"});
+    };
+    const std::string words = "bert.embeddings.word_embeddings", up = "bert.encoder.layer.1.intermediate.dense";
+    for (const auto& [bits, asymmetric] : {std::pair{4, false}, {8, true}, {3, false}})
+        computes_as_by_hand(
+            "words in " + std::to_string(bits) + " bits under " + layout.dump(), "bert-sentiment",
+            technique_of(bits, "word_emb", asymmetric), up,
+            [&](const Engine& e) {
+                return Effective{rounded(e.param(up + ".weight"), bits, 1, asymmetric), {}, {}};
+            },
+            {}, layout,
+            [&](const Engine& e) {
+                return std::pair{words + ".weight",
+                                 rounded(e.param(words + ".weight"), bits, static_cast<int>(e.shape(words + ".weight")[0]), asymmetric)};
+            });
+}
+
+// In forward a tied head multiplies by rows that are whole; else it has the table's rounded ones, too.
+void tied_heads() {
+    const std::string table = "transformer.wte.weight";
+    for (const bool in_forward : {true, false}) {
+        const Json rounding = technique("weight_quantization", {{"quantize_weight_in_forward", in_forward}, {"quantize_groups", 2}},
+                                        {{"start_bits", 3}, {"target_bits", 3}}, {"wte"});
+        const Engine tied(config_of("gpt2", rounding)),
+            apart(config_of("gpt2", Json(), {{"model_overrides", {{"tie_word_embeddings", false}}}, {"model_init", "random"}}));
+        tied.step(0);  // out of forward weights are rounded at the end of each update
+        for (const std::string& p : tied.names()) apart.set(p, tied.param(p));
+        const Numbers whole = tied.param(table), few = rounded(whole, 3, in_forward ? static_cast<int>(tied.shape(table)[0]) : 2, false);
+        apart.set(table, few);
+        apart.set("lm_head.weight", in_forward ? whole : few);
+        close({tied.gradients(1)}, {apart.gradients(1)}, 3e-6, in_forward ? "a tied head in forward" : "a tied head out of forward");
+        Numbers exact = apart.param(table, DS_GRAD);
+        const Numbers of_head = apart.param("lm_head.weight", DS_GRAD);
+        for (size_t i = 0; i < exact.size(); ++i) exact[i] += of_head[i];
+        close(tied.param(table, DS_GRAD), exact, 5e-5, "the gradient of a tied table");
+    }
+}
+
 // From eight bits to five: one less at the first, second and fourth rounding, as the period of one doubles.
 void bits_fall_by_periods() {
     const Engine e(config_of("bert-sentiment", technique("weight_quantization", Json::object(),
@@ -390,6 +433,10 @@ void mistakes_are_named() {
             "one for each is needed");
     refused(with(technique("channel_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"dense"})),
             "DS_E_UNSUPPORTED: config: compression_training.channel_pruning");
+    refused(with(technique("weight_quantization", Json::object(), {{"start_bits", 8}, {"target_bits", 8}}, {"words"})),
+            "no linear module's or embedding's name has \"words\"");
+    refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"word_embeddings"})),
+            "no linear module's name has \"word_embeddings\"");
     refused(with(technique("sparse_pruning", Json::object(), {{"dense_ratio", 0.5}}, {"dense"}),
                  {{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"zero_optimization", {{"stage", 3}}}}),
             "DS_E_UNSUPPORTED: config: compression_training: not built for zero_optimization.stage 3");
@@ -403,6 +450,10 @@ int main() {
     pruning(tensor2);
     quantisation(Json::object());
     quantisation(tensor2);
+    embeddings(Json::object());
+    embeddings(tensor2);
+    embeddings({{"parallel", {{"data", 2}}}, {"train_micro_batch_size_per_gpu", 2}, {"sparse_gradients", true}});
+    tied_heads();
     bits_fall_by_periods();
     activations_are_rounded();
     ranges_move();

@@ -337,6 +337,14 @@ TEST_CASE("unknown_key/is_an_error_that_names_the_nearest") {
           "config: logger: must be an object of component: one of TRACE, DEBUG, INFO, WARN, ERROR, OFF, is {\"fp16\":\"LOUD\"}");
 }
 
+TEST_CASE("unknown_key/comments_are_none") {
+    const Config config =
+        with(R"("_comment": "tuned by hand", "//": 1, "optimizer": {"type": "AdamW", "//lr": "as in the paper", "_comment2": []})");
+    CHECK(config.warnings.empty());
+    CHECK(!config.effective.contains("_comment"));
+    CHECK(bad(R"("_optimizer": {})") == "config: _optimizer: unknown key; did you mean optimizer?");
+}
+
 TEST_CASE("unknown_key/is_a_warning_without_strict") {
     const Config config = with(R"("strict": false, "optimizer": {"type": "AdamW", "parms": 1}, "zzz": 1)");
     REQUIRE(config.warnings.size() == 2);
@@ -502,6 +510,13 @@ TEST_CASE("mesh/arithmetic_comes_before_support") {
     CHECK(bad(R"("pipeline": {"partition": "type:"})").find("best, cost, uniform, parameters or type:REGEX") != std::string::npos);
     CHECK(with(R"("parallel": {"local_ranks": 4})").mesh.data == 4);
     CHECK(with(R"("sequence_parallel_size": 2)").mesh.sequence == 2);
+    CHECK(with(R"("tensor_parallel": {"autotp_size": 3})").mesh.tensor == 3);
+    CHECK(with(R"("tensor_parallel": {"autotp_size": 0, "tp": {"tp_size": 2}})").mesh.tensor == 2);
+    CHECK(bad(R"("tensor_parallel": {"autotp_size": 2}, "parallel": {"tensor": 2})") ==
+          "config: tensor_parallel.autotp_size: an older spelling of parallel.tensor, which is given too; keep one");
+    CHECK(bad(R"("tensor_parallel": {"autotp_size": -1})") == "config: tensor_parallel.autotp_size: must be an integer above 0, is -1");
+    CHECK(with(R"("expert_parallel": {"enabled": true, "autoep_size": 2}, "parallel": {"data": 4})").mesh.expert == 2);
+    CHECK(with(R"("expert_parallel": {"autoep_size": 2}, "parallel": {"data": 4})").mesh.expert == 1);
     CHECK(bad(R"("zero_optimization": {"stage": 2}, "parallel": {"pipeline": 2})") ==
           "config: parallel.pipeline: 2 stages exclude zero_optimization.stage 2");
     CHECK(with(R"("parallel": "auto")").mesh.local_ranks == 1);

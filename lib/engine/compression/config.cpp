@@ -17,11 +17,12 @@ Status lack(const std::string& key, const std::string& what) { return fail(Code:
 // One technique's groups, and the modules of each.
 class Technique {
 public:
-    Technique(const Json& all, const std::map<std::string, bool>& modules, std::string name)
+    Technique(const Json& all, const std::map<std::string, bool>& modules, std::string name, const std::set<std::string>& tables = {})
         : name_(std::move(name)),
           section_(all.value(name_, Json::object())),
           shared_(section_.value("shared_parameters", Json::object())),
-          modules_(modules) {}
+          modules_(modules),
+          tables_(tables) {}
 
     bool enabled() const { return shared_.value("enabled", Json(false)) == true; }
     const Json& shared() const { return shared_; }
@@ -46,8 +47,9 @@ public:
             for (size_t i = 0; i < patterns.size(); ++i) {
                 DS_TRY(const std::vector<std::string> found, matching(path + ".modules", patterns[i]));
                 if (found.empty())
-                    return refuse(path + ".modules", fmt::format("no linear module's name has {}; they are like {}", patterns[i].dump(),
-                                                                 modules_.begin()->first));
+                    return refuse(path + ".modules",
+                                  fmt::format("no linear module's{} name has {}; they are like {}",
+                                              tables_.empty() ? "" : " or embedding's", patterns[i].dump(), modules_.begin()->first));
                 std::vector<std::vector<std::string>> others;
                 if (related.is_array() && i < related.size() && related[i].is_array())
                     for (const Json& pattern : related[i]) {
@@ -70,7 +72,7 @@ public:
     }
 
 private:
-    // Python's re.search over whole names; "*" is all. In the order of their numbers: related lists go side by side.
+    // Python's re.search over whole names; "*" is all linear modules. In the order of their numbers: related lists go side by side.
     Result<std::vector<std::string>> matching(const std::string& place, const Json& pattern) const {
         if (!pattern.is_string()) return refuse(place, fmt::format("a pattern must be a string, is {}", pattern.dump()));
         const auto wanted = NamePattern::make(pattern == "*" ? "" : pattern.get<std::string>());
@@ -78,12 +80,16 @@ private:
         std::vector<std::string> found;
         for (const auto& [module, out_first] : modules_)
             if (wanted->found_in(module)) found.push_back(module);
+        if (pattern != "*")
+            std::copy_if(tables_.begin(), tables_.end(), std::back_inserter(found),
+                         [&](const auto& name) { return wanted->found_in(name); });
         return found;
     }
 
     const std::string name_;
     const Json section_, shared_;
     const std::map<std::string, bool>& modules_;
+    const std::set<std::string> tables_;
 };
 
 Result<int64_t> whole(const std::string& path, const Json& params, const char* key, int64_t least, int64_t most,
@@ -128,31 +134,33 @@ Status read_pattern(const Json& shared, PruneRule& rule) {
     return ok();
 }
 
-// The linear modules of a graph, and what was read about them.
+// A graph's modules, and what was read about them.
 struct Reader {
     const Json& given;
     const Graph& graph;
     const std::map<std::string, bool> modules = linear_modules(graph);
+    const std::set<std::string> tables = embedding_modules(graph);
     CompressionSpec spec = {};
 
     ModuleCompression& at(const std::string& module) {
         ModuleCompression& how = spec[module];
-        how.out_first = modules.at(module);
+        how.table = !modules.contains(module);
+        how.out_first = how.table || modules.at(module);
         return how;
     }
     const Shape& shape(const std::string& module) const { return graph.type(graph.find(module + ".weight")).shape; }
     int64_t inputs(const std::string& module) const { return shape(module)[modules.at(module) ? 1 : 0]; }
 
     Status weights() {
-        const Technique quantize(given, modules, "weight_quantization");
+        const Technique quantize(given, modules, "weight_quantization", tables);
         if (!quantize.enabled()) return ok();
         return quantize.each([&](const std::string& path, const Json& params, const std::string& module, const auto&) -> Status {
             WeightBits w;
             const Json& shared = quantize.shared();
             w.offset = quantize.offset(0);
-            w.groups = shared.value("quantize_groups", int64_t{1});
             w.asymmetric = shared.value("quantization_type", "symmetric") == "asymmetric";
             w.in_forward = shared.value("quantize_weight_in_forward", false);
+            w.groups = w.in_forward && tables.contains(module) ? shape(module)[0] : shared.value("quantize_groups", int64_t{1});
             DS_TRY(w.start, whole(path, params, "start_bits", 1, 16));
             DS_TRY(w.target, whole(path, params, "target_bits", 1, 16));
             DS_TRY(w.period, whole(path, params, "quantization_period", 0, INT32_MAX, 1));
