@@ -87,8 +87,9 @@ struct Errors {
 
 struct Layout {
     std::string name;
-    std::string schedule;                  // of a pipeline
-    std::map<std::string, int64_t> sizes;  // of the mesh's axes; zero: the stage; accumulate: micro-batches a step, all alike
+    std::string schedule;  // of a pipeline
+    std::map<std::string, int64_t>
+        sizes;  // of the mesh's axes; zero: the stage; accumulate: micro-batches a step, all alike; offload: to files
 
     explicit Layout(const std::string& text) : name(text) {
         for (size_t at = 0; at < text.size();) {
@@ -118,6 +119,12 @@ struct Layout {
                 {"stage3_param_persistence_threshold", 100},
                 {"stage3_max_reuse_distance", 0},
             };
+        if (of("offload", 0)) {
+            const Json disk = {{"device", "nvme"}, {"nvme_path", std::filesystem::temp_directory_path().string()}};
+            Json& zero = config["zero_optimization"];
+            zero["offload_optimizer"] = disk;
+            if (of("zero", 0) == 3) zero["offload_param"] = disk, zero["offload_param"]["max_in_cpu"] = 0;
+        }
     }
 };
 
