@@ -45,6 +45,17 @@ is bench 0 'tokens a second' "$dsrt" bench "$work/config.json" --steps 2 --lengt
 is export 0 'step 0' "$dsrt" export "$work/config.json" "$work/model"
 is exported_model_is_sound 0 'sound model' "$dsrt" check "$work/model"
 is export_without_checkpoint 1 'none' "$dsrt" export "$work/config.json" "$work/model" --checkpoint "$work/none"
+# Weights are rounded from the third update on, which only the checkpoint tells.
+for row in 1 2 3 4 5 6 7 8; do echo "{\"ids\": [$row, 2, 3, 4]}"; done >"$work/rows.jsonl"
+cat >"$work/rounds.json" <<END
+{"model": "$model", "train_batch_size": 2, "optimizer": {"type": "AdamW", "params": {"lr": 0.001}}, "data": {"files": "$work/rows.jsonl", "columns": {"input_ids": "ids"}},
+ "compression_training": {"weight_quantization": {"shared_parameters": {"enabled": true, "schedule_offset": 3, "quantize_weight_in_forward": true, "quantize_groups": 64},
+   "different_groups": {"all": {"params": {"start_bits": 4, "target_bits": 4}, "modules": ["c_fc"]}}}}}
+END
+is train 0 'Training time' "$dsrt" train "$work/rounds.json" --output "$work/run" --steps 4 --save-every 2 --no-export
+is export_of_a_checkpoint 0 'step 4' "$dsrt" export "$work/rounds.json" "$work/rounded" --checkpoint "$work/run/checkpoints" --quantized
+is weights_are_in_few_bits 0 '"num_bits": 4' cat "$work/rounded/config.json"
+is export_before_rounding 1 'no weight of this engine is in few bits' "$dsrt" export "$work/rounds.json" "$work/early" --quantized
 tokenizer=$(find "$data/tokenizers" -name tokenizer.json | sort | head -n 1)
 is tokenize_json 0 '"offsets"' "$dsrt" tokenize "$tokenizer" 'hello' --json
 ids=$("$dsrt" tokenize "$tokenizer" 'hello' --plain)
