@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs libdsrt and PyTorch in turn on the same work and prints the table of medians and ratios. compare.sh sets everything up.
 
-First the two must agree: from one shared folder of weights, five steps in f32, odd lengths included, losses within 2e-5.
+First the two must agree: from one shared folder of weights, five steps in f32, odd lengths included, losses within AGREE's bounds.
 """
 import argparse
 import json
@@ -12,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 
-ROWS = [("gpt2", 4, 64), ("gpt2", 1, 1024), ("bert", 16, 128), ("llama110m", 2, 256)]
+ROWS = [("gpt2", 4, 64), ("gpt2", 1, 1024), ("bert", 16, 128), ("llama110m", 2, 256), ("t5small", 8, 64), ("gpt2-lora", 4, 64), ("gpt2-responses", 4, 256), ("bert-mlm", 16, 128)]
 # What only some rows are compared with: (name, model, dtype, what the command needs). Their figures stand in lines of their own.
 OTHERS = [("llm.c", "gpt2", "f32", "llmc"), ("DeepSpeed ZeRO-1", "gpt2", "bf16", "deepspeed")]
-AGREE = [("gpt2", 2, 33), ("bert", 3, 21), ("llama110m", 2, 47)]
+# gpt2-lora is left out: adapters begin with random numbers of each side's own. tests/train/lora.cpp holds ours to PEFT.
+# Many of T5's gradients lie below AdamW's eps, which magnifies their rounding.
+AGREE = [("gpt2", 2, 33, 2e-5), ("bert", 3, 21, 2e-5), ("llama110m", 2, 47, 2e-5), ("t5small", 2, 19, 1e-4), ("gpt2-responses", 3, 29, 2e-5), ("bert-mlm", 3, 23, 2e-5)]
 
 
 def run(command):
@@ -26,14 +28,16 @@ def run(command):
 
 
 def agree(args, folder):
-    for model, rows, length in AGREE:
+    for model, rows, length, bound in AGREE:
+        if args.only and args.only != model:
+            continue
         path = os.path.join(folder, model)
         subprocess.run([sys.executable, args.peer, model, "1", "8", "f32", "--save", path], check=True, capture_output=True)
         ours = run([args.bench, path, str(rows), str(length), "f32", "5"])["losses"]
         theirs = run([sys.executable, args.peer, path, str(rows), str(length), "f32", "--steps", "5"])["losses"]
         worst = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs))
         print(f"agreement {model} B {rows} T {length}: largest relative difference of five losses {worst:.1e}", flush=True)
-        if worst > 2e-5:
+        if worst > bound:
             sys.exit(f"losses differ: {ours} and {theirs}")
 
 

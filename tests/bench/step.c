@@ -1,7 +1,7 @@
 /* Times whole training steps (forward, backward, update) through the public ABI, on models built from their configs with random weights, or on a
-   Hugging Face folder (an argument with a slash). Batches follow from a formula that peers/torch_step.py has too.
+   Hugging Face folder (an argument with a slash) of the work that its last part names. Batches follow from a formula that peers/torch_step.py has too.
    Processes that torchrun's variables tell of take near-even parts of the rows; gradient_accumulation_steps cut a step's rows into micro-batches.
-   Usage: bench_step gpt2|llama110m|llama8b2|bert|FOLDER B T f32|bf16 [steps] [threads] [more of the config's JSON]
+   Usage: bench_step WORK|FOLDER B T f32|bf16 [steps] [threads] [more of the config's JSON]       (`works` below)
    Prints one JSON line: median and minimum seconds a step, tokens a second, peak resident memory, the losses. */
 #define _POSIX_C_SOURCE 200809L
 #include <dsrt/dsrt.h>
@@ -11,14 +11,35 @@
 #include <sys/resource.h>
 #include <time.h>
 
-static const char *const models[][2] = {
-    {"gpt2", "{\"model_type\":\"gpt2\",\"architectures\":[\"GPT2LMHeadModel\"],\"resid_pdrop\":0,\"embd_pdrop\":0,\"attn_pdrop\":0}"},
-    {"llama110m", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":768,\"intermediate_size\":2048,\"num_hidden_layers\":12,"
-                  "\"num_attention_heads\":12,\"num_key_value_heads\":4,\"vocab_size\":32000,\"max_position_embeddings\":2048,\"tie_word_embeddings\":true}"},
-    {"llama8b2", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":4096,\"intermediate_size\":14336,\"num_hidden_layers\":2,"
-                 "\"num_attention_heads\":32,\"num_key_value_heads\":8,\"vocab_size\":32000,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}"}, /* two layers of LLaMA 8B's size */
-    {"bert", "{\"model_type\":\"bert\",\"architectures\":[\"BertForSequenceClassification\"],\"hidden_dropout_prob\":0,\"attention_probs_dropout_prob\":0,\"num_labels\":2}"}};
+#define GPT2 "{\"model_type\":\"gpt2\",\"architectures\":[\"GPT2LMHeadModel\"],\"resid_pdrop\":0,\"embd_pdrop\":0,\"attn_pdrop\":0}"
+#define BERT(head) "{\"model_type\":\"bert\",\"architectures\":[\"BertFor" head "\"],\"hidden_dropout_prob\":0,\"attention_probs_dropout_prob\":0,\"num_labels\":2}"
 
+enum labels { TOKENS, ROWS, MASKED /* one of seven tokens */, RESPONSES /* the last quarter of each row */ };
+
+static const struct work {
+    const char *name, *model;
+    enum labels labels;
+    const char *more; /* of the config */
+} works[] = {
+    {"gpt2", GPT2, TOKENS, NULL},
+    {"gpt2-lora", GPT2, TOKENS, "\"lora\": {\"r\": 8, \"alpha\": 16, \"target_modules\": [\"c_attn\"]}"},
+    {"gpt2-responses", GPT2, RESPONSES, NULL},
+    {"llama110m", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":768,\"intermediate_size\":2048,\"num_hidden_layers\":12,"
+                  "\"num_attention_heads\":12,\"num_key_value_heads\":4,\"vocab_size\":32000,\"max_position_embeddings\":2048,\"tie_word_embeddings\":true}", TOKENS, NULL},
+    {"llama8b2", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":4096,\"intermediate_size\":14336,\"num_hidden_layers\":2,"
+                 "\"num_attention_heads\":32,\"num_key_value_heads\":8,\"vocab_size\":32000,\"max_position_embeddings\":8192,\"tie_word_embeddings\":true}", TOKENS, NULL}, /* two layers of LLaMA 8B's size */
+    {"t5small", "{\"model_type\":\"t5\",\"architectures\":[\"T5ForConditionalGeneration\"],\"d_model\":512,\"d_ff\":2048,\"d_kv\":64,\"num_layers\":6,\"num_heads\":8,"
+                "\"vocab_size\":32128,\"dropout_rate\":0,\"decoder_start_token_id\":0,\"pad_token_id\":0}", TOKENS, NULL},
+    {"bert", BERT("SequenceClassification"), ROWS, NULL},
+    {"bert-mlm", BERT("MaskedLM"), MASKED, NULL}};
+
+static const struct work *work_of(const char *name) {
+    const char *slash = strrchr(name, '/');
+    for (size_t i = 0; i < sizeof works / sizeof *works; ++i)
+        if (strcmp(works[i].name, slash ? slash + 1 : name) == 0) return &works[i];
+    fprintf(stderr, "unknown work %s\n", name);
+    exit(1);
+}
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -31,11 +52,14 @@ static void must(ds_status s, const char *what) {
     exit(1);
 }
 /* Element i is (7919 i + 13 salt) mod below. */
-static void put(ds_batch *b, const char *name, int32_t ndim, int64_t rows, int64_t columns, int32_t below, int salt) {
+static void put(ds_batch *b, const char *name, int32_t ndim, int64_t rows, int64_t columns, int32_t below, int salt, enum labels labels) {
     int64_t shape[2], n = ndim == 2 ? rows * columns : rows;
     int32_t *ids = malloc(sizeof *ids * (size_t)n);
     ds_tensor *t;
-    for (int64_t i = 0; i < n; ++i) ids[i] = (int32_t)((7919 * i + 13 * salt) % below);
+    for (int64_t i = 0; i < n; ++i) {
+        const int ignored = (labels == MASKED && i % 7 != 3) || (labels == RESPONSES && i % columns < columns * 3 / 4);
+        ids[i] = ignored ? -100 : (int32_t)((7919 * i + 13 * salt) % below);
+    }
     shape[0] = rows;
     shape[1] = columns;
     must(ds_tensor_create(DS_I32, ndim, shape, ids, sizeof *ids * (size_t)n, &t), "tensor");
@@ -48,19 +72,12 @@ int main(int argc, char **argv) {
     const char *model = argc > 1 ? argv[1] : "gpt2", *dtype = argc > 4 ? argv[4] : "f32";
     const int64_t rows = argc > 2 ? atoll(argv[2]) : 4, length = argc > 3 ? atoll(argv[3]) : 64;
     const int steps = argc > 5 ? atoi(argv[5]) : 12, threads = argc > 6 ? atoi(argv[6]) : 2;
-    const char *config_json = NULL;
-    for (size_t i = 0; i < sizeof models / sizeof *models; ++i)
-        if (strcmp(models[i][0], model) == 0) config_json = models[i][1];
+    const struct work *work = work_of(model);
     char config[4096], folder[2048];
-    if (strchr(model, '/')) {
-        snprintf(folder, sizeof folder, "\"%s\"", model);
-        config_json = folder;
-    }
-    if (!config_json) return fprintf(stderr, "unknown model %s\n", model), 1;
-    const int classifies = strstr(model, "bert") != NULL;
+    snprintf(folder, sizeof folder, "\"%s\"", model);
     snprintf(config, sizeof config, "{\"model\": %s, \"train_batch_size\": %lld, \"gradient_clipping\": 0, \"threads\": %d, \"bf16\": {\"enabled\": %s},"
-             "\"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 1e-4, \"weight_decay\": 0.01}}%s%s}", config_json, (long long)rows, threads,
-             strcmp(dtype, "bf16") == 0 ? "true" : "false", argc > 7 ? "," : "", argc > 7 ? argv[7] : "");
+             "\"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 1e-4, \"weight_decay\": 0.01}}%s%s%s%s}", strchr(model, '/') ? folder : work->model, (long long)rows, threads,
+             strcmp(dtype, "bf16") == 0 ? "true" : "false", work->more ? "," : "", work->more ? work->more : "", argc > 7 ? "," : "", argc > 7 ? argv[7] : "");
     ds_engine *e;
     ds_batch *b;
     double *times = malloc(sizeof *times * (size_t)steps), update = 1e9, create = now();
@@ -72,9 +89,9 @@ int main(int argc, char **argv) {
     const int64_t rows_here = rows / micros / processes;
     ds_free(accumulation);
     must(ds_batch_create(&b), "batch");
-    put(b, "input_ids", 2, rows_here, length, 30000, 1);
-    if (classifies) put(b, "labels", 1, rows_here, 0, 2, 2);
-    else put(b, "labels", 2, rows_here, length, 30000, 2);
+    put(b, "input_ids", 2, rows_here, length, 30000, 1, TOKENS);
+    if (work->labels == ROWS) put(b, "labels", 1, rows_here, 0, 2, 2, ROWS);
+    else put(b, "labels", 2, rows_here, length, 30000, 2, work->labels);
     float loss = 0, *losses = malloc(sizeof *losses * (size_t)steps);
     for (int i = 0; i < steps; ++i) {
         const double begin = now();
