@@ -1,5 +1,5 @@
 /* Times whole training steps (forward, backward, update) through the public ABI, on models built from their configs with random weights, or on a
-   Hugging Face folder (an argument with a slash) of the work that its last part names. Batches follow from a formula that peers/torch_step.py has too.
+   Hugging Face folder (an argument with a slash), of the work that its last part names, if one does. Batches follow from a formula that peers/torch_step.py has too.
    Processes that torchrun's variables tell of take near-even parts of the rows; gradient_accumulation_steps cut a step's rows into micro-batches.
    Usage: bench_step WORK|FOLDER B T f32|bf16 [steps] [threads] [more of the config's JSON]       (`works` below)
    Prints one JSON line: median and minimum seconds a step, tokens a second, peak resident memory, the losses. */
@@ -37,6 +37,8 @@ static const struct work *work_of(const char *name) {
     const char *slash = strrchr(name, '/');
     for (size_t i = 0; i < sizeof works / sizeof *works; ++i)
         if (strcmp(works[i].name, slash ? slash + 1 : name) == 0) return &works[i];
+    static const struct work tokens = {"", NULL, TOKENS, NULL}, rows = {"", NULL, ROWS, NULL};
+    if (slash) return strstr(slash, "bert") ? &rows : &tokens;
     fprintf(stderr, "unknown work %s\n", name);
     exit(1);
 }
