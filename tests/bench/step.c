@@ -70,6 +70,16 @@ static void put(ds_batch *b, const char *name, int32_t ndim, int64_t rows, int64
     free(ids);
 }
 
+/* Ids below it are the vocabulary's, 30000 at most: of a folder's model, too. */
+static int32_t words_of(ds_engine *e) {
+    char *json;
+    must(ds_engine_get(e, "model_config", &json), "model_config");
+    const char *size = strstr(json, "\"vocab_size\":");
+    const long words = size ? strtol(size + strlen("\"vocab_size\":"), NULL, 10) : 0;
+    ds_free(json);
+    return words > 0 && words < 30000 ? (int32_t)words : 30000;
+}
+
 int main(int argc, char **argv) {
     const char *model = argc > 1 ? argv[1] : "gpt2", *dtype = argc > 4 ? argv[4] : "f32";
     const int64_t rows = argc > 2 ? atoll(argv[2]) : 4, length = argc > 3 ? atoll(argv[3]) : 64;
@@ -91,9 +101,10 @@ int main(int argc, char **argv) {
     const int64_t rows_here = rows / micros / processes;
     ds_free(accumulation);
     must(ds_batch_create(&b), "batch");
-    put(b, "input_ids", 2, rows_here, length, 30000, 1, TOKENS);
+    const int32_t words = words_of(e);
+    put(b, "input_ids", 2, rows_here, length, words, 1, TOKENS);
     if (work->labels == ROWS) put(b, "labels", 1, rows_here, 0, 2, 2, ROWS);
-    else put(b, "labels", 2, rows_here, length, 30000, 2, work->labels);
+    else put(b, "labels", 2, rows_here, length, words, 2, work->labels);
     float loss = 0, *losses = malloc(sizeof *losses * (size_t)steps);
     for (int i = 0; i < steps; ++i) {
         const double begin = now();
