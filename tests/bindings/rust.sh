@@ -2,7 +2,13 @@
 # rust.sh BUILD: both crates, without a registry: what is committed is what the headers declare, and the tests.
 . "$(dirname "$0")/common.sh"
 command -v cargo >/dev/null || skip "there is no cargo"
-CARGO_TARGET_DIR=$work/target CARGO_NET_OFFLINE=true RUSTFLAGS="-C relro-level=partial -C link-arg=$lazy"
+# Calls that are bound one by one can be noted; Debian's compiler (1.63) has that option among the unstable ones.
+relro="-C relro-level=partial"
+if ! rustc $relro --print cfg >/dev/null 2>&1; then
+    relro="-Z relro-level=partial" RUSTC_BOOTSTRAP=1
+    export RUSTC_BOOTSTRAP
+fi
+CARGO_TARGET_DIR=$work/target CARGO_NET_OFFLINE=true RUSTFLAGS="$relro -C link-arg=$lazy"
 export CARGO_TARGET_DIR CARGO_NET_OFFLINE RUSTFLAGS
 audit=$build/tests/libabi_audit.so
 if [ -e "$audit" ]; then runner="target.'cfg(unix)'.runner=['env', 'LD_AUDIT=$audit', 'DSRT_CALLED=$made/called/rust']"; else runner="build.incremental=false"; fi
