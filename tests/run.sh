@@ -32,7 +32,7 @@ jobs=${DSRT_JOBS:-$(nproc)}
 ASAN_OPTIONS="detect_leaks=1:strict_string_checks=1:${ASAN_OPTIONS:-}"
 LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppressions=0"
 UBSAN_OPTIONS="print_stacktrace=1"
-TSAN_OPTIONS="halt_on_error=1"
+TSAN_OPTIONS="halt_on_error=1:suppressions=$PWD/tests/support/tsan.supp"
 export ASAN_OPTIONS LSAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
 
 passed=0 failed=0 skipped=0

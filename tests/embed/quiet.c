@@ -91,7 +91,7 @@ static void *interrupt(void *stop) {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, NULL); /* not here either */
-    while (!*(volatile int *)stop) {
+    while (!__atomic_load_n((int *)stop, __ATOMIC_ACQUIRE)) {
         kill(getpid(), SIGUSR1);
         usleep(200);
     }
@@ -102,15 +102,15 @@ static void *interrupt(void *stop) {
 static void signals_find_the_hosts_threads(void **state) {
     struct sigaction a;
     pthread_t sender;
-    volatile int stop = 0;
+    int stop = 0;
     (void)state;
     main_thread = pthread_self();
     memset(&a, 0, sizeof(a));
     a.sa_handler = note; /* without SA_RESTART: system calls are interrupted */
     sigaction(SIGUSR1, &a, NULL);
-    assert_int_equal(pthread_create(&sender, NULL, interrupt, (void *)&stop), 0);
+    assert_int_equal(pthread_create(&sender, NULL, interrupt, &stop), 0);
     train(60);
-    stop = 1;
+    __atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
     pthread_join(sender, NULL);
     assert_true(signals > 0);
     assert_int_equal(others, 0);

@@ -31,5 +31,5 @@ in_debian() {
 }
 
 leave_debian() {
-    for part in dev sys proc; do umount -R -l "$1/$part" 2>/dev/null; done
+    for part in run/netns dev sys proc; do umount -R -l "$1/$part" 2>/dev/null; done
 }

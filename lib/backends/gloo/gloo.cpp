@@ -59,7 +59,7 @@ struct Message {
     Job& job;
     std::unique_ptr<gloo::transport::UnboundBuffer> buffer;
     int peer;
-    bool sends;
+    bool sends, done = false;
 
     Message(Job& j, void* data, size_t bytes, int p, bool s)
         : job(j), buffer(j.context->createUnboundBuffer(data, bytes)), peer(p), sends(s) {
@@ -69,14 +69,16 @@ struct Message {
     ~Message() {
         std::lock_guard lock(job.mutex);
         job.waiting.erase(this);
+        if (!done) give_up();
     }
+    void give_up() { sends ? buffer->abortWaitSend() : buffer->abortWaitRecv(); }
 };
 
 void Job::end(const Status& why) {
     std::lock_guard lock(mutex);
     if (!failure.ok()) return;
     failure = why;
-    for (Message* m : waiting) m->sends ? m->buffer->abortWaitSend() : m->buffer->abortWaitRecv();
+    for (Message* m : waiting) m->give_up();
     changed.notify_all();
 }
 
@@ -228,7 +230,8 @@ int32_t wait(void* pending, int64_t milliseconds, char* error, size_t error_byte
     const auto until = Clock::now() + std::chrono::milliseconds(milliseconds);
     try {
         const std::chrono::milliseconds left(std::clamp<int64_t>(milliseconds, 1, int64_t{1} << 40));
-        if (message.sends ? message.buffer->waitSend(left) : message.buffer->waitRecv(left)) return 0;
+        message.done = message.sends ? message.buffer->waitSend(left) : message.buffer->waitRecv(left);
+        if (message.done) return 0;
     } catch (const std::exception& e) { broken = e.what(); }
     const bool late = Clock::now() + std::chrono::milliseconds(1) >= until;
     if (const Status why = late ? job.why() : job.why_broken(message.peer); !why.ok()) return put(why, error, error_bytes);
