@@ -30,11 +30,11 @@ Result<Json> moved_value(std::string_view older, Json value) {
 }
 
 bool means_absent(const Json& given, std::string_view older, const Json& value) {
-    if (older == "pipeline.stages") return value.is_null() || value == "auto";
-    if (older == "tensor_parallel.autotp_size") return value.is_null() || value == 0;
+    if (older == "pipeline.stages" && value == "auto") return true;
+    if (older == "tensor_parallel.autotp_size" && value == 0) return true;
     if (older == "expert_parallel.autoep_size") {
         const Json* enabled = at_path(given, "expert_parallel.enabled");
-        return value.is_null() || !enabled || *enabled != true;
+        if (!enabled || *enabled != true) return true;
     }
     return value.is_null();
 }

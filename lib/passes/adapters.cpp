@@ -25,9 +25,9 @@ std::map<ValueId, std::string> products_of(const Graph& graph) {
         if (node.op->name == "embedding") tables.insert(node.in[0]);
     for (const Node& node : graph.nodes) {
         if (node.op->name != "matmul" || tables.count(node.in[1])) continue;
-        const Value& v = graph.value(node.in[1]);
-        if (v.kind == Kind::param && v.type.shape.size() == 2 && v.name.ends_with(kWeight) && !node.attrs.as<Matmul>().transpose_a)
-            products[node.in[1]] = v.name.substr(0, v.name.size() - kWeight.size());
+        const std::string module = module_of(graph, node.in[1]);
+        if (!module.empty() && graph.type(node.in[1]).shape.size() == 2 && !node.attrs.as<Matmul>().transpose_a)
+            products[node.in[1]] = module;
     }
     return products;
 }
@@ -110,6 +110,19 @@ bool is_adapter_tensor(std::string_view name) {
 
 bool module_named(const std::string& pattern, const std::string& module) {
     return module == pattern || module.ends_with("." + pattern) || glob_match(pattern, module);
+}
+
+std::string module_of(const Graph& graph, ValueId id) {
+    const Value& v = graph.value(id);
+    return v.kind == Kind::param && v.name.ends_with(kWeight) ? v.name.substr(0, v.name.size() - kWeight.size()) : "";
+}
+
+std::set<std::string> embedding_modules(const Graph& graph) {
+    std::set<std::string> modules;
+    for (const Node& node : graph.nodes)
+        if (node.op->name == "embedding") modules.insert(module_of(graph, node.in[0]));
+    modules.erase("");
+    return modules;
 }
 
 std::map<std::string, bool> linear_modules(const Graph& graph) {

@@ -32,6 +32,10 @@ bool is_adapter_tensor(std::string_view name);
 
 // Whether a pattern means a module: its last names ("q_proj", "self_attn.q_proj"), all of them, or a glob.
 bool module_named(const std::string& pattern, const std::string& module);
+// The module whose weight a value is; else "".
+std::string module_of(const Graph& graph, ValueId id);
+// Whose table is looked up by ids.
+std::set<std::string> embedding_modules(const Graph& graph);
 // The linear modules of a graph, and whether their weight lies [out, in] (GPT-2's lies [in, out]).
 std::map<std::string, bool> linear_modules(const Graph& graph);
 // Those that no pattern of `skip` means; nothing: those that are no heads, which transformers leaves as they are. E_CONFIG, naming the

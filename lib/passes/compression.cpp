@@ -5,19 +5,13 @@
 
 #include "ir/builder.h"
 #include "ops/attrs_compress.h"
+#include "passes/adapters.h"
 
 namespace ds {
 namespace {
 
 bool on(int64_t offset, int64_t updates) { return updates < 0 || updates >= offset; }
 int64_t bits_of(const WeightBits& w, int64_t updates) { return updates < 0 ? w.target : w.at(updates); }
-
-// Of the weight that a value is; else "".
-std::string module_of(const Graph& graph, ValueId id) {
-    constexpr std::string_view weight = ".weight";
-    const Value& v = graph.value(id);
-    return v.kind == Kind::param && v.name.ends_with(weight) ? v.name.substr(0, v.name.size() - weight.size()) : "";
-}
 
 class Compressing {
 public:
@@ -158,14 +152,6 @@ bool is_compression_tensor(std::string_view name) {
     for (const std::string_view suffix : {kSparseMask, kSparseScores, kRowMask, kRowScores, kHeadScores, kInputRange})
         if (name.ends_with(suffix)) return true;
     return false;
-}
-
-std::set<std::string> embedding_modules(const Graph& graph) {
-    std::set<std::string> modules;
-    for (const Node& node : graph.nodes)
-        if (node.op->name == "embedding") modules.insert(module_of(graph, node.in[0]));
-    modules.erase("");
-    return modules;
 }
 
 std::vector<int64_t> active_compression(const CompressionSpec& spec, int64_t updates) {

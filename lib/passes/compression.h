@@ -10,7 +10,6 @@
 
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -56,9 +55,6 @@ inline constexpr const char *kSparseMask = ".sparse_pruning_mask", *kSparseScore
                             *kRowScores = ".row_mask_scores", *kHeadScores = ".head_pruning_scores",
                             *kInputRange = ".activation_quantizer.x_min_max";
 bool is_compression_tensor(std::string_view name);
-
-// Whose table is looked up by ids.
-std::set<std::string> embedding_modules(const Graph& graph);
 
 // What is on after so many updates: equal numbers, equal graphs. Negative: everything is.
 std::vector<int64_t> active_compression(const CompressionSpec& spec, int64_t updates);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Times libdsrt beside PyTorch on the same work in one run, and prints the table of README.md.
+# Times libdsrt beside PyTorch on the same work in one run, and prints a table: those of tests/bench/README.md, whose ratios the root README has.
 # Usage: tests/bench/compare.sh [--repeats 5] [--steps 8] [--compile] [--only WORK] [--dtype f32|bf16] [--with deepspeed] [--with llm.c=FOLDER]
 # --with deepspeed installs DeepSpeed from PyPI beside PyTorch; llm.c's FOLDER is a checkout of it.
 set -eu

@@ -42,6 +42,7 @@ static const struct work *work_of(const char *name) {
     fprintf(stderr, "unknown work %s\n", name);
     exit(1);
 }
+
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

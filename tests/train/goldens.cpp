@@ -88,8 +88,8 @@ struct Errors {
 struct Layout {
     std::string name;
     std::string schedule;  // of a pipeline
-    std::map<std::string, int64_t>
-        sizes;  // of the mesh's axes; zero: the stage; accumulate: micro-batches a step, all alike; offload: to files
+    // Of the mesh's axes; zero: the stage; accumulate: micro-batches a step, all alike; offload: to files.
+    std::map<std::string, int64_t> sizes;
 
     explicit Layout(const std::string& text) : name(text) {
         for (size_t at = 0; at < text.size();) {

@@ -107,7 +107,7 @@ Result<std::map<std::string, CodedModule>> coded_compressed_weights(const Compre
     std::map<std::string, CodedModule> modules;
     for (const auto& [module, how] : spec) {
         const int64_t bits = how.weight ? how.weight->at(updates) : 0;
-        if (!bits || how.table) continue;  // tables are read as they are
+        if (!bits || how.table) continue;  // tables have no form in few bits
         const Coding coding{module, how, source, updates, bits};
         DS_TRY(CodedModule m, coding.form());
         DS_CHECK(coding.code_weight(m));
