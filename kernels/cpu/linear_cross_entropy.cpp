@@ -283,17 +283,19 @@ void add_dbias(const Call& call, Team team, const Block& b) {
     }
 }
 
-void add_gradients(const Call& call, Team team) {
-    const Sizes& s = sizes(call);
-    const Operands o = gradient_operands(call);
-    const Tensor &into = call.in[6], &dweight = call.out[1];
-    const Block b = block_of(call, team);
-    add_dx(call, team, b);
-    GemmArgs args{call.scratch + s.dlogits, address(o.x, b.row), address(dweight, b.column)};
+void add_dweight(const Call& call, Team team, const Block& b) {
+    const Tensor &x = call.in[1], &into = call.in[6], &dweight = call.out[1];
+    GemmArgs args{call.scratch + sizes(call).dlogits, address(x, b.row), address(dweight, b.column)};
     const Tensor& addend = b.first_rows ? into : dweight;
     if (addend.present) args.into = address(addend, b.column);
-    dweight_gemm(s, o.x, dweight, addend, b.rows, b.columns).run(args, team, own_scratch(call, team));
-    if (o.bias.present) add_dbias(call, team, b);
+    dweight_gemm(sizes(call), x, dweight, addend, b.rows, b.columns).run(args, team, own_scratch(call, team));
+}
+
+void add_gradients(const Call& call, Team team) {
+    const Block b = block_of(call, team);
+    add_dx(call, team, b);
+    if (call.out[1].present) add_dweight(call, team, b);
+    if (call.in[3].present) add_dbias(call, team, b);
     ++block_number(call, team);
 }
 
@@ -310,7 +312,7 @@ void place_gradient_scratch(const Request& request, const Operands& o, Sizes& s)
         for (const int64_t columns : {std::min(s.vocabulary, s.block_columns), rest(s.vocabulary, s.block_columns)}) {
             for (const DType type : {DType::f32, dx.dtype})
                 own = std::max(own, dx_gemm(s, o.weight, rows, columns, type, 0, 0).scratch_bytes(request.threads));
-            own = std::max(own, dweight_gemm(s, o.x, dweight, dweight, rows, columns).scratch_bytes(request.threads));
+            if (dweight.present) own = std::max(own, dweight_gemm(s, o.x, dweight, dweight, rows, columns).scratch_bytes(request.threads));
         }
     s.own_bytes = round_up(own, kLine);
 }
@@ -342,7 +344,7 @@ const char* declines_types(const Tensor& x, const Tensor& weight, const Tensor& 
 const char* declines(const Request& r) { return declines_types(r.in[0], r.in[1], r.in[2]); }
 const char* declines_grad(const Request& r) {
     if (!is_simd_float(r.out[0].dtype)) return "dx is not f32, bf16 or f16";
-    if (r.out[1].dtype != DType::f32) return "dweight is not f32";
+    if (r.out[1].present && r.out[1].dtype != DType::f32) return "dweight is not f32";
     if (r.in[3].present && r.out[2].dtype != DType::f32) return "dbias is not f32";
     if (r.in[1].count() == 0) return "there are no rows";
     return declines_types(r.in[1], r.in[2], r.in[3]);

@@ -195,14 +195,17 @@ struct State {
     std::shared_ptr<Products::Product> to_logits, to_dx, to_dweight;  // of a block of words
 };
 
+// dweight: of the gradient, which leaves it out where it is absent.
 Status make(State& s, Products& products, const Tensor& x, const Tensor& weight, const Tensor* dweight) {
     const int64_t n = s.cut.rows, d = s.cut.width, words = s.cut.block;
     const Operand xs{s.type, n, d, s.copies_x ? d : x.row_stride, 0}, ws{s.type, words, d, s.copies_weight ? d : weight.row_stride, 0},
         zs{DType::f32, n, words, s.cut.stride, 0};
     DS_TRY(s.to_logits, products.prepare({xs, ws, zs, zs, false, true, false, 1}));
     if (!dweight) return ok();
-    const Operand gs{s.type, n, words, s.cut.stride, 0}, dxs{DType::f32, n, d, d, 0}, dws{DType::f32, words, d, dweight->row_stride, 0};
+    const Operand gs{s.type, n, words, s.cut.stride, 0}, dxs{DType::f32, n, d, d, 0};
     DS_TRY(s.to_dx, products.prepare({gs, ws, dxs, dxs, false, false, false, 1}));
+    if (!dweight->present) return ok();
+    const Operand dws{DType::f32, words, d, dweight->row_stride, 0};
     DS_TRY(s.to_dweight, products.prepare({gs, xs, dws, dws, true, false, false, 1}));
     return ok();
 }
@@ -280,8 +283,10 @@ void backward(const Call& c, Queue& q) {
         else take_gradient(static_cast<float*>(nullptr));
         const void* g = c.scratch + (s.type == DType::f32 ? s.logits : s.low);
         q.note(s.to_dx->run(q, g, words, block == 0 ? 0.0f : 1.0f, sum, sum, nullptr));
-        float* to = dweight.as<float>() + logits.first_word * dweight.row_stride;
-        q.note(s.to_dweight->run(q, g, o.x, dweight_into.present ? 1.0f : 0.0f, to, to, nullptr));
+        if (dweight.present) {
+            float* to = dweight.as<float>() + logits.first_word * dweight.row_stride;
+            q.note(s.to_dweight->run(q, g, o.x, dweight_into.present ? 1.0f : 0.0f, to, to, nullptr));
+        }
         if (bias.present) {
             const int64_t runs = runs_of(s.cut.rows), n = s.cut.block, at = logits.first_word;
             const Span<float> partial = scratch<float>(c, s.partial, runs * n);

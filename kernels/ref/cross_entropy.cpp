@@ -111,7 +111,8 @@ void linear_backward(const Call& call) {
         }
     }
     for (int64_t i = 0; i < x.count(); ++i) set(call.out[0], i, dx[static_cast<size_t>(i)]);
-    for (int64_t i = 0; i < weight.count(); ++i) set(call.out[1], i, dweight[static_cast<size_t>(i)] + get_if(call.in[6], i));
+    if (call.out[1].present)
+        for (int64_t i = 0; i < weight.count(); ++i) set(call.out[1], i, dweight[static_cast<size_t>(i)] + get_if(call.in[6], i));
     if (bias.present)
         for (int64_t i = 0; i < vocabulary; ++i) set(call.out[2], i, dbias[static_cast<size_t>(i)] + get_if(call.in[7], i));
 }

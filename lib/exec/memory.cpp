@@ -143,7 +143,8 @@ private:
             plan_.skipped[static_cast<size_t>(index)] = true;
             return;
         }
-        for (size_t o = 0; o < node.out.size(); ++o) output(node, index, o);
+        for (size_t o = 0; o < node.out.size(); ++o)
+            if (!left_out(node, o, uses_)) output(node, index, o);
     }
 
     void output(const Node& node, int index, size_t o) {

@@ -34,19 +34,19 @@ Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, const 
 
 Tensor Plan::tensor_of(ValueId id) const {
     Tensor t;
-    if (id == kNone) return t;
+    if (id == kNone || memory_.of[static_cast<size_t>(id)].group < 0) return t;
     const Type& type = graph_.type(id);
     t.dtype = type.dtype;
     t.rank = static_cast<int32_t>(type.shape.size());
     std::copy(type.shape.begin(), type.shape.end(), t.dims);
-    const Placement& p = memory_.of[static_cast<size_t>(id)];
-    t.row_stride = p.group >= 0 ? p.row_stride : t.columns();
+    t.row_stride = memory_.of[static_cast<size_t>(id)].row_stride;
     t.present = true;
     return t;
 }
 
 Status Plan::choose_kernels(Backend backend, int threads) {
     steps_.reserve(graph_.nodes.size());
+    const std::vector<int> uses = use_counts(graph_);
     bool in_backward = false, in_weights = false;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
         const Node& node = graph_.nodes[i];
@@ -58,12 +58,7 @@ Status Plan::choose_kernels(Backend backend, int threads) {
             in_weights = true;
             first_weights_ = steps_.size();
         }
-        if (node.op->cost) {
-            const auto in = graph_.types(node.in), out = graph_.types(node.out);
-            std::vector<Type> padded = in;
-            padded.resize(std::max(in.size(), node.op->inputs.size()), Type{.present = false});
-            flops_ += node.op->cost(node.attrs, padded, out).flops;
-        }
+        flops_ += cost_of(graph_, node, uses).flops;
         if (memory_.skipped[i]) continue;
         Step step{.node = &node, .node_index = static_cast<int>(i), .first_ticket = ticket_count_};
         for (const ValueId id : node.in) step.in.push_back(tensor_of(id));

@@ -27,7 +27,8 @@ Result<std::vector<ValueId>> Builder::try_call(const OpDef& op, std::vector<Valu
     Node node{.op = &op, .attrs = std::move(attrs), .in = std::move(in), .backward = backward_};
     for (size_t i = 0; i < types.size(); ++i) {
         std::string label = name.empty() ? std::string(op.name) : name;
-        if (i > 0) label += "." + std::string(i < op.outputs.size() && !op.has_variadic_outputs() ? op.outputs[i] : std::to_string(i));
+        if (i > 0)
+            label += "." + std::string(i < op.outputs.size() && !op.has_variadic_outputs() ? plain_name(op.outputs[i]) : std::to_string(i));
         node.out.push_back(graph_.add_value({.name = std::move(label), .type = std::move(types[i])}));
     }
     graph_.nodes.push_back(node);

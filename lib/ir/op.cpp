@@ -58,8 +58,23 @@ std::string unknown_op(std::string_view name) {
     return fmt::format("there is no op '{}'; did you mean {}? ds_graph_ops_json lists them", name, nearest(name, known));
 }
 
-// An input's name without its marks, "bias?" and "x...".
-static std::string_view plain_name(std::string_view name) { return name.substr(0, name.find_first_of("?.")); }
+bool left_out(const Node& node, size_t output, std::span<const int> uses) {
+    return output < node.op->outputs.size() && node.op->outputs[output].ends_with('?') && uses[static_cast<size_t>(node.out[output])] == 0;
+}
+
+std::vector<Type> given_types(const Graph& graph, const Node& node, std::span<const int> uses) {
+    std::vector<Type> types = graph.types(node.out);
+    for (size_t i = 0; i < types.size(); ++i)
+        if (left_out(node, i, uses)) types[i].present = false;
+    return types;
+}
+
+Cost cost_of(const Graph& graph, const Node& node, std::span<const int> uses) {
+    if (!node.op->cost) return {};
+    std::vector<Type> in = graph.types(node.in);
+    in.resize(std::max(in.size(), node.op->inputs.size()), Type{.present = false});
+    return node.op->cost(node.attrs, in, given_types(graph, node, uses));
+}
 
 Result<std::vector<Type>> infer(const OpDef& op, const Attrs& attrs, std::span<const Type> in) {
     const size_t most = op.inputs.size();

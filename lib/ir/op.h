@@ -39,7 +39,7 @@ struct OpDef {
     std::string_view name;
     std::string_view meaning;               // one line, for people
     std::vector<std::string_view> inputs;   // "x", "bias?" optional, "x..." any number
-    std::vector<std::string_view> outputs;  // "y", "y..." any number
+    std::vector<std::string_view> outputs;  // "y", "y?" left out where nobody reads it, "y..." any number
     const AttrsType* attrs = nullptr;
     std::function<Result<std::vector<Type>>(const Attrs&, std::span<const Type>)> infer;
     std::function<Grads(GradContext&)> gradient;  // empty: not differentiable
@@ -62,8 +62,15 @@ struct OpDef {
 
 std::span<const OpDef* const> all_ops();      // the rows of ops.def
 const OpDef* find_op(std::string_view name);  // null when there is none
+// An input's or output's name without its marks, "bias?" and "x...".
+inline std::string_view plain_name(std::string_view name) { return name.substr(0, name.find_first_of("?.")); }
 // Types of the outputs, or an error that names op, input and shapes.
 Result<std::vector<Type>> infer(const OpDef& op, const Attrs& attrs, std::span<const Type> in);
+// Whether the kernel is to leave this output out: it is optional, and nobody reads it. `uses` is what use_counts tells of the graph.
+bool left_out(const Node& node, size_t output, std::span<const int> uses);
+// What a node costs in its graph, and the types it gives, less what it leaves out.
+Cost cost_of(const Graph& graph, const Node& node, std::span<const int> uses);
+std::vector<Type> given_types(const Graph& graph, const Node& node, std::span<const int> uses);
 std::string ops_json();  // every op with inputs, outputs, attributes and their defaults
 
 }  // namespace ds

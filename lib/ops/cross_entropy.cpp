@@ -96,7 +96,7 @@ const OpDef& linear_cross_entropy_grad() {
         .name = "linear_cross_entropy_grad",
         .meaning = "gradients of linear_cross_entropy",
         .inputs = {"dloss", "x", "weight", "bias?", "labels", "lse", "dweight_into?", "dbias_into?", "kept?"},
-        .outputs = {"dx", "dweight", "dbias"},
+        .outputs = {"dx", "dweight?", "dbias"},
         .attrs = attrs_type<CrossEntropy>(),
         .infer = [](const Attrs&, In in) -> Result<Types> {
             const Shape &x = in[1].shape, &w = in[2].shape;
@@ -115,8 +115,11 @@ const OpDef& linear_cross_entropy_grad() {
             if (in[3].present) types.push_back({DType::f32, in[3].shape});
             return types;
         },
-        .cost = [](const Attrs&, In in,
-                   In) { return Cost{.flops = 6 * static_cast<double>(elements(in[1].shape)) * static_cast<double>(in[2].shape[0])}; },
+        .cost =
+            [](const Attrs&, In in, In out) {
+                return Cost{.flops = (out[1].present ? 6 : 4) * static_cast<double>(elements(in[1].shape)) *
+                                     static_cast<double>(in[2].shape[0])};
+            },
         .into = {{1, 6}, {2, 7}},
         .replaces = {{1, 8}},
     };

@@ -68,14 +68,11 @@ void number_boundaries(Graph& graph, int stages) {
 std::vector<Segment> segments_of(const Graph& graph) {
     std::vector<Segment> segments(1);
     auto unseen = counts(graph);
+    const std::vector<int> uses = use_counts(graph);
     for (const Node& node : graph.nodes) {
         Segment& s = segments.back();
         s.names.emplace_back(node.op->name);
-        if (node.op->cost) {
-            std::vector<Type> in = graph.types(node.in);
-            in.resize(std::max(in.size(), node.op->inputs.size()), Type{.present = false});
-            s.flops += node.op->cost(node.attrs, in, graph.types(node.out)).flops;
-        }
+        s.flops += cost_of(graph, node, uses).flops;
         for (const ValueId id : node.in) {
             if (id == kNone || graph.value(id).kind != Kind::param) continue;
             s.names.push_back(graph.value(id).name);

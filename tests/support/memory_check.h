@@ -17,7 +17,7 @@ namespace ds::test {
 class MemoryChecker {
 public:
     MemoryChecker(const Graph& graph, const MemoryPlan& plan, const std::vector<int64_t>& scratch_bytes)
-        : graph_(graph), plan_(plan), scratch_(scratch_bytes) {
+        : graph_(graph), uses_(use_counts(graph)), plan_(plan), scratch_(scratch_bytes) {
         int64_t at = plan.arena_bytes;
         for (const Group& g : plan.groups) {  // what the engine owns lies behind the arena
             if (in_arena(g)) bases_.push_back(g.arena_offset);
@@ -78,9 +78,13 @@ private:
         for (int64_t at = 0; at < scratch_[index]; ++at) memory_[static_cast<size_t>(plan_.scratch[index] + at)] = -2;
         for (const ValueId id : node.in)
             if (id != kNone && scratch_[index]) read(id, by + "'s scratch");
-        for (const ValueId id : node.out) fresh_labels(id);
+        for (size_t o = 0; o < node.out.size(); ++o) {
+            if (!left_out(node, o, uses_)) fresh_labels(node.out[o]);
+            else if (placed(node.out[o])) return fail(node.out[o], "has memory, but is left out by", by);
+        }
         std::set<ValueId> replaced;  // rightly, by a result of this node
         for (size_t o = 0; o < node.out.size(); ++o) {
+            if (left_out(node, o, uses_)) continue;
             write(node.out[o]);
             for (const ValueId id : node.in) {
                 if (id == kNone || replaced.count(id)) continue;
@@ -140,6 +144,7 @@ private:
     }
 
     const Graph& graph_;
+    const std::vector<int> uses_;
     const MemoryPlan& plan_;
     const std::vector<int64_t>& scratch_;
     std::vector<int64_t> bases_, memory_;

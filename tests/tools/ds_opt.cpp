@@ -230,8 +230,10 @@ private:
             text += m.skipped[i] ? "named " : "run   ";
             for (const ValueId id : graph.nodes[i].out) {
                 const Placement& p = m.of[static_cast<size_t>(id)];
-                text += fmt::format("%{} in {} +{} stride {}; ", graph.value(id).name, m.groups[static_cast<size_t>(p.group)].name,
-                                    p.offset, p.row_stride);
+                if (p.group < 0) text += fmt::format("%{} left out; ", graph.value(id).name);
+                else
+                    text += fmt::format("%{} in {} +{} stride {}; ", graph.value(id).name, m.groups[static_cast<size_t>(p.group)].name,
+                                        p.offset, p.row_stride);
             }
             text.erase(text.size() - 2);
             text += "\n";
