@@ -1,6 +1,4 @@
-// coded_matmul: groups of the product's columns are dealt out to the team; the part of the weight that a group needs is decoded into a
-// thread's own memory, where the caches hold it, and multiplied from there by gemm.h. The weight as a whole is never anywhere but in its
-// few bits.
+// coded_matmul: the weight's values are made from their few bits where the product needs them (decoded.h).
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/coded.cpp"
 #include <hwy/foreach_target.h>
@@ -8,8 +6,7 @@
 #include "kernels/cpu/vec-inl.h"
 
 #include "kernels/coded.h"
-#include "kernels/cpu/convert.h"
-#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/decoded.h"
 #include "ops/attrs_coded.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -111,13 +108,6 @@ HWY_EXPORT(decode_8);
 HWY_EXPORT(decode_group_4);
 HWY_EXPORT(decode_group_8);
 
-struct State {
-    Gemm gemm;
-    int64_t m = 0, n = 0, k = 0;
-    int64_t width = 0;                 // columns of a group
-    int64_t decoded = 0, scratch = 0;  // bytes of a thread: of its part of the weight, of all
-};
-
 // A weight of the product, whichever way it is coded.
 class Decoder {
 public:
@@ -160,63 +150,21 @@ private:
     void (*by_group_)(const uint8_t*, int64_t, int64_t, float, float, float*);
 };
 
-void* place(const Tensor& t, int64_t column) { return t.present ? t.as<std::byte>() + column * float_size(t.dtype) : nullptr; }
-
 void multiply(const Call& call, Team team) {
-    const State& s = *static_cast<const State*>(call.state);
     const auto& attrs = call.attr<CodedMatmul>();
     const Decoder weight(call.in[1].data, attrs);
-    std::byte* scratch = call.scratch + team.rank * s.scratch;
-    const DType type = call.in[0].dtype;
-    const int64_t groups = (s.n + s.width - 1) / s.width;
-    for (int64_t g = call.ticket->fetch_add(1); g < groups; g = call.ticket->fetch_add(1)) {
-        const int64_t first = g * s.width, columns = std::min(s.width, s.n - first);
-        if (attrs.transpose) weight.run(first * s.k, columns * s.k, type, scratch);
-        else
-            for (int64_t row = 0; row < s.k; ++row)
-                weight.run(row * s.n + first, columns, type, scratch + row * s.width * float_size(type));
-        s.gemm.region({call.in[0].data, scratch, place(call.out[0], first), place(call.in[2], first), place(call.in[3], first)}, 0, s.m, 0,
-                      columns, scratch + s.decoded);
-    }
-}
-
-const char* declines(const Request& request) {
-    for (const size_t i : {0, 2, 3})
-        if (request.in[i].present && !is_simd_float(request.in[i].dtype)) return "an input is not f32, bf16 or f16";
-    return is_simd_float(request.out[0].dtype) ? nullptr : "the output is not f32, bf16 or f16";
+    static_cast<const DecodedProduct*>(call.state)->run(call, team, [&](int64_t row, int64_t column, int64_t n, DType type, std::byte* to) {
+        weight.run(row * attrs.columns + column, n, type, to);
+    });
 }
 
 Result<Prepared> prepare(const Request& request) {
-    constexpr int64_t kFewRows = 128, kSmall = 1 << 20, kLarge = 8 << 20;  // of many rows, packing a for each group must not count
-    const Tensor &a = request.in[0], &bias = request.in[2], &into = request.in[3], &y = request.out[0];
-    const auto& attrs = request.attr<CodedMatmul>();
-    auto s = std::make_shared<State>();
-    s->m = y.rows(), s->n = y.columns(), s->k = a.columns();
-    const int64_t size = float_size(a.dtype), most = (s->m <= kFewRows ? kSmall : kLarge) / (s->k * size) / 64 * 64;
-    const int64_t fair = round_up((s->n + request.threads - 1) / request.threads, 64);
-    s->width = std::min({std::max<int64_t>(most, 64), fair, int64_t{1024}});
-    GemmShape g{
-        .m = s->m,
-        .n = s->width,
-        .k = s->k,
-        .transpose_b = attrs.transpose,
-        .a_type = a.dtype,
-        .b_type = a.dtype,
-        .c_type = y.dtype,
-        .lda = a.row_stride,
-        .ldb = attrs.transpose ? s->k : s->width,
-        .ldc = y.row_stride,
-    };
-    if (bias.present) g.bias_type = bias.dtype;
-    if (into.present) g.into_type = into.dtype, g.ld_into = into.row_stride;
-    s->gemm = Gemm(g);
-    s->decoded = round_up(s->width * s->k * size, 64);
-    s->scratch = s->decoded + round_up(s->gemm.scratch_bytes(1), 64);
-    const int64_t scratch = s->scratch * request.threads;
-    return Prepared{{multiply}, std::move(s), scratch};
+    auto product = std::make_shared<DecodedProduct>(request, request.attr<CodedMatmul>().transpose);
+    const int64_t scratch = product->scratch_bytes();
+    return Prepared{{multiply}, std::move(product), scratch};
 }
 
-constexpr KernelImpl kCoded[] = {{"decoded", declines, prepare}};
+constexpr KernelImpl kCoded[] = {{"decoded", declines_product, prepare}};
 
 }  // namespace
 

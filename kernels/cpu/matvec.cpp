@@ -151,7 +151,7 @@ namespace ds::cpu {
 namespace {
 HWY_EXPORT(few_rows);
 
-constexpr int64_t kColumns = 1024;         // of y that a part has: its sums stay in the first cache
+constexpr int64_t kColumns = kBlock;       // of y that a part has: its sums stay in the first cache
 constexpr int64_t kPartBytes = 256 << 10;  // of b that a thread takes at a time, where its rows are outputs
 constexpr int64_t kMostParts =
     16;  // of b's rows, where threads share those: a number that the size decides, so that sums are the same for any team
@@ -173,17 +173,6 @@ void draw(const Call& call, int64_t n, const F& f) {
     for (int64_t i = call.ticket->fetch_add(1); i < n; i = call.ticket->fetch_add(1)) f(i);
 }
 
-// Sums, bias and what is added to -> y, from column `first` on.
-void finish(const Call& call, float* sums, int64_t m, int64_t ld, int64_t first, int64_t n) {
-    float extra[kColumns];
-    for (const Tensor* add : {&call.in[2], &call.in[3]})
-        for (int64_t i = 0; add->present && i < m; ++i) {
-            if (add == &call.in[3] || i == 0) to_f32(address(*add, add == &call.in[3] ? i : 0, first), add->dtype, n, extra);
-            for (int64_t j = 0; j < n; ++j) sums[i * ld + j] += extra[j];
-        }
-    for (int64_t i = 0; i < m; ++i) from_f32(sums + i * ld, n, call.out[0].dtype, address(call.out[0], i, first));
-}
-
 // Threads take columns of b, or its rows where it is transposed.
 void multiply(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
@@ -197,7 +186,7 @@ void multiply(const Call& call, Team team) {
         std::memset(sums, 0, static_cast<size_t>(s.m * s.step) * 4);
         run({rows, s.m, s.k, padded(s.k), transposed ? address(b, first) : address(b, 0, first), b.dtype, b.row_stride, n, sums, s.step},
             transposed);
-        finish(call, sums, s.m, s.step, first, n);
+        finish_product(call, sums, s.step, 0, s.m, first, n);
     });
 }
 
@@ -234,11 +223,21 @@ void add_parts(const Call& call, Team team) {
                 const float* from = all + (part * s.m + i) * s.ld + first;
                 for (int64_t j = 0; j < n; ++j) to[j] += from[j];
             }
-        finish(call, all + first, s.m, s.ld, first, n);
+        finish_product(call, all + first, s.ld, 0, s.m, first, n);
     }
 }
 
 }  // namespace
+
+void finish_product(const Call& call, float* sums, int64_t ld, int64_t row, int64_t m, int64_t first, int64_t n) {
+    float extra[kBlock];
+    for (const Tensor* more : {&call.in[2], &call.in[3]})
+        for (int64_t i = 0; more->present && i < m; ++i) {
+            if (more == &call.in[3] || i == 0) to_f32(address(*more, more == &call.in[3] ? row + i : 0, first), more->dtype, n, extra);
+            for (int64_t j = 0; j < n; ++j) sums[i * ld + j] += extra[j];
+        }
+    for (int64_t i = 0; i < m; ++i) from_f32(sums + i * ld, n, call.out[0].dtype, address(call.out[0], row + i, first));
+}
 
 const char* matvec_declines(const Request& r) {
     if (r.attr<Matmul>().transpose_a || r.in[1].rank != 2) return "a is transposed, or b differs from row to row";

@@ -1,4 +1,5 @@
-// How a weight that is kept in few bits lies in memory; kernels/coded.h has what its codes mean.
+// How a weight that is kept in few bits, or as its values that are not zero, lies in memory; kernels/coded.h and kernels/sparse.h have what
+// that means.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +11,15 @@
 namespace ds {
 
 struct WeightCode {
-    int64_t bits = 4;         // 4: NF4, in groups integers; 8: integers
+    int64_t bits = 4;         // 4: NF4, in groups integers; 8: integers; 16 and 32: the values of a sparse weight, as bf16 and f32
     bool two_levels = false;  // scales are coded, too
     bool by_output = false;   // 8 bits in the order in which integer products read them, a scale an output: Int8Parts
     bool out_first = true;    // the weight is [out, in]; else [in, out]
     int64_t group = 0;  // integers, so many neighbouring inputs of an output with one scale: GroupParts; 0: blocks of elements as they lie
     bool asymmetric = false;   // of groups: from the least to the largest value, in place of around zero
     bool fixed_input = false;  // by_output: codes also have the range of what goes into the product, instead of each token's own
+    bool sparse = false;       // only the values that are not zero: SparseParts
+    int64_t nonzeros = 0;      // of a sparse weight: so many
 };
 using CodedWeights = std::map<std::string, WeightCode, std::less<>>;  // by parameter
 
@@ -69,10 +72,26 @@ struct Int8Parts {
     }
 };
 
+// Sparse: a bit for each input of each output, set where the value is not zero, each output filled up to whole words; then the place of
+// each output's first value and of the end; then the values, output after output, and room for a vector that is read beyond the last.
+struct SparseParts {
+    static constexpr int64_t kWord = 64, kBeyond = 16;                                                // inputs of a word, values
+    int64_t outs = 0, ins = 0, nonzeros = 0, bits = 0, words = 0, starts = 0, values = 0, bytes = 0;  // words: of an output
+
+    SparseParts() = default;
+    SparseParts(int64_t n, int64_t k, int64_t count, int64_t width)
+        : outs(n), ins(k), nonzeros(count), bits(width), words((k + kWord - 1) / kWord) {
+        starts = 8 * n * words;
+        values = starts + 8 * (n + 1);
+        bytes = values + (nonzeros + kBeyond) * bits / 8;
+    }
+};
+
 // Of a weight of rows x columns as it lies.
 inline int64_t coded_bytes(int64_t rows, int64_t columns, const WeightCode& code) {
     const int64_t outs = code.out_first ? rows : columns, ins = code.out_first ? columns : rows;
     if (code.by_output) return Int8Parts(outs, ins).bytes;
+    if (code.sparse) return SparseParts(outs, ins, code.nonzeros, code.bits).bytes;
     if (code.group) return GroupParts(outs, ins, code).bytes;
     return CodedParts(rows * columns, code).bytes;
 }

@@ -103,6 +103,12 @@ struct QuantizationConfig {
     std::optional<std::vector<std::string>> skip;  // modules; nothing: heads
 };
 
+// Frozen weights as their values that are not zero.
+struct SparseWeightsConfig {
+    bool enabled = false;
+    double max_density = 0;
+};
+
 // What changes as training goes on, and what is left out of it: sections as they stand in the effective configuration, null where they are
 // off. Who uses one checks it (lr/ramp.h, lr/batch_growth.h, data/).
 struct EfficiencyConfig {
@@ -166,6 +172,7 @@ struct Config {
     std::vector<ParamGroupConfig> param_groups;
     LoraConfig lora;
     QuantizationConfig quantization;
+    SparseWeightsConfig sparse_weights;
     Clipping clipping;
     std::string loss_normalization = "batch";
 

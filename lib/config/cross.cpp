@@ -69,6 +69,8 @@ Status check_precision(const View& view) {
 
 Status check_quantization(const View& view) {
     if (!view.config.quantization.enabled) return ok();
+    if (view.config.sparse_weights.enabled)
+        return view.refuse("sparse_weights.enabled", "excludes quantization: a weight is kept in one way");
     if (view.on("quantization.load_in_4bit") == view.on("quantization.load_in_8bit"))
         return view.refuse("quantization.load_in_4bit", "one of it and load_in_8bit must be true, {}",
                            view.on("quantization.load_in_4bit") ? "not both" : "and neither is");

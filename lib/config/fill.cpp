@@ -161,6 +161,10 @@ void fill_quantization(const Reader& read, Config& config) {
         quantization.skip = skip.get<std::vector<std::string>>();
 }
 
+void fill_sparse_weights(const Reader& read, Config& config) {
+    config.sparse_weights = {read.flag("sparse_weights.enabled"), read.number("sparse_weights.max_density")};
+}
+
 // Sections that are on, as are those around them.
 void fill_efficiency(const Reader& read, Config& config) {
     const auto section = [&](const std::string& path) -> Json {
@@ -306,6 +310,7 @@ Status fill(Config& config) {
     fill_run(read, config);
     fill_lora(read, config);
     fill_quantization(read, config);
+    fill_sparse_weights(read, config);
     fill_efficiency(read, config);
     fill_precision(read, config);
     DS_CHECK(fill_sizes(read, config));

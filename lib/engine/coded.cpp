@@ -87,7 +87,7 @@ Result<std::map<std::string, CodedModule>> Engine::coded_modules() {
             return fail(Code::E_UNSUPPORTED, "ds_export: option quantized: {}: {}", name, what);
         };
         if (!code.group && !code.by_output)
-            return lack("there is a form for int4 and for int8_products, none for NF4 and for 8 bits in blocks");
+            return lack("there is a form for int4 and for int8_products, none for NF4, for 8 bits in blocks and for sparse_weights");
         const Param* p = nullptr;
         const ParamStore* store = nullptr;
         for (const auto& rank : *ranks_)
@@ -121,10 +121,12 @@ Status Engine::check_coded(const Json& saved, const std::string& folder) const {
     for (const auto& [name, sum] : saved.items()) {
         if (!mine.contains(name))
             return fail(Code::E_STATE,
-                        "{}: {} was kept in few bits (quantization) when this was saved, and is not in it; this engine keeps it whole",
+                        "{}: {} was kept in few bits (quantization) or without its zeros (sparse_weights) when this was saved, and is not "
+                        "in it; this engine keeps it whole",
                         folder, name);
         if (!sum.is_null() && !mine[name].is_null() && mine[name] != sum)
-            return fail(Code::E_STATE, "{}: {} was made from other values, or with other settings of quantization, than this engine's",
+            return fail(Code::E_STATE,
+                        "{}: {} was made from other values, or with other settings of quantization or sparse_weights, than this engine's",
                         folder, name);
     }
     return ok();

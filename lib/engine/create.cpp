@@ -115,6 +115,7 @@ Status Engine::make_the_program() {
         if (teacher_) DS_CHECK(teacher_->add_to(graph, smallest_key().shape));
     }
     DS_CHECK(choose_coded(graph));
+    DS_CHECK(choose_sparse(graph));
     DS_CHECK(choose_fp8(graph));
     if (config_.lora.enabled && !adapters_)
         return fail(Code::E_UNSUPPORTED, "config: lora: adapters are added to model families, not to a host's own graph");
@@ -214,6 +215,7 @@ Status Engine::make_ranks() {
                     mesh.ranks(), own);
     DS_CHECK(open_devices());
     DS_CHECK(check_fp8());
+    DS_CHECK(check_sparse());
     DS_CHECK(make_pipeline());
     DS_TRY(const std::set<std::string> experts, parameters_of_experts());
     for (const auto& rank : *ranks_) {

@@ -176,6 +176,9 @@ private:
     Result<std::map<std::string, CodedModule>> coded_modules();
     Result<Json> coded_checksums() const;
     Status check_coded(const Json& saved, const std::string& folder) const;
+    // sparse_weights.cpp
+    Status choose_sparse(Graph& graph);
+    Status check_sparse() const;
     // fp8.cpp
     Status choose_fp8(const Graph& graph);
     Status check_fp8() const;
@@ -380,7 +383,7 @@ private:
     LayerReduction reduction_;
     std::unique_ptr<Teacher> teacher_;                // null: none
     std::map<std::string, CodedModule> from_folder_;  // codes that the model's folder has, by module, until they are loaded
-    CodedWeights coded_;                              // in few bits; empty: none
+    CodedWeights coded_;                              // in few bits, or sparse; empty: none
     std::set<std::string> in_fp8_;                    // weights whose products run in 8-bit floats
     Compression compression_;                         // of linear modules
     std::unique_ptr<BatchGrowth> growth_;             // null: updates have one size

@@ -6,6 +6,7 @@
 
 #include "base/round.h"
 #include "kernels/coded.h"
+#include "kernels/sparse.h"
 #include "kernels/cpu/optim.h"
 #include "kernels/kernel.h"
 #include "passes/pass.h"
@@ -244,7 +245,7 @@ Status ParamStore::need_weights() {
 Status ParamStore::encode(const Param& p, const float* from, Workers& workers) {
     const auto bytes = static_cast<size_t>(coded_bytes(p.shape[0], p.shape[1], *p.code));
     std::vector<std::byte> copy(device_ ? bytes : 0);
-    encode_to(p, from, workers, reinterpret_cast<uint8_t*>(device_ ? copy.data() : codes(p)));
+    DS_CHECK(encode_to(p, from, workers, reinterpret_cast<uint8_t*>(device_ ? copy.data() : codes(p))));
     return device_ ? device_->upload(codes(p), copy.data(), bytes) : ok();
 }
 
@@ -255,21 +256,32 @@ Status ParamStore::put_codes(const Param& p, const uint8_t* from) {
     return ok();
 }
 
-void ParamStore::encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to) {
+Status ParamStore::encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to) {
     if (p.code->by_output) {
         const bool out_first = p.code->out_first;
         const Int8Parts channels(p.shape[out_first ? 0 : 1], p.shape[out_first ? 1 : 0]);
-        return workers.run([&](Team team) {
+        workers.run([&](Team team) {
             const auto [first, last] = team.part(channels.panels);
             code_outputs(from, channels, out_first, first, last, to);
         });
+        return ok();
+    }
+    if (p.code->sparse) {
+        if (const int64_t found = count_nonzeros(from, p.count); found != p.code->nonzeros)
+            return fail(Code::E_STATE,
+                        "{}: {} values are not zero, but this engine keeps {} of it (sparse_weights); other weights come from another "
+                        "folder",
+                        p.name, found, p.code->nonzeros);
+        code_sparse(from, p.sparse_parts(), p.code->out_first, to);
+        return ok();
     }
     if (p.code->group) {
         const GroupParts groups = p.group_parts();
-        return workers.run([&](Team team) {
+        workers.run([&](Team team) {
             const auto [first, last] = team.part(groups.outs);
             code_groups(from, groups, *p.code, first, last, to);
         });
+        return ok();
     }
     constexpr int64_t kPart = 1024;  // blocks
     const CodedParts parts(p.count, *p.code);
@@ -279,6 +291,7 @@ void ParamStore::encode_to(const Param& p, const float* from, Workers& workers, 
         code_blocks(from, p.count, *p.code, first, last, to, scales.data());
     });
     code_scales(scales, parts, *p.code, to);
+    return ok();
 }
 
 Result<const std::byte*> ParamStore::read_codes(const Param& p, std::vector<std::byte>& copy) const {
@@ -291,26 +304,27 @@ Result<const std::byte*> ParamStore::read_codes(const Param& p, std::vector<std:
 Status ParamStore::decode(const Param& p, float* to, Workers& workers) const {
     std::vector<std::byte> copy;
     DS_TRY(const std::byte* from, read_codes(p, copy));
-    if (p.code->by_output) {
-        const bool out_first = p.code->out_first;
-        const Int8Parts channels(p.shape[out_first ? 0 : 1], p.shape[out_first ? 1 : 0]);
+    const auto each = [&](const auto& value_at) {
         workers.run([&](Team team) {
-            const auto [first, last] = team.part(channels.outs);
+            const auto [first, last] = team.part(p.outs());
             for (int64_t o = first; o < last; ++o)
-                for (int64_t i = 0; i < channels.ins; ++i)
-                    to[out_first ? o * channels.ins + i : i * channels.outs + o] = coded_output(from, channels, o, i);
+                for (int64_t i = 0; i < p.ins(); ++i) to[p.code->out_first ? o * p.ins() + i : i * p.outs() + o] = value_at(o, i);
         });
         return ok();
+    };
+    if (p.code->by_output) {
+        const Int8Parts channels(p.outs(), p.ins());
+        return each([&](int64_t o, int64_t i) { return coded_output(from, channels, o, i); });
+    }
+    if (p.code->sparse) {
+        const SparseParts parts = p.sparse_parts();
+        const SparseWeight weight(from, parts);
+        return each([&](int64_t o, int64_t i) { return weight.at(o, i); });
     }
     if (p.code->group) {
         const GroupParts groups = p.group_parts();
         const GroupWeight weight(from, groups, *p.code);
-        workers.run([&](Team team) {
-            const auto [first, last] = team.part(groups.outs);
-            for (int64_t o = first; o < last; ++o)
-                for (int64_t i = 0; i < groups.ins; ++i) to[p.code->out_first ? o * groups.ins + i : i * groups.outs + o] = weight.at(o, i);
-        });
-        return ok();
+        return each([&](int64_t o, int64_t i) { return weight.at(o, i); });
     }
     const CodedWeight weight(from, p.count, *p.code);
     workers.run([&](Team team) {

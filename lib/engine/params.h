@@ -71,6 +71,7 @@ struct Param {
     int64_t outs() const { return shape[code && !code->out_first ? 1 : 0]; }  // of a matrix
     int64_t ins() const { return shape[code && !code->out_first ? 0 : 1]; }
     GroupParts group_parts() const { return {outs(), ins(), *code}; }
+    SparseParts sparse_parts() const { return {outs(), ins(), code->nonzeros, code->bits}; }
 };
 
 // Consecutive parameters whose gradients are exchanged together, and what of their elements falls to each data rank.
@@ -187,7 +188,7 @@ private:
     std::vector<ParamGroup> groups_;
     Device* device_ = nullptr;
     std::vector<ParamBucket> buckets_;
-    static void encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to);
+    static Status encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to);
 
     Arena weights_, grads_, states_, lows_, codes_, disk_buffers_;
     std::optional<DiskPlace> state_place_, weight_place_;

@@ -46,4 +46,20 @@ struct Int8Matmul {
     }
 };
 
+// A product with a weight of `outs` outputs that is kept as its values that are not zero (lib/base/weight_code.h).
+struct SparseMatmul {
+    int64_t outs = 0, nonzeros = 0;
+    int64_t bits = 32;  // of a value: 32 or 16
+    DType out = DType::f32;
+    bool set_out = false;  // false: a's type
+    template <class V>
+    void fields(V& v) {
+        v("outs", outs);
+        v("nonzeros", nonzeros);
+        v("bits", bits);
+        v("out", out);
+        v("set_out", set_out);
+    }
+};
+
 }  // namespace ds

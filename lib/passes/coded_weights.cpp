@@ -1,5 +1,5 @@
-// Frozen weights that are kept in few bits: y = x W + b becomes a product with W's codes, which stand in the graph as W's shadow. After
-// everything that looks for matmul by name, before precision decides in which type the product runs.
+// Frozen weights that are kept in few bits, or as their values that are not zero: y = x W + b becomes a product with W's codes, which stand
+// in the graph as W's shadow. After everything that looks for matmul by name, before precision decides in which type the product runs.
 #include "ir/op.h"
 #include "ops/attrs_coded.h"
 #include "passes/pass.h"
@@ -22,9 +22,10 @@ Status coded_weights(Graph& graph, const PassOptions& options) {
         auto [known, fresh] = codes.emplace(weight, kNone);
         if (fresh)
             known->second = graph.add_value({
-                .name = graph.value(weight).name + (code.bits == 8 ? ".int8"
-                                                    : code.group   ? ".int4"
-                                                                   : ".nf4"),
+                .name = graph.value(weight).name + (code.sparse      ? ".sparse"
+                                                    : code.bits == 8 ? ".int8"
+                                                    : code.group     ? ".int4"
+                                                                     : ".nf4"),
                 .type = {DType::u8, {coded_bytes(shape[0], shape[1], code)}},
                 .kind = Kind::shadow,
                 .of = weight,
@@ -35,6 +36,15 @@ Status coded_weights(Graph& graph, const PassOptions& options) {
             node.op = find_op("int8_matmul");
             node.attrs = Int8Matmul{
                 .outs = shape[code.out_first ? 0 : 1], .fixed = code.fixed_input, .out = product.out, .set_out = product.set_out};
+            continue;
+        }
+        if (code.sparse) {
+            node.op = find_op("sparse_matmul");
+            node.attrs = SparseMatmul{.outs = shape[code.out_first ? 0 : 1],
+                                      .nonzeros = code.nonzeros,
+                                      .bits = code.bits,
+                                      .out = product.out,
+                                      .set_out = product.set_out};
             continue;
         }
         node.op = find_op("coded_matmul");

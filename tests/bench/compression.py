@@ -37,6 +37,13 @@ def rounded(bits, kind, groups=4608, **inputs):
     return way
 
 
+SPARSE = {"sparse_weights": {"enabled": True, "max_density": 0.6}}
+
+
+def pruned(dense_ratio, **how):
+    return technique("sparse_pruning", {"method": "l1", **how}, {"dense_ratio": dense_ratio})
+
+
 # name: (config while training or None where nothing is trained, config of the evaluation)
 WAYS = {
     "whole": (None, {}),
@@ -45,8 +52,12 @@ WAYS = {
     "NF4, decoded": (None, {"quantization": {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}}),
     "8 bits, decoded": (None, {"quantization": {"load_in_8bit": True}}),
     "8 bits, integer products": (None, {"quantization": {"load_in_8bit": True, "int8_products": True}}),
-    "half of the weights": (technique("sparse_pruning", {"method": "l1"}, {"dense_ratio": 0.5}), {}),
-    "2 of 4 weights": (technique("sparse_pruning", {"method": "l1", "block_pattern": "2:4"}, {"dense_ratio": 0.5}), {}),
+    "half of the weights": (pruned(0.5), {}),
+    "half of the weights, zeros left out": (pruned(0.5), SPARSE),
+    "2 of 4 weights": (pruned(0.5, block_pattern="2:4"), {}),
+    "2 of 4 weights, zeros left out": (pruned(0.5, block_pattern="2:4"), SPARSE),
+    "a fifth of the weights": (pruned(0.2), {}),
+    "a fifth of the weights, zeros left out": (pruned(0.2), SPARSE),
     "half of the inner rows": (technique("row_pruning", {"method": "l1"}, {"dense_ratio": 0.5}, [r"layer\.\d+\.intermediate\.dense"], [[r"layer\.\d+\.output\.dense"]]), {}),
     "a quarter of the heads": (technique("head_pruning", {"method": "topk", "num_heads": 12}, {"dense_ratio": 0.75}, [r"attention\.output\.dense"]), {}),
     "trained with int4 weights": (rounded(4, "symmetric"), QUANTIZED),
@@ -84,10 +95,16 @@ def main():
     base |= {"bf16": {"enabled": not args.f32}} | ({"threads": args.threads} if args.threads else {})
     steps = ["--steps", str(args.steps)] if args.steps else []
 
+    made = {}  # folders, by what was trained: several ways may evaluate one
+
     def trained(name, config, quantized=False):
+        key = json.dumps([config, quantized], sort_keys=True)
+        if key in made:
+            return made[key]
         folder = os.path.join(args.work, name.replace(" ", "_").replace(",", ""))
         run([args.train, write(folder + ".json", config), "--output", folder, *steps, *(["--quantized"] if quantized else [])])
-        return os.path.join(folder, "model")
+        made[key] = os.path.join(folder, "model")
+        return made[key]
 
     def processor_seconds():
         used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,5 +1,5 @@
 // Speed of matmul and attention kernels as shares of this machine's measured ceilings. Usage: bench_kernels [threads]
-// [gemm|attention|cross_entropy]
+// [gemm|attention|cross_entropy|sparse]
 #include <sys/mman.h>
 
 #include <cstdio>
@@ -10,8 +10,13 @@
 
 #include "kernels/cpu/level.h"
 #include "kernels/kernel.h"
-#include "ops/attrs.h"
+#include "kernels/sparse.h"
+#include "ops/attrs_coded.h"
 #include "tests/bench/peak.h"
+
+namespace ds::cpu {
+extern const KernelList sparse_matmul;
+}
 
 namespace ds::bench {
 namespace {
@@ -54,12 +59,12 @@ struct Buffer {
     }
 };
 
-// Seconds of the best of some runs.
+// Seconds of the best of some runs. only: of the implementation of that name.
 double time_kernel(const KernelList& list, const std::vector<Tensor>& in, const std::vector<Tensor>& out, const void* attrs, int threads,
-                   int repeats) {
+                   int repeats, const char* only = nullptr) {
     const Request request{in, out, attrs, threads};
     const KernelImpl* impl = list.begin();
-    while (impl != list.end() && impl->declines(request)) ++impl;
+    while (impl != list.end() && (only ? std::strcmp(only, impl->name) != 0 : impl->declines(request) != nullptr)) ++impl;
     if (impl == list.end()) return 0;
     auto prepared = impl->prepare(request);
     if (!prepared.ok()) {
@@ -188,6 +193,48 @@ void cross_entropy(int threads, Peaks peaks) {
         }
 }
 
+// Products with a weight of which a share of the values is not zero, as multiples of the speed of the same product with the whole weight:
+// above 1 the zeros are worth leaving out.
+void sparse(int threads) {
+    struct Row {
+        int64_t m, n, k;
+    };
+    const Row rows[] = {{1, 16384, 3072}, {4, 16384, 3072}, {8, 16384, 3072}, {16, 3072, 768}, {64, 3072, 768}, {512, 3072, 768}};
+    const double shares[] = {0.75, 0.5, 0.35, 0.25, 0.1, 0.05};
+    std::printf("%-6s %-26s %-10s %9s", "type", "m x n x k of y = x W^T", "way", "whole, ms");
+    for (const double share : shares) std::printf(" %6.0f %%", 100 * share);
+    std::printf("\n");
+    for (const DType type : {DType::f32, DType::bf16})
+        for (const Row& r : rows) {
+            Buffer x(type, {r.m, r.k}), w(type, {r.n, r.k}), y(type, {r.m, r.n}), values(DType::f32, {r.n, r.k});
+            const Tensor none;
+            const Matmul whole{.transpose_b = true};
+            const int repeats = 10;
+            const double dense = time_kernel(cpu::matmul, {x.tensor, w.tensor, none, none}, {y.tensor}, &whole, threads, repeats);
+            std::vector<std::pair<SparseMatmul, Buffer>> weights;
+            for (const double share : shares) {
+                uint32_t state = 1;
+                auto* v = values.tensor.as<float>();
+                for (int64_t i = 0; i < values.tensor.count(); ++i) {
+                    state = state * 1664525 + 1013904223;
+                    v[i] = state < share * 0x1p32 ? 1 + static_cast<float>(state >> 24) : 0;
+                }
+                SparseMatmul attrs{.outs = r.n, .nonzeros = count_nonzeros(v, r.n * r.k), .bits = type == DType::f32 ? 32 : 16};
+                const SparseParts parts(r.n, r.k, attrs.nonzeros, attrs.bits);
+                weights.emplace_back(attrs, Buffer(DType::u8, {parts.bytes}));
+                code_sparse(v, parts, true, weights.back().second.tensor.as<uint8_t>());
+            }
+            for (const char* way : {"few rows", "columns", "decoded"}) {
+                std::printf("%-6s %4ld x %5ld x %5ld       %-10s %9.3f", std::string(name_of(type)).c_str(), static_cast<long>(r.m),
+                            static_cast<long>(r.n), static_cast<long>(r.k), way, 1e3 * dense);
+                for (const auto& [attrs, codes] : weights)
+                    std::printf(" %8.2f", dense / time_kernel(cpu::sparse_matmul, {x.tensor, codes.tensor, none, none}, {y.tensor}, &attrs,
+                                                              threads, repeats, way));
+                std::printf("\n");
+            }
+        }
+}
+
 }  // namespace
 }  // namespace ds::bench
 
@@ -201,5 +248,6 @@ int main(int argc, char** argv) {
     if (what.empty() || what == "gemm") ds::bench::gemm(threads, peaks);
     if (what.empty() || what == "attention") ds::bench::attention(threads, peaks);
     if (what.empty() || what == "cross_entropy") ds::bench::cross_entropy(threads, peaks);
+    if (what.empty() || what == "sparse") ds::bench::sparse(threads);
     return 0;
 }

@@ -272,6 +272,12 @@ def peer(stages, seed, scored):
     return seconds, side.score() if scored else None
 
 
+def tell(task, seed, side, run, name):
+    """Trainings take minutes: one line after each."""
+    seconds, scores = run
+    print(f"{task}, seed {seed}, {side}: {seconds:.1f} s" + (f", {name} {scores[name]:.3f}" if scores else ""), file=sys.stderr, flush=True)
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--only", choices=ROWS)
@@ -292,7 +298,9 @@ def main():
                 todo.append((config, 0 if a.steps else epochs, a.steps or steps))
             with tempfile.TemporaryDirectory() as out:
                 ours.append(dsrt(todo, out, not a.steps))
+            tell(task, seed, "libdsrt", ours[-1], name)
             theirs.append(peer(todo, seed, not a.steps))
+            tell(task, seed, "PyTorch", theirs[-1], name)
         spread = lambda side: "" if a.steps else f"{statistics.mean(s[name] for _, s in side):.3f} ± {statistics.stdev(s[name] for _, s in side) if len(side) > 1 else 0:.3f}"
         fast, slow = (statistics.median(s for s, _ in side) for side in (ours, theirs))
         print(f"| {task} | {name} | {spread(ours)} | {spread(theirs)} | {fast:.1f} | {slow:.1f} | {slow / fast:.2f} |", flush=True)

@@ -22,8 +22,8 @@
 //      zero=R/N (of N data ranks, which share gradients in buckets of bucket=N elements, and weights with weights=1;
 //      live=N and reuse=N bound what is gathered) train=1 accumulate=1 recompute=N blocks=N (the first N whatever the level) precision=bf16
 //      rule=GLOB:f32 cache=POOL/CAPACITY[/fresh] seeds=loss,y boundary=h (values that blocks begin with) coded=NAME:BITS[/2] (a weight in
-//      few bits, with two levels of scales) or NAME:8/o ([in, out], a scale an output) ids=N (integer operands are drawn from 0..N-1)
-//      NAME=1,2,3 (an operand's values) tolerance=X step=X (of gradients' differences)
+//      few bits, with two levels of scales), NAME:8/o ([in, out], a scale an output) or NAME:BITS/sN ([in, out], N values that are not
+//      zero) ids=N (integer operands are drawn from 0..N-1) NAME=1,2,3 (an operand's values) tolerance=X step=X (of gradients' differences)
 // --device=cuda runs the "kernels" cases, and no others, on that device: three times each, the last two as a recorded graph, with the same
 // bits.
 // --bless writes what came out as what is expected. --coverage fails for ops of ops.def that no case ran.
@@ -167,7 +167,13 @@ private:
             o.zero = &zero_;
         }
         if (const auto weight = split_text(key("coded"), ':'); weight.size() == 2) {
-            coded_[weight[0]] = {std::stoll(weight[1]), weight[1].ends_with("/2"), weight[1].ends_with("/o"), false};
+            const size_t sparse = weight[1].find("/s");
+            coded_[weight[0]] = {.bits = std::stoll(weight[1]),
+                                 .two_levels = weight[1].ends_with("/2"),
+                                 .by_output = weight[1].ends_with("/o"),
+                                 .out_first = false,
+                                 .sparse = sparse != std::string::npos,
+                                 .nonzeros = sparse != std::string::npos ? std::stoll(weight[1].substr(sparse + 2)) : 0};
             o.coded = &coded_;
         }
         o.gather_ahead = std::stoll(key("gather_ahead", "0"));

@@ -96,7 +96,7 @@ std::string fingerprint(const Config& c) {
                    c.lora.use_rslora, c.lora.adapters, c.lora.adapter});
     const QuantizationConfig& q = c.quantization;
     all.push_back({q.enabled, q.code.bits, q.code.two_levels, q.code.by_output, q.code.group, q.code.asymmetric,
-                   q.skip.value_or(std::vector<std::string>{"heads"})});
+                   q.skip.value_or(std::vector<std::string>{"heads"}), c.sparse_weights.enabled, c.sparse_weights.max_density});
     all.push_back({name_of(c.communication), c.sparse_gradients, c.sum_over_ranks, c.sequence_attention, c.sequence_regions,
                    c.pipeline.schedule, c.pipeline.partition, c.pipeline.chunks, c.pipeline.active});
     const ZeroConfig& z = c.zero;
