@@ -111,6 +111,7 @@ Int8Way choose() {
     if (level() == Level::amx_bf16 && has_amx_int8()) return {"int8_amx", detail::int8_amx, false, detail::enter_amx, detail::leave_amx};
     if (level() >= Level::avx512_bf16 && __builtin_cpu_supports("avx512vnni"))
         return {"int8_vnni", detail::int8_vnni, true, nullptr, nullptr};
+    if (level() >= Level::avx2) return {"int8_avx2", detail::int8_avx2, false, nullptr, nullptr};
 #endif
     return {"int8_plain", plain_sums, false, nullptr, nullptr};
 }

@@ -26,6 +26,8 @@ void int8_amx(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, cons
               int32_t* sums);
 void int8_vnni(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride,
                int32_t* sums);
+void int8_avx2(int64_t rows, int64_t steps, const int8_t* a, int64_t stride, const uint8_t* b, int64_t panels, int64_t panel_stride,
+               int32_t* sums);
 }  // namespace detail
 
 }  // namespace ds::cpu
