@@ -13,7 +13,7 @@
 #include <cstring>
 
 #include "kernels/coded.h"
-#include "kernels/cpu/convert.h"
+#include "kernels/cpu/decoded.h"
 #include "kernels/cpu/int8.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/tile.h"
@@ -185,11 +185,9 @@ void multiply(const Call& call, Team team) {
 }
 
 const char* declines(const Request& request) {
-    for (const size_t i : {0, 2, 3})
-        if (request.in[i].present && !is_simd_float(request.in[i].dtype)) return "an input is not f32, bf16 or f16";
     if (request.in[0].columns() > (int64_t{1} << (request.attr<Int8Matmul>().fixed ? 15 : 16)))
         return "sums of so many products may not fit 32 bits";
-    return is_simd_float(request.out[0].dtype) ? nullptr : "the output is not f32, bf16 or f16";
+    return declines_product(request);
 }
 
 Result<Prepared> prepare(const Request& request) {

@@ -218,6 +218,7 @@ struct State {
 };
 
 State state_of(const Request& request, int64_t rows, int64_t step) {
+    level();
     State s{.parts = parts_of(request.in[0], request.attr<SparseMatmul>())};
     s.m = request.out[0].rows(), s.n = request.out[0].columns(), s.k = request.in[0].columns();
     s.words = s.parts.words * SparseParts::kWord;
@@ -318,6 +319,7 @@ Result<Prepared> prepare_columns(const Request& request) {
 }
 
 Result<Prepared> prepare_decoded(const Request& request) {
+    level();
     auto s = std::make_shared<Decoded>(Decoded{parts_of(request.in[0], request.attr<SparseMatmul>()), DecodedProduct(request, true)});
     s->own = s->parts.words * SparseParts::kWord;
     const int64_t scratch = s->product.scratch_bytes() + 4 * s->own * request.threads;

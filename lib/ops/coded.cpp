@@ -1,3 +1,5 @@
+// Products with weights that are kept otherwise than as rows of numbers.
+//
 // y = op(a) W (+ bias) (+ into) with a frozen weight that is kept in few bits (kernels/coded.h): its values are made where the product
 // needs them, rounded to a's type. The weight has no gradient; a's is the same product, transposed.
 #include "base/weight_code.h"
@@ -6,6 +8,16 @@
 
 namespace ds::ops {
 namespace {
+
+// Of a, codes, bias?, into? the result, of n columns.
+template <class Attributes>
+Result<Types> product(In in, int64_t n, const Attributes& m) {
+    DS_CHECK(require_shape(in[2], "bias", {n}));
+    Type y{m.set_out ? m.out : in[0].dtype, in[0].shape};
+    y.shape.back() = n;
+    DS_CHECK(require_shape(in[3], "into", y.shape));
+    return Types{std::move(y)};
+}
 
 Result<Types> infer_coded(const Attrs& attrs, In in) {
     const auto& m = attrs.as<CodedMatmul>();
@@ -21,11 +33,7 @@ Result<Types> infer_coded(const Attrs& attrs, In in) {
     const int64_t k = m.transpose ? m.columns : m.rows, n = m.transpose ? m.rows : m.columns;
     DS_REQUIRE(in[0].shape.size() >= 2 && in[0].shape.back() == k, "a must have rank 2 or more and {} columns, but is {}", k,
                dims_to_string(in[0].shape));
-    DS_CHECK(require_shape(in[2], "bias", {n}));
-    Type y{m.set_out ? m.out : in[0].dtype, in[0].shape};
-    y.shape.back() = n;
-    DS_CHECK(require_shape(in[3], "into", y.shape));
-    return Types{std::move(y)};
+    return product(in, n, m);
 }
 
 Grads gradient(GradContext& c) {
@@ -84,15 +92,45 @@ const OpDef& int8_matmul() {
             DS_REQUIRE(in[1].dtype == DType::u8 && in[1].shape == Shape{bytes},
                        "a weight of {} outputs and {} inputs is u8[{}], but codes are {}", m.outs, in[0].shape.back(), bytes,
                        to_string(in[1]));
-            DS_CHECK(require_shape(in[2], "bias", {m.outs}));
-            Type y{m.set_out ? m.out : in[0].dtype, in[0].shape};
-            y.shape.back() = m.outs;
-            DS_CHECK(require_shape(in[3], "into", y.shape));
-            return Types{std::move(y)};
+            return product(in, m.outs, m);
         },
         .cost =
             [](const Attrs& attrs, In in, In) {
                 return Cost{.flops = 2.0 * static_cast<double>(elements(in[0].shape)) * static_cast<double>(attrs.as<Int8Matmul>().outs)};
+            },
+        .low_inputs = 1,
+        .into = {{0, 3}},
+    };
+    return op;
+}
+
+// y = a W^T (+ bias) (+ into) with a weight that is kept as its values that are not zero (kernels/sparse.h). For evaluation: it has no
+// gradient.
+const OpDef& sparse_matmul() {
+    static const OpDef op = {
+        .name = "sparse_matmul",
+        .meaning = "matrix product with a weight that is kept as its values that are not zero",
+        .inputs = {"a", "codes", "bias?", "into?"},
+        .outputs = {"y"},
+        .attrs = attrs_type<SparseMatmul>(),
+        .infer = [](const Attrs& attrs, In in) -> Result<Types> {
+            const auto& m = attrs.as<SparseMatmul>();
+            DS_CHECK(require_float(in[0], "a"));
+            DS_REQUIRE(m.bits == 16 || m.bits == 32, "bits is {}, not 16 or 32", m.bits);
+            DS_REQUIRE(in[0].shape.size() >= 2, "a must have rank 2 or more, but is {}", dims_to_string(in[0].shape));
+            const int64_t ins = in[0].shape.back();
+            DS_REQUIRE(m.outs > 0 && m.nonzeros >= 0 && m.nonzeros <= m.outs * ins, "nonzeros is {}, of {} outputs and {} inputs",
+                       m.nonzeros, m.outs, ins);
+            const int64_t bytes = SparseParts(m.outs, ins, m.nonzeros, m.bits).bytes;
+            DS_REQUIRE(in[1].dtype == DType::u8 && in[1].shape == Shape{bytes},
+                       "a weight of {} outputs and {} inputs with {} values in {} bits is u8[{}], but codes are {}", m.outs, ins,
+                       m.nonzeros, m.bits, bytes, to_string(in[1]));
+            return product(in, m.outs, m);
+        },
+        .cost =
+            [](const Attrs& attrs, In in, In) {
+                const int64_t rows = elements(in[0].shape) / std::max<int64_t>(in[0].shape.back(), 1);
+                return Cost{.flops = 2.0 * static_cast<double>(rows) * static_cast<double>(attrs.as<SparseMatmul>().nonzeros)};
             },
         .low_inputs = 1,
         .into = {{0, 3}},
