@@ -1,13 +1,15 @@
 // Speed of matmul and attention kernels as shares of this machine's measured ceilings. Usage: bench_kernels [threads]
-// [gemm|attention|cross_entropy|sparse]
+// [gemm|attention|layouts|cross_entropy|sparse]
 #include <sys/mman.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <string>
 
+#include "config/sparse_layout.h"
 #include "kernels/cpu/level.h"
 #include "kernels/kernel.h"
 #include "kernels/sparse.h"
@@ -168,6 +170,57 @@ void attention(int threads, Peaks peaks) {
         }
 }
 
+// DeepSpeed's layouts of blocks, as multiples of the speed of the same attention without one, with the layout's share of all pairs of
+// blocks.
+void layouts(int threads) {
+    const int64_t heads = 12, size = 64;
+    struct Row {
+        const char* mode;
+        int64_t block, length;
+        const char* attention;
+    };
+    const Row rows[] = {{"fixed", 64, 4096, "unidirectional"},       {"fixed", 16, 4096, "unidirectional"},
+                        {"variable", 64, 4096, "bidirectional"},     {"bigbird", 64, 4096, "bidirectional"},
+                        {"bslongformer", 64, 4096, "bidirectional"}, {"bslongformer", 16, 1024, "bidirectional"}};
+    std::printf("%-6s %-44s %7s %22s %22s\n", "type", "layout", "share", "forward, whole", "backward, whole");
+    for (const DType type : {DType::f32, DType::bf16})
+        for (const Row& r : rows) {
+            const bool causal = r.attention == std::string_view("unidirectional");
+            SparseAttentionConfig config;
+            config.mode = r.mode, config.block = r.block, config.attention = r.attention;
+            const std::vector<uint8_t> blocks = sparse_layout(config, heads, r.length / r.block, 1);
+            double share = 0;
+            for (const uint8_t b : blocks) share += b;
+            share /= static_cast<double>(blocks.size()) * (causal ? 0.5 : 1);
+            Buffer layout(DType::u8, {heads, r.length / r.block, r.length / r.block});
+            std::copy(blocks.begin(), blocks.end(), layout.tensor.as<uint8_t>());
+            Buffer q(type, {r.length, heads * size}), k(type, {r.length, heads * size}), v(type, {r.length, heads * size}),
+                y(type, {r.length, heads * size}), dy(type, {r.length, heads * size}, 0.01f), dq(type, {r.length, heads * size}),
+                dk(type, {r.length, heads * size}), dv(type, {r.length, heads * size}), lse(DType::f32, {r.length, heads});
+            Buffer bounds(DType::i32, {2}), places(DType::i32, {r.length});
+            std::vector<int64_t> each(static_cast<size_t>(r.length));
+            std::iota(each.begin(), each.end(), 0);
+            set_ints(bounds, {0, r.length}), set_ints(places, each);
+            const Tensor none;
+            double forward[2], backward[2];
+            for (const bool whole : {false, true}) {
+                const Attention attrs{.heads = heads, .kv_heads = heads, .causal = causal, .block = whole ? 0 : r.block};
+                const Tensor& in = whole ? none : layout.tensor;
+                forward[whole] = time_kernel(cpu::attention,
+                                             {q.tensor, k.tensor, v.tensor, bounds.tensor, places.tensor, none, none, none, none, none, in},
+                                             {y.tensor, lse.tensor}, &attrs, threads, 5);
+                backward[whole] = time_kernel(cpu::attention_grad,
+                                              {dy.tensor, q.tensor, k.tensor, v.tensor, y.tensor, lse.tensor, bounds.tensor, places.tensor,
+                                               none, none, none, none, none, in},
+                                              {dq.tensor, dk.tensor, dv.tensor, none}, &attrs, threads, 5);
+            }
+            std::printf("%-6s %-13s blocks of %2ld, %5ld tokens, %-4s %5.1f %% %8.2f ms %6.2f x %8.2f ms %6.2f x\n",
+                        std::string(name_of(type)).c_str(), r.mode, static_cast<long>(r.block), static_cast<long>(r.length),
+                        causal ? "caus" : "", 100 * share, 1e3 * forward[0], forward[1] / forward[0], 1e3 * backward[0],
+                        backward[1] / backward[0]);
+        }
+}
+
 void cross_entropy(int threads, Peaks peaks) {
     std::printf("%-6s %-30s %18s %18s\n", "type", "linear_cross_entropy", "forward", "backward");
     for (const DType type : {DType::f32, DType::bf16})
@@ -247,6 +300,7 @@ int main(int argc, char** argv) {
                 ds::bench::triad_gb(threads));
     if (what.empty() || what == "gemm") ds::bench::gemm(threads, peaks);
     if (what.empty() || what == "attention") ds::bench::attention(threads, peaks);
+    if (what.empty() || what == "layouts") ds::bench::layouts(threads);
     if (what.empty() || what == "cross_entropy") ds::bench::cross_entropy(threads, peaks);
     if (what.empty() || what == "sparse") ds::bench::sparse(threads);
     return 0;
