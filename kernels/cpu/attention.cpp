@@ -85,8 +85,8 @@ private:
     }
 
     void add(const KeyTile& tile, int64_t count, int64_t width, bool continues) {
-        tile_block(t_, tile.count, count, s_.units, b_.k + tile.first / kTileKeys * kTileKeys * s_.units, kTileKeys, b_.q, width, b_.scores,
-                   width, false);
+        const float* keys = b_.k + tile.panel() * s_.units + (tile.first - tile.panel()) * t_.row_step;
+        tile_block(t_, tile.count, count, s_.units, keys, kTileKeys, b_.q, width, b_.scores, width, false);
         if (a_.adjusts()) b_.adjuster.add(a_, tile, b_.keys, b_.queries, b_.scores, width, false);
         softmax_tile(b_.scores, width, tile.count, count, static_cast<float>(s_.scale), tile.masked ? &tile.visible : nullptr,
                      a_.attrs.dropout > 0 ? &tile.draws : nullptr, b_.most, b_.total, b_.rescale);

@@ -100,12 +100,13 @@ struct QueryInfo {
     void load(const AttentionCall& a, const Sequence& s, int64_t first_query, int64_t queries, int64_t head);
 };
 
-// One tile of scores: `count` keys from `first` on; none where the queries see nothing of it.
+// One tile of scores: `count` keys from `first` on; none where the queries see nothing of it. Keys are packed in panels of kTileKeys.
 struct KeyTile {
     int64_t first, count;
     bool masked;  // some pairs are hidden
     Visible visible;
     Draws draws;
+    int64_t panel() const { return first / kTileKeys * kTileKeys; }
 };
 KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys, const QueryInfo& queries, int64_t first);
 // The end of the keys that queries up to `last` may see, within the sequence.

@@ -126,7 +126,7 @@ private:
 
     // p and ds of a tile, rows of queries kTileKeys apart.
     void scores(const KeyTile& tile, int64_t count, int64_t width) {
-        const int64_t at = tile.first * s_.units;
+        const int64_t at = tile.panel() * s_.units + tile.first - tile.panel();
         tile_block(t_, count, tile.count, s_.units, b_.q_columns, width, b_.k_columns + at, kTileKeys, b_.p, kTileKeys, false);
         tile_block(t_, count, tile.count, s_.units, b_.dy_columns, width, b_.v_columns + at, kTileKeys, b_.ds, kTileKeys, false);
         if (a_.adjusts()) b_.adjuster.add(a_, tile, b_.keys, b_.queries, b_.p, kTileKeys, true);

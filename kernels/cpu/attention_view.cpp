@@ -120,10 +120,16 @@ static void block_pairs(const AttentionCall& a, const KeyInfo& keys, const Query
     }
 }
 
-static bool any_block(const AttentionCall& a, const KeyInfo& keys, const QueryInfo& queries, int64_t first, int64_t count) {
-    bool any = false;
-    block_pairs(a, keys, queries, first, count, [&](bool seen, int64_t, int64_t, int64_t, int64_t) { any |= seen; });
-    return any;
+// Leaves of a tile the keys from the first to the last that the layout shows to one of the queries, in steps that tiles can begin with.
+static void narrow(const AttentionCall& a, const KeyInfo& keys, const QueryInfo& queries, KeyTile& t) {
+    const int64_t step = std::max<int64_t>(kScorePad, a.shape.tiles->step * a.shape.tiles->grain);
+    int64_t begin = t.count, end = 0;
+    block_pairs(a, keys, queries, t.first, t.count, [&](bool seen, int64_t, int64_t, int64_t j, int64_t j_end) {
+        if (seen) begin = std::min(begin, j), end = std::max(end, j_end);
+    });
+    begin = begin / step * step;
+    t.first += begin;
+    t.count = std::max<int64_t>(end - begin, 0);
 }
 
 void Adjuster::load(const AttentionCall& a, int64_t head) {
@@ -191,22 +197,20 @@ KeyTile key_tile(const AttentionCall& a, const Sequence& s, const KeyInfo& keys,
     const int64_t tile = first / kTileKeys, end = key_end(a, s, queries.first + queries.count - 1), window = a.attrs.window;
     KeyTile t{first, std::min(kTileKeys, end - first), false, {}, {}};
     if (t.count <= 0) return t;
-    if (keys.seen[tile] == 0 || (window && int64_t{queries.least} - keys.most[tile] >= window) ||
-        (a.layout && !any_block(a, keys, queries, first, t.count))) {
-        t.count = 0;
-        return t;
-    }
-    const int64_t last = s.k0 + first + t.count - 1, query = s.q0 + queries.first;
+    if (keys.seen[tile] == 0 || (window && int64_t{queries.least} - keys.most[tile] >= window)) t.count = 0;
+    else if (a.layout) narrow(a, keys, queries, t);
+    if (t.count == 0) return t;
+    const int64_t last = s.k0 + t.first + t.count - 1, query = s.q0 + queries.first;
     const bool diagonal = a.attrs.causal && (a.key_tokens ? a.key_tokens[last] > a.token(query) : last > query);
     t.masked = diagonal || keys.seen[tile] < std::min(kTileKeys, s.k1 - s.k0 - first) ||
                (window && int64_t{queries.most} - keys.least[tile] >= window);
-    t.visible = {keys.place + first, keys.token + first, queries.limit, queries.token,
+    t.visible = {keys.place + t.first, keys.token + t.first, queries.limit, queries.token,
                  window ? static_cast<int32_t>(std::min<int64_t>(window, INT32_MAX)) : INT32_MAX};
     const uint64_t seed = a.runtime ? a.runtime->seed : 0, step = a.runtime ? a.runtime->step : 0;
     t.draws = {random_keys(seed, step, static_cast<uint64_t>(a.attrs.salt)),
                queries.low,
                queries.high,
-               keys.offset + first,
+               keys.offset + t.first,
                static_cast<float>(a.attrs.dropout),
                static_cast<float>(1 / (1 - a.attrs.dropout))};
     return t;
