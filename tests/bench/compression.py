@@ -88,6 +88,7 @@ def main():
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--steps", type=int), parser.add_argument("--repeats", type=int, default=3), parser.add_argument("--only"), parser.add_argument("--f32", action="store_true")
     parser.add_argument("--threads", type=int, help="of trainings")
+    parser.add_argument("--again", action="store_true", help="evaluate what an earlier run trained")
     parser.add_argument("--whole", help="a fine-tuned folder to begin from; none: it is trained")
     args = parser.parse_args()
     os.makedirs(args.work, exist_ok=True)
@@ -102,7 +103,8 @@ def main():
         if key in made:
             return made[key]
         folder = os.path.join(args.work, name.replace(" ", "_").replace(",", ""))
-        run([args.train, write(folder + ".json", config), "--output", folder, *steps, *(["--quantized"] if quantized else [])])
+        if not (args.again and os.path.exists(os.path.join(folder, "model", "config.json"))):
+            run([args.train, write(folder + ".json", config), "--output", folder, *steps, *(["--quantized"] if quantized else [])])
         made[key] = os.path.join(folder, "model")
         return made[key]
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # What each way of making a model smaller costs on the sentiment task: size, processor seconds of evaluation, accuracy before and after. Trains once whole and once a technique
 # that needs training.
-# Usage: tests/bench/compression.sh [--steps N] [--repeats 3] [--only 'NAME;NAME'] [--threads N (of trainings)] [--whole FOLDER (a fine-tuned model to begin from)]
+# Usage: tests/bench/compression.sh [--steps N] [--repeats 3] [--only 'NAME;NAME'] [--threads N (of trainings)] [--again (evaluates what an earlier run trained)] [--f32]
+#   [--whole FOLDER (a fine-tuned model to begin from)]
 set -eu
 cd "$(dirname "$0")/../.."
 sh tests/deps.sh python3-pip unzip
