@@ -288,7 +288,7 @@ void multiply_decoded(const Call& call, Team team) {
 
 // Where each way wins; tests/bench/README.md has what was measured.
 constexpr int64_t kFewRows = 8, kVeryFewRows = 2;
-constexpr double kMostOfFewRows = 0.2, kMost = 0.35;  // the share that is not zero, up to which columns win
+constexpr double kMostOfFewRows = 0.1, kMost = 0.35;  // the share that is not zero, up to which columns win
 
 double density(const Request& request) {
     const auto& m = request.attr<SparseMatmul>();
