@@ -1,6 +1,6 @@
-// Weights of which many values are zero (pruned ones), for kernels that compute with them and for what makes them. Only the others are
-// kept, in f32 or bf16, and a bit for each place (lib/base/weight_code.h): less than whole rows from a share of 31 of 32 on, and unlike
-// lists of places, which cost as much as the values, it needs no pattern to be small.
+// Weights of which many values are zero (pruned ones), for kernels that compute with them and for what makes them: the others, in f32 or
+// bf16, and a bit for each place that tells where they belong (lib/base/weight_code.h). In f32 that is smaller than the whole weight as
+// soon as one value of 32 is zero; a list of places would cost as much as the values, and a bit needs no pattern, as 2 of 4.
 #pragma once
 
 #include <bit>
@@ -24,15 +24,12 @@ public:
     const T* values(int64_t out) const {
         return reinterpret_cast<const T*>(at_ + parts_.values) + start(out);
     }
-    // The values of an output's inputs before this one.
-    int64_t before(int64_t out, int64_t in) const {
-        int64_t count = 0;
-        for (int64_t w = 0; w < in / SparseParts::kWord; ++w) count += std::popcount(word(out, w));
-        return count + std::popcount(word(out, in / SparseParts::kWord) & ((uint64_t{1} << in % SparseParts::kWord) - 1));
-    }
     float at(int64_t out, int64_t in) const {
-        if (!(word(out, in / SparseParts::kWord) >> in % SparseParts::kWord & 1)) return 0;
-        const int64_t i = before(out, in);
+        const int64_t last = in / SparseParts::kWord;
+        const uint64_t bit = uint64_t{1} << in % SparseParts::kWord;
+        if (!(word(out, last) & bit)) return 0;
+        int64_t i = std::popcount(word(out, last) & (bit - 1));  // the output's values before this one
+        for (int64_t w = 0; w < last; ++w) i += std::popcount(word(out, w));
         return parts_.bits == 32 ? values<float>(out)[i] : to_f32(values<BF16>(out)[i]);
     }
 

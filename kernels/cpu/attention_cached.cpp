@@ -39,15 +39,10 @@ namespace ds::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-using D16 = hn::Rebind<uint16_t, D>;
-using DU = hn::RebindToUnsigned<D>;
-
 // Elements of a cached row at `at`, as f32.
 HWY_INLINE V load_row(Whole at, const float* p) { return at.load(p); }
 HWY_INLINE V load_row(Part at, const float* p) { return at.load(p); }
-HWY_INLINE V load_row(Whole at, const uint16_t* p) {
-    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(DU(), hn::LoadU(D16(), p + at.i))));
-}
+HWY_INLINE V load_row(Whole at, const uint16_t* p) { return load_bf16(d, p + at.i); }
 HWY_INLINE V load_row(Part at, const uint16_t* p) {
     HWY_ALIGN float buffer[HWY_LANES(float)] = {};
     for (int64_t i = 0; i < at.n; ++i) buffer[i] = to_f32(BF16{p[at.i + i]});

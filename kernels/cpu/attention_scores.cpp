@@ -172,10 +172,7 @@ void finish_softmax_impl(int64_t queries, float* most, float* total_of) {
 }
 
 HWY_INLINE V load_as_f32(const float* p) { return hn::LoadU(d, p); }
-HWY_INLINE V load_as_f32(const BF16* p) {
-    const hn::Rebind<uint16_t, D> d16;
-    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(p)))));
-}
+HWY_INLINE V load_as_f32(const BF16* p) { return load_bf16(d, p); }
 HWY_INLINE float value_of(float x) { return x; }
 HWY_INLINE float value_of(BF16 x) { return ds::to_f32(x); }
 

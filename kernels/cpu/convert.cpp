@@ -22,7 +22,7 @@ constexpr DU du;
 void bf16_to_f32(const uint16_t* x, int64_t n, float* y) {
     const int64_t step = lanes();
     int64_t i = 0;
-    for (; i + step <= n; i += step) hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, x + i)))), d, y + i);
+    for (; i + step <= n; i += step) hn::StoreU(load_bf16(d, x + i), d, y + i);
     for (; i < n; ++i) y[i] = ds::to_f32(BF16{x[i]});
 }
 

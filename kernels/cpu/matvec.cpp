@@ -29,11 +29,8 @@ namespace ds::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-using D16 = hn::Rebind<uint16_t, D>;
-using DU = hn::RebindToUnsigned<D>;
-
 HWY_INLINE V wide(const float* p) { return hn::LoadU(d, p); }
-HWY_INLINE V wide(const uint16_t* p) { return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(DU(), hn::LoadU(D16(), p)))); }
+HWY_INLINE V wide(const uint16_t* p) { return load_bf16(d, p); }
 // Asks for what is read next. The processor's own prefetchers see short runs that change places, and stop at the end of each page.
 HWY_INLINE void fetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 HWY_INLINE float wide_one(float x) { return x; }

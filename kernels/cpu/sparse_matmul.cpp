@@ -60,10 +60,7 @@ using D8 = hn::FixedTag<float, 8>;
 using V8 = hn::Vec<D8>;
 constexpr D8 d8;
 HWY_INLINE V8 wide(const float* p) { return hn::LoadU(d8, p); }
-HWY_INLINE V8 wide(const BF16* p) {
-    const auto halves = hn::LoadU(hn::Rebind<uint16_t, D8>(), reinterpret_cast<const uint16_t*>(p));
-    return hn::BitCast(d8, hn::ShiftLeft<16>(hn::PromoteTo(hn::RebindToUnsigned<D8>(), halves)));
-}
+HWY_INLINE V8 wide(const BF16* p) { return load_bf16(d8, p); }
 
 // The next values in the places that bits tell. Reads 8 values.
 template <class T>
@@ -101,7 +98,7 @@ HWY_INLINE void dots(const SparseProduct& p, int64_t out, const float* a, float*
 }
 
 template <class T>
-void write_word(uint64_t word, const T* values, float* to) {
+void write_word(uint64_t word, const T*& values, float* to) {
     for (int64_t i = 0; i < SparseParts::kWord; i += kByte, word >>= kByte) {
         hn::StoreU(expand(word & 255, values), d8, to + i);
         values += std::popcount(word & 255);
@@ -120,7 +117,7 @@ void dots(const SparseProduct& p, int64_t out, const float* a, float* y) {
 }
 
 template <class T>
-void write_word(uint64_t word, const T* values, float* to) {
+void write_word(uint64_t word, const T*& values, float* to) {
     std::fill_n(to, SparseParts::kWord, 0.0f);
     each_value(word, values, [&](int i, float value) { to[i] = value; });
 }
@@ -179,6 +176,12 @@ void columns_of(const SparseProduct& p) {
     else by_columns<kSparseRows, T>(p);
 }
 
+template <class T>
+void write_output_of(const SparseWeight& weight, int64_t out, float* to) {
+    const T* values = weight.values<T>(out);
+    for (int64_t w = 0; w < weight.parts().words; ++w) write_word(weight.word(out, w), values, to + w * SparseParts::kWord);
+}
+
 }  // namespace
 
 void few_sparse(const SparseProduct& p) { p.weight.parts().bits == 32 ? few_rows_of<float>(p) : few_rows_of<BF16>(p); }
@@ -186,13 +189,7 @@ void columns_sparse(const SparseProduct& p) { p.weight.parts().bits == 32 ? colu
 
 // Of output `out` all inputs, filled up to whole words.
 void write_sparse(const SparseWeight& weight, int64_t out, float* to) {
-    int64_t place = 0;
-    for (int64_t w = 0; w < weight.parts().words; ++w) {
-        const uint64_t word = weight.word(out, w);
-        if (weight.parts().bits == 32) write_word(word, weight.values<float>(out) + place, to + w * SparseParts::kWord);
-        else write_word(word, weight.values<BF16>(out) + place, to + w * SparseParts::kWord);
-        place += std::popcount(word);
-    }
+    weight.parts().bits == 32 ? write_output_of<float>(weight, out, to) : write_output_of<BF16>(weight, out, to);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -212,33 +209,33 @@ SparseParts parts_of(const Tensor& a, const SparseMatmul& m) { return {m.outs, a
 // Of a few rows, or of columns.
 struct State {
     SparseParts parts;
-    int64_t m = 0, n = 0, k = 0, words = 0;  // words: inputs, filled up
-    int64_t rows = 0, step = 0;              // of a that are multiplied at once; outputs that a thread takes at a time
-    int64_t ld = 0, own = 0;                 // floats from one row of sums to the next, of a thread's scratch
+    int64_t m = 0, n = 0, k = 0, wide = 0;  // wide: inputs, filled up
+    int64_t rows = 0, step = 0;             // of a that are multiplied at once; outputs that a thread takes at a time
+    int64_t ld = 0, own = 0;                // floats from one row of sums to the next, of a thread's scratch
 };
 
 State state_of(const Request& request, int64_t rows, int64_t step) {
     level();
     State s{.parts = parts_of(request.in[0], request.attr<SparseMatmul>())};
     s.m = request.out[0].rows(), s.n = request.out[0].columns(), s.k = request.in[0].columns();
-    s.words = s.parts.words * SparseParts::kWord;
+    s.wide = s.parts.words * SparseParts::kWord;
     s.rows = rows, s.step = step;
     s.ld = step + 16;  // keeps rows from falling on the same cache sets
-    s.own = padded(rows * (s.words + s.ld) + kBlock);
+    s.own = padded(rows * (s.wide + s.ld) + kBlock);
     return s;
 }
 
 void multiply_few(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
     const SparseWeight weight(call.in[1].data, s.parts);
-    float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.own, *sums = rows + s.rows * s.words;
+    float *rows = reinterpret_cast<float*>(call.scratch) + team.rank * s.own, *sums = rows + s.rows * s.wide;
     for (int64_t i = 0; i < s.m; ++i) {
-        to_f32(address(call.in[0], i), call.in[0].dtype, s.k, rows + i * s.words);
-        std::fill(rows + i * s.words + s.k, rows + (i + 1) * s.words, 0.0f);
+        to_f32(address(call.in[0], i), call.in[0].dtype, s.k, rows + i * s.wide);
+        std::fill(rows + i * s.wide + s.k, rows + (i + 1) * s.wide, 0.0f);
     }
     for (int64_t first = call.ticket->fetch_add(1) * s.step; first < s.n; first = call.ticket->fetch_add(1) * s.step) {
         const int64_t n = std::min(s.step, s.n - first);
-        HWY_DYNAMIC_DISPATCH(few_sparse)({weight, first, n, rows, s.m, s.words, sums, s.ld});
+        HWY_DYNAMIC_DISPATCH(few_sparse)({weight, first, n, rows, s.m, s.wide, sums, s.ld});
         finish_product(call, sums, s.ld, 0, s.m, first, n);
     }
 }
@@ -246,7 +243,7 @@ void multiply_few(const Call& call, Team team) {
 void multiply_columns(const Call& call, Team team) {
     const State& s = *static_cast<const State*>(call.state);
     const SparseWeight weight(call.in[1].data, s.parts);
-    float *columns = reinterpret_cast<float*>(call.scratch) + team.rank * s.own, *sums = columns + s.rows * s.words,
+    float *columns = reinterpret_cast<float*>(call.scratch) + team.rank * s.own, *sums = columns + s.rows * s.wide,
           *row = sums + s.rows * s.ld;
     const int64_t across = (s.n + s.step - 1) / s.step, count = across * ((s.m + s.rows - 1) / s.rows);
     int64_t there = -1;

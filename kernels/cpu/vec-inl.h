@@ -37,6 +37,13 @@ HWY_INLINE V load_n(const float* p, int64_t n) {
 #endif
 }
 
+// As many bf16 at p as the tag has lanes, as f32.
+template <class DF>
+HWY_INLINE hn::Vec<DF> load_bf16(DF df, const void* p) {
+    const auto halves = hn::LoadU(hn::Rebind<uint16_t, DF>(), static_cast<const uint16_t*>(p));
+    return hn::BitCast(df, hn::ShiftLeft<16>(hn::PromoteTo(hn::RebindToUnsigned<DF>(), halves)));
+}
+
 HWY_INLINE void store_n(V v, float* p, int64_t n) {
 #if HWY_MEM_OPS_MIGHT_FAULT
     HWY_ALIGN float buffer[HWY_LANES(float)];

@@ -6,9 +6,9 @@
 
 #include "base/round.h"
 #include "kernels/coded.h"
-#include "kernels/sparse.h"
 #include "kernels/cpu/optim.h"
 #include "kernels/kernel.h"
+#include "kernels/sparse.h"
 #include "passes/pass.h"
 
 namespace ds {
@@ -258,11 +258,10 @@ Status ParamStore::put_codes(const Param& p, const uint8_t* from) {
 
 Status ParamStore::encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to) {
     if (p.code->by_output) {
-        const bool out_first = p.code->out_first;
-        const Int8Parts channels(p.shape[out_first ? 0 : 1], p.shape[out_first ? 1 : 0]);
+        const Int8Parts channels(p.outs(), p.ins());
         workers.run([&](Team team) {
             const auto [first, last] = team.part(channels.panels);
-            code_outputs(from, channels, out_first, first, last, to);
+            code_outputs(from, channels, p.code->out_first, first, last, to);
         });
         return ok();
     }
