@@ -160,8 +160,9 @@ private:
 
     Status positions(const char* ids_name) {
         if (batch_.count("position_ids")) {
-            DS_TRY(positions_, integers("position_ids", grid_, 0,
-                                        (model_.max_positions && model_.limit.empty() ? model_.max_positions : int64_t{1} << 30) - 1));
+            const bool table = model_.max_positions && model_.limit.empty();
+            DS_TRY(positions_,
+                   integers("position_ids", grid_, 0, (table ? model_.max_positions + model_.position_offset : int64_t{1} << 30) - 1));
             const int64_t most = *std::max_element(positions_.begin(), positions_.end());
             if (!model_.limit.empty() && most >= model_.max_positions)
                 return fail(Code::E_UNSUPPORTED, "position_ids: {}, but {}", most, model_.limit);
@@ -174,8 +175,12 @@ private:
             return fail(Code::E_INVALID_ARGUMENT, "{}: {} tokens a row, but {} has {} positions", ids_name, length_, model_.family,
                         model_.max_positions);
         positions_.resize(ids_.size());
-        for (size_t i = 0; i < ids_.size(); ++i)
-            positions_[i] = static_cast<int32_t>(static_cast<int64_t>(i) % length_ + model_.position_offset);
+        int64_t next = 0;
+        for (size_t i = 0; i < ids_.size(); ++i) {
+            if (static_cast<int64_t>(i) % length_ == 0) next = model_.position_offset;
+            const bool skipped = model_.positions_skip_padding && ids_[i] == *model_.pad_id;
+            positions_[i] = static_cast<int32_t>(skipped ? *model_.pad_id : next++);
+        }
         return ok();
     }
 

@@ -77,6 +77,11 @@ struct Activation {
         return squared ? b.mul(y, y) : y;
     }
 };
+// down(activation(gate(x)) * up(x)).
+inline ValueId gated_mlp(Blocks& m, ValueId x, const Activation& activation, const Scope& w, int64_t inner, bool bias) {
+    const ValueId gate = activation(m.b, m.linear(x, w("gate_proj"), inner, bias)), up = m.linear(x, w("up_proj"), inner, bias);
+    return m.linear(m.b.mul(gate, up), w("down_proj"), m.width(x), bias);
+}
 inline Result<Activation> activation_named(const std::string& name, const char* key) {
     const Activation gelu{"gelu", Gelu{false}}, gelu_tanh{"gelu", Gelu{true}}, silu{"silu", {}};
     const std::vector<std::pair<std::string_view, Activation>> known = {
@@ -121,7 +126,8 @@ inline Status read_row_loss(Model& m, Fields& f) {  // as transformers decides
 }
 inline void read_padding(Model& m, Fields& f) {  // some folders have a negative id for none
     const Json id = f.json().value("pad_token_id", Json());
-    if (id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() < m.vocabulary) m.pad_id = id.get<int64_t>();
+    if (id.is_number_integer()) m.pad_id = id.get<int64_t>();
+    if (m.pad_id && (*m.pad_id < 0 || *m.pad_id >= m.vocabulary)) m.pad_id.reset();
 }
 inline Status check_heads(int64_t width, int64_t heads, const char* width_key, const char* heads_key) {
     return heads > 0 && width % heads == 0

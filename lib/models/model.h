@@ -124,12 +124,13 @@ public:
     int64_t vocabulary = 0, max_positions = 0, token_types = 0, labels = 0;
     std::optional<RowLoss> row_loss;  // nothing: integer labels are classes, floats say yes or no to each class
     std::optional<int64_t> pad_id;
-    bool reads_ends = false;      // of each row the first and last unmasked token
-    bool one_piece = false;       // its tokens can't be dealt out over sequence ranks: each of those computes them all
-    bool couples_rows = false;    // data ranks exchange within a pass, as for the load of experts: each needs rows
-    int64_t position_offset = 0;  // the first position's row in the table of positions
-    bool splits_rows = false;     // without a mask, a row of which positions begin anew holds several texts, which do not see each other
-    std::string limit;            // why there are max_positions, where more of them would need what is not built
+    bool reads_ends = false;              // of each row the first and last unmasked token
+    bool one_piece = false;               // its tokens can't be dealt out over sequence ranks: each of those computes them all
+    bool couples_rows = false;            // data ranks exchange within a pass, as for the load of experts: each needs rows
+    int64_t position_offset = 0;          // the first position's row in the table of positions
+    bool positions_skip_padding = false;  // tokens that are pad_id have that position, and the others count on without them
+    bool splits_rows = false;  // without a mask, a row of which positions begin anew holds several texts, which do not see each other
+    std::string limit;         // why there are max_positions, where more of them would need what is not built
     std::vector<std::string> outputs;        // names that ds_output knows
     std::vector<std::string> token_outputs;  // those with one row a token
 

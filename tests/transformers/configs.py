@@ -91,6 +91,56 @@ def qwen3(r):
     return "Qwen3Config", windows(r, other_head_dim(r, c, size)), ["Qwen3ForCausalLM", "Qwen3ForCausalLM", "Qwen3Model"]
 
 
+def granite(r):
+    c, size = decoder(r)
+    c.update(some(r, dict(attention_bias=True, mlp_bias=True, embedding_multiplier=r.choice([12, 0.5]), attention_multiplier=r.choice([0.3, 1 / 16]), residual_multiplier=0.22, logits_scaling=r.choice([8, 2.5]))))
+    return "GraniteConfig", c, ["GraniteForCausalLM", "GraniteForCausalLM", "GraniteModel"]
+
+
+def gemma(r):
+    c, size = decoder(r)
+    c.update(head_dim=size, hidden_act=activation(r, "gelu_pytorch_tanh"), pad_token_id=r.choice([None, 0, 9]))
+    other_head_dim(r, c, size).update(some(r, dict(attention_bias=True)))
+    return "GemmaConfig", c, ["GemmaForCausalLM", "GemmaForCausalLM", "GemmaModel"]
+
+
+def phi3(r):
+    c, size = decoder(r)
+    p = rope(r, size, c["max_position_embeddings"], r.choice([0.5, 1.0]))
+    if p["rope_type"] not in ("default", "longrope"):
+        p = {key: p[key] for key in ("rope_theta", "partial_rotary_factor")} | {"rope_type": "default"}
+    if p["rope_type"] == "longrope":
+        c["original_max_position_embeddings"] = p["original_max_position_embeddings"]
+    c.update(rope_parameters=p, pad_token_id=r.choice([None, 7]), **some(r, dict(sliding_window=r.choice([None, 1, 3, 7, 100]))))
+    return "Phi3Config", c, ["Phi3ForCausalLM", "Phi3ForCausalLM", "Phi3Model"]
+
+
+def olmo2(r):
+    c, size = decoder(r)
+    c.update(pad_token_id=r.choice([None, 7]), **some(r, dict(attention_bias=True)))
+    return "Olmo2Config", c, ["Olmo2ForCausalLM", "Olmo2ForCausalLM", "Olmo2Model"]
+
+
+def experts_of(r, c):
+    experts = r.choice([1, 2, 4, 5])
+    c.update(num_experts=experts, num_experts_per_tok=r.randint(1, experts), moe_intermediate_size=r.choice([12, 20]))
+    c.update(some(r, dict(output_router_logits=True, router_aux_loss_coef=r.choice([0.0, 0.02, 1.5]), norm_topk_prob=True, mlp_only_layers=r.choice([[], [0], [1, 5]]), decoder_sparse_step=r.choice([1, 2]))))
+    return c
+
+
+def qwen2_moe(r):
+    c, _ = decoder(r)
+    experts_of(r, c).update(shared_expert_intermediate_size=r.choice([16, 28]), **some(r, dict(qkv_bias=False)))
+    return "Qwen2MoeConfig", windows(r, c), ["Qwen2MoeForCausalLM", "Qwen2MoeForCausalLM", "Qwen2MoeModel"]
+
+
+def qwen3_moe(r):
+    c, size = decoder(r)
+    experts_of(r, c).update(head_dim=size, **some(r, dict(attention_bias=True)))
+    windows(r, c).pop("max_window_layers", None)
+    return "Qwen3MoeConfig", other_head_dim(r, c, size), ["Qwen3MoeForCausalLM", "Qwen3MoeForCausalLM", "Qwen3MoeModel"]
+
+
 def mixtral(r):
     c, size = decoder(r)
     experts = r.choice([1, 2, 4, 5])
@@ -186,18 +236,45 @@ def bert(r):
     return "BertConfig", c, [head]
 
 
-FAMILIES = dict(gpt2=gpt2, gpt_neo=gpt_neo, gpt_neox=gpt_neox, llama=llama, mistral=mistral, qwen2=qwen2, qwen3=qwen3, mixtral=mixtral, glm=glm, glm4=glm4, t5=t5, mt5=mt5, bart=bart, marian=marian, bert=bert)
+def roberta(r, kind="Roberta"):
+    _, c, (head,) = bert(r)
+    c["max_position_embeddings"] += 10
+    c["pad_token_id"] = r.choice([0, 1, 1, 9])
+    return f"{kind}Config", c, [head.replace("Bert", kind)]
+
+
+def xlm_roberta(r):
+    return roberta(r, "XLMRoberta")
+
+
+def camembert(r):
+    return roberta(r, "Camembert")
+
+
+def distilbert(r):
+    _, c, (head,) = bert(r)
+    other = dict(hidden_size="dim", num_hidden_layers="n_layers", num_attention_heads="n_heads", intermediate_size="hidden_dim", hidden_act="activation")
+    kept = ["vocab_size", "max_position_embeddings", "initializer_range", "pad_token_id", "tie_word_embeddings", "num_labels", "problem_type"]
+    c = {other.get(key, key): value for key, value in c.items() if key in other or key in kept}
+    c.update(dropout=0.0, attention_dropout=0.0, qa_dropout=0.0, seq_classif_dropout=0.0, **some(r, dict(sinusoidal_pos_embds=True)))
+    return "DistilBertConfig", c, [head.replace("Bert", "DistilBert")]
+
+
+FAMILIES = dict(gpt2=gpt2, gpt_neo=gpt_neo, gpt_neox=gpt_neox, llama=llama, mistral=mistral, qwen2=qwen2, qwen3=qwen3, granite=granite, gemma=gemma, phi3=phi3, olmo2=olmo2,
+                mixtral=mixtral, qwen2_moe=qwen2_moe, qwen3_moe=qwen3_moe, glm=glm, glm4=glm4, t5=t5, mt5=mt5, bart=bart, marian=marian, bert=bert, roberta=roberta,
+                xlm_roberta=xlm_roberta, camembert=camembert, distilbert=distilbert)
 
 
 # Of probabilities that only a training pass reads.
-DROPOUTS = dict(gpt2=["resid_pdrop", "embd_pdrop", "attn_pdrop"], gpt_neo=["resid_dropout", "embed_dropout", "attention_dropout"], gpt_neox=["hidden_dropout", "attention_dropout"], t5=["dropout_rate"], mt5=["dropout_rate"],
-                bart=["dropout", "attention_dropout", "activation_dropout"], marian=["dropout", "attention_dropout", "activation_dropout"], bert=["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"])
+DROPOUTS = dict(gpt2=["resid_pdrop", "embd_pdrop", "attn_pdrop"], gpt_neo=["resid_dropout", "embed_dropout", "attention_dropout"], gpt_neox=["hidden_dropout", "attention_dropout"], phi3=["resid_pdrop", "attention_dropout"], t5=["dropout_rate"], mt5=["dropout_rate"],
+                bart=["dropout", "attention_dropout", "activation_dropout"], marian=["dropout", "attention_dropout", "activation_dropout"], **dict.fromkeys(["bert", "roberta", "xlm_roberta", "camembert"], ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"]),
+                distilbert=["dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"])
 
 
 def unbuilt(config):
     """What of a config libdsrt may refuse by name."""
     found = set()
-    for key in ("hidden_act", "activation_function", "feed_forward_proj"):
+    for key in ("hidden_act", "activation_function", "activation", "feed_forward_proj"):
         if config.get(key, "").removeprefix("gated-") in UNBUILT_ACTIVATIONS:
             found |= {key, "dense_act_fn"}
     kind = (config.get("rope_parameters") or {}).get("rope_type", "default")

@@ -70,6 +70,8 @@ def labels_of(r, shape, classes, random_):
 def batch_for(r, random_, model, config):
     """The batch, and where outputs are defined: name of output -> mask."""
     positions = config.get("max_position_embeddings", config.get("n_positions", 40))
+    if "roberta" in config["model_type"] or config["model_type"] == "camembert":  # they begin behind that of padding
+        positions -= config["pad_token_id"] + 1
     rows, length = r.randint(1, 4), r.choice([1, 2, r.randint(3, 12), r.randint(3, positions), positions])
     vocabulary = config["vocab_size"]
     batch, defined = {"input_ids": random_.integers(0, vocabulary, (rows, length))}, {}
@@ -84,7 +86,8 @@ def batch_for(r, random_, model, config):
     if kind in ("t5", "mt5", "bart", "marian"):
         decoder_batch(r, random_, model, config, batch, defined, rows, positions)
     else:
-        causal = kind != "bert"
+        encoder = "bert" in kind
+        causal = not encoder
         whole = seen(mask, config) if causal else np.ones((rows, length), bool)
         defined.update(logits=whole, last_hidden_state=whole)
         if r.random() < 0.4 and kind not in ("t5", "mt5"):
@@ -97,7 +100,7 @@ def batch_for(r, random_, model, config):
             elif choice == "any":  # without a mask, decoders take jumps for borders of packed rows
                 places = random_.integers(0, positions, (rows, length))
             batch["position_ids"] = places
-        if kind in ("bert", "gpt2", "gpt_neo") and r.random() < 0.5:
+        if (encoder or kind in ("gpt2", "gpt_neo")) and kind != "distilbert" and r.random() < 0.5:
             batch["token_type_ids"] = random_.integers(0, config.get("type_vocab_size", vocabulary), (rows, length))
         head_labels(r, random_, model, config, batch, whole, causal)
     if r.random() < 0.3:
@@ -204,7 +207,7 @@ def rename(r, folder, config, model, prefix):
     elif r.random() < 0.4 and not any(name.startswith(prefix + ".") for name in weights) and config["model_type"] not in ("t5", "mt5", "mixtral"):
         weights = {f"{prefix}.{name}": value for name, value in weights.items()}
         notes.append("prefix")
-    if config["model_type"] == "bert" and r.random() < 0.5:
+    if "bert" in config["model_type"] and r.random() < 0.5:
         weights = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value for name, value in weights.items()}
         notes.append("gamma")
     if r.random() < 0.3:
@@ -217,8 +220,10 @@ def rename(r, folder, config, model, prefix):
 # Table, and the names of what is tied to it.
 TIED = {"gpt2": ("transformer.wte.weight", ["lm_head.weight"]), "gpt_neo": ("transformer.wte.weight", ["lm_head.weight"]), "gpt_neox": ("gpt_neox.embed_in.weight", ["embed_out.weight"]),
         "t5": ("shared.weight", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"]), "bert": ("bert.embeddings.word_embeddings.weight", ["cls.predictions.decoder.weight"]),
+        "distilbert": ("distilbert.embeddings.word_embeddings.weight", ["vocab_projector.weight"]),
         "bart": ("model.shared.weight", ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"])}
 TIED["mt5"] = TIED["t5"]
+TIED |= dict.fromkeys(["roberta", "xlm-roberta", "camembert"], ("roberta.embeddings.word_embeddings.weight", ["lm_head.decoder.weight"]))
 
 
 def twice(r, weights, config, notes):
@@ -226,7 +231,7 @@ def twice(r, weights, config, notes):
     table, others = TIED.get(config["model_type"], ("model.embed_tokens.weight", ["lm_head.weight"]))
     if table not in weights or any(name in weights for name in others) or not config.get("tie_word_embeddings", True) or r.random() < 0.5:
         return
-    if config["model_type"] == "bert" and not any(name.startswith("cls.") for name in weights) or table.replace("model.", "") in weights or not config["architectures"][0].endswith(("LMHeadModel", "ForCausalLM", "ForMaskedLM", "Generation")):
+    if "bert" in config["model_type"] and others[0].rsplit(".", 1)[0] + ".bias" not in weights and not any(name.endswith((".predictions.bias", "lm_head.bias")) for name in weights) or table.replace("model.", "") in weights or not config["architectures"][0].endswith(("LMHeadModel", "ForCausalLM", "ForMaskedLM", "Generation")):
         return
     for name in r.sample(others, r.randint(1, len(others))):
         weights[name] = weights[table].clone()
@@ -238,7 +243,7 @@ def twice(r, weights, config, notes):
 
 class Theirs:
     def __init__(self, folder, model):
-        plain = {"experts_implementation": "eager"} if "Mixtral" in model else {}
+        plain = {"experts_implementation": "eager"} if "Mixtral" in model or "Moe" in model else {}
         try:
             self.model = getattr(transformers, model).from_pretrained(folder, dtype=torch.float32, **plain).double().eval()
         except Exception as error:
@@ -263,24 +268,28 @@ class Theirs:
     def tensors(self, of):
         """By the names of a folder."""
         out = {}
+        tied = self.model._tied_weights_keys if self.model.config.tie_word_embeddings else {}
         for name, parameter in self.model.named_parameters():
             if not parameter.requires_grad:
                 continue
+            name = (tied or {}).get(name, name)  # some families list the head first
             if name == "lm_head.weight" and self.model.config.model_type == "gpt_neox":
                 name = "embed_out.weight"
             value = of(parameter)
             value = None if value is None else value.detach().numpy().copy()
-            if ".mlp.experts." in name or ".mlp.gate." in name:
+            mixtral = self.model.config.model_type == "mixtral"
+            gate, up, down = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+            if mixtral and (".mlp.experts." in name or ".mlp.gate." in name):
                 name = name.replace(".mlp.", ".block_sparse_moe.")
             if "experts.gate_up_proj" in name or "experts.down_proj" in name:
                 for e in range(parameter.shape[0]):
                     one = None if value is None else value[e]
                     base = name.rsplit(".", 1)[0] + f".{e}."
                     if "down_proj" in name:
-                        out[base + "w2.weight"] = one
+                        out[base + f"{down}.weight"] = one
                     else:
                         half = parameter.shape[1] // 2
-                        out[base + "w1.weight"], out[base + "w3.weight"] = (None, None) if one is None else (one[:half], one[half:])
+                        out[base + f"{gate}.weight"], out[base + f"{up}.weight"] = (None, None) if one is None else (one[:half], one[half:])
             else:
                 out[name] = value
         return out
@@ -366,7 +375,7 @@ class Case:
             exact.backward()
             loss = engine.forward(ours)
             engine.backward()
-            self.close(f"step {step}: loss {loss} and {float(exact.detach())}", loss, float(exact.detach()), 5e-3 if step else 1e-5)
+            self.close(f"step {step}: loss {loss} and {float(exact.detach())}", loss, float(exact.detach()), 5e-3 if step else 1e-5, 1e-5 if step else 0)
             if step == 0:
                 gradients = theirs.tensors(lambda p: p.grad)
                 if names != set(gradients):

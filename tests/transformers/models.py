@@ -23,10 +23,12 @@ SMALL = dict(vocab_size=101, hidden_size=48, num_hidden_layers=2, num_attention_
 LLAMA = dict(SMALL, num_key_value_heads=2)
 GPT2 = dict(vocab_size=101, n_positions=48, n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)
 BERT = dict(SMALL, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+DISTILBERT = dict(vocab_size=101, dim=48, n_layers=2, n_heads=4, hidden_dim=80, max_position_embeddings=48, dropout=0.0, attention_dropout=0.0, qa_dropout=0.0, seq_classif_dropout=0.0)
 NEO = dict(vocab_size=101, hidden_size=48, num_layers=2, num_heads=4, window_size=4, max_position_embeddings=48, bos_token_id=0, eos_token_id=0)
 T5 = dict(vocab_size=101, d_model=48, d_kv=10, d_ff=80, num_layers=2, num_heads=4, relative_attention_num_buckets=8, relative_attention_max_distance=12, dropout_rate=0.0, decoder_start_token_id=0)
 BART = dict(vocab_size=101, d_model=48, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=80, decoder_ffn_dim=80,
             max_position_embeddings=48, pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=1, dropout=0.0)
+EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
 NO_DROPOUT = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 # name, config class, model class, settings, how transformers saves (dtype, shard size), how libdsrt exports
 CASES = [
@@ -43,6 +45,15 @@ CASES = [
     ("qwen2-tied", "Qwen2Config", "Qwen2ForCausalLM", dict(LLAMA, tie_word_embeddings=True), ("bfloat16", None), {"max_shard_bytes": 30000}),
     ("qwen3", "Qwen3Config", "Qwen3ForCausalLM", dict(LLAMA, head_dim=16, tie_word_embeddings=False), ("float32", None), {"dtype": "f16"}),
     ("qwen3-tied", "Qwen3Config", "Qwen3ForCausalLM", dict(LLAMA, head_dim=12, tie_word_embeddings=True), ("float32", None), {}),
+    ("granite", "GraniteConfig", "GraniteForCausalLM", dict(LLAMA, embedding_multiplier=12.0, attention_multiplier=0.2, residual_multiplier=0.22, logits_scaling=8.0), ("float32", None), {}),
+    ("granite-tied", "GraniteConfig", "GraniteForCausalLM", dict(LLAMA, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, attention_multiplier=0.1), ("bfloat16", None), {"dtype": "bf16"}),
+    ("gemma", "GemmaConfig", "GemmaForCausalLM", dict(LLAMA, head_dim=16), ("float32", None), {}),
+    ("gemma-untied", "GemmaConfig", "GemmaForCausalLM", dict(LLAMA, head_dim=12, tie_word_embeddings=False, attention_bias=True), ("bfloat16", "40KB"), {"dtype": "bf16", "max_shard_bytes": 40000}),
+    ("phi3", "Phi3Config", "Phi3ForCausalLM", dict(LLAMA, pad_token_id=0, sliding_window=5), ("float32", None), {}),
+    ("phi3-part-of-heads", "Phi3Config", "Phi3ForCausalLM", dict(LLAMA, pad_token_id=None, tie_word_embeddings=True, rope_parameters={"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.5}),
+     ("float16", None), {"dtype": "f16"}),
+    ("olmo2", "Olmo2Config", "Olmo2ForCausalLM", dict(LLAMA, attention_bias=True), ("float32", None), {}),
+    ("olmo2-tied", "Olmo2Config", "Olmo2ForCausalLM", dict(LLAMA, tie_word_embeddings=True), ("bfloat16", "40KB"), {"max_shard_bytes": 30000}),
     ("gpt-neox", "GPTNeoXConfig", "GPTNeoXForCausalLM", SMALL, ("float32", None), {}),
     ("gpt-neox-one-after-the-other", "GPTNeoXConfig", "GPTNeoXForCausalLM", dict(SMALL, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new", rope_parameters={
      "rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 1.0}), ("bfloat16", "40KB"), {"dtype": "bf16", "max_shard_bytes": 40000}),
@@ -57,6 +68,11 @@ CASES = [
     ("mixtral", "MixtralConfig", "MixtralForCausalLM", dict(LLAMA, num_local_experts=4, output_router_logits=True, router_aux_loss_coef=0.5), ("float32", None), {}),
     ("mixtral-window", "MixtralConfig", "MixtralForCausalLM", dict(LLAMA, num_local_experts=3, num_experts_per_tok=1, sliding_window=4, tie_word_embeddings=True, head_dim=16),
      ("bfloat16", "60KB"), {"dtype": "bf16", "max_shard_bytes": 60000}),
+    ("qwen2-moe", "Qwen2MoeConfig", "Qwen2MoeForCausalLM", dict(LLAMA, **EXPERTS, shared_expert_intermediate_size=28, output_router_logits=True, router_aux_loss_coef=0.5), ("float32", None), {}),
+    ("qwen2-moe-some-plain", "Qwen2MoeConfig", "Qwen2MoeForCausalLM", dict(LLAMA, **EXPERTS, shared_expert_intermediate_size=36, mlp_only_layers=[0], norm_topk_prob=True, qkv_bias=False, tie_word_embeddings=True),
+     ("bfloat16", "60KB"), {"dtype": "bf16", "max_shard_bytes": 60000}),
+    ("qwen3-moe", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", dict(LLAMA, **EXPERTS, head_dim=16, norm_topk_prob=True, output_router_logits=True, router_aux_loss_coef=0.5), ("float32", None), {}),
+    ("qwen3-moe-every-other", "Qwen3MoeConfig", "Qwen3MoeForCausalLM", dict(LLAMA, **EXPERTS, head_dim=12, decoder_sparse_step=2, attention_bias=True, tie_word_embeddings=True), ("float16", None), {"dtype": "f16"}),
     ("t5", "T5Config", "T5ForConditionalGeneration", T5, ("float32", None), {}),
     ("t5-gated", "T5Config", "T5ForConditionalGeneration", dict(T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_decoder_layers=1), ("bfloat16", "60KB"), {"max_shard_bytes": 60000}),
     ("t5-body", "T5Config", "T5Model", dict(T5, feed_forward_proj="gated-silu", relative_attention_num_buckets=32, relative_attention_max_distance=128), ("float32", None), {}),
@@ -74,7 +90,22 @@ CASES = [
     ("bert-classification", "BertConfig", "BertForSequenceClassification", dict(BERT, num_labels=5), ("float16", None), {}),
     ("bert-tokens", "BertConfig", "BertForTokenClassification", dict(BERT, num_labels=7), ("float32", None), {"max_shard_bytes": 50000}),
     ("bert-answers", "BertConfig", "BertForQuestionAnswering", BERT, ("bfloat16", None), {"dtype": "f16"}),
+    ("roberta", "RobertaConfig", "RobertaModel", BERT, ("float32", None), {}),
+    ("roberta-masked-lm", "RobertaConfig", "RobertaForMaskedLM", dict(BERT, hidden_act="gelu_new"), ("float32", None), {"dtype": "bf16"}),
+    ("roberta-masked-lm-untied", "RobertaConfig", "RobertaForMaskedLM", dict(BERT, tie_word_embeddings=False, pad_token_id=0), ("bfloat16", "60KB"), {"max_shard_bytes": 50000}),
+    ("xlm-roberta-classification", "XLMRobertaConfig", "XLMRobertaForSequenceClassification", dict(BERT, num_labels=5, type_vocab_size=1), ("float16", None), {}),
+    ("camembert-tokens", "CamembertConfig", "CamembertForTokenClassification", dict(BERT, num_labels=7), ("float32", None), {"max_shard_bytes": 50000}),
+    ("roberta-answers", "RobertaConfig", "RobertaForQuestionAnswering", BERT, ("bfloat16", None), {"dtype": "f16"}),
+    ("distilbert", "DistilBertConfig", "DistilBertModel", DISTILBERT, ("float32", None), {}),
+    ("distilbert-masked-lm", "DistilBertConfig", "DistilBertForMaskedLM", DISTILBERT, ("float32", None), {"dtype": "bf16"}),
+    ("distilbert-masked-lm-untied", "DistilBertConfig", "DistilBertForMaskedLM", dict(DISTILBERT, tie_word_embeddings=False, activation="relu"), ("float16", "60KB"), {"max_shard_bytes": 50000}),
+    ("distilbert-classification", "DistilBertConfig", "DistilBertForSequenceClassification", dict(DISTILBERT, num_labels=5), ("float32", None), {}),
+    ("distilbert-tokens", "DistilBertConfig", "DistilBertForTokenClassification", dict(DISTILBERT, num_labels=7, sinusoidal_pos_embds=True), ("bfloat16", None), {}),
+    ("distilbert-answers", "DistilBertConfig", "DistilBertForQuestionAnswering", DISTILBERT, ("float32", None), {"dtype": "f16"}),
 ]
+
+
+BODIES = {"BertModel", "RobertaModel", "DistilBertModel", "T5Model", "BartModel"}  # that are asked for states, and not for a loss
 
 
 def batch_for(model, labels, seed):
@@ -85,7 +116,7 @@ def batch_for(model, labels, seed):
     for row, n in enumerate((11, 7, 4)):
         mask[row, :n] = 1
     batch = {"input_ids": ids * mask, "attention_mask": mask}
-    if "Bert" in model:
+    if model.startswith("Bert"):
         batch["token_type_ids"] = (np.arange(11) >= 3).astype(np.int64) * mask
     if "ConditionalGeneration" in model or "MTModel" in model:
         batch["labels"] = random.integers(2, 101, (3, 6))
@@ -96,7 +127,7 @@ def batch_for(model, labels, seed):
         batch["labels"] = random.integers(0, labels, 3)
     elif "QuestionAnswering" in model:
         batch["start_positions"], batch["end_positions"] = random.integers(0, 4, 3), random.integers(0, 4, 3)
-    elif model != "BertModel":
+    elif model not in BODIES:
         targets = random.integers(0, labels, (3, 11)) if labels else ids
         batch["labels"] = np.where((mask == 1) & (random.random((3, 11)) < 0.8), targets, -100)
     return batch
@@ -104,7 +135,7 @@ def batch_for(model, labels, seed):
 
 def theirs(folder, model, batch):
     """Outputs and loss in f64; what did not fit in the folder."""
-    plain = {"experts_implementation": "eager"} if "Mixtral" in model else {}  # the other one has no f64
+    plain = {"experts_implementation": "eager"} if "Mixtral" in model or "Moe" in model else {}  # the other one has no f64
     made, info = getattr(transformers, model).from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **plain)
     problems = {key: sorted(info[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]}
     made = made.double().eval()
@@ -153,7 +184,7 @@ def run(checks, case, work):
     checks.case(f"{name}: transformers wrote {'shards' if shard else 'one file'}", bool(shard) == (not (work / "theirs/model.safetensors").exists()))
     engine = dsrt.Engine({"model": str(work / "theirs"), "train_batch_size": 3, "threads": 1, "optimizer": {"type": "AdamW", "params": {"lr": 1e-2}}})
     compare(checks, f"{name} as transformers saved it", engine, work / "theirs", model, labels, 1)
-    if model not in ("BertModel", "T5Model", "BartModel"):
+    if model not in BODIES:
         engine.train(dsrt.Batch(**batch_for(model, labels, 2)))
     engine.export(work / "ours", export)
     checks.case(f"{name}: libdsrt wrote {'shards' if 'max_shard_bytes' in export else 'one file'}", ("max_shard_bytes" in export) == (not (work / "ours/model.safetensors").exists()))

@@ -1,19 +1,65 @@
-"""Makes bert-regression and bert-multilabel: what transformers answers for heads over rows whose labels are numbers, or yes and no to each class.
+"""Makes the golden folders whose answers come from here: heads over rows whose labels are numbers, or yes and no to each class, and the families of CASES.
 
-As the other folders (config.json, model.safetensors, inputs.safetensors, case.json, expected.safetensors), computed in f64 and stored as f32; the
-rows of torch_errors.json, torch's own distance in f32 and under bf16 autocast, are made too. Needs torch and transformers; run here.
+As the other folders (config.json, model.safetensors, inputs.safetensors, case.json, expected.safetensors), computed by transformers in f64 and stored
+as f32; the rows of torch_errors.json, torch's own distance in f32 and under bf16 autocast, are made too. Needs torch and transformers; run here, with
+the names of folders to make only those.
 """
+import contextlib
 import copy
 import json
 import pathlib
+import sys
+import tempfile
+from unittest import mock
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 HERE = pathlib.Path(__file__).parent
 OPTIMIZER = {"type": "AdamW", "params": {"lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-05, "weight_decay": 0.01}}
-LABELS = {"bert-regression": (1, torch.tensor([0.75, -1.5, 3.0])), "bert-multilabel": (3, torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]]))}
+BERT = dict(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+SMALL = dict(BERT, vocab_size=61, intermediate_size=40)
+DECODER = dict(vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=40, max_position_embeddings=40, pad_token_id=0)
+MOE = dict(DECODER, hidden_size=24, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, output_router_logits=True, router_aux_loss_coef=0.1)
+# folder: config class, model class, settings, task, labels
+CASES = {
+    "bert-regression": ("BertConfig", "BertForSequenceClassification", dict(BERT, num_labels=1), "seqcls", torch.tensor([0.75, -1.5, 3.0])),
+    "bert-multilabel": ("BertConfig", "BertForSequenceClassification", dict(BERT, num_labels=3, problem_type="multi_label_classification"), "seqcls",
+                        torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]])),
+    "roberta-sentiment": ("RobertaConfig", "RobertaForSequenceClassification", dict(SMALL, num_labels=3), "seqcls", torch.tensor([2, 0, 1])),
+    "xlm-roberta-mlm": ("XLMRobertaConfig", "XLMRobertaForMaskedLM", dict(SMALL, type_vocab_size=1), "mlm", "words"),
+    "distilbert-qa": ("DistilBertConfig", "DistilBertForQuestionAnswering", dict(vocab_size=61, dim=32, n_layers=2, n_heads=4, hidden_dim=40, max_position_embeddings=40, dropout=0.0, attention_dropout=0.0,
+                                                                                qa_dropout=0.0), "qa", "spans"),
+    "granite": ("GraniteConfig", "GraniteForCausalLM", dict(DECODER, embedding_multiplier=12.0, attention_multiplier=0.2, residual_multiplier=0.22, logits_scaling=8.0), "causal", "words"),
+    "gemma": ("GemmaConfig", "GemmaForCausalLM", dict(DECODER, head_dim=12), "causal", "words"),
+    "phi3": ("Phi3Config", "Phi3ForCausalLM", dict(DECODER, sliding_window=8, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}), "causal", "words"),
+    "olmo2": ("Olmo2Config", "Olmo2ForCausalLM", dict(DECODER, attention_bias=True), "causal", "words"),
+    "qwen2-moe": ("Qwen2MoeConfig", "Qwen2MoeForCausalLM", dict(MOE, shared_expert_intermediate_size=20), "causal", "words"),
+    "qwen3-moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", dict(MOE, head_dim=12, norm_topk_prob=True, decoder_sparse_step=2), "causal", "words"),
+}
+
+
+@contextlib.contextmanager
+def whole_f64():
+    """transformers computes norms, softmax and losses in f32, whatever the model's type: here that means f64."""
+    to, softmax, zeros = torch.Tensor.to, torch.nn.functional.softmax, torch.zeros
+    wide = lambda x: torch.float64 if x is torch.float32 else x
+    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double), \
+            mock.patch.object(torch.Tensor, "to", lambda x, *a, **k: to(x, *map(wide, a), **{key: wide(value) for key, value in k.items()})), \
+            mock.patch.object(torch, "zeros", lambda *a, dtype=None, **k: zeros(*a, dtype=wide(dtype), **k)), \
+            mock.patch.object(torch.nn.functional, "softmax", lambda x, *a, dtype=None, **k: softmax(x, *a, dtype=wide(dtype), **k)):
+        yield
+
+
+def named(model, of):
+    """Tensors by the names that a folder has for them: transformers writes the folder."""
+    model = copy.deepcopy(model)
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        for parameter, value in zip(model.parameters(), of):
+            parameter.copy_(value)
+        model.save_pretrained(folder)
+        return load_file(f"{folder}/model.safetensors")
 
 
 def run(model, batch, autocast=False):
@@ -27,13 +73,13 @@ def run(model, batch, autocast=False):
         optimizer.zero_grad()
         out.loss.backward()
         if step == 0:
-            found["output.logits"] = out.logits.detach()
+            found.update({f"output.{name}": out[name].detach() for name in ("logits", "start_logits", "end_logits") if name in out})
             found["loss"] = out.loss.detach()
-            found.update({f"grad.{name}": w.grad.clone() for name, w in model.named_parameters()})
+            found.update({f"grad.{name}": value for name, value in named(model, [torch.zeros_like(w) if w.grad is None else w.grad for w in model.parameters()]).items()})
         losses.append(float(out.loss.detach()))
         found[f"step{step + 1}.loss"] = out.loss.detach()
         optimizer.step()
-    found.update({f"param.{name}": w.detach().clone() for name, w in model.named_parameters()})
+    found.update({f"param.{name}": value for name, value in named(model, model.parameters()).items()})
     return found, losses
 
 
@@ -48,26 +94,39 @@ def errors(found, exact):
     return {kind: float(f"{error:.3g}") for kind, error in worst.items()}
 
 
+def batch_of(config, labels):
+    """Rows of 10, 7 and 4 tokens."""
+    mask = torch.tensor([[1] * n + [0] * (10 - n) for n in (10, 7, 4)])
+    pad = config.pad_token_id or 0
+    batch = {"input_ids": torch.where(mask == 1, torch.randint(2, config.vocab_size, (3, 10)), pad), "attention_mask": mask}
+    if config.model_type in ("bert", "roberta"):
+        batch["token_type_ids"] = (torch.arange(10) >= 4).long() * mask
+    if isinstance(labels, torch.Tensor):
+        return batch | {"labels": labels}
+    if labels == "spans":
+        return batch | {"start_positions": torch.tensor([3, 0, 2]), "end_positions": torch.tensor([8, 1, 2])}
+    return batch | {"labels": torch.where((mask == 1) & (torch.rand(3, 10) < 0.8), batch["input_ids"], -100)}
+
+
 torch_errors = json.loads((HERE / "torch_errors.json").read_text())
-for name, (labels, values) in LABELS.items():
+for name, (config_class, model_class, settings, task, labels) in CASES.items():
+    if len(sys.argv) > 1 and name not in sys.argv[1:]:
+        continue
     torch.manual_seed(7)
-    config = transformers.BertConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=40, num_labels=labels,
-                                     hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="eager")
-    if labels > 1:
-        config.problem_type = "multi_label_classification"
-    model = transformers.BertForSequenceClassification(config).eval()
+    config = getattr(transformers, config_class)(**settings, attn_implementation="eager", **({"experts_implementation": "eager"} if "Moe" in config_class else {}))
+    model = getattr(transformers, model_class)(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    mask = torch.tensor([[1] * n + [0] * (10 - n) for n in (10, 7, 4)])
-    inputs = {"input_ids": torch.randint(1, 97, (3, 10)) * mask, "attention_mask": mask, "token_type_ids": (torch.arange(10) >= 4).long() * mask, "labels": values}
-    exact, losses = run(copy.deepcopy(model).double(), dict(inputs, labels=values.double()))
+    inputs = batch_of(config, labels)
+    with whole_f64():
+        exact, losses = run(copy.deepcopy(model).double(), {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()})
     folder = HERE / name
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     save_file(inputs, folder / "inputs.safetensors")
-    save_file({key: value.float().contiguous() for key, value in exact.items()}, folder / "expected.safetensors")
-    (folder / "case.json").write_text(json.dumps({"model": name, "task": "seqcls", "optimizer": OPTIMIZER, "steps": 3, "losses": losses,
+    save_file({key: value.float().contiguous().clone() for key, value in exact.items()}, folder / "expected.safetensors")
+    (folder / "case.json").write_text(json.dumps({"model": name, "task": task, "optimizer": OPTIMIZER, "steps": 3, "losses": losses,
                                                   "note": "weight decay on every parameter; no dropout"}, indent=1) + "\n")
     torch_errors[name] = {"f32": errors(run(copy.deepcopy(model), inputs)[0], exact), "bf16_autocast": errors(run(copy.deepcopy(model), inputs, True)[0], exact)}
 (HERE / "torch_errors.json").write_text(json.dumps(torch_errors, indent=0) + "\n")

@@ -1,0 +1,18 @@
+// OLMo 2 (OLMo Team 2024, arXiv 2501.00656), as transformers' Olmo2ForCausalLM and Olmo2Model: LLaMA with norms behind its sublayers, and
+// of all heads' queries and keys together.
+#include "models/decoder.h"
+
+namespace ds::models {
+
+Result<std::unique_ptr<Model>> olmo2(const Json& config, Task task) {
+    auto m = std::make_unique<Decoder>();
+    Fields f(config);
+    m->post_norms = true;
+    m->head_norms = Decoder::HeadNorms::together;
+    m->out_bias = m->qkv_bias = f.boolean("attention_bias", false);
+    if (!config.contains("pad_token_id")) m->pad_id = 1;
+    DS_CHECK(read_decoder(*m, f, task, {.positions = 2048, .eps = 1e-5}));
+    return std::unique_ptr<Model>(std::move(m));
+}
+
+}  // namespace ds::models
