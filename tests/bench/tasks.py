@@ -7,8 +7,10 @@ SQuAD and sacrebleu by tests/unit/metrics.cpp).
 import argparse
 import fnmatch
 import json
+import math
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import torch
 import transformers
 
 TASKS = pathlib.Path("examples/tasks")
+CORES = len(os.sched_getaffinity(0))
 # Of each task: the score that counts, and what is trained one after the other: a config, epochs, or steps. A later one goes on from the one before it.
 ROWS = {"ner": ("f1", ("ner/config.json", 3, 0)), "qa": ("f1", ("qa/config.json", 0, 360)), "translation": ("bleu", ("translation/config.json", 0, 2000)),
         "chat": ("perplexity", ("chat/config.json", 0, 600)),
@@ -170,14 +173,15 @@ class Peer:
         return out
 
     def rate(self, steps):
+        """The schedule's share of lr before each step, as DeepSpeed has it."""
         s = self.config["scheduler"]
         if s["type"] == "LinearLR":
             return lambda step: max(0.0, 1 - step / s["params"]["total_iters"])
-        import math
         total, warm = s["params"]["total_num_steps"], s["params"]["warmup_num_steps"]
-        if s["type"] == "WarmupDecayLR":
-            return lambda step: min(step / warm, max(0.0, (total - step) / (total - warm)))
-        return lambda step: step / warm if step < warm else 0.5 * (1 + math.cos(math.pi * min(1, (step - warm) / (total - warm))))
+        begin = (lambda step: step / warm) if s["params"].get("warmup_type", "log") == "linear" else (lambda step: math.log(step + 1) / math.log(max(2, warm)))
+        end = {"WarmupDecayLR": lambda step: max(0.0, (total - step) / (total - warm)),
+               "WarmupCosineLR": lambda step: 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * min(1, (step - warm + 1) / (total - warm))))}[s["type"]]
+        return lambda step: begin(step) if step < warm else end(step)
 
     def run(self, epochs, steps):
         if isinstance(self.train[0], str):
@@ -272,10 +276,25 @@ def peer(stages, seed, scored):
     return seconds, side.score() if scored else None
 
 
-def tell(task, seed, side, run, name):
-    """Trainings take minutes: one line after each."""
-    seconds, scores = run
-    print(f"{task}, seed {seed}, {side}: {seconds:.1f} s" + (f", {name} {scores[name]:.3f}" if scores else ""), file=sys.stderr, flush=True)
+def shorter(config, share):
+    """The config with a schedule of a share of its steps."""
+    schedule = config["scheduler"]
+    return config | {"scheduler": schedule | {"params": {k: round(v * share) if k in ("total_iters", "total_num_steps", "warmup_num_steps") else v for k, v in schedule["params"].items()}}}
+
+
+def once(kept, what, train):
+    """(seconds, scores) of a training, told when it is done: they take minutes. With a file to keep them in, one that this machine has done is not done again."""
+    what |= {"processor": re.search("(?m)^model name.*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())[1], "cores": CORES}
+    for line in kept.read_text().splitlines() if kept and kept.exists() else []:
+        done = json.loads(line)
+        if done["what"] == what:
+            return done["seconds"], done["scores"]
+    seconds, scores = train()
+    if kept:
+        with kept.open("a") as file:
+            file.write(json.dumps({"what": what, "seconds": seconds, "scores": scores}) + "\n")
+    print(f"{what['task']}, seed {what['seed']}, {what['side']}: {seconds:.1f} s", scores or "", file=sys.stderr, flush=True)
+    return seconds, scores
 
 
 def main():
@@ -283,8 +302,12 @@ def main():
     arguments.add_argument("--only", choices=ROWS)
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--steps", type=int, default=0, help="so many steps of each training, timed and not scored")
+    arguments.add_argument("--share", type=float, default=1, help="trains for this share of a recipe's steps, its schedule with them; not for what is counted in epochs")
+    arguments.add_argument("--keep", type=pathlib.Path, help="a file of trainings that are done: what it holds is not run again, what is run is added to it")
     a = arguments.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    if a.share != 1 and any(epochs for task in ([a.only] if a.only else ROWS) for _, epochs, _ in ROWS[task][1:]):
+        arguments.error("--share: this task's training is counted in epochs")
+    torch.set_num_threads(CORES)
     bf16 = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
     print("| task | score | libdsrt | PyTorch | seconds, libdsrt | PyTorch | ratio |\n|---|---|---|---|---|---|---|")
     for task in [a.only] if a.only else ROWS:
@@ -295,12 +318,11 @@ def main():
             for file, epochs, steps in stages:
                 config = json.loads((TASKS / file).read_text())
                 config |= {"seed": seed, "bf16": {"enabled": bf16 and task != "sentiment-lstm"}}  # torch's LSTM is made for f32
-                todo.append((config, 0 if a.steps else epochs, a.steps or steps))
+                todo.append((shorter(config, a.share), 0 if a.steps else epochs, a.steps or round(steps * a.share)))
+            what = {"task": task, "seed": seed, "bf16": bf16, "steps": a.steps, "share": a.share}
             with tempfile.TemporaryDirectory() as out:
-                ours.append(dsrt(todo, out, not a.steps))
-            tell(task, seed, "libdsrt", ours[-1], name)
-            theirs.append(peer(todo, seed, not a.steps))
-            tell(task, seed, "PyTorch", theirs[-1], name)
+                ours.append(once(a.keep, what | {"side": "libdsrt"}, lambda: dsrt(todo, out, not a.steps)))
+            theirs.append(once(a.keep, what | {"side": "PyTorch"}, lambda: peer(todo, seed, not a.steps)))
         spread = lambda side: "" if a.steps else f"{statistics.mean(s[name] for _, s in side):.3f} ± {statistics.stdev(s[name] for _, s in side) if len(side) > 1 else 0:.3f}"
         fast, slow = (statistics.median(s for s, _ in side) for side in (ours, theirs))
         print(f"| {task} | {name} | {spread(ours)} | {spread(theirs)} | {fast:.1f} | {slow:.1f} | {slow / fast:.2f} |", flush=True)
