@@ -21,8 +21,7 @@ Result<std::unique_ptr<Model>> bert(const Json& config, Task task) {
     auto m = std::make_unique<Bert>();
     Fields f(config);
     DS_CHECK(read_bert(*m, f, 30522));
-    if (!config.contains("pad_token_id")) m->pad_id = 0;
-    read_padding(*m, f);
+    read_padding(*m, f, 0);
     m->pools = task == Task::none || task == Task::sequence_classification;
     DS_CHECK(finish_encoder(*m, f, task, "hidden_act", "hidden_size", "num_attention_heads"));
     return std::unique_ptr<Model>(std::move(m));

@@ -1,6 +1,8 @@
 // Pieces of transformers that the families share. Parameter names are those transformers saves.
 #pragma once
 
+#include <numeric>
+
 #include "models/model.h"
 
 namespace ds::models {
@@ -30,6 +32,11 @@ public:
     ValueId linear(ValueId x, const Scope& w, int64_t out, bool bias = true) {
         const ValueId weight_id = weight(w, "weight", {out, width(x)});
         return b.call("matmul", {x, weight_id, bias ? zeros(w, "bias", {out}) : kNone}, Matmul{.transpose_b = true}, w.prefix);
+    }
+    // Several of them whose weights are one, one after the other.
+    std::vector<ValueId> linears(ValueId x, const Scope& w, std::vector<int64_t> outs, bool bias) {
+        const int64_t all = std::accumulate(outs.begin(), outs.end(), int64_t{0});
+        return b.call_all("split", {linear(x, w, all, bias)}, Split{-1, std::move(outs)});
     }
     // GPT-2's Conv1D: weight [in, out].
     ValueId conv1d(ValueId x, const Scope& w, int64_t out) {
@@ -124,9 +131,10 @@ inline Status read_row_loss(Model& m, Fields& f) {  // as transformers decides
                     problem);
     return ok();
 }
-inline void read_padding(Model& m, Fields& f) {  // some folders have a negative id for none
-    const Json id = f.json().value("pad_token_id", Json());
-    if (id.is_number_integer()) m.pad_id = id.get<int64_t>();
+// otherwise: where the field is absent; null is none, as is the negative id of some folders.
+inline void read_padding(Model& m, Fields& f, std::optional<int64_t> otherwise = {}) {
+    if (!f.json().contains("pad_token_id")) m.pad_id = otherwise;
+    else if (const Json& id = f.json()["pad_token_id"]; id.is_number_integer()) m.pad_id = id.get<int64_t>();
     if (m.pad_id && (*m.pad_id < 0 || *m.pad_id >= m.vocabulary)) m.pad_id.reset();
 }
 inline Status check_heads(int64_t width, int64_t heads, const char* width_key, const char* heads_key) {

@@ -45,9 +45,7 @@ ValueId Decoder::attention(Blocks& m, TokenStream& s, ValueId h, ValueId turns, 
     Builder& b = m.b;
     const int64_t columns = heads * head_dim, kv_columns = kv_heads * head_dim;
     std::vector<ValueId> parts;
-    if (fused)
-        parts = b.call_all("split", {m.linear(h, w("qkv_proj"), columns + 2 * kv_columns, qkv_bias)},
-                           Split{-1, {columns, kv_columns, kv_columns}});
+    if (fused) parts = m.linears(h, w("qkv_proj"), {columns, kv_columns, kv_columns}, qkv_bias);
     const auto part = [&](size_t i, const char* name, int64_t out) { return fused ? parts[i] : m.linear(h, w(name), out, qkv_bias); };
     const auto turned = [&](ValueId y, const char* norm_name) {
         return b.call("rope", {head_norm(m, y, w(norm_name)), turns}, Rope{.head_dim = head_dim});
@@ -63,7 +61,7 @@ ValueId Decoder::attention(Blocks& m, TokenStream& s, ValueId h, ValueId turns, 
 
 ValueId Decoder::mlp(Blocks& m, ValueId h, const Scope& w) const {
     if (!fused) return gated_mlp(m, h, activation, w, inner, mlp_bias);
-    const auto both = m.b.call_all("split", {m.linear(h, w("gate_up_proj"), 2 * inner, mlp_bias)}, Split{-1, {inner, inner}});
+    const auto both = m.linears(h, w("gate_up_proj"), {inner, inner}, mlp_bias);
     return m.linear(m.b.mul(activation(m.b, both[0]), both[1]), w("down_proj"), width, mlp_bias);
 }
 
@@ -95,7 +93,7 @@ Status read_decoder(Decoder& m, Fields& f, Task task, const DecoderDefaults& d) 
     m.attention_dropout = f.number("attention_dropout", 0.0);
     m.range = f.number("initializer_range", 0.02);
     m.tied = f.boolean("tie_word_embeddings", d.tied);
-    read_padding(m, f);
+    read_padding(m, f, d.pad_id);
     DS_TRY(m.activation, activation_named(f.text("hidden_act", d.activation), "hidden_act"));
     DS_CHECK(f.status());
     if (m.heads == 0 || m.kv_heads == 0 || m.heads % m.kv_heads)

@@ -38,6 +38,7 @@ struct DecoderDefaults {
     std::optional<int64_t> width, layers, heads, inner, vocabulary;
     std::optional<int64_t> kv_heads;  // where the field is absent; nothing, as null in the field: as heads
     std::optional<int64_t> head_dim;  // nothing: width / heads
+    std::optional<int64_t> pad_id;    // where the field is absent; null in the field is none
     int64_t positions = 32768;
     double eps = 1e-6;
     bool tied = false;

@@ -17,9 +17,8 @@ Result<std::unique_ptr<Model>> gemma(const Json& config, Task task) {
                     "config.json: use_bidirectional_attention: true is not built for gemma; there is causal attention");
     m->shifted_gains = true;
     m->out_bias = m->qkv_bias = f.boolean("attention_bias", false);
-    if (!config.contains("pad_token_id")) m->pad_id = 0;
-    DS_CHECK(
-        read_decoder(*m, f, task, {.kv_heads = 16, .head_dim = 256, .positions = 8192, .tied = true, .activation = "gelu_pytorch_tanh"}));
+    DS_CHECK(read_decoder(
+        *m, f, task, {.kv_heads = 16, .head_dim = 256, .pad_id = 0, .positions = 8192, .tied = true, .activation = "gelu_pytorch_tanh"}));
     m->embedding_scale = std::sqrt(static_cast<double>(m->width));
     return std::unique_ptr<Model>(std::move(m));
 }

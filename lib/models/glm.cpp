@@ -36,8 +36,7 @@ struct Glm : Model {
         const auto normed = [&](ValueId y, const char* name) { return post_norms ? m.rmsnorm(y, w(name), eps) : y; };
         x = b.add(x, normed(attention(m, s, m.rmsnorm(x, w("input_layernorm"), eps), turns, w), "post_self_attn_layernorm"));
         const ValueId h = m.rmsnorm(x, w("post_attention_layernorm"), eps);
-        const auto both = b.call_all("split", {m.linear(h, w(chat ? "mlp.dense_h_to_4h" : "mlp.gate_up_proj"), 2 * inner, other_bias)},
-                                     Split{-1, {inner, inner}});
+        const auto both = m.linears(h, w(chat ? "mlp.dense_h_to_4h" : "mlp.gate_up_proj"), {inner, inner}, other_bias);
         const ValueId y =
             m.linear(b.mul(activation(b, both[0]), both[1]), w(chat ? "mlp.dense_4h_to_h" : "mlp.down_proj"), width, other_bias);
         return b.add(x, normed(y, "post_mlp_layernorm"));
@@ -47,9 +46,7 @@ struct Glm : Model {
         Builder& b = m.b;
         const int64_t columns = heads * head_dim, kv_columns = kv_heads * head_dim;
         std::vector<ValueId> qkv;
-        if (chat)
-            qkv = b.call_all("split", {m.linear(h, w("self_attention.query_key_value"), columns + 2 * kv_columns, qkv_bias)},
-                             Split{-1, {columns, kv_columns, kv_columns}});
+        if (chat) qkv = m.linears(h, w("self_attention.query_key_value"), {columns, kv_columns, kv_columns}, qkv_bias);
         else
             for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"})
                 qkv.push_back(m.linear(h, w(name), qkv.empty() ? columns : kv_columns, qkv_bias));

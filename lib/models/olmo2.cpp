@@ -10,8 +10,7 @@ Result<std::unique_ptr<Model>> olmo2(const Json& config, Task task) {
     m->post_norms = true;
     m->head_norms = Decoder::HeadNorms::together;
     m->out_bias = m->qkv_bias = f.boolean("attention_bias", false);
-    if (!config.contains("pad_token_id")) m->pad_id = 1;
-    DS_CHECK(read_decoder(*m, f, task, {.positions = 2048, .eps = 1e-5}));
+    DS_CHECK(read_decoder(*m, f, task, {.pad_id = 1, .positions = 2048, .eps = 1e-5}));
     return std::unique_ptr<Model>(std::move(m));
 }
 

@@ -23,8 +23,7 @@ Result<std::unique_ptr<Model>> phi3(const Json& config, Task task) {
     Fields f(read);
     m->fused = true;
     m->residual_dropout = f.number("resid_pdrop", 0.0);
-    if (!config.contains("pad_token_id")) m->pad_id = 32000;
-    DS_CHECK(read_decoder(*m, f, task, {.positions = 4096, .eps = 1e-5, .rope = {.partial = 1.0}}));
+    DS_CHECK(read_decoder(*m, f, task, {.pad_id = 32000, .positions = 4096, .eps = 1e-5, .rope = {.partial = 1.0}}));
     m->windows.assign(static_cast<size_t>(m->layers), f.integer("sliding_window", 0));
     DS_CHECK(f.status());
     return std::unique_ptr<Model>(std::move(m));
