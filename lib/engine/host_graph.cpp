@@ -220,7 +220,7 @@ Result<int32_t> HostGraph::embed(const std::string& folder, std::string_view opt
                     inputs.size(), inputs.size() == 1 || inputs.size() > 4 || inputs.empty() ? "" : " without input_ids");
     for (const int32_t id : inputs)
         if (id != kNone) DS_CHECK(check(id, "model"));
-    if (model->positions_skip_padding && (inputs.size() < 4 || inputs[3] == kNone))
+    if (model->positions_skip != Model::Skipped::none && (inputs.size() < 4 || inputs[3] == kNone))
         return fail(Code::E_INVALID_ARGUMENT, "graph: model: the positions of {} begin at {} and skip padding: give position_ids",
                     model->family, model->position_offset);
     const Shape grid = graph_.type(inputs[0]).shape;

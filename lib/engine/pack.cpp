@@ -26,6 +26,7 @@ public:
             DS_CHECK(read_decoder());
         }
         DS_CHECK(read_labels());
+        if (model_.reads_ends || model_.reads_last) find_ends();
         choose();
         stream("", out_.places, out_.shape.tokens);
         label_rows();
@@ -161,8 +162,10 @@ private:
     Status positions(const char* ids_name) {
         if (batch_.count("position_ids")) {
             const bool table = model_.max_positions && model_.limit.empty();
-            DS_TRY(positions_,
-                   integers("position_ids", grid_, 0, (table ? model_.max_positions + model_.position_offset : int64_t{1} << 30) - 1));
+            const int64_t before = model_.positions_skip == Model::Skipped::masked ? model_.position_offset : 0;
+            DS_TRY(positions_, integers("position_ids", grid_, 0,
+                                        (table ? model_.max_positions + model_.position_offset - before : int64_t{1} << 30) - 1));
+            for (int32_t& position : positions_) position += static_cast<int32_t>(before);
             const int64_t most = *std::max_element(positions_.begin(), positions_.end());
             if (!model_.limit.empty() && most >= model_.max_positions)
                 return fail(Code::E_UNSUPPORTED, "position_ids: {}, but {}", most, model_.limit);
@@ -178,8 +181,11 @@ private:
         int64_t next = 0;
         for (size_t i = 0; i < ids_.size(); ++i) {
             if (static_cast<int64_t>(i) % length_ == 0) next = model_.position_offset;
-            const bool skipped = model_.positions_skip_padding && ids_[i] == *model_.pad_id;
-            positions_[i] = static_cast<int32_t>(skipped ? *model_.pad_id : next++);
+            if (model_.positions_skip == Model::Skipped::pad_ids && ids_[i] == *model_.pad_id)
+                positions_[i] = static_cast<int32_t>(*model_.pad_id);
+            else if (model_.positions_skip == Model::Skipped::masked && !mask_[i])
+                positions_[i] = static_cast<int32_t>(model_.position_offset - 1);
+            else positions_[i] = static_cast<int32_t>(next++);
         }
         return ok();
     }
@@ -267,21 +273,32 @@ private:
     }
 
     bool needs_first() const {
-        return !model_.reads_ends &&
+        return !model_.reads_ends && !model_.reads_last &&
                (model_.task == Task::sequence_classification || (model_.task == Task::none && model_.token_types > 0));
     }
 
-    // A row without any token that a model reads the ends of keeps its first.
-    bool alone(size_t i) const {
-        if (!model_.reads_ends || static_cast<int64_t>(i) % length_) return false;
-        return std::none_of(mask_.begin() + static_cast<std::ptrdiff_t>(i), mask_.begin() + static_cast<std::ptrdiff_t>(i) + length_,
-                            [](uint8_t m) { return m != 0; });
+    // Where the token is whose state answers about its row; a row's first where none counts. What stands behind it is seen by nothing.
+    void find_ends() {
+        const bool by_id = model_.reads_last && model_.pad_id;
+        ends_.resize(static_cast<size_t>(rows_));
+        unseen_.assign(ids_.size(), 0);
+        for (size_t row = 0; row < ends_.size(); ++row) {
+            const size_t begin = row * static_cast<size_t>(length_);
+            size_t end = begin + static_cast<size_t>(length_) - 1;
+            for (; end > begin && !(by_id ? ids_[end] != *model_.pad_id : mask_[end] != 0); --end) unseen_[end] = 1;
+            ends_[row] = static_cast<int32_t>(end);
+        }
+    }
+
+    // Whether the head over rows, if there is one, reads the token at this place.
+    bool is_read(size_t i) const {
+        if (!ends_.empty()) return static_cast<size_t>(ends_[i / static_cast<size_t>(length_)]) == i;
+        return needs_first() && static_cast<int64_t>(i) % length_ == 0;
     }
 
     void choose() {
         for (size_t i = 0; i < ids_.size(); ++i) {
-            const bool needed =
-                alone(i) || whole_.tokens || targets_[i] != kIgnore || (needs_first() && static_cast<int64_t>(i) % length_ == 0);
+            const bool needed = is_read(i) || whole_.tokens || targets_[i] != kIgnore;
             out_.tokens += mask_[i];
             if (!needed && (!mask_[i] || (!unseen_.empty() && unseen_[i]))) continue;
             out_.shape.masked |= !mask_[i];
@@ -300,7 +317,7 @@ private:
     // Puts the operands of a stream of these places, filled up to `tokens`.
     void stream(const std::string& prefix, const std::vector<int32_t>& chosen, int64_t tokens) {
         const auto n = static_cast<size_t>(tokens);
-        std::vector<int32_t> ids(n, 0), places(n, 0), positions(n, 0), types(n, 0), segments(1, 0), first;
+        std::vector<int32_t> ids(n, 0), places(n, 0), positions(n, 0), types(n, 0), segments(1, 0), first, last;
         std::vector<uint8_t> key_mask(n, 0);
         std::vector<float> real(n, 0);
         int64_t row = 0;
@@ -309,6 +326,7 @@ private:
             for (; static_cast<int64_t>(at) / length_ > row; ++row) segments.push_back(static_cast<int32_t>(i));
             if (texts_begun_ && begins_[at]) segments.push_back(static_cast<int32_t>(i));
             if (static_cast<int64_t>(at) % length_ == 0) first.push_back(static_cast<int32_t>(i));
+            if (prefix.empty() && !ends_.empty() && is_read(at)) last.push_back(static_cast<int32_t>(i));
             ids[i] = ids_[at];
             places[i] = static_cast<int32_t>(first_row_ * length_ + static_cast<int64_t>(at));
             positions[i] = positions_[at];
@@ -329,12 +347,8 @@ private:
         std::vector<int32_t> row_places(static_cast<size_t>(rows_));
         std::iota(row_places.begin(), row_places.end(), static_cast<int32_t>(first_row_));
         put("row_places", row_places, {rows_});
-        if (model_.reads_ends) {
-            first.assign(segments.begin(), segments.end() - 1);
-            std::vector<int32_t> last(segments.begin() + 1, segments.end());
-            for (int32_t& end : last) --end;
-            put("last", last, {rows_});
-        }
+        if (model_.reads_ends) first.assign(segments.begin(), segments.end() - 1);
+        if (!last.empty()) put("last", last, {rows_});
         if (needs_first() || model_.reads_ends) put("first", first, {rows_});
     }
 
@@ -372,7 +386,7 @@ private:
     const int64_t first_row_;
     int64_t rows_ = 0, length_ = 0;
     Shape grid_;
-    std::vector<int32_t> ids_, types_, positions_, targets_;
+    std::vector<int32_t> ids_, types_, positions_, targets_, ends_;  // ends_: of rows
     std::vector<uint8_t> mask_, unseen_, begins_;
     int64_t texts_begun_ = 0;  // within rows
     Packed out_;

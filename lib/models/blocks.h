@@ -115,10 +115,8 @@ inline Result<Activation> activation_named(const std::string& name, const char* 
 }
 
 // Checks that several families make.
-inline Status only_causal(Fields& f, Task task) {
-    if (task == Task::none || task == Task::causal_lm) return ok();
-    return fail(Code::E_UNSUPPORTED, "config.json: {} has no {} head here; there are *ForCausalLM and *Model", f.text("model_type", ""),
-                name_of(task));
+inline int64_t read_labels(Fields& f) {
+    return f.integer("num_labels", f.has("id2label") ? static_cast<int64_t>(f.json()["id2label"].size()) : 2);
 }
 inline Status read_row_loss(Model& m, Fields& f) {  // as transformers decides
     const std::string problem = f.text("problem_type", m.labels == 1 ? "regression" : "");
@@ -142,19 +140,6 @@ inline Status check_heads(int64_t width, int64_t heads, const char* width_key, c
                ? ok()
                : fail(Code::E_CONFIG, "config.json: {} {} is not a multiple of {} {}", width_key, width, heads_key, heads);
 }
-// Without tie_word_embeddings a head of its own.
-inline void tie(Model& m, bool tied, const std::string& table, std::vector<std::string> others) {
-    if (tied) m.names.others[table] = std::move(others);
-}
-// What a decoder-only family can give.
-inline void decoder_outputs(Model& m, Task task) {
-    m.outputs =
-        task == Task::none ? std::vector<std::string>{"last_hidden_state"} : std::vector<std::string>{"logits", "last_hidden_state"};
-    m.token_outputs = m.outputs;
-    m.splits_rows = true;
-}
-
-// Likewise of encoder-decoders.
 inline Status only_seq2seq(Fields& f, const Json& config, Task task) {
     const std::string type = f.text("model_type", "");
     const Json name = config.value("architectures", Json::array());

@@ -9,7 +9,7 @@ void Encoder::build(Builder& b, TokenStream& s) const {
     ValueId x = m.words(words, s.ids(), pad_id);
     if (token_types) x = b.add(x, m.embedding(s.types(), e("token_type_embeddings"), token_types, width));
     const ValueId places = m.weight(e("position_embeddings"), "weight", {position_rows, width});
-    x = b.add(x, m.words(places, s.positions(), positions_skip_padding ? pad_id : std::nullopt));
+    x = b.add(x, m.words(places, s.positions(), positions_skip == Skipped::pad_ids ? pad_id : std::nullopt));
     x = m.boundary(s.dropout(m.layernorm(x, e("LayerNorm"), eps), dropout));
     for (int64_t i = 0; i < layers; ++i) x = m.boundary(layer(m, s, x, root(tensors.layers)(std::to_string(i))));
     s.output("last_hidden_state", x);
@@ -97,7 +97,7 @@ Status finish_encoder(Encoder& m, Fields& f, Task task, const char* hidden_act, 
     if (task == Task::causal_lm) return fail(Code::E_UNSUPPORTED, "config.json: {} has no causal head here", f.text("model_type", ""));
     m.range = f.number("initializer_range", 0.02);
     m.tied = f.boolean("tie_word_embeddings", true);
-    m.labels = f.integer("num_labels", f.has("id2label") ? static_cast<int64_t>(f.json()["id2label"].size()) : 2);
+    m.labels = read_labels(f);
     m.max_positions = m.position_rows - m.position_offset;
     DS_TRY(m.activation, activation_named(f.text(hidden_act, "gelu"), hidden_act));
     if (m.word_activation.op.empty()) m.word_activation = m.activation;

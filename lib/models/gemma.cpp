@@ -15,7 +15,7 @@ Result<std::unique_ptr<Model>> gemma(const Json& config, Task task) {
     if (f.boolean("use_bidirectional_attention", false))
         return fail(Code::E_UNSUPPORTED,
                     "config.json: use_bidirectional_attention: true is not built for gemma; there is causal attention");
-    m->shifted_gains = true;
+    m->norms = Decoder::Norms::rms_plus_one;
     m->out_bias = m->qkv_bias = f.boolean("attention_bias", false);
     DS_CHECK(read_decoder(
         *m, f, task, {.kv_heads = 16, .head_dim = 256, .pad_id = 0, .positions = 8192, .tied = true, .activation = "gelu_pytorch_tanh"}));

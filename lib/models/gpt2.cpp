@@ -1,12 +1,12 @@
-// GPT-2 (Radford et al. 2019), as transformers' GPT2LMHeadModel and GPT2Model.
+// GPT-2 (Radford et al. 2019), as transformers' GPT2LMHeadModel, GPT2Model and their kin with heads over rows and tokens.
 #include <cmath>
 
-#include "models/blocks.h"
+#include "models/causal.h"
 
 namespace ds::models {
 namespace {
 
-struct Gpt2 : Model {
+struct Gpt2 : CausalModel {
     int64_t width = 768, layers = 12, heads = 12, inner = 0;
     double eps = 1e-5, embd_dropout = 0.1, attn_dropout = 0.1, resid_dropout = 0.1, range = 0.02;
     bool scale_weights = true, scale_by_layer = false, tied = true;
@@ -21,12 +21,8 @@ struct Gpt2 : Model {
         if (s.has_types()) x = b.add(x, b.call("embedding", {wte, s.types()}));
         x = m.boundary(s.dropout(x, embd_dropout));
         for (int64_t i = 0; i < layers; ++i) x = m.boundary(block(m, s, x, root("h")(std::to_string(i)), i));
-        x = m.layernorm(x, root("ln_f"), eps);
-        s.output("last_hidden_state", x);
-        if (task == Task::none) return;
-        s.classify_tokens(x, [&](ValueId rows) {
-            const ValueId head = tied ? wte : m.weight(Scope{"lm_head"}, "weight", {vocabulary, width});
-            return b.call("matmul", {rows, head}, Matmul{.transpose_b = true}, "logits");
+        head(m, s, m.layernorm(x, root("ln_f"), eps), [&](ValueId rows) {
+            return m.head(rows, tied ? wte : m.weight(Scope{"lm_head"}, "weight", {vocabulary, width}));
         });
     }
 
@@ -49,8 +45,6 @@ struct Gpt2 : Model {
 Result<std::unique_ptr<Model>> gpt2(const Json& config, Task task) {
     auto m = std::make_unique<Gpt2>();
     Fields f(config);
-    if (task != Task::none && task != Task::causal_lm)
-        return fail(Code::E_UNSUPPORTED, "config.json: gpt2 has no {} head here; there are GPT2LMHeadModel and GPT2Model", name_of(task));
     m->width = f.integer("n_embd", f.integer("hidden_size", 768));
     m->layers = f.integer("n_layer", f.integer("num_hidden_layers", 12));
     m->heads = f.integer("n_head", f.integer("num_attention_heads", 12));
@@ -71,9 +65,9 @@ Result<std::unique_ptr<Model>> gpt2(const Json& config, Task task) {
     DS_CHECK(f.status());
     if (m->heads == 0 || m->width % m->heads)
         return fail(Code::E_CONFIG, "config.json: n_embd {} is not a multiple of n_head {}", m->width, m->heads);
-    m->names.base_prefix = "transformer.";
-    tie(*m, m->tied && task != Task::none, "transformer.wte.weight", {"lm_head.weight"});
-    decoder_outputs(*m, task);
+    m->token_head = "classifier";
+    read_padding(*m, f);
+    DS_CHECK(finish_causal(*m, f, task, "transformer", "wte", "lm_head", m->tied));
     return std::unique_ptr<Model>(std::move(m));
 }
 

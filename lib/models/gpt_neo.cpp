@@ -1,11 +1,11 @@
 // GPT-Neo, which alternates dense and locally banded attention as GPT-3 does (Brown et al. 2020, arXiv 2005.14165; Child et al. 2019, arXiv
 // 1904.10509), as transformers' GPTNeoForCausalLM and GPTNeoModel. Scores are not scaled.
-#include "models/blocks.h"
+#include "models/causal.h"
 
 namespace ds::models {
 namespace {
 
-struct GptNeo : Model {
+struct GptNeo : CausalModel {
     int64_t width = 2048, heads = 16, inner = 0;
     double eps = 1e-5, embed_dropout = 0, attention_dropout = 0, resid_dropout = 0, range = 0.02;
     bool tied = true;
@@ -20,10 +20,7 @@ struct GptNeo : Model {
         if (s.has_types()) x = b.add(x, b.call("embedding", {table, s.types()}));
         x = m.boundary(s.dropout(x, embed_dropout));
         for (size_t i = 0; i < windows.size(); ++i) x = m.boundary(block(m, s, x, root("h")(std::to_string(i)), windows[i]));
-        x = m.layernorm(x, root("ln_f"), eps);
-        s.output("last_hidden_state", x);
-        if (task == Task::none) return;
-        s.classify_tokens(x, [&](ValueId rows) {
+        head(m, s, m.layernorm(x, root("ln_f"), eps), [&](ValueId rows) {
             return m.head(rows, tied ? table : m.weight(Scope{"lm_head"}, "weight", {vocabulary, width}));
         });
     }
@@ -82,7 +79,6 @@ Result<std::vector<int64_t>> windows_of(Fields& f, int64_t layers) {
 Result<std::unique_ptr<Model>> gpt_neo(const Json& config, Task task) {
     auto m = std::make_unique<GptNeo>();
     Fields f(config);
-    DS_CHECK(only_causal(f, task));
     m->width = f.integer("hidden_size", 2048);
     const int64_t layers = f.integer(f.has("num_layers") ? "num_layers" : "num_hidden_layers", 24);
     m->heads = f.integer(f.has("num_heads") ? "num_heads" : "num_attention_heads", 16);
@@ -99,9 +95,9 @@ Result<std::unique_ptr<Model>> gpt_neo(const Json& config, Task task) {
     DS_TRY(m->activation, activation_named(f.text("activation_function", "gelu_new"), "activation_function"));
     DS_CHECK(f.status());
     DS_CHECK(check_heads(m->width, m->heads, "hidden_size", "num_heads"));
-    m->names.base_prefix = "transformer.";
-    tie(*m, m->tied && task != Task::none, "transformer.wte.weight", {"lm_head.weight"});
-    decoder_outputs(*m, task);
+    m->token_head = "classifier";
+    read_padding(*m, f);
+    DS_CHECK(finish_causal(*m, f, task, "transformer", "wte", "lm_head", m->tied));
     return std::unique_ptr<Model>(std::move(m));
 }
 

@@ -64,7 +64,7 @@ Result<std::unique_ptr<Model>> lstm(const Json& config, Task task) {
     m->layers = f.integer("num_layers", 1);
     m->both_ways = f.boolean("bidirectional", true);
     m->dropout = f.number("dropout", 0.0);
-    m->labels = f.integer("num_labels", f.has("id2label") ? static_cast<int64_t>(config["id2label"].size()) : 2);
+    m->labels = read_labels(f);
     read_padding(*m, f);
     DS_CHECK(f.status());
     if (m->width < 1 || m->embedding < 1 || m->layers < 1)

@@ -14,7 +14,7 @@ Result<std::unique_ptr<Model>> mixtral(const Json& config, Task task) {
     mixture.inner = f.integer("intermediate_size", 14336);
     mixture.balance = f.boolean("output_router_logits", false) ? f.number("router_aux_loss_coef", 0.001) : 0;
     m->mixture = mixture;
-    m->mixture_scope = "block_sparse_moe";
+    m->tensors.mlp = "block_sparse_moe";
     if (f.number("router_jitter_noise", 0.0) != 0)
         return fail(Code::E_UNSUPPORTED, "config.json: router_jitter_noise {} is not built; there is 0: the router sees tokens as they are",
                     config["router_jitter_noise"].dump());

@@ -54,7 +54,7 @@ public:
     ValueId real() {
         return shape_.embedded ? kNone : input("real", {shape_.tokens}, DType::f32);
     }                                  // 1 for tokens, 0 for masked ones and filler
-    ValueId last_of_rows(ValueId x);   // of a model that reads_ends
+    ValueId last_of_rows(ValueId x);   // of a model that reads_ends or reads_last
     ValueId first_of_rows(ValueId x);  // x of each row's first token ([CLS])
     // Attention within rows. bias: a table by distance.
     ValueId attention(ValueId q, ValueId k, ValueId v, Attention attrs, ValueId bias = kNone);
@@ -124,11 +124,14 @@ public:
     int64_t vocabulary = 0, max_positions = 0, token_types = 0, labels = 0;
     std::optional<RowLoss> row_loss;  // nothing: integer labels are classes, floats say yes or no to each class
     std::optional<int64_t> pad_id;
-    bool reads_ends = false;              // of each row the first and last unmasked token
-    bool one_piece = false;               // its tokens can't be dealt out over sequence ranks: each of those computes them all
-    bool couples_rows = false;            // data ranks exchange within a pass, as for the load of experts: each needs rows
-    int64_t position_offset = 0;          // the first position's row in the table of positions
-    bool positions_skip_padding = false;  // tokens that are pad_id have that position, and the others count on without them
+    bool reads_ends = false;      // of each row the first and last unmasked token
+    bool reads_last = false;      // of each row the last token that is not pad_id, or, without one, not masked
+    bool one_piece = false;       // its tokens can't be dealt out over sequence ranks: each of those computes them all
+    bool couples_rows = false;    // data ranks exchange within a pass, as for the load of experts: each needs rows
+    int64_t position_offset = 0;  // the first position's row in the table of positions
+    // Whose positions the others count on without: tokens that are pad_id, which then is their row; or masked ones, whose row is the one
+    // before the first position's, and then position_ids of a batch count from 0.
+    enum class Skipped { none, pad_ids, masked } positions_skip = Skipped::none;
     bool splits_rows = false;  // without a mask, a row of which positions begin anew holds several texts, which do not see each other
     std::string limit;         // why there are max_positions, where more of them would need what is not built
     std::vector<std::string> outputs;        // names that ds_output knows

@@ -7,7 +7,8 @@ namespace ds::models {
 Result<std::unique_ptr<Model>> olmo2(const Json& config, Task task) {
     auto m = std::make_unique<Decoder>();
     Fields f(config);
-    m->post_norms = true;
+    m->tensors.attention_norm = m->tensors.mlp_norm = "";
+    m->tensors.attention_out_norm = "post_attention_layernorm", m->tensors.mlp_out_norm = "post_feedforward_layernorm";
     m->head_norms = Decoder::HeadNorms::together;
     m->out_bias = m->qkv_bias = f.boolean("attention_bias", false);
     DS_CHECK(read_decoder(*m, f, task, {.pad_id = 1, .positions = 2048, .eps = 1e-5}));

@@ -21,8 +21,9 @@ Result<std::unique_ptr<Model>> phi3(const Json& config, Task task) {
     auto m = std::make_unique<Decoder>();
     const Json read = with_longrope(config);
     Fields f(read);
-    m->fused = true;
-    m->residual_dropout = f.number("resid_pdrop", 0.0);
+    m->projections = Decoder::Projections::fused;
+    m->mlp_kind = Decoder::Mlp::gated_fused;
+    m->attention_out_dropout = m->mlp_dropout = f.number("resid_pdrop", 0.0);
     DS_CHECK(read_decoder(*m, f, task, {.pad_id = 32000, .positions = 4096, .eps = 1e-5, .rope = {.partial = 1.0}}));
     m->windows.assign(static_cast<size_t>(m->layers), f.integer("sliding_window", 0));
     DS_CHECK(f.status());

@@ -24,7 +24,7 @@ Result<std::unique_ptr<Model>> roberta(const Json& config, Task task) {
     const bool first = f.text("model_type", "roberta") == "roberta";
     DS_CHECK(read_bert(*m, f, first ? 50265 : 30522));
     m->pad_id = f.integer("pad_token_id", 1);
-    m->positions_skip_padding = true;
+    m->positions_skip = Model::Skipped::pad_ids;
     m->position_offset = *m->pad_id + 1;
     if (*m->pad_id >= m->vocabulary || m->position_offset >= m->position_rows)
         return fail(

@@ -76,6 +76,8 @@ def batch_for(r, random_, model, config):
     vocabulary = config["vocab_size"]
     batch, defined = {"input_ids": random_.integers(0, vocabulary, (rows, length))}, {}
     mask = mask_of(r, rows, length)
+    if "Sequence" in model and "bert" not in config["model_type"] and config.get("pad_token_id") is None:
+        mask = None  # transformers reads the last place, masked or not
     if mask is not None:
         batch["attention_mask"] = mask
         if r.random() < 0.7 and config.get("pad_token_id") is not None:
@@ -92,7 +94,7 @@ def batch_for(r, random_, model, config):
         defined.update(logits=whole, last_hidden_state=whole)
         if r.random() < 0.4 and kind not in ("t5", "mt5"):
             places = np.arange(length) + np.zeros((rows, 1), np.int64)
-            choice = r.choice(["later", "masked", "any"])
+            choice = r.choice(["later", "masked"] if causal and "Sequence" in model else ["later", "masked", "any"])
             if choice == "later" and length < positions:
                 places = places + r.randint(0, positions - length)
             elif choice == "masked" and "attention_mask" in batch:
@@ -146,7 +148,9 @@ def head_labels(r, random_, model, config, batch, whole, causal):
         batch["labels"] = labels_of(r, (rows, length), config["vocab_size"], random_)
     else:
         batch["labels"] = np.where(batch.get("attention_mask", np.ones_like(batch["input_ids"])) == 1, batch["input_ids"], -100)
-    if causal and "labels" in batch:  # a label is predicted by the position before
+    if causal and "TokenClassification" in model:
+        batch["labels"] = np.where(whole, batch["labels"], -100)
+    elif causal and "Classification" not in model and "labels" in batch:  # a label is predicted by the position before
         batch["labels"][:, 1:] = np.where(whole[:, :-1], batch["labels"][:, 1:], -100)
 
 
@@ -218,7 +222,7 @@ def rename(r, folder, config, model, prefix):
 
 
 # Table, and the names of what is tied to it.
-TIED = {"gpt2": ("transformer.wte.weight", ["lm_head.weight"]), "gpt_neo": ("transformer.wte.weight", ["lm_head.weight"]), "gpt_neox": ("gpt_neox.embed_in.weight", ["embed_out.weight"]),
+TIED = {"gpt2": ("transformer.wte.weight", ["lm_head.weight"]), "gpt_neo": ("transformer.wte.weight", ["lm_head.weight"]), "gptj": ("transformer.wte.weight", ["lm_head.weight"]), "opt": ("model.decoder.embed_tokens.weight", ["lm_head.weight"]), "gpt_neox": ("gpt_neox.embed_in.weight", ["embed_out.weight"]),
         "t5": ("shared.weight", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"]), "bert": ("bert.embeddings.word_embeddings.weight", ["cls.predictions.decoder.weight"]),
         "distilbert": ("distilbert.embeddings.word_embeddings.weight", ["vocab_projector.weight"]),
         "bart": ("model.shared.weight", ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"])}
@@ -268,11 +272,12 @@ class Theirs:
     def tensors(self, of):
         """By the names of a folder."""
         out = {}
-        tied = self.model._tied_weights_keys if self.model.config.tie_word_embeddings else {}
-        for name, parameter in self.model.named_parameters():
+        tied, named = self.model._tied_weights_keys or {}, dict(self.model.named_parameters())
+        for name, parameter in named.items():
             if not parameter.requires_grad:
                 continue
-            name = (tied or {}).get(name, name)  # some families list the head first
+            if name in tied and tied[name] not in named:  # some families list the head first
+                name = tied[name]
             if name == "lm_head.weight" and self.model.config.model_type == "gpt_neox":
                 name = "embed_out.weight"
             value = of(parameter)
@@ -353,8 +358,8 @@ class Case:
         ids, start = list(prompt), [config.decoder_start_token_id] if config.is_encoder_decoder else []
         made = []
         most = getattr(config, "max_position_embeddings", 40)
-        if (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "longrope":  # the angles that change there are not built
-            most = config.rope_parameters["original_max_position_embeddings"] + 1
+        if "longrope" in str(rope := getattr(config, "rope_parameters", None)):  # the angles that change there are not built
+            most = rope.get("full_attention", rope)["original_max_position_embeddings"] + 1
         for _ in range(min(6, most - len(ids) - len(start))):
             parts = {"input_ids": np.array([ids])} if not start else {"input_ids": np.array([ids]), "decoder_input_ids": np.array([start + made])}
             with torch.no_grad():

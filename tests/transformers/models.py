@@ -28,6 +28,8 @@ NEO = dict(vocab_size=101, hidden_size=48, num_layers=2, num_heads=4, window_siz
 T5 = dict(vocab_size=101, d_model=48, d_kv=10, d_ff=80, num_layers=2, num_heads=4, relative_attention_num_buckets=8, relative_attention_max_distance=12, dropout_rate=0.0, decoder_start_token_id=0)
 BART = dict(vocab_size=101, d_model=48, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=80, decoder_ffn_dim=80,
             max_position_embeddings=48, pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=1, dropout=0.0)
+HALF = dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)
+OPT = dict(vocab_size=101, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, ffn_dim=80, max_position_embeddings=48, dropout=0.0)
 EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
 NO_DROPOUT = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 # name, config class, model class, settings, how transformers saves (dtype, shard size), how libdsrt exports
@@ -54,6 +56,25 @@ CASES = [
      ("float16", None), {"dtype": "f16"}),
     ("olmo2", "Olmo2Config", "Olmo2ForCausalLM", dict(LLAMA, attention_bias=True), ("float32", None), {}),
     ("olmo2-tied", "Olmo2Config", "Olmo2ForCausalLM", dict(LLAMA, tie_word_embeddings=True), ("bfloat16", "40KB"), {"max_shard_bytes": 30000}),
+    ("gemma3", "Gemma3TextConfig", "Gemma3ForCausalLM", dict(LLAMA, head_dim=16, sliding_window=4, query_pre_attn_scalar=20, layer_types=["sliding_attention", "full_attention"]), ("float32", None), {}),
+    ("gemma3-untied", "Gemma3TextConfig", "Gemma3ForCausalLM", dict(LLAMA, head_dim=12, tie_word_embeddings=False, attention_bias=True, rope_parameters={"full_attention": {
+     "rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}, "sliding_attention": {"rope_type": "default", "rope_theta": 3000.0}}), ("bfloat16", "40KB"), {"dtype": "bf16", "max_shard_bytes": 40000}),
+    ("phi", "PhiConfig", "PhiForCausalLM", LLAMA, ("float32", None), {}),
+    ("phi-normed-heads", "PhiConfig", "PhiForCausalLM", dict(LLAMA, qk_layernorm=True, tie_word_embeddings=True), ("float16", None), {"dtype": "f16"}),
+    ("stablelm", "StableLmConfig", "StableLmForCausalLM", dict(LLAMA, use_qkv_bias=True, rope_parameters=HALF), ("float32", None), {}),
+    ("stablelm-side-by-side", "StableLmConfig", "StableLmForCausalLM", dict(LLAMA, use_parallel_residual=True, tie_word_embeddings=True, rope_parameters=HALF), ("bfloat16", "40KB"), {"max_shard_bytes": 30000}),
+    ("starcoder2", "Starcoder2Config", "Starcoder2ForCausalLM", dict(LLAMA, sliding_window=5), ("float32", None), {}),
+    ("starcoder2-untied", "Starcoder2Config", "Starcoder2ForCausalLM", dict(LLAMA, use_bias=False, tie_word_embeddings=False), ("bfloat16", None), {"dtype": "bf16"}),
+    ("gptj", "GPTJConfig", "GPTJForCausalLM", dict(GPT2, rotary_dim=6), ("float32", None), {}),
+    ("gptj-tied", "GPTJConfig", "GPTJForCausalLM", dict(GPT2, rotary_dim=12, n_inner=70, tie_word_embeddings=True), ("float16", "60KB"), {"max_shard_bytes": 60000}),
+    ("opt", "OPTConfig", "OPTForCausalLM", OPT, ("float32", None), {}),
+    ("opt-norms-behind", "OPTConfig", "OPTForCausalLM", dict(OPT, do_layer_norm_before=False, word_embed_proj_dim=20, tie_word_embeddings=False), ("float16", "60KB"), {"dtype": "f16"}),
+    ("gpt2-classification", "GPT2Config", "GPT2ForSequenceClassification", dict(GPT2, num_labels=5, pad_token_id=0, **NO_DROPOUT), ("float32", None), {}),
+    ("gpt2-tokens", "GPT2Config", "GPT2ForTokenClassification", dict(GPT2, num_labels=7, classifier_dropout=0.0, **NO_DROPOUT), ("float32", None), {"dtype": "bf16"}),
+    ("llama-reward", "LlamaConfig", "LlamaForSequenceClassification", dict(LLAMA, num_labels=1, pad_token_id=0), ("bfloat16", None), {}),
+    ("mixtral-classification", "MixtralConfig", "MixtralForSequenceClassification", dict(LLAMA, num_local_experts=3, num_labels=3, pad_token_id=0, output_router_logits=True), ("float32", None), {}),
+    ("qwen3-tokens", "Qwen3Config", "Qwen3ForTokenClassification", dict(LLAMA, head_dim=16, num_labels=7, classifier_dropout=0.0), ("float32", "60KB"), {"max_shard_bytes": 50000}),
+    ("opt-classification", "OPTConfig", "OPTForSequenceClassification", dict(OPT, num_labels=5, pad_token_id=0), ("float32", None), {"dtype": "f16"}),
     ("gpt-neox", "GPTNeoXConfig", "GPTNeoXForCausalLM", SMALL, ("float32", None), {}),
     ("gpt-neox-one-after-the-other", "GPTNeoXConfig", "GPTNeoXForCausalLM", dict(SMALL, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new", rope_parameters={
      "rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 1.0}), ("bfloat16", "40KB"), {"dtype": "bf16", "max_shard_bytes": 40000}),

@@ -21,6 +21,7 @@ OPTIMIZER = {"type": "AdamW", "params": {"lr": 0.01, "betas": [0.9, 0.999], "eps
 BERT = dict(vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 SMALL = dict(BERT, vocab_size=61, intermediate_size=40)
 DECODER = dict(vocab_size=61, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=40, max_position_embeddings=40, pad_token_id=0)
+GPT = dict(vocab_size=61, n_positions=40, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=1, pad_token_id=0)
 MOE = dict(DECODER, hidden_size=24, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, output_router_logits=True, router_aux_loss_coef=0.1)
 # folder: config class, model class, settings, task, labels
 CASES = {
@@ -35,6 +36,15 @@ CASES = {
     "gemma": ("GemmaConfig", "GemmaForCausalLM", dict(DECODER, head_dim=12), "causal", "words"),
     "phi3": ("Phi3Config", "Phi3ForCausalLM", dict(DECODER, sliding_window=8, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}), "causal", "words"),
     "olmo2": ("Olmo2Config", "Olmo2ForCausalLM", dict(DECODER, attention_bias=True), "causal", "words"),
+    "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM", dict(DECODER, head_dim=12, sliding_window=8, query_pre_attn_scalar=20, layer_types=["sliding_attention", "full_attention"]), "causal", "words"),
+    "phi": ("PhiConfig", "PhiForCausalLM", dict(DECODER, qk_layernorm=True), "causal", "words"),
+    "stablelm": ("StableLmConfig", "StableLmForCausalLM", dict(DECODER, use_qkv_bias=True), "causal", "words"),
+    "starcoder2": ("Starcoder2Config", "Starcoder2ForCausalLM", dict(DECODER, sliding_window=8), "causal", "words"),
+    "gptj": ("GPTJConfig", "GPTJForCausalLM", dict(GPT, rotary_dim=6), "causal", "words"),
+    "opt": ("OPTConfig", "OPTForCausalLM", dict(vocab_size=61, hidden_size=32, word_embed_proj_dim=20, num_hidden_layers=2, num_attention_heads=4, ffn_dim=40, max_position_embeddings=40, dropout=0.0,
+                                                do_layer_norm_before=False), "causal", "words"),
+    "llama-reward": ("LlamaConfig", "LlamaForSequenceClassification", dict(DECODER, num_labels=1), "seqcls", torch.tensor([0.75, -1.5, 3.0])),
+    "gpt2-tags": ("GPT2Config", "GPT2ForTokenClassification", dict(GPT, num_labels=5, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, classifier_dropout=0.0), "tokcls", "tags"),
     "qwen2-moe": ("Qwen2MoeConfig", "Qwen2MoeForCausalLM", dict(MOE, shared_expert_intermediate_size=20), "causal", "words"),
     "qwen3-moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", dict(MOE, head_dim=12, norm_topk_prob=True, decoder_sparse_step=2), "causal", "words"),
 }
@@ -105,6 +115,8 @@ def batch_of(config, labels):
         return batch | {"labels": labels}
     if labels == "spans":
         return batch | {"start_positions": torch.tensor([3, 0, 2]), "end_positions": torch.tensor([8, 1, 2])}
+    if labels == "tags":
+        return batch | {"labels": torch.where(mask == 1, torch.randint(0, config.num_labels, (3, 10)), -100)}
     return batch | {"labels": torch.where((mask == 1) & (torch.rand(3, 10) < 0.8), batch["input_ids"], -100)}
 
 
