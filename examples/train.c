@@ -139,7 +139,6 @@ static void prepare(run *r) {
     r->test = test_options(r, r->args.eval_rows), r->final_test = test_options(r, 0);
     if (r->args.eval_every && !r->test) die("--eval-every needs test data: a \"split\" in the config's data, or --eval-data");
     if (r->final_test) check_data(r->engine, r->final_test);
-    /* The engine saves the cursor of the data opened last: the training data's. */
     char *train = get(r->engine, "data");
     must(ds_data_open(train, r->engine, &r->data), "data");
     ds_free(train);

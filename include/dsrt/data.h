@@ -9,8 +9,8 @@ DS_BEGIN_DECLS
 
 /* Opens files as a source of batches. options_json: files, format, columns, tokenizer, lengths, shuffling; ds_config_describe lists
    them under "data"; NULL: the "data" of the config of e. e NULL: all rows, and the options say everything. Otherwise this process's shard, in micro-batches of e's size
-   (rows of all of its data-parallel ranks), with e's tokenizer and seed where the options name none, and the cursor is saved and
-   loaded with e. Worker threads keep ahead of the consumer; they are gone when the handle is. Collective where e is. */
+   (rows of all of its data-parallel ranks), with e's tokenizer and seed where the options name none. The cursor that is saved and
+   loaded with e is that of the data which ds_train_batch reads, before that of the data opened last. Worker threads keep ahead of the consumer; they are gone when the handle is. Collective where e is. */
 DS_API ds_status ds_data_open(const char *options_json, ds_engine *e, ds_data **out);
 
 /* A host's own iterator. The functions run on the thread that asks for data; they return 0 or a negative error, which comes back as
@@ -24,7 +24,7 @@ typedef struct ds_data_source {
     void (*release)(void *user); /* once, after the last use */
 } ds_data_source;
 
-/* Wraps the iterator. With an engine, its cursor is saved and loaded with e. */
+/* Wraps the iterator. With an engine, its cursor is saved and loaded as ds_data_open says. */
 DS_API ds_status ds_data_create(const ds_data_source *source, ds_engine *e, ds_data **out);
 
 /* Replaces b's contents by the next micro-batch. DS_END at the end of an epoch, b then empty; the next call starts the next epoch.

@@ -51,8 +51,9 @@ DS_API ds_status ds_backward(ds_engine *e);
 DS_API ds_status ds_backward_from(ds_engine *e, const ds_batch *gradients);
 
 /* Updates the parameters once as many backwards were counted as the config accumulates, and DS_OK; earlier DS_PENDING, nothing happens.
-   May be called after each backward or once. DS_SKIPPED: an fp16 gradient overflowed, the loss scale was lowered, nothing else
-   changed. DS_E_STATE: no backward since the last update. Collective. */
+   May be called after each backward or once. DS_SKIPPED: a gradient overflowed (in fp16, or in bf16
+   with "check_grad_overflow"), and no parameter changed; in fp16 the loss scale was lowered once its hysteresis is used up, and global_steps
+   and skipped_steps count it. DS_E_STATE: no backward since the last update. Collective. */
 DS_API ds_status ds_step(ds_engine *e);
 
 /* Drops the gradients accumulated so far and their count; other counters stay. An update does this too. */
@@ -67,7 +68,8 @@ DS_API ds_status ds_train_batch(ds_engine *e, ds_data *data, float *loss);
    ds_output then reads this pass. Collective. */
 DS_API ds_status ds_eval(ds_engine *e, const ds_batch *b, float *loss);
 
-/* Changes at run time what can be changed: "optimizer.params.lr", "gradient_clipping", "scheduler" ... json: the key's new value.
+/* Changes at run time what can be changed: "optimizer.params.lr", "gradient_clipping", "scheduler" ... json: the key's new value. A schedule of
+   the same type goes on from the update where it is; another begins anew.
    DS_E_UNSUPPORTED: a key that is fixed at creation; DS_E_CONFIG: an unknown key or a bad value. Collective. */
 DS_API ds_status ds_engine_set(ds_engine *e, const char *key, const char *json);
 /* The effective value of a key, as JSON; "" is the whole effective config, "client_state" what the loaded checkpoint held,

@@ -13,7 +13,7 @@ typedef int32_t ds_status;
 /* What calls answer. */
 enum {
     DS_OK = 0,                   /* done, as asked */
-    DS_SKIPPED = 1,              /* the update was skipped: an fp16 gradient overflowed */
+    DS_SKIPPED = 1,              /* the update was skipped: a gradient overflowed */
     DS_PENDING = 2,              /* more micro-batches are needed before the update */
     DS_END = 3,                  /* the data is exhausted, or an epoch of it */
     DS_E_INVALID_ARGUMENT = -1,  /* an argument is not acceptable */

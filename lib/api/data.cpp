@@ -63,7 +63,7 @@ ds_data* new_data(std::shared_ptr<DataSource> source, const std::optional<Use<ds
     if (engine) {
         object->bound = true;
         object->engine = engine->slot();
-        (*engine)->engine->attach_data(object->source);
+        (*engine)->engine->attach_data(object->source, Engine::Attached::opened);
     }
     return new_handle<ds_data>(std::move(object));
 }

@@ -99,6 +99,7 @@ ds_status ds_train_batch(ds_engine* e, ds_data* data, float* loss) {
         DS_USE(const auto source, data);
         DS_CHECK(source->check_alive());
         DS_REQUIRE(!source->bound || source->engine.lock() == engine.slot().lock(), "data was opened with another engine");
+        if (source->bound) engine->engine->attach_data(source->source, Engine::Attached::trained_on);
         return engine->engine->train_batch(*source->source, loss);
     });
 }

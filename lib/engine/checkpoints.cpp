@@ -296,16 +296,19 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
     return ok();
 }
 
-void Engine::attach_data(std::weak_ptr<DataSource> data) {
-    data_ = std::move(data);
-    if (const auto source = data_.lock()) {
-        const int64_t batches = source->batches_per_epoch().value_or(0);
-        metrics_.put("steps_per_epoch", static_cast<double>(config_.steps_per_epoch.value_or((batches + config_.batch.accumulation - 1) /
-                                                                                             config_.batch.accumulation)));
-    }
+void Engine::attach_data(const std::shared_ptr<DataSource>& data, Attached how) {
+    const auto before = data_.lock();
+    if (how == Attached::opened && before && trains_on_data_) return;
+    trains_on_data_ = how == Attached::trained_on;
+    if (before == data) return;
+    data_ = data;
+    if (auto names = data->label_names(); !names.empty()) data_label_names_ = std::move(names);
+    const int64_t batches = data->batches_per_epoch().value_or(0);
+    metrics_.put("steps_per_epoch", static_cast<double>(config_.steps_per_epoch.value_or((batches + config_.batch.accumulation - 1) /
+                                                                                         config_.batch.accumulation)));
     // A checkpoint that was loaded before its data was opened.
-    if (const auto source = data_.lock(); source && !pending_data_.is_null()) {
-        if (const Status status = restore_cursor(*source, pending_data_); !status.ok())
+    if (!pending_data_.is_null()) {
+        if (const Status status = restore_cursor(*data, pending_data_); !status.ok())
             log(Level::warn, "data", "the checkpoint's cursor does not fit this data and is not used: {}", status.message());
         pending_data_ = Json();
     }

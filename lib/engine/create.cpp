@@ -13,13 +13,6 @@
 namespace ds {
 namespace {
 
-void set_levels(const Config& config) {
-    if (config.log_levels.empty()) return;
-    std::map<std::string, Level> levels;
-    for (const auto& [component, level] : config.log_levels) levels[component.empty() ? "default" : component] = static_cast<Level>(level);
-    set_log_levels(levels);
-}
-
 // Buffers that older transformers saved beside the weights.
 bool is_buffer(std::string_view name) {
     for (const std::string_view suffix : {".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias",
@@ -43,6 +36,13 @@ void tell_unused_rules(const std::vector<PrecisionRule>& rules, const Graph& gra
 }
 
 }  // namespace
+
+void Engine::set_levels(const Config& config) {
+    if (config.log_levels.empty()) return;
+    std::map<std::string, Level> levels;
+    for (const auto& [component, level] : config.log_levels) levels[component.empty() ? "default" : component] = static_cast<Level>(level);
+    set_log_levels(levels);
+}
 
 Result<std::shared_ptr<Engine>> Engine::prepare(std::optional<std::string_view> text, const HostOptions& options) {
     auto engine = std::make_shared<Engine>();
@@ -519,7 +519,7 @@ DataContext Engine::data_context() const {
     context.shard_count = config_.mesh.data / static_cast<int64_t>(here.size());
     context.shard_rank = here.front() / static_cast<int64_t>(here.size());
     context.seed = static_cast<uint64_t>(config_.seed);
-    context.drop_last = config_.data.value("drop_last", false);
+    context.drop_last = config_.data.value("drop_last", Json()) == true;
     efficiency_.describe(context, config_.batch.accumulation, static_cast<int64_t>(here.size()));
     if (model_) {
         context.max_length = model_->max_positions;

@@ -150,12 +150,14 @@ double Efficiency::lr_factor(int64_t rows, int64_t usual_rows) const {
                        static_cast<double>(usual_rows));
 }
 
-Batch Efficiency::shortened(const Batch& batch, int64_t step, Metrics& metrics) const {
+Batch Efficiency::shortened(const Batch& batch, bool token_labels, int64_t step, Metrics& metrics) const {
     const int64_t length = std::max<int64_t>(curriculum_->at(step + 1), 1);
     metrics.put("curriculum_difficulty", static_cast<double>(length));
     Batch shorter;
-    for (const auto& [name, tensor] : batch)
-        shorter[name] = tensor.shape.size() == 2 && tensor.shape[1] > length ? slice(tensor, 1, 0, length) : tensor;
+    for (const auto& [name, tensor] : batch) {
+        const bool by_token = tensor.shape.size() == 2 && (name != "labels" || token_labels);
+        shorter[name] = by_token && tensor.shape[1] > length ? slice(tensor, 1, 0, length) : tensor;
+    }
     return shorter;
 }
 

@@ -27,7 +27,7 @@ public:
 
     bool cuts_rows() const { return curriculum_.has_value(); }
     // Rows cut to the length that the curriculum has reached after so many steps. Labels of what is cut go with it.
-    Batch shortened(const Batch& batch, int64_t step, Metrics& metrics) const;
+    Batch shortened(const Batch& batch, bool token_labels, int64_t step, Metrics& metrics) const;
     // Draws what this micro-batch leaves out.
     void route(std::vector<Packed>& parts, uint64_t draw, int64_t step, Metrics& metrics) const;
 

@@ -113,7 +113,8 @@ Result<std::vector<Packed>> Engine::pack(const Batch& batch, const std::set<std:
 Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_loss) {
     Pass pass;
     const bool cuts = train && efficiency_.cuts_rows();
-    const Batch shorter = cuts ? efficiency_.shortened(whole, counters_.global_steps, metrics_) : Batch();
+    const Batch shorter =
+        cuts ? efficiency_.shortened(whole, !model_ || model_->token_labels(), counters_.global_steps, metrics_) : Batch();
     const Batch& batch = cuts ? shorter : whole;
     const char* call = train ? "ds_forward" : "ds_eval";
     const std::set<std::string>& outputs = train ? train_outputs_ : eval_outputs_;

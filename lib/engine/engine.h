@@ -91,8 +91,11 @@ public:
     Job& job() { return job_; }
 
     DataContext data_context() const;
-    std::vector<std::string> label_names() const;               // id2label of the model's config.json, where it names every class
-    void attach_data(std::weak_ptr<DataSource> data);           // its cursor is saved with the engine from now on
+    std::vector<std::string> label_names() const;  // id2label of the model's config.json, where it names every class
+    static void set_levels(const Config& config);  // of the log
+    // Its cursor is saved with the engine from now on; not by opening where another is trained on.
+    enum class Attached { opened, trained_on };
+    void attach_data(const std::shared_ptr<DataSource>& data, Attached how);
     const Json& client_state() const { return client_state_; }  // of the checkpoint that was loaded
 
 private:
@@ -390,6 +393,8 @@ private:
     std::optional<NoiseSample> first_noise_;          // of this update, a part of its rows
     Efficiency efficiency_;
     std::weak_ptr<DataSource> data_;
+    bool trains_on_data_ = false;
+    std::vector<std::string> data_label_names_;
     struct DataEnd {                       // an epoch ended within a step, which is told by the next call
         const DataSource* data = nullptr;  // null: the one that a checkpoint is about
         Json cursor;                       // where the next epoch begins

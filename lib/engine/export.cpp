@@ -140,8 +140,7 @@ std::vector<std::string> Engine::label_names() const {
 void Engine::write_label_names(Json& config) const {
     config.erase("num_labels");
     Json names = Json::object(), ids = Json::object();
-    std::vector<std::string> known;
-    if (const auto data = data_.lock()) known = data->label_names();
+    const std::vector<std::string>& known = data_label_names_;
     const bool told = static_cast<int64_t>(known.size()) == model_->labels;
     if (!told && !label_names().empty()) return;
     for (int64_t i = 0; i < model_->labels; ++i) {

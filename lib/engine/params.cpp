@@ -25,6 +25,8 @@ bool hidden_matrix(const std::string& name, const Shape& shape) {
     return true;
 }
 
+const ParamTraits kMatrix{{1, 1}, true};
+
 // FNV-1a of the name: each parameter draws its own numbers, wherever it lies.
 uint64_t salt_of(const std::string& name) {
     uint64_t salt = 0xcbf29ce484222325u;
@@ -37,19 +39,24 @@ uint64_t salt_of(const std::string& name) {
 Result<std::vector<ParamGroup>> ParamStore::make_groups(const Config& config, bool custom) {
     std::vector<ParamGroup> groups;
     const auto add = [&](const std::string& name, const Json& settings) -> Status {
-        ParamGroup group;
-        group.name = name;
         Json params = config.optimizer.params;
+        if (settings.contains("lr"))  // is nearer than what is said of the halves of all groups
+            for (const char* half : {"muon_lr", "adam_lr"}) params.erase(half);
         params.update(settings);
+        params.erase("use_muon");
         if (custom) {
-            group.defaults.lr = params.value("lr", 1e-3);
-            group.defaults.weight_decay = params.value("weight_decay", 0.0);
-        } else {
-            params.erase("use_muon");
-            DS_TRY(group.optimizer, make_optimizer(config.optimizer.type, params));
-            group.defaults = group.optimizer->defaults({});
+            for (const char* key : {"lr", "weight_decay"})
+                if (const Json x = params.value(key, Json(0)); !x.is_number())
+                    return fail(Code::E_CONFIG, "config: optimizer.params.{}: must be a number, is {}", key, x.dump());
+            groups.push_back({name, nullptr, {.lr = params.value("lr", 1e-3), .weight_decay = params.value("weight_decay", 0.0)}});
+            return ok();
         }
-        groups.push_back(std::move(group));
+        for (const ParamTraits& traits : {ParamTraits{}, kMatrix}) {
+            DS_TRY(auto optimizer, make_optimizer(config.optimizer.type, params));
+            if (traits.use_muon && !optimizer->stands_apart(traits)) break;
+            const Defaults defaults = optimizer->defaults(traits);
+            groups.push_back({name, std::move(optimizer), defaults});
+        }
         return ok();
     };
     for (const ParamGroupConfig& group : config.param_groups) DS_CHECK(add(group.name, group.settings));
@@ -71,20 +78,23 @@ Result<std::unique_ptr<ParamStore>> ParamStore::create(const Graph& graph, const
     for (const ValueId id : graph.inputs) {
         const Value& v = graph.value(id);
         if (v.kind != Kind::param) continue;
-        Param p{.name = v.name, .shape = v.type.shape, .trainable = v.trainable, .init = v.init, .group = config.param_groups.size()};
+        Param p{.name = v.name, .shape = v.type.shape, .trainable = v.trainable, .init = v.init};
+        size_t group_number = config.param_groups.size();
         bool taken = false;
         for (size_t g = 0; g < config.param_groups.size(); ++g)
             for (const std::string& pattern : config.param_groups[g].match)
                 if (glob_match(pattern, p.name)) {
                     ++matches[{g, pattern}];
-                    if (!std::exchange(taken, true)) p.group = g;
+                    if (!std::exchange(taken, true)) group_number = g;
                 }
         p.traits = {p.shape, hidden_matrix(p.name, p.shape)};
-        if (p.group < config.param_groups.size()) {
-            const ParamGroupConfig& group = config.param_groups[p.group];
+        if (group_number < config.param_groups.size()) {
+            const ParamGroupConfig& group = config.param_groups[group_number];
             if (group.frozen) p.trainable = false;
             p.traits.use_muon = group.settings.value("use_muon", p.traits.use_muon);
         }
+        const size_t halves = store->groups_.size() / (config.param_groups.size() + 1);
+        p.group = group_number * halves + (halves > 1 && store->groups_[group_number * halves].optimizer->stands_apart(p.traits));
         if (p.trainable && custom) p.state_defs = {{"state", Moment::none, {elements(p.shape) * custom->floats_per_element}}};
         else if (p.trainable && trains) p.state_defs = store->groups_[p.group].optimizer->states(p.traits);
         p.elementwise = !custom && (!trains || store->groups_[p.group].optimizer->elementwise(p.traits));

@@ -29,7 +29,8 @@ struct OptimizerCallbacks {
         update;
 };
 
-// Parameters with one set of optimizer settings.
+// Parameters with one set of optimizer settings. The config's groups, then the rest of the parameters; of a rule in which some parameters
+// stand apart, as Muon's matrices, two each, theirs second.
 struct ParamGroup {
     std::string name;
     std::unique_ptr<Optimizer> optimizer;  // null with a host's own
@@ -68,6 +69,8 @@ struct Param {
     std::optional<DType> low_type;       // a plan reads this copy; the optimizer refreshes it
     std::optional<WeightCode> code;      // it lies in few bits and in no other form: `weight` and `low` hold nothing then
     int64_t code_offset = 0;             // bytes
+    // Whether this rule would have as much in mind of it.
+    bool keeps(const Optimizer& rule) const { return rule.states(traits) == state_defs && rule.elementwise(traits) == elementwise; }
     int64_t outs() const { return shape[code && !code->out_first ? 1 : 0]; }  // of a matrix
     int64_t ins() const { return shape[code && !code->out_first ? 0 : 1]; }
     GroupParts group_parts() const { return {outs(), ins(), *code}; }

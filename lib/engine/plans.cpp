@@ -71,9 +71,10 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     DS_TRY(Graph graph, graph_of(rank, key));
     PassOptions options = pass_options(rank, key);
     using Regions = TensorLayout::Regions;
-    const Regions regions = config_.sequence_regions == "on"    ? Regions::on
-                            : config_.sequence_regions == "off" ? Regions::off
-                                                                : Regions::cheapest;
+    // Which weights are gathered and which gradients summed, and in which order, must not follow from the rows that a data rank happens to
+    // have.
+    const bool off = config_.sequence_regions == "off" || (config_.zero_stage >= 2 && ranks_->extent(MeshAxis::data) > 1);
+    const Regions regions = off ? Regions::off : config_.sequence_regions == "on" ? Regions::on : Regions::cheapest;
     const TensorLayout tensor{rank.at(MeshAxis::tensor), ranks_->extent(MeshAxis::tensor), &rank.cuts, regions};
     options.tensor = &tensor;
     const SequenceLayout sequence = sequence_layout(rank, key.shape);

@@ -10,8 +10,13 @@
 namespace ds {
 
 void Engine::publish() {
-    const double lr = schedule_ ? lr_of(params_->groups().size() - 1) : 0,
-                 momentum = schedule_ ? schedule_->momentum(params_->groups().size() - 1) : 0;
+    double lr = 0, momentum = 0;
+    if (schedule_) {
+        const size_t last = params_->groups().size() - 1;
+        const Defaults& defaults = params_->groups()[last].defaults;
+        lr = lr_of(last);
+        momentum = hyper_of(last, 1, 0).momentum.value_or(defaults.momentum.value_or(0));
+    }
     int64_t plan_bytes = 0, peak = 0;
     size_t plans = 0;
     for (const auto& rank : *ranks_) {
@@ -60,6 +65,7 @@ Status Engine::set(std::string_view key, std::string_view json) {
     Config changed = config_;
     DS_CHECK(ds::set(changed, key, value));
     if (key == "lora.adapter") DS_CHECK(activate_adapter(value.is_string() ? value.get<std::string>() : ""));
+    if (key.starts_with("logger")) set_levels(changed);
     if (!schedule_) {
         config_ = std::move(changed);
         return ok();
@@ -67,15 +73,22 @@ Status Engine::set(std::string_view key, std::string_view json) {
     const bool scheduler = key.starts_with("scheduler"), optimizer = key.starts_with("optimizer") || key.starts_with("param_groups");
     if (optimizer && !options_.optimizer) {
         DS_TRY(auto fresh, ParamStore::make_groups(changed, false));
-        if (key == "optimizer.params.lr" && schedule_)
-            for (size_t g = 0; g < fresh.size(); ++g) {
-                if (fresh[g].defaults.lr != params_->groups()[g].defaults.lr) schedule_->set_lr(g, fresh[g].defaults.lr);
-            }
+        for (const Param& p : params_->all())
+            if (p.trainable && !p.keeps(*fresh[p.group].optimizer))
+                return fail(Code::E_UNSUPPORTED, "{}: {} would change what is kept of {}, which is fixed at creation", key, value.dump(),
+                            p.name);
+        for (size_t g = 0; g < fresh.size(); ++g)
+            if (fresh[g].defaults.lr != params_->groups()[g].defaults.lr) schedule_->set_lr(g, fresh[g].defaults.lr);
         params_->groups() = std::move(fresh);
     } else if (optimizer && value.is_number() && key == "optimizer.params.lr") {
         for (size_t g = 0; g < params_->groups().size(); ++g) schedule_->set_lr(g, value.get<double>());
     }
-    if (scheduler) { DS_TRY(schedule_, new_schedule(changed)); }
+    if (scheduler) {
+        DS_TRY(auto fresh, new_schedule(changed));
+        if (changed.scheduler.type == config_.scheduler.type && schedule_->iteration() > fresh->iteration())
+            DS_CHECK(fresh->follow(*schedule_));
+        schedule_ = std::move(fresh);
+    }
     config_ = std::move(changed);
     grow_batch();
     publish();

@@ -86,9 +86,8 @@ Hyper Engine::hyper_of(size_t group, double factor, double clip_value) const {
     Hyper hyper;
     hyper.lr = lr_of(group);
     hyper.weight_decay = params_->groups()[group].defaults.weight_decay;
-    if (params_->groups()[group].defaults.momentum && schedule_->momentum(group) != *params_->groups()[group].defaults.momentum)
-        hyper.momentum = schedule_->momentum(group);
     hyper.beta2 = schedule_->second_beta();
+    if (hyper.beta2) hyper.momentum = schedule_->momentum(group);
     hyper.step = counters_.updates + 1;
     hyper.grad_scale = factor;
     hyper.clip_value = clip_value;

@@ -174,7 +174,8 @@ private:
         const Placement& p = plan_.of[static_cast<size_t>(id)];
         const Group& g = plan_.groups[static_cast<size_t>(p.group)];
         if (p.offset != 0 || p.row_stride != columns(graph_.type(id)) || g.bytes != bytes(graph_.type(id)) || g.last > index) return false;
-        if (std::count(node.in.begin(), node.in.end(), id) != 1) return false;
+        const auto shares = [&](ValueId other) { return other != kNone && plan_.of[static_cast<size_t>(other)].group == p.group; };
+        if (std::count_if(node.in.begin(), node.in.end(), shares) != 1) return false;  // another may be a view of it
         const Value& v = graph_.value(id);
         return in_arena(g) ? v.kind == Kind::computed : g.kind == Kind::grad;
     }

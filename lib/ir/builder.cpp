@@ -1,5 +1,7 @@
 #include "ir/builder.h"
 
+#include <algorithm>
+
 namespace ds {
 
 ValueId Builder::input(std::string name, DType dtype, Shape shape) {
@@ -65,9 +67,35 @@ ValueId Builder::reduce_to(ValueId x, const Shape& shape) {
     return reshape(reduce.axes.empty() ? x : call("sum", {x}, reduce), shape);
 }
 
+ValueId Builder::places_of(ValueId x) {
+    constexpr std::pair<std::string_view, std::string_view> taken[] = {{"ids", "places"},
+                                                                       {"source.ids", "source.places"},
+                                                                       {"first", "row_places"},
+                                                                       {"last", "row_places"},
+                                                                       {"label_rows", "label_places"}};
+    const Shape shape = type(x).shape;
+    for (auto node = graph_.nodes.rbegin(); node != graph_.nodes.rend() && x != kNone; ++node) {
+        if (std::find(node->out.begin(), node->out.end(), x) == node->out.end()) continue;
+        for (const auto& [rows, places] : taken) {
+            if (node->op->name != "embedding" || graph_.value(node->in[1]).name != rows) continue;
+            const ValueId known = graph_.find(places);
+            return known != kNone ? known : input(std::string(places), DType::i32, {elements(shape) / shape.back()});
+        }
+        x = node->in.empty() ? kNone : node->in[0];
+    }
+    return kNone;
+}
+
 DType Builder::grad_dtype(ValueId id) const {
-    const Kind kind = graph_.value(id).kind;
-    return kind == Kind::param || kind == Kind::shadow ? DType::f32 : type(id).dtype;
+    const auto is_weight = [&](ValueId value) {
+        const Kind kind = graph_.value(value).kind;
+        return kind == Kind::param || kind == Kind::shadow;
+    };
+    if (is_weight(id) || type(id).dtype == DType::f32) return is_weight(id) ? DType::f32 : type(id).dtype;
+    const auto producer =
+        std::find_if(graph_.nodes.begin(), graph_.nodes.end(), [&](const Node& node) { return !node.out.empty() && node.out[0] == id; });
+    const bool hands_on = producer != graph_.nodes.end() && producer->op->name == "replicate" && is_weight(producer->in[0]);
+    return hands_on ? DType::f32 : type(id).dtype;
 }
 
 }  // namespace ds

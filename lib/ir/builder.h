@@ -33,6 +33,9 @@ public:
         if (status_.ok()) status_ = std::move(status);
     }
     void mark_backward(bool on) { backward_ = on; }
+    // The input that says where in the whole batch the rows of x lie, which come by first operands from an embedding of a stream's tokens,
+    // or from one that takes rows of a stream; kNone: from none.
+    ValueId places_of(ValueId x);
     // Gradients of params are accumulated in f32, whatever their shadows' type; others have the value's own type.
     DType grad_dtype(ValueId id) const;
 

@@ -115,6 +115,10 @@ Status verify(const Graph& graph) {
     for (const ValueId id : roots(graph))
         if (!known[static_cast<size_t>(id)])
             return fail(Code::E_INTERNAL, "graph {}: result %{} is never produced", graph.name, graph.value(id).name);
+    for (const auto& [param, grad] : graph.grads)
+        if (!(graph.type(grad) == graph.type(param)))
+            return fail(Code::E_INTERNAL, "graph {}: the gradient %{} is {}, but %{} is {}", graph.name, graph.value(grad).name,
+                        to_string(graph.type(grad)), graph.value(param).name, to_string(graph.type(param)));
     return ok();
 }
 

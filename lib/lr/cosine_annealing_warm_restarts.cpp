@@ -24,6 +24,9 @@ public:
             // A period past all reach stays as it is.
             if (period_ < (int64_t{1} << 52) / factor_) period_ *= factor_;
         }
+        place();
+    }
+    void place() override {
         const double t = static_cast<double>(since_restart_), period = static_cast<double>(period_);
         for (size_t k = 0; k < lr_.size(); ++k)
             lr_[k] = eta_min_ + (base_[k] - eta_min_) * (1 + std::cos(std::numbers::pi * t / period)) / 2;

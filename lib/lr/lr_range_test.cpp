@@ -20,7 +20,7 @@ public:
         if (iteration_ == -1) lr_ = min_;
     }
 
-    void advance() override {
+    void place() override {
         const double t = static_cast<double>(iteration_ + 1) / size_;
         for (size_t k = 0; k < lr_.size(); ++k) lr_[k] = min_[k] * (1 + rate_ * (staircase_ ? std::floor(t) : t));
     }

@@ -33,7 +33,7 @@ public:
         if (iteration_ == -1) set(min_lr_, min_momentum_);
     }
 
-    void advance() override {
+    void place() override {
         const double total = first_ + second_;
         const double i = static_cast<double>(iteration_);
         if (i < total) {

@@ -65,6 +65,7 @@ Result<Ramp> Ramp::make(const Json& section, const std::string& path, const Ramp
                     names.only_linear ? "fixed_linear" : "fixed_linear, fixed_root or fixed_discrete",
                     section.value("schedule_type", Json()).dump());
     const Json config = section.value("schedule_config", Json::object());
+    if (!config.is_object()) return fail(Code::E_CONFIG, "config: {}.schedule_config: must be an object, is {}", path, config.dump());
     Reader inner(config, path + ".schedule_config");
     if (discrete) {
         inner.only({"difficulty", "max_step"});

@@ -21,7 +21,6 @@ constexpr Row kRows[] = {
 class Constant final : public Schedule {
 public:
     using Schedule::Schedule;
-    void advance() override {}
 };
 
 // A list of finite numbers, as many as the current one has.

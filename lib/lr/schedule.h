@@ -29,7 +29,7 @@ public:
     size_t groups() const { return lr_.size(); }
     double lr(size_t group) const { return lr_[group]; }  // of the next update
     double momentum(size_t group) const { return group < momentum_.size() ? momentum_[group] : 0; }
-    std::optional<double> second_beta() const { return second_beta_; }  // set by schedules that force it
+    std::optional<double> second_beta() const { return second_beta_; }  // set by schedules that force it, and the momentum
     int64_t iteration() const { return iteration_; }                    // DeepSpeed's last_batch_iteration, torch's last_epoch
     const std::vector<std::string>& warnings() const { return warnings_; }
 
@@ -39,12 +39,19 @@ public:
     }
     // A host's own rate: it holds from the next update on, and is what relative schedules scale from now on.
     void set_lr(size_t group, double lr) { base_[group] = lr_[group] = lr; }
+    // Goes on where another of its type is, by its own settings.
+    Status follow(const Schedule& other) {
+        DS_CHECK(restore(other.state()));
+        place();
+        return ok();
+    }
 
     Json state() const;
     Status restore(const Json& state);
 
 protected:
-    virtual void advance() = 0;  // sets lr_ (and momentum_) for iteration_
+    virtual void advance() { place(); }  // sets lr_ (and momentum_) for iteration_
+    virtual void place() {}              // the same, in schedules that need no rate before it for that
     virtual void save(Json&) const {}
     virtual Status load(const Json&) { return ok(); }
 

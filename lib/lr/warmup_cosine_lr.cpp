@@ -23,7 +23,7 @@ public:
         if (iteration_ == -1) lr_.assign(lr_.size(), 0.0);
     }
 
-    void advance() override {
+    void place() override {
         const double r = ratio(iteration_);
         for (size_t k = 0; k < lr_.size(); ++k) lr_[k] = base_[k] * r;
     }

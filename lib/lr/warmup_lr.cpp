@@ -13,7 +13,7 @@ public:
         const size_t n = base_.size();
         if (decay) total_ = params.integer("total_num_steps", std::nullopt);
         min_ = params.per_group("warmup_min_lr", std::vector<double>(n, 0.0), n);
-        max_ = params.per_group("warmup_max_lr", decay ? std::vector<double>(n, 0.001) : base_, n);
+        if (decay || params.has("warmup_max_lr")) max_ = params.per_group("warmup_max_lr", std::vector<double>(n, 0.001), n);
         iteration_ = last_iteration(params);
         if (!warmup_.warning.empty()) warnings_.push_back(warmup_.warning);
         if (total_ && *total_ < warmup_.steps)
@@ -22,9 +22,10 @@ public:
         if (iteration_ == -1) lr_ = min_;
     }
 
-    void advance() override {
+    void place() override {
         const double g = rise(iteration_);
-        for (size_t k = 0; k < lr_.size(); ++k) lr_[k] = min_[k] + (max_[k] - min_[k]) * g;
+        const std::vector<double>& max = max_.empty() ? base_ : max_;
+        for (size_t k = 0; k < lr_.size(); ++k) lr_[k] = min_[k] + (max[k] - min_[k]) * g;
     }
 
 private:
@@ -36,7 +37,7 @@ private:
 
     Warmup warmup_;
     std::optional<int64_t> total_;
-    std::vector<double> min_, max_;
+    std::vector<double> min_, max_;  // without max_ up to the rates of the optimizer's settings
 };
 
 }  // namespace

@@ -78,13 +78,9 @@ void TokenStream::classify_rows(ValueId logits) {
 
 ValueId TokenStream::dropout(ValueId x, double p) {
     if (p <= 0 || x == kNone) return x;
-    const Shape& shape = b_.type(x).shape;
-    const int64_t rows = shape.empty() ? 0 : elements(shape) / std::max<int64_t>(shape.back(), 1);
-    const ValueId places_of = rows == shape_.tokens ? places()
-                              : shape_.embedded     ? kNone
-                              : rows == shape_.rows ? input("row_places", {rows})
-                                                    : input("label_places", {rows});
-    return b_.call("dropout", {x, places_of}, Dropout{p, next_salt()});
+    const bool whole = shape_.embedded && elements(b_.type(x).shape) == shape_.tokens * b_.type(x).shape.back();
+    const ValueId where = shape_.embedded ? whole ? places() : kNone : b_.places_of(x);
+    return b_.call("dropout", {x, where}, Dropout{p, next_salt()});
 }
 
 ValueId TokenStream::first_of_rows(ValueId x) {

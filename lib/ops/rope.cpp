@@ -53,6 +53,8 @@ const OpDef& rope() {
             [](const Graph& g, const Node& n) {
                 auto ways = split_rows_with(1, g, n);
                 const int columns = static_cast<int>(g.type(n.in[0]).shape.size()) - 1;
+                if (n.in.size() < 2 || n.in[1] == kNone)  // positions are counted along the rows of x, or along its second dimension
+                    std::erase_if(ways, [&](const ShardWay& way) { return way.in[0] == (columns > 1 ? 1 : 0); });
                 if (n.attrs.as<Rope>().head_dim > 0) ways.push_back({{columns, kWhole}, {columns}});  // whole heads
                 return ways;
             },

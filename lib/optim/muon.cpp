@@ -63,6 +63,7 @@ public:
         if (!hidden(traits)) return {config_.adam.lr, config_.adam.weight_decay, config_.adam.beta1, config_.adam.beta2};
         return {config_.lr, config_.weight_decay, config_.momentum, {}};
     }
+    bool stands_apart(const ParamTraits& traits) const override { return hidden(traits); }
     std::vector<StateDef> states(const ParamTraits& traits) const override {
         if (!hidden(traits)) return adam_states(traits);
         return {{"momentum_buffer", Moment::first, traits.shape}};

@@ -35,6 +35,7 @@ struct StateDef {
     Moment moment = Moment::none;
     Shape shape;  // the parameter's for elementwise rules
     float initial = 0;
+    bool operator==(const StateDef&) const = default;
 };
 
 // What the configuration said (or its defaults), for schedules and parameter groups to start from.
@@ -67,6 +68,7 @@ class Optimizer {
 public:
     virtual ~Optimizer() = default;
     virtual Defaults defaults(const ParamTraits& traits) const = 0;
+    virtual bool stands_apart(const ParamTraits&) const { return false; }  // has other defaults than the rest of its group
     virtual std::vector<StateDef> states(const ParamTraits& traits) const = 0;
     virtual bool elementwise(const ParamTraits&) const { return true; }
     virtual int phases(const ParamTraits&) const { return 1; }

@@ -70,14 +70,7 @@ private:
 
     ValueId dropped(ValueId x) {
         if (spec_.dropout <= 0) return x;
-        const Shape& shape = graph_.type(x).shape;
-        const int64_t rows = elements(shape) / std::max<int64_t>(shape.back(), 1);
-        ValueId places = kNone;
-        for (const char* name : {"places", "row_places", "label_places"})
-            if (const ValueId id = graph_.find(name); places == kNone && id != kNone && graph_.type(id).shape == Shape{rows}) places = id;
-        if (const ValueId ids = graph_.find("ids"); places == kNone && ids != kNone && graph_.type(ids).shape == Shape{rows})
-            places = b_.input("places", DType::i32, {rows});
-        return b_.call("dropout", {x, places}, Dropout{spec_.dropout, kFirstSalt + static_cast<int64_t>(adapted_.size())});
+        return b_.call("dropout", {x, b_.places_of(x)}, Dropout{spec_.dropout, kFirstSalt + static_cast<int64_t>(adapted_.size())});
     }
 
     void choose_trained() {

@@ -143,7 +143,8 @@ private:
         Attrs attrs = node.attrs;
         if (attrs.type() == attrs_type<Reshape>()) {
             Reshape reshape = attrs.as<Reshape>();
-            std::replace(reshape.shape.begin(), reshape.shape.end(), routing_.tokens, routing_.kept);
+            if (int64_t& rows = reshape.shape.front(); rows > 0 && rows % routing_.tokens == 0)
+                rows = rows / routing_.tokens * routing_.kept;
             attrs = reshape;
         }
         auto made = b_.try_call(*node.op, in, attrs, graph_.value(node.out[0]).name);

@@ -23,6 +23,8 @@ public:
                 if (id == kNone || !is_float(graph_.type(id).dtype)) continue;
                 if (static_cast<int>(i) < node.op->low_inputs) id = in_type(id, type);
             }
+            if (node.op->name == "concat" && !alike(node.in))
+                for (ValueId& id : node.in) id = in_type(id, DType::f32);
             DS_TRY(const auto types, infer(*node.op, node.attrs, graph_.types(node.in)));
             for (size_t i = 0; i < types.size(); ++i) graph_.value(node.out[i]).type = types[i];
             graph_.nodes.push_back(std::move(node));
@@ -33,6 +35,9 @@ public:
     }
 
 private:
+    bool alike(const std::vector<ValueId>& ids) const {
+        return std::all_of(ids.begin(), ids.end(), [&](ValueId id) { return graph_.type(id).dtype == graph_.type(ids[0]).dtype; });
+    }
     // Stages exchange values in the type that they have without mixed precision.
     ValueId as_it_was(ValueId id) {
         if (!is_float(graph_.type(id).dtype) || graph_.type(id).dtype == DType::f32) return id;

@@ -208,13 +208,17 @@ private:
             return alike(node);  // random numbers belong to rows of the whole
         for (const ShardWay& way : ways_of(node)) {
             std::optional<Cut> first;
+            int64_t size = 0;
             bool fits = true;
             for (size_t i = 0; i < node.in.size() && fits; ++i) {
                 if (!cut(node.in[i])) continue;
                 const Cut& c = place(node.in[i]).cut;
                 fits = c.dim == way.in[i] && (!first || (first->period == c.period && first->units == c.units));
-                if (!first) first = c;
+                if (!first) first = c, size = full(node.in[i])[static_cast<size_t>(c.dim)];
             }
+            // The same part of a dimension that is longer would be other rows.
+            for (size_t i = 0; i < node.in.size() && fits; ++i)
+                if (way.in[i] >= 0 && node.in[i] != kNone) fits = full(node.in[i])[static_cast<size_t>(way.in[i])] == size;
             for (const int dim : way.out) fits &= dim != kPartial;
             if (!fits || !first) continue;
             std::vector<ValueId> in;
