@@ -59,7 +59,7 @@ void cut_by_tokens(EpochOrder& order, const OrderRules& rules) {
 }
 
 // Which rows are easy changes from update to update. While it stays, they are taken in a shuffled order, over and over; an epoch has as
-// many batches as without.
+// many batches as without, less those that no row is easy enough for.
 bool cut_by_difficulty(EpochOrder& order, const OrderRules& rules, const CounterRandom& random) {
     const int64_t n = rules.samples, rows = rules.rows_per_batch, updates_of = rules.curriculum.batches_per_update;
     const int64_t batches = std::max<int64_t>(rules.drop_last ? n / rows : (n + rows - 1) / rows, 1),
@@ -82,6 +82,7 @@ bool cut_by_difficulty(EpochOrder& order, const OrderRules& rules, const Counter
             easy = easy_rows(rules.curriculum, n, update_of(b));
             taken = easy.size();
         }
+        if (easy.empty()) continue;
         const uint64_t begin = order.samples.size();
         for (int64_t i = 0; i < rows; ++i) {
             if (taken == easy.size()) {

@@ -76,6 +76,11 @@ Result<Ramp> Ramp::make(const Json& section, const std::string& path, const Ramp
             return fail(Code::E_CONFIG,
                         "config: {}.schedule_config.max_step: must have one entry less than difficulty, which has {}; it has {}", path,
                         ramp.difficulties_.size(), ramp.max_steps_.size());
+        const auto begin = ramp.difficulties_.begin(),
+                   reached = std::find_if(begin, ramp.difficulties_.end(), [&](int64_t x) { return x >= ramp.most_; });
+        if (const auto fall = std::is_sorted_until(begin, reached); fall != reached)
+            return fail(Code::E_CONFIG, "config: {}.schedule_config.difficulty: must not fall before {}, which is {}; has {} after {}",
+                        path, names.most, ramp.most_, *fall, *(fall - 1));
         return ramp;
     }
     if (root) inner.only({names.total, names.step, "root_degree"});

@@ -579,6 +579,14 @@ TEST_CASE("curriculum/percentiles_are_shares_of_the_rows") {
     }
 }
 
+TEST_CASE("curriculum/an_update_that_no_row_is_easy_enough_for_has_no_batch") {
+    OrderRules rules{.samples = 8, .rows_per_batch = 2};
+    rules.curriculum = {{by_column([](int64_t update) { return update % 2 ? 3 : -1; })}, {{0, 1, 2, 3, 4, 5, 6, 7}}, 1};
+    const EpochOrder order = make_order(rules, 0);
+    CHECK(order.count() == 2);
+    CHECK(std::ranges::all_of(order.samples, [](uint32_t row) { return row <= 3; }));
+}
+
 TEST_CASE("curriculum/by_tokens_and_a_cursor_continues_it") {
     Folder folder;
     const std::string path = numbered(folder, 60);

@@ -353,6 +353,11 @@ TEST_CASE("ramp/mistakes_are_named") {
                    {"schedule_config",
                     {{"total_curriculum_step", nullptr}, {"difficulty_step", nullptr}, {"difficulty", {1, 2}}, {"max_step", {1, 2}}}}}) ==
           "config: c.schedule_config.max_step: must have one entry less than difficulty, which has 2; it has 2");
+    CHECK(
+        refusal({{"schedule_type", "fixed_discrete"},
+                 {"schedule_config",
+                  {{"total_curriculum_step", nullptr}, {"difficulty_step", nullptr}, {"difficulty", {3, 3, 1}}, {"max_step", {1, 2}}}}}) ==
+        "config: c.schedule_config.difficulty: must not fall before max_difficulty, which is 64; has 1 after 3");
 }
 
 namespace {
