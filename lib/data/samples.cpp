@@ -36,7 +36,7 @@ uint32_t text_bytes(const Cell& value) {
 
 }  // namespace
 
-// Finding a line's number reads the file up to it: for failures only.
+// Finding a line's number reads the file: for failures only.
 Status Samples::place(Status status, int64_t row) const {
     return status.ok() ? std::move(status) : std::move(status).within(table_.place(row));
 }

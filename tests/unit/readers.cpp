@@ -1,6 +1,8 @@
 // lib/data/readers and tasks: what files become, and what bad files are told.
 #include "data_support.h"
 
+#include <chrono>
+
 #include "data/random.h"
 #include "data/readers/table.h"
 
@@ -75,6 +77,35 @@ TEST_CASE("a_file_cut_short_while_it_is_open_fails_the_read_that_meets_it") {
     CHECK(table.value().place(3999) == path + ": byte 19995");
     std::filesystem::remove(path);
     CHECK(table.value().read(0).value()[0].text == "1000");
+}
+
+TEST_CASE("files/the_place_of_every_row_of_a_long_file_is_found_in_little_time") {
+    Folder folder;
+    constexpr int64_t kRows = 40000;
+    const std::string line(249, 'x'), path = folder.write("a.txt", [&] {
+        std::string text;
+        for (int64_t i = 0; i < kRows; ++i) text += line + "\n";
+        return text;
+    }());
+    const auto options = parse_data_options({{"files", path}, {"document", "line"}});
+    REQUIRE(options.ok());
+    const auto table = Table::open(options.value(), Columns::parse({{"text", "text"}}).value());
+    REQUIRE_MESSAGE(table.ok(), table.status().message());
+    const auto begin = std::chrono::steady_clock::now();
+    int64_t right = 0;
+    for (int64_t row = kRows - 1; row >= 0; --row)
+        right += table->place(row) == fmt::format("{}: line {} (byte {})", path, row + 1, row * 250);
+    CHECK(right == kRows);
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));  // reading the file for each of them takes minutes
+}
+
+TEST_CASE("csv/a_field_of_many_quotes_is_read_in_little_time") {
+    constexpr size_t kQuotes = 2000000;
+    std::string field, text;
+    for (size_t i = 0; i < kQuotes; ++i) field += "a\"\"", text += "a\"";
+    const auto begin = std::chrono::steady_clock::now();
+    CHECK(read_all("a.csv", "\"" + field + "\",1\n", {{"max_record_bytes", 8 * kQuotes}}, {{"text", 0}}) == Rows{{text}});
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));  // moving the rest at each quote takes minutes
 }
 
 TEST_CASE("csv/quoted_fields_keep_delimiters_quotes_and_line_ends") {

@@ -141,9 +141,9 @@ private:
     }
 
     std::string content(std::string_view raw, bool quoted) const {
-        std::string out(raw);
-        if (quoted)
-            for (size_t at = out.find("\"\""); at != out.npos; at = out.find("\"\"", at + 1)) out.erase(at, 1);
+        std::string out;
+        for (size_t pair; quoted && (pair = raw.find("\"\"")) != raw.npos; raw.remove_prefix(pair + 2)) out.append(raw, 0, pair + 1);
+        out.append(raw);
         if (replace_ && bad_utf8(out) != std::string_view::npos) return replace_bad_utf8(out);
         return out;
     }

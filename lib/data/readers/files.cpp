@@ -78,16 +78,25 @@ Result<std::string> SourceFile::text(Extent record) const {
     return text;
 }
 
-std::string SourceFile::place(uint64_t byte) const {
-    constexpr uint64_t kBlock = 1 << 20;
-    const uint64_t end = std::min<uint64_t>(byte, map.bytes().size());
-    int64_t line = 1;
-    for (uint64_t at = 0; at < end; at += kBlock) {
-        const Result<std::string> block = map.copy(at, std::min(kBlock, end - at));
-        if (!block.ok()) return fmt::format("{}: byte {}", name, byte);
-        line += std::count(block.value().begin(), block.value().end(), '\n');
+Result<int64_t> LineNumbers::at(const MappedFile& map, uint64_t byte) {
+    constexpr uint64_t kBlock = 1 << 16;
+    const auto line_ends = [&](uint64_t begin, uint64_t end) -> Result<int64_t> {
+        DS_TRY(const std::string bytes, map.copy(begin, end - begin));
+        return std::count(bytes.begin(), bytes.end(), '\n');
+    };
+    const std::lock_guard lock(mutex_);
+    while (first_.size() <= byte / kBlock) {
+        DS_TRY(const int64_t more, line_ends((first_.size() - 1) * kBlock, first_.size() * kBlock));
+        first_.push_back(first_.back() + more);
     }
-    return fmt::format("{}: line {} (byte {})", name, line, byte);
+    DS_TRY(const int64_t more, line_ends(byte / kBlock * kBlock, byte));
+    return first_[byte / kBlock] + more;
+}
+
+std::string SourceFile::place(uint64_t byte) const {
+    const Result<int64_t> line = lines->at(map, std::min<uint64_t>(byte, map.bytes().size()));
+    if (!line.ok()) return fmt::format("{}: byte {}", name, byte);
+    return fmt::format("{}: line {} (byte {})", name, *line, byte);
 }
 
 Result<std::vector<std::string>> expand_paths(const std::vector<std::string>& patterns) {
@@ -119,7 +128,7 @@ Result<Table> Table::open(const DataOptions& options, const Columns& columns) {
     table.files_.reserve(paths.size());
     for (const std::string& path : paths) {
         DS_TRY(MappedFile map, MappedFile::open(path));
-        const SourceFile& file = table.files_.emplace_back(SourceFile{path, table.files_.size(), std::move(map)});
+        const SourceFile& file = table.files_.emplace_back(SourceFile{.name = path, .number = table.files_.size(), .map = std::move(map)});
         DS_CHECK(check_bytes(file, file.map.text(), options.utf8 == "replace"));
         table.first_row_.push_back(table.size());
         DS_CHECK(table.format_->index(file, file.map.text(), table.records_));

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,10 +33,21 @@ struct Extent {
     uint64_t begin = 0, end = 0;  // bytes in the file
 };
 
+// Line numbers of a file's bytes. Line ends are counted once a block, as far as is asked; any thread may ask.
+class LineNumbers {
+public:
+    Result<int64_t> at(const MappedFile& map, uint64_t byte);
+
+private:
+    std::mutex mutex_;
+    std::vector<int64_t> first_{1};  // of each block
+};
+
 struct SourceFile {
     std::string name;   // as the options gave it
     size_t number = 0;  // in the order of reading
     MappedFile map;
+    std::unique_ptr<LineNumbers> lines = std::make_unique<LineNumbers>();
 
     Result<std::string> text(Extent record) const;
     std::string place(uint64_t byte) const;  // "reviews.csv: line 7 (byte 312)"
