@@ -57,8 +57,9 @@ DS_API ds_status ds_tokenizer_apply_chat_template(const ds_tokenizer *t, const c
 /* Text from ids that come a few at a time, as ds_generate's callback gets them: every piece is whole UTF-8, and all pieces together are what
    ds_tokenizer_decode makes of all ids. skip_special as there. The stream keeps the tokenizer. */
 DS_API ds_status ds_text_stream_create(const ds_tokenizer *t, int32_t skip_special, ds_text_stream **out);
-/* The text that n more ids have made certain, often empty: a character spread over tokens comes with its last byte. ids NULL: the end; what
-   was held back comes, U+FFFD for half a character, and the stream may be used anew. *text is NUL-terminated; *bytes may be NULL; ds_free. */
+/* The text that n more ids have made certain, often empty: a character spread over tokens comes with its last byte, and the text of a run of
+   byte tokens ("<0x0A>") with the token behind it, as one bad byte would turn all of the run into U+FFFD. ids NULL: the end; what was held
+   back comes, U+FFFD for half a character, and the stream may be used anew. *text is NUL-terminated; *bytes may be NULL; ds_free. */
 DS_API ds_status ds_text_stream_put(ds_text_stream *s, const int32_t *ids, size_t n, char **text, size_t *bytes);
 DS_API void ds_text_stream_destroy(ds_text_stream *s); /* Frees it; what it holds back is dropped. NULL is fine. */
 

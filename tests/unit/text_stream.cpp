@@ -72,6 +72,49 @@ TEST_CASE("text_stream/pieces are whole and make the decoded text") {
     CHECK(texts == 126);
 }
 
+TEST_CASE("text_stream/any ids at all make the decoded text") {
+    std::mt19937 rng(5);
+    for (const char* name : {"gpt2", "llama2", "some_bytes", "t5", "bert"}) {
+        const auto tokenizer = load(name);
+        std::vector<int32_t> bytes;
+        for (int byte = 0; byte < 256; ++byte)
+            if (const auto id = tokenizer->id_of(fmt::format("<0x{:02X}>", byte))) bytes.push_back(*id);
+        for (int round = 0; round < 2000; ++round) {
+            const bool skip_special = rng() % 2;
+            std::vector<int32_t> ids(1 + rng() % 8);
+            for (int32_t& id : ids)
+                id = !bytes.empty() && rng() % 2 ? bytes[rng() % bytes.size()]
+                                                 : static_cast<int32_t>(rng() % static_cast<uint32_t>(tokenizer->vocabulary_size()));
+            TextStream stream(tokenizer, skip_special);
+            std::string all;
+            for (const int32_t& id : ids) {
+                const auto piece = stream.put(std::span(&id, 1));
+                REQUIRE(piece.ok());
+                REQUIRE_MESSAGE(whole_utf8(*piece), name << ": " << fmt::format("{}", fmt::join(ids, " ")));
+                all += *piece;
+            }
+            all += *stream.end();
+            REQUIRE_MESSAGE(all == *tokenizer->decode(ids, skip_special), name << ": " << fmt::format("{}", fmt::join(ids, " ")));
+        }
+    }
+}
+
+TEST_CASE("text_stream/a run of byte tokens is held back to its end, and nothing else") {
+    const auto tokenizer = load("some_bytes");
+    const auto id = [&](const char* token) { return tokenizer->id_of(token).value(); };
+    TextStream stream(tokenizer, false);
+    const auto put = [&](int32_t one) { return *stream.put(std::span(&one, 1)); };
+    CHECK(put(id("\u2581th")) == "th");
+    CHECK(put(id("<0x0A>")) == "");
+    CHECK(*stream.held() == "\n");
+    CHECK(put(static_cast<int32_t>(tokenizer->vocabulary_size())) == "");  // no token: the run goes on
+    CHECK(put(id("\u2581th")) == "\n th");
+    CHECK(*stream.held() == "");
+    CHECK(put(id("<0x0A>")) == "");
+    CHECK(put(id("<0xBF>")) == "");
+    CHECK(*stream.end() == "\xEF\xBF\xBD\xEF\xBF\xBD");
+}
+
 TEST_CASE("text_stream/half a character is held back") {
     const auto tokenizer = load("gpt2");
     auto ids = encode(*tokenizer, "x😀");

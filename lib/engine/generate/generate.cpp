@@ -24,8 +24,9 @@ public:
         if (longest_ == 0) return false;
         DS_TRY(const std::string text, stream_.put(std::span(&id, 1)));
         text_ += text;
+        DS_TRY(const std::string held, stream_.held());
         for (const std::string& s : o_->stop_strings)
-            if (text_.find(s) != text_.npos) return true;
+            if ((text_ + held).find(s) != std::string::npos) return true;
         if (text_.size() > longest_) text_.erase(0, text_.size() - longest_);  // an earlier end would have been heard before
         return false;
     }
