@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "data/threads.h"
+#include "data/tokenizer/unicode.h"
 
 namespace ds {
 namespace {
@@ -12,17 +13,35 @@ namespace {
 constexpr size_t kPieceBytes = size_t{256} << 10;  // documents are tokenised in pieces of about this size
 constexpr size_t kGroupBytes = size_t{8} << 20;    // pieces that are tokenised side by side
 
-// Cuts a long document behind line ends, where a new line begins without a blank: no word of a usual tokenizer spans that.
-std::vector<std::string_view> pieces_of(std::string_view text) {
+// Whether both sides of `cut` become the tokens that they are together. What a tokenizer puts before a text tells, too.
+Result<bool> falls_apart(const Tokenizer& tokenizer, std::string_view text, size_t cut) {
+    constexpr size_t kAround = 64;
+    const auto start_of = [&](size_t byte) { return byte < text.size() ? tokenizer::previous_start(text, byte + 1) : text.size(); };
+    const size_t begin = start_of(cut - std::min(cut, kAround)), end = start_of(cut + kAround);
+    const auto ids = [&](size_t from, size_t to) -> Result<std::vector<int32_t>> {
+        DS_TRY(Encoding encoding, tokenizer.encode(text.substr(from, to - from), std::nullopt, {.add_special_tokens = false}));
+        return std::move(encoding.ids);
+    };
+    DS_TRY(std::vector<int32_t> parts, ids(begin, cut));
+    DS_TRY(const std::vector<int32_t> behind, ids(cut, end));
+    DS_TRY(const std::vector<int32_t> together, ids(begin, end));
+    parts.insert(parts.end(), behind.begin(), behind.end());
+    return parts == together;
+}
+
+// Cuts a long document behind line ends where no token notices. Where none is found for as long as a piece, the rest stays whole.
+Result<std::vector<std::string_view>> pieces_of(std::string_view text, const Tokenizer& tokenizer) {
     std::vector<std::string_view> out;
-    while (text.size() > kPieceBytes) {
-        size_t end = text.find('\n', kPieceBytes);
-        while (end != text.npos && end + 1 < text.size() &&
-               (text[end + 1] == '\n' || text[end + 1] == ' ' || text[end + 1] == '\t' || text[end + 1] == '\r'))
-            end = text.find('\n', end + 1);
-        if (end == text.npos) break;
-        out.push_back(text.substr(0, end + 1));
-        text.remove_prefix(end + 1);
+    for (size_t cut = kPieceBytes; cut < 2 * kPieceBytes;) {
+        cut = text.find('\n', cut);
+        if (cut == text.npos || ++cut == text.size()) break;
+        size_t next = cut;
+        if (tokenizer::is_whitespace(tokenizer::next_code_point(text, next))) continue;
+        DS_TRY(const bool apart, falls_apart(tokenizer, text, cut));
+        if (!apart) continue;
+        out.push_back(text.substr(0, cut));
+        text.remove_prefix(cut);
+        cut = kPieceBytes;
     }
     if (!text.empty()) out.push_back(text);
     return out;
@@ -122,7 +141,8 @@ Status Samples::add_documents(size_t first, size_t last, const Affixes& around, 
     for (const Record& record : records) {
         const size_t row = static_cast<size_t>(&record - records.data());
         if (Status status = input.check(record); !status.ok()) return place(std::move(status), rows_[first + row]);
-        const std::vector<std::string_view> cut = text ? pieces_of(record[*text].text) : std::vector<std::string_view>{""};
+        std::vector<std::string_view> cut{""};
+        if (text) { DS_TRY(cut, pieces_of(record[*text].text, *setup_.tokenizer)); }
         range.emplace_back(pieces.size(), pieces.size() + cut.size());
         pieces.insert(pieces.end(), cut.begin(), cut.end());
     }

@@ -1,6 +1,7 @@
 // lib/data/readers and tasks: what files become, and what bad files are told.
 #include "data_support.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "data/random.h"
@@ -529,22 +530,34 @@ TEST_CASE("causal/plain_text_is_cut_into_blocks_within_documents_or_across") {
 }
 
 TEST_CASE("causal/a_document_tokenised_in_pieces_equals_the_whole") {
-    std::string text;
-    for (int i = 0; i < 40000; ++i) text += fmt::format("good film number {}\n", static_cast<char>('a' + i % 26));
-    REQUIRE(text.size() > (size_t{512} << 10));
-    Folder folder;
-    DataContext with = context("causal");
-    std::vector<int64_t> ids;
-    for (const Batch& batch :
-         batches({{"files", folder.write("a.txt", text)}, {"block_length", 512}, {"pack", true}, {"workers", 2}}, with)) {
-        const auto more = ints(batch, "input_ids");
-        const auto mask = ints(batch, "attention_mask");
-        for (size_t i = 0; i < more.size(); ++i)
-            if (mask[i]) ids.push_back(more[i]);
+    std::string lines, paragraphs;
+    for (int i = 0; i < 30000; ++i) {
+        lines += fmt::format("good film number {}\n", static_cast<char>('a' + i % 26));
+        paragraphs += fmt::format("{} good film. \n\n", i);
     }
-    const auto whole = with.tokenizer->encode(text, std::nullopt, {});
-    REQUIRE(whole.ok());
-    CHECK(std::vector<int64_t>(whole.value().ids.begin(), whole.value().ids.end()) == ids);
+    REQUIRE(std::min(lines.size(), paragraphs.size()) > (size_t{512} << 10));
+    Folder folder;
+    std::vector<std::shared_ptr<const Tokenizer>> tokenizers{tokenizer()};
+    for (const char* name : {"starcoder", "qwen2", "o200k", "llama2", "roberta", "t5"}) {
+        auto loaded = Tokenizer::load(std::filesystem::path(DSRT_TEST_DATA) / "tokenizers" / name);
+        REQUIRE_MESSAGE(loaded.ok(), loaded.status().message());
+        tokenizers.push_back(*loaded);
+    }
+    for (const std::string& text : {lines, paragraphs, lines + paragraphs})
+        for (const auto& tokenizer : tokenizers) {
+            CAPTURE(tokenizer->folder());
+            DataContext with = context("causal");
+            with.tokenizer = tokenizer;
+            std::vector<int64_t> ids;
+            for (const Batch& batch : batches(
+                     {{"files", folder.write("a.txt", text)}, {"block_length", 1 << 22}, {"append_eos", false}, {"workers", 2}}, with)) {
+                const auto more = ints(batch, "input_ids");
+                ids.insert(ids.end(), more.begin(), more.end());
+            }
+            const auto whole = tokenizer->encode(text, std::nullopt, {.add_special_tokens = false});
+            REQUIRE(whole.ok());
+            CHECK(std::ranges::search(ids, whole->ids).size() == whole->ids.size());
+        }
 }
 
 TEST_CASE("inputs/given_ids_need_no_tokenizer_and_stay_in_the_vocabulary") {
