@@ -133,11 +133,9 @@ ds_status ds_tokenizer_apply_chat_template(const ds_tokenizer* t, const char* me
         *text = nullptr;
         DS_USE(const auto tokenizer, t);
         DS_NOT_NULL(messages_json);
-        // Checked first; read a second time in the order of the text, which templates show.
-        DS_CHECK(parse_argument(messages_json, "messages_json").status());
-        DS_CHECK(json_argument(options_json, "options_json").status());
-        const OrderedJson messages = OrderedJson::parse(messages_json, nullptr, false, true);
-        const OrderedJson options = options_json ? OrderedJson::parse(options_json, nullptr, false, true) : OrderedJson::object();
+        DS_TRY(const OrderedJson messages, parse_argument<OrderedJson>(messages_json, "messages_json"));  // templates show the order
+        DS_TRY(const OrderedJson options, parse_argument<OrderedJson>(options_json ? options_json : "{}", "options_json"));
+        DS_REQUIRE(options.is_object(), "options_json: expected a JSON object, but found {}", options.dump());
         DS_TRY(const std::string made, apply_chat_template(*tokenizer, messages, options));
         DS_TRY(*text, handed_out(made));
         return ok();

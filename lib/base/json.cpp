@@ -9,20 +9,22 @@ namespace {
 constexpr int kMaxDepth = 64;
 
 // Watches the events of a parse, which the built-in tree builder takes silently: depth and duplicate keys.
+template <class J>
 struct Watch {
+    using Event = typename J::parse_event_t;
     std::vector<std::set<std::string>> keys;
     std::string fault;
-    bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
+    bool operator()(int depth, Event event, J& parsed) {
         if (!fault.empty()) return false;
         switch (event) {
-        case Json::parse_event_t::object_start: keys.emplace_back(); [[fallthrough]];
-        case Json::parse_event_t::array_start:
+        case Event::object_start: keys.emplace_back(); [[fallthrough]];
+        case Event::array_start:
             if (depth >= kMaxDepth) fault = fmt::format("nested deeper than {} levels", kMaxDepth);
             break;
-        case Json::parse_event_t::object_end: keys.pop_back(); break;
-        case Json::parse_event_t::key:
-            if (!keys.back().insert(parsed.get<std::string>()).second)
-                fault = fmt::format("key \"{}\" appears twice in one object", parsed.get<std::string>());
+        case Event::object_end: keys.pop_back(); break;
+        case Event::key:
+            if (!keys.back().insert(parsed.template get<std::string>()).second)
+                fault = fmt::format("key \"{}\" appears twice in one object", parsed.template get<std::string>());
             break;
         default: break;
         }
@@ -48,18 +50,22 @@ bool too_deep(std::string_view text) {
 
 }  // namespace
 
-Result<Json> parse_json(std::string_view text, std::string_view place) {
+template <class J>
+Result<J> parse_json(std::string_view text, std::string_view place) {
     if (too_deep(text)) return fail(Code::E_CORRUPT, "{}: nested deeper than {} levels", place, kMaxDepth);
-    Watch watch;
+    Watch<J> watch;
     try {
-        Json parsed = Json::parse(text, std::ref(watch), true, true);
+        J parsed = J::parse(text, std::ref(watch), true, true);
         if (!watch.fault.empty()) return fail(Code::E_CORRUPT, "{}: {}", place, watch.fault);
         return parsed;
-    } catch (const Json::exception& error) {
+    } catch (const typename J::exception& error) {
         std::string_view what = error.what();
         if (const size_t end = what.find("] "); end != what.npos) what.remove_prefix(end + 2);
         return fail(Code::E_CORRUPT, "{}: {}", place, what);
     }
 }
+
+template Result<Json> parse_json(std::string_view text, std::string_view place);
+template Result<OrderedJson> parse_json(std::string_view text, std::string_view place);
 
 }  // namespace ds

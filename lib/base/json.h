@@ -12,7 +12,8 @@ using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;  // keeps the file's order of keys
 
 // Parses a text. `//` and `/* */` comments are accepted. Refused, with `place`, line and column: bad syntax, duplicate keys, nesting
-// deeper than 64, bad UTF-8.
-Result<Json> parse_json(std::string_view text, std::string_view place);
+// deeper than 64, bad UTF-8. J: Json or OrderedJson.
+template <class J = Json>
+Result<J> parse_json(std::string_view text, std::string_view place);
 
 }  // namespace ds

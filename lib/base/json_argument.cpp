@@ -11,12 +11,6 @@ Status wrong_kind(const Json& options, std::string_view call, const char* key, c
 
 }  // namespace
 
-Result<Json> parse_argument(std::string_view text, std::string_view place, Code code) {
-    auto parsed = parse_json(text, place);
-    if (!parsed.ok()) return Status(code, parsed.status().message());
-    return parsed;
-}
-
 Status check_options(const Json& options, std::string_view call, const std::vector<std::string_view>& known) {
     if (!options.is_object()) return fail(Code::E_INVALID_ARGUMENT, "{}: options must be a JSON object, not {}", call, options.dump());
     for (const auto& [key, value] : options.items())

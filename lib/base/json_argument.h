@@ -8,7 +8,12 @@
 
 namespace ds {
 
-Result<Json> parse_argument(std::string_view text, std::string_view place, Code code = Code::E_INVALID_ARGUMENT);
+template <class J = Json>
+Result<J> parse_argument(std::string_view text, std::string_view place, Code code = Code::E_INVALID_ARGUMENT) {
+    auto parsed = parse_json<J>(text, place);
+    if (!parsed.ok()) return Status(code, parsed.status().message());
+    return parsed;
+}
 
 // Whether it is an object with none but the known keys.
 Status check_options(const Json& options, std::string_view call, const std::vector<std::string_view>& known);

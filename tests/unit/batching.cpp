@@ -429,6 +429,15 @@ TEST_CASE("chat/only_what_the_assistant_says_is_learned") {
     const std::string odd = folder.write("odd.jsonl", "{\"messages\": [{\"content\": \"who\"}]}\n");
     CHECK_SAYS(failure({{"files", odd}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")),
                "messages[0]: must be an object with \"role\"");
+    const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+    for (const std::string& text : {deep, R"([{\"role\": \"user\", \"content\": )" + deep + "}]"}) {
+        const std::string file = folder.write("deep.jsonl", "{\"messages\": \"" + text + "\"}\n");
+        CHECK_SAYS(failure({{"files", file}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")),
+                   "column messages: nested deeper than 64 levels");
+    }
+    const std::string broken = folder.write("broken.jsonl", "{\"messages\": \"[{]\"}\n");
+    CHECK_SAYS(failure({{"files", broken}, {"columns", {{"messages", "messages"}}}, {"chat_template", chat}}, context("causal")),
+               "column messages: parse error at line 1, column 3");
 }
 
 TEST_CASE("mlm/fifteen_percent_are_labels_of_which_80_10_10_are_mask_random_and_kept") {

@@ -158,14 +158,14 @@ private:
     Result<ChatTemplate::Conversation> conversation(const Record& record) const {
         const Cell& value = record[messages_];
         OrderedJson messages = OrderedJson::array();
-        if (value.kind == Cell::Kind::text) messages = OrderedJson::parse(value.text, nullptr, false);  // a field of CSV holds JSON
-        else {
-            for (const Cell& item : value.items)
-                messages.push_back(item.kind == Cell::Kind::object ? OrderedJson::parse(item.text, nullptr, false)
-                                                                   : OrderedJson(item.text));
+        if (value.kind == Cell::Kind::text) {  // a field of CSV holds JSON
+            DS_TRY(messages, parse_json<OrderedJson>(value.text, "column messages"));
         }
-        if (messages.is_discarded())
-            return fail(Code::E_CORRUPT, "column messages: found {}, a list of messages is accepted", describe(value));
+        for (const Cell& item : value.items) {
+            OrderedJson message = item.text;
+            if (item.kind == Cell::Kind::object) { DS_TRY(message, parse_json<OrderedJson>(item.text, "column messages")); }
+            messages.push_back(std::move(message));
+        }
         auto made = chat_.conversation(messages);
         if (!made.ok()) return std::move(std::move(made).status()).within("column messages");
         if (made->said.empty())
