@@ -440,6 +440,23 @@ TEST_CASE("chat/only_what_the_assistant_says_is_learned") {
                "column messages: parse error at line 1, column 3");
 }
 
+TEST_CASE("chat/a_token_that_the_assistant_shares_with_the_template_is_learned") {
+    const Folder folder;
+    const std::string path =
+        folder.write("talk.jsonl", R"({"messages": [{"role": "user", "content": "the"}, {"role": "assistant", "content": "good"}]})"
+                                   "\n");
+    const Json options{{"files", path},
+                       {"columns", {{"messages", "messages"}}},
+                       {"chat_template",
+                        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }} fi{% else %}{% generation %}lm {{ m.content }}{% "
+                        "endgeneration %}{% endif %}{% endfor %}"}};
+    const auto rows = batches(options, context("causal"));
+    REQUIRE(rows.size() == 1);
+    const int64_t the = 60, film = 59, good = 57;
+    CHECK(ints(rows[0], "input_ids") == std::vector<int64_t>{the, film, good});
+    CHECK(ints(rows[0], "labels") == std::vector<int64_t>{-100, film, good});
+}
+
 TEST_CASE("mlm/fifteen_percent_are_labels_of_which_80_10_10_are_mask_random_and_kept") {
     Folder folder;
     const Json options = {{"files", long_rows(folder)}, {"columns", {{"text", "t"}}}, {"task", "mlm"}, {"batch_size", 16}};

@@ -126,7 +126,7 @@ private:
     int64_t max_length_;
 };
 
-// Conversations, written out by a chat template. Tokens count where they begin in what the assistant says.
+// Conversations, written out by a chat template. A token counts where any of its text is the assistant's, as in transformers' mask.
 class CausalChat : public DataTask {
 public:
     CausalChat(const TaskSetup& setup, ChatTemplate chat)
@@ -145,7 +145,7 @@ public:
         size_t i = 0;
         for (const auto& [begin, end] : all.said) {
             const auto first = code_points(all.text, begin), last = code_points(all.text, end);
-            for (; i < encoding.size() && encoding.offsets[i].first < first; ++i) {}
+            for (; i < encoding.size() && encoding.offsets[i].second <= first; ++i) {}
             for (; i < encoding.size() && encoding.offsets[i].first < last; ++i) out.labels[i] = out.ids[i];
         }
         return out;
