@@ -78,6 +78,27 @@ TEST_CASE("templates/errors_name_line_and_reason") {
     CHECK(mentions(error_of("{# never closed"), "is not closed by #}"));
 }
 
+TEST_CASE("templates/unknown_and_surplus_arguments_are_errors") {
+    CHECK(mentions(error_of("{{ 'a' | upper(1) }}"), "upper: takes 0 arguments (), not 1"));
+    CHECK(mentions(error_of("{{ [1] | tojson(indnt=2) }}"),
+                   "tojson: takes no argument indnt; it takes (ensure_ascii, indent, separators, sort_keys)"));
+    CHECK(mentions(error_of("{{ 'a' | default('b', default_value='c') }}"), "default: argument default_value is given twice"));
+    CHECK(mentions(error_of("{{ 'a' | replace('a') }}"), "replace: needs the argument new"));
+    CHECK(mentions(error_of("{{ 4 is divisibleby }}"), "divisibleby: needs the argument num"));
+    CHECK(mentions(error_of("{{ 'a'.strip('a', 'b') }}"), "strip: takes 1 arguments (chars), not 2"));
+    CHECK(mentions(error_of("{{ {}.items(1) }}"), "items: takes 0 arguments"));
+    CHECK(mentions(error_of("{{ range() }}"), "range: needs the argument start"));
+    CHECK(mentions(error_of("{% macro f(a) %}{% endmacro %}{{ f(b=1) }}"), "f: takes no argument b; it takes (a)"));
+    CHECK(mentions(error_of("{{ ['a'] | map('upper', 1) | list }}"), "upper: takes 0 arguments"));
+    CHECK(mentions(error_of("{{ [1] | map(attribute='x', defalt=1) | list }}"), "map: takes no argument defalt"));
+    CHECK(mentions(error_of("{{ [1] | select(tst='odd') | list }}"), "argument tst is given without a test"));
+}
+
+TEST_CASE("templates/integers_above_int64_are_numbers_not_negative") {
+    const auto parsed = JinjaTemplate::parse("{{ x }}", "chat");
+    CHECK(parsed->render({{"x", UINT64_MAX}})->text == "1.8446744073709552e+19");
+}
+
 TEST_CASE("templates/are_bounded") {
     CHECK(mentions(error_of("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}"), "steps"));
     CHECK(mentions(error_of("{{ range(99999999999) }}"), "range: has more than 1000000 elements"));
@@ -88,11 +109,46 @@ TEST_CASE("templates/are_bounded") {
     CHECK(mentions(error_of("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), "macros call one another deeper than 40"));
     CHECK(mentions(error_of("{{ " + repeated("(", 9999) + "x" + repeated(")", 9999) + " }}"), "nested deeper than 100"));
     CHECK(mentions(error_of("{{ " + repeated("not ", 100000) + "x }}"), "nested deeper than 100"));
-    CHECK(mentions(error_of("{{ x" + repeated(".a", 100000) + " }}"), "a chain of more than 100"));
+    CHECK(mentions(error_of("{{ x" + repeated(".a", 100000) + " }}"), "more than 500 operators, members"));
+    CHECK(mentions(error_of("{{ 1" + repeated(" + 1", 100000) + " }}"), "more than 500 operators, members"));
     CHECK(mentions(error_of(repeated("{% if 1 %}", 100000)), "nested deeper than 100"));
     CHECK(mentions(error_of(repeated("x", 2 << 20)), "a template of 2097152 bytes; at most 1048576"));
     CHECK(mentions(error_of("{{ 9999999999 * 9999999999 }}"), "is too large"));
     CHECK(mentions(error_of("{{ 2 ** 64 }}"), "is too large"));
+    CHECK(mentions(error_of("{{ (-999999999999999999 * 9 - 223372036854775817) | abs }}"), "is too large"));
+    CHECK(error_of("{{ (-999999999999999999 * 9 - 223372036854775817) is divisibleby(-1) }}").empty());
+    CHECK(error_of("{{ '' * 999999999999999999 }}").empty());
+    CHECK(mentions(error_of("{{ 'a' | map(" + repeated("'map', ", 1000) + "'upper') | list }}"), "nested deeper than 800"));
+}
+
+TEST_CASE("templates/are_bounded_in_what_hangs_on_a_value") {
+    const std::string ns = "{% set ns = namespace(l=[1]) %}";
+    const auto times = [](const std::string& n, const std::string& body) {
+        return "{% for i in range(" + n + ") %}" + body + "{% endfor %}";
+    };
+    for (const char* cycle : {"{% set ns.s = ns %}{{ ns }}", "{% set ns.s = [{'a': ns}] %}{{ ns | tojson }}",
+                              "{% set o = namespace(i=ns) %}{% set ns.o = o %}{{ ns }}"})
+        CHECK(mentions(error_of(ns + cycle), "can't be set to what holds a namespace"));
+    CHECK(mentions(error_of(ns + times("150000", "{% set ns.l = [ns.l] %}")), "a list nested deeper than 100"));
+    CHECK(mentions(error_of(ns + times("150000", "{% set ns.l = ns.l.index %}{% set ns.l = [ns.l] %}")), "nested deeper than 100"));
+    for (const char* use : {"{{ ns.l }}", "{{ ns.l | tojson }}", "{{ ns.l == ns.m }}", "{{ ns.l | sort }}"})
+        CHECK(mentions(error_of(ns + times("40", "{% set ns.l = [ns.l, ns.l] %}{% set ns.m = [ns.m, ns.m] %}") + use),
+                       "a list of more than"));
+    CHECK(mentions(error_of("{% set big = namespace() %}{% set l = [big, big, big] %}{% set big.t = 'x' * 9999999 %}{{ l }}"),
+                   "makes more than"));
+    CHECK(error_of("{% set ns = namespace(a=namespace(b=1)) %}{{ ns.a.b }}{{ ns == ns.a }}").empty());
+}
+
+TEST_CASE("templates/are_charged_for_the_bytes_they_touch") {
+    const std::string big = "{% set x = 'a' * 16000000 %}{% set y = 'a' * 8000000 ~ 'b' %}{% set l = range(1000000) | list %}";
+    for (const char* work :
+         {"{{ x | upper | length }}", "{{ x.find(y) }}", "{{ y in x }}", "{{ x.count('ab') }}", "{{ x[5] }}", "{{ x[1:] | length }}",
+          "{{ x.strip('b') | length }}", "{{ (x ~ '') == y }}", "{{ 5 in l }}", "{{ l | unique | length }}", "{{ l | sort | first }}",
+          "{% set t %}{{ x }}{% endset %}", "{% set z = 'b' * 16000000 %}", "{% for a in l %}{% break %}{% endfor %}", "{{ l.count(-1) }}",
+          "{{ x.replace('a', 'b') | length }}", "{{ l[1:] | length }}"}) {
+        CAPTURE(work);
+        CHECK(mentions(error_of(big + "{% for i in range(9999) %}" + work + "{% endfor %}"), "takes more than 1000000 steps"));
+    }
 }
 
 TEST_CASE("templates/see_nothing_but_their_variables") {

@@ -71,8 +71,8 @@ struct Statement {
     std::shared_ptr<const Macro> macro;
 };
 
-// The most expressions and blocks inside one another, which bounds the stack of parsing and rendering.
-inline constexpr int kMaxNesting = 100;
+// The most expressions and blocks inside one another, and operators in one tag, which bound the stack of parsing and rendering.
+inline constexpr int kMaxNesting = 100, kMaxLinks = 500;
 
 Result<Block> parse_template(std::string_view text);  // errors begin with the line
 

@@ -2,8 +2,7 @@
 // or text_methods.cpp.
 #pragma once
 
-#include <functional>
-#include <span>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,27 +11,35 @@
 
 namespace ds::jinja {
 
+// What a call gives, as it is written.
 struct Arguments {
     std::vector<Value> positions;
     std::vector<std::pair<std::string, Value>> names;
-    // Argument i, or the one of that name; null when it was not given.
-    const Value* find(size_t i, std::string_view name) const;
-    Value get(size_t i, std::string_view name, Value otherwise) const;
 };
 
-inline constexpr size_t kMaxBytes = size_t{16} << 20;  // of one string, and of the text that comes out
-inline constexpr size_t kMaxElements = 1'000'000;      // of one list
+// The same by the parameters of what is called.
+struct Given {
+    std::vector<std::optional<Value>> values;
+    Arguments rest = {};  // of what takes any arguments
 
-// What builtins need of the evaluation: filters such as map apply others, and `in` compares.
+    const Value* find(size_t i) const { return i < values.size() && values[i] ? &*values[i] : nullptr; }
+    Value get(size_t i, Value otherwise) const { return find(i) ? *find(i) : std::move(otherwise); }
+};
+
+// Refuses arguments that are unknown, surplus or given twice, and the absence of one of the first `required`.
+Result<Given> bind(std::string_view callee, const std::vector<std::string_view>& parameters, size_t required, const Arguments& a);
+
+inline constexpr size_t kMaxElements = 1'000'000;  // of one list
+
+// What builtins need of the evaluation: filters such as map apply others, and long work is charged for before it is done.
 class Scope {
 public:
     virtual ~Scope() = default;
     virtual Result<Value> apply_filter(std::string_view name, const Value& x, const Arguments& a) = 0;
     virtual Result<Value> apply_test(std::string_view name, const Value& x, const Arguments& a) = 0;
     virtual Result<Value> member(const Value& of, std::string_view name) = 0;  // a dotted path
+    virtual Status charge(size_t bytes) = 0;
 };
-
-using Filter = Result<Value> (*)(const Value& x, const Arguments& a, Scope& scope);
 
 bool is_filter(std::string_view name);
 bool is_test(std::string_view name);
@@ -51,8 +58,10 @@ Result<List> elements_of(const Value& v);  // what a loop goes over: elements, k
 Result<bool> contains(const Value& in, const Value& x);
 Result<int> compare(const Value& a, const Value& b);  // below, equal, above: numbers, strings, lists
 Result<int64_t> length_of(const Value& v);
+Result<Value> within(std::string text, std::string_view maker);  // or that it is too long
 std::string strip(const std::string& text, const std::string* characters, bool left, bool right);
 std::string with_case(std::string_view text, bool upper);
+std::string capitalized(std::string_view word);  // its first letter large, all others small
 std::string replaced(const std::string& text, const std::string& from, const std::string& to, int64_t most);
 
 }  // namespace ds::jinja

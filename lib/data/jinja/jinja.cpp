@@ -6,13 +6,34 @@
 
 #include "data/jinja/ast.h"
 #include "data/jinja/builtins.h"
+#include "data/options.h"
 
 namespace ds {
 namespace jinja {
 namespace {
 
-constexpr int64_t kMaxSteps = 1'000'000;
-constexpr int kMaxCalls = 40;  // of macros inside one another
+constexpr size_t kMaxSteps = 1'000'000;
+constexpr size_t kBytesPerStep = 256;  // of what a builtin or operator reads and makes
+constexpr int kMaxCalls = 40;          // of macros inside one another
+constexpr int kMaxLevels = 800;        // of the calls of this renderer inside one another, which bounds the stack
+
+// Bytes that a walk over a value reads, without what its elements hold.
+size_t flat_bytes(const Value& v) {
+    if (v.text()) return v.text()->size();
+    return v.list() ? 4 * v.list()->size() : v.dict() ? v.dict()->items.size() : 0;
+}
+size_t made_bytes(const Value& v) { return v.list() ? sizeof(Value) * v.list()->size() : flat_bytes(v); }
+
+// What searching x for the arguments may take.
+size_t work(const Value& x, const Arguments& a) {
+    size_t sought = 0;
+    for (const Value& v : a.positions) sought += flat_bytes(v);
+    for (const auto& [name, v] : a.names) sought += flat_bytes(v);
+    return flat_bytes(x) * (1 + sought / 16) + sought;
+}
+
+// What a name that is not there is called in errors.
+Undefined absent(const Value& key) { return {excerpt(key.str())}; }
 
 using Kind = Expr::Kind;
 
@@ -31,8 +52,25 @@ public:
         return Rendered{std::move(out), std::move(generated_)};
     }
 
-    Result<Value> apply_filter(std::string_view name, const Value& x, const Arguments& a) override { return filter(name, x, a, *this); }
-    Result<Value> apply_test(std::string_view name, const Value& x, const Arguments& a) override { return test(name, x, a, *this); }
+    Result<Value> apply_filter(std::string_view name, const Value& x, const Arguments& a) override {
+        const Level level(*this);
+        DS_CHECK(charge(work(x, a)));
+        DS_TRY(Value out, filter(name, x, a, *this));
+        DS_CHECK(charge(made_bytes(out)));
+        return out;
+    }
+    Result<Value> apply_test(std::string_view name, const Value& x, const Arguments& a) override {
+        size_t compared = 0;
+        for (const Value& v : a.positions) compared += v.extent().bytes;
+        DS_CHECK(charge(work(x, a) + compared));
+        return test(name, x, a, *this);
+    }
+    Status charge(size_t bytes) override {
+        steps_ += bytes / kBytesPerStep;
+        if (steps_ > kMaxSteps) return fail(Code::E_INVALID_ARGUMENT, "takes more than {} steps", kMaxSteps);
+        if (levels_ > kMaxLevels) return fail(Code::E_INVALID_ARGUMENT, "nested deeper than {}", kMaxLevels);
+        return ok();
+    }
     Result<Value> member(const Value& of, std::string_view path) override {
         Value v = of;
         for (size_t at = 0; at <= path.size();) {
@@ -44,33 +82,46 @@ public:
     }
 
 private:
+    struct Level {
+        explicit Level(Renderer& r) : renderer(r) { ++r.levels_; }
+        ~Level() { --renderer.levels_; }
+        Renderer& renderer;
+    };
+
     bool failed() const { return !status_.ok(); }
     void wrong(int line, const Status& why) {
         if (status_.ok()) status_ = line ? Status(why.code(), fmt::format("line {}: {}", line, why.message())) : why;
     }
     void wrong(int line, std::string_view why) { wrong(line, fail(Code::E_INVALID_ARGUMENT, "{}", why)); }
-    Value take(Result<Value> result, int line) {
+    template <class T>
+    T take(Result<T> result, int line) {
         if (result.ok()) return std::move(result).value();
         wrong(line, result.status());
         return {};
     }
-    bool step(int line) {
-        if (++steps_ > kMaxSteps) wrong(line, fmt::format("takes more than {} steps", kMaxSteps));
+    bool spend(size_t bytes, int line) {
+        if (const Status s = charge(bytes); !s.ok()) wrong(line, s);
         return !failed();
     }
+    bool step(int line) { return spend(kBytesPerStep, line); }
 
-    Value* find(std::string_view name) {
+    const Value* find(std::string_view name, int line) {
+        const auto look = [&](const Dict& frame) {
+            spend(frame.items.size(), line);
+            return frame.find(name);
+        };
         for (size_t i = frames_.size(); i-- > first_frame_;)
-            if (const Value* v = frames_[i].find(name)) return const_cast<Value*>(v);
+            if (const Value* v = look(frames_[i])) return v;
         if (first_frame_ > 0)
             for (size_t i = 2; i-- > 0;)  // a macro sees the variables and the template's own names
-                if (const Value* v = frames_[i].find(name)) return const_cast<Value*>(v);
+                if (const Value* v = look(frames_[i])) return v;
         return nullptr;
     }
 
     enum class After { next, break_, continue_ };
 
     After render(const Block& block, std::string& out) {
+        const Level level(*this);
         for (const Statement& s : block.statements) {
             if (!step(s.line)) return After::next;
             const After after = render(s, out);
@@ -82,8 +133,12 @@ private:
 
     After render(const Statement& s, std::string& out) {
         switch (s.kind) {
-        case Statement::Kind::text: out += s.text; break;
-        case Statement::Kind::output: out += evaluate(*s.value).str(); break;
+        case Statement::Kind::text: write(s.text, s.line, out); break;
+        case Statement::Kind::output: {
+            const Value v = evaluate(*s.value);
+            if (spend(v.text() ? 0 : v.extent().bytes, s.line)) write(v.str(), s.line, out);
+            break;
+        }
         case Statement::Kind::if_:
             for (const auto& [condition, body] : s.cases)
                 if (!condition || evaluate(*condition).truth()) return failed() ? After::next : render(body, out);
@@ -111,6 +166,10 @@ private:
         return After::next;
     }
 
+    void write(const std::string& text, int line, std::string& out) {
+        if (spend(text.size(), line)) out += text;
+    }
+
     void assign(const Statement& s, const Value& value) {
         if (failed()) return;
         if (s.targets.size() == 1) return assign(s.targets[0], value, s.line);
@@ -121,17 +180,23 @@ private:
     }
     void assign(const std::string& target, const Value& value, int line) {
         const size_t dot = target.find('.');
-        if (dot == target.npos) return frames_.back().set(target, value);
-        const Value* holder = find(target.substr(0, dot));
+        if (dot == target.npos) {
+            if (spend(frames_.back().items.size(), line)) frames_.back().set(target, value);
+            return;
+        }
+        const Value* holder = find(target.substr(0, dot), line);
         if (!holder || !holder->dict() || !holder->dict()->is_namespace)
             return wrong(line, fmt::format("set {}: {} is not a namespace", target, target.substr(0, dot)));
-        holder->dict()->set(target.substr(dot + 1), value);
+        // So no namespace comes to hold itself, and what holds one grows by one value's depth at most.
+        if (value.extent().has_namespace)
+            return wrong(line, fmt::format("set {}: a namespace can't be set to what holds a namespace", target));
+        if (spend(holder->dict()->items.size(), line)) holder->dict()->set(target.substr(dot + 1), value);
     }
 
     void loop(const Statement& s, std::string& out) {
         const Value over = evaluate(*s.value);
         if (failed()) return;
-        if (over.undefined()) return wrong(s.line, fmt::format("{} is not defined", over.as<Undefined>()->name));
+        if (!spend(made_bytes(over), s.line)) return;
         auto all = elements_of(over);
         if (!all.ok()) return wrong(s.line, all.status());
         List chosen;
@@ -181,11 +246,18 @@ private:
     }
 
     Value evaluate(const Expr& e) {
+        const Level level(*this);
         if (!step(e.line)) return {};
+        Value v = compute(e);
+        if (v.extent().bytes > kMaxBytes) wrong(e.line, fmt::format("a {} of more than {} bytes", v.kind(), kMaxBytes));
+        if (v.extent().depth > kMaxDepth) wrong(e.line, fmt::format("a {} nested deeper than {}", v.kind(), kMaxDepth));
+        return failed() ? Value() : v;
+    }
+    Value compute(const Expr& e) {
         switch (e.kind) {
         case Kind::literal: return e.literal;
         case Kind::name: {
-            if (const Value* v = find(e.text)) return *v;
+            if (const Value* v = find(e.text, e.line)) return *v;
             if (is_function(e.text)) return Function{e.text, nullptr, nullptr};
             return Undefined{e.text};
         }
@@ -205,12 +277,12 @@ private:
         case Kind::filter: {
             const Value x = evaluate(*e.operand);
             const Arguments a = arguments(e);
-            return failed() ? Value() : take(filter(e.text, x, a, *this), e.line);
+            return failed() ? Value() : take(apply_filter(e.text, x, a), e.line);
         }
         case Kind::test: {
             const Value x = evaluate(*e.operand);
             const Arguments a = arguments(e);
-            return failed() ? Value() : Value(take(test(e.text, x, a, *this), e.line).truth() != e.negated);
+            return failed() ? Value() : Value(take(apply_test(e.text, x, a), e.line).truth() != e.negated);
         }
         case Kind::negative: return arithmetic("-", int64_t{0}, evaluate(*e.operand), e.line);
         case Kind::positive: return arithmetic("+", int64_t{0}, evaluate(*e.operand), e.line);
@@ -240,7 +312,7 @@ private:
         for (size_t i = 0; i + 1 < e.more.size(); i += 2) {
             const Value key = evaluate(*e.more[i]);
             if (!key.text()) wrong(e.line, fmt::format("a mapping's key must be a string, not {}", key.kind()));
-            else out.set(*key.text(), evaluate(*e.more[i + 1]));
+            else if (spend(out.items.size(), e.line)) out.set(*key.text(), evaluate(*e.more[i + 1]));
         }
         return out;
     }
@@ -252,12 +324,13 @@ private:
     }
     Value item(const Value& of, const Value& key, int line) {
         if (of.undefined()) {
-            wrong(line, fmt::format("{} is not defined, so it has no {}", of.as<Undefined>()->name, key.str()));
+            wrong(line, fmt::format("{} is not defined, so it has no {}", of.as<Undefined>()->name, absent(key).name));
             return {};
         }
+        if (!spend(of.list() ? 0 : flat_bytes(of), line)) return {};
         if (const Dict* d = of.dict()) {
             const Value* found = key.text() ? d->find(*key.text()) : nullptr;
-            return found ? *found : Value(Undefined{key.str()});
+            return found ? *found : Value(absent(key));
         }
         if (key.is_integer() && (of.list() || of.text())) {
             const auto length = length_of(of);
@@ -268,7 +341,7 @@ private:
             return utf8(std::u32string_view(points).substr(static_cast<size_t>(i), 1));
         }
         if (key.text() && is_method(of, *key.text())) return Function{*key.text(), std::make_shared<const Value>(of), nullptr};
-        return Undefined{key.str()};
+        return absent(key);
     }
 
     Value slice(const Expr& e) {
@@ -284,6 +357,7 @@ private:
                 wrong(e.line, fmt::format("the bounds of a slice must be integers, not {}", v->kind()));
                 return {};
             }
+        if (!spend(made_bytes(of), e.line)) return {};
         const std::u32string points = of.text() ? code_points(*of.text()) : std::u32string();
         const auto n = static_cast<int64_t>(of.text() ? points.size() : of.list()->size());
         const int64_t step = by.none() ? 1 : by.integer();
@@ -327,7 +401,11 @@ private:
             return {};
         }
         if (f->macro) return call_macro(*f->macro, a, e.line);
-        return take(f->self ? call_method(*f->self, f->name, a) : call_function(f->name, a), e.line);
+        // Methods of lists compare their elements.
+        if (f->self && !spend(work(*f->self, a) + (f->self->list() ? f->self->extent().bytes : 0), e.line)) return {};
+        Value out = take(f->self ? call_method(*f->self, f->name, a) : call_function(f->name, a), e.line);
+        spend(made_bytes(out), e.line);
+        return out;
     }
 
     Value call_macro(const Macro& macro, const Arguments& a, int line) {
@@ -335,17 +413,16 @@ private:
             wrong(line, fmt::format("macros call one another deeper than {}", kMaxCalls));
             return {};
         }
-        if (a.positions.size() > macro.parameters.size()) {
-            wrong(line, fmt::format("macro {} takes {} arguments, not {}", macro.name, macro.parameters.size(), a.positions.size()));
-            return {};
-        }
-        Dict frame;
+        std::vector<std::string_view> parameters;
+        for (const auto& [name, otherwise] : macro.parameters) parameters.push_back(name);
+        const Given given = take(jinja::bind(macro.name, parameters, 0, a), line);
+        if (failed()) return {};
         const size_t outer = std::exchange(first_frame_, frames_.size());
         frames_.emplace_back();
         for (size_t i = 0; i < macro.parameters.size(); ++i) {
             const auto& [name, otherwise] = macro.parameters[i];
-            const Value* given = a.find(i, name);
-            frames_.back().set(name, given ? *given : otherwise ? evaluate(*otherwise) : Value(Undefined{name}));
+            const Value* value = given.find(i);
+            frames_.back().set(name, value ? *value : otherwise ? evaluate(*otherwise) : Value(Undefined{name}));
         }
         std::string out;
         ++calls_;
@@ -366,6 +443,9 @@ private:
         return true;
     }
     bool holds(const std::string& op, const Value& a, const Value& b, int line) {
+        // Searching a list compares with all of it, other operators see no more than the smaller side.
+        const size_t seen = op.ends_with("in") && b.list() ? b.extent().bytes : std::min(a.extent().bytes, b.extent().bytes);
+        if (!spend(op.ends_with("in") && b.text() ? work(b, {{a}, {}}) : seen, line)) return false;
         if (op == "==") return equal(a, b);
         if (op == "!=") return !equal(a, b);
         if (op == "in" || op == "not in") {
@@ -383,7 +463,8 @@ private:
 
     Value arithmetic(const std::string& op, const Value& a, const Value& b, int line) {
         if (failed()) return {};
-        if (op == "~") return joined(a.str() + b.str(), line);
+        if (!spend((made_bytes(a) + made_bytes(b)) / 16, line)) return {};
+        if (op == "~") return spend(a.extent().bytes / 16 + b.extent().bytes / 16, line) ? joined(a.str() + b.str(), line) : Value();
         if (op == "+" && a.text() && b.text()) return joined(*a.text() + *b.text(), line);
         if (op == "+" && a.list() && b.list()) {
             List both = *a.list();
@@ -408,8 +489,9 @@ private:
     }
     Value repeated(const std::string& text, int64_t times, int line) {
         std::string out;
-        if (times > 0 && text.size() > kMaxBytes / static_cast<size_t>(times))
-            wrong(line, fmt::format("a string of more than {} bytes", kMaxBytes));
+        if (times <= 0 || text.empty()) return out;
+        if (text.size() > kMaxBytes / static_cast<size_t>(times)) wrong(line, fmt::format("a string of more than {} bytes", kMaxBytes));
+        else spend(text.size() * static_cast<size_t>(times) / 16, line);
         for (int64_t i = 0; i < times && !failed(); ++i) out += text;
         return out;
     }
@@ -455,8 +537,8 @@ private:
 
     std::vector<Dict> frames_;  // the variables, the template's own names, then one a loop, block and macro
     size_t first_frame_ = 0;    // of the macro that runs
-    int64_t steps_ = 0;
-    int calls_ = 0;
+    size_t steps_ = 0;
+    int calls_ = 0, levels_ = 0;
     Status status_;
     std::vector<std::pair<size_t, size_t>> generated_;
 };

@@ -52,7 +52,6 @@ private:
         const std::string_view whole = part;
         if (strip_next_)
             while (!part.empty() && space(part.front())) part.remove_prefix(1);
-        else if (trim_next_ && part.starts_with("\r\n")) part.remove_prefix(2);
         else if (trim_next_ && part.starts_with("\n")) part.remove_prefix(1);
         if (open != text_.npos) {
             const char sign = open + 2 < text_.size() ? text_[open + 2] : ' ';
@@ -232,10 +231,14 @@ private:
 }  // namespace
 
 Result<std::vector<Token>> lex(std::string_view text) {
-    // Jinja drops one newline at the very end (keep_trailing_newline is off).
-    if (text.ends_with("\r\n")) text.remove_suffix(2);
-    else if (text.ends_with("\n")) text.remove_suffix(1);
-    return Lexer(text).run();
+    // Jinja reads every kind of line end as a newline, and drops one at the very end (keep_trailing_newline is off).
+    std::string lines;
+    for (size_t i = 0; i < text.size(); ++i) {
+        if (text[i] != '\r') lines += text[i];
+        else if (!text.substr(i).starts_with("\r\n")) lines += '\n';
+    }
+    if (lines.ends_with('\n')) lines.pop_back();
+    return Lexer(lines).run();
 }
 
 }  // namespace ds::jinja

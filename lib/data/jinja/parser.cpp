@@ -68,6 +68,10 @@ private:
         }
         return take().text;
     }
+    // One more operator, member, filter or named argument in this tag: they lie inside one another in the tree.
+    void link() {
+        if (++links_ > kMaxLinks) wrong(fmt::format("more than {} operators, members, filters and named arguments in one tag", kMaxLinks));
+    }
     ExprPtr make(Kind kind) {
         auto e = std::make_unique<Expr>();
         e->kind = kind;
@@ -88,6 +92,7 @@ private:
         Block block;
         for (;;) {
             const Token t = peek();
+            links_ = 0;
             if (t.kind == Token::Kind::end) {
                 if (!ends.empty() && status_.ok()) wrong(fmt::format("the template ends where {{% {} %}} was expected", ends.back()));
                 return block;
@@ -221,7 +226,7 @@ private:
     ExprPtr expression() {
         const Deeper deeper(*this);
         ExprPtr value = either();
-        while (take_word("if")) {
+        for (; take_word("if"); link()) {
             ExprPtr e = make(Kind::conditional);
             e->operand = std::move(value);
             e->second = either();
@@ -230,16 +235,19 @@ private:
         }
         return value;
     }
-    ExprPtr either() {
-        ExprPtr a = both();
-        while (take_word("or")) a = binary(Kind::either, "or", std::move(a), both());
+    using Part = ExprPtr (Parser::*)();
+    // Parts between operators that bind to the left.
+    ExprPtr chain(Kind kind, std::initializer_list<std::string_view> operators, Part part) {
+        ExprPtr a = (this->*part)();
+        while (std::any_of(operators.begin(), operators.end(), [&](std::string_view o) { return sign(o) || word(o); })) {
+            link();
+            std::string op = take().text;
+            a = binary(kind, std::move(op), std::move(a), (this->*part)());
+        }
         return a;
     }
-    ExprPtr both() {
-        ExprPtr a = negation();
-        while (take_word("and")) a = binary(Kind::both, "and", std::move(a), negation());
-        return a;
-    }
+    ExprPtr either() { return chain(Kind::either, {"or"}, &Parser::both); }
+    ExprPtr both() { return chain(Kind::both, {"and"}, &Parser::negation); }
     ExprPtr negation() {
         const Deeper deeper(*this);
         if (!word("not")) return comparison();
@@ -266,33 +274,12 @@ private:
             chain->more.push_back(sum());
         }
     }
-    ExprPtr sum() {
-        ExprPtr a = concatenation();
-        while (sign("+") || sign("-")) {
-            std::string op = take().text;
-            a = binary(Kind::binary, std::move(op), std::move(a), concatenation());
-        }
-        return a;
-    }
-    ExprPtr concatenation() {
-        ExprPtr a = product();
-        while (take_sign("~")) a = binary(Kind::binary, "~", std::move(a), product());
-        return a;
-    }
-    ExprPtr product() {
-        ExprPtr a = power();
-        while (sign("*") || sign("/") || sign("//") || sign("%")) {
-            std::string op = take().text;
-            a = binary(Kind::binary, std::move(op), std::move(a), power());
-        }
-        return a;
-    }
-    ExprPtr power() {
-        ExprPtr a = unary();
-        while (take_sign("**")) a = binary(Kind::binary, "**", std::move(a), unary());
-        return a;
-    }
-    ExprPtr unary(bool with_filters = true) {
+    ExprPtr sum() { return chain(Kind::binary, {"+", "-"}, &Parser::concatenation); }
+    ExprPtr concatenation() { return chain(Kind::binary, {"~"}, &Parser::product); }
+    ExprPtr product() { return chain(Kind::binary, {"*", "/", "//", "%"}, &Parser::power); }
+    ExprPtr power() { return chain(Kind::binary, {"**"}, &Parser::filtered); }
+    ExprPtr filtered() { return unary(true); }
+    ExprPtr unary(bool with_filters) {
         const Deeper deeper(*this);
         ExprPtr e;
         if (sign("-") || sign("+")) {
@@ -353,8 +340,7 @@ private:
     }
 
     ExprPtr postfix(ExprPtr e) {
-        for (int chain = 0;; ++chain) {
-            if (chain > kMaxNesting) wrong(fmt::format("a chain of more than {} members and calls", kMaxNesting));
+        for (;; link()) {
             if (take_sign(".")) {
                 ExprPtr member = make(Kind::member);
                 member->operand = std::move(e);
@@ -392,7 +378,8 @@ private:
         while (!sign(")") && status_.ok()) {
             if (sign("*") || sign("**")) wrong("* and ** in calls are not built");
             Argument a;
-            if (peek().kind == Token::Kind::name && peek(1).kind == Token::Kind::sign && peek(1).text == "=") a.name = take().text, take();
+            if (peek().kind == Token::Kind::name && peek(1).kind == Token::Kind::sign && peek(1).text == "=")
+                link(), a.name = take().text, take();
             a.value = expression();
             e.arguments.push_back(std::move(a));
             if (!take_sign(",")) break;
@@ -402,8 +389,7 @@ private:
 
     // Filters and tests bind to what stands right before them.
     ExprPtr filters(ExprPtr e) {
-        for (int chain = 0;; ++chain) {
-            if (chain > kMaxNesting) wrong(fmt::format("a chain of more than {} filters", kMaxNesting));
+        for (;; link()) {
             if (take_sign("|")) {
                 ExprPtr f = make(Kind::filter);
                 f->text = name();
@@ -438,7 +424,7 @@ private:
 
     std::vector<Token> tokens_;
     size_t at_ = 0;
-    int depth_ = 0, loops_ = 0;
+    int depth_ = 0, loops_ = 0, links_ = 0;
     Status status_;
 };
 

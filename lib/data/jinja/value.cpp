@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace ds::jinja {
@@ -21,9 +22,36 @@ void Dict::set(std::string_view key, Value value) {
     items.emplace_back(key, std::move(value));
 }
 
+void Extent::add(const Extent& part) {
+    bytes += part.bytes;
+    depth = std::max(depth, part.depth + 1);
+    has_namespace |= part.has_namespace;
+}
+
+Value::Value(std::string v) : data_(std::make_shared<const std::string>(std::move(v))) { extent_.bytes += text()->size(); }
+
+Value::Value(List v) : data_(std::make_shared<const List>(std::move(v))) {
+    extent_.depth = 1;
+    for (const Value& element : *list()) extent_.add(element.extent());
+}
+
+Value::Value(Dict v) : data_(std::make_shared<Dict>(std::move(v))) {
+    extent_.depth = 1;
+    extent_.has_namespace = dict()->is_namespace;
+    for (const auto& [key, value] : dict()->items) {
+        extent_.bytes += key.size();
+        extent_.add(value.extent());
+    }
+}
+
+Value::Value(Function v) : data_(std::move(v)) {
+    if (const auto& self = as<Function>()->self) extent_.add(self->extent());
+}
+
 Value Value::of(const OrderedJson& json) {
     if (json.is_null()) return None{};
     if (json.is_boolean()) return json.get<bool>();
+    if (json.is_number_unsigned() && json.get<uint64_t>() > INT64_MAX) return json.get<double>();  // as larger ones are read
     if (json.is_number_integer()) return json.get<int64_t>();
     if (json.is_number()) return json.get<double>();
     if (json.is_string()) return json.get<std::string>();
@@ -89,27 +117,30 @@ std::string quoted(const std::string& text) {
 }  // namespace
 
 std::string Value::str() const {
-    if (undefined()) return "";
-    return text() ? *text() : repr();
+    std::string out;
+    if (text()) return *text();
+    if (!undefined()) print(*this, out);
+    return out;
 }
 
-std::string Value::repr() const {
-    if (undefined()) return "Undefined";
-    if (none()) return "None";
-    if (const bool* b = as<bool>()) return *b ? "True" : "False";
-    if (const int64_t* i = as<int64_t>()) return std::to_string(*i);
-    if (const double* d = as<double>()) return float_text(*d);
-    if (text()) return quoted(*text());
-    std::string out;
-    if (const List* l = list()) {
-        for (const Value& v : *l) out += (out.empty() ? "" : ", ") + v.repr();
-        return "[" + out + "]";
-    }
-    if (const Dict* d = dict()) {
-        for (const auto& [key, v] : d->items) out += (out.empty() ? "" : ", ") + quoted(key) + ": " + v.repr();
-        return "{" + out + "}";
-    }
-    return "<function " + as<Function>()->name + ">";
+void print(const Value& v, std::string& out) {
+    if (out.size() > kMaxBytes) return;
+    auto separate = [&, first = true]() mutable { out += std::exchange(first, false) ? "" : ", "; };
+    if (v.undefined()) out += "Undefined";
+    else if (v.none()) out += "None";
+    else if (const bool* b = v.as<bool>()) out += *b ? "True" : "False";
+    else if (const int64_t* i = v.as<int64_t>()) out += std::to_string(*i);
+    else if (const double* d = v.as<double>()) out += float_text(*d);
+    else if (v.text()) out += quoted(*v.text());
+    else if (const List* list = v.list()) {
+        out += '[';
+        for (const Value& x : *list) separate(), print(x, out);
+        out += ']';
+    } else if (const Dict* dict = v.dict()) {
+        out += dict->is_namespace ? "<Namespace {" : "{";
+        for (const auto& [key, x] : dict->items) separate(), out += quoted(key) + ": ", print(x, out);
+        out += dict->is_namespace ? "}>" : "}";
+    } else out += "<function " + v.as<Function>()->name + ">";
 }
 
 bool equal(const Value& a, const Value& b) {
@@ -122,7 +153,7 @@ bool equal(const Value& a, const Value& b) {
         return true;
     }
     if (a.dict() && b.dict()) {
-        if (a.dict() == b.dict()) return true;
+        if (a.dict() == b.dict() || a.dict()->is_namespace || b.dict()->is_namespace) return a.dict() == b.dict();
         if (a.dict()->items.size() != b.dict()->items.size()) return false;
         for (const auto& [key, value] : a.dict()->items) {
             const Value* other = b.dict()->find(key);
@@ -133,33 +164,40 @@ bool equal(const Value& a, const Value& b) {
     return (a.none() && b.none()) || (a.undefined() && b.undefined());
 }
 
-void dump_json(const Value& v, int indent, int depth, std::string& out) {
-    const auto line = [&](int d) {
-        if (indent >= 0) out += "\n" + std::string(static_cast<size_t>(indent * d), ' ');
+void dump_json(const Value& v, const JsonStyle& style, size_t depth, std::string& out) {
+    if (out.size() > kMaxBytes) return;
+    const auto quoted = [&](const std::string& text) {
+        return OrderedJson(text).dump(-1, ' ', style.ascii, OrderedJson::error_handler_t::replace);
     };
-    const auto element = [&](bool& first) {
-        if (!first) out += indent >= 0 ? "," : ", ";
-        first = false;
-        line(depth + 1);
+    const auto line = [&](size_t d) {
+        if (!style.indent) return;
+        out += '\n';
+        for (size_t i = 0; i < d; ++i) out += *style.indent;
     };
     bool first = true;
+    const auto element = [&] {
+        if (!std::exchange(first, false)) out += style.between;
+        line(depth + 1);
+    };
     if (const List* list = v.list()) {
         out += '[';
-        for (const Value& x : *list) element(first), dump_json(x, indent, depth + 1, out);
+        for (const Value& x : *list) element(), dump_json(x, style, depth + 1, out);
         if (!first) line(depth);
         out += ']';
     } else if (const Dict* dict = v.dict()) {
+        auto items = dict->items;
+        if (style.sorted) std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
         out += '{';
-        for (const auto& [key, x] : dict->items) {
-            element(first);
-            out += OrderedJson(key).dump(-1, ' ', false, OrderedJson::error_handler_t::replace) + ": ";
-            dump_json(x, indent, depth + 1, out);
+        for (const auto& [key, x] : items) {
+            element();
+            out += quoted(key) + style.behind_key;
+            dump_json(x, style, depth + 1, out);
         }
         if (!first) line(depth);
         out += '}';
-    } else if (v.text()) out += OrderedJson(*v.text()).dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+    } else if (v.text()) out += quoted(*v.text());
     else if (const bool* b = v.as<bool>()) out += *b ? "true" : "false";
-    else if (v.is_number()) out += v.repr();
+    else if (v.is_number()) print(v, out);
     else out += "null";
 }
 

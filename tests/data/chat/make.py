@@ -79,6 +79,13 @@ PIECES = """{{ 1 + 2 * 3 - 4 // 3 % 5 }} {{ 7 / 2 }} {{ -7 // 2 }} {{ -7 % 3 }} 
 {{ 'line\\nline2' | indent(2) }} {{ 'a\\tb' | tojson }} {{ {'b': 1, 'a': 2} | dictsort | map('first') | join }} {{ [['a', 1]] | tojson(indent=2) }}
 {{ 1e3 }} {{ 1.0 }} {{ 0.1 + 0.2 }} {{ 100000000000000000 }} {{ 1_000 }} {{ true }} {{ None }} {{ 'tab\\x41\\u00e9' }}
 {{ messages[-1].content }} {{ messages[0]['role'][0] }} {{ messages[99] is defined }} {{ messages | last | tojson }} {{ 'a\\nb\\n'.splitlines() }} {{ namespace(a=1).a }} {{ dict(a=1)['a'] }}
+{% for x in missing %}x{% else %}nothing{% endfor %}{% for m in messages %}{% for c in m.tools %}{{ c }}{% endfor %}{% endfor %}
+{{ messages | selectattr('role', '==', 'user') | list | length }} {{ messages | rejectattr('role', '!=', 'user') | list | length }} {{ [1, 2, 3] | select('>', 1) | list }} {{ [1, 2, 3] | select('<=', 1) | list }} {{ [1, 2] | reject('greaterthan', 1) | list }} {{ 3 is greaterthan 2 }} {{ 1 is lessthan 1 }} {{ [1, 2] | select('>=', 2) | list }} {{ [1, 2] | select('<', 2) | list }}
+{{ {'b': 1, 'a': [2, 'é']} | tojson(separators=(',', ':')) }} {{ {'b': 1, 'a': 2} | tojson(sort_keys=true) }} {{ 'é😀\\n' | tojson(ensure_ascii=true) }} {{ 'é' | tojson(true) }} {{ [1, {'a': 2}] | tojson(false, 2) }} {{ [1, [], {}] | tojson(indent='--', separators=(';', '=')) }}
+{{ 'ab'.startswith('b', 1) }} {{ 'abab'.find('a', 1) }} {{ 'abab'.rfind('a', 0, 2) }} {{ 'éab'.find('b', -1) }} {{ 'abc'.endswith('b', 0, 2) }} {{ 'a'.startswith('', 2) }} {{ 'aaa'.count('a', 1) }} {{ ' a b  c '.rsplit(None, 1) }} {{ ' a b  c '.split(None, 1) }} {{ ' a b  c '.rsplit() }} {{ 'a,b,c'.rsplit(',', 1) }} {{ 'a--b-c'.rsplit('-') }} {{ ''.split(',') }} {{ 'a\\nb\\r\\nc'.splitlines(true) }}
+{{ [1, 2, 3] | sum(start=10) }} {{ {'b': 1, 'a': 2} | dictsort(by='value') | tojson }} {{ {'b': 1, 'A': 2, 'c': 0} | dictsort(reverse=true) | tojson }} {{ {'b': 1, 'A': 2} | dictsort(true) | tojson }} {{ messages | unique(attribute='role') | map(attribute='role') | list }} {{ ['b', 'A', 'B'] | unique | list }} {{ ['b', 'A'] | max }} {{ [{'x': 1}, {'x': 3}] | max(attribute='x') }} {{ messages | map(attribute='zz', default='q') | join }}
+{{ "it's o'clock-time (now) [ok]" | title }} {{ "it's o'clock".title() }} {{ 'ß' | upper }} {{ 'ﬁnŉ'.upper() }} {{ 'ß'.islower() }} {{ 'hELLO wORLD' | capitalize }} {{ 'ŒUVRE é' | title }}
+{% set ns = namespace(a=1) %}{{ ns }} {{ ns == namespace(a=1) }} {{ ns == ns }}
 {{ 5 is lt 6 }} {{ 'a' is in ['a'] }} {{ 1 is not string }} {{ not 1 is string }} {{ 'A'|lower ~ 'b'|upper }} {{ ['a','b']|join('-')|upper }} {{ -1|abs }}"""
 
 
@@ -95,6 +102,8 @@ for name, template in WHOLE.items():
 for number, piece in enumerate(re.split(r"\n(?! )", PIECES)):
     cases[f"piece_{number}"] = render(piece)
 cases["white_space"] = render(PIECES)
+cases["line_ends_of_windows"] = render(WHOLE["tools"].replace("\n", "\r\n"), messages=CALLS, tools=TOOLS)
+cases["line_ends_of_old"] = render("a\r  {% if true %}\rb{% endif %}\r\nc{{ '1\r\n2' }}\r")
 
 with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "cases.json"), "w", encoding="utf-8") as file:
     json.dump(cases, file, ensure_ascii=False, indent=1)
