@@ -43,25 +43,21 @@ Status Engine::load_adapter(const std::string& name) {
 }
 
 // Nothing is read from files again: the parameters that adapters have of their own change places with those that waited.
-Status Engine::activate_adapter(const std::string& name) {
+Status Engine::activate_adapter(const std::string& asked) {
     if (!adapters_) return fail(Code::E_STATE, "lora.adapter: this engine has no adapters; the config's \"lora\" makes some");
+    const std::string& name = asked.empty() ? adapters_->first() : asked;
     DS_CHECK(adapters_->check(name));
     if (name == adapters_->active()) return ok();
     if (open_.micros > 0)
         return fail(Code::E_STATE, "lora.adapter: {} micro-batches were accumulated for {}; call ds_step or ds_zero_grad first",
                     open_.micros, adapters_->active());
     const bool has_state = (*ranks_)[0].params->has_state();
-    const auto fields_of = [&](const Param& p) {
-        std::vector<Field> fields{{Field::weight}};
-        for (size_t i = 0; has_state && i < p.state_defs.size(); ++i) fields.push_back({Field::state, i});
-        return fields;
-    };
     auto& kept = adapters_->waiting[adapters_->active()];
     for (const Param& p : params_->all()) {
         if (!p.trainable) continue;
-        auto& values = kept[p.name];
+        auto& values = kept.values[p.name];
         values.clear();
-        for (const Field& field : fields_of(p)) {
+        for (const Field& field : fields_of(p, has_state)) {
             values.emplace_back(static_cast<size_t>(WholeParams::count(p, field)));
             DS_CHECK(whole_->read(p, field, values.back().data()));
         }
@@ -75,15 +71,16 @@ Status Engine::activate_adapter(const std::string& name) {
     }
     for (const Param& p : params_->all()) {
         if (!p.trainable) continue;
-        const auto fields = fields_of(p);
+        const auto fields = fields_of(p, has_state);
         for (size_t i = 0; i < fields.size(); ++i) {
-            const bool has = known && i < waiting->second[p.name].size();
+            const bool has = known && i < waiting->second.values[p.name].size();
             if (i == 0 && !has) continue;
             std::vector<float> zeros;
             if (!has) zeros.assign(static_cast<size_t>(WholeParams::count(p, fields[i])), p.state_defs[i - 1].initial);
-            DS_CHECK(whole_->write(p, fields[i], has ? waiting->second[p.name][i].data() : zeros.data()));
+            DS_CHECK(whole_->write(p, fields[i], has ? waiting->second.values[p.name][i].data() : zeros.data()));
         }
     }
+    kept.updates = std::exchange(adapters_->updates, known ? waiting->second.updates : 0);
     if (known) adapters_->waiting.erase(waiting);
     adapters_->activate(name);
     pending_.reset();

@@ -103,7 +103,7 @@ Result<Adapters> Adapters::open(const LoraConfig& config, const Graph& model, st
         adapters.all_[name] = std::move(info).value();
     }
     if (config.adapters.empty()) adapters.all_["default"] = fresh;
-    adapters.active_ = config.adapter.empty() ? adapters.all_.begin()->first : config.adapter;
+    adapters.active_ = config.adapter.empty() ? adapters.first() : config.adapter;
     DS_CHECK(adapters.check(adapters.active_));
 
     AdapterSpec& spec = adapters.spec_;
@@ -192,6 +192,13 @@ std::string Adapters::file_name(const std::string& parameter) const {
     const size_t dot = parameter.rfind('.');
     const bool adapted = dot != parameter.npos && spec_.modules.count(parameter.substr(0, dot));
     return std::string(kPrefix) + (adapted ? parameter.substr(0, dot) + ".base_layer" + parameter.substr(dot) : parameter);
+}
+
+Json Adapters::state() const {
+    Json counts;
+    for (const auto& [name, adapter] : waiting) counts[name] = adapter.updates;
+    counts[active_] = updates;
+    return {{"active", active_}, {"updates", std::move(counts)}};
 }
 
 // Where several adapters are trained alike, each has all that any of them has.

@@ -18,6 +18,12 @@ struct AdapterInfo {
     double scale = 1;
 };
 
+// What an adapter that is not active had when it last was.
+struct WaitingAdapter {
+    std::map<std::string, std::vector<std::vector<float>>> values;  // by parameter: the weight, then the optimizer's state
+    int64_t updates = 0;
+};
+
 class Adapters {
 public:
     // Reads the folders' descriptions. model: the graph of the whole model, before adapters.
@@ -26,6 +32,7 @@ public:
     const AdapterSpec& spec() const { return spec_; }
     const std::map<std::string, AdapterInfo>& all() const { return all_; }
     const std::string& active() const { return active_; }
+    const std::string& first() const { return all_.begin()->first; }                              // by name
     bool input_first(const std::string& module) const { return input_first_.count(module) > 0; }  // its weight lies [in, out]
     Status check(const std::string& name) const;                                                  // whether there is one of this name
 
@@ -36,8 +43,9 @@ public:
     std::string file_name(const std::string& parameter) const;
     Json settings_for_file() const;  // of the active one
 
-    // What a waiting adapter had when it was last active, by parameter: the weight, then the optimizer's state.
-    std::map<std::string, std::map<std::string, std::vector<std::vector<float>>>> waiting;
+    std::map<std::string, WaitingAdapter> waiting;
+    int64_t updates = 0;  // of the active one
+    Json state() const;   // for a checkpoint: which is active, and the updates of each that was
     void activate(const std::string& name) { active_ = name; }
 
 private:

@@ -16,8 +16,20 @@ namespace {
 constexpr int kFormat = 1;
 constexpr const char* kWeights = "weights.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kWaiting = "adapters.safetensors";  // those that are not active
 
 std::string state_name(const Param& p, const StateDef& def) { return p.name + "/" + std::string(def.name); }
+
+// How a field of a waiting adapter lies in its file.
+struct WaitingTensor {
+    std::string name;
+    const Shape& shape;
+};
+WaitingTensor waiting_tensor(const std::string& adapter, const Param& p, Field field) {
+    if (field.kind == Field::weight) return {adapter + "/" + p.name, p.shape};
+    const StateDef& def = p.state_defs[field.index];
+    return {adapter + "/" + state_name(p, def), def.shape};
+}
 
 HostTensor f32_of(const TensorView& view) {
     HostTensor t = HostTensor::zeros(DType::f32, view.shape);
@@ -79,6 +91,13 @@ Status same_tag(const Job& job, const Config& config, const std::string& name) {
 // Cursors of a source that goes on differently in each process lie side by side.
 constexpr const char* kEach = "of_each_process";
 
+// What a checkpoint says of adapters; one that does not has the active one alone.
+Json saved_adapters(const Json& state, const Adapters& adapters) {
+    if (const auto found = state.find("adapters"); found != state.end()) return *found;
+    const auto updates = state.value("counters", Json::object()).value("updates", int64_t{0});
+    return {{"active", adapters.active()}, {"updates", {{adapters.active(), updates}}}};
+}
+
 // What a load leaves out, or takes for something else. optimizer: that goes on with the checkpoint's moments; "": none does.
 void tell_unused(const Checkpoint& checkpoint, const ParamStore& params, const std::string& optimizer) {
     const std::string folder = checkpoint.folder().string(), other = checkpoint.state().value("optimizer", "");
@@ -123,6 +142,10 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     }
     Json state = {{"engine_format", kFormat}, {"client_state", options.value("client_state", Json())}, {"weights_only", weights_only}};
     if (!coded_.empty()) { DS_TRY(state["coded"], coded_checksums()); }
+    if (adapters_) {
+        state["adapters"] = adapters_->state();
+        if (auto waiting = waiting_tensors(weights_only); !waiting.empty()) files[kWaiting] = std::move(waiting);
+    }
     if (!weights_only) {
         state["counters"] = counters_.save();
         state["seed"] = config_.seed;
@@ -141,6 +164,52 @@ Status Engine::save(std::string_view dir, std::optional<std::string_view> tag, s
     if (begun.ok())
         begun = background_save_.start(std::filesystem::path(dir), name, std::move(state), std::move(files), (*ranks_)[0].workers);
     return end_of_reads("ds_save", std::move(begun));
+}
+
+// Every process has them whole.
+std::vector<CheckpointTensor> Engine::waiting_tensors(bool weights_only) const {
+    std::vector<CheckpointTensor> tensors;
+    for (const auto& [adapter, had] : adapters_->waiting)
+        for (const auto& [parameter, values] : had.values) {
+            const Param& p = *params_->find(parameter);
+            const std::vector<Field> fields = fields_of(p, !weights_only && values.size() > 1);
+            for (size_t i = 0; i < fields.size(); ++i) {
+                WaitingTensor tensor = waiting_tensor(adapter, p, fields[i]);
+                tensors.push_back({std::move(tensor.name), DType::f32, tensor.shape, values[i].data(), {}});
+            }
+        }
+    return tensors;
+}
+
+Result<std::map<std::string, WaitingAdapter>> Engine::waiting_adapters(const Checkpoint& checkpoint, const Json& saved,
+                                                                       bool weights_only) const {
+    DS_CHECK(adapters_->check(saved.at("active")));
+    std::map<std::string, WaitingAdapter> waiting;
+    for (const auto& [adapter, updates] : saved.at("updates").items()) {
+        if (adapter == saved["active"]) continue;
+        if (!adapters_->all().count(adapter)) {
+            log(Level::warn, "ckpt", "{}: not used, as lora.adapters has no {}: the adapter {}", checkpoint.folder().string(), adapter,
+                adapter);
+            continue;
+        }
+        WaitingAdapter& had = waiting[adapter];
+        if (!weights_only) had.updates = updates;
+        for (const Param& p : params_->all()) {
+            if (!p.trainable) continue;
+            for (const Field& field : fields_of(p, !weights_only)) {
+                const WaitingTensor tensor = waiting_tensor(adapter, p, field);
+                const auto view = checkpoint.tensor(kWaiting, tensor.name);
+                if (!view.ok() && field.kind == Field::state) break;  // it was not trained
+                DS_CHECK(view.status());
+                if ((*view)->shape != tensor.shape)
+                    return fail(Code::E_CORRUPT, "{}: tensor {} is {}, but this model's is {}", checkpoint.folder().string(), tensor.name,
+                                (*view)->shape, tensor.shape);
+                const HostTensor values = f32_of(**view);
+                had.values[p.name].emplace_back(values.as<float>().begin(), values.as<float>().end());
+            }
+        }
+    }
+    return waiting;
 }
 
 // Where the data stands: once where all processes say the same.
@@ -243,6 +312,9 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
                                 state_name(p, def), moment->shape, def.shape);
             }
     }
+    const Json adapters = adapters_ ? saved_adapters(state, *adapters_) : Json();
+    decltype(adapters_->waiting) waiting;
+    if (adapters_) { DS_TRY(waiting, waiting_adapters(checkpoint, adapters, weights_only)); }
     tell_unused(checkpoint, *params_, moments && !options_.optimizer ? config_.optimizer.type : "");
     decltype(schedule_) schedule;
     if (!weights_only && state.contains("schedule") && schedule_) {
@@ -256,7 +328,14 @@ Status Engine::load_here(const Checkpoint& checkpoint, bool only_weights, const 
     if (schedule) schedule_ = std::move(schedule);
     scaler_ = std::move(scaler);
 
-    const bool fresh = !moments && !weights_only && (*ranks_)[0].params->has_state();
+    const bool other_adapter = adapters_ && adapters["active"] != adapters_->active();
+    const bool fresh = !moments && (!weights_only || other_adapter) && (*ranks_)[0].params->has_state();
+    if (adapters_) {
+        adapters_->waiting = std::move(waiting);
+        adapters_->activate(adapters["active"]);
+        if (!weights_only || other_adapter)
+            adapters_->updates = weights_only ? 0 : adapters["updates"].value(adapters_->active(), int64_t{0});
+    }
     if (moments) DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
     if (!weights_only) round_lows(state.at("counters").value("updates", int64_t{0}));
     Incoming incoming(*whole_);

@@ -126,7 +126,7 @@ private:
     Status load_base_weights();
     // adapter_weights.cpp
     Status load_adapter(const std::string& name);
-    Status activate_adapter(const std::string& name);
+    Status activate_adapter(const std::string& asked);  // "": the first by name
     Status export_adapter(const std::filesystem::path& dir, DType dtype);
     Result<HostTensor> merged_weight(const Param& weight);
     Status make_optimizer_parts();
@@ -279,6 +279,9 @@ private:
     Status rejoin();  // after a failure
     Result<Json> saved_cursor();
     Status restore_cursor(DataSource& data, const Json& cursor) const;
+    std::vector<CheckpointTensor> waiting_tensors(bool weights_only) const;
+    Result<std::map<std::string, WaitingAdapter>> waiting_adapters(const Checkpoint& checkpoint, const Json& saved,
+                                                                   bool weights_only) const;
     Status load_here(const Checkpoint& checkpoint, bool only_weights, const Spread& spread);
     Status export_here(const std::filesystem::path& dir, DType dtype, int64_t shard_bytes, bool adapter_only, bool quantized);
     Status drop_what_has_no_form(std::map<std::string, CodedModule>& modules) const;
@@ -311,6 +314,7 @@ private:
     Status gather_weights(Rank& rank);
     void finish_step(bool skipped);
     void clear_gradients();
+    int64_t next_update() const { return (adapters_ ? adapters_->updates : counters_.updates) + 1; }  // of what is trained
     Hyper hyper_of(size_t group, double factor, double clip_value) const;
     void publish();
     double seed_value(const Pass& pass) const;

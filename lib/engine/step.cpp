@@ -88,7 +88,7 @@ Hyper Engine::hyper_of(size_t group, double factor, double clip_value) const {
     hyper.weight_decay = params_->groups()[group].defaults.weight_decay;
     hyper.beta2 = schedule_->second_beta();
     if (hyper.beta2) hyper.momentum = schedule_->momentum(group);
-    hyper.step = counters_.updates + 1;
+    hyper.step = next_update();
     hyper.grad_scale = factor;
     hyper.clip_value = clip_value;
     return hyper;
@@ -135,7 +135,7 @@ Status Engine::update_by_host(Rank& rank, double factor, double clip_value) {
         DS_TRY(float* gradient, host(gradients, params.grad(p), p.count));
         DS_TRY(float* state, host(states, state_home, p.state.empty() ? 0 : params.state_count(p, 0)));
         if (clip_value > 0 && rank.device) clip_values({gradient, static_cast<size_t>(p.count)}, static_cast<float>(clip_value));
-        Status status = options_.optimizer->update(p.name.c_str(), counters_.updates + 1, lr_of(p.group), weight, gradient, state,
+        Status status = options_.optimizer->update(p.name.c_str(), next_update(), lr_of(p.group), weight, gradient, state,
                                                    static_cast<size_t>(p.count));
         if (status.ok() && rank.device) status = rank.device->upload(params.weight(p), weight, static_cast<size_t>(p.count) * 4);
         if (status.ok() && rank.device && state) status = rank.device->upload(state_home, state, states.size() * 4);
@@ -171,6 +171,7 @@ Status Engine::step() {
         DS_CHECK(update(clipped, config_.clipping.value));
         record_.add_span("update", begin, std::chrono::steady_clock::now());
         ++counters_.updates;
+        if (adapters_) ++adapters_->updates;
         if (swept) {
             double squares = 0;
             for (const auto& rank : *ranks_) squares += rank->swept_squares;

@@ -62,6 +62,12 @@ bool is_cut(const Param& p, Field field) { return field.kind != Field::state || 
 
 }  // namespace
 
+std::vector<Field> fields_of(const Param& definition, bool with_state) {
+    std::vector<Field> fields{{Field::weight}};
+    for (size_t i = 0; with_state && i < definition.state_defs.size(); ++i) fields.push_back({Field::state, i});
+    return fields;
+}
+
 int64_t WholeParams::count(const Param& p, Field field) {
     return elements(field.kind == Field::state ? p.state_defs[field.index].shape : p.shape);
 }

@@ -13,6 +13,9 @@ struct Field {
     size_t index = 0;  // of the state
 };
 
+// What an update changes of a parameter: its weight, then its state.
+std::vector<Field> fields_of(const Param& definition, bool with_state);
+
 class WholeParams {
 public:
     explicit WholeParams(const Ranks& ranks) : ranks_(ranks) {}

@@ -173,6 +173,82 @@ void several_adapters() {
           "no switch within a step");
 }
 
+Json two_adapters() {
+    return {{"adapters", {{"a", adapter("gpt2-all")}, {"b", adapter("gpt2-all")}, {"c", nullptr}}}, {"target_modules", {"c_attn"}}};
+}
+void activate(const Engine& engine, const std::string& name) {
+    must(ds_engine_set(engine.e, "lora.adapter", Json(name).dump().c_str()), "activate " + name);
+}
+void same_parameters(const Engine& found, const Engine& wanted, const std::string& what) {
+    for (const std::string& p : wanted.trained())
+        for (const int field : {DS_WEIGHT, DS_FIRST_MOMENT, DS_SECOND_MOMENT})
+            check(found.param(p, field) == wanted.param(p, field), what + ": " + std::to_string(field) + " of " + p);
+}
+
+void each_adapter_counts_its_own_updates() {
+    const Batch batch("gpt2");
+    const Engine engine(config_of("gpt2", two_adapters())), alone(config_of("gpt2", two_adapters()));
+    for (int i = 0; i < 3; ++i) (void)engine.step(batch.b);
+    activate(engine, "b");
+    (void)engine.step(batch.b);
+    (void)alone.step(batch.b);
+    same_parameters(engine, alone, "the first update of an adapter that begins later");
+    activate(engine, "a");
+    (void)engine.step(batch.b);
+    for (int i = 1; i < 4; ++i) (void)alone.step(batch.b);
+    same_parameters(engine, alone, "the fourth update of an adapter that had waited");
+}
+
+void null_is_the_first_adapter() {
+    const Engine engine(config_of("gpt2", two_adapters()));
+    activate(engine, "b");
+    must(ds_engine_set(engine.e, "lora.adapter", "null"), "null");
+    check(engine.get("lora.adapter") == "\"a\"", "null is " + engine.get("lora.adapter"));
+}
+
+void checkpoints_hold_all_adapters() {
+    const Batch batch("gpt2");
+    const Engine engine(config_of("gpt2", two_adapters()));
+    Folder folder;
+    const auto save = [&](const char* tag) { must(ds_save(engine.e, folder.path.c_str(), tag, nullptr), tag); };
+    const auto load = [&](const Engine& to, const char* tag, const char* options = nullptr) {
+        must(ds_load(to.e, folder.path.c_str(), tag, options), tag);
+    };
+    save("start");
+    for (int i = 0; i < 3; ++i) (void)engine.step(batch.b);
+    activate(engine, "b");
+    (void)engine.step(batch.b);
+    save("later");
+    must(ds_save(engine.e, folder.path.c_str(), "weights", "{\"weights_only\": true}"), "weights");
+    const Engine resumed(config_of("gpt2", two_adapters())), halves(config_of("gpt2", two_adapters(), {{"parallel", {{"tensor", 2}}}})),
+        weights(config_of("gpt2", two_adapters()));
+    load(resumed, "later");
+    load(halves, "later");
+    load(weights, "weights");
+    check(resumed.get("lora.adapter") == "\"b\"", "active after a load: " + resumed.get("lora.adapter"));
+    same_parameters(resumed, engine, "the active adapter");
+    for (const char* name : {"a", "b", "c"}) {
+        for (const Engine* each : {&engine, &resumed, &halves, &weights}) activate(*each, name);
+        const double loss = engine.eval(batch.b);
+        check(weights.eval(batch.b) == loss, std::string("loss by the weights of ") + name);
+        check(resumed.step(batch.b) == engine.step(batch.b), std::string("loss of ") + name);
+        same_parameters(resumed, engine, std::string("resumed ") + name);
+        close({halves.step(batch.b)}, {loss}, 1e-6, std::string("the loss by two ranks of ") + name);
+        close({halves.eval(batch.b)}, {engine.eval(batch.b)}, 1e-5, std::string("and the next of ") + name);
+    }
+    const Engine other(config_of("gpt2", {{"adapters", {{"x", nullptr}}}, {"target_modules", {"c_attn"}}}));
+    check(ds_load(other.e, folder.path.c_str(), "later", nullptr) == DS_E_CONFIG &&
+              std::strstr(ds_last_error(), "there is no adapter b; there are x"),
+          std::string("another engine's adapters: ") + ds_last_error());
+
+    load(engine, "start");
+    const Engine fresh(config_of("gpt2", two_adapters()));
+    for (const char* name : {"a", "b"}) {
+        for (const Engine* each : {&engine, &fresh}) activate(*each, name);
+        check(engine.eval(batch.b) == fresh.eval(batch.b), std::string("nothing later stays of ") + name);
+    }
+}
+
 void frozen_is_frozen() {
     const Batch batch("llama");
     const Engine engine(config_of("llama", {{"r", 4}, {"dropout", 0.3}, {"target_modules", "all-linear"}}));
@@ -250,6 +326,9 @@ int main() {
     equals_peft("llama-qv", "llama", {{"tensor", 2}, {"local_ranks", 2}});
     equals_peft("gpt2-all", "gpt2", {{"tensor", 2}, {"local_ranks", 2}});
     several_adapters();
+    each_adapter_counts_its_own_updates();
+    null_is_the_first_adapter();
+    checkpoints_hold_all_adapters();
     frozen_is_frozen();
     errors();
     return checks::result();
