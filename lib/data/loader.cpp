@@ -150,7 +150,7 @@ Result<Json> Loader::save() const {
                 {"seed", rules_.order.seed},
                 {"samples", samples_.size()},
                 {"rows_per_batch", rules_.order.rows_per_batch},
-                {"tokens_per_batch", rules_.order.tokens_per_batch}};
+                {"tokens_per_batch", rules_.order.tokens_per_part * rules_.order.parts}};
 }
 
 // The saved batch number, told in batches of this source's size. Another size has the same order of rows only where batches are
@@ -160,9 +160,10 @@ Result<int64_t> Loader::batch_of(const Json& cursor) const {
     DS_TRY(const int64_t rows, number(cursor, "rows_per_batch"));
     DS_TRY(const int64_t tokens, number(cursor, "tokens_per_batch"));
     const OrderRules& order = rules_.order;
-    if (rows == order.rows_per_batch && tokens == order.tokens_per_batch) return batch;
+    const int64_t own_tokens = order.tokens_per_part * order.parts;
+    if (rows == order.rows_per_batch && tokens == own_tokens) return batch;
     const std::string sizes = fmt::format("data: cursor: saved with {} rows and {} tokens a batch, now {} and {}", rows, tokens,
-                                          order.rows_per_batch, order.tokens_per_batch);
+                                          order.rows_per_batch, own_tokens);
     if (rows == 0 || order.rows_per_batch == 0 || order.group_by_length) return fail(Code::E_STATE, "{}; the same are accepted", sizes);
     const int64_t limit = order.samples / rows + 1;
     const int64_t position = std::min(batch, limit) * rows;

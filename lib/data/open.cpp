@@ -1,6 +1,10 @@
 // open_data: options -> table -> task -> samples -> loader.
 #include "data/open.h"
 
+#include <algorithm>
+
+#include "base/log.h"
+
 namespace ds {
 namespace {
 
@@ -67,10 +71,12 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, c
     order.group_by_length = o.group_by_length;
     order.group_batches = o.group_batches;
     order.drop_last = o.drop_last || context.drop_last;
-    order.tokens_per_batch = o.tokens_per_batch * order.shards;
+    order.parts = setup.by_tokens ? order.shards * context.data_ranks : order.shards;
+    order.tokens_per_part = o.tokens_per_batch;
     if (setup.by_tokens) {
-        order.min_rows = context.min_rows * order.shards;
-        order.max_rows = context.max_rows * order.shards;
+        order.drop_long = true;
+        order.min_rows = context.min_rows * order.parts;
+        order.max_rows = context.max_rows * order.parts;
         order.sorted = context.picking_order == "seqlen";
         if (context.picking_order != "dataloader") order.shuffle = !order.sorted;
     }
@@ -80,7 +86,7 @@ Result<LoaderRules> loader_rules(const TaskSetup& setup, const DataTask& task, c
                     "data: {}: not built together with data_efficiency.data_sampling.curriculum_learning, which deals out rows",
                     o.group_by_length ? "group_by_length" : "tokens_per_batch");
     if (o.tokens_per_batch == 0) order.rows_per_batch = first_of(o.batch_size, context.rows_per_batch) * order.shards;
-    if (order.rows_per_batch == 0 && order.tokens_per_batch == 0)
+    if (order.rows_per_batch == 0 && order.tokens_per_part == 0)
         return fail(Code::E_CONFIG, "data: batch_size: missing; rows a batch, or tokens_per_batch");
     CollateRules& collate = rules.collate;
     collate.target = task.target();
@@ -109,6 +115,25 @@ Status measure(const Samples& samples, RowCurriculum& curriculum) {
                                  metric.percentile ? " percentiles" : "");
         return fail(Code::E_CONFIG,
                     "data: curriculum: no row is easy enough for the first update ({} at most); a larger min_difficulty is needed", least);
+    }
+    return ok();
+}
+
+// A limit of tokens is below some rows: DeepSpeed, too, leaves them out of dynamic batches.
+Status tell_long_rows(const Samples& samples, const OrderRules& order) {
+    if (order.tokens_per_part == 0) return ok();
+    const auto longer = std::count_if(samples.lengths().begin(), samples.lengths().end(),
+                                      [&](uint32_t tokens) { return int64_t{tokens} > order.tokens_per_part; });
+    if (longer == 0) return ok();
+    if (!order.drop_long) {
+        log(Level::warn, "data", "{} of {} rows have more tokens than tokens_per_batch ({}): each is a batch of its own", longer,
+            samples.size(), order.tokens_per_part);
+    } else if (longer < samples.size()) {
+        log(Level::warn, "data", "{} of {} rows have more tokens than dynamic_batching.max_tokens ({}): left out", longer, samples.size(),
+            order.tokens_per_part);
+    } else {
+        return fail(Code::E_INVALID_ARGUMENT, "data: all {} rows have more tokens than dynamic_batching.max_tokens ({})", longer,
+                    order.tokens_per_part);
     }
     return ok();
 }
@@ -149,6 +174,7 @@ Result<OpenedSamples> open_samples(const Json& options, const DataContext& engin
 Result<std::shared_ptr<DataSource>> open_data(const Json& options, const DataContext& context) {
     DS_TRY(OpenedSamples opened, open_samples(options, context));
     DS_CHECK(measure(opened.samples, opened.rules.order.curriculum));
+    DS_CHECK(tell_long_rows(opened.samples, opened.rules.order));
     return std::shared_ptr<DataSource>(std::make_shared<Loader>(std::move(opened.samples), std::move(opened.rules)));
 }
 

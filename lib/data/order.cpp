@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/mesh.h"
 #include "data/random.h"
 
 namespace ds {
@@ -19,7 +20,7 @@ size_t group_rows(const OrderRules& rules) {
     int64_t rows = rules.rows_per_batch;
     if (rows == 0) {
         const uint64_t total = std::accumulate(rules.lengths.begin(), rules.lengths.end(), uint64_t{0});
-        rows = static_cast<int64_t>(static_cast<double>(rules.tokens_per_batch) * static_cast<double>(rules.samples) /
+        rows = static_cast<int64_t>(static_cast<double>(rules.tokens_per_part * rules.parts) * static_cast<double>(rules.samples) /
                                     static_cast<double>(std::max<uint64_t>(total, 1)));
     }
     return static_cast<size_t>(std::max<int64_t>(rows, 1) * rules.group_batches);
@@ -41,20 +42,28 @@ void cut_by_rows(EpochOrder& order, const OrderRules& rules) {
     if (rules.drop_last && n % rows != 0) order.batches.pop_back();
 }
 
+// Each batch is the longest whose every part keeps the limit.
 void cut_by_tokens(EpochOrder& order, const OrderRules& rules) {
-    uint64_t begin = 0, tokens = 0;
-    const auto most = static_cast<uint64_t>(rules.max_rows > 0 ? rules.max_rows : INT64_MAX);
-    for (uint64_t i = 0; i < order.samples.size(); ++i) {
-        const uint64_t length = rules.lengths[order.samples[i]];
-        const bool full = tokens + length > static_cast<uint64_t>(rules.tokens_per_batch) || i - begin == most;
-        if (full && i - begin >= static_cast<uint64_t>(rules.shards)) {
-            order.batches.emplace_back(begin, i);
-            begin = i;
-            tokens = 0;
+    const auto limit = static_cast<uint64_t>(rules.tokens_per_part), parts = static_cast<uint64_t>(rules.parts);
+    const auto length = [&](uint32_t sample) { return uint64_t{rules.lengths[sample]}; };
+    if (rules.drop_long) std::erase_if(order.samples, [&](uint32_t sample) { return length(sample) > limit; });
+    std::vector<uint64_t> before{0};  // tokens of the samples before each
+    for (const uint32_t sample : order.samples) before.push_back(before.back() + length(sample));
+    const auto fits = [&](uint64_t begin, uint64_t end) {
+        for (int64_t part = 0; part < rules.parts; ++part) {
+            const Interval rows = near_even(static_cast<int64_t>(end - begin), part, rules.parts);
+            const uint64_t* from = &before[begin];
+            if (rows.size() > 1 && from[rows.end] - from[rows.begin] > limit) return false;
         }
-        tokens += length;
+        return true;
+    };
+    const uint64_t n = order.samples.size(), most = rules.max_rows > 0 ? static_cast<uint64_t>(rules.max_rows) : n;
+    for (uint64_t begin = 0, end = 0; begin < n; begin = end) {
+        end = std::min(begin + parts, n);
+        for (uint64_t i = end + 1; i <= std::min(begin + most, n) && (before[i] - before[begin]) / parts <= limit; ++i)
+            if (fits(begin, i)) end = i;
+        if (end < n || !rules.drop_last) order.batches.emplace_back(begin, end);
     }
-    if (!rules.drop_last) order.batches.emplace_back(begin, order.samples.size());
     std::erase_if(order.batches, [&](const auto& batch) { return batch.second - batch.first < static_cast<uint64_t>(rules.min_rows); });
 }
 
@@ -100,9 +109,8 @@ bool cut_by_difficulty(EpochOrder& order, const OrderRules& rules, const Counter
 
 std::span<const uint32_t> EpochOrder::rows(int64_t b, int64_t rank, int64_t shards) const {
     const auto [begin, end] = batches[static_cast<size_t>(b)];
-    const auto n = static_cast<int64_t>(end - begin);
-    const int64_t first = n * rank / shards, last = n * (rank + 1) / shards;
-    return std::span(samples).subspan(begin + static_cast<uint64_t>(first), static_cast<size_t>(last - first));
+    const Interval part = near_even(static_cast<int64_t>(end - begin), rank, shards);
+    return std::span(samples).subspan(begin + static_cast<uint64_t>(part.begin), static_cast<size_t>(part.size()));
 }
 
 std::vector<uint32_t> easy_rows(const RowCurriculum& curriculum, int64_t samples, int64_t update) {

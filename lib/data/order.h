@@ -15,14 +15,16 @@ struct OrderRules {
     bool shuffle = true;
     bool group_by_length = false;
     int64_t group_batches = 50;
-    int64_t rows_per_batch = 0;          // of all shards together; 0 = tokens_per_batch
-    int64_t tokens_per_batch = 0;        // of all shards together
+    int64_t rows_per_batch = 0;          // of all shards together; 0: by tokens
+    int64_t parts = 1;                   // that a batch by tokens is dealt out to, near-evenly by rows: data ranks, or shards
+    int64_t tokens_per_part = 0;         // at most; a row that has more is a part of its own
+    bool drop_long = false;              // or is left out
     int64_t min_rows = 0, max_rows = 0;  // of a batch by tokens; 0: any. A batch with fewer is left out
     bool sorted = false;                 // shortest rows first
     bool drop_last = false;
     RowCurriculum curriculum;
     int64_t shards = 1;                 // a batch with fewer rows than shards is left out: every shard needs one
-    std::span<const uint32_t> lengths;  // a sample each; needed for group_by_length and tokens_per_batch
+    std::span<const uint32_t> lengths;  // a sample each; needed for group_by_length and batches by tokens
 };
 
 struct EpochOrder {

@@ -515,12 +515,13 @@ DataContext Engine::data_context() const {
     }
     context.tokenizer = tokenizer_;
     const std::vector<int> here = ranks_->data_ranks();
-    context.rows_per_batch = config_.batch.micro * static_cast<int64_t>(here.size());
-    context.shard_count = config_.mesh.data / static_cast<int64_t>(here.size());
-    context.shard_rank = here.front() / static_cast<int64_t>(here.size());
+    context.data_ranks = static_cast<int64_t>(here.size());
+    context.rows_per_batch = config_.batch.micro * context.data_ranks;
+    context.shard_count = config_.mesh.data / context.data_ranks;
+    context.shard_rank = here.front() / context.data_ranks;
     context.seed = static_cast<uint64_t>(config_.seed);
     context.drop_last = config_.data.value("drop_last", Json()) == true;
-    efficiency_.describe(context, config_.batch.accumulation, static_cast<int64_t>(here.size()));
+    efficiency_.describe(context, config_.batch.accumulation);
     if (model_) {
         context.max_length = model_->max_positions;
         context.task = name_of(model_->task);

@@ -132,15 +132,15 @@ Status Efficiency::read_routing(const Config& config, const Model* model, const 
     return ok();
 }
 
-void Efficiency::describe(DataContext& context, int64_t batches_per_update, int64_t ranks) const {
+void Efficiency::describe(DataContext& context, int64_t batches_per_update) const {
     context.curriculum = row_curriculum_;
     context.curriculum.batches_per_update = batches_per_update;
     const Json& dynamic = config_.dynamic_batching;
     if (!config_.sampling.is_null() || !dynamic.is_null()) context.seed = static_cast<uint64_t>(config_.seed);
     if (dynamic.is_null()) return;
-    context.tokens_per_batch = dynamic.value("max_tokens", int64_t{0}) * ranks;
-    context.min_rows = dynamic.value("min_batch_size", int64_t{1}) * ranks;
-    if (const Json most = dynamic.value("max_batch_size", Json()); most.is_number()) context.max_rows = most.get<int64_t>() * ranks;
+    context.tokens_per_batch = dynamic.value("max_tokens", int64_t{0});
+    context.min_rows = dynamic.value("min_batch_size", int64_t{1});
+    if (const Json most = dynamic.value("max_batch_size", Json()); most.is_number()) context.max_rows = most.get<int64_t>();
     context.picking_order = dynamic.value("sequence_picking_order", "dataloader");
 }
 

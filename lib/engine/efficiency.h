@@ -19,9 +19,9 @@ public:
     // model: null for a host's own graph. smallest_graph: the model's, to look at its blocks.
     static Result<Efficiency> make(const Config& config, const Model* model, const std::function<Result<Graph>()>& smallest_graph);
 
-    // For a data source: which rows it picks, for so many data ranks. DeepSpeed's index files hold what is measured there when the data is
+    // For a data source: which rows it picks. DeepSpeed's index files hold what is measured there when the data is
     // opened.
-    void describe(DataContext& context, int64_t batches_per_update, int64_t ranks) const;
+    void describe(DataContext& context, int64_t batches_per_update) const;
     // What the schedule's rates are multiplied with, where an update took so many rows.
     double lr_factor(int64_t rows, int64_t usual_rows) const;
 

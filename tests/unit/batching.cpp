@@ -664,6 +664,29 @@ TEST_CASE("curriculum/mistakes_name_metric_row_and_value") {
           std::string::npos);
 }
 
+TEST_CASE("batches/every_part_keeps_its_token_budget") {
+    CounterRandom random(5);
+    std::vector<uint32_t> lengths(400);
+    for (size_t i = 0; i < lengths.size(); ++i) lengths[i] = 1 + static_cast<uint32_t>(random.below(i, i < 300 ? 40 : 120));
+    for (const int64_t parts : {1, 2, 3, 8})
+        for (const bool drop_long : {false, true}) {
+            const OrderRules rules{.samples = 400, .parts = parts, .tokens_per_part = 100, .drop_long = drop_long, .lengths = lengths};
+            const EpochOrder order = make_order(rules, 0);
+            int64_t rows = 0, tokens = 0;
+            for (int64_t b = 0; b < order.count(); ++b)
+                for (int64_t part = 0; part < parts; ++part) {
+                    int64_t sum = 0;
+                    const auto mine = order.rows(b, part, parts);
+                    for (const uint32_t row : mine) sum += lengths[row];
+                    CHECK((sum <= 100 || (mine.size() == 1 && !drop_long)));
+                    rows += static_cast<int64_t>(mine.size());
+                    tokens += sum;
+                }
+            CHECK(rows == (drop_long ? std::ranges::count_if(lengths, [](uint32_t n) { return n <= 100; }) : 400));
+            CHECK(tokens > 50 * parts * order.count());  // and is filled
+        }
+}
+
 TEST_CASE("batches/an_engines_token_budget_has_least_and_most_rows_and_an_order") {
     Folder folder;
     const std::string path = numbered(folder, 100);
@@ -693,4 +716,12 @@ TEST_CASE("batches/an_engines_token_budget_has_least_and_most_rows_and_an_order"
     Json own = numbered_options(path);
     own["batch_size"] = 10;  // what the options say comes first
     for (const Batch& batch : batches(own, with)) CHECK(batch.at("attention_mask").shape[0] == 10);
+    own.erase("batch_size");
+    with.min_rows = with.max_rows = 0;
+    with.tokens_per_batch = 9;  // rows of up to 13 tokens: the longer ones are left out
+    const auto some = labels_of_epoch(*must_open(own, with));
+    CHECK(!some.empty());
+    for (const int64_t i : some) CHECK(i * 7 % 11 + 3 <= 9);
+    with.tokens_per_batch = 2;
+    CHECK(failure(own, with) == "data: all 100 rows have more tokens than dynamic_batching.max_tokens (2)");
 }
