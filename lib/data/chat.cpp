@@ -1,5 +1,7 @@
 #include "data/chat.h"
 
+#include <algorithm>
+
 #include "base/file.h"
 #include "base/nearest.h"
 #include "data/options.h"
@@ -15,7 +17,7 @@ struct Named {
     std::string name, text, place;
 };
 
-// All templates of a folder, the default first.
+// All templates of a folder. Where files hold some, those of tokenizer_config.json don't count.
 Result<std::vector<Named>> templates_of(const fs::path& folder, const Json& config) {
     std::vector<Named> out;
     std::error_code error;
@@ -23,6 +25,12 @@ Result<std::vector<Named>> templates_of(const fs::path& folder, const Json& conf
         DS_TRY(std::string text, read_file(file, kMaxFile));
         out.push_back({"default", std::move(text), file.string()});
     }
+    for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates", error)) {
+        if (entry.path().extension() != ".jinja") continue;
+        DS_TRY(std::string text, read_file(entry.path(), kMaxFile));
+        out.push_back({entry.path().stem().string(), std::move(text), entry.path().string()});
+    }
+    if (!out.empty()) return out;
     const std::string place = (folder / "tokenizer_config.json").string() + ": chat_template";
     const Json given = config.value("chat_template", Json());
     if (given.is_string()) out.push_back({"default", given.get<std::string>(), place});
@@ -59,7 +67,7 @@ Status check_messages(const OrderedJson& messages) {
 
 }  // namespace
 
-Result<ChatTemplate> ChatTemplate::load(const Tokenizer& tokenizer, const std::string& wanted) {
+Result<ChatTemplate> ChatTemplate::load(const Tokenizer& tokenizer, const std::string& wanted, bool tools) {
     Json config = Json::object();
     std::vector<Named> known;
     if (!tokenizer.folder().empty()) {
@@ -76,10 +84,11 @@ Result<ChatTemplate> ChatTemplate::load(const Tokenizer& tokenizer, const std::s
         return fail(Code::E_NOT_FOUND,
                     "{}: has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); give one as Jinja text",
                     tokenizer.folder().empty() ? "the tokenizer" : tokenizer.folder().string());
-    const std::string name = wanted.empty() ? "default" : wanted;
     std::vector<std::string> names;
+    for (const Named& t : known) names.push_back(t.name);
+    const bool for_tools = tools && std::find(names.begin(), names.end(), "tool_use") != names.end();
+    const std::string name = !wanted.empty() ? wanted : for_tools ? "tool_use" : "default";
     for (const Named& t : known) {
-        names.push_back(t.name);
         if (t.name != name) continue;
         DS_TRY(out.template_, JinjaTemplate::parse(t.text, t.place));
         return out;
@@ -147,7 +156,8 @@ Result<std::string> apply_chat_template(const Tokenizer& tokenizer, const Ordere
             for (const auto& [name, v] : value.items()) variables[name] = v;
         } else variables[key] = value;
     }
-    DS_TRY(const ChatTemplate chat, ChatTemplate::load(tokenizer, wanted));
+    const bool tools = variables.contains("tools") && !variables["tools"].is_null();
+    DS_TRY(const ChatTemplate chat, ChatTemplate::load(tokenizer, wanted, tools));
     return chat.text(messages, prompt, variables);
 }
 

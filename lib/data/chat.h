@@ -12,9 +12,9 @@ namespace ds {
 
 class ChatTemplate {
 public:
-    // wanted: "" the folder's default (chat_template.jinja, else tokenizer_config.json's chat_template), a name among the folder's
-    // templates, or the text of a template.
-    static Result<ChatTemplate> load(const Tokenizer& tokenizer, const std::string& wanted);
+    // The folder's templates are chat_template.jinja and additional_chat_templates/NAME.jinja, else tokenizer_config.json's chat_template.
+    // wanted: "" the folder's default, with tools its tool_use where there is one; a name among the folder's; or the text of a template.
+    static Result<ChatTemplate> load(const Tokenizer& tokenizer, const std::string& wanted, bool tools = false);
 
     // messages: a list of {"role", "content", ...}. variables: what the template sees besides (tools, documents ...).
     Result<std::string> text(const OrderedJson& messages, bool add_generation_prompt,
