@@ -491,7 +491,7 @@ private:
         std::string out;
         if (times <= 0 || text.empty()) return out;
         if (text.size() > kMaxBytes / static_cast<size_t>(times)) wrong(line, fmt::format("a string of more than {} bytes", kMaxBytes));
-        else spend(text.size() * static_cast<size_t>(times) / 16, line);
+        else spend(text.size() * static_cast<size_t>(times), line);
         for (int64_t i = 0; i < times && !failed(); ++i) out += text;
         return out;
     }
