@@ -34,12 +34,11 @@ struct DataContext {
     int64_t target_vocabulary_size = 0;    // where a decoder has another
     int64_t shard_rank = 0;                // among the processes that hold different rows
     int64_t shard_count = 1;
-    bool drop_last = false;  // where the options don't say so themselves
-    int64_t data_ranks = 1;  // of this process
-    int64_t tokens_per_batch = 0, min_rows = 0,
-            max_rows = 0;       // of one data rank; in place of rows_per_batch, where the options say neither
-    std::string picking_order;  // of those batches: dataloader, random or seqlen
-    RowCurriculum curriculum;   // without metrics: all rows from the start
+    bool drop_last = false;                                    // where the options don't say so themselves
+    int64_t data_ranks = 1;                                    // of this process
+    int64_t tokens_per_batch = 0, min_rows = 0, max_rows = 0;  // of one data rank; in place of rows_per_batch, if no option says either
+    std::string picking_order;                                 // of those batches: dataloader, random or seqlen
+    RowCurriculum curriculum;                                  // without metrics: all rows from the start
 };
 
 // Batches in a fixed order. One consumer at a time; wait_seconds may be read by any thread.
