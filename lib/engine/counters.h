@@ -39,7 +39,8 @@ private:
 // Between two updates: what was accumulated, and what the gradients are by now.
 struct OpenStep {
     int64_t micros = 0;                    // backward passes
-    int64_t labels = 0, first_labels = 0;  // of all of them, of the first
+    int64_t from_host = 0;                 // those of them with a loss of the host's own
+    int64_t labels = 0, first_labels = 0;  // of all others, of the first of these that has some
     int64_t samples = 0, tokens = 0;
     int64_t partial = 0;  // micro-batches of a step that the data ended early; 0: a whole one
     double loss_sum = 0, loss_weight = 0;

@@ -323,9 +323,10 @@ Status Engine::eval(const Batch& batch, float* loss) {
 double Engine::seed_value(const Pass& pass) const {
     const double scale = scaler_ ? scaler_->scale() : 1;
     if (config_.loss_normalization != "batch") return scale;
-    // Micro-batches weigh by their labels, relative to the first of the step so that the numbers stay as large as those of a mean.
-    const double first = static_cast<double>(open_.micros ? open_.first_labels : pass.labels);
-    return scale * (first > 0 ? static_cast<double>(pass.labels) / first : static_cast<double>(pass.labels));
+    // Micro-batches weigh by their labels, relative to the first of the step that has some, so that the numbers stay as large as those of a
+    // mean.
+    const int64_t first = open_.first_labels ? open_.first_labels : pass.labels;
+    return first > 0 ? scale * (static_cast<double>(pass.labels) / static_cast<double>(first)) : 0;
 }
 
 // The operand that holds the gradient of an output, or of the loss; kNone where the graph, of another stage, has neither.
@@ -335,9 +336,9 @@ ValueId Engine::seed_of(const Graph& graph, const std::string& name) {
     return has ? graph.find(name + ".grad") : kNone;
 }
 
-Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
+Status Engine::run_backward(LossOf whose, const SeedOf& seed) {
     if (pipeline_) {
-        DS_CHECK(enqueue_backward(weight, seed));
+        DS_CHECK(enqueue_backward(whose, seed));
     } else {
         Pass& pass = *pending_;
         for (const auto& rank : *ranks_)
@@ -367,11 +368,11 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
                                       status.message(), before);
         }
         open_.reduced = sums;
-        count_backward(pass, weight);
+        count_backward(pass, whose);
         DS_CHECK(measure_first());
         if (pass.labelled && pass.key().seeds.count("loss")) {
             DS_TRY(const float loss, loss_of(pass));
-            count_loss(pass, weight, loss);
+            count_loss(pass, loss);
         }
     }
     backward_done_ = true;
@@ -380,9 +381,13 @@ Status Engine::run_backward(int64_t weight, const SeedOf& seed) {
     return ok();
 }
 
-void Engine::count_backward(const Pass& pass, int64_t weight) {
-    if (open_.micros == 0) open_.first_labels = weight;
-    open_.labels += weight;
+void Engine::count_backward(const Pass& pass, LossOf whose) {
+    if (whose == LossOf::host) {
+        ++open_.from_host;
+    } else {
+        if (open_.first_labels == 0) open_.first_labels = pass.labels;
+        open_.labels += pass.labels;
+    }
     ++open_.micros;
     ++counters_.micro_steps;
     open_.samples += pass.rows;
@@ -395,9 +400,9 @@ void Engine::count_backward(const Pass& pass, int64_t weight) {
     metrics_.put("tokens", static_cast<double>(counters_.tokens));
 }
 
-void Engine::count_loss(const Pass& pass, int64_t weight, float loss) {
+void Engine::count_loss(const Pass& pass, float loss) {
     if (!pass.labelled || !pass.key().seeds.count("loss")) return;
-    const double loss_weight = config_.loss_normalization == "batch" ? static_cast<double>(weight) : 1;
+    const double loss_weight = config_.loss_normalization == "batch" ? static_cast<double>(pass.labels) : 1;
     open_.loss_sum += loss * loss_weight;
     open_.loss_weight += loss_weight;
 }
@@ -422,7 +427,7 @@ Status Engine::backward() {
         pending_ = std::move(again);
     }
     const double seed = seed_value(*pending_);
-    return run_backward(pending_->labels, [&](const Shape&, int data_rank, const std::string&) -> Result<HostTensor> {
+    return run_backward(LossOf::engine, [&](const Shape&, int data_rank, const std::string&) -> Result<HostTensor> {
         const auto mine = static_cast<float>(seed * share_of(*pending_, data_rank));
         return HostTensor::of<float>(DType::f32, {}, std::span(&mine, 1));
     });
@@ -460,31 +465,29 @@ Status Engine::backward_from(const Batch& gradients) {
         pending_ = std::move(again);
     }
     const double scale = scaler_ ? scaler_->scale() : 1;
-    // A loss of the host's own counts like any other micro-batch of the step.
-    return run_backward(std::max<int64_t>(open_.micros ? open_.first_labels : 1, 1),
-                        [&](const Shape& shape, int data_rank, const std::string& name) -> Result<HostTensor> {
-                            const HostTensor& given = gradients.at(name);
-                            HostTensor seed;
-                            double factor = scale;
-                            if (name == "loss") {
-                                if (given.count() != 1)
-                                    return fail(Code::E_INVALID_ARGUMENT,
-                                                "ds_backward_from: the weight of \"loss\" must be one number, but is {}", given.shape);
-                                seed = given.to(DType::f32).clone();
-                                factor *= share_of(*pending_, data_rank);
-                            } else if (pending_->packed[static_cast<size_t>(data_rank)].stand_in) {
-                                seed = HostTensor::zeros(DType::f32, shape);
-                            } else {
-                                DS_TRY(const HostTensor mine, rows_of(*pending_, data_rank, name, given));
-                                auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, shape);
-                                if (!packed.ok()) return std::move(std::move(packed).status()).within("ds_backward_from");
-                                seed = packed->clone();
-                                factor *= static_cast<double>(ranks_->data_ranks().size()) /
-                                          ranks_->extent(MeshAxis::data);  // processes with different rows are averaged
-                            }
-                            for (float& x : seed.as<float>()) x = static_cast<float>(x * factor);
-                            return seed;
-                        });
+    return run_backward(LossOf::host, [&](const Shape& shape, int data_rank, const std::string& name) -> Result<HostTensor> {
+        const HostTensor& given = gradients.at(name);
+        HostTensor seed;
+        double factor = scale;
+        if (name == "loss") {
+            if (given.count() != 1)
+                return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the weight of \"loss\" must be one number, but is {}",
+                            given.shape);
+            seed = given.to(DType::f32).clone();
+            factor *= share_of(*pending_, data_rank);
+        } else if (pending_->packed[static_cast<size_t>(data_rank)].stand_in) {
+            seed = HostTensor::zeros(DType::f32, shape);
+        } else {
+            DS_TRY(const HostTensor mine, rows_of(*pending_, data_rank, name, given));
+            auto packed = program_->pack_gradient(name, pending_->packed[static_cast<size_t>(data_rank)], mine, shape);
+            if (!packed.ok()) return std::move(std::move(packed).status()).within("ds_backward_from");
+            seed = packed->clone();
+            factor *= static_cast<double>(ranks_->data_ranks().size()) /
+                      ranks_->extent(MeshAxis::data);  // processes with different rows are averaged
+        }
+        for (float& x : seed.as<float>()) x = static_cast<float>(x * factor);
+        return seed;
+    });
 }
 
 // Of an output's gradient, the rows that one data rank has.

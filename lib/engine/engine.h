@@ -190,10 +190,11 @@ private:
     bool is_of_teacher(const Param& p) const { return teacher_ && is_teacher_tensor(p.name); }  // and in no file that this engine writes
     // The gradient, of this shape, that a data rank starts from at an output.
     using SeedOf = std::function<Result<HostTensor>(const Shape&, int data_rank, const std::string& name)>;
-    Status run_backward(int64_t weight, const SeedOf& seed);
+    enum class LossOf { engine, host };
+    Status run_backward(LossOf whose, const SeedOf& seed);
     static ValueId seed_of(const Graph& graph, const std::string& name);
-    void count_backward(const Pass& pass, int64_t weight);
-    void count_loss(const Pass& pass, int64_t weight, float loss);
+    void count_backward(const Pass& pass, LossOf whose);
+    void count_loss(const Pass& pass, float loss);
     Result<float> loss_of(Pass& pass);
     struct Found {
         const Rank* rank = nullptr;
@@ -234,7 +235,7 @@ private:
     Status catch_up();
     Status run_through(Pass& pass);
     Status bring_up(Pass& pass);
-    Status enqueue_backward(int64_t weight, const SeedOf& seed);
+    Status enqueue_backward(LossOf whose, const SeedOf& seed);
     Status settle();  // runs what ds_backward enqueued; without a pipeline nothing is
     Status sum_tied(Rank& rank);
     Status copy_tied_weights();

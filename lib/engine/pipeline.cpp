@@ -332,7 +332,7 @@ Status Engine::bring_up(Pass& pass) {
     return ok();
 }
 
-Status Engine::enqueue_backward(int64_t weight, const SeedOf& seed) {
+Status Engine::enqueue_backward(LossOf whose, const SeedOf& seed) {
     const auto micro = pipeline_->pending;
     const auto& names = micro->pass.key().seeds;
     if (names != std::set<std::string>{"loss"}) DS_CHECK(catch_up());  // the shapes of outputs are their plans'
@@ -348,10 +348,9 @@ Status Engine::enqueue_backward(int64_t weight, const SeedOf& seed) {
             DS_TRY(micro->seeds[std::pair(d, name)], seed(shape, d, name));
         }
     }
-    micro->weight = weight;
     pipeline_->queue.push_back(std::exchange(pipeline_->pending, nullptr));
     for (size_t d = 0; d < micro->pass.packed.size(); ++d) pipeline_->counted[d] += micro->pass.packed[d].shape.rows > 0;
-    count_backward(micro->pass, weight);
+    count_backward(micro->pass, whose);
     if (!micro->forwarded && open_.micros < config_.batch.accumulation) return ok();
     return settle();
 }
@@ -370,7 +369,7 @@ Status Engine::settle() {
         if (!micro->pass.labelled || !micro->pass.key().seeds.count("loss")) continue;
         const double loss = loss_of(*micro);
         metrics_.put("loss", loss);
-        count_loss(micro->pass, micro->weight, static_cast<float>(loss));
+        count_loss(micro->pass, static_cast<float>(loss));
     }
     pipeline_->queue.clear();
     return ok();

@@ -20,7 +20,6 @@ struct Engine::Micro {
     std::vector<bool> accumulates;                            // of each data rank: another micro-batch of the step came before
     std::map<std::pair<int, std::string>, HostTensor> seeds;  // by data rank and output
     std::vector<std::optional<double>> losses;                // of each data rank
-    int64_t weight = 0;                                       // of its loss among those of the step
     bool forwarded = false;
 };
 

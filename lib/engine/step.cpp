@@ -41,9 +41,9 @@ double Engine::final_factor() const {
     const double scale = (scaler_ ? scaler_->scale() : 1) / (config_.sum_over_ranks ? ranks_->extent(MeshAxis::data) : 1);
     if (config_.loss_normalization != "batch")
         return 1 / (scale * static_cast<double>(open_.partial ? open_.partial : config_.batch.accumulation));
-    const auto first = static_cast<double>(std::max<int64_t>(open_.first_labels, 1)),
-               all = static_cast<double>(std::max<int64_t>(open_.labels, 1));
-    return first / (scale * all);
+    // A micro-batch with a loss of the host's own weighs as the first one with labels.
+    const int64_t first = std::max<int64_t>(open_.first_labels, 1), all = std::max<int64_t>(open_.labels + open_.from_host * first, 1);
+    return static_cast<double>(first) / (scale * static_cast<double>(all));
 }
 
 Status Engine::normalise_gradients() {

@@ -98,6 +98,57 @@ static void a_loss_of_the_hosts_own_gives_the_same_gradients(void **state) {
     }
 }
 
+/* Of a step: one with a loss of the host's own, or with so many labelled rows. */
+static void add_micro_batch(ds_engine *e, int labelled) {
+    ds_batch *b = rows_of(labelled, labelled ? labelled : 4, 8, 0), *g;
+    if (labelled) train(e, b);
+    else {
+        assert_ok(ds_forward(e, b, NULL));
+        g = gradient_of_logits(e, 4);
+        assert_ok(ds_backward_from(e, g));
+        ds_batch_destroy(g);
+    }
+    ds_batch_destroy(b);
+}
+
+static float *gradient_of_step(const char *layout, const int *micro_batches, int count, size_t *n) {
+    char rest[256];
+    ds_engine *e;
+    float *gradient;
+    int i;
+    snprintf(rest, sizeof(rest), "%s\"train_micro_batch_size_per_gpu\": 4, \"gradient_accumulation_steps\": %d, " SGD, layout, count);
+    e = engine(BERT, rest);
+    for (i = 0; i < count; ++i) add_micro_batch(e, micro_batches[i]);
+    gradient = everything(e, DS_GRAD, n);
+    ds_engine_destroy(e);
+    return gradient;
+}
+
+static void a_loss_of_the_hosts_own_weighs_the_same_wherever_it_comes_in_a_step(void **state) {
+    const char *const layouts[] = {"", "\"parallel\": {\"pipeline\": 2}, "};
+    const int three[][3] = {{4, 2, 0}, {4, 0, 2}, {0, 4, 2}}, two[][2] = {{0, 4}, {4, 0}}, host = 0, labelled = 4;
+    size_t layout, order, n, i;
+    (void)state;
+    for (layout = 0; layout < 2; ++layout) {
+        float *mean = gradient_of_step(layouts[layout], &host, 1, &n), *other = gradient_of_step(layouts[layout], &labelled, 1, &n);
+        for (i = 0; i < n; ++i) mean[i] = (mean[i] + other[i]) / 2;
+        free(other);
+        for (order = 0; order < 2; ++order) {
+            other = gradient_of_step(layouts[layout], two[order], 2, &n);
+            if (difference(other, mean, n) > 1e-5) fail_msg("%s two %zu: gradients differ by %g", layouts[layout], order, difference(other, mean, n));
+            free(other);
+        }
+        free(mean);
+        mean = gradient_of_step(layouts[layout], three[0], 3, &n);
+        for (order = 1; order < 3; ++order) {
+            other = gradient_of_step(layouts[layout], three[order], 3, &n);
+            if (difference(other, mean, n) > 1e-5) fail_msg("%s three %zu: gradients differ by %g", layouts[layout], order, difference(other, mean, n));
+            free(other);
+        }
+        free(mean);
+    }
+}
+
 static float *one(ds_engine *e, const char *name, int32_t what, size_t *n) {
     ds_tensor *t = NULL;
     float *x;
@@ -277,6 +328,7 @@ static void a_hosts_own_optimizer_updates_and_its_state_is_kept(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_host_reads_and_replaces_gradients_at_the_boundary), TEST(a_loss_of_the_hosts_own_gives_the_same_gradients),
+        TEST(a_loss_of_the_hosts_own_weighs_the_same_wherever_it_comes_in_a_step),
         TEST(a_head_that_the_hosts_loss_does_not_reach_has_gradient_zero), TEST(gradients_dropped_after_a_forward_are_not_in_its_backward),
         TEST(a_hosts_own_optimizer_updates_and_its_state_is_kept)};
     return RUN(tests);
