@@ -149,7 +149,7 @@ void Engine::follow_compression() {
     pending_.reset();
     last_.reset();
     record_.forget_plan();
-    for (const auto& rank : *ranks_) rank->plans.clear(), rank->choices.clear();
+    for (const auto& rank : *ranks_) rank->plans.clear();
 }
 
 Result<std::shared_ptr<Engine>> Engine::create(std::optional<std::string_view> text, const HostOptions& options) {

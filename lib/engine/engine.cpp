@@ -175,7 +175,7 @@ Status Engine::run_forward(Rank& rank, Pass& pass) {
     PlanKey key = pass.keys[part];
     const bool keeps = key.train && !key.seeds.empty();
     key.accumulate = keeps && rank.backwards > 0;
-    DS_TRY(Plan * plan, plan_for(rank, key));
+    DS_TRY(const std::shared_ptr<Plan> plan, plan_for(rank, key));
     Arena& arena = keeps ? rank.train_arena : rank.other_arena;
     if (keeps) DS_CHECK(rank.params->need_grads());
     DS_CHECK(arena.reserve(static_cast<size_t>(plan->arena_bytes())));
@@ -235,7 +235,7 @@ Engine::Found Engine::plan_here(const Pass& pass, int data_rank, const std::func
     for (const auto& rank : *ranks_) {
         if (rank->at(MeshAxis::data) != data_rank || pass.packed[static_cast<size_t>(data_rank)].stand_in) continue;
         for (size_t chunk = 0; chunk < chunks; ++chunk)
-            if (const Plan* plan = pass.plans[static_cast<size_t>(rank->index) * chunks + chunk]; plan && has(plan->graph()))
+            if (const Plan* plan = pass.plans[static_cast<size_t>(rank->index) * chunks + chunk].get(); plan && has(plan->graph()))
                 return {rank.get(), plan};
     }
     return {};
@@ -317,6 +317,7 @@ Status Engine::eval(const Batch& batch, float* loss) {
         if (loss) *loss = value;
     }
     last_ = std::move(pass);
+    publish();
     return ok();
 }
 
@@ -343,7 +344,7 @@ Status Engine::run_backward(LossOf whose, const SeedOf& seed) {
         Pass& pass = *pending_;
         for (const auto& rank : *ranks_)
             for (const std::string& name : pass.key().seeds) {
-                const Plan* plan = pass.plans[static_cast<size_t>(rank->index)];
+                const Plan* plan = pass.plans[static_cast<size_t>(rank->index)].get();
                 const ValueId id = plan ? seed_of(plan->graph(), name) : kNone;
                 if (id == kNone) continue;
                 DS_TRY(const HostTensor value, seed(plan->graph().type(id).shape, rank->at(MeshAxis::data), name));
@@ -352,7 +353,7 @@ Status Engine::run_backward(LossOf whose, const SeedOf& seed) {
             }
         const bool sums = sums_overlap();
         Status status = ranks_->each([&](Rank& rank) -> Status {
-            Plan* plan = pass.plans[static_cast<size_t>(rank.index)];
+            Plan* plan = pass.plans[static_cast<size_t>(rank.index)].get();
             if (sums) return backward_and_sum(rank, plan, pass.draw);
             if (!plan) return ok();
             DS_CHECK(run_part(rank, *plan, Plan::Part::backward, pass.draw, true));

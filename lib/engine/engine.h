@@ -106,9 +106,9 @@ private:
 
     // The last pass over a batch: what outputs are read from, and what a backward belongs to.
     struct Pass {
-        std::vector<Packed> packed;  // of each data rank; one without rows runs nothing
-        std::vector<PlanKey> keys;   // likewise
-        std::vector<Plan*> plans;    // of each rank (and chunk of it, in a pipeline); null where nothing runs
+        std::vector<Packed> packed;                // of each data rank; one without rows runs nothing
+        std::vector<PlanKey> keys;                 // likewise
+        std::vector<std::shared_ptr<Plan>> plans;  // of each rank (and chunk of it, in a pipeline); null where nothing runs
         int64_t rows = 0, labels = 0;
         bool labelled = false;
         uint64_t draw = 0;          // Runtime::step of its random numbers
@@ -132,7 +132,7 @@ private:
     Status make_optimizer_parts();
 
     Status begin_fetching(Rank& rank, const Plan& plan, Plan::Part part) const;
-    Result<Plan*> plan_for(Rank& rank, const PlanKey& key);
+    Result<std::shared_ptr<Plan>> plan_for(Rank& rank, const PlanKey& key);
     PassOptions pass_options(const Rank& rank, const PlanKey& key) const;
     Result<Graph> graph_of(const Rank& rank, const PlanKey& key) const;
     void declare_unused(const Rank& rank, Graph& graph) const;
@@ -340,7 +340,7 @@ private:
         int64_t shift;  // from an element's place among all to its place in memory
     };
     std::vector<Gathering> gatherings(const Rank& rank) const;
-    OrderedJson planned_traffic(const Rank& rank, const std::vector<const Plan*>& plans) const;  // plans: of each of its stages
+    OrderedJson planned_traffic(const Rank& rank, const std::vector<std::shared_ptr<Plan>>& plans) const;  // plans: of each of its stages
     Result<std::map<std::string, ReadAs>> reads_of(Rank& rank);
     Status deal_out();
     void deal_out(Rank& rank, const std::map<std::string, ReadAs>& reads);

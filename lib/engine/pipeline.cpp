@@ -137,10 +137,10 @@ struct Engine::Walker {
     Result<Plan*> plan(const Turn& turn) const {
         Micro& m = micro(turn);
         const size_t place = engine.pipeline_->place(rank, turn.stage);
-        Plan*& known = m.pass.plans[place];
+        std::shared_ptr<Plan>& known = m.pass.plans[place];
         if (!known) DS_CHECK(engine.begin_stage(rank, m, turn.stage, keeps));
         known->move_to(m.memory[place]->data());
-        return known;
+        return known.get();
     }
 
     Status exchange(Plan& plan, const std::vector<Crossing>& crossings, bool gradients, const std::function<Status(Block)>& f) const {
@@ -193,7 +193,7 @@ Status Engine::begin_stage(Rank& rank, Micro& micro, int stage, bool keeps) {
     PlanKey key = micro.pass.keys[part];
     key.stage = stage;
     key.accumulate = keeps && (micro.accumulates[part] || pipeline_->shares[static_cast<size_t>(stage)]);
-    DS_TRY(Plan * plan, plan_for(rank, key));
+    DS_TRY(const std::shared_ptr<Plan> plan, plan_for(rank, key));
     const size_t place = pipeline_->place(rank, stage);
     Arena* arena = pipeline_->other[place].get();
     if (keeps) {

@@ -55,12 +55,12 @@ Result<OrderedJson> Engine::stages_report(const PlanKey& given) {
         RankMemory memory = memory_of(rank, nullptr);
         double flops = 0;
         OrderedJson stages = OrderedJson::array();
-        std::vector<const Plan*> plans;
+        std::vector<std::shared_ptr<Plan>> plans;
         for (int chunk = 0; chunk < pipeline_->chunks; ++chunk) {
             PlanKey key = given;
             key.stage = pipeline_->stage_of(rank, chunk);
-            DS_TRY(const Plan* plan, plan_for(rank, key));
-            const RankMemory needed = memory_of(rank, plan);
+            DS_TRY(const std::shared_ptr<Plan> plan, plan_for(rank, key));
+            const RankMemory needed = memory_of(rank, plan.get());
             memory.working += needed.working * most_in_flight_of_stage(table, key.stage);
             memory.low += needed.low;
             flops += plan->flops();

@@ -58,8 +58,8 @@ Result<std::string> Engine::plan_report() {
     set_keys(pass, [&](const Packed& part, const PlanKey&) { return key_of(part, labels, true); });
     DS_CHECK(choose_recomputation(pass));
     const PlanKey key = pass.key();
-    DS_TRY(const Plan* plan, plan_for(rank, key));
-    const RankMemory memory = memory_of(rank, plan);
+    DS_TRY(const std::shared_ptr<Plan> plan, plan_for(rank, key));
+    const RankMemory memory = memory_of(rank, plan.get());
     int64_t updated = 0;
     for (const Param& p : rank.params->all()) updated += p.trainable ? p.own.size() : 0;
     OrderedJson report;
@@ -80,7 +80,7 @@ Result<std::string> Engine::plan_report() {
     report["flops_per_micro_batch"] = plan->flops();
     report["traffic"] = planned_traffic(rank, {plan});
     report["ranks"] = ranks_->mesh().ranks();
-    report["choices"] = rank.choices[key];
+    report["choices"] = rank.plans.at(key).choices;
     report["timetable"] = timetable_report();
     if (pipeline_) {
         DS_TRY(report["stages"], stages_report(key));

@@ -1,4 +1,6 @@
 // Plans by shape: the graph of a rank, what the passes are told about its place, and the plan that comes out.
+#include <algorithm>
+
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/engine.h"
@@ -8,6 +10,10 @@
 
 namespace ds {
 namespace {
+
+// Few enough that plans stay small beside what they are for (one of a model with 24 layers takes about a megabyte), enough that training
+// on rows of any length, which comes with some hundred shapes, rarely makes one anew; that takes milliseconds.
+constexpr size_t kMostPlans = 256;
 
 DType low_type(PrecisionMode mode) {
     return mode == PrecisionMode::bf16 ? DType::bf16 : mode == PrecisionMode::f16 ? DType::f16 : DType::f32;
@@ -65,8 +71,12 @@ PassOptions Engine::pass_options(const Rank& rank, const PlanKey& key) const {
     return options;
 }
 
-Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
-    if (const auto known = rank.plans.find(key); known != rank.plans.end()) return known->second.get();
+Result<std::shared_ptr<Plan>> Engine::plan_for(Rank& rank, const PlanKey& key) {
+    const int64_t now = ++rank.plans_asked;
+    if (const auto known = rank.plans.find(key); known != rank.plans.end()) {
+        known->second.asked = now;
+        return known->second.plan;
+    }
     const auto began = std::chrono::steady_clock::now();
     DS_TRY(Graph graph, graph_of(rank, key));
     PassOptions options = pass_options(rank, key);
@@ -98,21 +108,24 @@ Result<Plan*> Engine::plan_for(Rank& rank, const PlanKey& key) {
     if (!dump_dir_.empty()) {
         options.dump = dump_dir_;
         if (ranks_->mesh().ranks() > 1) graph.name += fmt::format(".rank{}", rank.index);
-        graph.name += fmt::format(".{}", rank.plans.size());
+        graph.name += fmt::format(".{}", rank.plans_made);
     }
     if (key.train && key.seeds.empty()) graph.loss = kNone;  // outputs only; dropout stays on
     DS_CHECK(run_passes(graph, options));
     const auto passed = std::chrono::steady_clock::now();
-    DS_TRY(auto plan, Plan::compile(std::move(graph), rank.device ? Backend::device : backend_, rank.workers, rank.device.get()));
+    DS_TRY(std::shared_ptr<Plan> plan,
+           Plan::compile(std::move(graph), rank.device ? Backend::device : backend_, rank.workers, rank.device.get()));
     if (!dump_dir_.empty()) dump(*plan, choices);
-    rank.choices[key] = std::move(choices);
     const auto milliseconds = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
     log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms",
         plan->graph().name, key.shape.tokens, key.shape.rows, plan->graph().nodes.size(), plan->arena_bytes(), milliseconds(began, passed),
         milliseconds(passed, std::chrono::steady_clock::now()));
-    Plan* raw = plan.get();
-    rank.plans[key] = std::move(plan);
-    return raw;
+    ++rank.plans_made;
+    if (rank.plans.size() == kMostPlans)
+        rank.plans.erase(std::min_element(rank.plans.begin(), rank.plans.end(),
+                                          [](const auto& a, const auto& b) { return a.second.asked < b.second.asked; }));
+    rank.plans[key] = {plan, std::move(choices), now};
+    return plan;
 }
 
 SequenceLayout Engine::sequence_layout(const Rank& rank, const StreamShape& shape) const {

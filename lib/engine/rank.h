@@ -41,6 +41,12 @@ struct PlanKey {
     auto operator<=>(const PlanKey&) const = default;
 };
 
+struct Planned {
+    std::shared_ptr<Plan> plan;  // passes that run it hold it, too
+    std::string choices;         // of ways to split work, with their costs
+    int64_t asked = 0;           // Rank::plans_asked, when it last was
+};
+
 struct Rank {
     Rank(int number, Coordinates where, std::vector<Spot> spots) : index(number), place(where), workers(std::move(spots)) {}
 
@@ -55,13 +61,13 @@ struct Rank {
     std::map<std::string, Cut, std::less<>> cuts;         // of its parameters
     std::map<std::string, DType, std::less<>> low_types;  // of its parameters' low copies that it needs before the first plan
     std::optional<ZeroLayout> zero;                       // what its plans hold in parts only; nothing: they have all they use
-    std::map<PlanKey, std::unique_ptr<Plan>> plans;
-    std::map<PlanKey, std::string> choices;  // of ways to split work, with their costs
-    Arena train_arena, other_arena;          // a pending forward survives evaluation
-    Arena cache;                             // keys and values while ds_generate runs
-    Arena summands;                          // a round of other stages' gradients of tied weights
-    int64_t backwards = 0;                   // since the last update: whether its gradient buffers hold something
-    double swept_squares = 0;                // of what it counts of the gradient, where the sweep measures the norm
+    std::map<PlanKey, Planned> plans;
+    int64_t plans_made = 0, plans_asked = 0;
+    Arena train_arena, other_arena;  // a pending forward survives evaluation
+    Arena cache;                     // keys and values while ds_generate runs
+    Arena summands;                  // a round of other stages' gradients of tied weights
+    int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
+    double swept_squares = 0;        // of what it counts of the gradient, where the sweep measures the norm
 
     void use(std::unique_ptr<Device> its);  // before anything is allocated
     void note(const Status& status);        // of the device; the first failure is kept

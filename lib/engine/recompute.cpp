@@ -68,8 +68,8 @@ Status Engine::need_of(Rank& rank, PlanKey key, Need& need) {
         for (const bool adds : {false, true}) {
             key.accumulate = adds;
             if (adds && !accumulates) continue;
-            DS_TRY(const Plan* plan, plan_for(rank, key));
-            const RankMemory all = memory_of(rank, plan);
+            DS_TRY(const std::shared_ptr<Plan> plan, plan_for(rank, key));
+            const RankMemory all = memory_of(rank, plan.get());
             working = std::max(working, all.working);
             if (adds) continue;
             need.memory.low += all.low;

@@ -83,7 +83,7 @@ Status Engine::report(std::string_view path, std::string_view contents_json) {
     if (!recomputation_.empty()) report.summary.emplace_back("recomputation", recomputation_);
     const Plan* plan = record_.plan();
     for (const auto& [key, candidate] : (*ranks_)[0].plans)
-        if (key.train && !record_.plan() && (!plan || candidate->arena_bytes() > plan->arena_bytes())) plan = candidate.get();
+        if (key.train && !record_.plan() && (!plan || candidate.plan->arena_bytes() > plan->arena_bytes())) plan = candidate.plan.get();
     if (plan) report.memory = memory_blocks(*plan);
     for (const Span& span : record_.timeline()) report.timeline.push_back({span.thread, span.name, span.start_us, span.end_us, ""});
     add_timetables(report);

@@ -19,7 +19,7 @@ void RunRecord::add_spans(const Plan& plan, const std::vector<Span>& spans, Time
     if (recorded_ != steps_) {
         timeline_.clear();
         recorded_ = steps_;
-        plan_ = &plan;
+        plan_ = plan.shared_from_this();
     }
     for (Span span : spans) {
         span.start_us += microseconds(began);

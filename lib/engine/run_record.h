@@ -34,13 +34,13 @@ public:
     void forget_plan() { plan_ = nullptr; }
     const std::vector<Point>& curves() const { return curves_; }
     const std::vector<Span>& timeline() const { return timeline_; }
-    const Plan* plan() const { return plan_; }  // of the timeline; null: there is none yet
+    const Plan* plan() const { return plan_.get(); }  // of the timeline; null: there is none yet
 
 private:
     std::vector<Point> curves_;
     int64_t stride_ = 1, steps_ = 0, recorded_ = -1;
     std::vector<Span> timeline_;  // of the step recorded_
-    const Plan* plan_ = nullptr;
+    std::shared_ptr<const Plan> plan_;
     Time began_ = std::chrono::steady_clock::now();
 };
 

@@ -21,7 +21,7 @@ void Engine::publish() {
     size_t plans = 0;
     for (const auto& rank : *ranks_) {
         plans += rank->plans.size();
-        for (const auto& [key, plan] : rank->plans) plan_bytes = std::max(plan_bytes, plan->arena_bytes());
+        for (const auto& [key, planned] : rank->plans) plan_bytes = std::max(plan_bytes, planned.plan->arena_bytes());
         peak += rank->params->weight_elements() * 4 + (rank->params->grads() ? rank->params->grad_elements() * 4 : 0) +
                 rank->params->bytes_of_lows();
         for (const Param& p : rank->params->all()) {

@@ -58,9 +58,9 @@ void count_plan(Tally& tally, const Rank& rank, const Mesh& mesh, const Graph& g
 
 }  // namespace
 
-OrderedJson Engine::planned_traffic(const Rank& rank, const std::vector<const Plan*>& plans) const {
+OrderedJson Engine::planned_traffic(const Rank& rank, const std::vector<std::shared_ptr<Plan>>& plans) const {
     Tally tally;
-    for (const Plan* plan : plans) count_plan(tally, rank, ranks_->mesh(), plan->graph(), config_.batch.accumulation);
+    for (const auto& plan : plans) count_plan(tally, rank, ranks_->mesh(), plan->graph(), config_.batch.accumulation);
     for (const std::string& name : pipeline_ ? pipeline_->tied : std::vector<std::string>()) {
         const auto holders = pipeline_->ranks_with(name);
         const auto here = std::find(holders.begin(), holders.end(), rank.at(MeshAxis::pipeline));

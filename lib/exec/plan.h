@@ -57,7 +57,7 @@ struct Beside {
     std::function<Status()> queue;
 };
 
-class Plan {
+class Plan : public std::enable_shared_from_this<Plan> {
 public:
     // Chooses kernels for as many threads as `workers` has, and plans memory. device: the one that runs it, with Backend::device; it
     // outlives the plan.

@@ -21,7 +21,7 @@ Status Engine::check_fixed_ranges() const {
 // What the ranges became in a training pass is where the next one begins.
 Status Engine::move_ranges(const Pass& pass) {
     if (!compression_.has_fixed_ranges() || !pass.train) return ok();
-    const Plan* plan = pass.plans.empty() ? nullptr : pass.plans.front();
+    const Plan* plan = pass.plans.empty() ? nullptr : pass.plans.front().get();
     if (!plan) return ok();
     for (const auto& [name, id] : plan->graph().outputs) {
         if (!name.ends_with(kInputRange)) continue;

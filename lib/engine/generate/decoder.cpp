@@ -146,7 +146,7 @@ private:
     }
 
     Status read_logits(const PlanKey& key, size_t sequences) {
-        const Plan& plan = *(*engine_.ranks_)[0].plans.at(key);
+        const Plan& plan = *(*engine_.ranks_)[0].plans.at(key).plan;
         const ValueId id = plan.graph().outputs.front().second;
         logits_.resize(sequences * width_);
         const DType dtype = plan.graph().type(id).dtype;

@@ -265,6 +265,7 @@ Result<std::vector<std::vector<int32_t>>> Engine::generate(const std::vector<std
     for (const auto& rank : *ranks_) rank->cache.release();
     // Its memory was used; that of a pending forward was not.
     if (last_ && !(last_->train && !last_->key().seeds.empty())) last_.reset();
+    publish();
     return made;
 }
 
@@ -298,7 +299,7 @@ bool Engine::caches() const {
 }
 
 Status Engine::run_cached(Rank& rank, const PlanKey& key, const Packed& packed) {
-    DS_TRY(Plan * plan, plan_for(rank, key));
+    DS_TRY(const std::shared_ptr<Plan> plan, plan_for(rank, key));
     const Graph& graph = plan->graph();
     int64_t bytes_needed = 0;
     std::map<ValueId, int64_t> offsets;
