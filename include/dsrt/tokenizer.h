@@ -48,7 +48,8 @@ DS_API ds_status ds_tokenizer_decode(const ds_tokenizer *t, const int32_t *ids, 
    its folder), as transformers' apply_chat_template(tokenize=False). Encode the text with add_special_tokens 0: the template writes them.
    messages_json: [{"role": "user", "content": "Hello"}, ...]. options_json, or NULL:
      "add_generation_prompt"  true ends the text where the assistant begins to speak; default false
-     "template"               the name of one of the folder's templates, or a template's text; default: the folder's default
+     "template"               the name of one of the folder's templates, or a template's text; default: "tool_use" with tools where
+                              there is one, else the folder's default
      "tools", "documents"     lists, as the template takes them
      "variables"              an object: more names that the template sees
    Templates are Jinja, bounded in time and memory; what one raises is DS_E_INVALID_ARGUMENT. DS_E_NOT_FOUND: no template. *text: ds_free. */

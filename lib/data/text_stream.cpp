@@ -9,7 +9,7 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // what decoding make
 
 TextStream::TextStream(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special)
     : tokenizer_(std::move(tokenizer)), skip_special_(skip_special) {
-    for (int byte = 0x80; byte < 0x100 && !bad_byte_; ++byte) {
+    for (int byte = 0x80; tokenizer_ && byte < 0x100 && !bad_byte_; ++byte) {  // streams of a model without one have no text
         bad_byte_ = tokenizer_->id_of(fmt::format("<0x{:02X}>", byte));
         if (bad_byte_ && skip_special_ && tokenizer_->is_special(*bad_byte_)) bad_byte_.reset();
     }

@@ -116,9 +116,9 @@ Status verify(const Graph& graph) {
         if (!known[static_cast<size_t>(id)])
             return fail(Code::E_INTERNAL, "graph {}: result %{} is never produced", graph.name, graph.value(id).name);
     for (const auto& [param, grad] : graph.grads)
-        if (!(graph.type(grad) == graph.type(param)))
+        if (graph.type(grad).dtype != graph.type(param).dtype)
             return fail(Code::E_INTERNAL, "graph {}: the gradient %{} is {}, but %{} is {}", graph.name, graph.value(grad).name,
-                        to_string(graph.type(grad)), graph.value(param).name, to_string(graph.type(param)));
+                        name_of(graph.type(grad).dtype), graph.value(param).name, name_of(graph.type(param).dtype));
     return ok();
 }
 
