@@ -20,6 +20,10 @@ Result<std::unique_ptr<Model>> gpt_neox(const Json& config, Task task) {
     m->qkv_bias = m->out_bias = f.boolean("attention_bias", true);
     m->embedding_dropout = m->attention_out_dropout = m->mlp_dropout = f.number("hidden_dropout", 0.0);
     m->token_head = "classifier";
+    const int64_t heads = f.integer("num_attention_heads", 64), size = f.integer("hidden_size", 6144) / std::max<int64_t>(heads, 1);
+    for (const auto& [key, built] : {std::pair{"head_dim", size}, std::pair{"num_key_value_heads", heads}})
+        if (const int64_t given = f.integer(key, built); given != built)
+            return fail(Code::E_UNSUPPORTED, "config.json: {} {} is not built for gpt_neox; there is {}", key, given, built);
     // Older folders spell the rotated part and the base of the angles otherwise.
     const RopeDefaults rope{.theta = f.number("rotary_emb_base", 10000.0), .partial = f.number("rotary_pct", 0.25)};
     DS_CHECK(read_decoder(*m, f, task,
@@ -33,10 +37,6 @@ Result<std::unique_ptr<Model>> gpt_neox(const Json& config, Task task) {
                            .activation = "gelu",
                            .rope = rope,
                            .eps_key = "layer_norm_eps"}));
-    if (m->kv_heads != m->heads || m->heads * m->head_dim != m->width)
-        return fail(Code::E_UNSUPPORTED,
-                    "config.json: {} heads of {} and {} of keys are not built for gpt_neox; as many of keys are, all of hidden_size {}",
-                    m->heads, m->head_dim, m->kv_heads, m->width);
     m->names.others["embed_out.weight"] = {"lm_head.weight"};  // as the head is called since transformers 5
     if (m->tied && task == Task::causal_lm) m->names.others["gpt_neox.embed_in.weight"].push_back("lm_head.weight");
     return std::unique_ptr<Model>(std::move(m));

@@ -72,7 +72,7 @@ const OpDef& sharded_cross_entropy() {
                 const ValueId labels = c.b.call("local_labels", {c.in(3)}, c.node.attrs);
                 auto g = c.b.call_all("linear_cross_entropy_grad", {c.dy[0], c.in(0), c.in(1), c.in(2), labels, c.out(1)},
                                       c.node.attrs.as<ShardedCrossEntropy>().of);
-                return Grads{g[0], g[1], bias ? g[2] : kNone, kNone};
+                return Grads{c.b.cast(g[0], c.b.grad_dtype(c.in(0))), g[1], bias ? g[2] : kNone, kNone};
             },
         .cost = [](const Attrs&, In in,
                    In) { return Cost{.flops = 2 * static_cast<double>(elements(in[0].shape)) * static_cast<double>(in[1].shape[0])}; },
