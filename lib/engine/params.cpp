@@ -52,8 +52,8 @@ Result<std::vector<ParamGroup>> ParamStore::make_groups(const Config& config, bo
             return ok();
         }
         for (const ParamTraits& traits : {ParamTraits{}, kMatrix}) {
+            if (traits.use_muon && !groups.back().optimizer->stands_apart(traits)) break;
             DS_TRY(auto optimizer, make_optimizer(config.optimizer.type, params));
-            if (traits.use_muon && !optimizer->stands_apart(traits)) break;
             const Defaults defaults = optimizer->defaults(traits);
             groups.push_back({name, std::move(optimizer), defaults});
         }

@@ -76,8 +76,9 @@ ValueId Builder::places_of(ValueId x) {
     const Shape shape = type(x).shape;
     for (auto node = graph_.nodes.rbegin(); node != graph_.nodes.rend() && x != kNone; ++node) {
         if (std::find(node->out.begin(), node->out.end(), x) == node->out.end()) continue;
+        const std::string_view source = node->op->name == "embedding" ? std::string_view(graph_.value(node->in[1]).name) : "";
         for (const auto& [rows, places] : taken) {
-            if (node->op->name != "embedding" || graph_.value(node->in[1]).name != rows) continue;
+            if (source != rows) continue;
             const ValueId known = graph_.find(places);
             return known != kNone ? known : input(std::string(places), DType::i32, {elements(shape) / shape.back()});
         }
@@ -87,15 +88,9 @@ ValueId Builder::places_of(ValueId x) {
 }
 
 DType Builder::grad_dtype(ValueId id) const {
-    const auto is_weight = [&](ValueId value) {
-        const Kind kind = graph_.value(value).kind;
-        return kind == Kind::param || kind == Kind::shadow;
-    };
-    if (is_weight(id) || type(id).dtype == DType::f32) return is_weight(id) ? DType::f32 : type(id).dtype;
-    const auto producer =
-        std::find_if(graph_.nodes.begin(), graph_.nodes.end(), [&](const Node& node) { return !node.out.empty() && node.out[0] == id; });
-    const bool hands_on = producer != graph_.nodes.end() && producer->op->name == "replicate" && is_weight(producer->in[0]);
-    return hands_on ? DType::f32 : type(id).dtype;
+    const Kind kind = graph_.value(id).kind;
+    const bool of_weight = kind == Kind::param || kind == Kind::shadow || replicate_of(graph_, id);
+    return of_weight ? DType::f32 : type(id).dtype;
 }
 
 }  // namespace ds

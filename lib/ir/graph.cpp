@@ -89,6 +89,14 @@ std::vector<int> use_counts(const Graph& graph) {
     return uses;
 }
 
+const Node* replicate_of(const Graph& graph, ValueId id) {
+    const auto made =
+        std::find_if(graph.nodes.rbegin(), graph.nodes.rend(), [&](const Node& node) { return !node.out.empty() && node.out[0] == id; });
+    if (made == graph.nodes.rend() || made->op->name != "replicate") return nullptr;
+    const Kind kind = graph.value(made->in[0]).kind;
+    return kind == Kind::param || kind == Kind::shadow ? &*made : nullptr;
+}
+
 Status verify(const Graph& graph) {
     std::vector<bool> known(graph.values.size(), false);
     std::set<std::string_view> names;

@@ -95,6 +95,9 @@ private:
     std::map<std::string, int, std::less<>> used_names_;
 };
 
+// The replicate that made this value of a weight; null: none did.
+const Node* replicate_of(const Graph& graph, ValueId id);
+
 // Roots that stay alive: outputs, loss, gradients, what other stages get.
 std::vector<ValueId> roots(const Graph& graph);
 // Which values are used how often, roots counted as one use each.

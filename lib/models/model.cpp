@@ -78,8 +78,10 @@ void TokenStream::classify_rows(ValueId logits) {
 
 ValueId TokenStream::dropout(ValueId x, double p) {
     if (p <= 0 || x == kNone) return x;
-    const bool whole = shape_.embedded && elements(b_.type(x).shape) == shape_.tokens * b_.type(x).shape.back();
-    const ValueId where = shape_.embedded ? whole ? places() : kNone : b_.places_of(x);
+    const Shape& shape = b_.type(x).shape;
+    ValueId where = kNone;
+    if (!shape_.embedded) where = b_.places_of(x);
+    else if (elements(shape) == shape_.tokens * shape.back()) where = places();
     return b_.call("dropout", {x, where}, Dropout{p, next_salt()});
 }
 

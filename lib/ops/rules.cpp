@@ -71,7 +71,7 @@ std::vector<ShardWay> split_rows_with(size_t by_row, const Graph& g, const Node&
     const bool flat = !s.empty() && s[0] == elements(rows);  // rows of all dimensions in one: only whole blocks of the first can be split
     // What has no row of its own for each row of x repeats along them: a part of x would begin anew, but for whole blocks of the first.
     std::erase_if(ways, [&](const ShardWay& way) { return !alike && (way.out[0] != 0 || (!flat && rows.size() == 1)); });
-    for (ShardWay& way : ways) way.in[by_row] = alike ? way.out[0] : flat && way.out[0] == 0 ? 0 : kWhole;
+    for (ShardWay& way : ways) way.in[by_row] = alike ? way.out[0] : flat ? 0 : kWhole;
     return ways;
 }
 

@@ -69,7 +69,8 @@ private:
                                      .kind = Kind::shadow,
                                      .of = id,
                                      .trainable = v.trainable});
-        } else if (const Node* replicate = replicate_of(id)) {  // the shadow is handed on instead
+        } else if (const Node* replicate = replicate_of(graph_, id);
+                   replicate && graph_.value(replicate->in[0]).kind == Kind::param) {  // the shadow is handed on instead
             const Attrs group = replicate->attrs;
             Builder b(graph_);
             made = b.call("replicate", {in_type(replicate->in[0], type)}, group);
@@ -78,13 +79,6 @@ private:
             made = b.cast(id, type);
         }
         return casts_[{id, type}] = made;
-    }
-
-    const Node* replicate_of(ValueId id) const {
-        for (auto node = graph_.nodes.rbegin(); node != graph_.nodes.rend(); ++node)
-            if (node->out[0] == id)
-                return node->op->name == "replicate" && graph_.value(node->in[0]).kind == Kind::param ? &*node : nullptr;
-        return nullptr;
     }
 
     // A norm whose y is read by casts to one type only: y gets that type.

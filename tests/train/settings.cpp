@@ -22,12 +22,11 @@ void refuses(const Engine& e, const char* key, const Json& value, ds_status stat
 
 // Root of the mean square of what a step changes.
 double change(const Engine& e, const char* name) {
-    Numbers before = e.param(name);
+    const Numbers before = e.param(name);
     e.step(0);
-    const Numbers after = e.param(name);
-    for (size_t i = 0; i < before.size(); ++i) before[i] -= after[i];
-    return std::sqrt(training::distance(before, Numbers(before.size(), 0.0), 1) *
-                     training::distance(before, Numbers(before.size(), 0.0), 1) / static_cast<double>(before.size()));
+    Numbers moved = e.param(name);
+    for (size_t i = 0; i < moved.size(); ++i) moved[i] -= before[i];
+    return training::distance(moved, Numbers(moved.size(), 0.0), 1) / std::sqrt(static_cast<double>(moved.size()));
 }
 
 void muon_has_two_rates() {
@@ -165,7 +164,7 @@ void low_precision_gradients_are_whole() {
     for (const char* regions : {"auto", "on"}) {
         const auto two = gradients({{"tensor", 2}, {"sequence_regions", regions}}).second;
         double largest = 0;
-        for (const Numbers& g : one) largest = std::max(largest, distance(g, Numbers(g.size(), 0.0)) * 1e-6);
+        for (const Numbers& g : one) largest = std::max(largest, training::distance(g, Numbers(g.size(), 0.0), 1));
         for (size_t i = 0; i < names.size(); ++i)
             check(training::distance(two[i], one[i], largest * 1e-2) < 0.05,
                   std::string("regions ") + regions + ": gradient of " + names[i]);
