@@ -14,21 +14,32 @@ Words4 four(const float* p) { return load4(p); }
 Words4 four(const BF16* p) { return widen4(p); }
 Words4 four(const F16* p) { return words_of(to_f32(p[0]), to_f32(p[1]), to_f32(p[2]), to_f32(p[3])); }
 
+// 2 elements, or one, and zeros.
+Words4 two(const float* p) { return load2(p); }
+Words4 two(const BF16* p) { return words_of(to_f32(p[0]), to_f32(p[1]), 0, 0); }
+Words4 two(const F16* p) { return words_of(to_f32(p[0]), to_f32(p[1]), 0, 0); }
+Words4 one(const float* p) { return words_of(p[0], 0, 0, 0); }
 template <class T>
-void pack_panels(const T* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
+Words4 one(const T* p) {
+    return words_of(to_f32(p[0]), 0, 0, 0);
+}
+
+// known_width: the width, where the compiler shall know it; 0: any.
+template <int known_width, class T>
+void pack_panels(const T* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t any_width, int64_t panel_stride) {
+    const int64_t width = known_width ? known_width : any_width;
     for (int64_t row = 0; row < k; ++row, dst += width) {
         const T* p = src + row * stride;
         float* panel = dst;
-        for (int64_t first = 0; first < n; first += width, panel += panel_stride) {
-            const int64_t valid = n - first < width ? n - first : width;
+        int64_t first = 0;
+        for (; first + width <= n; first += width, p += width, panel += panel_stride) {
             int64_t i = 0;
-            for (; i + 4 <= valid; i += 4) store4(four(p + first + i), panel + i);
-            for (; i < width; i += 2) {
-                T a[4] = {};
-                if (i + 2 <= valid) std::memcpy(a, p + first + i, 2 * sizeof(T));
-                else if (i < valid) a[0] = p[first + i];
-                store2(four(a), panel + i);
-            }
+            for (; i + 4 <= width; i += 4) store4(four(p + i), panel + i);
+            for (; i < width; i += 2) store2(two(p + i), panel + i);
+        }
+        for (int64_t i = 0; first < n && i < width; i += 2) {
+            const int64_t valid = n - first - i;
+            store2(valid >= 2 ? two(p + i) : valid == 1 ? one(p + i) : zero4(), panel + i);
         }
     }
 }
@@ -37,9 +48,10 @@ void pack_panels(const T* src, int64_t stride, int64_t k, int64_t n, float* dst,
 template <class T>
 void pack_k_major(const T* src, int64_t stride, int64_t k, int64_t n, float* dst, int64_t width, int64_t panel_stride) {
     const int64_t group = width < 512 ? 512 / width : 1;
+    const auto pack = width == 6 ? pack_panels<6, T> : width == 16 ? pack_panels<16, T> : pack_panels<0, T>;  // those of AVX2's tiles
     for (int64_t first = 0; first < n; first += group * width)
-        pack_panels(src + first, stride, k, n - first < group * width ? n - first : group * width, dst + first / width * panel_stride,
-                    width, panel_stride);
+        pack(src + first, stride, k, n - first < group * width ? n - first : group * width, dst + first / width * panel_stride, width,
+             panel_stride);
 }
 
 // 4 rows along k become 4 columns, of which the first `columns` (4 or 2) are stored.

@@ -13,6 +13,7 @@ namespace ds::cpu {
 using Words4 = __m128i;
 inline Words4 zero4() { return _mm_setzero_si128(); }
 inline Words4 load4(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline Words4 load2(const void* p) { return _mm_loadl_epi64(static_cast<const __m128i*>(p)); }  // and zeros
 inline Words4 words_of(float a, float b, float c, float d) { return _mm_castps_si128(_mm_setr_ps(a, b, c, d)); }
 inline void store4(Words4 v, void* p) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
 inline void store2(Words4 v, void* p) { _mm_storel_epi64(static_cast<__m128i*>(p), v); }
@@ -35,6 +36,11 @@ inline Words4 zero4() { return Words4{}; }
 inline Words4 load4(const void* p) {
     Words4 v;
     std::memcpy(&v, p, sizeof(v));
+    return v;
+}
+inline Words4 load2(const void* p) {
+    Words4 v{};
+    std::memcpy(&v, p, sizeof(v) / 2);
     return v;
 }
 inline Words4 words_of(float a, float b, float c, float d) {

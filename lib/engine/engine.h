@@ -348,7 +348,7 @@ private:
     int64_t bucket_elements(const ParamStore& params) const;
     DiskPlace disk_place(const Rank& rank, const char* section, const OffloadConfig& offload) const;
     bool ranks_run_together() const {
-        return (*ranks_)[0].zero || (model_ && model_->couples_rows) || config_.mesh.expert > 1;
+        return (*ranks_)[0].zero || (model_ && model_->couples_rows) || (teacher_ && teacher_->couples_rows()) || config_.mesh.expert > 1;
     }  // plans exchange between data ranks
     void let_all_ranks_run(Pass& pass) const;
     void publish_traffic();

@@ -50,10 +50,11 @@ std::map<ValueId, ValueId> append(Graph& graph, const Graph& part, const Node* l
     return here;
 }
 
-// The mean over real tokens of squared distances.
+// The mean over the batch's real tokens of squared distances.
 ValueId distance(Builder& b, ValueId x, ValueId y, ValueId real) {
+    const auto over_batch = [&](ValueId of_tokens) { return b.call("batch_sum", {b.call("sum", {of_tokens})}); };
     const ValueId difference = b.sub(x, y), by_token = b.call("sum", {b.mul(difference, difference)}, Reduce{.axes = {-1}});
-    return b.div(b.call("sum", {b.mul(by_token, real)}), b.scale(b.call("sum", {real}), static_cast<double>(b.type(x).shape.back())));
+    return b.div(over_batch(b.mul(by_token, real)), b.scale(over_batch(real), static_cast<double>(b.type(x).shape.back())));
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ public:
     Status add_to(Graph& graph, const StreamShape& shape) const;
     const std::string& folder() const { return folder_; }  // empty: initialised from the seed
     const TensorNames& names() const { return model_->names; }
+    bool couples_rows() const { return spec_.hidden > 0; }  // as Model::couples_rows: states are told over the whole batch
 
 private:
     std::unique_ptr<const Model> model_;
