@@ -1,5 +1,9 @@
 // dsrt: the library for the shell. Commands stand in commands.def.
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <string_view>
 
 #include "command.h"
 
@@ -18,6 +22,16 @@ void CommandLine::on(CLI::App* chosen, Work what) {
 
 namespace {
 
+void require_known_command(const CLI::App& app, int argc, char** argv) {
+    if (argc < 2 || argv[1][0] == '-') return;
+    std::string known;
+    for (const CLI::App* sub : app.get_subcommands({})) {
+        if (sub->get_name() == argv[1]) return;
+        known += (known.empty() ? "" : ", ") + sub->get_name();
+    }
+    throw CLI::ExtrasError("dsrt", {argv[1] + std::string("; commands are ") + known});
+}
+
 int run(int argc, char** argv) {
     CLI::App app("Trains, inspects and runs language models with libdsrt.");
     app.name("dsrt");
@@ -33,13 +47,18 @@ int run(int argc, char** argv) {
 #include "commands.def"
 #undef DSRT_COMMAND
     try {
+        require_known_command(app, argc, argv);
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
+        const bool asked = std::find(argv, argv + argc, std::string_view("--json")) != argv + argc;  // the line may not be read so far
+        if (asked && error.get_exit_code() != 0) print({{"error", error.what()}, {"usage", true}});
         const int code = app.exit(error);
         return code == 0 ? 0 : static_cast<int>(Exit::usage);
     }
     try {
-        return static_cast<int>(work());
+        const Exit end = work();
+        if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return static_cast<int>(end);
+        std::fprintf(stderr, "dsrt: standard output could not be written: %s\n", std::strerror(errno));
     } catch (const Error& error) {
         if (json) print({{"error", error.what()}, {"status", error.name()}});
         std::fprintf(stderr, "dsrt: %s\n", error.what());

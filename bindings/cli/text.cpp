@@ -27,11 +27,19 @@ std::string read_file(const std::string& path) {
     return text.str();
 }
 
-Json parse_config(const std::string& text_or_path) {
+Json parse_config(const std::string& text_or_path, const std::string& name) {
     const size_t first = text_or_path.find_first_not_of(" \t\r\n");
     const bool is_text = first != std::string::npos && (text_or_path[first] == '{' || text_or_path[first] == '/') &&
                          text_or_path.find('{') != std::string::npos;
-    return Json::parse(is_text ? text_or_path : read_file(text_or_path), nullptr, true, true);
+    const std::string text = is_text ? text_or_path : read_file(text_or_path);
+    try {
+        return Json::parse(text, nullptr, true, true);
+    } catch (const Json::parse_error& error) { throw std::runtime_error((is_text ? name : text_or_path) + ": not JSON: " + error.what()); }
+}
+
+int64_t labels_of(const Json& model) {
+    const auto names = model.find("id2label");
+    return names != model.end() && names->is_object() ? static_cast<int64_t>(names->size()) : model.value("num_labels", int64_t{2});
 }
 
 std::string size_text(double bytes) { return scaled(bytes, 1024, {"B", "KiB", "MiB", "GiB", "TiB"}); }
@@ -43,7 +51,7 @@ std::string seconds_text(double seconds) {
     return text;
 }
 
-void print(const Json& document) { std::puts(document.dump(2).c_str()); }
+void print(const Json& document) { std::puts(document.dump(2, ' ', false, Json::error_handler_t::replace).c_str()); }
 
 void print_table(const std::vector<std::vector<std::string>>& rows, size_t right_from) {
     std::vector<size_t> width;

@@ -26,7 +26,12 @@ void Sampling::add_to(CLI::App& sub) {
     number("--top-p", "top_p", "choose among the likeliest tokens that hold this much probability");
     integer("--seed", "seed", "of the choices");
     sub.add_option_function<std::string>(
-        "--options", [this](const std::string& text) { options_.update(Json::parse(text)); },
+        "--options",
+        [this](const std::string& text) {
+            const Json more = Json::parse(text, nullptr, false);
+            if (!more.is_object()) throw CLI::ValidationError("--options", "must be a JSON object, such as {\"top_p\": 0.9}, is " + text);
+            options_.update(more);
+        },
         "more options of ds_generate, as a JSON object");
 }
 

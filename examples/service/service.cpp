@@ -47,7 +47,8 @@ struct Settings {
 class Service {
 public:
     explicit Service(const Settings& s) : settings_(s), tokenizer_(s.tokenizer), engine_(engine_config(s)), worker_([this] { work(); }) {
-        labels_ = Json::parse(engine_.get("model_config")).value("num_labels", 2);
+        const Json model = Json::parse(engine_.get("model_config"));
+        labels_ = model.contains("id2label") ? static_cast<int>(model["id2label"].size()) : model.value("num_labels", 2);
     }
     ~Service() { stop(); }
 

@@ -1,6 +1,7 @@
 // ds_generate, ds_generate_batch: text from a trained model, token by token; ds_text_stream_*: as text.
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include "api/engine.h"
 #include "api/host.h"
@@ -19,6 +20,8 @@ Result<T*> copied(const std::vector<T>& values) {
     if (!values.empty()) std::memcpy(copy, values.data(), values.size() * sizeof(T));
     return copy;
 }
+
+constexpr size_t kMostTokens = std::numeric_limits<int32_t>::max();  // as positions are counted
 
 // A negative answer is remembered: it tells the callback's own failure from the library's.
 template <class Call>
@@ -42,6 +45,7 @@ ds_status ds_generate(ds_engine* e, const int32_t* prompt, size_t n, const char*
         *n_ids = 0;
         DS_USE(const auto engine, e);
         DS_REQUIRE(prompt || n == 0, "prompt must not be NULL where n is {}", n);
+        DS_REQUIRE(n <= kMostTokens, "n is {}, but a prompt has at most {} tokens", n, kMostTokens);
         DS_CHECK(json_argument(options_json, "options_json").status());
         int failed = 0;
         const auto hear =
@@ -63,9 +67,11 @@ ds_status ds_generate_batch(ds_engine* e, const int32_t* prompts, const size_t* 
         DS_NOT_NULL(n_ids);
         *n_ids = nullptr;
         DS_USE(const auto engine, e);
+        DS_REQUIRE(rows > 0 && rows <= kMostTokens, "rows must be from 1 to {}, are {}", kMostTokens, rows);
         DS_NOT_NULL(prompts);
         DS_NOT_NULL(lengths);
-        DS_REQUIRE(rows > 0, "rows must be at least 1");
+        for (size_t r = 0; r < rows; ++r)
+            DS_REQUIRE(lengths[r] <= kMostTokens, "lengths[{}] is {}, but a prompt has at most {} tokens", r, lengths[r], kMostTokens);
         DS_CHECK(json_argument(options_json, "options_json").status());
         std::vector<std::vector<int32_t>> list;
         for (size_t r = 0; r < rows; prompts += lengths[r++]) list.emplace_back(prompts, prompts + lengths[r]);

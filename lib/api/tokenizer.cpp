@@ -93,8 +93,8 @@ ds_status ds_tokenizer_encode_batch(const ds_tokenizer* t, const char* const* te
                                     const char* options_json, ds_batch* out) {
     return guard([&]() -> Status {
         DS_USE(const auto tokenizer, t);
-        DS_NOT_NULL(texts);
         DS_REQUIRE(n > 0, "n must be at least 1");
+        DS_NOT_NULL(texts);
         DS_USE(const auto batch, out);
         DS_TRY(const Json options, json_argument(options_json, "options_json"));
         std::vector<std::string_view> first, second;

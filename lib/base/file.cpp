@@ -101,21 +101,32 @@ Status sync_folder(const std::filesystem::path& folder) {
     return ok();
 }
 
+namespace {
+
+Status write_file(const std::filesystem::path& path, std::string_view contents) {
+    Descriptor file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+    if (file.fd < 0) return io_error(path, "create");
+    for (size_t done = 0; done < contents.size();) {
+        const ssize_t n = ::write(file.fd, contents.data() + done, contents.size() - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return io_error(path, "write");
+        done += static_cast<size_t>(n);
+    }
+    if (::fsync(file.fd) != 0) return io_error(path, "sync");
+    return ok();
+}
+
+}  // namespace
+
 Status write_file_atomically(const std::filesystem::path& path, std::string_view contents) {
     std::filesystem::path temporary = path;
     temporary += ".tmp";
-    {
-        Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
-        if (file.fd < 0) return io_error(temporary, "create");
-        for (size_t done = 0; done < contents.size();) {
-            const ssize_t n = ::write(file.fd, contents.data() + done, contents.size() - done);
-            if (n < 0 && errno == EINTR) continue;
-            if (n < 0) return io_error(temporary, "write");
-            done += static_cast<size_t>(n);
-        }
-        if (::fsync(file.fd) != 0) return io_error(temporary, "sync");
+    Status written = write_file(temporary, contents);
+    if (written.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) written = io_error(path, "rename into place");
+    if (!written.ok()) {
+        ::unlink(temporary.c_str());  // half a file helps nobody, least of all on a full disk
+        return written;
     }
-    if (::rename(temporary.c_str(), path.c_str()) != 0) return io_error(path, "rename into place");
     return sync_folder(path.parent_path());
 }
 

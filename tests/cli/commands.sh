@@ -26,6 +26,15 @@ is version 0 'dsrt 0\.1\.0' "$dsrt" --version
 is help_lists_commands 0 'tokenize' "$dsrt" --help
 is help_has_examples 0 'dsrt plan config.json' "$dsrt" plan --help
 is no_command_is_usage 2 'subcommand is required' "$dsrt"
+is unknown_command_is_named 2 'nope; commands are .*plan' "$dsrt" nope
+is usage_error_json 2 '"error"' "$dsrt" plan "$work/config.json" --json --nothing
+is full_disk_is_told 1 'could not be written' sh -c '"$0" config --json >/dev/full' "$dsrt"
+is options_must_be_an_object 2 '--options: must be a JSON object.* is \[1\]' "$dsrt" generate "$model" x --options '[1]'
+is options_must_be_json 2 'must be a JSON object.* is \{' "$dsrt" generate "$model" x --options '{'
+is generate_is_named 1 '--generate: not JSON' "$dsrt" evaluate "$work/config.json" --generate '{'
+is tag_needs_a_checkpoint 2 'tag requires --checkpoint' "$dsrt" export "$work/config.json" "$work/x" --tag best
+is bench_too_many_rows 1 'more than a micro-batch may have' "$dsrt" bench "$work/config.json" --rows 1000000000
+is bench_steps_have_a_range 2 'not in range' "$dsrt" bench "$work/config.json" --steps 99999999999
 is unknown_option_is_usage 2 'not expected' "$dsrt" plan "$work/config.json" --nothing
 is plan 0 'optimizer state' "$dsrt" plan "$work/config.json"
 is plan_json 0 '"optimizer_state": [0-9]+' "$dsrt" plan "$work/config.json" --json
@@ -57,6 +66,8 @@ is export_of_a_checkpoint 0 'step 4' "$dsrt" export "$work/rounds.json" "$work/r
 is weights_are_in_few_bits 0 '"num_bits": 4' cat "$work/rounded/config.json"
 is export_before_rounding 1 'no weight of this engine is in few bits' "$dsrt" export "$work/rounds.json" "$work/early" --quantized
 tokenizer=$(find "$data/tokenizers" -name tokenizer.json | sort | head -n 1)
+is decode_names_what_is_no_id 1 '"4294967397" is not a token id' "$dsrt" tokenize "$tokenizer" --decode 4294967397
+is tokenize_json_of_bad_utf8 0 '"ids"' "$dsrt" tokenize "$tokenizer" "$(printf 'a\377')" --json
 is tokenize_json 0 '"offsets"' "$dsrt" tokenize "$tokenizer" 'hello' --json
 ids=$("$dsrt" tokenize "$tokenizer" 'hello' --plain)
 is tokens_decode 0 'hello' "$dsrt" tokenize "$tokenizer" --decode "$ids"

@@ -1,6 +1,7 @@
 // Times training steps of a config on made-up tokens.
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "../command.h"
 
@@ -25,15 +26,18 @@ Batch made_up(Engine& engine, const Options& o) {
     const int64_t rows = o.rows ? o.rows : config.value("train_micro_batch_size_per_gpu", int64_t{1});
     const auto vocabulary = model.value("vocab_size", int64_t{0});
     if (vocabulary == 0) throw std::runtime_error("bench: the config's model has no vocab_size; bench makes up token ids");
+    constexpr int64_t most = std::numeric_limits<int32_t>::max();
+    if (rows > most / o.length)
+        throw std::runtime_error("bench: " + std::to_string(rows) + " rows of " + std::to_string(o.length) +
+                                 " tokens are more than a micro-batch may have, " + std::to_string(most));
     Batch batch;
     batch.set("input_ids", {rows, o.length}, ids(rows * o.length, vocabulary, 1));
     const std::string architecture = model.value("architectures", Json::array({""})).at(0).get<std::string>();
-    if (architecture.find("ForSequenceClassification") != std::string::npos)
-        batch.set("labels", {rows}, ids(rows, model.value("num_labels", int64_t{2}), 2));
+    if (architecture.find("ForSequenceClassification") != std::string::npos) batch.set("labels", {rows}, ids(rows, labels_of(model), 2));
     else if (architecture.find("ForQuestionAnswering") != std::string::npos)
         batch.set("start_positions", {rows}, ids(rows, o.length, 2)).set("end_positions", {rows}, ids(rows, o.length, 3));
     else if (architecture.find("ForTokenClassification") != std::string::npos)
-        batch.set("labels", {rows, o.length}, ids(rows * o.length, model.value("num_labels", int64_t{2}), 2));
+        batch.set("labels", {rows, o.length}, ids(rows * o.length, labels_of(model), 2));
     else batch.set("labels", {rows, o.length}, ids(rows * o.length, vocabulary, 2));
     return batch;
 }
@@ -44,10 +48,11 @@ void bench(CommandLine& line) {
     auto* sub =
         line.command("bench", "time training steps of a config on made-up tokens", "  dsrt bench config.json --steps 20 --length 1024");
     auto o = std::make_shared<Options>();
+    const CLI::Range count(1, std::numeric_limits<int32_t>::max());
     sub->add_option("config", o->config, "config file, or JSON text")->required();
-    sub->add_option("--steps", o->steps, "steps to time, after two to warm up (default 10)")->check(CLI::PositiveNumber);
-    sub->add_option("--rows", o->rows, "rows of a micro-batch (default: the config's)")->check(CLI::PositiveNumber);
-    sub->add_option("--length", o->length, "tokens a row (default 128)")->check(CLI::PositiveNumber);
+    sub->add_option("--steps", o->steps, "steps to time, after two to warm up (default 10)")->check(count);
+    sub->add_option("--rows", o->rows, "rows of a micro-batch (default: the config's)")->check(count);
+    sub->add_option("--length", o->length, "tokens a row (default 128)")->check(count);
     line.on(sub, [&line, o] {
         double begin = seconds_now();
         Engine engine(o->config);

@@ -35,8 +35,8 @@ void evaluate(CommandLine& line) {
     auto o = std::make_shared<Options>();
     sub->add_option("config", o->config, "the config that it was trained with")->required();
     sub->add_option("--model", o->model, "a Hugging Face folder in place of the config's model");
-    sub->add_option("--checkpoint", o->checkpoint, "a folder of checkpoints to load");
-    sub->add_option("--tag", o->tag, "which of them; the latest without");
+    auto* checkpoint = sub->add_option("--checkpoint", o->checkpoint, "a folder of checkpoints to load");
+    sub->add_option("--tag", o->tag, "which of them; the latest without")->needs(checkpoint);
     sub->add_option(
         "--data", o->data,
         "data options, as the config's \"data\": JSON or a file of it; without, the side of the config's \"split\" that is not trained on");
@@ -51,9 +51,9 @@ void evaluate(CommandLine& line) {
         Engine engine(config.dump());
         if (!o->checkpoint.empty()) engine.load(o->checkpoint, o->tag.empty() ? std::nullopt : std::optional<std::string>(o->tag));
         Json options = Json::object();
-        if (!o->generate.empty()) options["generate"] = parse_config(o->generate);
+        if (!o->generate.empty()) options["generate"] = parse_config(o->generate, "--generate");
         if (!o->predictions.empty()) options["predictions"] = o->predictions;
-        const auto data = o->data.empty() ? std::nullopt : std::optional<std::string>(parse_config(o->data).dump());
+        const auto data = o->data.empty() ? std::nullopt : std::optional<std::string>(parse_config(o->data, "--data").dump());
         const Json scores = Json::parse(engine.evaluate(data, options.dump()));
         if (line.json) print(scores);
         else print_scores(scores);

@@ -13,8 +13,9 @@ void export_model(CommandLine& line) {
     auto o = std::make_shared<Options>();
     sub->add_option("config", o->config, "config of the run, a file or JSON text")->required();
     sub->add_option("folder", o->folder, "where the model goes")->required();
-    sub->add_option("--checkpoint", o->checkpoint, "folder of checkpoints; without one the weights the config starts from are written");
-    sub->add_option("--tag", o->tag, "which checkpoint (default: the latest)");
+    auto* checkpoint =
+        sub->add_option("--checkpoint", o->checkpoint, "folder of checkpoints; without one the weights the config starts from are written");
+    sub->add_option("--tag", o->tag, "which checkpoint (default: the latest)")->needs(checkpoint);
     sub->add_flag("--quantized", o->quantized,
                   "weights stay in the few bits that the config's quantization or compression_training made of them");
     line.on(sub, [&line, o] {

@@ -1,5 +1,7 @@
 // Text to ids and back.
+#include <charconv>
 #include <iostream>
+#include <limits>
 
 #include "../command.h"
 
@@ -22,10 +24,12 @@ std::vector<int32_t> ids_of(const std::string& text) {
     std::vector<int32_t> ids;
     std::istringstream in(text);
     for (std::string word; in >> word;) {
-        size_t used = 0;
-        const long id = std::stol(word, &used);
-        if (used != word.size()) throw std::runtime_error("--decode: \"" + word + "\" is not a token id");
-        ids.push_back(static_cast<int32_t>(id));
+        int32_t id = 0;
+        const char* end = word.data() + word.size();
+        if (const auto read = std::from_chars(word.data(), end, id); read.ec != std::errc() || read.ptr != end || id < 0)
+            throw std::runtime_error("--decode: \"" + word + "\" is not a token id, 0 to " +
+                                     std::to_string(std::numeric_limits<int32_t>::max()));
+        ids.push_back(id);
     }
     return ids;
 }

@@ -9,6 +9,7 @@ void train(CommandLine& line) {
     auto* sub = line.command("train", "train what a config describes (dsrt train --help-options lists its options)",
                              "  dsrt train config.json --output run\n  dsrt train config.json --output run --resume\n"
                              "  torchrun --nproc-per-node 2 --no-python dsrt train config.json");
+    sub->remove_option(sub->get_option("--json"));
     sub->prefix_command();  // the trainer reads the rest
     sub->allow_extras();
     auto options = std::make_shared<bool>(false);
