@@ -56,7 +56,7 @@ DS_API ds_status ds_backward_from(ds_engine *e, const ds_batch *gradients);
    and skipped_steps count it. DS_E_STATE: no backward since the last update. Collective. */
 DS_API ds_status ds_step(ds_engine *e);
 
-/* Drops the gradients accumulated so far and their count; other counters stay. An update does this too. */
+/* Drops the gradients accumulated so far and their count; other counters stay. An update does this too. Collective. */
 DS_API ds_status ds_zero_grad(ds_engine *e);
 
 /* Forward, backward and step over a whole global batch from `data`. loss: the step's normalised loss; may be NULL. DS_END when the data
@@ -70,7 +70,8 @@ DS_API ds_status ds_eval(ds_engine *e, const ds_batch *b, float *loss);
 
 /* Changes at run time what can be changed: "optimizer.params.lr", "gradient_clipping", "scheduler" ... json: the key's new value. A schedule of
    the same type goes on from the update where it is; another begins anew.
-   DS_E_UNSUPPORTED: a key that is fixed at creation; DS_E_CONFIG: an unknown key or a bad value. Collective. */
+   DS_E_UNSUPPORTED: a key that is fixed at creation; DS_E_CONFIG: an unknown key or a bad value. Collective, but for "logger": each process says the same, or
+   all answer DS_E_INVALID_ARGUMENT. */
 DS_API ds_status ds_engine_set(ds_engine *e, const char *key, const char *json);
 /* The effective value of a key, as JSON; "" is the whole effective config, "client_state" what the loaded checkpoint held,
    "model_config" the model's config.json with its overrides ({} for a host's graph), "places" the processors that this process's ranks

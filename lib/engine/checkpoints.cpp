@@ -268,13 +268,13 @@ Status Engine::load(std::string_view dir, std::optional<std::string_view> tag, s
     DS_CHECK(job_.agree("ds_load", checkpoint.status()));
     if (job_.alone()) return load_here(*checkpoint, only_weights, spread);
     DS_TRY(const std::vector<std::string> found,
-           job_.exchange("ds_load", checkpoint->folder().filename().string() + "\n" + checkpoint->state().dump()));
+           job_.exchange("ds_load", checkpoint->folder().filename().string() + ", state " + checksum_of(checkpoint->state().dump())));
     for (size_t p = 0; p < found.size(); ++p)
         if (found[p] != found[0])
             return fail(
                 Code::E_STATE,
                 "ds_load: process {} found another checkpoint in {} than process 0 ({} and {}): all processes must see the same files", p,
-                dir, found[p].substr(0, found[p].find('\n')), found[0].substr(0, found[0].find('\n')));
+                dir, found[p], found[0]);
     Status all = job_.agree("ds_load", load_here(*checkpoint, only_weights, spread));
     broken_ |= !all.ok();  // some have loaded it, others not
     return all;

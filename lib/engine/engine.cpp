@@ -337,20 +337,25 @@ ValueId Engine::seed_of(const Graph& graph, const std::string& name) {
     return has ? graph.find(name + ".grad") : kNone;
 }
 
+Status Engine::put_seeds(const Pass& pass, const SeedOf& seed) {
+    for (const auto& rank : *ranks_)
+        for (const std::string& name : pass.key().seeds) {
+            const Plan* plan = pass.plans[static_cast<size_t>(rank->index)].get();
+            const ValueId id = plan ? seed_of(plan->graph(), name) : kNone;
+            if (id == kNone) continue;
+            DS_TRY(const HostTensor value, seed(plan->graph().type(id).shape, rank->at(MeshAxis::data), name));
+            if (void* to = plan->address(id)) DS_CHECK(to_device(rank->device.get(), to, value.data, static_cast<size_t>(value.bytes())));
+        }
+    return ok();
+}
+
 Status Engine::run_backward(LossOf whose, const SeedOf& seed) {
     if (pipeline_) {
         DS_CHECK(enqueue_backward(whose, seed));
     } else {
         Pass& pass = *pending_;
-        for (const auto& rank : *ranks_)
-            for (const std::string& name : pass.key().seeds) {
-                const Plan* plan = pass.plans[static_cast<size_t>(rank->index)].get();
-                const ValueId id = plan ? seed_of(plan->graph(), name) : kNone;
-                if (id == kNone) continue;
-                DS_TRY(const HostTensor value, seed(plan->graph().type(id).shape, rank->at(MeshAxis::data), name));
-                if (void* to = plan->address(id))
-                    DS_CHECK(to_device(rank->device.get(), to, value.data, static_cast<size_t>(value.bytes())));
-            }
+        const Status seeded = put_seeds(pass, seed);
+        DS_CHECK(whose == LossOf::host ? job_.agree("ds_backward_from", seeded) : seeded);
         const bool sums = sums_overlap();
         Status status = ranks_->each([&](Rank& rank) -> Status {
             Plan* plan = pass.plans[static_cast<size_t>(rank.index)].get();
@@ -434,8 +439,7 @@ Status Engine::backward() {
     });
 }
 
-Status Engine::backward_from(const Batch& gradients) {
-    DS_CHECK(usable());
+Status Engine::check_gradients(const Batch& gradients) const {
     if (!pending_) return fail(Code::E_STATE, "ds_backward_from: {}; call ds_forward first", no_forward());
     if (open_.micros >= config_.batch.accumulation)
         return fail(Code::E_STATE,
@@ -443,7 +447,6 @@ Status Engine::backward_from(const Batch& gradients) {
                     open_.micros);
     if (gradients.empty())
         return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: the batch of gradients is empty; it takes gradients by output name");
-    std::set<std::string> names;
     const auto known = program_->outputs();
     for (const auto& [name, tensor] : gradients) {
         if (name == "loss" && !pending_->labelled)
@@ -451,8 +454,15 @@ Status Engine::backward_from(const Batch& gradients) {
         if (name != "loss" && std::find(known.begin(), known.end(), name) == known.end())
             return fail(Code::E_INVALID_ARGUMENT, "ds_backward_from: there is no output {}; there are {} and loss", name,
                         fmt::join(known, ", "));
-        names.insert(name);
     }
+    return ok();
+}
+
+Status Engine::backward_from(const Batch& gradients) {
+    DS_CHECK(usable());
+    DS_CHECK(job_.agree("ds_backward_from", check_gradients(gradients)));
+    std::set<std::string> names;
+    for (const auto& [name, tensor] : gradients) names.insert(name);
     if (pending_->key().seeds != names) {
         const auto before = std::exchange(seeds_, names);
         Pass again = *pending_;
@@ -500,7 +510,7 @@ Result<HostTensor> Engine::rows_of(const Pass& pass, int data_rank, const std::s
     int64_t rows = 0;
     for (const int d : ranks_->data_ranks()) {
         const Packed& part = pass.packed[static_cast<size_t>(d)];
-        const int64_t n = part.grid.empty() ? part.shape.rows : part.grid[0];
+        const int64_t n = part.stand_in ? 0 : part.grid.empty() ? part.shape.rows : part.grid[0];
         if (d == data_rank) mine = {rows, rows + n};
         rows += n;
     }

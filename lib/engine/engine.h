@@ -191,6 +191,8 @@ private:
     // The gradient, of this shape, that a data rank starts from at an output.
     using SeedOf = std::function<Result<HostTensor>(const Shape&, int data_rank, const std::string& name)>;
     enum class LossOf { engine, host };
+    Status check_gradients(const Batch& gradients) const;
+    Status put_seeds(const Pass& pass, const SeedOf& seed);
     Status run_backward(LossOf whose, const SeedOf& seed);
     static ValueId seed_of(const Graph& graph, const std::string& name);
     void count_backward(const Pass& pass, LossOf whose);
@@ -236,6 +238,7 @@ private:
     Status run_through(Pass& pass);
     Status bring_up(Pass& pass);
     Status enqueue_backward(LossOf whose, const SeedOf& seed);
+    Status take_seeds(Micro& micro, const SeedOf& seed) const;
     Status settle();  // runs what ds_backward enqueued; without a pipeline nothing is
     Status sum_tied(Rank& rank);
     Status copy_tied_weights();

@@ -148,6 +148,16 @@ Status Job::agree(std::string_view call, const Status& mine) const {
     return ok();
 }
 
+Status Job::require_alike(std::string_view call, const std::string& mine) const {
+    if (!world_) return ok();
+    DS_TRY(const std::vector<std::string> all, world_->exchange(call, mine));
+    for (size_t p = 1; p < all.size(); ++p)
+        if (all[p] != all[0])
+            return fail(Code::E_INVALID_ARGUMENT, "{}: process {} asks for {}, but process 0 for {}: all must ask for the same", call, p,
+                        all[p], all[0]);
+    return ok();
+}
+
 Status Job::compare(std::map<std::string, std::string> facts) const {
     if (!world_) return ok();
     DS_TRY(const std::vector<std::string> all, world_->exchange("ds_engine_create", Json(std::move(facts)).dump()));

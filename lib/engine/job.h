@@ -50,6 +50,8 @@ public:
 
     // Every process says how it went so far, and whether it is to be cancelled: all go on or none.
     Status agree(std::string_view call, const Status& mine) const;
+    // What all processes must ask for alike.
+    Status require_alike(std::string_view call, const std::string& mine) const;
     // What each says. With one process, there is no exchange to make.
     Result<std::vector<std::string>> exchange(std::string_view call, std::string mine, bool patient = false) const {
         return world_->exchange(call, std::move(mine), patient);

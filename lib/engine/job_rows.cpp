@@ -99,6 +99,14 @@ Status Job::share_figures(std::string_view call, std::vector<Packed>& packed, co
             to.tokens = part[6].get<int64_t>();
             to.shape.tokens = part[7].get<int64_t>();
         }
+    const auto first_with = [&](bool labels) {
+        return std::find_if(packed.begin(), packed.end(), [&](const Packed& p) { return p.shape.rows > 0 && p.labels == labels; }) -
+               packed.begin();
+    };
+    const auto with = first_with(true), without = first_with(false), ranks = static_cast<ptrdiff_t>(packed.size());
+    if (with < ranks && without < ranks)
+        return fail(Code::E_INVALID_ARGUMENT, "{}: the rows of data rank {} have labels, but those of data rank {} have none", call, with,
+                    without);
     return ok();
 }
 

@@ -336,23 +336,29 @@ Status Engine::enqueue_backward(LossOf whose, const SeedOf& seed) {
     const auto micro = pipeline_->pending;
     const auto& names = micro->pass.key().seeds;
     if (names != std::set<std::string>{"loss"}) DS_CHECK(catch_up());  // the shapes of outputs are their plans'
-    for (int d = 0; d < static_cast<int>(micro->pass.packed.size()); ++d) {
-        if (micro->pass.packed[static_cast<size_t>(d)].shape.rows == 0) continue;
-        for (const std::string& name : names) {
-            Shape shape;
-            if (name != "loss") {
-                const Plan* plan = plan_with(micro->pass, d, [&](const Graph& graph) { return seed_of(graph, name) != kNone; }).plan;
-                if (!plan) continue;
-                shape = plan->graph().type(seed_of(plan->graph(), name)).shape;
-            }
-            DS_TRY(micro->seeds[std::pair(d, name)], seed(shape, d, name));
-        }
-    }
+    const Status seeded = take_seeds(*micro, seed);
+    DS_CHECK(whose == LossOf::host ? job_.agree("ds_backward_from", seeded) : seeded);
     pipeline_->queue.push_back(std::exchange(pipeline_->pending, nullptr));
     for (size_t d = 0; d < micro->pass.packed.size(); ++d) pipeline_->counted[d] += micro->pass.packed[d].shape.rows > 0;
     count_backward(micro->pass, whose);
     if (!micro->forwarded && open_.micros < config_.batch.accumulation) return ok();
     return settle();
+}
+
+Status Engine::take_seeds(Micro& micro, const SeedOf& seed) const {
+    for (int d = 0; d < static_cast<int>(micro.pass.packed.size()); ++d) {
+        if (micro.pass.packed[static_cast<size_t>(d)].shape.rows == 0) continue;
+        for (const std::string& name : micro.pass.key().seeds) {
+            Shape shape;
+            if (name != "loss") {
+                const Plan* plan = plan_here(micro.pass, d, [&](const Graph& graph) { return seed_of(graph, name) != kNone; }).plan;
+                if (!plan) continue;
+                shape = plan->graph().type(seed_of(plan->graph(), name)).shape;
+            }
+            DS_TRY(micro.seeds[std::pair(d, name)], seed(shape, d, name));
+        }
+    }
+    return ok();
 }
 
 // Runs what is enqueued.

@@ -86,7 +86,12 @@ private:
 
 class GraphProgram : public Program {
 public:
-    explicit GraphProgram(std::shared_ptr<const HostGraph> host) : host_(std::move(host)) {}
+    explicit GraphProgram(std::shared_ptr<const HostGraph> host) : host_(std::move(host)) {
+        const Graph& g = host_->graph();
+        for (const Node& node : g.nodes)
+            if (g.loss != kNone && node.out[0] == g.loss && node.op->name == "cross_entropy" && g.value(node.in[1]).kind == Kind::input)
+                labels_ = node.in[1], ignore_ = node.attrs.as<CrossEntropy>().ignore;
+    }
 
     int row_dimension(const std::string& name) const override {
         const ValueId id = host_->graph().find(name);
@@ -122,7 +127,7 @@ public:
         packed.shape.rows = std::max<int64_t>(rows, 1);
         packed.shape.length = std::max<int64_t>(length, 1);
         packed.shape.labels = packed.labels = g.loss != kNone && reaches_loss(batch);
-        packed.part_weight = packed.shape.rows;
+        packed.part_weight = labels_ == kNone ? packed.shape.rows : kept_labels(batch);
         packed.label_count = 1;  // the loss is the host's own: every micro-batch weighs the same
         packed.tokens = packed.shape.rows * packed.shape.length;
         return packed;
@@ -224,6 +229,14 @@ private:
         }
     }
 
+    int64_t kept_labels(const Batch& batch) const {
+        const auto found = batch.find(host_->graph().value(labels_).name);
+        if (found == batch.end()) return 0;
+        const HostTensor labels = found->second.to(DType::i64);
+        const auto all = labels.as<int64_t>();
+        return std::count_if(all.begin(), all.end(), [&](int64_t label) { return label != ignore_; });
+    }
+
     static Status match(const Value& v, const Shape& given, int64_t& rows, int64_t& length) {
         const auto wrong = [&] {
             return fail(Code::E_INVALID_ARGUMENT, "{}: the graph wants {}, but the batch has {}", v.name, dims_to_string(v.type.shape),
@@ -240,6 +253,8 @@ private:
     }
 
     std::shared_ptr<const HostGraph> host_;
+    ValueId labels_ = kNone;  // of a loss that is the mean over those that are not `ignore`: data ranks weigh by what they have of them
+    int64_t ignore_ = 0;
 };
 
 }  // namespace

@@ -61,6 +61,7 @@ void Engine::publish() {
 
 Status Engine::set(std::string_view key, std::string_view json) {
     DS_CHECK(usable());
+    if (!key.starts_with("logger")) DS_CHECK(job_.require_alike("ds_engine_set", fmt::format("{} = {}", key, json)));
     DS_TRY(const Json value, parse_argument(json, fmt::format("ds_engine_set: {}", key), Code::E_CONFIG));
     Config changed = config_;
     DS_CHECK(ds::set(changed, key, value));

@@ -120,6 +120,7 @@ Status WholeParams::read(const Param& definition, Field field, float* out, bool 
         if (!sums && rank.at(MeshAxis::sequence) != 0) return ok();
         if (p.cut.whole() && rank.at(MeshAxis::tensor) != 0) return ok();  // the others hold the same
         if (!sums && !dealt_out && p.holder != 0) return ok();
+        if (field.kind == Field::state && !p.counted) return ok();  // a host's optimizer keeps up the counted one only
         return take(rank, p, definition, field, dealt_out, sums, to + (summands > 1 ? (rank.index - ranks_[0].index) * n : 0));
     });
     if (!between) return status;

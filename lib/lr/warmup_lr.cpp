@@ -1,6 +1,8 @@
 // WarmupLR and WarmupDecayLR: from min to max over w steps, then constant, or falling in a line to 0 at step T.
 //   lr(i) = min + (max - min) * g(i),   g = gamma(i) while i < w (warmup.h), later 1, or max(0, (T - i) / max(1, T - w)).
 // deepspeed/runtime/lr_schedules.py.
+#include <algorithm>
+
 #include "lr/factories.h"
 #include "lr/warmup.h"
 
@@ -14,6 +16,10 @@ public:
         if (decay) total_ = params.integer("total_num_steps", std::nullopt);
         min_ = params.per_group("warmup_min_lr", std::vector<double>(n, 0.0), n);
         if (decay || params.has("warmup_max_lr")) max_ = params.per_group("warmup_max_lr", std::vector<double>(n, 0.001), n);
+        if (decay && !params.has("warmup_max_lr") && std::any_of(base_.begin(), base_.end(), [](double lr) { return lr != 0.001; }))
+            warnings_.push_back(
+                "config: scheduler.params.warmup_max_lr: is not given, so WarmupDecayLR rises to 0.001 as DeepSpeed's does, "
+                "not to optimizer.params.lr");
         iteration_ = last_iteration(params);
         if (!warmup_.warning.empty()) warnings_.push_back(warmup_.warning);
         if (total_ && *total_ < warmup_.steps)

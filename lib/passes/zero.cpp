@@ -69,7 +69,7 @@ private:
     void find_uses(const std::vector<Node>& nodes) {
         for (const ValueId id : graph_.inputs) {
             const Value& v = graph_.value(id);
-            if (v.kind != Kind::param && v.kind != Kind::shadow) continue;
+            if (v.kind != Kind::param && !(v.kind == Kind::shadow && v.of != kNone)) continue;  // a cache of keys is a copy of nothing
             const auto found = layout_.params.find(v.kind == Kind::shadow ? graph_.value(v.of).name : v.name);
             if (found == layout_.params.end() || !(v.kind == Kind::shadow ? found->second.low : found->second.weight)) continue;
             shared_[id] = &found->second;

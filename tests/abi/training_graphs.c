@@ -23,11 +23,11 @@ static int32_t op(ds_graph *g, const char *name, int32_t a, int32_t b, int32_t c
 static void a_perceptron_built_by_the_host_learns(void **state) {
     const int64_t x_shape[2] = {-1, 4}, y_shape[1] = {-1}, up[2] = {16, 4}, down[2] = {2, 16}, bias[1] = {16}, shape[2] = {8, 4};
     ds_graph *g = NULL;
-    ds_engine *e;
+    ds_engine *e, *two;
     ds_batch *b = NULL;
     ds_tensor *t;
     int32_t x, labels, w, v, c, y, i, r, ids[8];
-    float values[32], first = 0, loss = 0;
+    float values[32], first = 0, loss = 0, of_two = 0;
     (void)state;
     assert_ok(ds_graph_create(&g));
     assert_ok(ds_graph_input(g, "x", DS_F32, 2, x_shape, &x));
@@ -39,6 +39,7 @@ static void a_perceptron_built_by_the_host_learns(void **state) {
     assert_ok(ds_graph_output(g, "logits", y));
     assert_ok(ds_graph_loss(g, op(g, "cross_entropy", y, labels, -1, NULL, 2)));
     e = graph_engine(g, "{\"train_batch_size\": 8, \"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 0.02}}}");
+    two = graph_engine(g, "{\"train_batch_size\": 8, \"parallel\": {\"data\": 2}}");
     ds_graph_destroy(g);
     for (r = 0; r < 8; ++r) {
         for (i = 0; i < 4; ++i) values[4 * r + i] = (float)((r * 5 + i * 3) % 7) - 3;
@@ -48,6 +49,13 @@ static void a_perceptron_built_by_the_host_learns(void **state) {
     t = f32_tensor(2, shape, values);
     assert_ok(ds_batch_set(b, "x", t));
     ds_tensor_destroy(t);
+    ids[0] = ids[1] = ids[2] = -100; /* one data rank has fewer labels than the other */
+    put(b, "labels", 1, 8, 1, ids);
+    assert_ok(ds_eval(e, b, &loss));
+    assert_ok(ds_eval(two, b, &of_two));
+    assert_float_equal(of_two, loss, 1e-5f * loss);
+    ds_engine_destroy(two);
+    for (r = 0; r < 3; ++r) ids[r] = r % 2;
     put(b, "labels", 1, 8, 1, ids);
     for (i = 0; i < 60; ++i) {
         loss = train(e, b);

@@ -179,8 +179,10 @@ class Peer:
             return lambda step: max(0.0, 1 - step / s["params"]["total_iters"])
         total, warm = s["params"]["total_num_steps"], s["params"]["warmup_num_steps"]
         begin = (lambda step: step / warm) if s["params"].get("warmup_type", "log") == "linear" else (lambda step: math.log(step + 1) / math.log(max(2, warm)))
-        end = {"WarmupDecayLR": lambda step: max(0.0, (total - step) / (total - warm)),
-               "WarmupCosineLR": lambda step: 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * min(1, (step - warm + 1) / (total - warm))))}[s["type"]]
+        if s["type"] == "WarmupDecayLR":  # rises to a rate of its own, not to the optimizer's
+            most = s["params"].get("warmup_max_lr", 0.001) / self.config["optimizer"]["params"]["lr"]
+            return lambda step: most * (begin(step) if step < warm else max(0.0, (total - step) / (total - warm)))
+        end = {"WarmupCosineLR": lambda step: 1e-4 + (1 - 1e-4) * 0.5 * (1 + math.cos(math.pi * min(1, (step - warm + 1) / (total - warm))))}[s["type"]]
         return lambda step: begin(step) if step < warm else end(step)
 
     def run(self, epochs, steps):

@@ -1,7 +1,7 @@
 // What a job of several processes does beyond forward, backward and step: growing batches, curricula, skipped blocks, compression, memory
 // limits, generation, evaluation. Each play is run in one process and in several, started with torchrun's variables; every process must
 // tell, number by number, what the one tells.
-#include <dsrt/dsrt.h>
+#include <dsrt/dsrt.hpp>
 
 #include <cstring>
 #include <filesystem>
@@ -245,6 +245,24 @@ void memory_limits(Player& p) {
     p.tell(ds_engine_create(p.config_of("gpt2", feature).dump().c_str(), nullptr, &e));
 }
 
+void gradients_of_outputs(Player& p) {
+    ds_engine* e = nullptr;
+    must(ds_engine_create(p.config_of("gpt2", {{"outputs", {"logits"}}}).dump().c_str(), nullptr, &e), "create");
+    dsrt::Batch rows, gradients;
+    rows.set("input_ids", {2, 4}, std::vector<int64_t>{5, 6, 7, 8, 9, 10, 11, 12});
+    std::vector<float> slopes(2 * 4 * 97);
+    for (size_t i = 0; i < slopes.size(); ++i) slopes[i] = static_cast<float>(i % 13) - 6;
+    gradients.set("logits", {2, 4, 97}, slopes);
+    for (int i = 0; i < 2; ++i) {
+        must(ds_forward(e, rows.get(), nullptr), "forward");
+        must(ds_backward_from(e, gradients.get()), "backward_from");
+        must(ds_step(e), "step");
+        p.metrics(e, {"grad_norm"});
+    }
+    p.weights(e);
+    ds_engine_destroy(e);
+}
+
 struct Ear {
     Json heard = Json::array();
     size_t limit = 0;  // of ids of row 0; 0: none
@@ -274,9 +292,11 @@ void generate(Player& p, ds_engine* e, const std::vector<Ids>& prompts, const Js
     ds_free(counts);
 }
 void generation(Player& p) {
-    for (const char* model : {"gpt2", "t5-translation"}) {
+    const Json shared = {{"bf16", {{"enabled", true}}}, {"zero_optimization", {{"stage", 1}}}};  // weights that are read come in parts
+    for (const auto& [model, feature] : {std::pair{"gpt2", Json::object()}, {"t5-translation", Json::object()}, {"llama", shared}}) {
+        if (feature == shared && p.more["parallel"].contains("tensor")) continue;  // rounds elsewhere
         ds_engine* e = nullptr;
-        must(ds_engine_create(p.config_of(model, Json::object()).dump().c_str(), nullptr, &e), "create");
+        must(ds_engine_create(p.config_of(model, feature).dump().c_str(), nullptr, &e), "create");
         const std::vector<Ids> prompts{some_ids(5, 1), some_ids(9, 2), some_ids(1, 3)};
         for (const Json& options :
              {Json{{"max_new_tokens", 6}, {"eos_token_id", -1}}, Json{{"max_new_tokens", 6}, {"eos_token_id", -1}, {"use_cache", false}},
@@ -333,9 +353,34 @@ struct Entry {
     const char* name;
     Play play;
 };
-const Entry kPlays[] = {{"growing_batches", growing_batches},     {"noise_scales", noise_scales}, {"easy_rows_first", easy_rows_first},
-                        {"batches_by_tokens", batches_by_tokens}, {"skipped_work", skipped_work}, {"compression", compression},
-                        {"memory_limits", memory_limits},         {"generation", generation},     {"evaluation", evaluation}};
+const Entry kPlays[] = {{"growing_batches", growing_batches}, {"noise_scales", noise_scales},
+                        {"easy_rows_first", easy_rows_first}, {"batches_by_tokens", batches_by_tokens},
+                        {"skipped_work", skipped_work},       {"compression", compression},
+                        {"memory_limits", memory_limits},     {"generation", generation},
+                        {"evaluation", evaluation},           {"gradients_of_outputs", gradients_of_outputs}};
+
+// Rates, labels and gradients that one process alone has.
+void differ(Player& p) {
+    const bool other = rank_here() == 1;
+    ds_engine* e = nullptr;
+    must(ds_engine_create(p.config_of("gpt2", {{"outputs", {"logits"}}}).dump().c_str(), nullptr, &e), "create");
+    const auto tell = [&](ds_status status) {
+        p.told += ds_status_name(status) + std::string(" ") + (status < 0 ? ds_last_error() : "") + "\n";
+    };
+    tell(ds_engine_set(e, "optimizer.params.lr", other ? "0.5" : "0.25"));
+    const std::vector<int64_t> ids(8, 7);
+    dsrt::Batch with, without, right, wrong;
+    with.set("input_ids", {2, 4}, ids).set("labels", {2, 4}, ids);
+    without.set("input_ids", {2, 4}, ids);
+    right.set("logits", {2, 4, 97}, std::vector<float>(2 * 4 * 97, 0.1f));
+    wrong.set("logits", {2, 4, 96}, std::vector<float>(2 * 4 * 96, 0.1f));
+    tell(ds_forward(e, (other ? without : with).get(), nullptr));
+    tell(ds_forward(e, with.get(), nullptr));
+    tell(ds_backward_from(e, (other ? wrong : right).get()));
+    tell(ds_backward_from(e, right.get()));
+    tell(ds_step(e));
+    ds_engine_destroy(e);
+}
 
 // What processes that do not ask for the same say; the engine is of use afterwards.
 void quarrel(const std::string& out) {
@@ -356,6 +401,7 @@ void quarrel(const std::string& out) {
     ask(some_ids(3, 0), other ? ds_token_fn([](const int32_t*, size_t, void*) { return -7; }) : nullptr);
     ask(some_ids(3, 0), nullptr);
     ds_engine_destroy(e);
+    differ(p);
     for (const char* how : {"FAIL", "WARN", "IGNORE"}) {  // of different tags
         must(ds_engine_create(p.config_of("gpt2", {{"checkpoint", {{"tag_validation", how}}}}).dump().c_str(), nullptr, &e), "create");
         const ds_status status = ds_save(e, (out + ".saved").c_str(), (how + std::to_string(rank_here())).c_str(), nullptr);
@@ -419,6 +465,15 @@ void quarrels_are_told() {
           "quarrel: tags of process 0 alone are saved");
     for (int r = 0; r < 2; ++r) {
         const std::string told = text_of(work + "/quarrel." + std::to_string(r));
+        const std::string differing =
+            "DS_E_INVALID_ARGUMENT ds_engine_set: process 1 asks for optimizer.params.lr = 0.5, but process 0 for optimizer.params.lr = "
+            "0.25: "
+            "all must ask for the same\nDS_E_INVALID_ARGUMENT ds_forward: the rows of data rank 0 have labels, but those of data rank 1 "
+            "have "
+            "none\nDS_OK \n" +
+            std::string(r ? "DS_E_INVALID_ARGUMENT " : "DS_E_COMM process 1: DS_E_INVALID_ARGUMENT: ");
+        check(told.find(differing) != std::string::npos && told.find("DS_OK \nDS_OK \nDS_", told.find(differing)) != std::string::npos,
+              "quarrel: process " + std::to_string(r) + " says of what one has alone " + told);
         check(told.starts_with(lines[r]) && told.ends_with("DS_OK \nDS_E_INVALID_ARGUMENT ds_save: process 1 names the tag \"FAIL1\", "
                                                            "process 0 \"FAIL0\"; all must name the same (checkpoint.tag_validation)\n"
                                                            "DS_OK \nDS_OK \n"),
@@ -452,6 +507,10 @@ int main(int argc, char** argv) {
     const std::string only = argc > 1 ? argv[1] : "";
     for (const auto& [name, play] : kPlays) {
         if (!only.empty() && only != name) continue;
+        if (name == std::string("gradients_of_outputs")) {  // of rows that all processes are given
+            same_as_one(name, 4, {{"parallel", {{"tensor", 2}, {"pipeline", 2}}}});
+            continue;
+        }
         same_as_one(name, 2, data);
         if (name == std::string("generation") || name == std::string("memory_limits") || std::getenv("DSRT_FULL"))
             same_as_one(name, 2, tensor);

@@ -22,11 +22,12 @@ const std::string kModels = std::string(DSRT_TEST_DATA) + "/models/";
 
 struct Engine {
     ds_engine* e = nullptr;
-    Engine(Json config, const Json& more, ds_graph* graph = nullptr) {
+    Engine(Json config, const Json& more, ds_graph* graph = nullptr, const ds_optimizer_callbacks* optimizer = nullptr) {
         config.merge_patch(more);
         ds_options* options = nullptr;
         MUST(ds_options_create(&options));
         if (graph) MUST(ds_options_set_graph(options, graph));
+        if (optimizer) MUST(ds_options_set_optimizer(options, optimizer));
         const ds_status status = ds_engine_create(config.dump().c_str(), options, &e);
         ds_options_destroy(options);
         MUST(status);
@@ -281,6 +282,36 @@ TEST_CASE("pipeline/gradients_of_the_hosts_own_loss_go_through_all_stages") {
     CHECK(apart(many.all(DS_GRAD), one.all(DS_GRAD)) < 1e-5);
     for (Engine* e : {&one, &many}) MUST(ds_step(e->e));
     CHECK(apart(many.all(), one.all()) < 1e-5);
+}
+
+TEST_CASE("pipeline/a_hosts_optimizer_keeps_what_it_knows_of_a_tied_weight") {
+    ds_optimizer_callbacks momentum{};
+    momentum.struct_size = sizeof(momentum);
+    momentum.floats_per_element = 1;
+    momentum.update = [](void*, const char*, int64_t, double lr, float* weight, const float* gradient, float* state, size_t n) {
+        for (size_t i = 0; i < n; ++i) weight[i] -= static_cast<float>(lr) * (state[i] = 0.9f * state[i] + gradient[i]);
+        return 0;
+    };
+    const Json config = config_of("gpt2", 1);
+    const auto train = [](const Engine& e, int from, int to) {
+        for (int i = from; i < to; ++i) {
+            const Text text(i, true);
+            MUST(ds_forward(e.e, text.b, nullptr));
+            MUST(ds_backward(e.e));
+            MUST(ds_step(e.e));
+        }
+    };
+    const Engine one(config, Json::object(), nullptr, &momentum), many(config, stages(2), nullptr, &momentum),
+        again(config, Json::object(), nullptr, &momentum);
+    train(one, 0, 6);
+    train(many, 0, 3);
+    std::string folder = (std::filesystem::temp_directory_path() / "dsrt-tied-XXXXXX").string();
+    REQUIRE(mkdtemp(folder.data()));
+    MUST(ds_save(many.e, folder.c_str(), "t", nullptr));
+    MUST(ds_load(again.e, folder.c_str(), nullptr, nullptr));
+    std::filesystem::remove_all(folder);
+    train(again, 3, 6);
+    CHECK(apart(again.all(), one.all()) < 1e-5);
 }
 
 TEST_CASE("pipeline/an_overflow_anywhere_skips_the_step_everywhere") {

@@ -210,6 +210,13 @@ void fewer_rows_than_ranks() {
         const int64_t* shape;
         must(ds_tensor_info(t, nullptr, &ndim, &shape), "logits");
         check(shape[0] == 3, "3 rows on 4 ranks: rows of logits");
+        ds_batch* gradients = nullptr;  // which a rank without rows has none of
+        must(ds_batch_create(&gradients), "batch");
+        must(ds_forward(e, b, nullptr), "forward");
+        must(ds_batch_set(gradients, "logits", t), "gradient");
+        must(ds_backward_from(e, gradients), "3 rows on 4 ranks: a gradient of logits");
+        must(ds_zero_grad(e), "zero_grad");
+        ds_batch_destroy(gradients);
         ds_tensor_destroy(t);
         ds_batch_destroy(b);
         ds_engine_destroy(e);

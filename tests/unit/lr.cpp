@@ -157,6 +157,13 @@ TEST_CASE("schedule/one_cycle_without_betas_leaves_momentum_and_says_so") {
     CHECK(s->warnings()[0] == "config: scheduler.params.cycle_momentum: the optimizer has no betas, so its momentum isn't cycled");
 }
 
+TEST_CASE("schedule/warmup_decay_rises_to_a_rate_of_its_own_and_says_so") {
+    CHECK(schedule("WarmupDecayLR", {{"total_num_steps", 100}, {"warmup_max_lr", 0.02}})->warnings().empty());
+    const auto s = schedule("WarmupDecayLR", {{"total_num_steps", 100}});
+    REQUIRE(s->warnings().size() == 1);
+    CHECK(s->warnings()[0].starts_with("config: scheduler.params.warmup_max_lr: is not given, so WarmupDecayLR rises to 0.001"));
+}
+
 TEST_CASE("schedule/linear_lr_reaches_its_end_and_stays") {
     const auto lr = rates(*schedule("LinearLR", {{"start_factor", 0.5}, {"end_factor", 1.0}, {"total_iters", 4}}, 0.05), 6);
     const double expected[] = {0.03125, 0.0375, 0.04375, 0.05, 0.05, 0.05};
