@@ -10,7 +10,7 @@
 //
 // A failed call returns an *Error; errors.Is tells them apart by code (ErrConfig, ErrNotFound ...). What a callback returns or panics with
 // comes back from the call that ran it. Handles free themselves, and earlier by Close. Slices that go in are copied; Tensor.View lends the
-// library's memory out without a copy.
+// library's memory out without a copy, until it is closed.
 package dsrt
 
 import (

@@ -311,7 +311,7 @@ func TestErrorsAreTold(t *testing.T) {
 	engine := must(NewEngine(config))
 	engine.Close()
 	engine.Close()
-	if _, err := engine.Forward(tinyBatch()); !errors.Is(err, ErrInvalidArgument) {
+	if _, err := engine.Forward(tinyBatch()); !errors.Is(err, ErrState) {
 		t.Fatal(err)
 	}
 	if _, err := engine.Generate([]int32{1}, nil, func([]int32) error { return engine.ZeroGrad() }); err == nil {
@@ -466,5 +466,44 @@ func TestHandlesLeaveNothingBehind(t *testing.T) {
 	}
 	if grown := resident() - before; grown > 16<<20 {
 		t.Fatalf("%d MiB more after 100 engines", grown>>20)
+	}
+}
+
+func TestViewsAreFreedByCloseOnly(t *testing.T) {
+	tensor := must(Zeros(Float32, 1<<20))
+	view := must(tensor.View())
+	numbers := must(Slice[float32](view))
+	numbers[1<<20-1] = 9
+	view = nil
+	tensor.Close()
+	for i := 0; i < 3; i++ {
+		runtime.GC()
+		time.Sleep(5 * time.Millisecond)
+	}
+	if numbers[1<<20-1] != 9 {
+		t.Fatal(numbers[1<<20-1])
+	}
+	if _, err := tensor.Float32s(); !errors.Is(err, ErrState) || err.Error() != "this tensor is closed" {
+		t.Fatal(err)
+	}
+	short := must(NewTensor([]float32{1}))
+	closed := must(short.View())
+	closed.Close()
+	closed.Close()
+	if _, err := Slice[float32](closed); !errors.Is(err, ErrState) {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatCWouldMisreadIsRefused(t *testing.T) {
+	if _, err := NewTensor([]float32{}, 2); err == nil || err.Error() != "a tensor f32[2] has 8 bytes, but bytes is 0" {
+		t.Fatal(err)
+	}
+	tokenizer := must(LoadTokenizer(os.Getenv("DSRT_TEST_DATA") + "/languages"))
+	if _, err := tokenizer.EncodeBatch([]string{"a", "b\x00b"}, nil, nil); err == nil || err.Error() != "texts[1] holds a NUL at byte 1" {
+		t.Fatal(err)
+	}
+	if _, err := LoadTokenizer("a\x00b"); !errors.Is(err, ErrInvalidArgument) {
+		t.Fatal(err)
 	}
 }

@@ -102,15 +102,18 @@ func NewTensor[T Number](values []T, shape ...int) (*Tensor, error) {
 	if len(shape) == 0 {
 		shape = []int{len(values)}
 	}
-	return newTensor(dtypeOf[T](), shape, bytesOf(values))
+	from := bytesOf(values)
+	return made(func() native.Tensor { return native.NewTensor(int(dtypeOf[T]()), bytesOf(dims(shape)), from) }, from)
 }
 
 // Zeros makes a tensor of zeros.
-func Zeros(dtype DType, shape ...int) (*Tensor, error) { return newTensor(dtype, shape, nil) }
+func Zeros(dtype DType, shape ...int) (*Tensor, error) {
+	return made(func() native.Tensor { return native.TensorZeros(int(dtype), bytesOf(dims(shape))) })
+}
 
-func newTensor(dtype DType, shape []int, from []byte) (*Tensor, error) {
+func made(make func() native.Tensor, keep ...any) (*Tensor, error) {
 	var n native.Tensor
-	if err := call(func() { n = native.NewTensor(int(dtype), bytesOf(dims(shape)), from) }, from); err != nil {
+	if err := call(func() { n = make() }, keep...); err != nil {
 		return nil, err
 	}
 	return tensorOf(n), nil
@@ -155,7 +158,8 @@ func (t *Tensor) Float32s() ([]float32, error) { return Values[float32](t) }
 // Close frees the tensor before the garbage collector does.
 func (t *Tensor) Close() error { t.n.Close(); return nil }
 
-// View is the memory of a tensor, lent out. It lives until Close, whatever happens to the tensor; its slices must not be used afterwards.
+// View is the memory of a tensor, lent out. It lives until Close, whatever happens to the tensor, and only Close frees it: the garbage
+// collector doesn't see slices of it. They must not be used afterwards.
 type View struct {
 	n     native.View
 	dtype DType
@@ -167,12 +171,14 @@ func (t *Tensor) View() (*View, error) {
 	if err := call(func() { v.n = native.NewView(t.n) }, t); err != nil {
 		return nil, err
 	}
-	runtime.SetFinalizer(v, func(v *View) { native.DeleteView(v.n) })
 	return v, nil
 }
 
 // Slice is the view's memory as numbers; T must be its type.
 func Slice[T Number](v *View) ([]T, error) {
+	if v.n == nil {
+		return nil, &Error{ErrState, "this view is closed"}
+	}
 	if want := dtypeOf[T](); want != v.dtype {
 		return nil, &Error{ErrInvalidArgument, fmt.Sprintf("dsrt.Slice: the tensor holds type %d, not %d", v.dtype, want)}
 	}
@@ -180,7 +186,13 @@ func Slice[T Number](v *View) ([]T, error) {
 }
 
 // Close takes the memory back.
-func (v *View) Close() error { v.n.Close(); return nil }
+func (v *View) Close() error {
+	if v.n != nil {
+		native.DeleteView(v.n)
+		v.n = nil
+	}
+	return nil
+}
 
 // Batch is a set of named tensors, by Hugging Face's names: input_ids, attention_mask, labels ...
 type Batch struct{ n native.Batch }

@@ -46,17 +46,22 @@ func (t *Tokenizer) EncodeBatch(texts, pairs []string, options any) (*Batch, err
 	if err != nil {
 		return nil, err
 	}
-	join := func(all []string) (out []byte) {
-		for _, s := range all {
-			out = append(append(out, s...), 0)
-		}
-		return
-	}
+	first, second := textsOf(texts), textsOf(pairs)
+	defer native.DeleteTexts(first)
+	defer native.DeleteTexts(second)
 	var n native.Batch
-	if err := call(func() { n = t.n.Encode_texts(join(texts), join(pairs), text) }, t); err != nil {
+	if err := call(func() { n = t.n.Encode_texts(first, second, text) }, t); err != nil {
 		return nil, err
 	}
 	return batchOf(n), nil
+}
+
+func textsOf(all []string) native.Texts {
+	texts := native.NewTexts()
+	for _, s := range all {
+		texts.Put(s)
+	}
+	return texts
 }
 
 // Decode is the text of ids.

@@ -12,12 +12,12 @@
 %ignore dsrt::tokens_of;
 %ignore dsrt::row_tokens_of;
 %ignore dsrt::Text::text;
+%ignore dsrt::Texts::all;
 %ignore dsrt::Ids::Ids;
 %ignore dsrt::OpCall::OpCall;
 %ignore dsrt::OpCall::shapes;
 %ignore dsrt::Params::shape;
 %ignore dsrt::Tensor::shape;
-%ignore dsrt::Tensor::zeros;
 %ignore dsrt::Batch::operator[];
 %ignore dsrt::Tokenizer::encode;
 %ignore dsrt::Tokenizer::encode_batch;
@@ -36,11 +36,14 @@
 %newobject dsrt::Engine::parameters_list;
 %newobject dsrt::open_source;
 %newobject dsrt::parse_graph;
-%newobject dsrt::zeros;
+%newobject dsrt::Tensor::zeros;
 
 %extend dsrt::Tensor {
     Tensor(int32_t dtype, dsrt::Memory shape, dsrt::Memory from) {
         return new dsrt::Tensor(static_cast<dsrt::DType>(dtype), dsrt::detail::numbers<int64_t>(shape), from.data, from.bytes);
+    }
+    static dsrt::Tensor* zeros(int32_t dtype, dsrt::Memory shape) {
+        return new dsrt::Tensor(static_cast<dsrt::DType>(dtype), dsrt::detail::numbers<int64_t>(shape));
     }
     dsrt::Memory dims() const {
         int32_t ndim = 0;
@@ -64,8 +67,8 @@
     dsrt::Encoding* encode_text(const std::string& text, const std::optional<std::string>& pair, bool add_special_tokens) const {
         return new dsrt::Encoding($self->encode(text, pair, add_special_tokens));
     }
-    dsrt::Batch* encode_texts(dsrt::Memory texts, dsrt::Memory pairs, const std::optional<std::string>& options_json) const {
-        return new dsrt::Batch($self->encode_batch(dsrt::detail::texts(texts), dsrt::detail::texts(pairs), options_json));
+    dsrt::Batch* encode_texts(const dsrt::Texts& texts, const dsrt::Texts& pairs, const std::optional<std::string>& options_json) const {
+        return new dsrt::Batch($self->encode_batch(texts.all(), pairs.all(), options_json));
     }
     std::string text_of(dsrt::Memory ids, bool skip_special) const { return $self->decode(dsrt::detail::numbers<int32_t>(ids), skip_special); }
 }

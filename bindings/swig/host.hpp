@@ -25,10 +25,16 @@ public:
         for (int32_t i = 0; i < d.ndim; ++i) bytes_ *= static_cast<size_t>(d.shape[i]);
     }
     ~View() { close(); }
-    Memory memory() const { return lent_ ? Memory{static_cast<char*>(lent_->dl_tensor.data) + lent_->dl_tensor.byte_offset, bytes_} : Memory{}; }
+    Memory memory() const {
+        if (!lent_) detail::closed("view");
+        return {static_cast<char*>(lent_->dl_tensor.data) + lent_->dl_tensor.byte_offset, bytes_};
+    }
     uint64_t address() const { return reinterpret_cast<uintptr_t>(memory().data); }
     uint64_t bytes() const { return memory().bytes; }
-    bool read_only() const { return lent_ && (lent_->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0; }
+    bool read_only() const {
+        if (!lent_) detail::closed("view");
+        return (lent_->flags & DLPACK_FLAG_BITMASK_READ_ONLY) != 0;
+    }
     void close() {
         if (auto* lent = std::exchange(lent_, nullptr)) lent->deleter(lent);
     }
@@ -98,6 +104,15 @@ public:
 
 private:
     std::string text_;
+};
+
+class Texts {  // an argument, filled one by one
+public:
+    void put(const std::string& text) { all_.push_back(text); }
+    const std::vector<std::string>& all() const { return all_; }
+
+private:
+    std::vector<std::string> all_;
 };
 
 class BatchSource : public Callback {
@@ -261,12 +276,6 @@ inline std::vector<std::vector<int32_t>> rows(Memory ids, Memory lengths) {
         all.emplace_back(p, p + n);
         p += n;
     }
-    return all;
-}
-
-inline std::vector<std::string> texts(Memory m) {  // each ends with a 0
-    std::vector<std::string> all;
-    for (const char *p = static_cast<const char*>(m.data), *end = p + m.bytes; p < end; p += all.back().size() + 1) all.emplace_back(p);
     return all;
 }
 }  // namespace detail

@@ -6,6 +6,9 @@
 %ignore dsrt::detail::Thrown;
 %ignore dsrt::detail::text_of;
 %ignore dsrt::detail::or_null;
+%ignore dsrt::detail::c_text;
+%ignore dsrt::detail::kind;
+%ignore dsrt::detail::closed;
 %ignore dsrt::detail::call;
 %ignore dsrt::detail::release;
 %ignore dsrt::detail::Handle;

@@ -72,6 +72,49 @@ void the_log_throws() {
     check(lines == before, "the default sink is back");
 }
 
+template <class F>
+void refuses(F&& f, ds_status code, const std::string& words, const char* what) {
+    try {
+        f();
+        check(false, what);
+    } catch (const Error& e) {
+        check(e.code() == code && std::string(e.what()).find(words) != std::string::npos, what);
+        if (e.code() != code || std::string(e.what()).find(words) == std::string::npos) std::printf("  it says: %s\n", e.what());
+    }
+}
+
+void what_c_would_misread_is_refused() {
+    using namespace std::string_literals;
+    const char* nul = "holds a NUL at byte 1";
+    Engine engine(model);
+    Batch b = batch();
+    refuses([&] { engine.save("d\0r"s); }, DS_E_INVALID_ARGUMENT, nul, "a path with a NUL");
+    refuses([&] { b["a\0b"s]; }, DS_E_INVALID_ARGUMENT, nul, "a name with a NUL");
+    const char* data = std::getenv("DSRT_TEST_DATA");
+    const Tokenizer tokenizer(std::string(data ? data : "tests/data") + "/languages");
+    refuses([&] { tokenizer.encode_batch({"a", "b\0b"s}); }, DS_E_INVALID_ARGUMENT, "texts[1] holds a NUL at byte 1", "a text with a NUL");
+    refuses([&] { b.set("x", {2}, std::vector<float>{}); }, DS_E_INVALID_ARGUMENT, "a tensor f32[2] has 8 bytes, but bytes is 0",
+            "no values");
+    check(Tensor::of({0}, std::vector<float>{}).count() == 0, "none where none are wanted");
+}
+
+void closed_objects_say_so() {
+    Engine engine(model);
+    engine.close();
+    refuses([&] { engine.step(); }, DS_E_STATE, "this engine is closed", "a closed engine");
+    Batch b = batch();
+    const Batch moved = std::move(b);
+    refuses([&] { (void)b["labels"]; }, DS_E_STATE, "this batch is closed", "a batch that was moved away");
+}
+
+void a_source_fills_its_batch() {
+    DataFunctions source;
+    source.next = [](Batch& b) { return b = batch(), true; };
+    Data data(source);
+    Batch b;
+    refuses([&] { data.next(b); }, DS_E_INVALID_ARGUMENT, "replaced its batch", "a source that replaces its batch");
+}
+
 void text_goes_to_text() {
     const char* data = std::getenv("DSRT_TEST_DATA");
     const Tokenizer tokenizer(std::string(data ? data : "tests/data") + "/languages");
@@ -100,6 +143,9 @@ int main() {
     callbacks_throw();
     the_log_throws();
     text_goes_to_text();
+    what_c_would_misread_is_refused();
+    closed_objects_say_so();
+    a_source_fills_its_batch();
     std::printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

@@ -53,10 +53,13 @@ public sealed class Tensor : IDisposable {
         });
     }
 
-    public static Tensor Of<T>(T[] values, params long[] shape) where T : struct { return Of(new ReadOnlySpan<T>(values), shape); }
+    public static Tensor Of<T>(T[] values, params long[] shape) where T : struct {
+        if (values == null) throw new ArgumentNullException(nameof(values));
+        return Of(new ReadOnlySpan<T>(values), shape);
+    }
 
     public static Tensor Zeros(DType type, params long[] shape) {
-        return Memory.Lend<long, Tensor>(shape, s => new Tensor(new Swig.Tensor((int)type, s, new Memory())));
+        return Memory.Lend<long, Tensor>(shape, s => new Tensor(Swig.Tensor.zeros((int)type, s)));
     }
 
     public DType Type { get { return (DType)n.kind(); } }
@@ -93,7 +96,8 @@ public sealed class Tensor : IDisposable {
     /// <summary>Frees the tensor; views stay.</summary>
     public void Dispose() { n.close(); }
 
-    /// <summary>Memory of a tensor with a life of its own. Its spans must not be used after Dispose.</summary>
+    /// <summary>Memory of a tensor with a life of its own. Only Dispose frees it, since the garbage collector doesn't see spans; they must not be
+    /// used afterwards.</summary>
     public sealed class TensorView : IDisposable {
         readonly Swig.View n;
         readonly DType type;
@@ -101,15 +105,20 @@ public sealed class Tensor : IDisposable {
         internal TensorView(Swig.View n, DType type) {
             this.n = n;
             this.type = type;
+            GC.SuppressFinalize(n);
         }
 
         public Span<T> Span<T>() where T : struct {
+            Memory memory = n.memory();
             if (TypeOf<T>() != type) throw new DsrtException(Code.InvalidArgument, "TensorView: the tensor holds " + type + ", not " + TypeOf<T>());
             if (n.read_only()) throw new DsrtException(Code.InvalidArgument, "TensorView: the memory is read-only");
-            return n.memory().Span<T>();
+            return memory.Span<T>();
         }
 
-        public void Dispose() { n.close(); }
+        public void Dispose() {
+            n.close();
+            GC.ReRegisterForFinalize(n);
+        }
     }
 }
 

@@ -18,6 +18,16 @@ public sealed class Encoding {
     }
 }
 
+// Texts on their way to C++.
+static class Native {
+    // They end at a NUL there: one inside is refused.
+    internal static string Text(string text, string name = "the text") {
+        int at = text == null ? -1 : text.IndexOf('\0');
+        if (at < 0) return text;
+        throw new DsrtException(Code.InvalidArgument, name + " holds a NUL at byte " + System.Text.Encoding.UTF8.GetByteCount(text.Substring(0, at)));
+    }
+}
+
 /// <summary>Text to ids and back, equal to Hugging Face's on the same files. Any number of threads may use it.</summary>
 public sealed class Tokenizer : IDisposable {
     internal readonly Swig.Tokenizer n;
@@ -27,18 +37,16 @@ public sealed class Tokenizer : IDisposable {
 
     public Encoding Encode(string text, string pair = null, bool specialTokens = true) { return new Encoding(n.encode_text(text, pair, specialTokens)); }
 
-    static byte[] Joined(IEnumerable<string> texts) {
-        var all = new List<byte>();
-        foreach (string t in texts ?? new string[0]) {
-            all.AddRange(System.Text.Encoding.UTF8.GetBytes(t));
-            all.Add(0);
-        }
-        return all.ToArray();
+    static Swig.Texts Texts(string name, IEnumerable<string> all) {
+        var texts = new Swig.Texts();
+        int i = 0;
+        foreach (string t in all ?? new string[0]) texts.put(Native.Text(t, name + "[" + i++ + "]"));
+        return texts;
     }
 
     /// <summary>input_ids, attention_mask and, with pairs, token_type_ids. Options as in transformers: new { max_length = 128 }.</summary>
     public Batch Encode(IEnumerable<string> texts, IEnumerable<string> pairs = null, object options = null) {
-        return Memory.Lend<byte, Batch>(Joined(texts), t => Memory.Lend<byte, Batch>(Joined(pairs), p => new Batch(n.encode_texts(t, p, Json.Text(options)))));
+        using (Swig.Texts first = Texts("texts", texts), second = Texts("pairs", pairs)) return new Batch(n.encode_texts(first, second, Json.Text(options)));
     }
 
     public string Decode(int[] ids, bool skipSpecial = true) { return Memory.Lend<int, string>(ids, m => n.text_of(m, skipSpecial)); }

@@ -61,8 +61,31 @@ static class Tests {
             Check(t.ToArray<float>()[1] == 9);
             t.Dispose();
             Check(view.Span<float>()[1] == 9);
-            Check(CodeOf(() => view.Span<int>()) == Code.InvalidArgument && CodeOf(() => t.ToArray<float>()) == Code.InvalidArgument);
+            Check(CodeOf(() => view.Span<int>()) == Code.InvalidArgument && CodeOf(() => t.ToArray<float>()) == Code.State);
+            view.Dispose();
+            Check(CodeOf(() => view.Span<float>()) == Code.State);
         }
+    }
+
+    static void ItLendsMemoryThatTheGarbageCollectorLeaves() {
+        using (Tensor t = Tensor.Zeros(DType.Float32, 1 << 20)) {
+            Span<float> numbers = t.View().Span<float>();
+            numbers[(1 << 20) - 1] = 9;
+            t.Dispose();
+            for (int i = 0; i < 3; ++i) {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+            }
+            Check(numbers[(1 << 20) - 1] == 9);
+        }
+    }
+
+    static void ItRefusesWhatCWouldMisread() {
+        Check(Thrown<DsrtException>(() => Tensor.Of(new float[0], 2)).Message == "a tensor f32[2] has 8 bytes, but bytes is 0");
+        Thrown<ArgumentNullException>(() => Tensor.Of((float[])null, 2));
+        var tokenizer = new Tokenizer(Environment.GetEnvironmentVariable("DSRT_TEST_DATA") + "/languages");
+        Check(Thrown<DsrtException>(() => tokenizer.Encode(new[] { "a", "é\0b" })).Message == "texts[1] holds a NUL at byte 2");
+        Check(CodeOf(() => new Tokenizer("a\0b")) == Code.InvalidArgument);
     }
 
     class Rows : ICursorDataSource {
@@ -266,7 +289,7 @@ static class Tests {
         var engine = new Engine(Config());
         engine.Dispose();
         engine.Dispose();
-        Check(CodeOf(() => engine.Forward(MakeBatch())) == Code.InvalidArgument);
+        Check(CodeOf(() => engine.Forward(MakeBatch())) == Code.State);
     }
 
     static void ItIsCancelledFromAnotherThread() {

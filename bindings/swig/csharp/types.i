@@ -2,7 +2,7 @@
 %typemap(ctype) const std::optional<std::string>& "const char *"
 %typemap(imtype) const std::optional<std::string>& "string"
 %typemap(cstype) const std::optional<std::string>& "string"
-%typemap(csin) const std::optional<std::string>& "$csinput"
+%typemap(csin) std::string, const std::string&, const std::optional<std::string>& "Dsrt.Native.Text($csinput)"
 %typemap(in) const std::optional<std::string>& (std::optional<std::string> text) %{
     if ($input) text = $input;
     $1 = &text;

@@ -124,7 +124,26 @@ std::string text_of(F&& call) {
     return std::string(text, bytes ? bytes : std::strlen(text));
 }
 
-inline const char* or_null(const std::optional<std::string>& text) { return text ? text->c_str() : nullptr; }
+// A text as C's, which ends at a NUL: one with a NUL inside is refused.
+inline const char* c_text(const std::string& text, const std::string& what = "the text") {
+    if (const size_t at = text.find('\0'); at != std::string::npos)
+        throw Error(DS_E_INVALID_ARGUMENT, (what + " holds a NUL at byte " + std::to_string(at)).c_str());
+    return text.c_str();
+}
+inline const char* or_null(const std::optional<std::string>& text) { return text ? c_text(*text) : nullptr; }
+
+// What a handle is called once it is closed.
+inline const char* kind(const ds_tensor*) { return "tensor"; }
+inline const char* kind(const ds_batch*) { return "batch"; }
+inline const char* kind(const ds_encoding*) { return "encoding"; }
+inline const char* kind(const ds_tokenizer*) { return "tokenizer"; }
+inline const char* kind(const ds_text_stream*) { return "text stream"; }
+inline const char* kind(const ds_cancel*) { return "cancel switch"; }
+inline const char* kind(const ds_graph*) { return "graph"; }
+inline const char* kind(const ds_options*) { return "set of options"; }
+inline const char* kind(const ds_data*) { return "data source"; }
+inline const char* kind(const ds_engine*) { return "engine"; }
+[[noreturn]] inline void closed(const char* kind) { throw Error(DS_E_STATE, (std::string("this ") + kind + " is closed").c_str()); }
 
 template <class T, void (*Destroy)(T*)>
 class Handle {
@@ -137,7 +156,11 @@ public:
         return *this;
     }
     ~Handle() { close(); }
-    T* get() const noexcept { return handle_; }
+    T* get() const {
+        if (!handle_) closed(kind(handle_));
+        return handle_;
+    }
+    bool holds(const T* handle) const noexcept { return handle_ == handle; }
     T* release() noexcept { return std::exchange(handle_, nullptr); }
     void close() noexcept {
         const Thrown before = pending();

@@ -19,12 +19,12 @@ struct DataFunctions {
 
 class Data {
 public:
-    explicit Data(const std::string& options_json, const Engine* engine = nullptr) : handle_(open(options_json.c_str(), engine)) {}
+    explicit Data(const std::string& options_json, const Engine* engine = nullptr) : handle_(open(detail::c_text(options_json), engine)) {}
     explicit Data(const Engine& engine) : handle_(open(nullptr, &engine)) {}  // what the engine's config says under "data"
     explicit Data(DataFunctions functions, const Engine* engine = nullptr) : handle_(wrap(std::move(functions), engine)) {}
     // False at the end of an epoch; the next call starts the next one.
     bool next(Batch& batch) { return detail::check(ds_data_next(get(), batch.get())) != Outcome::end; }
-    ds_data* get() const noexcept { return handle_.get(); }
+    ds_data* get() const { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:

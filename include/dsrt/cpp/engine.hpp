@@ -46,16 +46,18 @@ public:
     }
     void eval_only(const Batch& b) { detail::check(ds_eval(get(), b.get(), nullptr)); }
 
-    void set(const std::string& key, const std::string& json) { detail::check(ds_engine_set(get(), key.c_str(), json.c_str())); }
+    void set(const std::string& key, const std::string& json) {
+        detail::check(ds_engine_set(get(), detail::c_text(key), detail::c_text(json)));
+    }
     std::string get(const std::string& key) const {
-        return detail::text_of([&](char** out, size_t*) { return ds_engine_get(get(), key.c_str(), out); });
+        return detail::text_of([&](char** out, size_t*) { return ds_engine_get(get(), detail::c_text(key), out); });
     }
     Tensor output(const std::string& name) {
-        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_output(get(), name.c_str(), out); }));
+        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_output(get(), detail::c_text(name), out); }));
     }
     double metric(const std::string& name) const {
         double value = 0;
-        detail::check(ds_metric(get(), name.c_str(), &value));
+        detail::check(ds_metric(get(), detail::c_text(name), &value));
         return value;
     }
 
@@ -74,24 +76,24 @@ public:
         return all;
     }
     Tensor param(const std::string& name, What what = What::weight) {
-        return Tensor(
-            detail::TensorHandle::made([&](auto out) { return ds_param_get(get(), name.c_str(), static_cast<int32_t>(what), out); }));
+        return Tensor(detail::TensorHandle::made(
+            [&](auto out) { return ds_param_get(get(), detail::c_text(name), static_cast<int32_t>(what), out); }));
     }
     void set_param(const std::string& name, const Tensor& t, What what = What::weight) {
-        detail::check(ds_param_set(get(), name.c_str(), static_cast<int32_t>(what), t.get()));
+        detail::check(ds_param_set(get(), detail::c_text(name), static_cast<int32_t>(what), t.get()));
     }
 
     void save(const std::string& dir, const std::optional<std::string>& tag = {}, const std::optional<std::string>& options_json = {}) {
-        detail::check(ds_save(get(), dir.c_str(), detail::or_null(tag), detail::or_null(options_json)));
+        detail::check(ds_save(get(), detail::c_text(dir), detail::or_null(tag), detail::or_null(options_json)));
     }
     void load(const std::string& dir, const std::optional<std::string>& tag = {}, const std::optional<std::string>& options_json = {}) {
-        detail::check(ds_load(get(), dir.c_str(), detail::or_null(tag), detail::or_null(options_json)));
+        detail::check(ds_load(get(), detail::c_text(dir), detail::or_null(tag), detail::or_null(options_json)));
     }
     void export_folder(const std::string& dir, const std::optional<std::string>& options_json = {}) {
-        detail::check(ds_export(get(), dir.c_str(), detail::or_null(options_json)));
+        detail::check(ds_export(get(), detail::c_text(dir), detail::or_null(options_json)));
     }
     void report(const std::string& path, const std::optional<std::string>& contents_json = {}) {
-        detail::check(ds_report(get(), path.c_str(), detail::or_null(contents_json)));
+        detail::check(ds_report(get(), detail::c_text(path), detail::or_null(contents_json)));
     }
     // The scores of the task, as JSON; data_json absent: what the config's split keeps from training.
     std::string evaluate(const std::optional<std::string>& data_json = {}, const std::optional<std::string>& options_json = {}) {
@@ -152,7 +154,7 @@ public:
         for (size_t r = 0; r < prompts.size(); ids += counts[r++]) rows.emplace_back(ids, ids + counts[r]);
         return rows;
     }
-    ds_engine* get() const noexcept { return handle_.get(); }
+    ds_engine* get() const { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:
@@ -174,14 +176,19 @@ inline ds_data* Data::wrap(DataFunctions functions, const Engine* engine) {
     source.user = user.get();
     source.next = [](void* u, ds_batch* filled) -> int32_t {
         Batch batch(filled);
-        const int32_t code = detail::call([&]() -> int32_t { return static_cast<DataFunctions*>(u)->next(batch) ? DS_OK : DS_END; });
-        (void)batch.release();  // the library's
+        const int32_t code = detail::call([&]() -> int32_t {
+            const bool more = static_cast<DataFunctions*>(u)->next(batch);
+            if (!batch.holds(filled))
+                throw Error(DS_E_INVALID_ARGUMENT, "a source's next() replaced its batch or closed it: put tensors into it by set()");
+            return more ? DS_OK : DS_END;
+        });
+        if (batch.holds(filled)) (void)batch.release();  // the library's
         return code;
     };
     if (user->save)
         source.save = [](void* u, char** json) -> int32_t {
             return detail::call([&]() -> int32_t {
-                *json = ::strdup(static_cast<DataFunctions*>(u)->save().c_str());
+                *json = ::strdup(detail::c_text(static_cast<DataFunctions*>(u)->save()));
                 return *json ? DS_OK : DS_E_OUT_OF_MEMORY;
             });
         };

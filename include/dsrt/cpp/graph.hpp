@@ -24,7 +24,7 @@ public:
     using Value = int32_t;
     Graph() : handle_(make()) {}
     static Graph parse(const std::string& text) {
-        return Graph(detail::GraphHandle::made([&](auto out) { return ds_graph_parse(text.c_str(), out); }));
+        return Graph(detail::GraphHandle::made([&](auto out) { return ds_graph_parse(detail::c_text(text), out); }));
     }
     static std::string ops_json() {
         return detail::text_of([](char** out, size_t*) { return ds_graph_ops_json(out); });
@@ -32,19 +32,20 @@ public:
     Value input(const std::string& name, DType dtype, const Shape& shape) {
         Value v = -1;
         detail::check(
-            ds_graph_input(get(), name.c_str(), static_cast<int32_t>(dtype), static_cast<int32_t>(shape.size()), shape.data(), &v));
+            ds_graph_input(get(), detail::c_text(name), static_cast<int32_t>(dtype), static_cast<int32_t>(shape.size()), shape.data(), &v));
         return v;
     }
     Value param(const std::string& name, const Shape& shape, const std::optional<std::string>& init_json = {}, DType dtype = DType::f32) {
         Value v = -1;
-        detail::check(ds_graph_param(get(), name.c_str(), static_cast<int32_t>(dtype), static_cast<int32_t>(shape.size()), shape.data(),
-                                     detail::or_null(init_json), &v));
+        detail::check(ds_graph_param(get(), detail::c_text(name), static_cast<int32_t>(dtype), static_cast<int32_t>(shape.size()),
+                                     shape.data(), detail::or_null(init_json), &v));
         return v;
     }
     std::vector<Value> ops(const std::string& op, const std::vector<Value>& inputs, const std::optional<std::string>& attrs_json,
                            size_t outputs) {
         std::vector<Value> out(outputs, -1);
-        detail::check(ds_graph_op(get(), op.c_str(), inputs.data(), inputs.size(), detail::or_null(attrs_json), out.data(), out.size()));
+        detail::check(
+            ds_graph_op(get(), detail::c_text(op), inputs.data(), inputs.size(), detail::or_null(attrs_json), out.data(), out.size()));
         return out;
     }
     Value op(const std::string& name, const std::vector<Value>& inputs, const std::optional<std::string>& attrs_json = {}) {
@@ -53,13 +54,13 @@ public:
     Value model(const std::string& folder, const std::vector<Value>& inputs, const std::string& output_name,
                 const std::optional<std::string>& options_json = {}) {
         Value v = -1;
-        detail::check(
-            ds_graph_model(get(), folder.c_str(), detail::or_null(options_json), inputs.data(), inputs.size(), output_name.c_str(), &v));
+        detail::check(ds_graph_model(get(), detail::c_text(folder), detail::or_null(options_json), inputs.data(), inputs.size(),
+                                     detail::c_text(output_name), &v));
         return v;
     }
-    void output(const std::string& name, Value value) { detail::check(ds_graph_output(get(), name.c_str(), value)); }
+    void output(const std::string& name, Value value) { detail::check(ds_graph_output(get(), detail::c_text(name), value)); }
     void loss(Value value) { detail::check(ds_graph_loss(get(), value)); }
-    void read(const std::string& text) { detail::check(ds_graph_read(get(), text.c_str())); }
+    void read(const std::string& text) { detail::check(ds_graph_read(get(), detail::c_text(text))); }
     void define_op(const std::string& name, OpFunctions functions) {
         ds_op_callbacks callbacks{};
         callbacks.struct_size = sizeof(callbacks);
@@ -70,10 +71,10 @@ public:
         auto user = std::make_unique<OpFunctions>(std::move(functions));
         callbacks.user = user.get();
         callbacks.release = detail::release<OpFunctions>;
-        detail::check(ds_graph_define_op(get(), name.c_str(), &callbacks));
+        detail::check(ds_graph_define_op(get(), detail::c_text(name), &callbacks));
         user.release();
     }
-    ds_graph* get() const noexcept { return handle_.get(); }
+    ds_graph* get() const { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:

@@ -12,8 +12,9 @@ inline uint32_t abi_version() { return ds_abi_version(); }
 inline std::string build_info() { return ds_build_info(); }
 // Scores of predictions ("spans", "squad", "bleu"), all of it JSON.
 inline std::string score(const std::string& metric, const std::string& predictions_json, const std::string& references_json) {
-    return detail::text_of(
-        [&](char** out, size_t*) { return ds_score(metric.c_str(), predictions_json.c_str(), references_json.c_str(), out); });
+    return detail::text_of([&](char** out, size_t*) {
+        return ds_score(detail::c_text(metric), detail::c_text(predictions_json), detail::c_text(references_json), out);
+    });
 }
 
 inline std::string config_describe() {

@@ -11,7 +11,7 @@ class Cancel {
 public:
     Cancel() : handle_(make()) {}
     void set(bool on = true) { detail::check(ds_cancel_set(get(), on)); }
-    ds_cancel* get() const noexcept { return handle_.get(); }
+    ds_cancel* get() const { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:
@@ -51,7 +51,7 @@ public:
         user.release();
         return *this;
     }
-    ds_options* get() const noexcept { return handle_.get(); }
+    ds_options* get() const { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:

@@ -12,7 +12,9 @@ public:
     explicit Tensor(ds_tensor* owned) : handle_(owned) {}
     // Zeros.
     Tensor(DType dtype, const Shape& shape) : Tensor(make(dtype, shape, nullptr, 0)) {}
-    Tensor(DType dtype, const Shape& shape, const void* data, size_t bytes) : Tensor(make(dtype, shape, data, bytes)) {}
+    // No data is data of 0 bytes, never zeros.
+    Tensor(DType dtype, const Shape& shape, const void* data, size_t bytes)
+        : Tensor(make(dtype, shape, data || bytes ? data : static_cast<const void*>(""), bytes)) {}
     template <class T>
     static Tensor of(const Shape& shape, Span<T> values) {
         return Tensor(detail::TypeCode<T>::value, shape, values.data(), values.size() * sizeof(T));
@@ -66,7 +68,7 @@ public:
         detail::check(ds_tensor_read(get(), static_cast<int32_t>(detail::TypeCode<T>::value), values.data(), values.size() * sizeof(T)));
         return values;
     }
-    ds_tensor* get() const noexcept { return handle_.get(); }
+    ds_tensor* get() const { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:
@@ -83,7 +85,7 @@ public:
     Batch() : handle_(make()) {}
     explicit Batch(ds_batch* owned) : handle_(owned) {}
     Batch& set(const std::string& name, const Tensor& t) {
-        detail::check(ds_batch_set(get(), name.c_str(), t.get()));
+        detail::check(ds_batch_set(get(), detail::c_text(name), t.get()));
         return *this;
     }
     template <class T>
@@ -91,9 +93,10 @@ public:
         return set(name, Tensor::of(shape, values));
     }
     Tensor operator[](const std::string& name) const {
-        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_batch_get(get(), name.c_str(), out); }));
+        return Tensor(detail::TensorHandle::made([&](auto out) { return ds_batch_get(get(), detail::c_text(name), out); }));
     }
-    ds_batch* get() const noexcept { return handle_.get(); }
+    ds_batch* get() const { return handle_.get(); }
+    bool holds(const ds_batch* handle) const noexcept { return handle_.holds(handle); }
     void close() noexcept { handle_.close(); }
     ds_batch* release() noexcept { return handle_.release(); }
 

@@ -37,8 +37,8 @@ public:
                        const std::optional<std::string>& options_json = {}) const {
         if (!pairs.empty() && pairs.size() != texts.size()) throw Error(DS_E_INVALID_ARGUMENT, "pairs: as many as texts, or none");
         std::vector<const char*> first, second;
-        for (const std::string& t : texts) first.push_back(t.c_str());
-        for (const std::string& p : pairs) second.push_back(p.c_str());
+        for (const std::string& t : texts) first.push_back(detail::c_text(t, "texts[" + std::to_string(first.size()) + "]"));
+        for (const std::string& p : pairs) second.push_back(detail::c_text(p, "pairs[" + std::to_string(second.size()) + "]"));
         Batch batch;
         detail::check(ds_tokenizer_encode_batch(get(), first.data(), pairs.empty() ? nullptr : second.data(), texts.size(),
                                                 detail::or_null(options_json), batch.get()));
@@ -46,19 +46,19 @@ public:
     }
     std::string apply_chat_template(const std::string& messages_json, const std::optional<std::string>& options_json = {}) const {
         return detail::text_of([&](char** out, size_t*) {
-            return ds_tokenizer_apply_chat_template(get(), messages_json.c_str(), detail::or_null(options_json), out);
+            return ds_tokenizer_apply_chat_template(get(), detail::c_text(messages_json), detail::or_null(options_json), out);
         });
     }
     std::string decode(Span<int32_t> ids, bool skip_special = true) const {
         return detail::text_of(
             [&](char** out, size_t* bytes) { return ds_tokenizer_decode(get(), ids.data(), ids.size(), skip_special, out, bytes); });
     }
-    ds_tokenizer* get() const noexcept { return handle_.get(); }
+    ds_tokenizer* get() const { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:
     static ds_tokenizer* load(const std::string& path) {
-        return detail::TokenizerHandle::made([&](auto out) { return ds_tokenizer_load(path.c_str(), out); });
+        return detail::TokenizerHandle::made([&](auto out) { return ds_tokenizer_load(detail::c_text(path), out); });
     }
     detail::TokenizerHandle handle_;
 };
@@ -69,7 +69,7 @@ public:
     explicit TextStream(const Tokenizer& tokenizer, bool skip_special = true) : handle_(make(tokenizer, skip_special)) {}
     std::string put(Span<int32_t> ids) { return ids.size() ? piece(ids.data(), ids.size()) : std::string(); }
     std::string end() { return piece(nullptr, 0); }
-    ds_text_stream* get() const noexcept { return handle_.get(); }
+    ds_text_stream* get() const { return handle_.get(); }
     void close() noexcept { handle_.close(); }
 
 private:

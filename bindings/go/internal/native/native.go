@@ -41,13 +41,13 @@ typedef _goslice_ swig_type_11;
 typedef _goslice_ swig_type_12;
 typedef _goslice_ swig_type_13;
 typedef _goslice_ swig_type_14;
-typedef _gostring_ swig_type_15;
+typedef _goslice_ swig_type_15;
 typedef _gostring_ swig_type_16;
 typedef _gostring_ swig_type_17;
-typedef _goslice_ swig_type_18;
+typedef _gostring_ swig_type_18;
 typedef _goslice_ swig_type_19;
 typedef _goslice_ swig_type_20;
-typedef _gostring_ swig_type_21;
+typedef _goslice_ swig_type_21;
 typedef _gostring_ swig_type_22;
 typedef _gostring_ swig_type_23;
 typedef _gostring_ swig_type_24;
@@ -55,29 +55,29 @@ typedef _gostring_ swig_type_25;
 typedef _gostring_ swig_type_26;
 typedef _gostring_ swig_type_27;
 typedef _gostring_ swig_type_28;
-typedef _goslice_ swig_type_29;
-typedef _goslice_ swig_type_30;
+typedef _gostring_ swig_type_29;
+typedef _gostring_ swig_type_30;
 typedef _gostring_ swig_type_31;
-typedef _gostring_ swig_type_32;
-typedef _goslice_ swig_type_33;
+typedef _goslice_ swig_type_32;
+typedef _gostring_ swig_type_33;
 typedef _gostring_ swig_type_34;
-typedef _gostring_ swig_type_35;
-typedef _goslice_ swig_type_36;
+typedef _goslice_ swig_type_35;
+typedef _gostring_ swig_type_36;
 typedef _gostring_ swig_type_37;
 typedef _gostring_ swig_type_38;
 typedef _gostring_ swig_type_39;
-typedef _gostring_ swig_type_40;
-typedef _goslice_ swig_type_41;
-typedef _gostring_ swig_type_42;
-typedef _goslice_ swig_type_43;
+typedef _goslice_ swig_type_40;
+typedef _gostring_ swig_type_41;
+typedef _goslice_ swig_type_42;
+typedef _gostring_ swig_type_43;
 typedef _gostring_ swig_type_44;
-typedef _gostring_ swig_type_45;
-typedef _goslice_ swig_type_46;
-typedef _gostring_ swig_type_47;
-typedef _goslice_ swig_type_48;
+typedef _goslice_ swig_type_45;
+typedef _gostring_ swig_type_46;
+typedef _goslice_ swig_type_47;
+typedef _gostring_ swig_type_48;
 typedef _gostring_ swig_type_49;
-typedef _gostring_ swig_type_50;
-typedef _goslice_ swig_type_51;
+typedef _goslice_ swig_type_50;
+typedef _gostring_ swig_type_51;
 typedef _gostring_ swig_type_52;
 typedef _gostring_ swig_type_53;
 typedef _gostring_ swig_type_54;
@@ -118,35 +118,35 @@ typedef _gostring_ swig_type_88;
 typedef _gostring_ swig_type_89;
 typedef _gostring_ swig_type_90;
 typedef _gostring_ swig_type_91;
-typedef _gostring_ swig_type_92;
-typedef _goslice_ swig_type_93;
-typedef _gostring_ swig_type_94;
+typedef _goslice_ swig_type_92;
+typedef _gostring_ swig_type_93;
+typedef _goslice_ swig_type_94;
 typedef _goslice_ swig_type_95;
-typedef _goslice_ swig_type_96;
+typedef _gostring_ swig_type_96;
 typedef _gostring_ swig_type_97;
-typedef _gostring_ swig_type_98;
-typedef _goslice_ swig_type_99;
+typedef _goslice_ swig_type_98;
+typedef long long swig_type_99;
 typedef long long swig_type_100;
 typedef long long swig_type_101;
-typedef long long swig_type_102;
-typedef _gostring_ swig_type_103;
+typedef _gostring_ swig_type_102;
+typedef long long swig_type_103;
 typedef long long swig_type_104;
-typedef long long swig_type_105;
-typedef _goslice_ swig_type_106;
-typedef long long swig_type_107;
+typedef _goslice_ swig_type_105;
+typedef long long swig_type_106;
+typedef _gostring_ swig_type_107;
 typedef _gostring_ swig_type_108;
-typedef _gostring_ swig_type_109;
+typedef long long swig_type_109;
 typedef long long swig_type_110;
 typedef long long swig_type_111;
 typedef long long swig_type_112;
 typedef long long swig_type_113;
-typedef long long swig_type_114;
-typedef _gostring_ swig_type_115;
+typedef _gostring_ swig_type_114;
+typedef long long swig_type_115;
 typedef long long swig_type_116;
 typedef long long swig_type_117;
 typedef long long swig_type_118;
 typedef long long swig_type_119;
-typedef long long swig_type_120;
+typedef _gostring_ swig_type_120;
 typedef _gostring_ swig_type_121;
 typedef _gostring_ swig_type_122;
 typedef _goslice_ swig_type_123;
@@ -174,46 +174,47 @@ extern swig_type_9 _wrap_config_describe_native_07eb802ebdb4a340(void);
 extern swig_type_10 _wrap_Tensor_count_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_Tensor_close_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_new_Tensor_native_07eb802ebdb4a340(swig_intgo arg1, swig_type_11 arg2, swig_type_12 arg3);
-extern swig_type_13 _wrap_Tensor_dims_native_07eb802ebdb4a340(uintptr_t arg1);
+extern uintptr_t _wrap_Tensor_zeros_native_07eb802ebdb4a340(swig_intgo arg1, swig_type_13 arg2);
+extern swig_type_14 _wrap_Tensor_dims_native_07eb802ebdb4a340(uintptr_t arg1);
 extern swig_intgo _wrap_Tensor_kind_native_07eb802ebdb4a340(uintptr_t arg1);
-extern void _wrap_Tensor_copy_out_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_type_14 arg3);
+extern void _wrap_Tensor_copy_out_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_type_15 arg3);
 extern void _wrap_delete_Tensor_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_new_Batch_native_07eb802ebdb4a340(void);
-extern uintptr_t _wrap_Batch_get_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_15 arg2);
+extern uintptr_t _wrap_Batch_get_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_16 arg2);
 extern void _wrap_Batch_close_native_07eb802ebdb4a340(uintptr_t arg1);
-extern uintptr_t _wrap_Batch_find_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_16 arg2);
-extern void _wrap_Batch_put_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_17 arg2, uintptr_t arg3);
+extern uintptr_t _wrap_Batch_find_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_17 arg2);
+extern void _wrap_Batch_put_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_18 arg2, uintptr_t arg3);
 extern void _wrap_delete_Batch_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_18 _wrap_Encoding_id_memory_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_19 _wrap_Encoding_type_memory_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_20 _wrap_Encoding_offset_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_19 _wrap_Encoding_id_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_20 _wrap_Encoding_type_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_21 _wrap_Encoding_offset_memory_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_new_Encoding_native_07eb802ebdb4a340(void);
 extern void _wrap_delete_Encoding_native_07eb802ebdb4a340(uintptr_t arg1);
-extern uintptr_t _wrap_new_Tokenizer_native_07eb802ebdb4a340(swig_type_21 arg1);
-extern swig_type_22 _wrap_Tokenizer_apply_chat_template__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_23 arg2, swig_type_24 arg3);
-extern swig_type_25 _wrap_Tokenizer_apply_chat_template__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_26 arg2);
+extern uintptr_t _wrap_new_Tokenizer_native_07eb802ebdb4a340(swig_type_22 arg1);
+extern swig_type_23 _wrap_Tokenizer_apply_chat_template__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_24 arg2, swig_type_25 arg3);
+extern swig_type_26 _wrap_Tokenizer_apply_chat_template__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_27 arg2);
 extern void _wrap_Tokenizer_close_native_07eb802ebdb4a340(uintptr_t arg1);
-extern uintptr_t _wrap_Tokenizer_encode_text_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_27 arg2, swig_type_28 arg3, _Bool arg4);
-extern uintptr_t _wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_29 arg2, swig_type_30 arg3, swig_type_31 arg4);
-extern swig_type_32 _wrap_Tokenizer_text_of_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_33 arg2, _Bool arg3);
+extern uintptr_t _wrap_Tokenizer_encode_text_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_28 arg2, swig_type_29 arg3, _Bool arg4);
+extern uintptr_t _wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, swig_type_30 arg4);
+extern swig_type_31 _wrap_Tokenizer_text_of_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_32 arg2, _Bool arg3);
 extern void _wrap_delete_Tokenizer_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_new_TextStream__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, _Bool arg2);
 extern uintptr_t _wrap_new_TextStream__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_34 _wrap_TextStream_end_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_33 _wrap_TextStream_end_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_TextStream_close_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_35 _wrap_TextStream_piece_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_36 arg2);
+extern swig_type_34 _wrap_TextStream_piece_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_35 arg2);
 extern void _wrap_delete_TextStream_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_new_Graph_native_07eb802ebdb4a340(void);
-extern swig_type_37 _wrap_Graph_ops_json_native_07eb802ebdb4a340(void);
-extern void _wrap_Graph_output_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_38 arg2, swig_intgo arg3);
+extern swig_type_36 _wrap_Graph_ops_json_native_07eb802ebdb4a340(void);
+extern void _wrap_Graph_output_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_37 arg2, swig_intgo arg3);
 extern void _wrap_Graph_loss_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2);
-extern void _wrap_Graph_read_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_39 arg2);
+extern void _wrap_Graph_read_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_38 arg2);
 extern void _wrap_Graph_close_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_intgo _wrap_Graph_new_input_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_40 arg2, swig_intgo arg3, swig_type_41 arg4);
-extern swig_intgo _wrap_Graph_new_param_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_42 arg2, swig_intgo arg3, swig_type_43 arg4, swig_type_44 arg5);
-extern void _wrap_Graph_call_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_45 arg2, swig_type_46 arg3, swig_type_47 arg4, swig_type_48 arg5);
-extern void _wrap_Graph_define_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_49 arg2, swig_intgo arg3, uintptr_t arg4);
-extern swig_intgo _wrap_Graph_embed_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_50 arg2, swig_type_51 arg3, swig_type_52 arg4, swig_type_53 arg5);
+extern swig_intgo _wrap_Graph_new_input_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_39 arg2, swig_intgo arg3, swig_type_40 arg4);
+extern swig_intgo _wrap_Graph_new_param_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_41 arg2, swig_intgo arg3, swig_type_42 arg4, swig_type_43 arg5);
+extern void _wrap_Graph_call_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_44 arg2, swig_type_45 arg3, swig_type_46 arg4, swig_type_47 arg5);
+extern void _wrap_Graph_define_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_48 arg2, swig_intgo arg3, uintptr_t arg4);
+extern swig_intgo _wrap_Graph_embed_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_49 arg2, swig_type_50 arg3, swig_type_51 arg4, swig_type_52 arg5);
 extern void _wrap_delete_Graph_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_new_Cancel_native_07eb802ebdb4a340(void);
 extern void _wrap_Cancel_set__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, _Bool arg2);
@@ -227,16 +228,16 @@ extern void _wrap_Options_set_graph_native_07eb802ebdb4a340(uintptr_t arg1, uint
 extern void _wrap_Options_set_cancel_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Options_set_mpi_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2);
 extern void _wrap_delete_Options_native_07eb802ebdb4a340(uintptr_t arg1);
-extern uintptr_t _wrap_new_Data__SWIG_0_native_07eb802ebdb4a340(swig_type_54 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Data__SWIG_1_native_07eb802ebdb4a340(swig_type_55 arg1);
+extern uintptr_t _wrap_new_Data__SWIG_0_native_07eb802ebdb4a340(swig_type_53 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Data__SWIG_1_native_07eb802ebdb4a340(swig_type_54 arg1);
 extern uintptr_t _wrap_new_Data__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1);
 extern _Bool _wrap_Data_next_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Data_close_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_delete_Data_native_07eb802ebdb4a340(uintptr_t arg1);
-extern uintptr_t _wrap_new_Engine__SWIG_0_native_07eb802ebdb4a340(swig_type_56 arg1, uintptr_t arg2);
-extern uintptr_t _wrap_new_Engine__SWIG_1_native_07eb802ebdb4a340(swig_type_57 arg1);
-extern swig_type_58 _wrap_Engine_plan__SWIG_0_native_07eb802ebdb4a340(swig_type_59 arg1, uintptr_t arg2);
-extern swig_type_60 _wrap_Engine_plan__SWIG_1_native_07eb802ebdb4a340(swig_type_61 arg1);
+extern uintptr_t _wrap_new_Engine__SWIG_0_native_07eb802ebdb4a340(swig_type_55 arg1, uintptr_t arg2);
+extern uintptr_t _wrap_new_Engine__SWIG_1_native_07eb802ebdb4a340(swig_type_56 arg1);
+extern swig_type_57 _wrap_Engine_plan__SWIG_0_native_07eb802ebdb4a340(swig_type_58 arg1, uintptr_t arg2);
+extern swig_type_59 _wrap_Engine_plan__SWIG_1_native_07eb802ebdb4a340(swig_type_60 arg1);
 extern float _wrap_Engine_forward_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_forward_only_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_backward_native_07eb802ebdb4a340(uintptr_t arg1);
@@ -244,37 +245,37 @@ extern void _wrap_Engine_backward_from_native_07eb802ebdb4a340(uintptr_t arg1, u
 extern void _wrap_Engine_zero_grad_native_07eb802ebdb4a340(uintptr_t arg1);
 extern float _wrap_Engine_eval_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
 extern void _wrap_Engine_eval_only_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_set_json_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_62 arg2, swig_type_63 arg3);
-extern swig_type_64 _wrap_Engine_get_json_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_65 arg2);
-extern double _wrap_Engine_metric_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_66 arg2);
-extern void _wrap_Engine_save__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_67 arg2, swig_type_68 arg3, swig_type_69 arg4);
-extern void _wrap_Engine_save__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_70 arg2, swig_type_71 arg3);
-extern void _wrap_Engine_save__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_72 arg2);
-extern void _wrap_Engine_load__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_73 arg2, swig_type_74 arg3, swig_type_75 arg4);
-extern void _wrap_Engine_load__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_76 arg2, swig_type_77 arg3);
-extern void _wrap_Engine_load__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_78 arg2);
-extern void _wrap_Engine_export_folder__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_79 arg2, swig_type_80 arg3);
-extern void _wrap_Engine_export_folder__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_81 arg2);
-extern void _wrap_Engine_report__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_82 arg2, swig_type_83 arg3);
-extern void _wrap_Engine_report__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_84 arg2);
-extern swig_type_85 _wrap_Engine_evaluate__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_86 arg2, swig_type_87 arg3);
-extern swig_type_88 _wrap_Engine_evaluate__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_89 arg2);
-extern swig_type_90 _wrap_Engine_evaluate__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Engine_set_json_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_61 arg2, swig_type_62 arg3);
+extern swig_type_63 _wrap_Engine_get_json_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_64 arg2);
+extern double _wrap_Engine_metric_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_65 arg2);
+extern void _wrap_Engine_save__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_66 arg2, swig_type_67 arg3, swig_type_68 arg4);
+extern void _wrap_Engine_save__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_69 arg2, swig_type_70 arg3);
+extern void _wrap_Engine_save__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_71 arg2);
+extern void _wrap_Engine_load__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_72 arg2, swig_type_73 arg3, swig_type_74 arg4);
+extern void _wrap_Engine_load__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_75 arg2, swig_type_76 arg3);
+extern void _wrap_Engine_load__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_77 arg2);
+extern void _wrap_Engine_export_folder__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_78 arg2, swig_type_79 arg3);
+extern void _wrap_Engine_export_folder__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_80 arg2);
+extern void _wrap_Engine_report__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_81 arg2, swig_type_82 arg3);
+extern void _wrap_Engine_report__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_83 arg2);
+extern swig_type_84 _wrap_Engine_evaluate__SWIG_0_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_85 arg2, swig_type_86 arg3);
+extern swig_type_87 _wrap_Engine_evaluate__SWIG_1_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_88 arg2);
+extern swig_type_89 _wrap_Engine_evaluate__SWIG_2_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_Engine_close_native_07eb802ebdb4a340(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_output_of_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_91 arg2);
-extern uintptr_t _wrap_Engine_parameter_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_92 arg2, swig_intgo arg3);
+extern uintptr_t _wrap_Engine_output_of_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_90 arg2);
+extern uintptr_t _wrap_Engine_parameter_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_91 arg2, swig_intgo arg3);
 extern uintptr_t _wrap_Engine_parameters_list_native_07eb802ebdb4a340(uintptr_t arg1);
-extern uintptr_t _wrap_Engine_generated_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_93 arg2, swig_type_94 arg3, uintptr_t arg4);
-extern uintptr_t _wrap_Engine_generated_rows_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_95 arg2, swig_type_96 arg3, swig_type_97 arg4, uintptr_t arg5);
+extern uintptr_t _wrap_Engine_generated_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_92 arg2, swig_type_93 arg3, uintptr_t arg4);
+extern uintptr_t _wrap_Engine_generated_rows_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_94 arg2, swig_type_95 arg3, swig_type_96 arg4, uintptr_t arg5);
 extern swig_intgo _wrap_Engine_update_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_Engine_train_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
-extern void _wrap_Engine_put_param_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_98 arg2, swig_intgo arg3, uintptr_t arg4);
+extern void _wrap_Engine_put_param_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_97 arg2, swig_intgo arg3, uintptr_t arg4);
 extern void _wrap_delete_Engine_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_new_View_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_delete_View_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_99 _wrap_View_memory_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_100 _wrap_View_address_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_101 _wrap_View_bytes_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_98 _wrap_View_memory_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_99 _wrap_View_address_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_100 _wrap_View_bytes_native_07eb802ebdb4a340(uintptr_t arg1);
 extern _Bool _wrap_View_read_only_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_View_close_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_Trained_outcome_set_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2);
@@ -283,36 +284,39 @@ extern void _wrap_Trained_loss_set_native_07eb802ebdb4a340(uintptr_t arg1, float
 extern float _wrap_Trained_loss_get_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap_new_Trained_native_07eb802ebdb4a340(void);
 extern void _wrap_delete_Trained_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_102 _wrap_Params_count_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_type_103 _wrap_Params_name_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_104 arg2);
-extern _Bool _wrap_Params_trainable_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_105 arg2);
-extern swig_type_106 _wrap_Params_dims_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_107 arg2);
+extern swig_type_101 _wrap_Params_count_native_07eb802ebdb4a340(uintptr_t arg1);
+extern swig_type_102 _wrap_Params_name_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_103 arg2);
+extern _Bool _wrap_Params_trainable_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_104 arg2);
+extern swig_type_105 _wrap_Params_dims_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_106 arg2);
 extern void _wrap_delete_Params_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_delete_Callback_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_Callback_released_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap__swig_NewDirectorLogSinkLogSink_native_07eb802ebdb4a340(int);
 extern void _wrap_DeleteDirectorLogSink_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_intgo _wrap_LogSink_log_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_type_108 arg3, swig_type_109 arg4);
+extern swig_intgo _wrap_LogSink_log_native_07eb802ebdb4a340(uintptr_t arg1, swig_intgo arg2, swig_type_107 arg3, swig_type_108 arg4);
 extern void _wrap_delete_LogSink_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_LogSink_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorTokenSinkTokenSink_native_07eb802ebdb4a340(int);
 extern void _wrap_DeleteDirectorTokenSink_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_intgo _wrap_TokenSink_tokens_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_110 arg2, swig_type_111 arg3);
+extern swig_intgo _wrap_TokenSink_tokens_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_109 arg2, swig_type_110 arg3);
 extern void _wrap_delete_TokenSink_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_TokenSink_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorRowTokenSinkRowTokenSink_native_07eb802ebdb4a340(int);
 extern void _wrap_DeleteDirectorRowTokenSink_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_intgo _wrap_RowTokenSink_tokens_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_112 arg2, swig_type_113 arg3, swig_type_114 arg4);
+extern swig_intgo _wrap_RowTokenSink_tokens_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_111 arg2, swig_type_112 arg3, swig_type_113 arg4);
 extern void _wrap_delete_RowTokenSink_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_RowTokenSink_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
 extern uintptr_t _wrap__swig_NewDirectorUpdaterUpdater_native_07eb802ebdb4a340(int);
 extern void _wrap_DeleteDirectorUpdater_native_07eb802ebdb4a340(uintptr_t arg1);
-extern swig_intgo _wrap_Updater_update_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_115 arg2, swig_type_116 arg3, double arg4, swig_type_117 arg5, swig_type_118 arg6, swig_type_119 arg7, swig_type_120 arg8);
+extern swig_intgo _wrap_Updater_update_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_114 arg2, swig_type_115 arg3, double arg4, swig_type_116 arg5, swig_type_117 arg6, swig_type_118 arg7, swig_type_119 arg8);
 extern void _wrap_delete_Updater_native_07eb802ebdb4a340(uintptr_t arg1);
 extern void _wrap_Updater_released_native_07eb802ebdb4a340(uintptr_t _swig_base);
-extern void _wrap_Text_put_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_121 arg2);
+extern void _wrap_Text_put_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_120 arg2);
 extern uintptr_t _wrap_new_Text_native_07eb802ebdb4a340(void);
 extern void _wrap_delete_Text_native_07eb802ebdb4a340(uintptr_t arg1);
+extern void _wrap_Texts_put_native_07eb802ebdb4a340(uintptr_t arg1, swig_type_121 arg2);
+extern uintptr_t _wrap_new_Texts_native_07eb802ebdb4a340(void);
+extern void _wrap_delete_Texts_native_07eb802ebdb4a340(uintptr_t arg1);
 extern uintptr_t _wrap__swig_NewDirectorBatchSourceBatchSource_native_07eb802ebdb4a340(int);
 extern void _wrap_DeleteDirectorBatchSource_native_07eb802ebdb4a340(uintptr_t arg1);
 extern swig_intgo _wrap_BatchSource_next_native_07eb802ebdb4a340(uintptr_t arg1, uintptr_t arg2);
@@ -511,6 +515,17 @@ func NewTensor(arg1 int, arg2 []byte, arg3 []byte) (_swig_ret Tensor) {
 	return swig_r
 }
 
+func TensorZeros(arg1 int, arg2 []byte) (_swig_ret Tensor) {
+	var swig_r Tensor
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Tensor_zeros_native_07eb802ebdb4a340(C.swig_intgo(_swig_i_0), *(*C.swig_type_13)(unsafe.Pointer(&_swig_i_1)))))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+	return swig_r
+}
+
 func (arg1 SwigcptrTensor) Dims() (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
@@ -530,7 +545,7 @@ func (arg1 SwigcptrTensor) Copy_out(arg2 int, arg3 []byte) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Tensor_copy_out_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_14)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Tensor_copy_out_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_15)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -570,7 +585,7 @@ func (arg1 SwigcptrBatch) Get(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_get_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_15)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_get_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -586,7 +601,7 @@ func (arg1 SwigcptrBatch) Find(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_find_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_16)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Batch_find_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_17)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -597,7 +612,7 @@ func (arg1 SwigcptrBatch) Put(arg2 string, arg3 Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	C._wrap_Batch_put_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_17)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2))
+	C._wrap_Batch_put_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_18)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -681,7 +696,7 @@ func (p SwigcptrTokenizer) SwigIsTokenizer() {
 func NewTokenizer(arg1 string) (_swig_ret Tokenizer) {
 	var swig_r Tokenizer
 	_swig_i_0 := arg1
-	swig_r = (Tokenizer)(SwigcptrTokenizer(C._wrap_new_Tokenizer_native_07eb802ebdb4a340(*(*C.swig_type_21)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Tokenizer)(SwigcptrTokenizer(C._wrap_new_Tokenizer_native_07eb802ebdb4a340(*(*C.swig_type_22)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -693,7 +708,7 @@ func (arg1 SwigcptrTokenizer) Apply_chat_template__SWIG_0(arg2 string, arg3 stri
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_23)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_2)))
+	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_24)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_25)(unsafe.Pointer(&_swig_i_2)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -710,7 +725,7 @@ func (arg1 SwigcptrTokenizer) Apply_chat_template__SWIG_1(arg2 string) (_swig_re
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_26)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Tokenizer_apply_chat_template__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -742,7 +757,7 @@ func (arg1 SwigcptrTokenizer) Encode_text(arg2 string, arg3 string, arg4 bool) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_Tokenizer_encode_text_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_27)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_2)), C._Bool(_swig_i_3))))
+	swig_r = (Encoding)(SwigcptrEncoding(C._wrap_Tokenizer_encode_text_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_28)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_2)), C._Bool(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -752,19 +767,13 @@ func (arg1 SwigcptrTokenizer) Encode_text(arg2 string, arg3 string, arg4 bool) (
 	return swig_r
 }
 
-func (arg1 SwigcptrTokenizer) Encode_texts(arg2 []byte, arg3 []byte, arg4 string) (_swig_ret Batch) {
+func (arg1 SwigcptrTokenizer) Encode_texts(arg2 Texts, arg3 Texts, arg4 string) (_swig_ret Batch) {
 	var swig_r Batch
 	_swig_i_0 := arg1
-	_swig_i_1 := arg2
-	_swig_i_2 := arg3
+	_swig_i_1 := getSwigcptr(arg2)
+	_swig_i_2 := getSwigcptr(arg3)
 	_swig_i_3 := arg4
-	swig_r = (Batch)(SwigcptrBatch(C._wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_29)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_31)(unsafe.Pointer(&_swig_i_3)))))
-	if Swig_escape_always_false {
-		Swig_escape_val = arg2
-	}
-	if Swig_escape_always_false {
-		Swig_escape_val = arg3
-	}
+	swig_r = (Batch)(SwigcptrBatch(C._wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), *(*C.swig_type_30)(unsafe.Pointer(&_swig_i_3)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg4
 	}
@@ -776,7 +785,7 @@ func (arg1 SwigcptrTokenizer) Text_of(arg2 []byte, arg3 bool) (_swig_ret string)
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Tokenizer_text_of_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_33)(unsafe.Pointer(&_swig_i_1)), C._Bool(_swig_i_2))
+	swig_r_p := C._wrap_Tokenizer_text_of_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_32)(unsafe.Pointer(&_swig_i_1)), C._Bool(_swig_i_2))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -797,7 +806,7 @@ type Tokenizer interface {
 	Apply_chat_template(a ...interface{}) string
 	Close()
 	Encode_text(arg2 string, arg3 string, arg4 bool) (_swig_ret Encoding)
-	Encode_texts(arg2 []byte, arg3 []byte, arg4 string) (_swig_ret Batch)
+	Encode_texts(arg2 Texts, arg3 Texts, arg4 string) (_swig_ret Batch)
 	Text_of(arg2 []byte, arg3 bool) (_swig_ret string)
 }
 
@@ -855,7 +864,7 @@ func (arg1 SwigcptrTextStream) Piece(arg2 []byte) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_TextStream_piece_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_36)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_TextStream_piece_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -906,7 +915,7 @@ func (arg1 SwigcptrGraph) Output(arg2 string, arg3 int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Graph_output_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
+	C._wrap_Graph_output_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_37)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -921,7 +930,7 @@ func (arg1 SwigcptrGraph) Loss(arg2 int) {
 func (arg1 SwigcptrGraph) Read(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Graph_read_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Graph_read_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_38)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -938,7 +947,7 @@ func (arg1 SwigcptrGraph) New_input(arg2 string, arg3 int, arg4 []byte) (_swig_r
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_Graph_new_input_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_3))))
+	swig_r = (int)(C._wrap_Graph_new_input_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_39)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_40)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -955,7 +964,7 @@ func (arg1 SwigcptrGraph) New_param(arg2 string, arg3 int, arg4 []byte, arg5 str
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_new_param_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_new_param_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_41)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), *(*C.swig_type_42)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_43)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -974,7 +983,7 @@ func (arg1 SwigcptrGraph) Call(arg2 string, arg3 []byte, arg4 string, arg5 []byt
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	C._wrap_Graph_call_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_45)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_46)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_47)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_48)(unsafe.Pointer(&_swig_i_4)))
+	C._wrap_Graph_call_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_44)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_45)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_46)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_47)(unsafe.Pointer(&_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -994,7 +1003,7 @@ func (arg1 SwigcptrGraph) Define(arg2 string, arg3 int, arg4 HostOp) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	C._wrap_Graph_define_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_49)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
+	C._wrap_Graph_define_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_48)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1007,7 +1016,7 @@ func (arg1 SwigcptrGraph) Embed(arg2 string, arg3 []byte, arg4 string, arg5 stri
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (int)(C._wrap_Graph_embed_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_51)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_53)(unsafe.Pointer(&_swig_i_4))))
+	swig_r = (int)(C._wrap_Graph_embed_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_49)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_51)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_52)(unsafe.Pointer(&_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1171,7 +1180,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1181,7 +1190,7 @@ func NewData__SWIG_0(arg1 string, arg2 Engine) (_swig_ret Data) {
 func NewData__SWIG_1(arg1 string) (_swig_ret Data) {
 	var swig_r Data
 	_swig_i_0 := arg1
-	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_55)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Data)(SwigcptrData(C._wrap_new_Data__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1251,7 +1260,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_56)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_55)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1261,7 +1270,7 @@ func NewEngine__SWIG_0(arg1 string, arg2 Options) (_swig_ret Engine) {
 func NewEngine__SWIG_1(arg1 string) (_swig_ret Engine) {
 	var swig_r Engine
 	_swig_i_0 := arg1
-	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_57)(unsafe.Pointer(&_swig_i_0)))))
+	swig_r = (Engine)(SwigcptrEngine(C._wrap_new_Engine__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_56)(unsafe.Pointer(&_swig_i_0)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1283,7 +1292,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_59)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
+	swig_r_p := C._wrap_Engine_plan__SWIG_0_native_07eb802ebdb4a340(*(*C.swig_type_58)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1296,7 +1305,7 @@ func EnginePlan__SWIG_0(arg1 string, arg2 Options) (_swig_ret string) {
 func EnginePlan__SWIG_1(arg1 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_61)(unsafe.Pointer(&_swig_i_0)))
+	swig_r_p := C._wrap_Engine_plan__SWIG_1_native_07eb802ebdb4a340(*(*C.swig_type_60)(unsafe.Pointer(&_swig_i_0)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
@@ -1365,7 +1374,7 @@ func (arg1 SwigcptrEngine) Set_json(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_set_json_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_set_json_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1378,7 +1387,7 @@ func (arg1 SwigcptrEngine) Get_json(arg2 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Engine_get_json_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Engine_get_json_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1392,7 +1401,7 @@ func (arg1 SwigcptrEngine) Metric(arg2 string) (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (float64)(C._wrap_Engine_metric_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (float64)(C._wrap_Engine_metric_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1404,7 +1413,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_save__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_save__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_68)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1420,7 +1429,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_save__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_save__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_69)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1432,7 +1441,7 @@ func (arg1 SwigcptrEngine) Save__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Save__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_save__SWIG_2_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_save__SWIG_2_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1460,7 +1469,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_0(arg2 string, arg3 string, arg4 string) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	C._wrap_Engine_load__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_3)))
+	C._wrap_Engine_load__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1476,7 +1485,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_load__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_load__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1488,7 +1497,7 @@ func (arg1 SwigcptrEngine) Load__SWIG_1(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Load__SWIG_2(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_load__SWIG_2_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_load__SWIG_2_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1515,7 +1524,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_export_folder__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_export_folder__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1527,7 +1536,7 @@ func (arg1 SwigcptrEngine) Export_folder__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Export_folder__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_export_folder__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_export_folder__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1550,7 +1559,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	C._wrap_Engine_report__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_2)))
+	C._wrap_Engine_report__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1562,7 +1571,7 @@ func (arg1 SwigcptrEngine) Report__SWIG_0(arg2 string, arg3 string) {
 func (arg1 SwigcptrEngine) Report__SWIG_1(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Engine_report__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Engine_report__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1586,7 +1595,7 @@ func (arg1 SwigcptrEngine) Evaluate__SWIG_0(arg2 string, arg3 string) (_swig_ret
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r_p := C._wrap_Engine_evaluate__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_2)))
+	swig_r_p := C._wrap_Engine_evaluate__SWIG_0_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_2)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1603,7 +1612,7 @@ func (arg1 SwigcptrEngine) Evaluate__SWIG_1(arg2 string) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Engine_evaluate__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)))
+	swig_r_p := C._wrap_Engine_evaluate__SWIG_1_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_88)(unsafe.Pointer(&_swig_i_1)))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
@@ -1646,7 +1655,7 @@ func (arg1 SwigcptrEngine) Output_of(arg2 string) (_swig_ret Tensor) {
 	var swig_r Tensor
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_1)))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_output_of_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_1)))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1658,7 +1667,7 @@ func (arg1 SwigcptrEngine) Parameter(arg2 string, arg3 int) (_swig_ret Tensor) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
+	swig_r = (Tensor)(SwigcptrTensor(C._wrap_Engine_parameter_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1678,7 +1687,7 @@ func (arg1 SwigcptrEngine) Generated(arg2 []byte, arg3 string, arg4 TokenSink) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1695,7 +1704,7 @@ func (arg1 SwigcptrEngine) Generated_rows(arg2 []byte, arg3 []byte, arg4 string,
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := getSwigcptr(arg5)
-	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_rows_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_95)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_97)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4))))
+	swig_r = (Ids)(SwigcptrIds(C._wrap_Engine_generated_rows_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_95)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_3)), C.uintptr_t(_swig_i_4))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1728,7 +1737,7 @@ func (arg1 SwigcptrEngine) Put_param(arg2 string, arg3 int, arg4 Tensor) {
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	C._wrap_Engine_put_param_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
+	C._wrap_Engine_put_param_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_97)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.uintptr_t(_swig_i_3))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1908,7 +1917,7 @@ func (arg1 SwigcptrParams) Name(arg2 int64) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_name_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_104(_swig_i_1))
+	swig_r_p := C._wrap_Params_name_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_103(_swig_i_1))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
  swig_r_1 = swigCopyString(swig_r) 
@@ -1919,7 +1928,7 @@ func (arg1 SwigcptrParams) Trainable(arg2 int64) (_swig_ret bool) {
 	var swig_r bool
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (bool)(C._wrap_Params_trainable_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_105(_swig_i_1)))
+	swig_r = (bool)(C._wrap_Params_trainable_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_104(_swig_i_1)))
 	return swig_r
 }
 
@@ -1927,7 +1936,7 @@ func (arg1 SwigcptrParams) Dims(arg2 int64) (_swig_ret []byte) {
 	var swig_r []byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r_p := C._wrap_Params_dims_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_107(_swig_i_1))
+	swig_r_p := C._wrap_Params_dims_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_106(_swig_i_1))
 	swig_r = *(*[]byte)(unsafe.Pointer(&swig_r_p))
 	return swig_r
 }
@@ -2064,7 +2073,7 @@ func (arg1 SwigcptrLogSink) Log(arg2 int, arg3 string, arg4 string) (_swig_ret i
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_LogSink_log_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_3))))
+	swig_r = (int)(C._wrap_LogSink_log_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_2)), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_3))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2188,7 +2197,7 @@ func (arg1 SwigcptrTokenSink) Tokens(arg2 int64, arg3 int64) (_swig_ret int) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (int)(C._wrap_TokenSink_tokens_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_110(_swig_i_1), C.swig_type_111(_swig_i_2)))
+	swig_r = (int)(C._wrap_TokenSink_tokens_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_109(_swig_i_1), C.swig_type_110(_swig_i_2)))
 	return swig_r
 }
 
@@ -2307,7 +2316,7 @@ func (arg1 SwigcptrRowTokenSink) Tokens(arg2 int64, arg3 int64, arg4 int64) (_sw
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (int)(C._wrap_RowTokenSink_tokens_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_112(_swig_i_1), C.swig_type_113(_swig_i_2), C.swig_type_114(_swig_i_3)))
+	swig_r = (int)(C._wrap_RowTokenSink_tokens_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1), C.swig_type_112(_swig_i_2), C.swig_type_113(_swig_i_3)))
 	return swig_r
 }
 
@@ -2432,7 +2441,7 @@ func (arg1 SwigcptrUpdater) Update(arg2 string, arg3 int64, arg4 float64, arg5 i
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
 	_swig_i_7 := arg8
-	swig_r = (int)(C._wrap_Updater_update_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_115)(unsafe.Pointer(&_swig_i_1)), C.swig_type_116(_swig_i_2), C.double(_swig_i_3), C.swig_type_117(_swig_i_4), C.swig_type_118(_swig_i_5), C.swig_type_119(_swig_i_6), C.swig_type_120(_swig_i_7)))
+	swig_r = (int)(C._wrap_Updater_update_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_114)(unsafe.Pointer(&_swig_i_1)), C.swig_type_115(_swig_i_2), C.double(_swig_i_3), C.swig_type_116(_swig_i_4), C.swig_type_117(_swig_i_5), C.swig_type_118(_swig_i_6), C.swig_type_119(_swig_i_7)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2477,7 +2486,7 @@ func (p SwigcptrText) SwigIsText() {
 func (arg1 SwigcptrText) Put(arg2 string) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	C._wrap_Text_put_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)))
+	C._wrap_Text_put_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_120)(unsafe.Pointer(&_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2497,6 +2506,41 @@ func DeleteText(arg1 Text) {
 type Text interface {
 	Swigcptr() uintptr
 	SwigIsText()
+	Put(arg2 string)
+}
+
+type SwigcptrTexts uintptr
+
+func (p SwigcptrTexts) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrTexts) SwigIsTexts() {
+}
+
+func (arg1 SwigcptrTexts) Put(arg2 string) {
+	_swig_i_0 := arg1
+	_swig_i_1 := arg2
+	C._wrap_Texts_put_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)))
+	if Swig_escape_always_false {
+		Swig_escape_val = arg2
+	}
+}
+
+func NewTexts() (_swig_ret Texts) {
+	var swig_r Texts
+	swig_r = (Texts)(SwigcptrTexts(C._wrap_new_Texts_native_07eb802ebdb4a340()))
+	return swig_r
+}
+
+func DeleteTexts(arg1 Texts) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_Texts_native_07eb802ebdb4a340(C.uintptr_t(_swig_i_0))
+}
+
+type Texts interface {
+	Swigcptr() uintptr
+	SwigIsTexts()
 	Put(arg2 string)
 }
 

@@ -375,6 +375,9 @@ inline std::string status_name(int32_t code) { return ds_status_name(code); }
 SWIGINTERN dsrt::Tensor *new_dsrt_Tensor(int32_t dtype,dsrt::Memory shape,dsrt::Memory from){
         return new dsrt::Tensor(static_cast<dsrt::DType>(dtype), dsrt::detail::numbers<int64_t>(shape), from.data, from.bytes);
     }
+SWIGINTERN dsrt::Tensor *dsrt_Tensor_zeros(int32_t dtype,dsrt::Memory shape){
+        return new dsrt::Tensor(static_cast<dsrt::DType>(dtype), dsrt::detail::numbers<int64_t>(shape));
+    }
 SWIGINTERN dsrt::Memory dsrt_Tensor_dims(dsrt::Tensor const *self){
         int32_t ndim = 0;
         const int64_t* shape = nullptr;
@@ -391,8 +394,8 @@ SWIGINTERN dsrt::Memory dsrt_Encoding_offset_memory(dsrt::Encoding const *self){
 SWIGINTERN dsrt::Encoding *dsrt_Tokenizer_encode_text(dsrt::Tokenizer const *self,std::string const &text,std::optional< std::string > const &pair,bool add_special_tokens){
         return new dsrt::Encoding(self->encode(text, pair, add_special_tokens));
     }
-SWIGINTERN dsrt::Batch *dsrt_Tokenizer_encode_texts(dsrt::Tokenizer const *self,dsrt::Memory texts,dsrt::Memory pairs,std::optional< std::string > const &options_json){
-        return new dsrt::Batch(self->encode_batch(dsrt::detail::texts(texts), dsrt::detail::texts(pairs), options_json));
+SWIGINTERN dsrt::Batch *dsrt_Tokenizer_encode_texts(dsrt::Tokenizer const *self,dsrt::Texts const &texts,dsrt::Texts const &pairs,std::optional< std::string > const &options_json){
+        return new dsrt::Batch(self->encode_batch(texts.all(), pairs.all(), options_json));
     }
 SWIGINTERN std::string dsrt_Tokenizer_text_of(dsrt::Tokenizer const *self,dsrt::Memory ids,bool skip_special){ return self->decode(dsrt::detail::numbers<int32_t>(ids), skip_special); }
 SWIGINTERN std::string dsrt_TextStream_piece(dsrt::TextStream *self,dsrt::Memory ids){ return self->put(dsrt::detail::numbers<int32_t>(ids)); }
@@ -1001,6 +1004,33 @@ dsrt::Tensor *_wrap_new_Tensor_native_07eb802ebdb4a340(intgo _swig_go_0, _goslic
 }
 
 
+dsrt::Tensor *_wrap_Tensor_zeros_native_07eb802ebdb4a340(intgo _swig_go_0, _goslice_ _swig_go_1) {
+  int32_t arg1 ;
+  dsrt::Memory arg2 ;
+  dsrt::Tensor *result = 0 ;
+  dsrt::Tensor *_swig_go_result;
+  
+  arg1 = (int32_t)_swig_go_0; 
+  arg2 = dsrt::Memory{
+    _swig_go_1.array, static_cast<size_t>(_swig_go_1.len)
+  }; 
+  
+  {
+    try {
+      result = (dsrt::Tensor *)dsrt_Tensor_zeros(arg1,SWIG_STD_MOVE(arg2));
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  *(dsrt::Tensor **)&_swig_go_result = (dsrt::Tensor *)result; 
+  return _swig_go_result;
+}
+
+
 _goslice_ _wrap_Tensor_dims_native_07eb802ebdb4a340(dsrt::Tensor *_swig_go_0) {
   dsrt::Tensor *arg1 = (dsrt::Tensor *) 0 ;
   dsrt::Memory result;
@@ -1503,22 +1533,18 @@ dsrt::Encoding *_wrap_Tokenizer_encode_text_native_07eb802ebdb4a340(dsrt::Tokeni
 }
 
 
-dsrt::Batch *_wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, _gostring_ _swig_go_3) {
+dsrt::Batch *_wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(dsrt::Tokenizer *_swig_go_0, dsrt::Texts *_swig_go_1, dsrt::Texts *_swig_go_2, _gostring_ _swig_go_3) {
   dsrt::Tokenizer *arg1 = (dsrt::Tokenizer *) 0 ;
-  dsrt::Memory arg2 ;
-  dsrt::Memory arg3 ;
+  dsrt::Texts *arg2 = 0 ;
+  dsrt::Texts *arg3 = 0 ;
   std::optional< std::string > *arg4 = 0 ;
   std::optional< std::string > text4 ;
   dsrt::Batch *result = 0 ;
   dsrt::Batch *_swig_go_result;
   
   arg1 = *(dsrt::Tokenizer **)&_swig_go_0; 
-  arg2 = dsrt::Memory{
-    _swig_go_1.array, static_cast<size_t>(_swig_go_1.len)
-  }; 
-  arg3 = dsrt::Memory{
-    _swig_go_2.array, static_cast<size_t>(_swig_go_2.len)
-  }; 
+  arg2 = *(dsrt::Texts **)&_swig_go_1; 
+  arg3 = *(dsrt::Texts **)&_swig_go_2; 
   
   if (_swig_go_3.n) text4.emplace(_swig_go_3.p, _swig_go_3.n);
   arg4 = &text4;
@@ -1526,7 +1552,7 @@ dsrt::Batch *_wrap_Tokenizer_encode_texts_native_07eb802ebdb4a340(dsrt::Tokenize
   
   {
     try {
-      result = (dsrt::Batch *)dsrt_Tokenizer_encode_texts((dsrt::Tokenizer const *)arg1,SWIG_STD_MOVE(arg2),SWIG_STD_MOVE(arg3),(std::optional< std::string > const &)*arg4);
+      result = (dsrt::Batch *)dsrt_Tokenizer_encode_texts((dsrt::Tokenizer const *)arg1,(dsrt::Texts const &)*arg2,(dsrt::Texts const &)*arg3,(std::optional< std::string > const &)*arg4);
     } catch (const dsrt::Error& e) {
       fail_with(e.code(), e.what());
     } catch (const std::bad_alloc&) {
@@ -4362,6 +4388,72 @@ void _wrap_delete_Text_native_07eb802ebdb4a340(dsrt::Text *_swig_go_0) {
   dsrt::Text *arg1 = (dsrt::Text *) 0 ;
   
   arg1 = *(dsrt::Text **)&_swig_go_0; 
+  
+  {
+    try {
+      delete arg1;
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+void _wrap_Texts_put_native_07eb802ebdb4a340(dsrt::Texts *_swig_go_0, _gostring_ _swig_go_1) {
+  dsrt::Texts *arg1 = (dsrt::Texts *) 0 ;
+  std::string *arg2 = 0 ;
+  
+  arg1 = *(dsrt::Texts **)&_swig_go_0; 
+  
+  std::string arg2_str(_swig_go_1.p, _swig_go_1.n);
+  arg2 = &arg2_str;
+  
+  
+  {
+    try {
+      (arg1)->put((std::string const &)*arg2);
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  
+}
+
+
+dsrt::Texts *_wrap_new_Texts_native_07eb802ebdb4a340() {
+  dsrt::Texts *result = 0 ;
+  dsrt::Texts *_swig_go_result;
+  
+  
+  {
+    try {
+      result = (dsrt::Texts *)new dsrt::Texts();
+    } catch (const dsrt::Error& e) {
+      fail_with(e.code(), e.what());
+    } catch (const std::bad_alloc&) {
+      fail_with(DS_E_OUT_OF_MEMORY, "memory could not be allocated");
+    } catch (const std::exception& e) {
+      fail_with(DS_E_INVALID_ARGUMENT, e.what());
+    }
+  }
+  *(dsrt::Texts **)&_swig_go_result = (dsrt::Texts *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_Texts_native_07eb802ebdb4a340(dsrt::Texts *_swig_go_0) {
+  dsrt::Texts *arg1 = (dsrt::Texts *) 0 ;
+  
+  arg1 = *(dsrt::Texts **)&_swig_go_0; 
   
   {
     try {

@@ -79,8 +79,56 @@ public class Tests {
             check(t.toFloats()[1] == 9);
             t.close();
             check(numbers.get(1) == 9);
-            check(code(t::toFloats) == DsrtException.Code.INVALID_ARGUMENT);
+            check(thrown(DsrtException.class, t::toFloats).getMessage().equals("this tensor is closed"));
         }
+    }
+
+    static void itLendsMemoryForAsLongAsABufferIsReachable() throws Exception {
+        List<FloatBuffer> kept = new ArrayList<>();
+        for (int i = 0; i < 8; ++i) {
+            Tensor t = Tensor.zeros(DType.FLOAT32, 1 << 20); // large, so that what is freed is unmapped
+            FloatBuffer numbers = t.view().buffer().asFloatBuffer();
+            numbers.put((1 << 20) - 1, i);
+            kept.add(numbers);
+            t.close();
+        }
+        for (int i = 0; i < 3; ++i) {
+            System.gc();
+            Thread.sleep(20);
+        }
+        for (int i = 0; i < 8; ++i) check(kept.get(i).get((1 << 20) - 1) == i);
+        Tensor.View closed = Tensor.of(new float[] {1}, 1).view();
+        closed.close();
+        check(code(closed::buffer) == DsrtException.Code.STATE);
+    }
+
+    static void itRefusesWhatCWouldMisread() {
+        check(thrown(DsrtException.class, () -> Tensor.of(new float[0], 2)).getMessage().equals("a tensor f32[2] has 8 bytes, but bytes is 0"));
+        Tokenizer tokenizer = new Tokenizer(System.getenv("DSRT_TEST_DATA") + "/languages");
+        String said = thrown(DsrtException.class, () -> tokenizer.encode(List.of("a", "é\0b"), null, null)).getMessage();
+        check(said.equals("texts[1] holds a NUL at byte 2"), said);
+        check(code(() -> new Tokenizer("a\0b")) == DsrtException.Code.INVALID_ARGUMENT);
+    }
+
+    static void itReadsNoBatchAhead() {
+        int[] read = {0};
+        Data data = Data.from(b -> {
+            fill(b);
+            return ++read[0] % 4 != 0;
+        }, null);
+        int n = 0;
+        for (Batch b : data) check(read[0] == ++n, read[0], n);
+        check(n == 3);
+    }
+
+    static void itWritesArraysAsJsonAndRefusesOtherThings() {
+        Map<String, Object> config = config();
+        config.put("optimizer", Map.of("type", "AdamW", "params", Map.of("betas", new double[] {0.8, 0.9})));
+        try (Engine engine = new Engine(config)) {
+            check(engine.get("optimizer.params.betas").replace(" ", "").equals("[0.8,0.9]"), engine.get("optimizer.params.betas"));
+        }
+        config.put("seed", new Object());
+        check(thrown(DsrtException.class, () -> new Engine(config)).getMessage().startsWith("seed: "));
     }
 
     static class Rows implements DataSource.WithCursor {
@@ -313,7 +361,7 @@ public class Tests {
         Engine engine = new Engine(config());
         engine.close();
         engine.close();
-        check(code(() -> engine.forward(batch())) == DsrtException.Code.INVALID_ARGUMENT);
+        check(code(() -> engine.forward(batch())) == DsrtException.Code.STATE);
     }
 
     static void itIsCancelledFromAnotherThread() throws Exception {

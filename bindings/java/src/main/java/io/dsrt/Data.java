@@ -38,18 +38,20 @@ public final class Data extends Handle implements Iterable<Batch> {
     @Override
     public Iterator<Batch> iterator() {
         return new Iterator<>() {
-            private Batch ahead = Data.this.next();
+            private Batch found; // by hasNext() only: what is read ahead is lost to a checkpoint
+            private boolean over;
 
             @Override
             public boolean hasNext() {
-                return ahead != null;
+                if (found == null && !over) over = (found = Data.this.next()) == null;
+                return !over;
             }
 
             @Override
             public Batch next() {
-                if (ahead == null) throw new NoSuchElementException();
-                Batch now = ahead;
-                ahead = Data.this.next();
+                if (!hasNext()) throw new NoSuchElementException();
+                Batch now = found;
+                found = null;
                 return now;
             }
         };

@@ -9,7 +9,12 @@ abstract class Handle implements AutoCloseable {
 
     /** Frees `delete`'s object once this is unreachable. delete must not refer to this. */
     final void owns(Runnable delete) {
-        CLEANER.register(this, delete);
+        owns(this, delete);
+    }
+
+    /** The same once `by` is unreachable. */
+    static void owns(Object by, Runnable delete) {
+        CLEANER.register(by, delete);
     }
 
     /** The result of a call during which these objects must not be freed. */

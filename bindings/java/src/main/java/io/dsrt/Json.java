@@ -1,39 +1,46 @@
 package io.dsrt;
 
+import java.io.File;
+import java.lang.reflect.Array;
+import java.nio.file.Path;
 import java.util.Map;
 
-/** Writes JSON: maps, iterables, arrays of objects, numbers, booleans, strings and null. */
+/** Writes JSON: maps, iterables, arrays, numbers, booleans, strings, characters, enums and null. */
 final class Json {
     private Json() {}
 
     static String write(Object value) {
         StringBuilder out = new StringBuilder();
-        write(value, out);
+        write(value, "the value", out);
         return out.toString();
     }
 
-    private static void write(Object value, StringBuilder out) {
+    private static void write(Object value, String where, StringBuilder out) {
         if (value instanceof Map) {
             String between = "{";
             for (Map.Entry<?, ?> e : ((Map<?, ?>) value).entrySet()) {
                 quote(e.getKey().toString(), out.append(between));
-                write(e.getValue(), out.append(": "));
+                write(e.getValue(), e.getKey().toString(), out.append(": "));
                 between = ", ";
             }
             out.append(between.equals("{") ? "{}" : "}");
         } else if (value instanceof Iterable) {
             String between = "[";
             for (Object item : (Iterable<?>) value) {
-                write(item, out.append(between));
+                write(item, where, out.append(between));
                 between = ", ";
             }
             out.append(between.equals("[") ? "[]" : "]");
-        } else if (value instanceof Object[]) {
-            write(java.util.Arrays.asList((Object[]) value), out);
+        } else if (value != null && value.getClass().isArray()) {
+            out.append('[');
+            for (int i = 0; i < Array.getLength(value); ++i) write(Array.get(value, i), where, out.append(i > 0 ? ", " : ""));
+            out.append(']');
         } else if (value == null || value instanceof Number || value instanceof Boolean) {
             out.append(value);
-        } else {
+        } else if (value instanceof CharSequence || value instanceof Character || value instanceof Enum || value instanceof Path || value instanceof File) {
             quote(value.toString(), out);
+        } else {
+            throw DsrtException.invalid(where + ": JSON has no place for a " + value.getClass().getName());
         }
     }
 

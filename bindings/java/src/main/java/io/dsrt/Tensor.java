@@ -70,7 +70,7 @@ public final class Tensor extends Handle {
     }
 
     public static Tensor zeros(DType type, long... shape) {
-        return new Tensor(type, shape, null);
+        return new Tensor(io.dsrt.swig.Tensor.zeros(type.ordinal(), longs(shape)));
     }
 
     public DType type() {
@@ -118,19 +118,20 @@ public final class Tensor extends Handle {
         alive(n::close, this);
     }
 
-    /** Memory of a tensor with a life of its own. Its buffers must not be used after close(). */
+    /** Memory of a tensor with a life of its own, for as long as this or one of its buffers is reachable. None must be used after close(). */
     public static final class View extends Handle {
         private final io.dsrt.swig.View n;
+        private final ByteBuffer memory; // what every buffer of this is a duplicate of, and keeps
 
         private View(io.dsrt.swig.View n) {
             this.n = n;
-            owns(n::delete);
+            memory = n.memory();
+            owns(memory, n::delete);
         }
 
         /** A direct buffer in native order; asFloatBuffer() and its like see the numbers. */
         public ByteBuffer buffer() {
-            ByteBuffer memory = Bridge.ordered(n.memory());
-            return alive(n.read_only() ? memory.asReadOnlyBuffer().order(ByteOrder.nativeOrder()) : memory, this);
+            return alive(Bridge.ordered(n.read_only() ? memory.asReadOnlyBuffer() : memory.duplicate()), this);
         }
 
         @Override

@@ -1,8 +1,6 @@
 package io.dsrt;
 
-import java.io.ByteArrayOutputStream;
-import java.nio.ByteBuffer;
-import java.nio.charset.StandardCharsets;
+import io.dsrt.swig.Texts;
 import java.util.List;
 import java.util.Map;
 
@@ -38,18 +36,21 @@ public final class Tokenizer extends Handle {
         return alive(new Encoding(n.encode_text(text, pair, specialTokens)), this);
     }
 
-    private static ByteBuffer joined(List<String> texts) {
-        ByteArrayOutputStream all = new ByteArrayOutputStream();
-        if (texts != null) for (String t : texts) {
-            all.writeBytes(t.getBytes(StandardCharsets.UTF_8));
-            all.write(0);
-        }
-        return Tensor.direct(all.size()).put(all.toByteArray());
+    private static Texts texts(List<String> all) {
+        Texts texts = new Texts();
+        if (all != null) all.forEach(texts::put);
+        return texts;
     }
 
     /** input_ids, attention_mask and, with pairs, token_type_ids. pairs and options may be null; options as in transformers (max_length ...). */
     public Batch encode(List<String> texts, List<String> pairs, Map<String, ?> options) {
-        return alive(new Batch(n.encode_texts(joined(texts), joined(pairs), Callbacks.json(options)), true), this);
+        Texts first = texts(texts), second = texts(pairs);
+        try {
+            return alive(new Batch(n.encode_texts(first, second, Callbacks.json(options)), true), this);
+        } finally {
+            first.delete();
+            second.delete();
+        }
     }
 
     public String decode(int[] ids, boolean skipSpecial) {
