@@ -1,4 +1,4 @@
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -120,6 +120,7 @@ enum Kind {
     Built(Json),
     Text(String),
     Environment,
+    Mistaken(String),
 }
 
 impl Default for Config {
@@ -139,7 +140,7 @@ impl Config {
         Config(Kind::Environment)
     }
 
-    /// Sets a key by its path: `set("optimizer.params.lr", 5e-5)`. On a config that is text it does nothing.
+    /// Sets a key by its path: `set("optimizer.params.lr", 5e-5)`. A config that is text has no keys to set: then making the engine fails.
     pub fn set(mut self, path: &str, value: impl Into<Json>) -> Config {
         if let Kind::Built(root) = &mut self.0 {
             let mut at = root;
@@ -153,6 +154,8 @@ impl Config {
                 };
             }
             *at = value.into();
+        } else if !matches!(self.0, Kind::Mistaken(_)) {
+            self.0 = Kind::Mistaken(format!("Config::set(\"{path}\"): this config is text, a file or the environment's, whose keys can't be set here"));
         }
         self
     }
@@ -202,6 +205,7 @@ impl Config {
             Kind::Built(json) => crate::error::c_text(&json.to_string()).map(Some),
             Kind::Text(text) => crate::error::c_text(text).map(Some),
             Kind::Environment => Ok(None),
+            Kind::Mistaken(words) => Err(Error::new(dsrt_sys::DS_E_INVALID_ARGUMENT, words.clone())),
         }
     }
 }
@@ -218,7 +222,10 @@ impl From<String> for Config {
 }
 impl From<&std::path::Path> for Config {
     fn from(path: &std::path::Path) -> Config {
-        Config(Kind::Text(path.to_string_lossy().into_owned()))
+        Config(match path.to_str() {
+            Some(text) => Kind::Text(text.to_string()),
+            None => Kind::Mistaken(format!("the path {:?} is not UTF-8", path)),
+        })
     }
 }
 impl From<Json> for Config {

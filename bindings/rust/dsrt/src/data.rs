@@ -1,10 +1,9 @@
 use crate::config::Json;
 use crate::engine::Engine;
-use crate::error::{c_text, callback, check, handle, release, BoxError, Result};
+use crate::error::{c_option, callback, check, handle, release, BoxError, Result};
 use crate::tensor::Batch;
 use dsrt_sys as sys;
 use std::ffi::{c_void, CStr};
-use std::mem::ManuallyDrop;
 use std::os::raw::c_char;
 use std::ptr::null_mut;
 
@@ -15,7 +14,7 @@ handle!(
 
 /// An iterator of the host's own.
 pub trait Source: Send {
-    /// Fills the batch, which is empty; false at the end of an epoch. The call after that starts the next one.
+    /// Fills the batch, which is empty, by `set` (another one in its place is an error); false at the end of an epoch. The call after that starts the next one.
     fn next(&mut self, batch: &mut Batch) -> std::result::Result<bool, BoxError>;
     /// Whether checkpoints keep its place, by `save` and `restore`.
     fn keeps_cursor(&self) -> bool {
@@ -34,8 +33,19 @@ pub trait Source: Send {
 type User = Box<dyn Source>;
 
 unsafe extern "C" fn next(user: *mut c_void, batch: *mut sys::ds_batch) -> i32 {
-    let mut batch = ManuallyDrop::new(Batch { ptr: batch }); // the library's
-    callback(|| Ok(if (*(user as *mut User)).next(&mut batch)? { sys::DS_OK } else { sys::DS_END }))
+    let mut filled = Batch { ptr: batch };
+    let code = callback(|| {
+        let more = (*(user as *mut User)).next(&mut filled)?;
+        if filled.ptr != batch {
+            let message = "Source::next assigned its batch: put tensors into it by set()";
+            return Err(crate::Error::new(sys::DS_E_INVALID_ARGUMENT, message.into()).into());
+        }
+        Ok(if more { sys::DS_OK } else { sys::DS_END })
+    });
+    if filled.ptr == batch {
+        std::mem::forget(filled); // the library's
+    }
+    code
 }
 
 unsafe extern "C" fn save(user: *mut c_void, json: *mut *mut c_char) -> i32 {
@@ -63,11 +73,7 @@ impl Data {
     }
 
     pub(crate) fn open_with(options: Option<Json>, engine: *mut sys::ds_engine) -> Result<Data> {
-        let text = match options {
-            None => None,
-            Some(Json::Text(text)) => Some(c_text(&text)?),
-            Some(json) => Some(c_text(&json.to_string())?),
-        };
+        let text = c_option(options.and_then(Json::given).as_deref())?;
         Data::made(|out| unsafe { sys::ds_data_open(crate::error::c_pointer(&text), engine, out) })
     }
 

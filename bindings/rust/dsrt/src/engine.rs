@@ -1,6 +1,6 @@
 use crate::config::{Config, Json};
 use crate::data::Data;
-use crate::error::{c_option, c_pointer, c_text, callback, check, handle, release, text_of, BoxError, Handed, Result};
+use crate::error::{c_option, c_path, c_pointer, c_text, callback, check, handle, release, text_of, BoxError, Handed, Result};
 use crate::tokenizer::Tokenizer;
 use crate::graph::Graph;
 use crate::tensor::{Batch, Tensor};
@@ -366,11 +366,8 @@ impl Engine {
 
     /// The same with a tag, and options as `Json::object([("client_state", 3)])`, or `Json::Null`.
     pub fn save_as(&mut self, dir: impl AsRef<Path>, tag: Option<&str>, options: impl Into<Json>) -> Result<()> {
-        let options = match options.into() {
-            Json::Null => None,
-            json => Some(json.to_string()),
-        };
-        let (dir, tag, options) = (c_text(&dir.as_ref().to_string_lossy())?, c_option(tag)?, c_option(options.as_deref())?);
+        let options = options.into().given();
+        let (dir, tag, options) = (c_path(dir.as_ref())?, c_option(tag)?, c_option(options.as_deref())?);
         check(unsafe { sys::ds_save(self.ptr, dir.as_ptr(), c_pointer(&tag), c_pointer(&options)) }).map(drop)
     }
 
@@ -382,7 +379,7 @@ impl Engine {
     /// The same with options as `Json::object([("weights_only", true)])`, or `Json::Null`.
     pub fn load_as(&mut self, dir: impl AsRef<Path>, tag: Option<&str>, options: impl Into<Json>) -> Result<()> {
         let options = c_option(options.into().given().as_deref())?;
-        let (dir, tag) = (c_text(&dir.as_ref().to_string_lossy())?, c_option(tag)?);
+        let (dir, tag) = (c_path(dir.as_ref())?, c_option(tag)?);
         check(unsafe { sys::ds_load(self.ptr, dir.as_ptr(), c_pointer(&tag), c_pointer(&options)) }).map(drop)
     }
 
@@ -393,7 +390,7 @@ impl Engine {
 
     /// The same with options: `Json::object([("dtype", "bf16")])`, or `[("adapter", true)]` for a LoRA adapter alone.
     pub fn export_as(&mut self, dir: impl AsRef<Path>, options: impl Into<Json>) -> Result<()> {
-        let (dir, options) = (c_text(&dir.as_ref().to_string_lossy())?, c_option(options.into().given().as_deref())?);
+        let (dir, options) = (c_path(dir.as_ref())?, c_option(options.into().given().as_deref())?);
         check(unsafe { sys::ds_export(self.ptr, dir.as_ptr(), c_pointer(&options)) }).map(drop)
     }
 
@@ -404,7 +401,7 @@ impl Engine {
 
     /// The same with a title, a summary and charts beside the engine's own, as an object.
     pub fn report_with(&mut self, path: impl AsRef<Path>, contents: impl Into<Json>) -> Result<()> {
-        let (path, contents) = (c_text(&path.as_ref().to_string_lossy())?, c_option(contents.into().given().as_deref())?);
+        let (path, contents) = (c_path(path.as_ref())?, c_option(contents.into().given().as_deref())?);
         check(unsafe { sys::ds_report(self.ptr, path.as_ptr(), c_pointer(&contents)) }).map(drop)
     }
 

@@ -147,7 +147,16 @@ pub(crate) unsafe extern "C" fn release<T>(user: *mut c_void) {
 
 /// Text for C; one that holds a NUL is refused.
 pub(crate) fn c_text(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|e| Error::new(sys::DS_E_INVALID_ARGUMENT, format!("the text holds a NUL at byte {}", e.nul_position())))
+    c_named("the text", text)
+}
+
+pub(crate) fn c_named(name: &str, text: &str) -> Result<CString> {
+    CString::new(text).map_err(|e| Error::new(sys::DS_E_INVALID_ARGUMENT, format!("{name} holds a NUL at byte {}", e.nul_position())))
+}
+
+/// The path of a file for C; one that is not UTF-8 would be another file's.
+pub(crate) fn c_path(path: &std::path::Path) -> Result<CString> {
+    path.to_str().map_or_else(|| Err(Error::new(sys::DS_E_INVALID_ARGUMENT, format!("the path {:?} is not UTF-8", path))), c_text)
 }
 
 pub(crate) fn c_option(text: Option<&str>) -> Result<Option<CString>> {

@@ -17,13 +17,6 @@ impl Value {
     pub const NONE: Value = Value(-1);
 }
 
-fn text_of(json: Json) -> Option<String> {
-    match json {
-        Json::Null => None,
-        json => Some(json.to_string()),
-    }
-}
-
 impl Graph {
     /// An empty graph.
     pub fn new() -> Result<Graph> {
@@ -57,7 +50,7 @@ impl Graph {
 
     /// A trainable parameter; init as `Json::object([("type", "ones")])`, `Json::Null`: zeros.
     pub fn param(&mut self, name: &str, shape: &[i64], init: impl Into<Json>) -> Result<Value> {
-        let (name, init) = (c_text(name)?, c_option(text_of(init.into()).as_deref())?);
+        let (name, init) = (c_text(name)?, c_option(init.into().given().as_deref())?);
         let mut value = -1;
         check(unsafe {
             sys::ds_graph_param(self.ptr, name.as_ptr(), sys::DS_F32, shape.len() as i32, shape.as_ptr(), c_pointer(&init), &mut value)
@@ -72,7 +65,7 @@ impl Graph {
 
     /// An op with several outputs.
     pub fn ops(&mut self, name: &str, inputs: &[Value], attributes: impl Into<Json>, outputs: usize) -> Result<Vec<Value>> {
-        let (name, attributes) = (c_text(name)?, c_option(text_of(attributes.into()).as_deref())?);
+        let (name, attributes) = (c_text(name)?, c_option(attributes.into().given().as_deref())?);
         let inputs: Vec<i32> = inputs.iter().map(|v| v.0).collect();
         let mut made = vec![-1; outputs];
         check(unsafe {
@@ -83,7 +76,7 @@ impl Graph {
 
     /// A model family's body: its output of input_ids, attention_mask, token_type_ids, position_ids.
     pub fn model(&mut self, folder: &str, inputs: &[Value], output: &str, options: impl Into<Json>) -> Result<Value> {
-        let (folder, output, options) = (c_text(folder)?, c_text(output)?, c_option(text_of(options.into()).as_deref())?);
+        let (folder, output, options) = (c_text(folder)?, c_text(output)?, c_option(options.into().given().as_deref())?);
         let inputs: Vec<i32> = inputs.iter().map(|v| v.0).collect();
         let mut value = -1;
         check(unsafe {

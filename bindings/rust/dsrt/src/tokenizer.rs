@@ -1,5 +1,5 @@
 use crate::config::Json;
-use crate::error::{c_option, c_pointer, c_text, check, handle, text_of, Result};
+use crate::error::{c_named, c_option, c_path, c_pointer, c_text, check, handle, text_of, Result};
 use crate::tensor::Batch;
 use dsrt_sys as sys;
 use std::os::raw::c_char;
@@ -25,7 +25,7 @@ pub struct Encoding {
 impl Tokenizer {
     /// Reads a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder that holds one.
     pub fn load(path: impl AsRef<std::path::Path>) -> Result<Tokenizer> {
-        let path = c_text(&path.as_ref().to_string_lossy())?;
+        let path = c_path(path.as_ref())?;
         Tokenizer::made(|out| unsafe { sys::ds_tokenizer_load(path.as_ptr(), out) })
     }
 
@@ -56,13 +56,12 @@ impl Tokenizer {
     /// input_ids, attention_mask and, with pairs, token_type_ids. Options as in transformers, as an object, or `Json::Null`.
     pub fn encode_batch(&self, texts: &[&str], pairs: Option<&[&str]>, options: impl Into<Json>) -> Result<Batch> {
         let batch = Batch::new()?;
-        let options = match options.into() {
-            Json::Null => None,
-            json => Some(json.to_string()),
-        };
+        let options = options.into().given();
         let options = c_option(options.as_deref())?;
-        let owned = |all: &[&str]| all.iter().map(|t| c_text(t)).collect::<Result<Vec<_>>>();
-        let (first, second) = (owned(texts)?, owned(pairs.unwrap_or(&[]))?);
+        let owned = |name: &str, all: &[&str]| {
+            all.iter().enumerate().map(|(i, t)| c_named(&format!("{name}[{i}]"), t)).collect::<Result<Vec<_>>>()
+        };
+        let (first, second) = (owned("texts", texts)?, owned("pairs", pairs.unwrap_or(&[]))?);
         if pairs.is_some() && second.len() != first.len() {
             let message = format!("pairs: {} for {} texts; give as many, or none", second.len(), first.len());
             return Err(crate::Error::new(sys::DS_E_INVALID_ARGUMENT, message));

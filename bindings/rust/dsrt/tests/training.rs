@@ -562,3 +562,46 @@ fn json_is_written_as_it_should() {
     let json = Json::object([("a", Json::from("q\"\\\n\u{1F600}")), ("b", Json::from(vec![1.5, 2.0])), ("c", Json::Null)]);
     assert_eq!(json.to_string(), "{\"a\": \"q\\\"\\\\\\u000a\u{1F600}\", \"b\": [1.5, 2.0], \"c\": null}");
 }
+
+struct Replacing;
+impl Source for Replacing {
+    fn next(&mut self, b: &mut Batch) -> std::result::Result<bool, BoxError> {
+        *b = batch();
+        Ok(true)
+    }
+}
+
+#[test]
+fn a_source_that_replaces_its_batch_is_told() {
+    let mut data = Data::from_source(Replacing, None).unwrap();
+    let error = data.next_batch().unwrap_err();
+    assert!(error.into_source().unwrap().to_string().contains("assigned its batch"));
+}
+
+#[test]
+fn a_config_that_is_text_refuses_keys() {
+    let error = Engine::new(Config::from("config.json").set("seed", 3)).unwrap_err();
+    assert!(error.code() == Code::InvalidArgument && error.to_string().contains("seed"), "{}", error);
+}
+
+#[test]
+fn options_may_be_json_text_in_every_call() {
+    let mut engine = Engine::new(config()).unwrap();
+    let dir = std::env::temp_dir().join(format!("dsrt-rust-text-{}", std::process::id()));
+    engine.save_as(&dir, None, r#"{"client_state": 3}"#).unwrap();
+    engine.load(&dir, None).unwrap();
+    assert_eq!(engine.get("client_state").unwrap(), "3");
+    std::fs::remove_dir_all(&dir).unwrap();
+    let mut g = Graph::new().unwrap();
+    g.param("w", &[3, 1], r#"{"type": "ones"}"#).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn paths_that_are_not_utf8_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(b"/tmp/x\xff"));
+    let error = Tokenizer::load(path).unwrap_err();
+    assert!(error.code() == Code::InvalidArgument && error.to_string().contains("not UTF-8"), "{}", error);
+    assert_eq!(Engine::new(path).unwrap_err().code(), Code::InvalidArgument);
+}
