@@ -8,7 +8,9 @@
         engine.export("tuned")
 
 Arrays of numpy, tensors of torch and whatever else speaks DLPack go in and come out without a copy. A failed call raises a subclass of
-dsrt.Error; what a callback raises comes out of the call that ran it. Long calls let other threads of Python run.
+dsrt.Error; what a callback raises comes out of the call that ran it. Long calls let other threads of Python run. Callbacks are held outside of
+Python, where its garbage collector doesn't look: what refers to itself through one (self.data = Data.from_batches(engine, self.epoch)) is freed
+once that is closed.
 """
 from . import errors
 from .data import Data

@@ -4,8 +4,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator
 
 from . import native
-from .library import json_text
-from .tensor import Batch, BatchLike, Tensor
+from .library import json_text, text
+from .tensor import _KNOWN, Batch, BatchLike, Tensor
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -20,6 +20,7 @@ class Data:
     """
 
     def __init__(self, engine: Engine | None, options: Any = None):
+        self._names = set(_KNOWN)
         if options is None and engine is not None:
             self._native = native.Data(engine._native)
         else:
@@ -32,17 +33,22 @@ class Data:
         save() gives the cursor as JSON text and restore(text) goes back to it; they are kept in checkpoints. What they raise comes out of
         the call that ran them."""
         batches: Iterator[BatchLike] | None = None
+        names = set(_KNOWN)
 
         def fill(batch: native.Batch) -> bool:
             nonlocal batches
             if batches is None:
                 batches = iter(epoch())
             for made in batches:
-                for name, value in _items(made):
-                    batch.put(name, (value if isinstance(value, Tensor) else Tensor(value))._native)
+                for name, value in made._items() if isinstance(made, Batch) else made.items():
+                    names.add(name)
+                    batch.put(text("name", name), (value if isinstance(value, Tensor) else Tensor(value))._native)
                 return True
             batches = None
             return False
+
+        def place() -> str:
+            return text("from_batches: what save() returns", save())
 
         def rewind(cursor: str) -> None:
             nonlocal batches
@@ -50,19 +56,21 @@ class Data:
             restore(cursor)
 
         self = cls.__new__(cls)
-        self._native = native.Data((fill, save, rewind if restore else None), engine._native if engine else None)
+        self._names = names
+        self._native = native.Data((fill, place if save else None, rewind if restore else None), engine._native if engine else None)
         return self
 
     def next(self) -> Batch | None:
         """The next micro-batch, or None at the end of an epoch; the call after that starts the next one."""
         batch = native.Batch()
-        return Batch._of(batch) if self._native.next(batch) else None
+        return Batch._of(batch, self._names) if self._native.next(batch) else None
 
     def __iter__(self) -> Iterator[Batch]:
         while (batch := self.next()) is not None:
             yield batch
 
     def close(self) -> None:
+        """Frees it, and what from_batches was given."""
         self._native.close()
 
     def __enter__(self) -> Data:
@@ -70,10 +78,3 @@ class Data:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
-
-
-def _items(batch: BatchLike) -> Iterable[tuple[str, Any]]:
-    if isinstance(batch, Batch):
-        names = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "start_positions", "end_positions", "decoder_input_ids")
-        return [(n, batch[n]) for n in names if n in batch]
-    return batch.items()

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Sequence, Union
 
 from . import native
+from .errors import InvalidArgumentError, StateError
 from .graph import Graph
-from .library import json_text, path_text
-from .tensor import BatchLike, Tensor, TensorLike, as_batch
+from .library import json_text, path_text, text
+from .tensor import BatchLike, Tensor, TensorLike, as_batch, integers
 
 if TYPE_CHECKING:
     from .data import Data
@@ -74,12 +75,18 @@ def _options(graph: Graph | None, cancel: Cancel | None, optimizer: Optimizer | 
 
 
 def _config(config: Config) -> str | None:
-    return json.dumps(config) if isinstance(config, dict) else None if config is None else path_text(config)
+    return json.dumps(config) if isinstance(config, dict) else None if config is None else path_text(config, "config")
 
 
 def plan(config: Config = None, *, graph: Graph | None = None) -> dict[str, Any]:
     """What a run would need: memory by kind, FLOPs, traffic, timetable. Runs nothing."""
     return json.loads(native.Engine.plan(_config(config), _options(graph, None, None, None)))
+
+
+def _moment(which: int) -> int:
+    if which not in (1, 2):
+        raise InvalidArgumentError(f"which must be 1 or 2, the first or second moment, but is {which!r}")
+    return 1 + which
 
 
 class Parameters(Mapping):
@@ -100,13 +107,19 @@ class Parameters(Mapping):
         return name in self._known
 
     def __getitem__(self, name: str) -> Tensor:
-        return Tensor(self._engine._native.get_param(name, 0))
+        return self._get(name, 0)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
 
     def __setitem__(self, name: str, value: TensorLike) -> None:
         self._put(name, 0, value)
 
+    def _get(self, name: str, what: int) -> Tensor:
+        return Tensor(self._engine._native.get_param(text("name", name), what))
+
     def _put(self, name: str, what: int, value: TensorLike) -> None:
-        self._engine._native.put_param(name, what, (value if isinstance(value, Tensor) else Tensor(value))._native)
+        self._engine._native.put_param(text("name", name), what, (value if isinstance(value, Tensor) else Tensor(value))._native)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._known[name][0]
@@ -116,17 +129,17 @@ class Parameters(Mapping):
 
     def grad(self, name: str) -> Tensor:
         """What an update now would apply, before clipping."""
-        return Tensor(self._engine._native.get_param(name, 1))
+        return self._get(name, 1)
 
     def set_grad(self, name: str, value: TensorLike) -> None:
         self._put(name, 1, value)
 
     def moment(self, name: str, which: int = 1) -> Tensor:
         """The optimizer's first or second moment."""
-        return Tensor(self._engine._native.get_param(name, 1 + which))
+        return self._get(name, _moment(which))
 
     def set_moment(self, name: str, value: TensorLike, which: int = 1) -> None:
-        self._put(name, 1 + which, value)
+        self._put(name, _moment(which), value)
 
 
 class Engine:
@@ -169,12 +182,15 @@ class Engine:
 
     def steps(self, data: Data, count: int | None = None) -> Iterator[Step]:
         """Trains while it is iterated: to the end of the epoch, or `count` steps over as many epochs as that takes."""
-        done = 0
+        done, began = 0, None  # began: how many steps were done when the epoch began
         while count is None or done < count:
             step = self.train_batch(data)
             if step is None:
                 if count is None:
                     return
+                if began == done:
+                    raise StateError(f"an epoch of the data has no batch: {done} of {count} steps are done")
+                began = done
                 continue
             done += 1
             yield step
@@ -185,25 +201,28 @@ class Engine:
 
     def predict(self, *outputs: str, batch: BatchLike | None = None, **tensors: TensorLike) -> Any:
         """Outputs without dropout, labels or loss: one tensor, or a tuple where more names are given. Without names: logits."""
+        for name in outputs:
+            if not isinstance(name, str):
+                raise TypeError(f"outputs are named by str, not {type(name).__name__}; a batch is given as batch=")
         self._native.eval_only(as_batch(batch, tensors))
         found = tuple(self.output(name) for name in outputs or ("logits",))
         return found[0] if len(found) == 1 else found
 
     def output(self, name: str) -> Tensor:
         """An output of the later of the last forward and the last eval, a snapshot."""
-        return Tensor(self._native.output(name))
+        return Tensor(self._native.output(text("name", name)))
 
     def metric(self, name: str) -> float:
         """loss, lr, grad_norm, global_steps, tokens_per_second, peak_bytes ... at any time, on any thread."""
-        return self._native.metric(name)
+        return self._native.metric(text("name", name))
 
     def set(self, key: str, value: Any) -> None:
         """Changes at run time what can be: "optimizer.params.lr", "gradient_clipping", "scheduler" ..."""
-        self._native.set_json(key, json.dumps(value))
+        self._native.set_json(text("key", key), json.dumps(value))
 
     def get(self, key: str = "") -> Any:
         """The effective value of a key; "" is the whole effective config."""
-        return json.loads(self._native.get_json(key))
+        return json.loads(self._native.get_json(text("key", key)))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -217,30 +236,30 @@ class Engine:
         """A checkpoint. Options: client_state, weights_only, async_ (writes in the background)."""
         if "async_" in options:
             options["async"] = options.pop("async_")
-        self._native.save(path_text(folder), tag, json_text(options or None))
+        self._native.save(path_text(folder, "folder"), None if tag is None else text("tag", tag), json_text(options or None))
 
     def load(self, folder: str | os.PathLike[str], tag: str | None = None, **options: Any) -> Any:
         """Loads a checkpoint, the latest without a tag; the client_state that was saved with it."""
-        self._native.load(path_text(folder), tag, json_text(options or None))
+        self._native.load(path_text(folder, "folder"), None if tag is None else text("tag", tag), json_text(options or None))
         return self.get("client_state")
 
     def export(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """A Hugging Face folder: config.json, model.safetensors, tokenizer files."""
-        self._native.export_folder(path_text(folder), json_text(options or None))
+        self._native.export_folder(path_text(folder, "folder"), json_text(options or None))
 
     def report(self, path: str | os.PathLike[str], contents: Any = None) -> None:
         """A self-contained report.html: curves, memory plan, timeline."""
-        self._native.report(path_text(path), json_text(contents))
+        self._native.report(path_text(path), json_text(contents, "contents"))
 
     def generate(self, prompt: Sequence[int], on_token: Callable[[list[int]], Any] | None = None, **options: Any) -> list[int]:
         """Continues a prompt; the new ids. Options: max_new_tokens, temperature, top_k, top_p, seed, eos_id.
         on_token(ids) hears of them as they come; False stops, an exception comes out of this call."""
-        return list(self._native.continue_prompt([int(i) for i in prompt], json_text(options or None), on_token))
+        return list(self._native.continue_prompt(integers("prompt", prompt), json_text(options or None), on_token))
 
     def generate_batch(self, prompts: Sequence[Sequence[int]], on_tokens: Callable[[int, list[int]], Any] | None = None, **options: Any) -> list[list[int]]:
         """The same for several prompts at once, of any lengths, which is much faster than one by one; the new ids of each.
         on_tokens(row, ids): False ends that row, an exception comes out of this call."""
-        rows = [[int(i) for i in prompt] for prompt in prompts]
+        rows = [integers(f"prompts[{i}]", prompt) for i, prompt in enumerate(prompts)]
         return [list(row) for row in self._native.continue_prompts(rows, json_text(options or None), on_tokens)]
 
     def generate_text(self, tokenizer: Tokenizer, prompt: str, on_text: Callable[[str], Any] | None = None, add_special_tokens: bool = True,
@@ -264,10 +283,10 @@ class Engine:
 
     def evaluate(self, data: Any = None, **options: Any) -> dict[str, Any]:
         """The scores of the model's task on rows: data as in Data, None: what the config's split keeps from training."""
-        return json.loads(self._native.evaluate(json_text(data), json_text(options or None)))
+        return json.loads(self._native.evaluate(json_text(data, "data"), json_text(options or None)))
 
     def close(self) -> None:
-        """Frees threads, memory and files; later calls raise. Cancels a call that runs on another thread."""
+        """Frees threads, memory, files and the host's optimizer; later calls raise. Cancels a call that runs on another thread."""
         self._native.close()
 
     def __enter__(self) -> Engine:

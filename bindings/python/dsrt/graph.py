@@ -6,6 +6,7 @@ from typing import Any, Sequence
 
 from . import native
 from .library import json_text, path_text
+from .library import text as utf8
 from .tensor import DType
 
 
@@ -60,7 +61,7 @@ class Graph:
     def parse(cls, text: str) -> Graph:
         """Reads the text form, the one that DSRT_DUMP writes."""
         graph = cls.__new__(cls)
-        graph._native = native.Graph.parse(text)
+        graph._native = native.Graph.parse(utf8("text", text))
         return graph
 
     @staticmethod
@@ -68,31 +69,35 @@ class Graph:
         return json.loads(native.Graph.ops_json())
 
     def input(self, name: str, dtype: DType, shape: Sequence[int]) -> Value:
-        return self._native.add_input(name, int(dtype), tuple(shape))
+        return self._native.add_input(utf8("name", name), int(dtype), tuple(shape))
 
     def param(self, name: str, shape: Sequence[int], init: Any = None, dtype: DType = DType.FLOAT32) -> Value:
         """init: {"type": "zeros" | "ones"}, {"type": "normal", "std": s} or {"type": "uniform", "bound": b}."""
-        return self._native.add_param(name, int(dtype), tuple(shape), json_text(init))
+        return self._native.add_param(utf8("name", name), int(dtype), tuple(shape), json_text(init, "init"))
 
     def op(self, name: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Any:
         """One value, or a tuple where `outputs` asks for more."""
-        made = self._native.ops(name, list(inputs), json_text(attributes or None), outputs)
+        made = self._native.ops(utf8("name", name), list(inputs), json_text(attributes or None), outputs)
         return made[0] if outputs == 1 else tuple(made)
 
     def define_op(self, name: str, op: Op) -> None:
         """From now on `name` is an op of this graph, for op() and read(). What its methods raise comes out of the call that ran them."""
-        self._native.define_op(name, op._functions())
+        self._native.define_op(utf8("name", name), op._functions())
 
     def read(self, text: str) -> None:
         """Reads the text form into this graph, which has no value yet but may have ops of the host's own."""
-        self._native.read(text)
+        self._native.read(utf8("text", text))
 
     def model(self, folder: str, inputs: Sequence[Value], output: str, **options: Any) -> Value:
         """Embeds a model family's body: its output of the given input_ids, attention_mask, token_type_ids, position_ids (-1: absent)."""
-        return self._native.model(path_text(folder), list(inputs), output, json_text(options or None))
+        return self._native.model(path_text(folder, "folder"), list(inputs), utf8("output", output), json_text(options or None))
 
     def output(self, name: str, value: Value) -> None:
-        self._native.output(name, value)
+        self._native.output(utf8("name", name), value)
 
     def loss(self, value: Value) -> None:
         self._native.loss(value)
+
+    def close(self) -> None:
+        """Frees it; its ops too, once no engine has them."""
+        self._native.close()

@@ -7,6 +7,7 @@ import os
 from typing import Any, Callable, Union
 
 from . import native
+from .errors import InvalidArgumentError
 
 Json = Union[str, dict, list, int, float, bool, None]
 
@@ -38,7 +39,7 @@ def config_describe() -> Any:
 
 def score(metric: str, predictions: Any, references: Any) -> dict[str, Any]:
     """Scores of predictions: "spans", "squad", "bleu"."""
-    return json.loads(native.score(metric, json_text(predictions), json_text(references)))
+    return json.loads(native.score(text("metric", metric), json_text(predictions, "predictions"), json_text(references, "references")))
 
 
 def set_log(sink: Callable[[LogLevel, str, str], None] | None, level: LogLevel = LogLevel.INFO) -> None:
@@ -47,10 +48,26 @@ def set_log(sink: Callable[[LogLevel, str, str], None] | None, level: LogLevel =
     native.set_log(None if sink is None else lambda lvl, component, message: sink(LogLevel(lvl), component, message), int(level))
 
 
-def json_text(value: Any) -> str | None:
+def json_text(value: Any, name: str = "options") -> str | None:
     """None, JSON text as it is, or anything json.dumps takes."""
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    return None if value is None else text(name, value) if isinstance(value, str) else json.dumps(value)
 
 
-def path_text(path: str | os.PathLike[str]) -> str:
-    return os.fspath(path)
+def text(name: str, value: Any) -> str:
+    """A str that UTF-8 can hold; `name` is the argument's."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as e:
+        raise InvalidArgumentError(f"{name}: the character {value[e.start]!r} at {e.start} has no UTF-8 form") from None
+    return value
+
+
+def path_text(path: Any, name: str = "path") -> str:
+    """A str, bytes or os.PathLike, of UTF-8."""
+    try:
+        found = os.fspath(path)
+    except TypeError:
+        raise TypeError(f"{name} must be a str, bytes or os.PathLike, not {type(path).__name__}") from None
+    return text(name, os.fsdecode(found))

@@ -2,9 +2,13 @@
 from __future__ import annotations
 
 import enum
+import math
+import numbers
+import operator
 from typing import Any, Iterable, Mapping, Sequence, Union
 
 from . import native
+from .library import text
 
 
 class DType(enum.IntEnum):
@@ -40,7 +44,7 @@ def _from_buffer(source: Any) -> native.Tensor:
     view = memoryview(source)
     if view.format.lstrip("@=<") not in _BUFFER:
         raise TypeError(f"dsrt.Tensor: elements of format {view.format!r} are not known; accepted: {', '.join(_BUFFER)}")
-    return native.Tensor(int(_BUFFER[view.format.lstrip("@=<")]), tuple(view.shape), view if view.contiguous else view.tobytes())
+    return native.Tensor(int(_BUFFER[view.format.lstrip("@=<")]), tuple(view.shape), view if view.c_contiguous else view.tobytes())
 
 
 def _from_values(values: Any, dtype: DType | None) -> native.Tensor:
@@ -55,13 +59,14 @@ def _from_values(values: Any, dtype: DType | None) -> native.Tensor:
             raise ValueError("dsrt.Tensor: rows of different lengths")
         flat = [x for row in flat for x in row]
     import array
-    integers = all(isinstance(x, int) for x in flat)
-    made = native.Tensor(int(DType.INT64 if integers else DType.FLOAT32), tuple(shape), array.array("q" if integers else "f", flat))
+    whole = all(isinstance(x, numbers.Integral) for x in flat)
+    made = native.Tensor(int(DType.INT64 if whole else DType.FLOAT32), tuple(shape), array.array("q" if whole else "f", flat))
     return made if dtype is None or dtype == made.kind() else _converted(made, dtype)
 
 
 def _converted(t: native.Tensor, dtype: DType) -> native.Tensor:
-    sizes = {DType.FLOAT16: 2, DType.BFLOAT16: 2, DType.FLOAT64: 8, DType.INT64: 8, DType.UINT8: 1, DType.BOOL: 1, DType.INT8: 1}
+    sizes = {DType.FLOAT16: 2, DType.BFLOAT16: 2, DType.FLOAT64: 8, DType.INT64: 8, DType.UINT8: 1, DType.BOOL: 1, DType.INT8: 1,
+             DType.FLOAT8_E4M3: 1, DType.FLOAT8_E5M2: 1}
     out = bytearray(t.count() * sizes.get(dtype, 4))
     t.copy_out(int(dtype), out)
     return native.Tensor(int(dtype), t.shape(), out)
@@ -134,8 +139,12 @@ class Tensor:
         return numpy.asarray(_Lent(native.View(source._native), source.dtype, source.shape))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        import numpy
         array = self.numpy()
-        return array.astype(dtype, copy=False) if dtype is not None else array.copy() if copy else array
+        wanted = array.dtype if dtype is None else numpy.dtype(dtype)
+        if copy is False and (wanted != array.dtype or self.dtype not in _NUMPY):
+            raise ValueError(f"a tensor of {self.dtype.name.lower()} can't be an array of {wanted} without a copy")
+        return array.astype(wanted, copy=bool(copy))
 
     def tolist(self) -> Any:
         import array
@@ -144,9 +153,11 @@ class Tensor:
         if self.size:
             self._native.copy_out(int(DType.INT64 if integer else DType.FLOAT64), flat)
         values = list(flat)
-        for size in reversed(self.shape[1:]):
-            values = [values[i:i + size] for i in range(0, len(values), size)] if size else []
-        return values if self.shape else values[0]
+        shape = self.shape
+        for d in range(len(shape) - 1, 0, -1):
+            rows = math.prod(shape[:d])
+            values = [values[r * shape[d]:(r + 1) * shape[d]] for r in range(rows)]
+        return values if shape else values[0]
 
     def item(self) -> Any:
         if self.size != 1:
@@ -168,42 +179,61 @@ class Tensor:
         return f"dsrt.Tensor(shape={self.shape}, dtype={self.dtype.name.lower()})"
 
 
+def integers(name: str, values: Any) -> list[int]:
+    """Whole numbers of any kind; anything else is an error that names the argument."""
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"{name} must be integers, not {type(values).__name__}: encode text with a tokenizer")
+    try:
+        return [operator.index(v) for v in values]
+    except TypeError as e:
+        raise TypeError(f"{name} must be integers: {e}") from None
+
+
 TensorLike = Union[Tensor, Sequence, Any]
 BatchLike = Union["Batch", Mapping[str, TensorLike]]
+# What files and tokenizers give.
+_KNOWN = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "labels", "start_positions", "end_positions", "decoder_input_ids",
+          "decoder_attention_mask")
 
 
 class Batch:
     """Named tensors, by Hugging Face's names: input_ids, attention_mask, labels ... Works like a dict, but has no list of its names."""
 
-    __slots__ = ("_native",)
+    __slots__ = ("_native", "_names")
 
     def __init__(self, tensors: Mapping[str, TensorLike] | Iterable[tuple[str, TensorLike]] = (), **more: TensorLike):
         self._native = native.Batch()
+        self._names: set[str] = set()
         self.update(tensors, **more)
 
     @classmethod
-    def _of(cls, made: native.Batch) -> Batch:
+    def _of(cls, made: native.Batch, names: Iterable[str] = _KNOWN) -> Batch:
+        """names: those that it may have."""
         batch = cls.__new__(cls)
-        batch._native = made
+        batch._native, batch._names = made, set(names)
         return batch
+
+    def _items(self) -> list[tuple[str, Tensor]]:
+        return [(name, self[name]) for name in sorted(self._names) if name in self]
 
     def update(self, tensors: Mapping[str, TensorLike] | Iterable[tuple[str, TensorLike]] = (), **more: TensorLike) -> None:
         for name, value in dict(tensors, **more).items():
             self[name] = value
 
     def __setitem__(self, name: str, value: TensorLike) -> None:
-        self._native.put(name, (value if isinstance(value, Tensor) else Tensor(value))._native)
+        self._native.put(text("name", name), (value if isinstance(value, Tensor) else Tensor(value))._native)
+        self._names.add(name)
 
     def __getitem__(self, name: str) -> Tensor:
-        return Tensor(self._native.get(name))
+        return Tensor(self._native.get(text("name", name)))
 
     def get(self, name: str, default: Any = None) -> Any:
         return self[name] if name in self else default
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         from .errors import NotFoundError
         try:
-            self._native.get(name)
+            self[name]  # type: ignore[index]
         except NotFoundError:
             return False
         return True

@@ -6,7 +6,8 @@ from typing import Any, Callable, Sequence
 
 from . import native
 from .library import json_text, path_text
-from .tensor import Batch
+from .library import text as utf8
+from .tensor import Batch, integers
 
 
 class Encoding:
@@ -24,6 +25,10 @@ class Encoding:
         return len(self.ids)
 
 
+def _texts(name: str, texts: str | Sequence[str]) -> list[str]:
+    return [utf8(f"{name}[{i}]", t) for i, t in enumerate([texts] if isinstance(texts, str) else texts)]
+
+
 class Tokenizer:
     """Reads a tokenizer.json, a vocab.txt, a sentencepiece model, or a folder that holds one. Any number of threads may use it."""
 
@@ -31,20 +36,20 @@ class Tokenizer:
         self._native = native.Tokenizer(path_text(path))
 
     def encode(self, text: str, pair: str | None = None, add_special_tokens: bool = True) -> Encoding:
-        return Encoding(self._native.encode(text, pair, add_special_tokens))
+        return Encoding(self._native.encode(utf8("text", text), None if pair is None else utf8("pair", pair), bool(add_special_tokens)))
 
-    def __call__(self, texts: str | Sequence[str], pairs: Sequence[str] | None = None, **options: Any) -> Batch:
+    def __call__(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None, **options: Any) -> Batch:
         """input_ids, attention_mask and, with pairs, token_type_ids. Options as in transformers: max_length, truncation, padding,
         pad_to_multiple_of, padding_side, truncation_side, add_special_tokens, pad_id."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        return Batch._of(self._native.encode_batch(texts, list(pairs or ()), json_text(options or None)))
+        first, second = _texts("texts", texts), _texts("pairs", () if pairs is None else pairs)
+        return Batch._of(self._native.encode_batch(first, second, json_text(options or None)))
 
     def apply_chat_template(self, messages: Any, **options: Any) -> str:
         """The text of a conversation, [{"role": "user", "content": ...}, ...], as the tokenizer's own template writes it."""
-        return self._native.apply_chat_template(json_text(messages), json_text(options or None))
+        return self._native.apply_chat_template("null" if messages is None else json_text(messages, "messages"), json_text(options or None))
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        return self._native.text([int(i) for i in ids], skip_special_tokens)
+        return self._native.text(integers("ids", ids), bool(skip_special_tokens))
 
     def stream(self, skip_special_tokens: bool = True) -> TextStream:
         return TextStream(self, skip_special_tokens=skip_special_tokens)
@@ -74,7 +79,7 @@ class TextStream:
 
     def put(self, ids: Sequence[int]) -> str:
         """The text that more ids have made certain, often empty."""
-        return self._native.piece([int(i) for i in ids])
+        return self._native.piece(integers("ids", ids))
 
     def end(self) -> str:
         """What was held back, U+FFFD for half a character. The stream may be used anew."""

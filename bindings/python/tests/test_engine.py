@@ -1,12 +1,15 @@
 """Engines, data, callbacks, errors."""
+import gc
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
 import time
 import traceback
 import unittest
+import weakref
 
 import dsrt
 import support
@@ -128,7 +131,7 @@ class Training(unittest.TestCase):
         data = dsrt.Data.from_batches(engine, lambda: [])
         engine.close()
         engine.close()
-        with self.assertRaises(errors.InvalidArgumentError):
+        with self.assertRaisesRegex(errors.StateError, "this engine is closed"):
             engine.forward(input_ids=IDS)
         with self.assertRaises(errors.StateError):
             data.next()
@@ -148,7 +151,73 @@ class Training(unittest.TestCase):
         self.assertTrue(any("matmul" in json.dumps(op) for op in dsrt.Graph.ops()))
 
 
+class Arguments(unittest.TestCase):
+    def test_wrong_kinds_are_named(self):
+        with dsrt.Engine(config()) as engine, tempfile.TemporaryDirectory() as folder:
+            batch = dsrt.Batch(input_ids=IDS)
+            for words, call in (("tag must be a str", lambda: engine.load(folder, 3)), ("folder must be a str, bytes", lambda: engine.save(3)),
+                                ("config must be", lambda: dsrt.Engine(3)), ("prompt must be integers.*float", lambda: engine.generate([1.7])),
+                                ("prompt must be integers, not str", lambda: engine.generate("12")), ("batch=", lambda: engine.predict(batch))):
+                with self.assertRaisesRegex(TypeError, words):
+                    call()
+            with self.assertRaisesRegex(errors.InvalidArgumentError, "folder: .*UTF-8"):
+                engine.save(os.fsdecode(b"/x\xff"))
+            engine.save(os.fsencode(folder), "here")
+            self.assertTrue(os.path.exists(os.path.join(folder, "here")))
+
+    def test_moments_are_the_first_and_the_second(self):
+        with dsrt.Engine(config()) as engine:
+            p, name = engine.parameters, "transformer.ln_f.weight"
+            for which in (0, -1, 3):
+                with self.assertRaisesRegex(ValueError, "which must be 1 or 2"):
+                    p.moment(name, which)
+                with self.assertRaisesRegex(ValueError, "which must be 1 or 2"):
+                    p.set_moment(name, [0.0] * 8, which)
+            self.assertEqual(p.moment(name, 2).tolist(), [0] * 8)
+            self.assertIsNone(p.get("nope"))
+            self.assertEqual(p.get(name).shape, (8,))
+
+    def test_ctrl_c_ends_generation_without_a_listener(self):
+        long = {**support.MODEL, "n_positions": 65536}
+        with dsrt.Engine(config(model=long)) as engine:
+            began = time.monotonic()
+            for call in (lambda: engine.generate([1], max_new_tokens=60000), lambda: engine.generate_batch([[1], [2]], max_new_tokens=60000)):
+                threading.Timer(0.05, signal.raise_signal, (signal.SIGINT,)).start()
+                with self.assertRaises(KeyboardInterrupt):
+                    call()
+            self.assertLess(time.monotonic() - began, 5)
+
+
 class Callbacks(unittest.TestCase):
+    def test_batches_of_ones_own_keep_every_tensor(self):
+        data = dsrt.Data.from_batches(None, lambda: [dsrt.Batch(x=[[1.0]], y=[[2.0]])])
+        again = dsrt.Data.from_batches(None, lambda: data)
+        batch = again.next()
+        self.assertEqual((batch["x"].tolist(), batch["y"].tolist()), ([[1]], [[2]]))
+
+    def test_empty_epochs_end(self):
+        with dsrt.Engine(config()) as engine, dsrt.Data.from_batches(engine, lambda: []) as data:
+            with self.assertRaisesRegex(errors.StateError, "0 of 3 steps"):
+                list(engine.steps(data, count=3))
+
+    def test_a_cursor_that_is_no_text_is_named(self):
+        with dsrt.Engine(config()) as engine:
+            data = dsrt.Data.from_batches(engine, lambda: [{"input_ids": IDS, "labels": IDS}], save=lambda: {"at": 1}, restore=print)
+            with self.assertRaisesRegex(TypeError, r"save\(\) returns must be a str, not dict"):
+                engine.train_batch(data)
+
+    def test_closing_frees_what_refers_to_itself(self):
+        class Host:
+            def epoch(self):
+                return []
+
+        host = Host()
+        host.data, gone = dsrt.Data.from_batches(None, host.epoch), weakref.ref(host)
+        host.data.close()
+        del host
+        gc.collect()
+        self.assertIsNone(gone())
+
     def test_a_data_source_feeds_train_batch_and_its_cursor_is_saved(self):
         cursors = []
         with tempfile.TemporaryDirectory() as folder, dsrt.Engine(config()) as engine:

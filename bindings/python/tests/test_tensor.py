@@ -37,10 +37,15 @@ class Plain(unittest.TestCase):
     def test_conversion_is_a_c_cast(self):
         self.assertEqual(Tensor([1.75, -2.75]).astype(DType.INT32).tolist(), [1, -2])
         self.assertEqual(Tensor([1.0, 0.5], DType.BFLOAT16).dtype, DType.BFLOAT16)
+        with self.assertRaises(dsrt.errors.UnsupportedError):
+            Tensor([1, 2], DType.FLOAT8_E4M3)
 
     def test_zeros_and_empty(self):
         self.assertEqual(Tensor.zeros((2, 2)).tolist(), [[0, 0], [0, 0]])
         self.assertEqual(Tensor.zeros((0, 3)).tolist(), [])
+        self.assertEqual(Tensor.zeros((2, 0)).tolist(), [[], []])
+        self.assertEqual(Tensor.zeros((2, 0, 3)).tolist(), [[], []])
+        self.assertEqual(Tensor.zeros((1, 2, 2)).tolist(), [[[0, 0], [0, 0]]])
 
     def test_a_bad_shape_is_a_value_error_of_the_library(self):
         with self.assertRaises(dsrt.errors.InvalidArgumentError) as caught:
@@ -62,6 +67,24 @@ class Numpy(unittest.TestCase):
         batch = dsrt.Batch(input_ids=a)
         a[:] = 0
         self.assertEqual(batch["input_ids"].tolist(), support.IDS)
+
+    def test_arrays_in_fortrans_order_and_numpys_integers(self):
+        a = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
+        a.flags.writeable = False
+        self.assertEqual(Tensor(a).tolist(), [[0, 1, 2], [3, 4, 5]])
+        self.assertEqual(Tensor(memoryview(a)).tolist(), [[0, 1, 2], [3, 4, 5]])
+        self.assertEqual(Tensor([np.int32(1), np.int64(2)]).dtype, DType.INT64)
+
+    def test_copies_are_made_as_numpy_asks(self):
+        t = Tensor([1.0, 2.0])
+        t.__array__(np.float32, copy=True)[0] = 9
+        self.assertEqual(t.tolist(), [1, 2])
+        t.__array__(np.float32, copy=False)[0] = 9
+        self.assertEqual(t.tolist(), [9, 2])
+        self.assertEqual(t.__array__(np.float64).dtype, np.float64)
+        for tensor, wanted in ((t, np.float64), (t.astype(DType.BFLOAT16), None)):
+            with self.assertRaises(ValueError):
+                tensor.__array__(wanted, copy=False)
 
     def test_out_without_a_copy(self):
         t = Tensor([1.0, 2.0])

@@ -28,6 +28,19 @@ class Words(unittest.TestCase):
         self.assertEqual(batch["input_ids"].tolist(), [[2, 5, 3, 0], [2, 8, 6, 3]])
         self.assertEqual(batch["attention_mask"].tolist(), [[1, 1, 1, 0], [1, 1, 1, 1]])
 
+    def test_a_pair_is_one_text(self):
+        t = dsrt.Tokenizer(self.folder.name)
+        self.assertEqual(t("good", "bad")["input_ids"].tolist(), t(["good"], ["bad"])["input_ids"].tolist())
+
+    def test_texts_that_are_none_are_named(self):
+        t = dsrt.Tokenizer(self.folder.name)
+        with self.assertRaisesRegex(dsrt.errors.InvalidArgumentError, "text: .*at 1 has no UTF-8"):
+            t.encode("a\ud800")
+        with self.assertRaisesRegex(TypeError, r"texts\[1\] must be a str, not int"):
+            t(["good", 2])
+        with self.assertRaisesRegex(dsrt.errors.InvalidArgumentError, r"texts\[0\] holds a NUL at byte 5"):
+            t(["hello\0world", "hello"])
+
     def test_half_a_character_waits_for_the_other_half(self):
         t = dsrt.Tokenizer(support.TOKENIZER)
         with t.stream() as stream:

@@ -4,7 +4,7 @@
 
 namespace {
 
-// A reference that threads without the GIL may copy and drop.
+// A reference that threads without the GIL may copy and drop. The garbage collector doesn't see it: a cycle through one lasts until its owner is closed.
 class Callable {
 public:
     explicit Callable(PyObject* f) : f_(f) { Py_INCREF(f); }
@@ -117,6 +117,12 @@ PyObject* list_of(dsrt::Span<int32_t> ids) {
     for (size_t i = 0; list && i < ids.size(); ++i) PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), PyLong_FromLong(ids[i]));
     return list;
 }
+// Without a callable: Ctrl-C is noticed.
+bool heard_nothing() {
+    Gil gil;
+    if (PyErr_CheckSignals()) throw PythonError();
+    return true;
+}
 bool goes_on(PyObject* answer) {  // steals it
     const bool on = answer != Py_False;
     Py_DECREF(answer);
@@ -129,12 +135,14 @@ bool goes_on(PyObject* answer) {  // steals it
         Gil gil;
         return goes_on(f(list_of(ids)));
     };
+    else $1 = [](dsrt::Span<int32_t>) { return heard_nothing(); };
 }
 %typemap(in) dsrt::RowTokensFunction {
     if ($input != Py_None) $1 = [f = Callable($input)](size_t row, dsrt::Span<int32_t> ids) {
         Gil gil;
         return goes_on(f(PyLong_FromSize_t(row), list_of(ids)));
     };
+    else $1 = [](size_t, dsrt::Span<int32_t>) { return heard_nothing(); };
 }
 
 // A tuple (floats an element, callable).
