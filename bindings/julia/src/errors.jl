@@ -60,7 +60,10 @@ macro handle(T, c, destroy)
             isempty(logged) || take_thrown(logged)  # a log that throws meanwhile has nobody to tell
             return nothing
         end
-        Base.unsafe_convert(::Type{Ptr{$c}}, handle::$T) = handle.ptr
+        function Base.unsafe_convert(::Type{Ptr{$c}}, handle::$T)
+            handle.ptr == C_NULL && throw(DSRTError(DS_E_STATE, "this " * $(lowercase(string(T))) * " is closed"))
+            return handle.ptr
+        end
     end)
 end
 

@@ -29,6 +29,10 @@ end
 function encode_batch(t::Tokenizer, texts, pairs = nothing; options = nothing)
     first, second = String.(texts), pairs === nothing ? String[] : String.(pairs)
     pairs === nothing || length(second) == length(first) || throw(ArgumentError("pairs: as many as texts, or none"))
+    for (name, all) in (("texts", first), ("pairs", second)), (i, s) in enumerate(all)
+        at = findfirst(isequal('\0'), s)
+        at === nothing || throw(ArgumentError("$(name)[$i] holds a NUL at byte $(at - 1)"))  # C would end it there
+    end
     batch = Batch()
     GC.@preserve first second begin
         firsts, seconds = Cstring[Cstring(pointer(s)) for s in first], Cstring[Cstring(pointer(s)) for s in second]
