@@ -219,7 +219,7 @@ Status Engine::make_ranks() {
     DS_CHECK(make_pipeline());
     DS_TRY(const std::set<std::string> experts, parameters_of_experts());
     if (config_.mesh.expert > 1 && experts.empty())
-        return fail(Code::E_CONFIG, "parallel.expert: {}, but the model has no experts to deal out", config_.mesh.expert);
+        log(Level::warn, "config", "parallel.expert: {}: the model has no experts to deal out", config_.mesh.expert);
     for (const auto& rank : *ranks_) {
         DS_TRY(Graph graph, graph_of(*rank, smallest_key()));
         DS_CHECK(keep_own_experts(rank->at(MeshAxis::data), graph));
