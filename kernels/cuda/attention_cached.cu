@@ -148,7 +148,7 @@ void run(const Call& c, Queue& queue) {
                       segments,
                       cuts};
     if (k.present && k.count() > 0)
-        launch(queue, blocks_for(k.rows(), 1), kThreads, 0, append_kernel, cache, rows_of(k), rows_of(c.in[kV]));
+        launch(queue, striding_blocks(k.rows(), 1), kThreads, 0, append_kernel, cache, rows_of(k), rows_of(c.in[kV]));
     if (s.is_prompt) return attend_to_prompt(c, s);
     const auto size = static_cast<double>(keys.dims[2]);
     Look look{a.heads, a.window, static_cast<float>(a.scale != 0 ? a.scale : 1 / sqrt(size)), a.causal, rows_of(bias), {}, a.max_distance};

@@ -149,8 +149,8 @@ void run(const Call& c, Queue& queue) {
     const Span<float> delta = scratch<float>(c, room.delta, s.q_rows * s.heads);
     const Span<const float> deltas{delta.data, delta.n};
     if (s.q_rows > 0)
-        launch(queue, blocks_for(s.q_rows * s.heads * kWarp, 128, INT32_MAX), 128, 0, delta_kernel, heads_of(dy, s.heads),
-               heads_of(y, s.heads), s.q_rows, s.heads, s.size, delta);
+        launch(queue, blocks_for(s.q_rows * s.heads * kWarp, 128), 128, 0, delta_kernel, heads_of(dy, s.heads), heads_of(y, s.heads),
+               s.q_rows, s.heads, s.size, delta);
     with_width(s.size, [&](auto width) {
         constexpr int kD = decltype(width)::value;
         constexpr size_t query_bytes = 4 * (4 * kTileFloats<kD> + kWeightFloats), key_bytes = query_bytes + 4 * kWeightFloats;

@@ -204,8 +204,8 @@ void run(const Call& c, Queue& queue) {
         allow_shared(queue, query_kernel<kD, T, kFussy>, of_queries);
         allow_shared(queue, key_kernel<kD, T, kFussy>, of_keys);
         if (s.q_rows > 0) {
-            launch(queue, blocks_for(numbers * 8, 256, INT32_MAX), 256, 0, delta_kernel<T>, given.dy, part_of<T>(y, s.heads),
-                   span<const float>(lse), s.q_rows, s.heads, s.size, powers, delta);
+            launch(queue, blocks_for(numbers * 8, 256), 256, 0, delta_kernel<T>, given.dy, part_of<T>(y, s.heads), span<const float>(lse),
+                   s.q_rows, s.heads, s.size, powers, delta);
             launch(queue, dim3(blocks_for(s.q_rows, kOwn<kQueryGroups<kFussy>>), static_cast<unsigned>(s.heads)),
                    kThreads<kQueryGroups<kFussy>>, of_queries, query_kernel<kD, T, kFussy>, s, given, part_of<T>(c.out[0], s.heads),
                    space.sums(c, bias));

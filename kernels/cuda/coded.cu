@@ -69,8 +69,8 @@ LinearOperands operands(const State& s, const Tensor* in, const Tensor& y, std::
 void run(const Call& c, Queue& q) {
     const auto& s = *static_cast<const State*>(c.state);
     const LinearOperands o = operands(s, c.in, c.out[0], c.scratch);
-    launch(q, blocks_for(o.b.count(), kThreads, 1 << 16), kThreads, 0, decode_kernel, codes_of(c.in[1], c.attr<CodedMatmul>()), values(),
-           any(o.b));
+    launch(q, striding_blocks(o.b.count(), kThreads, 1 << 16), kThreads, 0, decode_kernel, codes_of(c.in[1], c.attr<CodedMatmul>()),
+           values(), any(o.b));
     q.note(s.product.run(q, o, c.scratch));
 }
 

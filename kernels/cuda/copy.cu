@@ -64,7 +64,7 @@ void copy_any(const Call& c, Queue& q) {
         return run(q, walk(to, {&from}), to, from);
     }
     if (y.count() > 0)
-        launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, relayout_kernel, Exact{y.data, extent(y), y.dtype},
+        launch(q, striding_blocks(y.count(), kThreads, 1 << 16), kThreads, 0, relayout_kernel, Exact{y.data, extent(y), y.dtype},
                Exact{x.data, extent(x), x.dtype}, y.count(), y.columns(), y.row_stride, x.columns(), x.row_stride);
 }
 
@@ -127,7 +127,7 @@ __global__ void fill_kernel(Exact y, int64_t count, int64_t columns, int64_t str
 }
 void fill_with(const Tensor& y, Queue& q, double value, bool index) {
     if (y.count() > 0)
-        launch(q, blocks_for(y.count(), kThreads, 1 << 16), kThreads, 0, fill_kernel, Exact{y.data, extent(y), y.dtype}, y.count(),
+        launch(q, striding_blocks(y.count(), kThreads, 1 << 16), kThreads, 0, fill_kernel, Exact{y.data, extent(y), y.dtype}, y.count(),
                y.columns(), y.row_stride, value, index);
 }
 void fill_all(const Call& c, Queue& q) { fill_with(c.out[0], q, c.attr<Fill>().value, false); }

@@ -43,8 +43,8 @@ void forward(const Call& c, Queue& q) {
     const auto ignore = static_cast<int32_t>(c.attr<CrossEntropy>().ignore);
     const Span<float> losses = scratch<float>(c, 0, n);
     if (n > 0)
-        launch(q, blocks_for(n, 1), kThreads, 0, rows_kernel, rows_of(logits), span<const int32_t>(labels), ignore, span<float>(c.out[1]),
-               losses);
+        launch(q, striding_blocks(n, 1), kThreads, 0, rows_kernel, rows_of(logits), span<const int32_t>(labels), ignore,
+               span<float>(c.out[1]), losses);
     mean_of_losses(q, {losses.data, n}, span<const int32_t>(labels), ignore, span<float>(c.out[0]));
 }
 
@@ -54,7 +54,7 @@ void backward(const Call& c, Queue& q) {
     const Span<float> factor = scratch<float>(c, 0, 1);
     if (labels.count() == 0) return;
     factor_of_gradient(q, span<const float>(c.in[0]), span<const int32_t>(labels), ignore, factor);
-    launch(q, blocks_for(labels.count(), 1), kThreads, 0, gradient_kernel, rows_of(logits), span<const int32_t>(labels),
+    launch(q, striding_blocks(labels.count(), 1), kThreads, 0, gradient_kernel, rows_of(logits), span<const int32_t>(labels),
            span<const float>(c.in[3]), ignore, Span<const float>{factor.data, 1}, rows_of(c.out[0]));
 }
 

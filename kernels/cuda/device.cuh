@@ -308,8 +308,16 @@ inline const char* accepts_floats(const Request& r) {
 }
 
 inline Queue& queue_of(const Call& c) { return *static_cast<Queue*>(c.runtime->queue); }
-inline unsigned blocks_for(int64_t items, int64_t a_block, int64_t most = 1 << 20) {
-    return static_cast<unsigned>(std::clamp<int64_t>((items + a_block - 1) / a_block, 1, most));
+// Blocks that have a_block items each: all of them. A grid has at most 2^31 - 1 (65535 but along x); more are refused by the launch.
+inline unsigned blocks_for(int64_t items, int64_t a_block) {
+    return static_cast<unsigned>(std::clamp<int64_t>((items + a_block - 1) / a_block, 1, UINT32_MAX));
+}
+// The same, but at most so many: only for kernels that go on by gridDim until all is done.
+inline unsigned striding_blocks(int64_t items, int64_t a_block, int64_t most = 1 << 20) {
+#ifdef DS_CUDA_EMULATED
+    most = std::min(most, emu::most_blocks());  // tests let every such kernel go on
+#endif
+    return static_cast<unsigned>(std::min<int64_t>(blocks_for(items, a_block), most));
 }
 
 // Phases queue work from one thread.

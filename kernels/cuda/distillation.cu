@@ -52,7 +52,7 @@ void forward(const Call& c, Queue& q) {
     const auto ignore = static_cast<int32_t>(a.ignore);
     const Span<float> losses = scratch<float>(c, 0, labels.n);
     if (labels.n > 0)
-        launch(q, blocks_for(labels.n, 1), kThreads, 0, rows_kernel, rows_of(c.in[0]), rows_of(c.in[1]), labels, ignore,
+        launch(q, striding_blocks(labels.n, 1), kThreads, 0, rows_kernel, rows_of(c.in[0]), rows_of(c.in[1]), labels, ignore,
                static_cast<float>(a.temperature), span<float>(c.out[1]), span<float>(c.out[2]), losses);
     mean_of_losses(q, {losses.data, labels.n}, labels, ignore, span<float>(c.out[0]));
 }
@@ -64,8 +64,9 @@ void backward(const Call& c, Queue& q) {
     const Span<float> factor = scratch<float>(c, 0, 1);
     if (labels.n == 0) return;
     factor_of_gradient(q, span<const float>(c.in[0]), labels, ignore, factor);
-    launch(q, blocks_for(labels.n, 1), kThreads, 0, gradient_kernel, rows_of(c.in[1]), rows_of(c.in[2]), labels, span<const float>(c.in[4]),
-           span<const float>(c.in[5]), ignore, static_cast<float>(a.temperature), Span<const float>{factor.data, 1}, rows_of(c.out[0]));
+    launch(q, striding_blocks(labels.n, 1), kThreads, 0, gradient_kernel, rows_of(c.in[1]), rows_of(c.in[2]), labels,
+           span<const float>(c.in[4]), span<const float>(c.in[5]), ignore, static_cast<float>(a.temperature),
+           Span<const float>{factor.data, 1}, rows_of(c.out[0]));
 }
 
 Result<Prepared> prepare(const Request& r) { return Prepared{{queued<forward>}, nullptr, r.in[2].count() * 4}; }

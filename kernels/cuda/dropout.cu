@@ -39,7 +39,7 @@ void run(const Call& c, Queue& q) {
     const bool wide = wide_rows(c.in[0]) && wide_rows(c.out[0]);
     const int64_t n = c.out[0].count() / (wide ? 4 : 1);
     if (n > 0)
-        launch(q, blocks_for(n, 256, 1 << 16), 256, 0, wide ? dropout_fours_kernel : dropout_kernel, rows_of(c.in[0]),
+        launch(q, striding_blocks(n, 256, 1 << 16), 256, 0, wide ? dropout_fours_kernel : dropout_kernel, rows_of(c.in[0]),
                span<const int32_t>(c.in[1]), rows_of(c.out[0]), static_cast<float>(a.p), static_cast<float>(1 / (1 - a.p)),
                static_cast<uint64_t>(a.salt), Span<const uint64_t>{&q.draws->seed, 2});
 }

@@ -162,7 +162,7 @@ void forward(const Call& c, Queue& q) {
     const Tensor &table = c.in[0], &y = c.out[0];
     const bool fours = wide_rows(table) && wide_rows(y);
     if (y.count() > 0)
-        launch(q, blocks_for(y.rows(), 1), threads_of(y.columns(), fours), 0, embedding_kernel, rows_of(table),
+        launch(q, striding_blocks(y.rows(), 1), threads_of(y.columns(), fours), 0, embedding_kernel, rows_of(table),
                span<const int32_t>(c.in[1]), rows_of(y), fours);
 }
 
@@ -170,7 +170,7 @@ template <class T>
 void add_tokens(Queue& q, const Tensor& dy, const Order& order, const Tensor& y) {
     constexpr int kWarps = 4;
     const bool fours = wide_rows(dy) && wide_rows(y);
-    const dim3 grid(blocks_for(order.tokens.n, kWarps), blocks_for(y.columns(), fours ? 4 * kWarp : kWarp, 65535));
+    const dim3 grid(blocks_for(order.tokens.n, kWarps), striding_blocks(y.columns(), fours ? 4 * kWarp : kWarp, 65535));
     launch(q, grid, kWarps * kWarp, 0, fours ? gradient_kernel<T, 4> : gradient_kernel<T, 1>, rows_of(dy), order, rows_of(y));
 }
 
@@ -179,7 +179,7 @@ void backward(const Call& c, Queue& q) {
     if (y.count() == 0) return;
     if (!into.present || into.data != y.data) {
         const bool fours = wide_rows(into) && wide_rows(y);
-        launch(q, blocks_for(y.rows(), 1), threads_of(y.columns(), fours), 0, begin_kernel, rows_of(into), rows_of(y), fours);
+        launch(q, striding_blocks(y.rows(), 1), threads_of(y.columns(), fours), 0, begin_kernel, rows_of(into), rows_of(y), fours);
     }
     const int64_t n = ids.count();
     if (n == 0) return;

@@ -136,7 +136,7 @@ void sort(const Call& c, Queue& q, const Counts& counts, const Tensor& by_expert
     if (rows == 0 || columns == 0) return;
     const auto move = [&](auto zero) {
         using T = decltype(zero);
-        launch(q, blocks_for(rows, 1), kThreads, 0, sort_kernel<T>, counts.own(),
+        launch(q, striding_blocks(rows, 1), kThreads, 0, sort_kernel<T>, counts.own(),
                Span<const int32_t>{reinterpret_cast<const int32_t*>(c.scratch), g.ranks * g.experts},
                Span<T>{reinterpret_cast<T*>(c.scratch + counts_bytes(counts)), rows * columns},
                Span<T>{by_expert.as<T>(), by_expert.count()}, rows, columns, to_expert);

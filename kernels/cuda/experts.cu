@@ -193,27 +193,27 @@ __global__ void combine_grad_kernel(Rows dy, Rows x, Rows weights, Span<const in
 void largest(const Call& c, Queue& q) {
     const Tensor &x = c.in[0], &ids = c.out[1];
     if (ids.count() > 0)
-        launch(q, blocks_for(x.rows(), kThreads / kWarp, INT32_MAX), kThreads, 0, top_k_kernel, rows_of(x), ids.columns(),
-               rows_of(c.out[0]), span<int32_t>(ids), ids.row_stride);
+        launch(q, blocks_for(x.rows(), kThreads / kWarp), kThreads, 0, top_k_kernel, rows_of(x), ids.columns(), rows_of(c.out[0]),
+               span<int32_t>(ids), ids.row_stride);
 }
 void largest_grad(const Call& c, Queue& q) {
     const Tensor &dx = c.out[0], &ids = c.in[1];
     if (dx.count() > 0)
-        launch(q, blocks_for(dx.count(), kThreads, 1 << 16), kThreads, 0, top_k_grad_kernel, rows_of(c.in[0]), span<const int32_t>(ids),
-               ids.row_stride, rows_of(dx));
+        launch(q, striding_blocks(dx.count(), kThreads, 1 << 16), kThreads, 0, top_k_grad_kernel, rows_of(c.in[0]),
+               span<const int32_t>(ids), ids.row_stride, rows_of(dx));
 }
 void add_weighted(const Call& c, Queue& q) {
     const Tensor &places = c.in[2], &y = c.out[0];
     if (y.count() > 0)
-        launch(q, blocks_for(y.rows(), 1), kThreads, 0, combine_kernel, rows_of(c.in[0]), rows_of(c.in[1]), span<const int32_t>(places),
-               places.columns(), rows_of(y));
+        launch(q, striding_blocks(y.rows(), 1), kThreads, 0, combine_kernel, rows_of(c.in[0]), rows_of(c.in[1]),
+               span<const int32_t>(places), places.columns(), rows_of(y));
 }
 void add_weighted_grad(const Call& c, Queue& q) {
     const Tensor &places = c.in[3], &dx = c.out[0];
-    if (dx.count() > 0) launch(q, blocks_for(dx.count(), kThreads, 1 << 16), kThreads, 0, clear_kernel, rows_of(dx));
+    if (dx.count() > 0) launch(q, striding_blocks(dx.count(), kThreads, 1 << 16), kThreads, 0, clear_kernel, rows_of(dx));
     if (places.count() > 0)
-        launch(q, blocks_for(places.count(), 1), kThreads, 0, combine_grad_kernel, rows_of(c.in[0]), rows_of(c.in[1]), rows_of(c.in[2]),
-               span<const int32_t>(places), places.columns(), rows_of(dx), rows_of(c.out[1]));
+        launch(q, striding_blocks(places.count(), 1), kThreads, 0, combine_grad_kernel, rows_of(c.in[0]), rows_of(c.in[1]),
+               rows_of(c.in[2]), span<const int32_t>(places), places.columns(), rows_of(dx), rows_of(c.out[1]));
 }
 
 const char* apart(const Tensor& ids) { return ids.dense() ? nullptr : "integers lie apart"; }

@@ -128,12 +128,12 @@ void run(const Call& c, Queue& q) {
     const Span<const Levels> made{levels.data, levels.n};
     const auto blocks = static_cast<unsigned>(pieces);
     launch(q, blocks, kThreads, 0, look_kernel, g, found);
-    launch(q, blocks_for(g.count, kThreads, INT32_MAX), kThreads, 0, levels_kernel, g, found, false, levels);
+    launch(q, blocks_for(g.count, kThreads), kThreads, 0, levels_kernel, g, found, false, levels);
     if (g.bits == 2) {
         launch(q, blocks, kThreads, 0, look_again_kernel, g, made, found);
-        launch(q, blocks_for(g.count, kThreads, INT32_MAX), kThreads, 0, levels_kernel, g, found, true, levels);
+        launch(q, blocks_for(g.count, kThreads), kThreads, 0, levels_kernel, g, found, true, levels);
     }
-    launch(q, blocks_for(c.out[0].count(), kThreads, 1 << 16), kThreads, 0, round_kernel, g, made, rows_of(c.out[0]));
+    launch(q, striding_blocks(c.out[0].count(), kThreads, 1 << 16), kThreads, 0, round_kernel, g, made, rows_of(c.out[0]));
 }
 
 Result<Prepared> prepare(const Request& r) {
@@ -187,7 +187,7 @@ void move_range(const Call& c, Queue& q) {
 void round_within(const Call& c, Queue& q) {
     const auto& a = c.attr<QuantizeWithin>();
     if (c.out[0].count() == 0) return;
-    launch(q, blocks_for(c.out[0].count(), kThreads, 1 << 16), kThreads, 0, within_kernel, rows_of(c.in[0]), range_of(c.in[1]),
+    launch(q, striding_blocks(c.out[0].count(), kThreads, 1 << 16), kThreads, 0, within_kernel, rows_of(c.in[0]), range_of(c.in[1]),
            static_cast<int>(a.bits), a.asymmetric, rows_of(c.out[0]));
 }
 

@@ -92,11 +92,11 @@ struct State {
 
 float most_of_format(bool wide) { return wide ? 57344.0f : 448.0f; }
 
-unsigned blocks_of_most(const Tensor& t) { return blocks_for(t.rows(), 1, kMostBlocks); }
+unsigned blocks_of_most(const Tensor& t) { return striding_blocks(t.rows(), 1, kMostBlocks); }
 
 void round(Queue& q, const Tensor& x, Span<const float> scale, bool wide, bool transposed, int64_t lines, const State& s, std::byte* to) {
     const int64_t words = s.padded / 4;
-    const dim3 grid(blocks_for(transposed ? lines : s.padded, kTile), blocks_for(transposed ? s.padded : lines, kTile, 65535));
+    const dim3 grid(blocks_for(transposed ? lines : s.padded, kTile), striding_blocks(transposed ? s.padded : lines, kTile, 65535));
     launch(q, grid, 256, 0, round_kernel, rows_of(x), scale, wide, transposed, lines, words,
            Span<uint32_t>{reinterpret_cast<uint32_t*>(to), lines * words});
 }

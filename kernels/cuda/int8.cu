@@ -71,7 +71,7 @@ void run(const Call& c, Queue& q) {
     const Span<float> scales = scratch<float>(c, codes_bytes(a, parts), rows);
     const auto* weight = c.in[1].as<const uint8_t>();
     launch(q, static_cast<unsigned>(rows), 256, 0, round_kernel, rows_of(a), words, codes, scales);
-    launch(q, dim3(static_cast<unsigned>(parts.panels), blocks_for(rows, kTile, 65535)), kTile * kTile, 0, multiply_kernel,
+    launch(q, dim3(static_cast<unsigned>(parts.panels), striding_blocks(rows, kTile, 65535)), kTile * kTile, 0, multiply_kernel,
            Span<const int32_t>{codes.data, codes.n}, Span<const float>{scales.data, rows},
            Span<const int32_t>{reinterpret_cast<const int32_t*>(weight), parts.scales / 4},
            Span<const float>{reinterpret_cast<const float*>(weight + parts.scales), parts.panels * kTile}, parts.steps, rows_of(c.in[2]),

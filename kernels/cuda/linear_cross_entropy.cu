@@ -172,7 +172,7 @@ __global__ void convert_kernel(Rows from, Rows to, bool fours) {
 void convert(Queue& q, const Rows& from, const Rows& to) {
     const bool fours = wide_rows(from) && wide_rows(to);
     const auto threads = static_cast<unsigned>(std::clamp<int64_t>(round_up(fours ? to.columns / 4 : to.columns, kWarp), kWarp, kThreads));
-    if (to.rows * to.columns > 0) launch(q, blocks_for(to.rows, 1), threads, 0, convert_kernel, from, to, fours);
+    if (to.rows * to.columns > 0) launch(q, striding_blocks(to.rows, 1), threads, 0, convert_kernel, from, to, fours);
 }
 
 // Places in scratch, in order.
@@ -249,8 +249,8 @@ void forward(const Call& c, Queue& q) {
         launch(q, blocks_for(n, kThreads), kThreads, 0, row_zero_kernel, own);
         for (int64_t block = 0; block < s.cut.blocks; ++block) {
             q.note(s.to_logits->run(q, o.x, block_of(s, o.weight, weight, block), 0, c.scratch + s.logits, c.scratch + s.logits, nullptr));
-            launch(q, blocks_for(n, 1), kThreads, 0, block_kernel, logits_of(s, c, bias, block), span<const int32_t>(labels), block == 0,
-                   most, sums, own);
+            launch(q, striding_blocks(n, 1), kThreads, 0, block_kernel, logits_of(s, c, bias, block), span<const int32_t>(labels),
+                   block == 0, most, sums, own);
         }
         launch(q, blocks_for(n, kThreads), kThreads, 0, row_losses_kernel, read(most), read(sums), read(own), span<const int32_t>(labels),
                ignore, span<float>(c.out[1]), losses);
@@ -275,7 +275,7 @@ void backward(const Call& c, Queue& q) {
         q.note(s.to_logits->run(q, o.x, words, 0, c.scratch + s.logits, c.scratch + s.logits, nullptr));
         const auto take_gradient = [&]<class T>(T*) {
             const Span<T> low = scratch<T>(c, s.low, logits.memory.n);
-            launch(q, blocks_for(s.cut.rows, 1), kThreads, 0, gradient_kernel<T>, logits, span<const int32_t>(labels),
+            launch(q, striding_blocks(s.cut.rows, 1), kThreads, 0, gradient_kernel<T>, logits, span<const int32_t>(labels),
                    span<const float>(c.in[5]), ignore, Span<const float>{factor.data, 1}, low, s.type == DType::f32 || bias.present);
         };
         if (s.type == DType::bf16) take_gradient(static_cast<bf16*>(nullptr));

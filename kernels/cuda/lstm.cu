@@ -164,7 +164,8 @@ __global__ void rest_kernel(Sequences all, Rows y) {
 }
 void clear_rest(Queue& q, const Sequences& all, std::initializer_list<Rows> list) {
     for (const Rows& y : list)
-        if (all.segments.data && y.rows > 0) launch(q, blocks_for(y.rows * y.columns, kThreads, 1 << 12), kThreads, 0, rest_kernel, all, y);
+        if (all.segments.data && y.rows > 0)
+            launch(q, striding_blocks(y.rows * y.columns, kThreads, 1 << 12), kThreads, 0, rest_kernel, all, y);
 }
 
 Sequences sequences(const Tensor& gates, const Tensor& segments, bool reverse) {

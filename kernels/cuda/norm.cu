@@ -243,11 +243,11 @@ void forward_fours(const Call& c, Queue& q, Span<float> means, Span<float> rstds
     const Any bias = kCentred ? any(c.in[2]) : Any{};
     const auto eps = static_cast<float>(c.attr<Norm>().eps);
     if (x.columns() <= kWarpColumns)
-        launch(q, blocks_for(x.rows(), 4), 128, 0, norm_fours_kernel<kCentred, false, X>, rows_of(x), any(c.in[1]), bias, rows_of(c.out[0]),
-               means, rstds, eps);
+        launch(q, striding_blocks(x.rows(), 4), 128, 0, norm_fours_kernel<kCentred, false, X>, rows_of(x), any(c.in[1]), bias,
+               rows_of(c.out[0]), means, rstds, eps);
     else
-        launch(q, blocks_for(x.rows(), 1), threads_for(x.columns(), 4 * kBlockFours), 0, norm_fours_kernel<kCentred, true, X>, rows_of(x),
-               any(c.in[1]), bias, rows_of(c.out[0]), means, rstds, eps);
+        launch(q, striding_blocks(x.rows(), 1), threads_for(x.columns(), 4 * kBlockFours), 0, norm_fours_kernel<kCentred, true, X>,
+               rows_of(x), any(c.in[1]), bias, rows_of(c.out[0]), means, rstds, eps);
 }
 
 template <bool kCentred>
@@ -260,7 +260,7 @@ void forward(const Call& c, Queue& q) {
         if (x.dtype == DType::bf16) return forward_fours<kCentred, bf16>(c, q, means, rstds);
         return forward_fours<kCentred, f16>(c, q, means, rstds);
     }
-    launch(q, blocks_for(x.rows(), 1), kThreads, 0, norm_kernel<kCentred>, rows_of(x), any(c.in[1]), kCentred ? any(c.in[2]) : Any{},
+    launch(q, striding_blocks(x.rows(), 1), kThreads, 0, norm_kernel<kCentred>, rows_of(x), any(c.in[1]), kCentred ? any(c.in[2]) : Any{},
            rows_of(c.out[0]), means, rstds, static_cast<float>(c.attr<Norm>().eps));
 }
 
@@ -290,7 +290,7 @@ void backward(const Call& c, Queue& q) {
         } else {  // the sums first, as dx may be dy's memory
             launch(q, dim3(blocks_for(n, kColumnThreads), static_cast<unsigned>(blocks)), kColumnThreads, 0, norm_dweight_kernel<kCentred>,
                    rows_of(dy), rows_of(x), means, rstds, a_run, partial);
-            launch(q, blocks_for(rows, 1), kThreads, 0, norm_dx_kernel<kCentred>, rows_of(dy), rows_of(x), any(weight), means, rstds,
+            launch(q, striding_blocks(rows, 1), kThreads, 0, norm_dx_kernel<kCentred>, rows_of(dy), rows_of(x), any(weight), means, rstds,
                    rows_of(into[0]), rows_of(c.out[0]));
         }
     }

@@ -154,18 +154,19 @@ Status set_draws(Queue& q, uint64_t seed, uint64_t step) {
 
 Status convert_elements(Queue& q, void* to, DType to_type, const void* from, DType from_type, int64_t count) {
     if (count > 0)
-        launch(q, blocks_for(count, 256, 1 << 16), 256, 0, convert_kernel, Any{const_cast<void*>(from), count, from_type},
+        launch(q, striding_blocks(count, 256, 1 << 16), 256, 0, convert_kernel, Any{const_cast<void*>(from), count, from_type},
                Any{to, count, to_type});
     return q.failure;
 }
 
 Status add_elements(Queue& q, float* to, const float* from, int64_t count) {
-    if (count > 0) launch(q, blocks_for(count, 256, 1 << 16), 256, 0, add_kernel, Span<float>{to, count}, Span<const float>{from, count});
+    if (count > 0)
+        launch(q, striding_blocks(count, 256, 1 << 16), 256, 0, add_kernel, Span<float>{to, count}, Span<const float>{from, count});
     return q.failure;
 }
 
 Status scale_elements(Queue& q, float* x, int64_t count, float factor) {
-    if (count > 0) launch(q, blocks_for(count, 256, 1 << 16), 256, 0, scale_kernel, Span<float>{x, count}, factor);
+    if (count > 0) launch(q, striding_blocks(count, 256, 1 << 16), 256, 0, scale_kernel, Span<float>{x, count}, factor);
     return q.failure;
 }
 
@@ -191,7 +192,7 @@ Status sweep_elements(Queue& q, const BackendSweep& given) {
     s.low = {given.low, given.count, static_cast<DType>(given.low_dtype)};
     s.by_chance = given.low && given.rounding && s.low.type == DType::bf16;
     if (s.by_chance) s.rounding = *given.rounding;
-    launch(q, blocks_for(given.count, 256, 1 << 16), 256, 0, sweep_kernel, s);
+    launch(q, striding_blocks(given.count, 256, 1 << 16), 256, 0, sweep_kernel, s);
     return q.failure;
 }
 

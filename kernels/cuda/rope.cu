@@ -69,7 +69,8 @@ void make_angles(const Call& c, Queue& q) {
     f.scale = a.scale;
     std::copy(a.inv_freq.begin(), a.inv_freq.end(), f.of);
     const int64_t n = c.in[0].count() * f.pairs;
-    if (n > 0) launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, angles_kernel, span<const int32_t>(c.in[0]), f, rows_of(c.out[0]));
+    if (n > 0)
+        launch(q, striding_blocks(n, kThreads, 1 << 16), kThreads, 0, angles_kernel, span<const int32_t>(c.in[0]), f, rows_of(c.out[0]));
 }
 const char* too_many(const Request& r) {
     return r.attr<RopeAngles>().inv_freq.size() > kMostPairs ? "more than 256 pairs a head" : nullptr;
@@ -88,7 +89,8 @@ void turn(const Call& c, Queue& q) {
                  a.inverse,
                  angles.present};
     const int64_t n = x.rows() * (x.columns() / head_dim) * (head_dim - t.pairs);
-    if (n > 0) launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, rope_kernel, rows_of(x), rows_of(angles), rows_of(c.out[0]), t);
+    if (n > 0)
+        launch(q, striding_blocks(n, kThreads, 1 << 16), kThreads, 0, rope_kernel, rows_of(x), rows_of(angles), rows_of(c.out[0]), t);
 }
 
 constexpr KernelImpl kRopeAngles[] = {{"cuda", too_many, simple<queued<make_angles>>}}, kRope[] = {plain<turn>()};

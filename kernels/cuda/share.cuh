@@ -70,7 +70,7 @@ inline void move_share(Queue& q, const Tensor& whole, void* share, const ShareMa
     if (m.count == 0) return;
     const auto move = [&](auto zero) {
         using T = decltype(zero);
-        launch(q, blocks_for(m.count, kThreads, 1 << 16), kThreads, 0, share_kernel<T>, m, Span<T>{whole.as<T>(), whole.count()},
+        launch(q, striding_blocks(m.count, kThreads, 1 << 16), kThreads, 0, share_kernel<T>, m, Span<T>{whole.as<T>(), whole.count()},
                Span<T>{static_cast<T*>(share), m.count}, to_share);
     };
     switch (size_of(whole.dtype)) {

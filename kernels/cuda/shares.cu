@@ -50,12 +50,12 @@ ShareMap entries(const Share& s) { return entries_of(cut_of(s), s.full, s.rank, 
 template <auto kernel>
 void find(const Call& c, Queue& q) {
     if (c.in[0].count() > 0)
-        launch(q, blocks_for(c.in[0].count(), kThreads, INT32_MAX), kThreads, 0, kernel, entries(c.attr<Share>()),
-               span<const int32_t>(c.in[0]), span<int32_t>(c.out[0]));
+        launch(q, blocks_for(c.in[0].count(), kThreads), kThreads, 0, kernel, entries(c.attr<Share>()), span<const int32_t>(c.in[0]),
+               span<int32_t>(c.out[0]));
 }
 void find_first(const Call& c, Queue& q) {
     if (c.out[0].count() > 0)
-        launch(q, blocks_for(c.out[0].count(), kThreads, INT32_MAX), kThreads, 0, first_kernel, span<const int32_t>(c.in[0]),
+        launch(q, blocks_for(c.out[0].count(), kThreads), kThreads, 0, first_kernel, span<const int32_t>(c.in[0]),
                span<const int32_t>(c.in[1]), span<int32_t>(c.out[0]));
 }
 void count_labels(const Call& c, Queue& q) {

@@ -29,11 +29,13 @@ __global__ void softmax_grad_kernel(Rows dy, Rows y, Rows dx) {
 }
 
 void forward(const Call& c, Queue& q) {
-    if (c.out[0].count() > 0) launch(q, blocks_for(c.in[0].rows(), 1), kThreads, 0, softmax_kernel, rows_of(c.in[0]), rows_of(c.out[0]));
+    if (c.out[0].count() > 0)
+        launch(q, striding_blocks(c.in[0].rows(), 1), kThreads, 0, softmax_kernel, rows_of(c.in[0]), rows_of(c.out[0]));
 }
 void backward(const Call& c, Queue& q) {
     if (c.out[0].count() > 0)
-        launch(q, blocks_for(c.in[1].rows(), 1), kThreads, 0, softmax_grad_kernel, rows_of(c.in[0]), rows_of(c.in[1]), rows_of(c.out[0]));
+        launch(q, striding_blocks(c.in[1].rows(), 1), kThreads, 0, softmax_grad_kernel, rows_of(c.in[0]), rows_of(c.in[1]),
+               rows_of(c.out[0]));
 }
 
 constexpr KernelImpl kSoftmax[] = {plain<forward>()}, kSoftmaxGrad[] = {plain<backward>()};

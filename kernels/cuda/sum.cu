@@ -108,7 +108,7 @@ void run(const Call& c, Queue& q) {
                                  : by_fours<f16>(q, s, x, partial);
     else if (s.by_thread)
         launch(q, dim3(blocks_for(s.kept.count, 128), static_cast<unsigned>(s.runs)), 128, 0, by_thread_kernel, s, any(x), partial);
-    else launch(q, dim3(blocks_for(s.kept.count, 1), static_cast<unsigned>(s.runs)), 256, 0, by_block_kernel, s, any(x), partial);
+    else launch(q, dim3(striding_blocks(s.kept.count, 1), static_cast<unsigned>(s.runs)), 256, 0, by_block_kernel, s, any(x), partial);
     add_runs(q, {partial.data, partial.n}, s.runs, s.kept.count, c.in[1], y);
 }
 

@@ -18,7 +18,7 @@ __global__ void sum_ranks_kernel(Memory out, Memory own, Memory others, int64_t 
 template <class Memory, class Sum>
 void run(Queue& q, void* out, const void* own, const std::byte* others, int64_t stride, int rank, int ranks, DType dtype, int64_t n) {
     const auto memory = [&](const void* at, int64_t count) { return Memory{const_cast<void*>(at), count, dtype}; };
-    launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, sum_ranks_kernel<Memory, Sum>, memory(out, n), memory(own, n),
+    launch(q, striding_blocks(n, kThreads, 1 << 16), kThreads, 0, sum_ranks_kernel<Memory, Sum>, memory(out, n), memory(own, n),
            memory(others, (ranks - 1) * stride + n), stride, rank, ranks, n);
 }
 

@@ -121,7 +121,7 @@ void run(const Call& c, Queue& q) {
     const int64_t count = c.in[0].count(), keep = static_cast<int64_t>(std::ceil(a.ratio * static_cast<double>(count))),
                   pieces = (count + kPiece - 1) / kPiece;
     if (count == 0) return;
-    const unsigned everywhere = blocks_for(count, kThreads, 1 << 16);
+    const unsigned everywhere = striding_blocks(count, kThreads, 1 << 16);
     if (a.m > 0) return launch(q, everywhere, kThreads, 0, neighbours_kernel, scores, a.n, a.m, y);
     if (keep <= 0 || keep >= count) return launch(q, everywhere, kThreads, 0, same_kernel, y, keep <= 0 ? 0.0f : 1.0f);
     const Span<Search> search = scratch<Search>(c, 0, 1);

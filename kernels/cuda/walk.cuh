@@ -78,7 +78,7 @@ DS_DEVICE Offsets offsets(const Walk& w, int64_t i) {
 }
 
 inline constexpr int kThreads = 256;
-inline unsigned blocks_of(const Walk& w) { return blocks_for(w.count, kThreads, 1 << 16); }
+inline unsigned blocks_of(const Walk& w) { return striding_blocks(w.count, kThreads, 1 << 16); }
 
 // The walk over fours of the tensors that w goes over by elements, in its order; of no items where one of them does not lie so.
 inline Walk walk_of_fours(const Walk& w, std::initializer_list<const Tensor*> tensors) {
@@ -137,8 +137,8 @@ template <class F, bool kTwo>
 bool map_fours(Queue& q, const Walk& w, const Tensor& y, const Tensor& a, const Tensor& b, float constant) {
     const Walk fours = kTwo ? walk_of_fours(w, {&y, &a, &b}) : walk_of_fours(w, {&y, &a});
     if (fours.count == 0) return false;
-    launch(q, blocks_for(fours.count, 2 * kThreads), kThreads, 0, map_fours_kernel<F, kTwo>, fours, any(y), any(a), kTwo ? any(b) : Any{},
-           constant);
+    launch(q, striding_blocks(fours.count, 2 * kThreads), kThreads, 0, map_fours_kernel<F, kTwo>, fours, any(y), any(a),
+           kTwo ? any(b) : Any{}, constant);
     return true;
 }
 

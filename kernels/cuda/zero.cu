@@ -42,8 +42,8 @@ void reduce(const Call& c, Queue& q) {
     std::byte* summands = plain ? c.in[0].as<std::byte>() : c.scratch;
     std::byte* sum = apart ? c.scratch + summands_bytes(p) : c.out[0].as<std::byte>();
     if (!plain)
-        launch(q, blocks_for(p.ends.back(), kThreads, 1 << 16), kThreads, 0, to_wire_kernel, Any{c.in[0].data, p.ends.back(), DType::f32},
-               Any{summands, p.ends.back(), p.wire});
+        launch(q, striding_blocks(p.ends.back(), kThreads, 1 << 16), kThreads, 0, to_wire_kernel,
+               Any{c.in[0].data, p.ends.back(), DType::f32}, Any{summands, p.ends.back(), p.wire});
     const int64_t size = size_of(p.wire), n = p.size(p.rank);
     if (Communicator* group = group_of(c, p.group)) {
         if (!q.failed()) q.note_link(group->reduce_scatter(blocks_of(summands, size, p), {sum, n * size}, p.wire, kAlone));
@@ -51,7 +51,7 @@ void reduce(const Call& c, Queue& q) {
         copy_bytes(q, sum, summands + p.begin(p.rank) * size, n * size);
     }
     if (apart && n > 0)
-        launch(q, blocks_for(n, kThreads, 1 << 16), kThreads, 0, add_kernel, Any{sum, n, p.wire},
+        launch(q, striding_blocks(n, kThreads, 1 << 16), kThreads, 0, add_kernel, Any{sum, n, p.wire},
                Span<const float>{c.in[1].present ? c.in[1].as<const float>() : nullptr, n}, Span<float>{c.out[0].as<float>(), n});
 }
 Result<Prepared> prepare_reduce(const Request& r) {

@@ -112,6 +112,19 @@ void over_a_neighbour(Span<float> x) { store4(x, 4 * (threadIdx.x / 2), {{1, 2, 
 
 }  // namespace
 
+TEST_CASE("emulate/kernels_get_as_many_blocks_as_they_have_work_for") {
+    CHECK(blocks_for(0, 128) == 1);
+    CHECK(blocks_for(129, 128) == 2);
+    const int64_t row_heads = (int64_t{1} << 22) + 1;
+    CHECK(blocks_for(row_heads * kWarp, 128) == (1u << 20) + 1);
+    CHECK(striding_blocks(row_heads * kWarp, 128) == 1u << 20);  // these go on
+    CHECK(striding_blocks(129, 128) == 2);
+    Bench b;  // more than a grid has
+    launch(b.queue, blocks_for(int64_t{1} << 40, 128), 32, 0, past_the_end, b.floats<float>(32), 0);
+    CHECK(b.finds("a grid of 4294967295,1,1 blocks"));
+    emu_forget_faults();
+}
+
 TEST_CASE("emulate/finds_access_out_of_bounds") {
     Bench good, bad;
     launch(good.queue, 2, 64, 0, past_the_end, good.floats<float>(128), 0);

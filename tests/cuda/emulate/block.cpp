@@ -1,5 +1,6 @@
 // Runs a grid block by block, each block's threads as fibers.
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -203,6 +204,10 @@ void* shared_array(const void* key, size_t bytes, size_t element, Touch** touche
 }
 
 Dynamic dynamic_memory() { return {grid->dynamic.data(), grid->dynamic.size()}; }
+int64_t most_blocks() {
+    static const char* given = std::getenv("DSRT_EMULATED_BLOCKS");
+    return given ? std::atoll(given) : INT64_MAX;
+}
 Touch* dynamic_touches() { return grid->dynamic_touches.data(); }
 bool* dynamic_written() { return grid->dynamic_written.get(); }
 
@@ -254,7 +259,7 @@ std::string run_grid(dim3 blocks, dim3 threads, size_t shared, const std::functi
     grid = &g;
     const uint64_t a_block = uint64_t{threads.x} * threads.y * threads.z, all = uint64_t{blocks.x} * blocks.y * blocks.z;
     if (a_block == 0 || a_block > kMostThreads || a_block % 32 != 0) return "a block of " + std::to_string(a_block) + " threads";
-    if (all == 0 || blocks.y > 65535 || blocks.z > 65535)
+    if (all == 0 || blocks.x > INT32_MAX || blocks.y > 65535 || blocks.z > 65535)
         return "a grid of " + std::to_string(blocks.x) + "," + std::to_string(blocks.y) + "," + std::to_string(blocks.z) + " blocks";
     if (shared > (227u << 10)) return "dynamic shared memory of " + std::to_string(shared) + " bytes";
     if (!g.stacks)

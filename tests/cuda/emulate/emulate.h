@@ -50,6 +50,7 @@ struct Dynamic {
 };
 Dynamic dynamic_memory();
 Touch* dynamic_touches();
+int64_t most_blocks();  // of kernels that go on by gridDim: DSRT_EMULATED_BLOCKS, or any number
 bool* dynamic_written();
 
 void check_touch(Touch& touch, bool writes, const char* memory, const Place& place);
