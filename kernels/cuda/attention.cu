@@ -63,11 +63,11 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_kernel(Sight s, Hea
         add_rows<kD>(weights, r, value, c, sums);
         barrier();
     }
-    if (i >= s.q_rows) return;
+    if (i >= s.q_rows) return;  // a NaN goes on as one
 #pragma unroll
     for (int m = 0; m < kD / kAcross; ++m)
-        if (c + kAcross * m < s.size) y.put(i, head, c + kAcross * m, total > 0 ? sums[m] / total : 0.0f);
-    if (c == 0) lse.put(i * s.heads + head, total > 0 ? most + logf(total) : s.first_tokens.data ? -INFINITY : 0.0f);
+        if (c + kAcross * m < s.size) y.put(i, head, c + kAcross * m, total == 0 ? 0.0f : sums[m] / total);
+    if (c == 0) lse.put(i * s.heads + head, total != 0 ? most + logf(total) : s.first_tokens.data ? -INFINITY : 0.0f);
 }
 
 void run(const Call& c, Queue& queue) {

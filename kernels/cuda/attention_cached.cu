@@ -80,7 +80,8 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Cache c, Rows q, Rows 
         for (int m = 0; m < kColumns; ++m)
             if (lane + kWarp * m < size) score = fmaf(query[m], c.keys.get(row, lane + kWarp * m), score);
         score = sum_of_warp(score) * look.scale + look.bias_of(last - 1 - j, head);
-        const float larger = fmaxf(most, score), fade = expf(most - larger), p = expf(score - larger);
+        const float larger = fmaxf(most, score), fade = larger == -INFINITY ? 1.0f : expf(most - larger),
+                    p = score == -INFINITY ? 0.0f : expf(score - larger);
         total = total * fade + p;
         most = larger;
 #pragma unroll
@@ -93,11 +94,14 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(Cache c, Rows q, Rows 
     barrier();
     float all = -INFINITY, weight = 0;
     for (int w = 0; w < kWarps; ++w) all = fmaxf(all, mosts.get(w));
-    for (int w = 0; w < kWarps && all != -INFINITY; ++w) weight += totals.get(w) * expf(mosts.get(w) - all);
+    const auto has = [&](int w) { return totals.get(w) != 0; };  // a NaN goes on as one
+    for (int w = 0; w < kWarps; ++w)
+        if (has(w)) weight += totals.get(w) * expf(mosts.get(w) - all);
     for (int column = threadIdx.x; column < size; column += kThreads) {
         float sum = 0;
-        for (int w = 0; w < kWarps && weight > 0; ++w) sum += parts.get(w * kMostSize + column) * expf(mosts.get(w) - all);
-        y.put(i, head * size + column, weight > 0 ? sum / weight : 0.0f);
+        for (int w = 0; w < kWarps; ++w)
+            if (has(w)) sum += parts.get(w * kMostSize + column) * expf(mosts.get(w) - all);
+        y.put(i, head * size + column, weight == 0 ? 0.0f : sum / weight);
     }
 }
 

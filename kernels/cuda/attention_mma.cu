@@ -87,9 +87,9 @@ __global__ void __launch_bounds__(kThreads<kGroups<kD, kFussy>>, kD == 64 && !kF
     for (int h = 0; h < 2; ++h) {
         total[h] += shuffle_xor(total[h], 1);
         total[h] += shuffle_xor(total[h], 2);
-        by[h] = total[h] > 0 ? 1 / total[h] : 0.0f;
+        by[h] = total[h] == 0 ? 0.0f : 1 / total[h];  // a NaN goes on as one
         if (threadIdx.x % 4 == 0 && own[h].row < s.q_rows)
-            lse.put(own[h].row * s.heads + head, total[h] > 0          ? most[h] * unit * kLn2 + logf(total[h])
+            lse.put(own[h].row * s.heads + head, total[h] != 0         ? most[h] * unit * kLn2 + logf(total[h])
                                                  : s.first_tokens.data ? -INFINITY
                                                                        : 0.0f);
     }

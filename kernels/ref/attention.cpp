@@ -83,7 +83,8 @@ struct View {
             double score = 0;
             for (int64_t c = 0; c < size; ++c) score += get(q, at_q(i, h, c)) * get(k, at_kv(j, h, c));
             score = score * scale + (bias.present ? get(bias, at_bias(i, h, j)) : 0);
-            most = std::max(most, p[static_cast<size_t>(j - first)] = score);
+            p[static_cast<size_t>(j - first)] = score;
+            if (score > most || std::isnan(score)) most = score;  // which stays
         }
         if (most == -INFINITY) {
             p.assign(p.size(), 0);

@@ -45,10 +45,10 @@ void attend(const Call& call) {
                                 (bias.present
                                      ? get(bias, relative_bucket(j - (last - 1), bias.dims[0], attrs.max_distance, false) * attrs.heads + h)
                                      : 0));
-                    most = std::max(most, p.back());
+                    if (p.back() > most || std::isnan(p.back())) most = p.back();  // which stays
                 }
                 for (double& x : p) total += x = std::exp(x - most);
-                for (int64_t c = 0; c < size && total > 0; ++c) {
+                for (int64_t c = 0; c < size && total != 0; ++c) {
                     double sum = 0;
                     for (int64_t j = first; j < last; ++j)
                         sum += p[static_cast<size_t>(j - first)] / total * get(values, cached(h / group, place(s, j), c));

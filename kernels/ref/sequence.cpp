@@ -136,7 +136,7 @@ void merge(const Call& c, Team team) {
     std::vector<float> row(static_cast<size_t>(2 * size));
     for (int64_t i = begin; i < end; ++i) {
         const float a = lse[i], b = lse2 ? lse2[i] : -INFINITY, most = std::max(a, b);
-        const bool seen = most != -INFINITY;
+        const bool seen = a != -INFINITY || b != -INFINITY;  // or is a NaN, which goes on as one
         const float wa = seen ? std::exp(a - most) : 0, wb = seen ? std::exp(b - most) : 0, total = wa + wb;
         const float fa = seen ? wa / total : 0, fb = seen ? wb / total : 0;
         convert(element(y, i * size), y.dtype, row.data(), DType::f32, size);

@@ -54,6 +54,7 @@ Device& device() {
     return *opened;
 }
 
+KernelList on_device(const char* op) { return list_of(op); }
 bool is_of_device(const KernelList& list) { return device_lists().count(list.entries) > 0; }
 
 void* control(const char* function) {

@@ -9,6 +9,7 @@ namespace ds::test {
 // The device, opened once; a failure ends the program with its message.
 Device& device();
 bool is_of_device(const KernelList& list);
+KernelList on_device(const char* op);  // also of ops that kernels.def has no row for
 // Control of the double (tests/cuda/emulate/control.h); null where the plug-in is the real one.
 void* control(const char* function);
 

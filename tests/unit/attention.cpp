@@ -3,7 +3,15 @@
 #include <numeric>
 
 #include "ops/attrs.h"
+#include "ops/attrs_parallel.h"
 #include "tests/support/run_kernel.h"
+
+namespace ds::ref {
+extern const KernelList attention_cached, attention_merge;
+}
+namespace ds::cpu {
+extern const KernelList attention_cached;
+}
 
 using namespace ds;
 using namespace ds::test;
@@ -303,6 +311,62 @@ TEST_CASE("attention/of_a_query_that_sees_nothing_is_zero") {
         CHECK(r.dq.get(i) == 0);
     }
     CHECK(r.lse.get(0) == 0);
+}
+
+TEST_CASE("attention/a_nan_goes_on_as_one") {
+    std::mt19937 rng(6);
+    const auto is_nan = [](const Array& a, int64_t row, int64_t columns) {
+        int64_t n = 0;
+        for (int64_t i = 0; i < columns; ++i) n += std::isnan(a.get(row * columns + i));
+        return n == columns ? 1 : n == 0 ? 0 : -1;
+    };
+#ifdef DS_TEST_DEVICE
+    const std::vector<const KernelList*> whole = {&cpu::attention, &ref::attention};
+#else
+    const std::vector<const KernelList*> whole = {&ref::attention};  // the CPU's exponentials take a NaN for very little
+#endif
+    for (const DType type : {DType::f32, DType::bf16}) {
+        CAPTURE(std::string(name_of(type)));
+        Case c{.lengths = {8}, .heads = 1, .size = 32, .causal = true, .type = type};
+        Data x = make(c, rng);
+        for (int64_t i = 0; i < x.q.count(); ++i) x.q.set(i, 0.1);
+        x.q.set(3 * 32, NAN);
+        x.k.set(5 * 32, INFINITY);
+        for (const KernelList* list : whole) {
+            const Results r = run(*list, ref::attention_grad, x, type, 0, 1);
+            for (int64_t row = 0; row < 8; ++row) {
+                CAPTURE(row);
+                CHECK(is_nan(r.y, row, 32) == (row == 3 || row >= 5));
+                CHECK(std::isnan(r.lse.get(row)) == (row == 3 || row >= 5));
+            }
+        }
+    }
+    const Attention attrs{.heads = 1, .causal = true};
+    Array q = Array::random(DType::f32, {2, 4}, rng), keys = Array::random(DType::f32, {1, 3, 4}, rng);
+    q.set(0, NAN);
+    const Array none, table = Array::of(DType::i32, {1, 3}, {0, 1, 2}), lengths = Array::of(DType::i32, {1}, {3}),
+                      segments = Array::of(DType::i32, {2}, {0, 2});
+#ifdef DS_TEST_DEVICE
+    const KernelList cached = on_device("attention_cached"), merges = on_device("attention_merge");
+#else
+    const KernelList &cached = cpu::attention_cached, &merges = ref::attention_merge;
+#endif
+    for (const auto* list : {&cached, &ref::attention_cached}) {
+        Array y(DType::f32, {2, 4});
+        run_kernel(*list, {&q, &none, &none, &keys, &keys, &table, &lengths, &segments, &none, &none}, {&y}, &attrs, {});
+        CHECK(is_nan(y, 0, 4) == 1);
+        CHECK(is_nan(y, 1, 4) == 0);
+    }
+    // One part of a ring's.
+    const Merge merge{.last = true};
+    const Array part = Array::of(DType::f32, {1, 2}, {NAN, NAN}), lse = Array::of(DType::f32, {1, 1}, {NAN}),
+                unseen = Array::of(DType::f32, {1, 1}, {-INFINITY});
+    for (const bool first : {true, false}) {
+        Array y(DType::f32, {1, 2}), merged(DType::f32, {1, 1});
+        run_kernel(merges, {&part, first ? &lse : &unseen, &part, first ? &unseen : &lse}, {&y, &merged}, &merge, {});
+        CHECK(is_nan(y, 0, 2) == 1);
+        CHECK(is_nan(merged, 0, 1) == 1);
+    }
 }
 
 TEST_CASE("attention/plain_gradient_agrees_with_finite_differences") {
