@@ -50,7 +50,7 @@ __global__ void merge_kernel(Rows y, Rows lse, Rows y2, Rows lse2, Rows out, Row
     if (item >= lse.rows * lse.columns) return;
     const int64_t row = item / lse.columns, head = item % lse.columns;
     const float a = lse.get(row, head), b = lse2.present() ? lse2.get(row, head) : -INFINITY, most = fmaxf(a, b);
-    const bool seen = most != -INFINITY;
+    const bool seen = a != -INFINITY || b != -INFINITY;  // or is a NaN, which goes on as one
     const float wa = seen ? expf(a - most) : 0, wb = seen ? expf(b - most) : 0, total = wa + wb, fa = seen ? wa / total : 0,
                 fb = seen ? wb / total : 0;
     for (int64_t k = head * size + lane; k < (head + 1) * size; k += kWarp) {
@@ -70,7 +70,7 @@ __global__ void local_labels_kernel(Span<const int32_t> labels, int64_t begin, i
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     if (i >= y.n) return;
     const int32_t label = labels.get(i);
-    y.put(i, label == ignore ? label : label >= begin && label < end ? static_cast<int32_t>(label - begin) : -1);
+    y.put(i, label == ignore ? kIgnoredLabel : label >= begin && label < end ? static_cast<int32_t>(label - begin) : -1);
 }
 void find_labels(const Call& c, Queue& q) {
     const auto& a = c.attr<ShardedCrossEntropy>();

@@ -15,7 +15,7 @@ void find_labels(const Call& c) {
     const int32_t* labels = c.in[0].as<int32_t>();
     for (int64_t i = 0; i < c.in[0].count(); ++i) {
         const int64_t label = labels[i];
-        c.out[0].as<int32_t>()[i] = label == a.of.ignore                      ? labels[i]
+        c.out[0].as<int32_t>()[i] = label == a.of.ignore                      ? kIgnoredLabel
                                     : label >= mine.begin && label < mine.end ? static_cast<int32_t>(label - mine.begin)
                                                                               : -1;
     }

@@ -49,6 +49,8 @@ struct Merge {
     }
 };
 
+inline constexpr int32_t kIgnoredLabel = -100;  // of labels as a rank counts its words
+
 // Cross-entropy of logits whose weight's rows, words, are cut over ranks.
 struct ShardedCrossEntropy {
     CrossEntropy of;

@@ -18,12 +18,19 @@ Status check_words(const Attrs& attrs, const Type& labels) {
 
 int64_t words(const Share& s) { return Cut{0, s.period, s.units}.local(s.full, static_cast<int>(s.rank), static_cast<int>(s.ranks)); }
 
+// Of labels as a rank counts its words: any number that is ignored could be one of its words, or another's mark.
+CrossEntropy of_local_labels(const Attrs& attrs) {
+    CrossEntropy of = attrs.as<ShardedCrossEntropy>().of;
+    of.ignore = kIgnoredLabel;
+    return of;
+}
+
 }  // namespace
 
 const OpDef& local_labels() {
     static const OpDef op = {
         .name = "local_labels",
-        .meaning = "labels as this rank counts its words; -1: another's word; ignored ones stay",
+        .meaning = "labels as this rank counts its words; -1: another's word, -100: ignored",
         .inputs = {"labels"},
         .outputs = {"y"},
         .attrs = attrs_type<ShardedCrossEntropy>(),
@@ -71,14 +78,14 @@ const OpDef& sharded_cross_entropy() {
                 const bool bias = c.in(2) != kNone;
                 const ValueId labels = c.b.call("local_labels", {c.in(3)}, c.node.attrs);
                 auto g = c.b.call_all("linear_cross_entropy_grad", {c.dy[0], c.in(0), c.in(1), c.in(2), labels, c.out(1)},
-                                      c.node.attrs.as<ShardedCrossEntropy>().of);
+                                      of_local_labels(c.node.attrs));
                 return Grads{c.b.cast(g[0], c.b.grad_dtype(c.in(0))), g[1], bias ? g[2] : kNone, kNone};
             },
         .cost = [](const Attrs&, In in,
                    In) { return Cost{.flops = 2 * static_cast<double>(elements(in[0].shape)) * static_cast<double>(in[1].shape[0])}; },
         .decompose = [](Builder& b, const Node& n) -> std::vector<ValueId> {
             const ValueId labels = b.call("local_labels", {n.in[3]}, n.attrs);
-            const auto own = b.call_all("linear_cross_entropy", {n.in[0], n.in[1], n.in[2], labels}, n.attrs.as<ShardedCrossEntropy>().of);
+            const auto own = b.call_all("linear_cross_entropy", {n.in[0], n.in[1], n.in[2], labels}, of_local_labels(n.attrs));
             if (!b.status().ok()) return {kNone, kNone};
             return b.call_all("vocabulary_merge", {own[0], own[1], n.in[3]}, n.attrs);
         },

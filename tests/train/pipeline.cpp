@@ -393,6 +393,42 @@ TEST_CASE("pipeline/a_graph_of_the_hosts_is_cut_where_it_can_be") {
     ds_graph_destroy(graph);
 }
 
+// A word may be ignored by any number: one that another rank's words are marked with, or one that a rank's own word has there.
+TEST_CASE("tensor/words_are_ignored_by_any_number") {
+    for (const int ignore : {-100, -1, 2}) {
+        CAPTURE(ignore);
+        const std::string text =
+            "graph words(%x: f32[rows,8], %labels: i32[rows], param %w: f32[600,8] normal 0.5) {\n"
+            "  %loss, %lse = linear_cross_entropy %x, %w, _, %labels {ignore = " +
+            std::to_string(ignore) + "}\n  loss = %loss\n}";
+        ds_graph* graph = nullptr;
+        MUST(ds_graph_parse(text.c_str(), &graph));
+        Json config = config_of("gpt2", 1);
+        config.erase("model");
+        const auto run = [&](const Json& layout) {
+            Engine e(config, layout, graph);
+            std::vector<float> losses;
+            for (int step = 0; step < 3; ++step) {
+                Batch batch;
+                std::vector<float> x;
+                for (int i = 0; i < 64 * 8; ++i) x.push_back(std::sin(static_cast<float>(i * 7 + step)));
+                std::vector<int32_t> labels;
+                for (int i = 0; i < 64; ++i) labels.push_back(i % 5 == 0 ? ignore : i % 5 == 1 ? 302 : i * 9);
+                put(batch.b, "x", DS_F32, {64, 8}, x.data());
+                put(batch.b, "labels", DS_I32, {64}, labels.data());
+                float loss = 0;
+                MUST(ds_forward(e.e, batch.b, &loss));
+                MUST(ds_backward(e.e));
+                MUST(ds_step(e.e));
+                losses.push_back(loss);
+            }
+            return losses;
+        };
+        CHECK(apart(run({{"parallel", {{"tensor", 2}}}}), run(Json::object())) < 1e-5);
+        ds_graph_destroy(graph);
+    }
+}
+
 // A table that several stages have is summed in rounds by those that have it: two of three stages of a GPT-2, all three of a T5.
 TEST_CASE("pipeline/the_gradient_of_a_large_tied_table_is_summed_once_over_the_stages_that_have_it") {
     const int64_t width = 64, vocabulary = 9001;
