@@ -102,6 +102,16 @@ void dynamic(Span<float> out, int count) {
     out.put(threadIdx.x, memory.get(threadIdx.x));
 }
 
+void matrix(Span<float> out, int aligned) {
+    static const char key = 0;
+    const Shared<bf16> memory = shared_memory<bf16>(&key, 256, static_cast<size_t>(aligned));
+    for (int i = static_cast<int>(threadIdx.x); i < 256; i += kWarp) memory.put(i, from_f32<bf16>(1));
+    barrier();
+    LeftMatrix<bf16> m;
+    m.load(memory, 0, 16);
+    out.put(threadIdx.x, m.m[0]);
+}
+
 void double_fours(Any from, Any to, int64_t shift) {
     const int64_t i = 4 * int64_t{threadIdx.x} + shift;
     Four v = load4(from, i);
@@ -174,6 +184,15 @@ TEST_CASE("emulate/fours_are_moved_and_held_to_bounds_alignment_and_barriers") {
     Bench race;
     launch(race.queue, 1, 32, 0, over_a_neighbour, race.floats<float>(64));
     CHECK(race.finds("with no barrier between"));
+    emu_forget_faults();
+}
+
+TEST_CASE("emulate/shared_memory_is_as_aligned_as_it_says") {
+    Bench good, bad;
+    launch(good.queue, 1, 32, 0, matrix, good.floats<float>(32), kSharedAlign);
+    CHECK(good.fault() == "");
+    launch(bad.queue, 1, 32, 0, matrix, bad.floats<float>(32), 16);
+    CHECK(bad.finds("a matrix for tensor cores at element 0 with rows of 16"));
     emu_forget_faults();
 }
 

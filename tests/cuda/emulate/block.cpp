@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #include "tests/cuda/emulate/api.h"
-#include "tests/cuda/emulate/emulate.h"
+#include "kernels/cuda/device.cuh"
 #include "tests/cuda/emulate/stream.h"
 
 // Saves this stack's registers, goes on with another's. System V, x86-64: what a callee must keep.
@@ -48,7 +48,8 @@ constexpr int kMostThreads = 1024;
 enum class Wait { runs, block, warp, done };
 
 struct Array {
-    std::unique_ptr<uint64_t[]> data;
+    std::unique_ptr<char[]> memory;
+    char* data = nullptr;  // in it
     std::unique_ptr<Touch[]> touches;
     std::unique_ptr<bool[]> written;
     size_t bytes = 0, count = 0;
@@ -69,7 +70,9 @@ struct Grid {
     void* scheduler = nullptr;
     Fiber* current = nullptr;
     std::map<const void*, Array> arrays;
-    std::vector<char> dynamic;
+    std::vector<char> dynamic_room;
+    char* dynamic = nullptr;  // in it, as aligned as on a device
+    size_t dynamic_bytes = 0;
     std::vector<Touch> dynamic_touches;
     std::unique_ptr<bool[]> dynamic_written;
     uint64_t exchange[2][kMostThreads] = {};
@@ -130,7 +133,7 @@ bool release(int begin, int end, Wait what, bool block) {
 void run_block(const Now& here, int threads) {
     for (auto& [key, a] : grid->arrays) std::fill_n(a.written.get(), a.count, false), std::fill_n(a.touches.get(), a.count, Touch{});
     std::fill(grid->dynamic_touches.begin(), grid->dynamic_touches.end(), Touch{});
-    if (grid->dynamic_written) std::fill_n(grid->dynamic_written.get(), grid->dynamic.size(), false);
+    if (grid->dynamic_written) std::fill_n(grid->dynamic_written.get(), grid->dynamic_bytes, false);
     for (int i = 0; i < threads; ++i) {
         Fiber& f = grid->fibers[static_cast<size_t>(i)];
         start(f, grid->stacks + (static_cast<size_t>(i) + 1) * kStack);
@@ -188,22 +191,24 @@ const uint64_t* warp_exchange(uint64_t mine, const Place& place) {
     return &grid->exchange[side][thread / 32 * 32];
 }
 
-void* shared_array(const void* key, size_t bytes, size_t element, Touch** touches, bool** written) {
+void* shared_array(const void* key, size_t bytes, size_t element, size_t aligned, Touch** touches, bool** written) {
     Array& a = grid->arrays[key];
     if (!a.data) {
         a.bytes = bytes;
         a.count = bytes / element;
-        a.data = std::make_unique<uint64_t[]>(bytes / 8 + 1);
+        a.memory = std::make_unique<char[]>(bytes + 4 * aligned);
+        const size_t askew = reinterpret_cast<uintptr_t>(a.memory.get()) % (2 * aligned);
+        a.data = a.memory.get() + (3 * aligned - askew);
         a.touches = std::make_unique<Touch[]>(a.count);
         a.written = std::make_unique<bool[]>(a.count);
         grid->shared_bytes += bytes;
     }
     *touches = a.touches.get();
     *written = a.written.get();
-    return a.data.get();
+    return a.data;
 }
 
-Dynamic dynamic_memory() { return {grid->dynamic.data(), grid->dynamic.size()}; }
+Dynamic dynamic_memory() { return {grid->dynamic, grid->dynamic_bytes}; }
 int64_t most_blocks() {
     static const char* given = std::getenv("DSRT_EMULATED_BLOCKS");
     return given ? std::atoll(given) : INT64_MAX;
@@ -269,7 +274,9 @@ std::string run_grid(dim3 blocks, dim3 threads, size_t shared, const std::functi
     g.failure.clear();
     g.arrays.clear();
     g.shared_bytes = 0;
-    g.dynamic.assign(shared, static_cast<char>(0xFF));
+    g.dynamic_room.assign(shared + 1024, static_cast<char>(0xFF));
+    g.dynamic = g.dynamic_room.data() + (1024 - reinterpret_cast<uintptr_t>(g.dynamic_room.data()) % 1024);
+    g.dynamic_bytes = shared;
     g.dynamic_touches.assign(shared, {});
     g.dynamic_written = shared ? std::make_unique<bool[]>(shared) : nullptr;
     Now here;

@@ -43,7 +43,8 @@ using Place = std::source_location;
 void block_barrier(const Place& place);
 // Waits for the warp; what[lane] are then the 8 bytes that each lane brought.
 const uint64_t* warp_exchange(uint64_t mine, const Place& place);
-void* shared_array(const void* key, size_t bytes, size_t element, Touch** touches, bool** written);
+// At a multiple of `aligned`, and not of more: what relies on more is found.
+void* shared_array(const void* key, size_t bytes, size_t element, size_t aligned, Touch** touches, bool** written);
 struct Dynamic {
     char* data;
     size_t bytes;
@@ -129,10 +130,10 @@ private:
 };
 
 template <class T>
-Shared<T> shared_memory(const void* key, int count) {
+Shared<T> shared_memory(const void* key, int count, size_t aligned = kSharedAlign) {
     emu::Touch* touches = nullptr;
     bool* written = nullptr;
-    auto* data = static_cast<T*>(emu::shared_array(key, static_cast<size_t>(count) * sizeof(T), sizeof(T), &touches, &written));
+    auto* data = static_cast<T*>(emu::shared_array(key, static_cast<size_t>(count) * sizeof(T), sizeof(T), aligned, &touches, &written));
     return {data, count, touches, written};
 }
 #define DS_SHARED(type, name, count)  \
@@ -179,7 +180,7 @@ struct WarpMatrix {
     template <class M>
     static void check_layout(const M& memory, int at, int stride, const Place& place) {
         constexpr int element = sizeof(*memory.data);
-        if (at * element % 32 != 0 || stride * element % 16 != 0)
+        if (reinterpret_cast<uintptr_t>(memory.data + at) % 32 != 0 || stride * element % 16 != 0)
             emu::fault("a matrix for tensor cores at element " + std::to_string(at) + " with rows of " + std::to_string(stride), place);
     }
     static void together(const Place& place) { emu::warp_exchange(0, place); }
@@ -217,7 +218,7 @@ struct SumMatrix : WarpMatrix {
 
 template <class T>
 void copy8(Shared<T> to, int at, Span<T> from, int64_t i, const Place& place = Place::current()) {
-    if (reinterpret_cast<uintptr_t>(from.data + i) % 16 != 0 || at * sizeof(T) % 16 != 0)
+    if (reinterpret_cast<uintptr_t>(from.data + i) % 16 != 0 || reinterpret_cast<uintptr_t>(to.data + at) % 16 != 0)
         emu::fault("a copy of 16 bytes that are not aligned", place);
     for (int k = 0; k < 8; ++k) to.put(at + k, from.get(i + k, place), place);
 }
