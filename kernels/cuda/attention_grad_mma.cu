@@ -5,8 +5,9 @@
 namespace ds::cuda::mma {
 namespace {
 
-template <bool kFussy>
-inline constexpr int kQueryGroups = kFussy ? 2 : 3;
+template <int kD,
+          bool kFussy>  // three need more registers than there are for 128 columns: ptxas would make the products wait for each other
+inline constexpr int kQueryGroups = kFussy || kD == 128 ? 2 : 3;
 constexpr int kKeyGroups = 2;
 inline constexpr int kSlopeStride = kOther + 4;
 
@@ -55,10 +56,10 @@ struct Given {
 };
 
 template <int kD, class T, bool kFussy>
-__global__ void __launch_bounds__(kThreads<kQueryGroups<kFussy>>, 1)
+__global__ void __launch_bounds__(kThreads<kQueryGroups<kD, kFussy>>, 1)
     query_kernel(const __grid_constant__ Sight s, Given<T> g, Part<T> dq, BiasSums dbias) {
-    constexpr int kAll = kThreads<kQueryGroups<kFussy>>, kRows = kOwn<kQueryGroups<kFussy>>;
-    using Here = Room<kD, T, kQueryGroups<kFussy>>;
+    constexpr int kAll = kThreads<kQueryGroups<kD, kFussy>>, kRows = kOwn<kQueryGroups<kD, kFussy>>;
+    using Here = Room<kD, T, kQueryGroups<kD, kFussy>>;
     const int64_t tile_of_queries = gridDim.x - 1 - blockIdx.x, first_query = tile_of_queries * kRows, head = blockIdx.y,
                   kv_head = head / s.group;
     const int group = uniform(threadIdx.x / kGroupThreads);
@@ -183,7 +184,7 @@ __global__ void __launch_bounds__(kThreads<kKeyGroups>, 1) key_kernel(const __gr
 }
 
 GradRoom room_of(const Attention& a, const Tensor& q, const Tensor& bias) {
-    return {a, q, bias, kOwn<kQueryGroups<true>>, kThreads<kQueryGroups<true>>, 2};
+    return {a, q, bias, kOwn<kQueryGroups<128, true>>, kThreads<kQueryGroups<128, true>>, 2};
 }  // a bias makes a call fussy
 
 void run(const Call& c, Queue& queue) {
@@ -198,7 +199,7 @@ void run(const Call& c, Queue& queue) {
         constexpr bool kFussy = decltype(is_fussy)::value;
         const Given<T> given{part_of<T>(dy, s.heads), part_of<T>(q, s.heads), part_of<T>(k, kv_heads),
                              part_of<T>(v, kv_heads), {powers.data, numbers}, {delta.data, numbers}};
-        using OfQueries = Room<kD, T, kQueryGroups<kFussy>>;
+        using OfQueries = Room<kD, T, kQueryGroups<kD, kFussy>>;
         using OfKeys = Room<kD, T, kKeyGroups>;
         const size_t of_queries = OfQueries::bytes(bias.present), of_keys = OfKeys::bytes(false);
         allow_shared(queue, query_kernel<kD, T, kFussy>, of_queries);
@@ -206,8 +207,8 @@ void run(const Call& c, Queue& queue) {
         if (s.q_rows > 0) {
             launch(queue, blocks_for(numbers * 8, 256), 256, 0, delta_kernel<T>, given.dy, part_of<T>(y, s.heads), span<const float>(lse),
                    s.q_rows, s.heads, s.size, powers, delta);
-            launch(queue, dim3(blocks_for(s.q_rows, kOwn<kQueryGroups<kFussy>>), static_cast<unsigned>(s.heads)),
-                   kThreads<kQueryGroups<kFussy>>, of_queries, query_kernel<kD, T, kFussy>, s, given, part_of<T>(c.out[0], s.heads),
+            launch(queue, dim3(blocks_for(s.q_rows, kOwn<kQueryGroups<kD, kFussy>>), static_cast<unsigned>(s.heads)),
+                   kThreads<kQueryGroups<kD, kFussy>>, of_queries, query_kernel<kD, T, kFussy>, s, given, part_of<T>(c.out[0], s.heads),
                    space.sums(c, bias));
         }
         if (s.k_rows > 0)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # resources.sh FOLDER TABLE [--bless]: registers, spills and static shared memory of each kernel for sm_90, as ptxas told while they were compiled, and whether
 # its code has tensor-core instructions, as cuobjdump shows, against TABLE: more registers than there, a spill, more shared memory or no tensor-core
-# instruction where the table has one fails; so does a kernel that the table lacks. --bless writes the table.
+# instruction where the table has one fails; so does a kernel that the table lacks, and a
+# "Potential Performance Loss" of ptxas: products of wgmma that it makes wait for each other. --bless writes the table.
 # Without cuobjdump (and nvdisasm; PyPI: nvidia-cuda-cuobjdump, nvidia-cuda-nvdisasm) instructions are not looked at.
 set -u
 folder=$1 table=$2 bless=${3:-}
@@ -30,6 +31,8 @@ if [ "$bless" = --bless ]; then
     exit 0
 fi
 [ -n "$found" ] || { echo "FAILED no kernel was compiled for sm_90"; echo "0 passed, 1 failed"; exit 1; }
+slow=$(grep -h 'Potential Performance Loss' "$folder"/*.ptxas.txt | sed 's/^ptxas info *: *//' | c++filt | sort -u)
+[ -z "$slow" ] || { echo "$slow" | sed 's/^/FAILED /'; echo "0 passed, $(echo "$slow" | wc -l) failed"; exit 1; }
 echo "$found" | awk -v table="$table" -v looks="$looks" '
     function name_of(line,  i) { for (i = 0; i < 4; i++) sub(/ [0-9]+$/, "", line); return line }
     function most(a, b) { return a + 0 > b + 0 ? a + 0 : b + 0 }
