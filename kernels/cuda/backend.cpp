@@ -135,6 +135,7 @@ int32_t allocate(void* device, size_t bytes, void** out) {
 // Works on a device that has failed too: its memory goes back in any case.
 int32_t release(void* device, void* memory) {
     cudaSetDevice(of(device).index);
+    if (of(device).queue.failed()) of(device).queue.abort();
     if (!of(device).queue.members.empty())
         static_cast<void>(of(device).queue.wait());  // freeing waits for what runs, which may be waiting for other devices in vain
     return answer(check(cudaFree(memory), "freeing"));

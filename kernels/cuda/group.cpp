@@ -1,6 +1,8 @@
 #include "kernels/cuda/group.h"
 
 #include <algorithm>
+#include <map>
+#include <mutex>
 #include <thread>
 
 #if defined(DS_HAS_NCCL) && !defined(DS_CUDA_EMULATED)
@@ -21,6 +23,8 @@ constexpr int64_t kScratch = int64_t{32} << 20;  // what others' summands may ta
     X(ncclGetUniqueId)        \
     X(ncclCommInitRankConfig) \
     X(ncclCommGetAsyncError)  \
+    X(ncclCommFinalize)       \
+    X(ncclCommDestroy)        \
     X(ncclCommAbort)          \
     X(ncclGetErrorString)     \
     X(ncclGetLastError)       \
@@ -71,6 +75,20 @@ const Loaded& loaded() {
     return once;
 }
 const Library& nccl() { return loaded().library; }
+
+// Members of a group in this process. None comes to rest before all have begun to leave, and one thread may end them all, one behind the
+// other; so those that have begun wait here for the last of them.
+struct Leaving {
+    int members = 0;
+    bool well = true;
+    std::vector<ncclComm*> begun;
+};
+std::mutex leaving_mutex;
+std::map<std::string, Leaving>& leaving() {  // by group
+    static auto& all = *new std::map<std::string, Leaving>;
+    return all;
+}
+std::string key_of(const BackendGroupId& id) { return {reinterpret_cast<const char*>(&id), sizeof id}; }
 #endif
 
 }  // namespace
@@ -85,6 +103,7 @@ Status load_nccl(int&) { return none(); }
 Status make_group_id(BackendGroupId&) { return none(); }
 Status Member::make() { return none(); }
 Status Member::settle(const char*) { return none(); }
+void Member::leave() {}
 Status Member::look() { return none(); }
 void Member::abort() {}
 Status Member::send_and_receive(const BackendBlock*, const BackendBlock*) { return none(); }
@@ -107,8 +126,15 @@ Status Member::make() {
     config.blocking = 0;
     ncclUniqueId id;
     std::copy_n(reinterpret_cast<const char*>(&group_.id), sizeof id.internal, id.internal);
+    {
+        std::lock_guard lock(leaving_mutex);
+        ++leaving()[key_of(group_.id)].members;
+        counted_ = true;
+    }
     DS_CHECK(nccl().answer(nccl().ncclCommInitRankConfig(&comm_, group_.size, id, group_.rank, &config), "joining a group"));
-    return settle("joining a group");
+    DS_CHECK(settle("joining a group"));
+    joined_ = true;
+    return ok();
 }
 
 // What a call of NCCL began goes on by itself; meanwhile the others may turn out to be gone.
@@ -119,7 +145,9 @@ Status Member::settle(const char* doing) {
         DS_CHECK(nccl().answer(nccl().ncclCommGetAsyncError(comm_, &state), doing, comm_));
         DS_CHECK(nccl().answer(state, doing, comm_));
         if (state == ncclSuccess) return ok();
-        DS_CHECK(trouble(Clock::now() - begin > std::chrono::milliseconds(group_.deadline_ms) ? queued_ + 1 : 0));
+        const bool late = Clock::now() - begin > std::chrono::milliseconds(group_.deadline_ms);
+        if (late && !counted_) return fail(Code::E_TIMEOUT, "cuda: NCCL: {} takes too long", doing);  // and is nobody's failure
+        DS_CHECK(trouble(late ? queued_ + 1 : 0));
         if (turn < 1000) std::this_thread::yield();
         else std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
@@ -134,6 +162,29 @@ Status Member::look() {
     if (passed_ == queued_) return ok();
     if (!since_ && cudaEventQuery(slot(passed_).begun) == cudaSuccess) since_ = Clock::now();
     return trouble(since_ && Clock::now() - *since_ > std::chrono::milliseconds(group_.deadline_ms) ? passed_ + 1 : 0);
+}
+
+// A group that is well and at rest is finalized, so that NCCL gives back what its members share in order. What others don't bring to an end
+// before the deadline, and all else, is aborted.
+void Member::leave() {
+    if (!std::exchange(counted_, false)) return;
+    const bool well = joined_ && comm_ && !queue_.failed() && look().ok() && passed_ == queued_ &&
+                      nccl().answer(nccl().ncclCommFinalize(comm_), "leaving a group", comm_).ok();
+    Leaving all;
+    {
+        std::lock_guard lock(leaving_mutex);
+        const auto here = leaving().find(key_of(group_.id));
+        here->second.well &= well;
+        if (well) here->second.begun.push_back(std::exchange(comm_, nullptr));
+        if (--here->second.members == 0) all = std::move(here->second), leaving().erase(here);
+    }
+    abort();
+    for (ncclComm* comm : all.begun) {
+        comm_ = comm;
+        if (all.well && settle("leaving a group").ok() && nccl().answer(nccl().ncclCommDestroy(comm_), "leaving a group").ok())
+            comm_ = nullptr;
+        abort();
+    }
 }
 
 void Member::abort() {
@@ -171,11 +222,14 @@ Result<std::unique_ptr<Member>> Member::join(Queue& queue, const BackendGroup& g
     return member;
 }
 
-// What is under way ends without the others' help, or has ended: then this only gives memory back.
+// What is under way ends without the others' help, or has ended: then this only gives memory back. That waits for all that runs on the
+// device, also for other groups' exchanges, which may wait for other devices in vain: those of a device that failed end here.
 Member::~Member() {
-    abort();
+    if (queue_.failed()) queue_.abort();
+    leave();
     std::erase(queue_.members, this);
     if (queue_.members.empty()) queue_.synchronize();
+    else if (!memory_.empty()) static_cast<void>(queue_.wait());
     for (Slot& s : slots_)
         for (cudaEvent_t event : {s.begun, s.done})
             if (event) cudaEventDestroy(event);
@@ -296,6 +350,10 @@ Status Member::sum_everywhere(BackendBlock data, DType dtype) {
     return ok();
 }
 
+void Queue::abort() {
+    for (Member* member : members) member->abort();
+}
+
 Status Queue::wait(cudaEvent_t event) {
     if (!event && !is_beside()) note(await_all());
     if (members.empty()) {
@@ -313,7 +371,7 @@ Status Queue::wait(cudaEvent_t event) {
         for (Member* member : members)
             if (Status status = member->look(); !status.ok()) note_link(std::move(status));
         if (!link_failure.ok()) {
-            for (Member* member : members) member->abort();
+            abort();
             synchronize();
             return why();
         }

@@ -49,6 +49,7 @@ private:
     template <class F>
     Status beside(const F& work);
     Status settle(const char* doing);
+    void leave();
     Status trouble(int64_t overdue);
     Status send_and_receive(const BackendBlock* send, const BackendBlock* receive);
     Status sum_parts(const BackendBlock* send, BackendBlock out, DType dtype);
@@ -59,6 +60,7 @@ private:
     Queue& queue_;
     const BackendGroup group_;
     struct ncclComm* comm_ = nullptr;
+    bool joined_ = false, counted_ = false;  // counted: among those of this process that will leave
     Slot slots_[kSlots];
     int64_t queued_ = 0, passed_ = 0;         // calls, of which the device has done so many
     std::optional<Clock::time_point> since_;  // when the device was first seen in the next one

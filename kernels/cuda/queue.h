@@ -58,6 +58,7 @@ struct Queue {
     void note_link(Status status) {
         if (link_failure.ok()) link_failure = std::move(status);
     }
+    void abort();  // what this device exchanges with others ends, in every group
     // Until the event (null: all that is queued) has passed. Where the device has others to wait for, no longer than their deadline
     // (group.cpp).
     Status wait(cudaEvent_t event = nullptr);

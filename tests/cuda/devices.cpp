@@ -13,6 +13,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <thread>
 #include <tuple>
 #include <unistd.h>
 
@@ -275,6 +276,79 @@ TEST_CASE("devices/an_exchange_names_rank_op_and_tensor") {
     device(0).label({});
     CHECK(device(0).finish().ok());  // the device itself is well
     device(0).release(memory);
+}
+
+TEST_CASE("devices/groups_that_are_well_are_finalized") {
+    auto* aborted = control<int64_t()>("emu_aborted");
+    if (!aborted || skips(3, "groups' ends")) return static_cast<void>(std::puts("SKIPPED how groups end: these devices are real"));
+    auto* fail_on = control<void(int, int64_t)>("emu_fail_on");
+    auto* failed_call = control<const char*()>("emu_failed_call");
+    auto* live = control<size_t()>("emu_live_allocations");
+    const auto end = [&](int64_t failing, const char* call) {
+        std::byte* memory[] = {*device(0).allocate(64), *device(1).allocate(64)};
+        for (int r : {0, 1}) REQUIRE(device(r).zero(memory[r], 64).ok());
+        const int64_t aborted_before = aborted();
+        auto group = device_group("data", {0, 1}, {&device(0), &device(1)}, std::chrono::milliseconds(2000));
+        std::vector<std::thread> ranks;
+        for (const int r : {0, 1})
+            ranks.emplace_back([&, r] {
+                const Status status = group[static_cast<size_t>(r)]->all_reduce({memory[r], 64}, DType::f32, Team{0, 1});
+                check(status.ok() && device(r).finish().ok(), status.message());
+            });
+        for (auto& rank : ranks) rank.join();
+        fail_on(1, failing);
+        group.clear();  // from one thread
+        const std::string failed = failed_call();
+        CHECK_MESSAGE(failed == call, failed);
+        fail_on(-1, 0);
+        for (int r : {0, 1}) device(r).release(memory[r]);
+        return aborted() - aborted_before;
+    };
+    static_cast<void>(end(0, ""));  // events that stay are made
+    const size_t before = live();
+    CHECK(end(0, "") == 0);
+    CHECK(end(2, "ncclCommFinalize") == 2);
+    CHECK(end(3, "ncclCommDestroy") == 1);
+    CHECK(live() == before);
+    const int64_t so_far = aborted();
+    CHECK(train(config("cuda", layout(R"("data": 2)", "", 2))).failure == "");
+    CHECK(aborted() == so_far);
+    CHECK(first_fault() == "");
+}
+
+TEST_CASE("devices/a_device_that_failed_leaves_its_groups_though_others_do_not_come") {
+    auto* fail_on = control<void(int, int64_t)>("emu_fail_on");
+    if (!fail_on) return static_cast<void>(std::puts("SKIPPED a device that fails: these are real"));
+    std::vector<std::unique_ptr<Device>> own;
+    std::vector<std::byte*> memory;
+    for (const int number : {4, 5}) {
+        own.push_back(std::move(*Device::open("cuda", number)));
+        memory.push_back(*own.back()->allocate(64));
+        REQUIRE(own.back()->zero(memory.back(), 64).ok());
+    }
+    const std::vector<Device*> both{own[0].get(), own[1].get()};
+    auto first = device_group("first", {0, 1}, both, std::chrono::minutes(5)),
+         second = device_group("second", {0, 1}, both, std::chrono::minutes(5));
+    for (auto* group : {&first, &second}) {
+        std::vector<std::thread> ranks;
+        for (size_t r : {size_t{0}, size_t{1}})
+            ranks.emplace_back([&, r] {
+                const Status status = (*group)[r]->all_reduce({memory[r], 64}, DType::f32, Team{0, 1});
+                check(status.ok() && own[r]->finish().ok(), status.message());
+            });
+        for (auto& rank : ranks) rank.join();
+    }
+    REQUIRE(second[0]->all_reduce({memory[0], 64}, DType::f32, Team{0, 1}).ok());  // the other does not come
+    fail_on(4, 2);                                                                 // behind the choice of the device
+    CHECK_FALSE(own[0]->scale(reinterpret_cast<float*>(memory[0]), 16, 2).ok());
+    fail_on(-1, 0);
+    const auto begin = std::chrono::steady_clock::now();
+    first.clear();
+    CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));
+    second.clear();
+    for (size_t r : {size_t{0}, size_t{1}}) own[r]->release(memory[r]);
+    own.clear();
+    CHECK(first_fault() == "");
 }
 
 TEST_CASE("devices/layouts_train_as_on_the_cpu") {

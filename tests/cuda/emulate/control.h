@@ -15,6 +15,7 @@ void emu_fail_on(int device, int64_t call);
 int64_t emu_calls();            // so far, since the last emu_fail_at or emu_fail_on
 const char* emu_failed_call();  // the name of the call that was made to fail; "" if none was reached
 size_t emu_live_allocations();  // device and pinned memory, streams, events, graphs, handles of cuBLASLt, communicators of NCCL
+int64_t emu_aborted();          // communicators of NCCL that were ended by ncclCommAbort
 int64_t emu_launches();         // kernels and products that ran
 int64_t emu_beside();           // those that were not ordered with an exchange of their device, either way: they could run at the same time
 const char* emu_first_fault();  // what a check found; "" if nothing yet

@@ -1,6 +1,7 @@
-// NCCL as far as it is used: non-blocking communicators, grouped sends and receives, abort. Ranks are threads of this process. Work of a
-// communicator is an operation of a stream, which goes on when what the other ranks must bring is there; so a rank that does not come
-// leaves the others waiting, as on GPUs. Sizes that differ, which NCCL would not notice, are told.
+// NCCL as far as it is used: non-blocking communicators, grouped sends and receives, finalize, abort. Ranks are threads of this process.
+// Work of a communicator is an operation of a stream, which goes on when what the other ranks must bring is there; so a rank that does not
+// come leaves the others waiting, as on GPUs. Sizes that differ, which NCCL would not notice, are told.
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -25,10 +26,14 @@ struct Part {
 
 struct Clique {
     explicit Clique(int n)
-        : size(n), devices(static_cast<size_t>(n), -1), aborted(static_cast<size_t>(n), false), streams(static_cast<size_t>(n)) {}
+        : size(n),
+          devices(static_cast<size_t>(n), -1),
+          aborted(static_cast<size_t>(n), false),
+          left(aborted),
+          streams(static_cast<size_t>(n)) {}
     int size, came = 0;
     std::vector<int> devices;
-    std::vector<bool> aborted;
+    std::vector<bool> aborted, left;              // left: finalized or aborted
     std::vector<std::deque<EmuStream*>> streams;  // of each rank: where its work that is not done yet lies
     std::map<std::pair<int, int>, std::deque<std::shared_ptr<Part>>> sends, receives;  // (from, to): that have begun
 };
@@ -108,6 +113,7 @@ struct ncclComm {
     std::shared_ptr<Clique> clique;
     int rank = 0;
     bool settled = false;  // it was asked once since its last call
+    bool finalized = false;
 };
 
 namespace {
@@ -117,6 +123,7 @@ struct Grouped {
     cudaStream_t stream = nullptr;
     std::vector<std::shared_ptr<Part>> parts;
 };
+int64_t aborts = 0;
 thread_local int depth = 0;
 thread_local std::vector<Grouped> grouped;
 thread_local ncclResult_t grouped_error = ncclSuccess;  // of a call in the group: its end answers that and queues nothing
@@ -174,15 +181,43 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
     moved().notify_all();
     return ncclInProgress;
 }
+// Whether nothing of the communicator's is under way, on any rank.
+bool is_at_rest(const ncclComm& comm) {
+    const Clique& clique = *comm.clique;
+    auto& own = clique.streams[static_cast<size_t>(comm.rank)];
+    while (!own.empty() && step(*own.front())) {}
+    return own.empty() && std::find(clique.left.begin(), clique.left.end(), false) == clique.left.end();
+}
 // A look: can't be made to fail.
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
     std::lock_guard lock(mutex());
+    if (comm->finalized) return *state = is_at_rest(*comm) ? ncclSuccess : ncclInProgress, ncclSuccess;
     *state = comm->clique->came < comm->clique->size || !std::exchange(comm->settled, true) ? ncclInProgress : ncclSuccess;
     return ncclSuccess;
 }
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+    NCCL_CALL();
+    if (comm->finalized) return told("a communicator is finalized again"), ncclInvalidUsage;
+    comm->finalized = true;
+    comm->clique->left[static_cast<size_t>(comm->rank)] = true;
+    return ncclInProgress;
+}
+ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+    NCCL_CALL();
+    if (!comm->finalized || !is_at_rest(*comm)) told("a communicator is destroyed that is not at rest");
+    delete comm;
+    count_live(-1);
+    return ncclSuccess;
+}
+int64_t emu_aborted() {
+    std::lock_guard lock(mutex());
+    return aborts;
+}
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
     std::lock_guard lock(mutex());
-    comm->clique->aborted[static_cast<size_t>(comm->rank)] = true;
+    ++aborts;
+    const auto rank = static_cast<size_t>(comm->rank);
+    comm->clique->aborted[rank] = comm->clique->left[rank] = true;
     delete comm;
     count_live(-1);
     moved().notify_all();
