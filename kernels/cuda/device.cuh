@@ -12,7 +12,7 @@
 #include "kernels/kernel.h"
 
 namespace ds::cuda {
-inline constexpr int kSharedAlign = 32;  // of a block's arrays: what tensor cores' loads ask for
+inline constexpr int kTileAlign = 32;  // what tensor cores' loads ask for
 }
 
 #ifdef DS_CUDA_EMULATED
@@ -58,9 +58,12 @@ template <class T>
 DS_DEVICE Shared<T> dynamic_shared(int64_t offset, int) {
     return {reinterpret_cast<T*>(ds_dynamic_shared + offset)};
 }
-// A fixed array of shared memory: DS_SHARED(float, sums, 32)
-#define DS_SHARED(type, name, count)                                          \
-    __shared__ __align__(::ds::cuda::kSharedAlign) type name##_memory[count]; \
+// A fixed array of shared memory: DS_SHARED(float, sums, 32). DS_SHARED_TILE: one at a multiple of kTileAlign.
+#define DS_SHARED(type, name, count)      \
+    __shared__ type name##_memory[count]; \
+    const ::ds::cuda::Shared<type> name { name##_memory }
+#define DS_SHARED_TILE(type, name, count)                                   \
+    __shared__ __align__(::ds::cuda::kTileAlign) type name##_memory[count]; \
     const ::ds::cuda::Shared<type> name { name##_memory }
 
 // Products of 16 x 16 matrices by a warp on tensor cores, f32 sums. The operands lie in shared memory at multiples of 32 bytes, rows a

@@ -99,9 +99,9 @@ struct Tensors {
 
     template <class F>
     DS_DEVICE static void multiply(const Matrix& a, Range a_rows, const Matrix& b, Range b_rows, Range depth, const F& store) {
-        DS_SHARED(T, left, kElements);
-        DS_SHARED(T, right, kElements);
-        DS_SHARED(float, out, kThreads / kWarp * 16 * kSums);
+        DS_SHARED_TILE(T, left, kElements);
+        DS_SHARED_TILE(T, right, kElements);
+        DS_SHARED_TILE(float, out, kThreads / kWarp * 16 * kSums);
         const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, row = warp / 2 * 32, column = warp % 2 * 64;
         SumMatrix sums[2][4];
 #pragma unroll

@@ -189,7 +189,7 @@ TEST_CASE("emulate/fours_are_moved_and_held_to_bounds_alignment_and_barriers") {
 
 TEST_CASE("emulate/shared_memory_is_as_aligned_as_it_says") {
     Bench good, bad;
-    launch(good.queue, 1, 32, 0, matrix, good.floats<float>(32), kSharedAlign);
+    launch(good.queue, 1, 32, 0, matrix, good.floats<float>(32), kTileAlign);
     CHECK(good.fault() == "");
     launch(bad.queue, 1, 32, 0, matrix, bad.floats<float>(32), 16);
     CHECK(bad.finds("a matrix for tensor cores at element 0 with rows of 16"));

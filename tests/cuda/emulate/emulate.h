@@ -130,7 +130,7 @@ private:
 };
 
 template <class T>
-Shared<T> shared_memory(const void* key, int count, size_t aligned = kSharedAlign) {
+Shared<T> shared_memory(const void* key, int count, size_t aligned = alignof(T)) {
     emu::Touch* touches = nullptr;
     bool* written = nullptr;
     auto* data = static_cast<T*>(emu::shared_array(key, static_cast<size_t>(count) * sizeof(T), sizeof(T), aligned, &touches, &written));
@@ -139,6 +139,9 @@ Shared<T> shared_memory(const void* key, int count, size_t aligned = kSharedAlig
 #define DS_SHARED(type, name, count)  \
     static const char name##_key = 0; \
     const ::ds::cuda::Shared<type> name = ::ds::cuda::shared_memory<type>(&name##_key, count)
+#define DS_SHARED_TILE(type, name, count) \
+    static const char name##_key = 0;     \
+    const ::ds::cuda::Shared<type> name = ::ds::cuda::shared_memory<type>(&name##_key, count, ::ds::cuda::kTileAlign)
 
 template <class T>
 Shared<T> dynamic_shared(int64_t offset, int count, const Place& place = Place::current()) {
