@@ -22,7 +22,7 @@ int main() {
         half.shape();
         return 8;
     } catch (const dsrt::Error& e) {
-        if (e.code() != DS_E_INVALID_ARGUMENT) return 9;
+        if (e.code() != DS_E_STATE) return 9;
     }
     struct Mine {};
     dsrt::Data data(dsrt::DataFunctions{[](dsrt::Batch&) -> bool { throw Mine(); }, {}, {}});
