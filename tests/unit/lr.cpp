@@ -158,8 +158,8 @@ TEST_CASE("schedule/one_cycle_without_betas_leaves_momentum_and_says_so") {
 }
 
 TEST_CASE("schedule/warmup_decay_rises_to_a_rate_of_its_own_and_says_so") {
-    CHECK(schedule("WarmupDecayLR", {{"total_num_steps", 100}, {"warmup_max_lr", 0.02}})->warnings().empty());
-    const auto s = schedule("WarmupDecayLR", {{"total_num_steps", 100}});
+    CHECK(schedule("WarmupDecayLR", {{"total_num_steps", 100}, {"warmup_num_steps", 10}, {"warmup_max_lr", 0.02}})->warnings().empty());
+    const auto s = schedule("WarmupDecayLR", {{"total_num_steps", 100}, {"warmup_num_steps", 10}});
     REQUIRE(s->warnings().size() == 1);
     CHECK(s->warnings()[0].starts_with("config: scheduler.params.warmup_max_lr: is not given, so WarmupDecayLR rises to 0.001"));
 }
