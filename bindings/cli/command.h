@@ -35,10 +35,8 @@ struct CommandLine {
 #undef DSRT_COMMAND
 
 // text.cpp
-std::string read_file(const std::string& path);                                          // throws with the path and the reason
-Json parse_config(const std::string& text_or_path, const std::string& name = "config");  // with // comments, as the library takes it
-// The label classes of a model's config.json: transformers writes the names only.
-int64_t labels_of(const Json& model);
+std::string read_file(const std::string& path);                                              // throws with the path and the reason
+Json parse_config(const std::string& text_or_path, const std::string& name = "config");      // with // comments, as the library takes it
 std::string size_text(double bytes);                                                         // "1.5 GiB"
 std::string count_text(double count);                                                        // "124.4 M"
 std::string seconds_text(double seconds);                                                    // "0.012 s"

@@ -37,11 +37,6 @@ Json parse_config(const std::string& text_or_path, const std::string& name) {
     } catch (const Json::parse_error& error) { throw std::runtime_error((is_text ? name : text_or_path) + ": not JSON: " + error.what()); }
 }
 
-int64_t labels_of(const Json& model) {
-    const auto names = model.find("id2label");
-    return names != model.end() && names->is_object() ? static_cast<int64_t>(names->size()) : model.value("num_labels", int64_t{2});
-}
-
 std::string size_text(double bytes) { return scaled(bytes, 1024, {"B", "KiB", "MiB", "GiB", "TiB"}); }
 std::string count_text(double count) { return scaled(count, 1000, {"", "k", "M", "G", "T", "P"}); }
 

@@ -16,9 +16,11 @@ Words4 four(const F16* p) { return words_of(to_f32(p[0]), to_f32(p[1]), to_f32(p
 
 // 2 elements, or one, and zeros.
 Words4 two(const float* p) { return load2(p); }
-Words4 two(const BF16* p) { return words_of(to_f32(p[0]), to_f32(p[1]), 0, 0); }
-Words4 two(const F16* p) { return words_of(to_f32(p[0]), to_f32(p[1]), 0, 0); }
 Words4 one(const float* p) { return words_of(p[0], 0, 0, 0); }
+template <class T>
+Words4 two(const T* p) {
+    return words_of(to_f32(p[0]), to_f32(p[1]), 0, 0);
+}
 template <class T>
 Words4 one(const T* p) {
     return words_of(to_f32(p[0]), 0, 0, 0);

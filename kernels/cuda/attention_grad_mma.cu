@@ -5,8 +5,8 @@
 namespace ds::cuda::mma {
 namespace {
 
-template <int kD,
-          bool kFussy>  // three need more registers than there are for 128 columns: ptxas would make the products wait for each other
+// Three need more registers than there are for 128 columns: ptxas would make the products wait for each other.
+template <int kD, bool kFussy>
 inline constexpr int kQueryGroups = kFussy || kD == 128 ? 2 : 3;
 constexpr int kKeyGroups = 2;
 inline constexpr int kSlopeStride = kOther + 4;

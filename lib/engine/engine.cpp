@@ -190,10 +190,10 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
     const Graph& graph = plan.graph();
     for (const ValueId id : graph.inputs)
         if (graph.value(id).kind == Kind::shadow && !is_cache(graph.value(id)))
-            DS_CHECK(params.need_low(*params.find(graph.value(graph.value(id).of).name), graph.type(id).dtype));
+            DS_CHECK(params.need_low(*params.find(weight_of(graph, id).name), graph.type(id).dtype));
     plan.place(arena, [&](Kind kind, ValueId id) -> void* {
         if (is_cache(graph.value(id))) return cache_of(id);
-        const Param& p = *params.find(graph.value(graph.value(id).kind == Kind::shadow ? graph.value(id).of : id).name);
+        const Param& p = *params.find(weight_of(graph, id).name);
         if (p.code && kind == Kind::shadow) return params.codes(p);
         return kind == Kind::param ? static_cast<void*>(params.weight(p)) : kind == Kind::shadow ? params.low(p) : params.grad(p);
     });

@@ -4,6 +4,7 @@
 
 #include "ir/op.h"
 #include "ops/attrs_fp8.h"
+#include "passes/cache.h"
 #include "passes/pass.h"
 
 namespace ds::passes {
@@ -17,11 +18,11 @@ Status fp8(Graph& graph, const PassOptions& options) {
     if (!options.fp8 || options.fp8->empty()) return ok();
     for (Node& node : graph.nodes) {
         if (node.op->name != "matmul") continue;
-        const Value& v = graph.value(node.in[1]);
-        const Value& weight = v.kind == Kind::shadow ? graph.value(v.of) : v;
+        const Type& type = graph.type(node.in[1]);
+        const Value& weight = weight_of(graph, node.in[1]);
         const auto& m = node.attrs.as<Matmul>();
-        if (weight.kind != Kind::param || !options.fp8->contains(weight.name) || !fits_fp8(v.type.shape)) continue;
-        if (m.transpose_a || v.type.dtype == DType::f32 || graph.type(node.in[0]).dtype == DType::f32)
+        if (weight.kind != Kind::param || !options.fp8->contains(weight.name) || !fits_fp8(type.shape)) continue;
+        if (m.transpose_a || type.dtype == DType::f32 || graph.type(node.in[0]).dtype == DType::f32)
             continue;  // `precision` has this layer in f32
         node.op = find_op("fp8_matmul");
         node.attrs = Fp8Matmul{.transpose_b = m.transpose_b, .out = m.out, .set_out = m.set_out};

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "ir/builder.h"
+#include "passes/cache.h"
 #include "passes/pass.h"
 
 namespace ds::passes {
@@ -50,8 +51,7 @@ private:
             if (glob_match(rule.pattern, node.op->name == "sequence_attention" ? "attention" : node.op->name)) return rule.dtype;
             for (const ValueId id : node.in) {
                 if (id == kNone) continue;
-                const Value& v = graph_.value(id);
-                const Value& weight = v.kind == Kind::shadow && v.of != kNone ? graph_.value(v.of) : v;
+                const Value& weight = weight_of(graph_, id);
                 if (weight.kind == Kind::param && glob_match(rule.pattern, weight.name)) return rule.dtype;
             }
         }

@@ -12,6 +12,7 @@
 
 #include "ir/builder.h"
 #include "ops/attrs_zero.h"
+#include "passes/cache.h"
 #include "passes/pass.h"
 
 namespace ds::passes {
@@ -69,8 +70,9 @@ private:
     void find_uses(const std::vector<Node>& nodes) {
         for (const ValueId id : graph_.inputs) {
             const Value& v = graph_.value(id);
-            if (v.kind != Kind::param && !(v.kind == Kind::shadow && v.of != kNone)) continue;  // a cache of keys is a copy of nothing
-            const auto found = layout_.params.find(v.kind == Kind::shadow ? graph_.value(v.of).name : v.name);
+            const Value& weight = weight_of(graph_, id);
+            if (weight.kind != Kind::param) continue;
+            const auto found = layout_.params.find(weight.name);
             if (found == layout_.params.end() || !(v.kind == Kind::shadow ? found->second.low : found->second.weight)) continue;
             shared_[id] = &found->second;
             shapes_[id] = v.type.shape;

@@ -31,6 +31,7 @@ struct Player {
 
     void tell(const std::string& what, const Json& value) { told += what + " " + value.dump() + "\n"; }
     void tell(ds_status status) { told += ds_status_name(status) + std::string("\n"); }
+    void tell_why(ds_status status) { told += ds_status_name(status) + std::string(" ") + (status < 0 ? ds_last_error() : "") + "\n"; }
 
     Json config_of(const std::string& model, const Json& feature) const {
         Json config = {{"model", kData + "/models/" + model},
@@ -364,21 +365,18 @@ void differ(Player& p) {
     const bool other = rank_here() == 1;
     ds_engine* e = nullptr;
     must(ds_engine_create(p.config_of("gpt2", {{"outputs", {"logits"}}}).dump().c_str(), nullptr, &e), "create");
-    const auto tell = [&](ds_status status) {
-        p.told += ds_status_name(status) + std::string(" ") + (status < 0 ? ds_last_error() : "") + "\n";
-    };
-    tell(ds_engine_set(e, "optimizer.params.lr", other ? "0.5" : "0.25"));
+    p.tell_why(ds_engine_set(e, "optimizer.params.lr", other ? "0.5" : "0.25"));
     const std::vector<int64_t> ids(8, 7);
     dsrt::Batch with, without, right, wrong;
     with.set("input_ids", {2, 4}, ids).set("labels", {2, 4}, ids);
     without.set("input_ids", {2, 4}, ids);
     right.set("logits", {2, 4, 97}, std::vector<float>(2 * 4 * 97, 0.1f));
     wrong.set("logits", {2, 4, 96}, std::vector<float>(2 * 4 * 96, 0.1f));
-    tell(ds_forward(e, (other ? without : with).get(), nullptr));
-    tell(ds_forward(e, with.get(), nullptr));
-    tell(ds_backward_from(e, (other ? wrong : right).get()));
-    tell(ds_backward_from(e, right.get()));
-    tell(ds_step(e));
+    p.tell_why(ds_forward(e, (other ? without : with).get(), nullptr));
+    p.tell_why(ds_forward(e, with.get(), nullptr));
+    p.tell_why(ds_backward_from(e, (other ? wrong : right).get()));
+    p.tell_why(ds_backward_from(e, right.get()));
+    p.tell_why(ds_step(e));
     ds_engine_destroy(e);
 }
 
@@ -392,7 +390,7 @@ void quarrel(const std::string& out) {
         size_t n = 0;
         const ds_status status =
             ds_generate(e, prompt.data(), prompt.size(), R"({"max_new_tokens": 3, "eos_token_id": -1})", listener, nullptr, &ids, &n);
-        p.told += ds_status_name(status) + std::string(" ") + (status < 0 ? ds_last_error() : "") + "\n";
+        p.tell_why(status);
         ds_free(ids);
     };
     const bool other = rank_here() == 1;
@@ -405,7 +403,7 @@ void quarrel(const std::string& out) {
     for (const char* how : {"FAIL", "WARN", "IGNORE"}) {  // of different tags
         must(ds_engine_create(p.config_of("gpt2", {{"checkpoint", {{"tag_validation", how}}}}).dump().c_str(), nullptr, &e), "create");
         const ds_status status = ds_save(e, (out + ".saved").c_str(), (how + std::to_string(rank_here())).c_str(), nullptr);
-        p.told += ds_status_name(status) + std::string(" ") + (status < 0 ? ds_last_error() : "") + "\n";
+        p.tell_why(status);
         must(ds_load(e, (out + ".saved").c_str(), status < 0 ? "none" : nullptr, nullptr) == (status < 0 ? DS_E_NOT_FOUND : DS_OK)
                  ? DS_OK
                  : DS_E_INTERNAL,
@@ -466,11 +464,9 @@ void quarrels_are_told() {
     for (int r = 0; r < 2; ++r) {
         const std::string told = text_of(work + "/quarrel." + std::to_string(r));
         const std::string differing =
-            "DS_E_INVALID_ARGUMENT ds_engine_set: process 1 asks for optimizer.params.lr = 0.5, but process 0 for optimizer.params.lr = "
-            "0.25: "
-            "all must ask for the same\nDS_E_INVALID_ARGUMENT ds_forward: the rows of data rank 0 have labels, but those of data rank 1 "
-            "have "
-            "none\nDS_OK \n" +
+            "DS_E_INVALID_ARGUMENT ds_engine_set: process 1 asks for optimizer.params.lr = 0.5, "
+            "but process 0 for optimizer.params.lr = 0.25: all must ask for the same\n"
+            "DS_E_INVALID_ARGUMENT ds_forward: the rows of data rank 0 have labels, but those of data rank 1 have none\nDS_OK \n" +
             std::string(r ? "DS_E_INVALID_ARGUMENT " : "DS_E_COMM process 1: DS_E_INVALID_ARGUMENT: ");
         check(told.find(differing) != std::string::npos && told.find("DS_OK \nDS_OK \nDS_", told.find(differing)) != std::string::npos,
               "quarrel: process " + std::to_string(r) + " says of what one has alone " + told);

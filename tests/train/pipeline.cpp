@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "support/training.h"
 
 namespace {
 
@@ -305,11 +306,9 @@ TEST_CASE("pipeline/a_hosts_optimizer_keeps_what_it_knows_of_a_tied_weight") {
         again(config, Json::object(), nullptr, &momentum);
     train(one, 0, 6);
     train(many, 0, 3);
-    std::string folder = (std::filesystem::temp_directory_path() / "dsrt-tied-XXXXXX").string();
-    REQUIRE(mkdtemp(folder.data()));
-    MUST(ds_save(many.e, folder.c_str(), "t", nullptr));
-    MUST(ds_load(again.e, folder.c_str(), nullptr, nullptr));
-    std::filesystem::remove_all(folder);
+    const training::Folder folder;
+    MUST(ds_save(many.e, folder.path.c_str(), "t", nullptr));
+    MUST(ds_load(again.e, folder.path.c_str(), nullptr, nullptr));
     train(again, 3, 6);
     CHECK(apart(again.all(), one.all()) < 1e-5);
 }

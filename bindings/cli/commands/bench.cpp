@@ -21,6 +21,12 @@ std::vector<int32_t> ids(int64_t count, int64_t below, int64_t salt) {
     return out;
 }
 
+// transformers writes the names of labels only.
+int64_t labels_of(const Json& model) {
+    const auto names = model.find("id2label");
+    return names != model.end() && names->is_object() ? static_cast<int64_t>(names->size()) : model.value("num_labels", int64_t{2});
+}
+
 Batch made_up(Engine& engine, const Options& o) {
     const Json config = Json::parse(engine.get("")), model = Json::parse(engine.get("model_config"));
     const int64_t rows = o.rows ? o.rows : config.value("train_micro_batch_size_per_gpu", int64_t{1});
