@@ -6,10 +6,7 @@
 
 namespace ds::cpu {
 namespace detail {
-namespace {
-constexpr TileFn kNone[2 * kBf16Rows] = {};
-}
-const TileFn* const kBf16Tiles = kNone;
+const Bf16Tiles kBf16Tiles = {};
 const TileFn kAmxTiles[2] = {};
 void enter_amx() {}
 void leave_amx() {}

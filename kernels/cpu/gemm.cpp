@@ -13,7 +13,7 @@ constexpr int64_t kPanelOfA = 4800;         // units of a that tiles sum up at o
 constexpr int64_t kMostUnits = 1200;        // of a block of b, and of a
 constexpr int64_t kBlockOfB = 80 * 1024;    // units: in the second, with what is fetched ahead
 constexpr int64_t kBlockOfA = 1536 * 1024;  // units: in the third
-constexpr int64_t kRowsCollide = 512;       // floats
+constexpr int64_t kRowsCollide = 512;       // units
 constexpr int64_t kSkew = 16;               // keeps panels from falling on the same cache sets
 
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -38,7 +38,9 @@ Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
     kc_ = even_part(kb_, kPanelOfA / tiles_->rows);
     kb_ = round_up(kb_, kc_);
     // Rows of a serve as they lie, unless so many of them fall on the same sets of the first cache that it can't hold a line of each.
-    in_rows_ = tiles_->row_tile[0][0] && shape.a_type == DType::f32 && !shape.transpose_a && shape.lda % kRowsCollide != 0;
+    in_rows_ = tiles_->row_tile[0][0] && shape.a_type == (tiles_->step == 2 ? DType::bf16 : DType::f32) && !shape.transpose_a &&
+               shape.k % tiles_->step == 0 && shape.lda % tiles_->step == 0 && shape.lda / tiles_->step % kRowsCollide != 0;
+    row_stride_ = shape.lda / tiles_->step;
     mb_ = in_rows_ && shape.c_type == DType::f32 ? round_up(std::max<int64_t>(shape.m, 1), tiles_->rows)
                                                  : std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;
     nc_ = std::clamp<int64_t>(kBlockOfB / kb_ / tiles_->columns(), 1, 64) * tiles_->columns();
@@ -104,7 +106,7 @@ private:
 
     // Panel i of a, from a unit of the block on.
     const float* panel_of_a(const Block& w, int64_t i, int64_t done) const {
-        if (g_.in_rows_) return static_cast<const float*>(args_.a) + (w.row + i) * shape_.lda + w.unit + done;
+        if (g_.in_rows_) return static_cast<const float*>(args_.a) + (w.row + i) * g_.row_stride_ + w.unit + done;
         return scratch_ + i / t_.rows * a_panel_ + done * t_.rows;
     }
 
@@ -133,7 +135,7 @@ private:
             if (i += r.t_.rows; i < w.rows) {
                 const int64_t rows = std::min<int64_t>(r.t_.rows, w.rows - i), size = float_size(r.shape_.c_type);
                 const auto* a = reinterpret_cast<const std::byte*>(r.panel_of_a(w, i, 0));
-                if (r.g_.in_rows_) what_[0] = {a, r.shape_.lda * 4, parts(w.units, 16), rows};
+                if (r.g_.in_rows_) what_[0] = {a, r.g_.row_stride_ * 4, parts(w.units, 16), rows};
                 else what_[0] = {a, kRun * 64, kRun, parts(w.units * r.t_.rows, kRun * 16)};
                 what_[1] = {place(r.args_.c, r.shape_.c_type, (w.row + i) * r.shape_.ldc + w.column), r.shape_.ldc * size,
                             parts(w.columns * size, 64), rows};
@@ -200,8 +202,8 @@ private:
         if (first) accumulate = start(to, stride, row, rows, column, columns, bias);
         else if (f32 && !whole) copy(to, stride, c, DType::f32, shape_.ldc, rows, columns);
         const auto& tiles = g_.in_rows_ ? t_.row_tile : t_.tile;
-        tiles[narrow ? 0 : 1][rows - 1](rows, o.units, o.a, g_.in_rows_ ? shape_.lda : t_.rows, o.b, t_.columns(), to, stride, accumulate,
-                                        o.ahead);
+        tiles[narrow ? 0 : 1][rows - 1](rows, o.units, o.a, g_.in_rows_ ? g_.row_stride_ : t_.rows, o.b, t_.columns(), to, stride,
+                                        accumulate, o.ahead);
         if (f32 ? !whole : last) store_rows(to, stride, rows, columns, shape_.c_type, c, shape_.ldc);
     }
 

@@ -57,6 +57,7 @@ private:
     GemmShape shape_;
     bool amx_ = false;
     bool in_rows_ = false;                      // tiles read a as it lies
+    int64_t row_stride_ = 0;                    // of it, in units
     int64_t row_grain_ = 1, column_grain_ = 1;  // of the parts of a team
     const TileSet* tiles_ = nullptr;
     int64_t units_ = 0;                          // of k

@@ -43,25 +43,6 @@ HWY_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return hn::MulAdd(a, b, c); }
 #endif
 constexpr int kRows = kLanes == 16 ? 12 : kLanes == 8 ? 6 : 4;  // rows x 2 sums, 2 columns and a broadcast fill the register file
 
-// The rows of an a that was packed: those of a unit lie side by side.
-struct Packed {
-    const float* at;
-    int64_t stride;
-    Packed(const float* a, int64_t a_stride) : at(a), stride(a_stride) {}
-    HWY_INLINE float operator()(int i) const { return at[i]; }
-    HWY_INLINE void next() { at += stride; }
-};
-// Those of an a as it lies, from four pointers that a processor's addresses reach all rows from.
-struct Rows {
-    const float* at[4];
-    int64_t stride;
-    Rows(const float* a, int64_t a_stride) : at{a, a + 3 * a_stride, a + 6 * a_stride, a + 9 * a_stride}, stride(a_stride) {}
-    HWY_INLINE float operator()(int i) const { return at[i / 3][i % 3 * stride]; }
-    HWY_INLINE void next() {
-        for (auto& p : at) ++p;
-    }
-};
-
 // A unit: one column of a times one row of b.
 template <int rows, int vectors, class A>
 HWY_INLINE void add_unit(const A& a, const float* b, Vec (&sum)[rows][vectors]) {
@@ -104,8 +85,8 @@ void tile(int64_t, int64_t units, const float* from_a, int64_t a_stride, const f
 template <int rows>
 void fill(TileSet& set) {
     if constexpr (rows > 0) {
-        set.tile[0][rows - 1] = tile<rows, 1, Packed>, set.tile[1][rows - 1] = tile<rows, 2, Packed>;
-        set.row_tile[0][rows - 1] = tile<rows, 1, Rows>, set.row_tile[1][rows - 1] = tile<rows, 2, Rows>;
+        set.tile[0][rows - 1] = tile<rows, 1, detail::PackedRows>, set.tile[1][rows - 1] = tile<rows, 2, detail::PackedRows>;
+        set.row_tile[0][rows - 1] = tile<rows, 1, detail::RowsAsTheyLie>, set.row_tile[1][rows - 1] = tile<rows, 2, detail::RowsAsTheyLie>;
         fill<rows - 1>(set);
     }
 }
@@ -130,8 +111,12 @@ namespace {
 HWY_EXPORT(f32_tiles);
 
 TileSet bf16_tiles() {
-    TileSet set{2, 1, detail::kBf16Rows, 16, 1, detail::pack512_bf16, detail::pack512_bf16, {}, {}};
-    for (int i = 0; i < 2 * detail::kBf16Rows; ++i) set.tile[i / detail::kBf16Rows][i % detail::kBf16Rows] = detail::kBf16Tiles[i];
+    using detail::Bf16Tiles, detail::kBf16Tiles;
+    TileSet set{2, 1, Bf16Tiles::kRows, 16, 1, detail::pack512_bf16, detail::pack512_bf16, {}, {}};
+    for (int vectors = 0; vectors < 2; ++vectors) {
+        std::copy_n(kBf16Tiles.tile[vectors], Bf16Tiles::kRows, set.tile[vectors]);
+        std::copy_n(kBf16Tiles.row_tile[vectors], Bf16Tiles::kRows, set.row_tile[vectors]);
+    }
     return set;
 }
 

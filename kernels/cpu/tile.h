@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "base/dtype.h"
 
@@ -47,14 +48,14 @@ inline constexpr int kMaxTileRows = 32;
 inline constexpr int kMaxTileColumns = 32;
 
 struct TileSet {
-    int step;                          // elements of k in a unit
-    int grain;                         // units come in multiples of this
-    int rows;                          // of the largest tile
-    int lanes;                         // columns of one vector; a tile has one or two
-    int row_step;                      // floats from a row of a packed a to the next
-    PackFn pack_a, pack_b;             // from f32, bf16 or f16 (step 2: from f32 or bf16)
-    TileFn tile[2][kMaxTileRows];      // [vectors - 1][rows - 1]
-    TileFn row_tile[2][kMaxTileRows];  // for an a as it lies, element (u, i) at a[i * a_stride + u]; null where units are not f32
+    int step;                                         // elements of k in a unit
+    int grain;                                        // units come in multiples of this
+    int rows;                                         // of the largest tile
+    int lanes;                                        // columns of one vector; a tile has one or two
+    int row_step;                                     // floats from a row of a packed a to the next
+    PackFn pack_a, pack_b;                            // from f32, bf16 or f16 (step 2: from f32 or bf16)
+    TileFn tile[2][kMaxTileRows];                     // [vectors - 1][rows - 1]
+    TileFn row_tile[2][kMaxTileRows];                 // for an a as it lies, unit (u, i) at a[i * a_stride + u]; null: none
     void (*enter)() = nullptr, (*leave)() = nullptr;  // around the use of tiles in a thread
 
     int columns() const { return 2 * lanes; }
@@ -97,9 +98,35 @@ inline void tile_block(const TileSet& t, int64_t rows, int64_t columns, int64_t 
 void store_rows(const float* src, int64_t src_stride, int64_t rows, int64_t columns, DType type, void* dst, int64_t dst_stride);
 
 namespace detail {
+// The rows of an a that was packed: those of a unit lie side by side.
+struct PackedRows {
+    const float* at;
+    int64_t stride;
+    PackedRows(const float* a, int64_t a_stride) : at(a), stride(a_stride) {}
+    __attribute__((always_inline)) float operator()(int i) const { return at[i]; }
+    __attribute__((always_inline)) void next() { at += stride; }
+};
+// Those of an a as it lies, from four pointers that a processor's addresses reach all rows from. A unit of two bf16 may lie at any of them.
+struct RowsAsTheyLie {
+    const float* at[4];
+    int64_t stride;
+    RowsAsTheyLie(const float* a, int64_t a_stride) : at{a, a + 3 * a_stride, a + 6 * a_stride, a + 9 * a_stride}, stride(a_stride) {}
+    __attribute__((always_inline)) float operator()(int i) const {
+        float unit;
+        std::memcpy(&unit, at[i / 3] + i % 3 * stride, sizeof unit);
+        return unit;
+    }
+    __attribute__((always_inline)) void next() {
+        for (auto& p : at) ++p;
+    }
+};
+
 void store_rows_bf16(const float* src, int64_t src_stride, int64_t rows, int64_t columns, uint16_t* dst, int64_t dst_stride);
-inline constexpr int kBf16Rows = 12;
-extern const TileFn* const kBf16Tiles;  // [2 * kBf16Rows], for AVX512_BF16
+struct Bf16Tiles {
+    static constexpr int kRows = 12;
+    TileFn tile[2][kRows] = {}, row_tile[2][kRows] = {};  // as TileSet has them
+};
+extern const Bf16Tiles kBf16Tiles;  // for AVX512_BF16
 extern const TileFn kAmxTiles[2];
 void enter_amx();
 void leave_amx();
