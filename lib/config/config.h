@@ -195,6 +195,7 @@ struct Config {
     bool deterministic = true;
     int recompute = 0;         // -1 = auto
     int64_t memory_limit = 0;  // bytes a rank; 0 = none
+    bool optimizer_in_backward = false;
 
     std::optional<int64_t> steps_per_print;
     std::map<std::string, int> log_levels;  // "" = default_verbosity

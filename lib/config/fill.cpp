@@ -212,6 +212,7 @@ void fill_run(const Reader& read, Config& config) {
     config.deterministic = read.flag("deterministic");
     config.recompute = parse_recompute(read.json("recompute")).value_or(0);
     config.memory_limit = read.integer("memory_limit");
+    config.optimizer_in_backward = read.flag("optimizer_in_backward");
     config.moe = {read.flag("moe.drop_tokens"), read.number("moe.capacity_factor"), read.number("moe.eval_capacity_factor"),
                   read.integer("moe.min_capacity")};
     config.sparse_attention = sparse_attention_of(read);

@@ -45,6 +45,7 @@ struct OpenStep {
     int64_t partial = 0;  // micro-batches of a step that the data ended early; 0: a whole one
     double loss_sum = 0, loss_weight = 0;
     bool reduced = false;     // gradients are sums over data ranks
+    bool updated = false;     // and gone: the backward pass updated each weight (optimizer_in_backward)
     bool normalised = false;  // the host read or replaced gradients at the boundary: they are final values now
 
     double mean_loss() const { return loss_weight > 0 ? loss_sum / loss_weight : std::nan(""); }

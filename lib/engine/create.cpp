@@ -216,6 +216,7 @@ Status Engine::make_ranks() {
     DS_CHECK(open_devices());
     DS_CHECK(check_fp8());
     DS_CHECK(check_sparse());
+    DS_CHECK(check_optimizer_in_backward());
     DS_CHECK(make_pipeline());
     DS_TRY(const std::set<std::string> experts, parameters_of_experts());
     if (config_.mesh.expert > 1 && experts.empty())

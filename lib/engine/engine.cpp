@@ -110,8 +110,9 @@ Result<std::vector<Packed>> Engine::pack(const Batch& batch, const std::set<std:
     return list;
 }
 
-Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_loss) {
+Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_loss, bool updates) {
     Pass pass;
+    pass.updates = updates;
     const bool cuts = train && efficiency_.cuts_rows();
     const Batch shorter =
         cuts ? efficiency_.shortened(whole, !model_ || model_->token_labels(), counters_.global_steps, metrics_) : Batch();
@@ -156,7 +157,10 @@ Result<Engine::Pass> Engine::pass_of(const Batch& whole, bool train, bool wants_
 
 void Engine::set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key) const {
     pass.keys.resize(pass.packed.size());
-    for (size_t d = 0; d < pass.packed.size(); ++d) pass.keys[d] = key(pass.packed[d], pass.keys[d]);
+    for (size_t d = 0; d < pass.packed.size(); ++d) {
+        pass.keys[d] = key(pass.packed[d], pass.keys[d]);
+        pass.keys[d].consumes = pass.updates && !pass.keys[d].seeds.empty();
+    }
 }
 
 Status Engine::run_forward(Pass& pass) {
@@ -177,7 +181,7 @@ Status Engine::run_forward(Rank& rank, Pass& pass) {
     key.accumulate = keeps && rank.backwards > 0;
     DS_TRY(const std::shared_ptr<Plan> plan, plan_for(rank, key));
     Arena& arena = keeps ? rank.train_arena : rank.other_arena;
-    if (keeps) DS_CHECK(rank.params->need_grads());
+    if (keeps && !key.consumes) DS_CHECK(rank.params->need_grads());
     DS_CHECK(arena.reserve(static_cast<size_t>(plan->arena_bytes())));
     DS_CHECK(place_plan(rank, *plan, arena.data()));
     DS_CHECK(fill_inputs(rank.device.get(), packed, *plan));
@@ -200,17 +204,18 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
     return ok();
 }
 
-Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress,
-                        const std::vector<Beside>* beside) {
+Status Engine::run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Plan::Company company) {
     DS_CHECK(begin_fetching(rank, plan, part));
     const Runtime runtime{static_cast<uint64_t>(config_.seed), draw,
                           ranks_->mesh().ranks() > 1 || rank.links.source ? &rank.links : nullptr};
-    const CancelFlag* cancel = job_.alone() ? options_.cancel.get() : nullptr;  // processes agree on that between passes
+    // Processes agree on that between passes; and what has updated some weights must update the others.
+    const CancelFlag* cancel = job_.alone() && !company.consumer ? options_.cancel.get() : nullptr;
     const bool records = train && rank.index == 0 && record_.wants_step();
-    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel, nullptr, progress, beside);
+    if (dump_dir_.empty() && !records) return plan.run(part, runtime, rank.workers, cancel, company);
     std::vector<Span> timeline;
     const auto began = std::chrono::steady_clock::now();
-    DS_CHECK(plan.run(part, runtime, rank.workers, cancel, &timeline, progress, beside));
+    company.timeline = &timeline;
+    DS_CHECK(plan.run(part, runtime, rank.workers, cancel, company));
     if (records) record_.add_spans(plan, timeline, began);
     if (dump_dir_.empty()) return ok();
     std::string text = "# thread kernel start_us end_us\n";
@@ -287,9 +292,11 @@ Result<float> Engine::loss_of(Pass& pass) {
     return *pass.loss;
 }
 
-Status Engine::forward(const Batch& batch, float* loss) {
+Status Engine::forward(const Batch& batch, float* loss) { return forward(batch, loss, false); }
+
+Status Engine::forward(const Batch& batch, float* loss, bool updates) {
     DS_CHECK(usable());
-    DS_TRY(Pass pass, pass_of(batch, true, loss != nullptr));
+    DS_TRY(Pass pass, pass_of(batch, true, loss != nullptr, updates));
     if (pass.wants_loss && !pass.labelled) return fail(Code::E_INVALID_ARGUMENT, "ds_forward: {}", loss_is_lacking());
     DS_CHECK(run_forward(pass));
     DS_CHECK(move_ranges(pass));
@@ -356,17 +363,24 @@ Status Engine::run_backward(LossOf whose, const SeedOf& seed) {
         Pass& pass = *pending_;
         const Status seeded = put_seeds(pass, seed);
         DS_CHECK(whose == LossOf::host ? job_.agree("ds_backward_from", seeded) : seeded);
-        const bool sums = sums_overlap();
+        const bool sums = sums_overlap(), updates = pass.key().consumes;
+        if (updates) {
+            DS_CHECK((*ranks_)[0].params->need_state());
+            round_lows(counters_.updates + 1);
+            count_backward(pass, whose);  // rates follow from what this step has
+        }
         Status status = ranks_->each([&](Rank& rank) -> Status {
             Plan* plan = pass.plans[static_cast<size_t>(rank.index)].get();
             if (sums) return backward_and_sum(rank, plan, pass.draw);
             if (!plan) return ok();
+            if (updates) return backward_and_update(rank, *plan, pass.draw);
             DS_CHECK(run_part(rank, *plan, Plan::Part::backward, pass.draw, true));
             ++rank.backwards;
             return ok();
         });
         if (!status.ok()) {
-            const int64_t before = open_.micros;
+            broken_ |= updates;  // some weights are new, others not
+            const int64_t before = updates ? 0 : open_.micros;
             clear_gradients();  // some of them were added to, others not
             pending_.reset();
             return before == 0 ? std::move(status)
@@ -374,7 +388,8 @@ Status Engine::run_backward(LossOf whose, const SeedOf& seed) {
                                       status.message(), before);
         }
         open_.reduced = sums;
-        count_backward(pass, whose);
+        open_.updated = updates;
+        if (!updates) count_backward(pass, whose);
         DS_CHECK(measure_first());
         if (pass.labelled && pass.key().seeds.count("loss")) {
             DS_TRY(const float loss, loss_of(pass));

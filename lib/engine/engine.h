@@ -115,6 +115,7 @@ private:
         std::optional<float> loss;  // once it was asked for
         bool train = false;
         bool wants_loss = false;  // this process's host asks for it, or another's
+        bool updates = false;     // its backward pass updates each weight
 
         const PlanKey& key() const { return keys.front(); }
     };
@@ -144,7 +145,8 @@ private:
     const char* no_forward() const {
         return backward_done_ ? "the last forward had its backward already" : "there is no forward pass to go back from";
     }
-    Result<Pass> pass_of(const Batch& batch, bool train, bool wants_loss);
+    Status forward(const Batch& batch, float* loss, bool updates);  // updates: as Pass has it
+    Result<Pass> pass_of(const Batch& batch, bool train, bool wants_loss, bool updates = false);
     void set_keys(Pass& pass, const std::function<PlanKey(const Packed&, const PlanKey&)>& key_of) const;
     Status run_forward(Pass& pass);
     Status run_forward(Rank& rank, Pass& pass);
@@ -152,8 +154,7 @@ private:
     bool caches() const;
     Result<GenerateOptions> check_prompts(const std::vector<std::vector<int32_t>>& prompts, std::string_view options_json) const;
     Json generation_defaults() const;
-    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Progress* progress = nullptr,
-                    const std::vector<Beside>* beside = nullptr);
+    Status run_part(Rank& rank, Plan& plan, Plan::Part part, uint64_t draw, bool train, Plan::Company company = {});
     std::vector<MemoryBlock> memory_blocks(const Plan& plan) const;
     double lr_of(size_t group) const {
         return schedule_->lr(group) * (growth_ ? growth_->lr_factor() : efficiency_.lr_factor(open_.samples, config_.batch.train));
@@ -312,7 +313,14 @@ private:
     Status update(Rank& rank, double factor, double clip_value);  // update.cpp
     void round_lows(int64_t updates) const;
     Status update_on_device(Rank& rank, const std::vector<Hyper>& hypers);
-    Status update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const UpdateChunk& chunk, std::byte* memory);
+    std::vector<Hyper> hypers_of(double factor, double clip_value) const;  // of each group
+    Status update_chunks(Rank& rank, const std::vector<Hyper>& hypers, const std::vector<UpdateChunk>& chunks, bool measures);
+    // measures: adds up the squares of the gradient, too.
+    Status update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const UpdateChunk& chunk, std::byte* memory, bool measures);
+    Status check_optimizer_in_backward() const;
+    Status backward_and_update(Rank& rank, Plan& plan, uint64_t draw);
+    void count_update();
+    double swept_norm(double factor) const;
     bool sweep_measures_norm() const;  // the update itself does, as nothing asks for the norm before
     Status update_by_host(Rank& rank, double factor, double clip_value);
     Status gather_weights(Rank& rank);

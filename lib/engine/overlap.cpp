@@ -74,7 +74,7 @@ Status Engine::backward_and_sum(Rank& rank, Plan* plan, uint64_t draw) {
             summed = sum_as_made(rank, steps, progress);
         } catch (...) { summed = status_of_current_exception(kSumOfGradients); }
     });
-    Status run = plan ? run_part(rank, *plan, Plan::Part::backward, draw, true, &progress) : ok();
+    Status run = plan ? run_part(rank, *plan, Plan::Part::backward, draw, true, {.progress = &progress}) : ok();
     if (!run.ok()) ranks_->background(rank)->abort(run);  // it may be waiting for the others
     progress.end(run.ok());
     beside.join();
@@ -100,7 +100,7 @@ Status Engine::backward_and_sum_there(Rank& rank, Plan* plan, uint64_t draw) {
                         }});
     }
     if (plan) {
-        DS_CHECK(run_part(rank, *plan, Plan::Part::backward, draw, true, nullptr, &sums));
+        DS_CHECK(run_part(rank, *plan, Plan::Part::backward, draw, true, {.beside = &sums}));
         ++rank.backwards;
         return ok();
     }

@@ -55,6 +55,7 @@ Result<std::string> Engine::plan_report() {
     Pass pass;
     pass.packed.assign(static_cast<size_t>(ranks_->extent(MeshAxis::data)), packed);
     pass.train = true;
+    pass.updates = config_.optimizer_in_backward;
     set_keys(pass, [&](const Packed& part, const PlanKey&) { return key_of(part, labels, true); });
     DS_CHECK(choose_recomputation(pass));
     const PlanKey key = pass.key();

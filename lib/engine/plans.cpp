@@ -113,8 +113,8 @@ Result<std::shared_ptr<Plan>> Engine::plan_for(Rank& rank, const PlanKey& key) {
     if (key.train && key.seeds.empty()) graph.loss = kNone;  // outputs only; dropout stays on
     DS_CHECK(run_passes(graph, options));
     const auto passed = std::chrono::steady_clock::now();
-    DS_TRY(std::shared_ptr<Plan> plan,
-           Plan::compile(std::move(graph), rank.device ? Backend::device : backend_, rank.workers, rank.device.get()));
+    DS_TRY(std::shared_ptr<Plan> plan, Plan::compile(std::move(graph), rank.device ? Backend::device : backend_, rank.workers,
+                                                     rank.device.get(), key.consumes ? Gradients::consumed : Gradients::kept));
     if (!dump_dir_.empty()) dump(*plan, choices);
     const auto milliseconds = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
     log(Level::debug, "plan", "{}: {} tokens, {} rows: {} nodes, {} bytes of working memory, graph {:.1f} ms, plan {:.1f} ms",

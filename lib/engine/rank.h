@@ -38,6 +38,7 @@ struct PlanKey {
     int stage = 0;  // of a pipeline
     BlockRoute routing = {};
     int recompute = 0, recompute_blocks = 0;  // as PassOptions'
+    bool consumes = false;                    // gradients, by updates in the backward pass
     auto operator<=>(const PlanKey&) const = default;
 };
 
@@ -67,7 +68,7 @@ struct Rank {
     Arena cache;                     // keys and values while ds_generate runs
     Arena summands;                  // a round of other stages' gradients of tied weights
     int64_t backwards = 0;           // since the last update: whether its gradient buffers hold something
-    double swept_squares = 0;        // of what it counts of the gradient, where the sweep measures the norm
+    double swept_squares = 0;        // of what it counts of the gradient, where updates measure the norm
 
     void use(std::unique_ptr<Device> its);  // before anything is allocated
     void note(const Status& status);        // of the device; the first failure is kept

@@ -17,7 +17,7 @@ Engine::RankMemory Engine::memory_of(const Rank& rank, const Plan* plan) const {
     const ParamStore& params = *rank.params;
     memory.weights = params.weight_elements() * 4 + params.code_bytes();
     for (const Param& p : params.all()) {
-        if (p.trainable) memory.gradients += p.grad.elements.size() * 4;
+        if (p.trainable && !config_.optimizer_in_backward) memory.gradients += p.grad.elements.size() * 4;
         for (size_t i = 0; i < p.state_defs.size(); ++i) memory.state += params.state_count(p, i) * 4;
     }
     if (params.keeps_state_on_disk()) memory.state_on_disk = std::exchange(memory.state, 0);

@@ -159,6 +159,12 @@ Status Engine::step() {
     if (pending_) pending_.reset();
     if (last_ && last_->train) last_.reset();
     DS_CHECK(ranks_->each([](Rank& rank) { return rank.params->need_state(); }));
+    if (open_.updated) {
+        count_update();
+        last_norm_ = swept_norm(1);
+        finish_step(false);
+        return ok();
+    }
     if (!open_.reduced) DS_CHECK(measure_ranks());
     DS_CHECK(reduce_gradients());
     const double factor = final_factor();
@@ -170,16 +176,22 @@ Status Engine::step() {
         const auto begin = std::chrono::steady_clock::now();
         DS_CHECK(update(clipped, config_.clipping.value));
         record_.add_span("update", begin, std::chrono::steady_clock::now());
-        ++counters_.updates;
-        if (adapters_) ++adapters_->updates;
-        if (swept) {
-            double squares = 0;
-            for (const auto& rank : *ranks_) squares += rank->swept_squares;
-            last_norm_ = std::sqrt(squares) * factor;
-        }
+        count_update();
+        if (swept) last_norm_ = swept_norm(factor);
     }
     finish_step(overflow);
     return Status(overflow ? Code::SKIPPED : Code::OK);
+}
+
+void Engine::count_update() {
+    ++counters_.updates;
+    if (adapters_) ++adapters_->updates;
+}
+
+double Engine::swept_norm(double factor) const {
+    double squares = 0;
+    for (const auto& rank : *ranks_) squares += rank->swept_squares;
+    return std::sqrt(squares) * factor;
 }
 
 void Engine::finish_step(bool skipped) {
@@ -245,7 +257,7 @@ Status Engine::train_batch(DataSource& data, float* loss) {
             open_.partial = i;  // the epoch's last, smaller step
             break;
         }
-        if (Status status = forward(batch, nullptr); !status.ok()) return undo(std::move(status));
+        if (Status status = forward(batch, nullptr, config_.optimizer_in_backward); !status.ok()) return undo(std::move(status));
         if (Status status = backward(); !status.ok()) return undo(std::move(status));
     }
     if (Status status = settle(); !status.ok()) return undo(std::move(status));

@@ -13,6 +13,7 @@ namespace ds {
 struct UpdatePiece {
     const Param* param = nullptr;
     int64_t begin = 0, end = 0;
+    float* gradient = nullptr;
     std::vector<float*> state;
     std::vector<int64_t> state_at;  // from disk: instead of state
     int64_t weight_at = -1, low_at = -1;
@@ -46,11 +47,11 @@ namespace {
 constexpr int64_t kPiece = 1 << 16;  // elements a thread takes at a time: large enough for the prefetcher, small enough to balance
 constexpr int64_t kChunk = 1 << 20;  // elements that come from disk at a time
 
-// The first chunk needs no disk.
-std::vector<UpdateChunk> chunks_of(const ParamStore& params) {
+// The first chunk needs no disk. only: null, or the one parameter that is updated, by this gradient of it.
+std::vector<UpdateChunk> chunks_of(const ParamStore& params, const Param* only = nullptr, float* gradient = nullptr) {
     std::vector<UpdateChunk> chunks(1);
     const auto add = [&](UpdateChunk& chunk, const Param& p, int64_t begin, int64_t end, bool whole) {
-        UpdatePiece piece{&p, begin, end, {}, {}};
+        UpdatePiece piece{&p, begin, end, only ? gradient + begin : params.grad(p, begin), {}, {}};
         for (size_t i = 0; i < p.state_defs.size(); ++i) {
             const int64_t skipped = p.elementwise ? begin - p.own.begin : 0,
                           floats = p.elementwise ? end - begin : params.state_count(p, i);
@@ -65,7 +66,7 @@ std::vector<UpdateChunk> chunks_of(const ParamStore& params) {
         (whole ? chunk.whole : chunk.pieces).push_back(std::move(piece));
     };
     for (const Param& p : params.all()) {
-        if (!p.trainable || p.own.size() == 0) continue;
+        if (!p.trainable || p.own.size() == 0 || (only && only != &p)) continue;
         const bool disk = p.weight.on_disk || (params.state_file() && !p.state_defs.empty());
         const auto chunk_for = [&](int64_t n) -> UpdateChunk& {
             if (!disk) return chunks.front();
@@ -86,7 +87,7 @@ std::vector<UpdateChunk> chunks_of(const ParamStore& params) {
 
 }  // namespace
 
-Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const UpdateChunk& chunk, std::byte* memory) {
+Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const UpdateChunk& chunk, std::byte* memory, bool measures) {
     ParamStore& params = *rank.params;
     const auto optimizer_of = [&](const Param& p) -> const Optimizer& { return *params_->groups()[p.group].optimizer; };
     const auto view_of = [&](const UpdatePiece& piece, std::vector<float*>& state, std::optional<Rounding>& by_chance) {
@@ -94,7 +95,7 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
         state = piece.state;
         for (const int64_t at : piece.state_at) state.push_back(reinterpret_cast<float*>(memory + at));
         ParamView view{piece.weight_at < 0 ? params.weight(p, piece.begin) : reinterpret_cast<float*>(memory + piece.weight_at),
-                       params.grad(p, piece.begin), state.data(), piece.end - piece.begin};
+                       piece.gradient, state.data(), piece.end - piece.begin};
         if (p.low_type) view.low = piece.low_at < 0 ? params.low(p, piece.begin) : memory + piece.low_at, view.low_type = *p.low_type;
         by_chance = params.rounding(p, piece.begin);
         if (by_chance) view.rounding = &*by_chance;
@@ -105,16 +106,18 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
         scratch_bytes = std::max(scratch_bytes,
                                  static_cast<size_t>(optimizer_of(*piece.param).scratch_bytes(piece.param->traits, rank.workers.size())));
     DS_CHECK(rank.other_arena.reserve(scratch_bytes));
-    std::vector<double> squares(sweep_measures_norm() ? chunk.pieces.size() : 0);
+    std::vector<double> squares(measures ? chunk.pieces.size() : 0);
     std::atomic<size_t> next{0};
     DS_CHECK(rank.run([&](Team team) {
         std::vector<float*> state;
         std::optional<Rounding> by_chance;
         for (size_t i = next.fetch_add(1); i < chunk.pieces.size(); i = next.fetch_add(1)) {
-            const Param& p = *chunk.pieces[i].param;
-            const int64_t begin = std::max(chunk.pieces[i].begin, p.share.begin), end = std::min(chunk.pieces[i].end, p.share.end);
-            if (!squares.empty() && begin < end && rank.counts(p)) squares[i] = cpu::sum_of_squares(params.grad(p, begin), end - begin);
-            optimizer_of(p).update(0, p.traits, view_of(chunk.pieces[i], state, by_chance), hypers[p.group], nullptr, Team{0, 1});
+            const UpdatePiece& piece = chunk.pieces[i];
+            const Param& p = *piece.param;
+            const int64_t begin = std::max(piece.begin, p.share.begin), end = std::min(piece.end, p.share.end);
+            if (measures && begin < end && rank.counts(p))
+                squares[i] = cpu::sum_of_squares(piece.gradient + (begin - piece.begin), end - begin);
+            optimizer_of(p).update(0, p.traits, view_of(piece, state, by_chance), hypers[p.group], nullptr, Team{0, 1});
         }
         for (const UpdatePiece& piece : chunk.whole) {
             const Param& p = *piece.param;
@@ -126,7 +129,7 @@ Status Engine::update_chunk(Rank& rank, const std::vector<Hyper>& hypers, const 
         }
         return ok();
     }));
-    rank.swept_squares = std::accumulate(squares.begin(), squares.end(), 0.0);
+    rank.swept_squares += std::accumulate(squares.begin(), squares.end(), 0.0);
     return ok();
 }
 
@@ -200,13 +203,63 @@ void Engine::round_lows(int64_t updates) const {
     for (const auto& rank : *ranks_) rank->params->round_by_chance(draws);
 }
 
-Status Engine::update(Rank& rank, double factor, double clip_value) {
+std::vector<Hyper> Engine::hypers_of(double factor, double clip_value) const {
     std::vector<Hyper> hypers;
     for (size_t g = 0; g < params_->groups().size(); ++g) hypers.push_back(hyper_of(g, factor, clip_value));
+    return hypers;
+}
+
+Status Engine::update(Rank& rank, double factor, double clip_value) {
+    const std::vector<Hyper> hypers = hypers_of(factor, clip_value);
+    rank.swept_squares = 0;
     if (rank.device) return update_on_device(rank, hypers);
-    const std::vector<UpdateChunk> chunks = chunks_of(*rank.params);
+    return update_chunks(rank, hypers, chunks_of(*rank.params), sweep_measures_norm());
+}
+
+Status Engine::check_optimizer_in_backward() const {
+    if (!config_.optimizer_in_backward) return ok();
+    struct Against {
+        bool is_so;
+        Code code;
+        std::string what;
+    };
+    const int ranks = ranks_->mesh().ranks();
+    for (const Against& against : std::initializer_list<Against>{
+             {config_.clipping.norm > 0, Code::E_CONFIG,
+              fmt::format("excludes gradient_clipping by norm ({}), which is known when all gradients are; 0 or {{\"value\": x}} can be "
+                          "followed",
+                          config_.clipping.norm)},
+             {config_.skip_on_overflow, Code::E_CONFIG,
+              "excludes fp16 and bf16.check_grad_overflow, which look at all gradients before an update; set bf16.check_grad_overflow to "
+              "false"},
+             {config_.batch.accumulation > 1, Code::E_CONFIG,
+              fmt::format("needs one micro-batch an update; gradient_accumulation_steps are {}", config_.batch.accumulation)},
+             {!config_.efficiency.batch_growth.is_null(), Code::E_CONFIG, "excludes batch_growth, which accumulates micro-batches"},
+             {options_.optimizer.has_value(), Code::E_UNSUPPORTED, "a host's own optimizer is called when all gradients are there"},
+             {ranks > 1, Code::E_UNSUPPORTED, fmt::format("is built for one rank; the mesh has {}", ranks)},
+             {(*ranks_)[0].device != nullptr, Code::E_UNSUPPORTED, "is built for the CPU alone"}})
+        if (against.is_so) return fail(against.code, "config: optimizer_in_backward: {}", against.what);
+    return ok();
+}
+
+// Updates each weight where the backward pass has completed its gradient, in whose memory it goes on.
+Status Engine::backward_and_update(Rank& rank, Plan& plan, uint64_t draw) {
+    const std::vector<Hyper> hypers = hypers_of(final_factor(), config_.clipping.value);
+    rank.swept_squares = 0;
+    const Consumer update{"update", [&](const std::string& name, float* gradient) -> Status {
+                              const Param& p = *rank.params->find(name);
+                              if (!p.elementwise) {
+                                  DS_TRY(const double squares, squares_of(rank, gradient, p.count));
+                                  rank.swept_squares += squares;
+                              }
+                              return update_chunks(rank, hypers, chunks_of(*rank.params, &p, gradient), true);
+                          }};
+    return run_part(rank, plan, Plan::Part::backward, draw, true, {.consumer = &update});
+}
+
+Status Engine::update_chunks(Rank& rank, const std::vector<Hyper>& hypers, const std::vector<UpdateChunk>& chunks, bool measures) {
     const size_t n = chunks.size() - 1;
-    DS_CHECK(update_chunk(rank, hypers, chunks[0], nullptr));
+    DS_CHECK(update_chunk(rank, hypers, chunks[0], nullptr, measures));
     if (n == 0) return ok();
 
     // Chunk c lies in buffer c % count. A buffer is free when what was written from it is on disk.
@@ -227,7 +280,7 @@ Status Engine::update(Rank& rank, double factor, double clip_value) {
     for (size_t c = 0; c < n; ++c) {
         DS_CHECK(read(c + count - 1));
         DS_CHECK(reads[c % count].wait());
-        DS_CHECK(update_chunk(rank, hypers, chunks[c + 1], memory_of(c)));
+        DS_CHECK(update_chunk(rank, hypers, chunks[c + 1], memory_of(c), measures));
         for (const UpdateMove& move : chunks[c + 1].moves)
             move.file->write(writes[c % count], move.offset, memory_of(c) + move.at, move.bytes);
     }

@@ -1,6 +1,7 @@
 #include "exec/memory.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "ir/op.h"
@@ -29,7 +30,7 @@ public:
         part_of_.assign(graph.values.size(), {});
     }
 
-    MemoryPlan run() {
+    MemoryPlan run(Gradients gradients) {
         for (const ValueId id : graph_.inputs) {
             if (uses_[static_cast<size_t>(id)] == 0) continue;
             open(id, -1);
@@ -39,10 +40,12 @@ public:
         }
         for (size_t i = 0; i < graph_.nodes.size(); ++i) find_concat(static_cast<int>(i)), find_bucket(static_cast<int>(i));
         for (size_t i = 0; i < graph_.nodes.size(); ++i) visit(static_cast<int>(i));
-        for (const auto& [param, grad] : graph_.grads) {
-            group(grad).kind = Kind::grad;
-            group(grad).of = param;
-        }
+        if (gradients == Gradients::consumed) end_gradients();
+        else
+            for (const auto& [param, grad] : graph_.grads) {
+                group(grad).kind = Kind::grad;
+                group(grad).of = param;
+            }
         return std::move(plan_);
     }
 
@@ -55,6 +58,40 @@ private:
     Group& group(ValueId id) { return plan_.groups[static_cast<size_t>(plan_.of[static_cast<size_t>(id)].group)]; }
     int last_use(ValueId id) const { return last_use_[static_cast<size_t>(id)]; }
     bool placed(ValueId id) const { return plan_.of[static_cast<size_t>(id)].group >= 0; }
+
+    // A gradient is complete, and its parameter may change, behind the last node that touches it, the weight or a shadow of the weight;
+    // other results stay to the end.
+    void end_gradients() {
+        std::vector<int> last(plan_.groups.size(), 0);
+        const auto touch = [&](ValueId id, int node) {
+            if (id == kNone || !placed(id)) return;
+            int& known = last[static_cast<size_t>(plan_.of[static_cast<size_t>(id)].group)];
+            known = std::max(known, node);
+        };
+        const auto nodes = static_cast<int>(graph_.nodes.size());
+        int first_backward = nodes - 1;
+        for (int i = nodes - 1; i >= 0; --i) {
+            const Node& node = graph_.nodes[static_cast<size_t>(i)];
+            if (node.backward && !plan_.skipped[static_cast<size_t>(i)]) first_backward = i;
+            for (const auto* ids : {&node.in, &node.out})
+                for (const ValueId id : *ids) touch(id, i);
+        }
+        for (const ValueId id : roots(graph_))
+            if (std::none_of(graph_.grads.begin(), graph_.grads.end(), [&](const auto& grad) { return grad.second == id; }))
+                touch(id, nodes - 1);
+        std::map<ValueId, int> read;  // by parameter
+        for (size_t g = 0; g < plan_.groups.size(); ++g) {
+            const Group& held = plan_.groups[g];
+            if (held.of == kNone) continue;
+            const ValueId param = held.kind == Kind::shadow ? graph_.value(held.of).of : held.of;
+            read[param] = std::max(read[param], last[g]);
+        }
+        for (const auto& [param, grad] : graph_.grads) {
+            const int made = last[static_cast<size_t>(plan_.of[static_cast<size_t>(grad)].group)];
+            plan_.complete.push_back(std::max({made, read[param], first_backward}));
+            group(grad).last = plan_.complete.back();
+        }
+    }
 
     void open(ValueId id, int node) {
         const Type& t = graph_.type(id);
@@ -208,7 +245,7 @@ private:
 
 }  // namespace
 
-MemoryPlan group_values(const Graph& graph) { return Grouper(graph).run(); }
+MemoryPlan group_values(const Graph& graph, Gradients gradients) { return Grouper(graph).run(gradients); }
 
 void place_groups(const Graph& graph, const std::vector<int64_t>& scratch_bytes, MemoryPlan& plan) {
     struct Block {

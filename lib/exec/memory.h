@@ -34,12 +34,15 @@ struct MemoryPlan {
     std::vector<bool> skipped;      // by node: nothing to run, its outputs are its inputs' memory
     std::vector<int64_t> scratch;   // by node: offset of its scratch in the arena
     std::vector<int> scratch_last;  // by node: up to which node that lives; empty: for its own
+    std::vector<int> complete;      // by gradient, where they are consumed: the node behind which it is
     int64_t arena_bytes = 0;
     int64_t lower_bound_bytes = 0;  // the most that lives at one time: no plan can be smaller
 };
 
+enum class Gradients { kept, consumed };  // in buffers that the engine owns; in the arena, until they are complete
+
 // Shapes and strides alone decide the kernels, the kernels decide the scratch: so grouping comes first, placing second.
-MemoryPlan group_values(const Graph& graph);
+MemoryPlan group_values(const Graph& graph, Gradients gradients = Gradients::kept);
 void place_groups(const Graph& graph, const std::vector<int64_t>& scratch_bytes, MemoryPlan& plan);
 std::string memory_table(const Graph& graph, const MemoryPlan& plan);  // for DSRT_DUMP: one line a group
 

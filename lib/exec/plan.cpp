@@ -18,12 +18,13 @@ double microseconds(Clock::time_point begin, Clock::time_point end) {
 
 }  // namespace
 
-Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, const Workers& workers, Device* device) {
+Result<std::unique_ptr<Plan>> Plan::compile(Graph graph, Backend backend, const Workers& workers, Device* device, Gradients gradients) {
     auto plan = std::make_unique<Plan>();
     plan->graph_ = std::move(graph);
     plan->device_ = device;
-    plan->memory_ = group_values(plan->graph_);
+    plan->memory_ = group_values(plan->graph_, gradients);
     DS_CHECK(plan->choose_kernels(backend, workers.size()));
+    for (size_t i = 0; i < plan->memory_.complete.size(); ++i) plan->ripe_[plan->steps_up_to(plan->memory_.complete[i])].push_back(i);
     std::vector<int64_t> scratch(plan->graph_.nodes.size(), 0);
     for (const Step& step : plan->steps_) scratch[static_cast<size_t>(step.node_index)] = step.prepared.scratch_bytes;
     if (device) plan->keep_for_exchanges(plan->graph_);
@@ -150,26 +151,31 @@ Call Plan::call_of(const Step& step, const Runtime& runtime) const {
             nullptr};
 }
 
-Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline,
-                 Progress* progress, const std::vector<Beside>* beside) {
-    if (device_) return run_on_device(part, runtime, cancel, timeline, beside);
+size_t Plan::steps_up_to(int node) const {
+    return static_cast<size_t>(
+        std::upper_bound(steps_.begin(), steps_.end(), node, [](int n, const Step& step) { return n < step.node_index; }) - steps_.begin());
+}
+
+void Plan::Watch::note(int thread, const char* name, Clock::time_point from) {
+    spans[static_cast<size_t>(thread)].push_back({thread, name, microseconds(start, from), microseconds(start, Clock::now())});
+}
+
+Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, const Company& company) {
+    if (device_) return run_on_device(part, runtime, cancel, company.timeline, company.beside);
     for (int i = 0; i <= ticket_count_; ++i) tickets_[static_cast<size_t>(i)].store(0, std::memory_order_relaxed);
     stopped_.store(0, std::memory_order_relaxed);
     failed_ = -1;
-    std::vector<std::vector<Span>> spans(timeline ? static_cast<size_t>(workers.size()) : 0);
-    Status host;
-    for (size_t begin = first_of(part), end = end_of(part); host.ok() && begin <= end && !stopped_.load(std::memory_order_relaxed);) {
-        const auto next = std::lower_bound(host_steps_.begin(), host_steps_.end(), begin);
-        const size_t until = next == host_steps_.end() ? end : std::min(*next, end);
-        workers.run([&](Team team) {
-            work(begin, until, runtime, team, workers.barrier(), cancel, timeline ? &spans[static_cast<size_t>(team.rank)] : nullptr,
-                 progress);
-        });
-        if (until < end && !stopped_.load(std::memory_order_relaxed)) host = call_host(steps_[until]);
-        begin = until + 1;
+    Watch watch{.progress = company.progress};
+    watch.spans.resize(company.timeline ? static_cast<size_t>(workers.size()) : 0);
+    for (size_t begin = first_of(part), end = end_of(part); begin < end && !stopped_.load(std::memory_order_relaxed);) {
+        const auto ripe = company.consumer ? ripe_.upper_bound(begin) : ripe_.end();
+        const size_t until = ripe == ripe_.end() ? end : std::min(ripe->first, end);
+        DS_CHECK(run_steps(begin, until, runtime, workers, cancel, watch));
+        begin = until;
+        if (ripe != ripe_.end() && ripe->first == until && !stopped_.load(std::memory_order_relaxed))
+            DS_CHECK(consume(ripe->second, *company.consumer, watch));
     }
-    DS_CHECK(host);
-    for (auto& list : spans) timeline->insert(timeline->end(), list.begin(), list.end());
+    for (auto& list : watch.spans) company.timeline->insert(company.timeline->end(), list.begin(), list.end());
     if (runtime.links && runtime.links->failed()) {
         Status status = runtime.links->status();
         if (failed_ < 0) return status;
@@ -181,23 +187,32 @@ Status Plan::run(Part part, const Runtime& runtime, Workers& workers, const Canc
     return stopped_.load(std::memory_order_relaxed) ? Status(Code::E_CANCELLED, "the call was cancelled between two kernels") : ok();
 }
 
-void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel,
-                std::vector<Span>* timeline, Progress* progress) {
-    const auto start = Clock::now();
+// The workers' steps, with the host's ops between them.
+Status Plan::run_steps(size_t begin, size_t end, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, Watch& watch) {
+    while (begin < end && !stopped_.load(std::memory_order_relaxed)) {
+        const auto op = std::lower_bound(host_steps_.begin(), host_steps_.end(), begin);
+        const size_t until = op == host_steps_.end() ? end : std::min(*op, end);
+        workers.run([&](Team team) { work(begin, until, runtime, team, workers.barrier(), cancel, watch); });
+        if (until < end && !stopped_.load(std::memory_order_relaxed)) DS_CHECK(call_host(steps_[until]));
+        begin = until + 1;
+    }
+    return ok();
+}
+
+void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, Watch& watch) {
     for (size_t i = begin; i < end; ++i) {
         const Step& step = steps_[i];
         if (team.rank == 0 && ((cancel && cancel->on()) || (runtime.links && runtime.links->failed())))
             stopped_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
         Call call = call_of(step, runtime);
-        const auto from = timeline ? Clock::now() : start;
+        const auto from = watch.spans.empty() ? watch.start : Clock::now();
         for (size_t phase = 0; phase < step.prepared.phases.size(); ++phase) {
             call.ticket = &tickets_[static_cast<size_t>(step.first_ticket) + phase];
             step.prepared.phases[phase](call, team);
-            if (timeline && phase + 1 == step.prepared.phases.size())
-                timeline->push_back({team.rank, step.node->op->name.data(), microseconds(start, from), microseconds(start, Clock::now())});
+            if (!watch.spans.empty() && phase + 1 == step.prepared.phases.size()) watch.note(team.rank, step.node->op->name.data(), from);
             barrier.arrive_and_wait();
         }
-        if (progress && team.rank == 0) progress->done(static_cast<int64_t>(i) + 1);
+        if (watch.progress && team.rank == 0) watch.progress->done(static_cast<int64_t>(i) + 1);
         if (team.rank == 0 && failed_ < 0 && runtime.links && runtime.links->failed()) failed_ = static_cast<int>(i);
         // Set before the barrier that every thread has just passed, for this step or an earlier one: all leave together.
         const int stop = stopped_.load(std::memory_order_relaxed);
@@ -217,6 +232,16 @@ const std::map<std::string, int64_t>& Plan::gradient_steps() {
         gradient_steps_[graph_.value(param).name] = step == steps_.end() ? static_cast<int64_t>(steps_.size()) : step - steps_.begin() + 1;
     }
     return gradient_steps_;
+}
+
+Status Plan::consume(const std::vector<size_t>& gradients, const Consumer& consumer, Watch& watch) const {
+    const auto from = Clock::now();
+    for (const size_t i : gradients) {
+        const auto& [param, gradient] = graph_.grads[i];
+        DS_CHECK(consumer.take(graph_.value(param).name, static_cast<float*>(address(gradient))));
+    }
+    if (!watch.spans.empty()) watch.note(0, consumer.name, from);
+    return ok();
 }
 
 // On the thread that called, as the host's other callbacks; the workers wait. Floats come as f32, whatever the products around the op have.

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -51,6 +52,13 @@ private:
     std::atomic<bool> failed_{false};
 };
 
+// Takes the complete gradient of a parameter, in f32, whose memory is used again when it returns; the workers wait. The time is told in the
+// timeline under `name`.
+struct Consumer {
+    const char* name;
+    std::function<Status(const std::string& param, float* gradient)> take;
+};
+
 // Work on a device that runs beside a plan's kernels, behind the first so many steps.
 struct Beside {
     int64_t steps = 0;
@@ -61,7 +69,8 @@ class Plan : public std::enable_shared_from_this<Plan> {
 public:
     // Chooses kernels for as many threads as `workers` has, and plans memory. device: the one that runs it, with Backend::device; it
     // outlives the plan.
-    static Result<std::unique_ptr<Plan>> compile(Graph graph, Backend backend, const Workers& workers, Device* device = nullptr);
+    static Result<std::unique_ptr<Plan>> compile(Graph graph, Backend backend, const Workers& workers, Device* device = nullptr,
+                                                 Gradients gradients = Gradients::kept);
     Plan() = default;
     ~Plan();
     Plan(const Plan&) = delete;
@@ -79,10 +88,17 @@ public:
     void move_to(std::byte* arena);
 
     enum class Part { forward, backward, weights };  // weights: the backward pass's second part (Node::weights), where there is one
+    struct Company {                                 // of a run; null: none
+        std::vector<Span>* timeline = nullptr;
+        Progress* progress = nullptr;                 // on the host
+        const std::vector<Beside>* beside = nullptr;  // on a device, in order; when the part is over, all of it is
+        const Consumer* consumer = nullptr;           // of gradients that are consumed; on the calling thread
+    };
     // Runs one part; DS_E_CANCELLED when the flag was raised meanwhile (null: can't be cancelled).
-    // progress: on the host. beside: on a device, in order; when the part is over, all of it is.
-    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, std::vector<Span>* timeline = nullptr,
-               Progress* progress = nullptr, const std::vector<Beside>* beside = nullptr);
+    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, const Company& company);
+    Status run(Part part, const Runtime& runtime, Workers& workers, const CancelFlag* cancel) {
+        return run(part, runtime, workers, cancel, Company());
+    }
     // By parameter: after how many steps, as Progress counts them, its gradient is final.
     const std::map<std::string, int64_t>& gradient_steps();
 
@@ -109,9 +125,17 @@ private:
     Call call_of(const Step& step, const Runtime& runtime) const;
     Tensor tensor_of(ValueId id) const;
     void place_steps();
-    void work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel,
-              std::vector<Span>* timeline, Progress* progress);
+    struct Watch {                             // of a run
+        std::vector<std::vector<Span>> spans;  // by thread; empty: nobody asked
+        std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+        Progress* progress = nullptr;
+        void note(int thread, const char* name, std::chrono::steady_clock::time_point from);
+    };
+    size_t steps_up_to(int node) const;
+    Status run_steps(size_t begin, size_t end, const Runtime& runtime, Workers& workers, const CancelFlag* cancel, Watch& watch);
+    void work(size_t begin, size_t end, const Runtime& runtime, Team team, Barrier& barrier, const CancelFlag* cancel, Watch& watch);
     Status call_host(const Step& step) const;
+    Status consume(const std::vector<size_t>& gradients, const Consumer& consumer, Watch& watch) const;
 
     // plan_device.cpp
     Status run_on_device(Part part, const Runtime& runtime, const CancelFlag* cancel, std::vector<Span>* timeline,
@@ -134,7 +158,8 @@ private:
     std::map<std::string, int64_t> gradient_steps_;      // empty: nobody has asked
     std::vector<Step> steps_;
     size_t first_backward_ = 0, first_weights_ = 0;
-    std::vector<size_t> host_steps_;  // that the calling thread runs between those of the workers
+    std::vector<size_t> host_steps_;              // that the calling thread runs between those of the workers
+    std::map<size_t, std::vector<size_t>> ripe_;  // behind so many steps: gradients that are consumed there
     std::byte* arena_ = nullptr;
     std::vector<void*> bases_;  // by group
     std::unique_ptr<std::atomic<int64_t>[]> tickets_;

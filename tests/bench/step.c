@@ -24,6 +24,7 @@ static const struct work {
     {"gpt2", GPT2, TOKENS, NULL},
     {"gpt2-lora", GPT2, TOKENS, "\"lora\": {\"r\": 8, \"alpha\": 16, \"target_modules\": [\"c_attn\"]}"},
     {"gpt2-responses", GPT2, RESPONSES, NULL},
+    {"gpt2-in-backward", GPT2, TOKENS, "\"optimizer_in_backward\": true"}, /* by ds_train_batch, which lets go of gradients */
     {"llama110m", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":768,\"intermediate_size\":2048,\"num_hidden_layers\":12,"
                   "\"num_attention_heads\":12,\"num_key_value_heads\":4,\"vocab_size\":32000,\"max_position_embeddings\":2048,\"tie_word_embeddings\":true}", TOKENS, NULL},
     {"llama8b2", "{\"model_type\":\"llama\",\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":4096,\"intermediate_size\":14336,\"num_hidden_layers\":2,"
@@ -71,6 +72,27 @@ static void put(ds_batch *b, const char *name, int32_t ndim, int64_t rows, int64
     free(ids);
 }
 
+/* The batch again and again, as data. */
+static int32_t again(void *user, ds_batch *to) {
+    const char *names[] = {"input_ids", "labels"};
+    for (int i = 0; i < 2; ++i) {
+        ds_tensor *t;
+        if (ds_batch_get(user, names[i], &t) < 0 || ds_batch_set(to, names[i], t) < 0) return DS_E_INTERNAL;
+        ds_tensor_destroy(t);
+    }
+    return DS_OK;
+}
+static int32_t keep_no_cursor(void *user, char **json) {
+    (void)user;
+    *json = calloc(3, 1);
+    if (*json) memcpy(*json, "{}", 2);
+    return DS_OK;
+}
+static int32_t stay(void *user, const char *json) {
+    (void)user, (void)json;
+    return DS_OK;
+}
+
 /* Ids below it are the vocabulary's, 30000 at most: of a folder's model, too. */
 static int32_t words_of(ds_engine *e) {
     char *json;
@@ -88,7 +110,7 @@ int main(int argc, char **argv) {
     const struct work *work = work_of(model);
     char config[4096], folder[2048];
     snprintf(folder, sizeof folder, "\"%s\"", model);
-    snprintf(config, sizeof config, "{\"model\": %s, \"train_batch_size\": %lld, \"gradient_clipping\": 0, \"threads\": %d, \"bf16\": {\"enabled\": %s},"
+    snprintf(config, sizeof config, "{\"model\": %s, \"train_batch_size\": %lld, \"gradient_clipping\": 0, \"threads\": %d, \"bf16\": {\"enabled\": %s, \"check_grad_overflow\": false},"
              "\"optimizer\": {\"type\": \"AdamW\", \"params\": {\"lr\": 1e-4, \"weight_decay\": 0.01}}%s%s%s%s}", strchr(model, '/') ? folder : work->model, (long long)rows, threads,
              strcmp(dtype, "bf16") == 0 ? "true" : "false", work->more ? "," : "", work->more ? work->more : "", argc > 7 ? "," : "", argc > 7 ? argv[7] : "");
     ds_engine *e;
@@ -106,15 +128,19 @@ int main(int argc, char **argv) {
     put(b, "input_ids", 2, rows_here, length, words, 1, TOKENS);
     if (work->labels == ROWS) put(b, "labels", 1, rows_here, 0, 2, 2, ROWS);
     else put(b, "labels", 2, rows_here, length, words, 2, work->labels);
+    ds_data *data = NULL;
+    const ds_data_source source = {sizeof source, b, again, keep_no_cursor, stay, NULL};
+    if (strstr(config, "\"optimizer_in_backward\": true")) must(ds_data_create(&source, NULL, &data), "data");
     float loss = 0, *losses = malloc(sizeof *losses * (size_t)steps);
     for (int i = 0; i < steps; ++i) {
         const double begin = now();
-        for (int micro = 0; micro < micros; ++micro) {
+        if (data) must(ds_train_batch(e, data, &loss), "train_batch");
+        for (int micro = 0; !data && micro < micros; ++micro) {
             must(ds_forward(e, b, micros > 1 ? NULL : &loss), "forward");
             must(ds_backward(e), "backward");
         }
         const double before = now();
-        must(ds_step(e), "step");
+        if (!data) must(ds_step(e), "step");
         times[i] = now() - begin;
         if (now() - before < update) update = now() - before;
         losses[i] = loss;
@@ -146,6 +172,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < steps; ++i) printf("%s%.9g", i ? ", " : "", (double)losses[i]);
     printf("]}\n");
     free(losses);
+    ds_data_destroy(data);
     ds_batch_destroy(b);
     ds_engine_destroy(e);
     free(times);

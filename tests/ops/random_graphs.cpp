@@ -298,7 +298,8 @@ private:
         const std::string text = print(graph);
         if (auto again = parse_graph(text); !again.ok() || print(*again) != text)
             return "the training step does not round-trip: " + (again.ok() ? text : again.status().message());
-        if (std::string wrong = memory(graph); !wrong.empty()) return wrong;
+        for (const Gradients gradients : {Gradients::kept, Gradients::consumed})
+            if (std::string wrong = memory(graph, gradients); !wrong.empty()) return wrong;
         const double rounding = options.precision == DType::f32 ? 3e-7 : 4e-3;
         auto exact = results(graph, Backend::ref, one_, values, 0, seed);
         // Teams are what costs on a busy machine; kernels' own tests try them at length.
@@ -335,8 +336,8 @@ private:
         return true;
     }
 
-    std::string memory(const Graph& graph) {
-        MemoryPlan plan = group_values(graph);
+    std::string memory(const Graph& graph, Gradients gradients) {
+        MemoryPlan plan = group_values(graph, gradients);
         std::vector<int64_t> scratch(graph.nodes.size(), 0);
         for (size_t i = 0; i < scratch.size(); ++i) scratch[i] = i % 3 == 0 ? 64 * static_cast<int64_t>(i % 5) : 0;
         place_groups(graph, scratch, plan);

@@ -35,9 +35,11 @@ public:
     std::string run() {
         for (const ValueId id : graph_.inputs)
             if (placed(id)) fresh_labels(id), write(id);
-        for (size_t i = 0; i < graph_.nodes.size() && error_.empty(); ++i) plan_.skipped[i] ? rename(graph_.nodes[i]) : compute(i);
-        for (const ValueId id : roots(graph_))
-            if (id != kNone && error_.empty()) read(id, "the end");
+        for (size_t i = 0; i < graph_.nodes.size() && error_.empty(); ++i) {
+            plan_.skipped[i] ? rename(graph_.nodes[i]) : compute(i);
+            if (i + 1 == graph_.nodes.size()) read_results();
+            consume(i);
+        }
         return error_;
     }
 
@@ -93,6 +95,22 @@ private:
             }
         }
         for (const ValueId id : node.out) read(id, by + "'s other results");
+    }
+    void read_results() {
+        for (const ValueId id : roots(graph_))
+            if (id != kNone && error_.empty() && !consumed_.count(id)) read(id, "the end");
+    }
+    // The update changes the weight and its shadows; nothing has a use for the gradient then.
+    void consume(size_t node) {
+        for (size_t g = 0; g < plan_.complete.size(); ++g) {
+            if (plan_.complete[g] != static_cast<int>(node)) continue;
+            const auto& [param, gradient] = graph_.grads[g];
+            read(gradient, "its update");
+            consumed_.insert(gradient);
+            for (const ValueId id : graph_.inputs)
+                if (placed(id) && (id == param || (graph_.value(id).kind == Kind::shadow && graph_.value(id).of == param)))
+                    for (size_t i = 0; i < labels(id).size(); ++i) memory_[static_cast<size_t>(address(id, static_cast<int64_t>(i)))] = -4;
+        }
     }
     bool may_share(const Node& node, size_t o, ValueId in) const {
         const Placement &from = plan_.of[static_cast<size_t>(in)], &to = plan_.of[static_cast<size_t>(node.out[o])];
@@ -151,6 +169,7 @@ private:
     std::map<std::pair<Kind, ValueId>, int64_t> outside_;
     std::vector<std::vector<int64_t>> labels_;
     int64_t next_ = 0;
+    std::set<ValueId> consumed_;
     std::string error_;
 };
 

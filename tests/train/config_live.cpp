@@ -309,6 +309,7 @@ const Row kRows[] = {
     {"seed", R"({"model_overrides": {"hidden_dropout_prob": 0.5}})", R"({"seed": 5})"},
     {"recompute", "{}", R"({"recompute": 2})"},
     {"memory_limit", "{}", R"({"memory_limit": 1000})"},
+    {"optimizer_in_backward", "{}", R"({"optimizer_in_backward": true})"},
     {"strict", R"({"no_such_key": 1, "strict": false})", R"({"strict": true})"},
     // With several processes: tests/train/processes.cpp and faults.cpp. Here the log says what holds.
     {"comm.deadline_seconds", kTrace, R"({"comm": {"deadline_seconds": 7}})"},

@@ -84,6 +84,7 @@ std::string fingerprint(const Config& c) {
                 c.deterministic,
                 c.recompute,
                 c.memory_limit,
+                c.optimizer_in_backward,
                 c.steps_per_print.value_or(0),
                 c.log_levels,
                 c.dump_state,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times whole training steps (forward, backward, AdamW) of PyTorch on the CPU: the peer of bench_step, with the same batches.
 
-Usage: torch_step.py gpt2|gpt2-lora|gpt2-responses|llama110m|t5small|bert|bert-mlm|FOLDER B T f32|bf16 [--steps 12] [--threads 2] [--compile] [--save FOLDER]
+Usage: torch_step.py gpt2|gpt2-lora|gpt2-responses|gpt2-in-backward|llama110m|t5small|bert|bert-mlm|FOLDER B T f32|bf16 [--steps 12] [--threads 2] [--compile] [--save FOLDER]
 bf16 is torch.autocast over f32 weights; LoRA is PEFT's. A FOLDER's last part names the work. --save writes the fresh model as a Hugging Face folder and ends. Prints one JSON line.
 """
 import argparse
