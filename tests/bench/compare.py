@@ -58,7 +58,7 @@ def compare(args, commands):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bench", required=True), parser.add_argument("--peer", required=True)
-    parser.add_argument("--repeats", type=int, default=5), parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5), parser.add_argument("--steps", type=int, default=8, help="of more than four the first three are not timed")
     parser.add_argument("--compile", action="store_true", help="also torch.compile"), parser.add_argument("--only", help="a model's name")
     parser.add_argument("--dtype", choices=["f32", "bf16"], help="one of them only (without AVX-512 PyTorch's bf16 step of GPT-2 takes long)")
     parser.add_argument("--llmc", help="llm.c's step, built"), parser.add_argument("--deepspeed", help="DeepSpeed's step, a script")
