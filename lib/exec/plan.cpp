@@ -222,14 +222,13 @@ void Plan::work(size_t begin, size_t end, const Runtime& runtime, Team team, Bar
 
 const std::map<std::string, int64_t>& Plan::gradient_steps() {
     if (!gradient_steps_.empty()) return gradient_steps_;
-    std::map<ValueId, size_t> made;  // by which node
+    std::map<ValueId, int> made;  // by which node
     for (size_t i = 0; i < graph_.nodes.size(); ++i)
-        for (const ValueId id : graph_.nodes[i].out) made[id] = i;
+        for (const ValueId id : graph_.nodes[i].out) made[id] = static_cast<int>(i);
     for (const auto& [param, gradient] : graph_.grads) {
-        // A node without a step is a view of what an earlier one made.
-        const auto step = std::find_if(steps_.begin(), steps_.end(),
-                                       [&, node = made.at(gradient)](const Step& s) { return static_cast<size_t>(s.node_index) >= node; });
-        gradient_steps_[graph_.value(param).name] = step == steps_.end() ? static_cast<int64_t>(steps_.size()) : step - steps_.begin() + 1;
+        // Its node's step; a node without one is a view of what an earlier one made.
+        const size_t before = steps_up_to(made.at(gradient) - 1);
+        gradient_steps_[graph_.value(param).name] = static_cast<int64_t>(std::min(before + 1, steps_.size()));
     }
     return gradient_steps_;
 }

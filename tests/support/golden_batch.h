@@ -8,6 +8,7 @@ namespace training {
 
 struct GoldenBatch {
     ds_batch* b = nullptr;
+    std::vector<std::string> names;
     explicit GoldenBatch(const std::string& model) {
         must(ds_batch_create(&b), "batch");
         const auto file = ds::SafetensorsFile::open(std::string(DSRT_TEST_DATA) + "/models/" + model + "/inputs.safetensors");
@@ -18,6 +19,7 @@ struct GoldenBatch {
                  view.name);
             must(ds_batch_set(b, view.name.c_str(), t), view.name);
             ds_tensor_destroy(t);
+            names.push_back(view.name);
         }
     }
     GoldenBatch(const GoldenBatch&) = delete;

@@ -1,7 +1,5 @@
 // optimizer_in_backward through the public ABI: whatever the model, optimizer and precision, ds_train_batch gives the numbers of the config
 // without it to the last bit and needs no memory for gradients; what cannot go together is refused by name.
-#include <filesystem>
-
 #include "base/json.h"
 #include "support/golden_batch.h"
 
@@ -19,10 +17,9 @@ struct Case {
 // The same batch again and again, without end.
 struct Endless {
     training::GoldenBatch batch;
-    std::vector<std::string> names;
     static int32_t next(void* user, ds_batch* to) {
         const auto& self = *static_cast<Endless*>(user);
-        for (const std::string& name : self.names) {
+        for (const std::string& name : self.batch.names) {
             ds_tensor* t = nullptr;
             if (ds_batch_get(self.batch.b, name.c_str(), &t) < 0 || ds_batch_set(to, name.c_str(), t) < 0) return DS_E_INTERNAL;
             ds_tensor_destroy(t);
@@ -54,9 +51,7 @@ struct Trained {
 Trained trained(const Case& c, bool in_backward, int updates = 3) {
     Trained found{{{}}, {}};
     const training::Engine e(config_of(c, in_backward));
-    Endless source{training::GoldenBatch(c.model), {}};
-    const auto file = ds::SafetensorsFile::open(std::string(DSRT_TEST_DATA "/models/") + c.model + "/inputs.safetensors");
-    for (const ds::TensorView& view : file->tensors()) source.names.push_back(view.name);
+    Endless source{training::GoldenBatch(c.model)};
     const ds_data_source callbacks = {sizeof callbacks, &source, Endless::next, Endless::save, Endless::restore, nullptr};
     ds_data* data = nullptr;
     must(ds_data_create(&callbacks, e.e, &data), "data");
@@ -132,8 +127,8 @@ void contradictions_are_refused() {
 }  // namespace
 
 int main() {
-    const std::string disk = (std::filesystem::temp_directory_path() / "dsrt-in-backward").string();
-    std::filesystem::create_directories(disk);
+    const training::Folder folder;
+    const std::string disk = folder.path.string();
     const auto optimizer = [](const char* type, Json params = {{"lr", 1e-2}}) {
         return Json{{"optimizer", {{"type", type}, {"params", std::move(params)}}}};
     };
@@ -164,6 +159,5 @@ int main() {
         numbers_are_the_same(c);
     the_four_calls_keep_gradients();
     contradictions_are_refused();
-    std::filesystem::remove_all(disk);
     return checks::result();
 }
