@@ -29,6 +29,7 @@ struct Tensor {
     int64_t dims[kMaxRank] = {};
     int64_t row_stride = 0;
     bool present = false;
+    DType rounded = DType::f32;  // bf16: f32 elements stand for themselves rounded to that, which kernels do as they read
 
     int64_t columns() const { return rank ? dims[rank - 1] : 1; }
     int64_t rows() const {
@@ -107,6 +108,13 @@ struct KernelImpl {
     const char* (*declines)(const Request&);  // why it can't serve this request, or null
     Result<Prepared> (*prepare)(const Request&);
     bool exchanges = false;  // with other ranks: on a device such steps are not recorded
+    bool rounds = false;     // serves operands that are Tensor::rounded
+
+    const char* why_not(const Request& request) const {
+        for (const Tensor& t : request.in)
+            if (t.rounded != DType::f32 && !rounds) return "it does not round what it reads";
+        return declines(request);
+    }
 };
 
 // Best first; the first entry that does not decline serves.

@@ -12,15 +12,26 @@ inline void memory_is_up_to_date() { asm volatile("" ::: "memory"); }
 
 inline __mmask32 first(int64_t n) { return n >= 32 ? ~0u : n <= 0 ? 0u : (1u << n) - 1; }
 
-// 16 rows of 4 units (4 bytes each), `stride` elements apart, become 4 rows of 16 units, in a panel. Where `edge`, only `rows` x `count`
-// elements are there.
-template <bool edge>
-inline void transpose(const BF16* p, int64_t stride, BF16* to, int64_t rows = 16, int64_t count = 8) {
+// 32 and 8 elements of a source, rounded where they are f32; those that the mask leaves out are zero.
+inline __m512i load32(const BF16* p, __mmask32 mask) { return _mm512_maskz_loadu_epi16(mask, p); }
+inline __m512i load32(const float* p, __mmask32 mask) {
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), p + 16),
+                                        _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p));
+}
+inline __m128i load8(const BF16* p, __mmask8 mask) { return _mm_maskz_loadu_epi16(mask, p); }
+inline __m128i load8(const float* p, __mmask8 mask) { return (__m128i)_mm256_cvtneps_pbh(_mm256_maskz_loadu_ps(mask, p)); }
+inline __m128i load8(const BF16* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+inline __m128i load8(const float* p) { return (__m128i)_mm256_cvtneps_pbh(_mm256_loadu_ps(p)); }
+
+// 16 rows of 4 units (4 bytes each, packed), `stride` elements apart, become 4 rows of 16 units, in a panel. Where `edge`, only `rows` x
+// `count` elements are there.
+template <bool edge, class T>
+inline void transpose(const T* p, int64_t stride, BF16* to, int64_t rows = 16, int64_t count = 8) {
     const auto mask = static_cast<__mmask8>(first(count));
     const auto row = [&](int i) {
-        const BF16* at = p + i * stride;
-        if constexpr (edge) return _mm_maskz_loadu_epi16(i < rows ? mask : 0, i < rows ? at : p);
-        else return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+        const T* at = p + i * stride;
+        if constexpr (edge) return load8(i < rows ? at : p, i < rows ? mask : __mmask8{0});
+        else return load8(at);
     };
     __m512i r[4];
 #pragma GCC unroll 4
@@ -46,57 +57,67 @@ inline void pair_rows(__m512i a, __m512i b, BF16* to) {
     _mm512_storeu_si512(to + 32, _mm512_permutex2var_epi16(a, _mm512_loadu_si512(kSecondHalf), b));
 }
 
-inline void fetch(const BF16* p) { __builtin_prefetch(p, 0, 2); }
+// The lines of 32 elements.
+template <class T>
+inline void fetch(const T* p) {
+    for (int i = 0; i < 32; i += 64 / sizeof(T)) __builtin_prefetch(p + i, 0, 2);
+}
 
 }  // namespace
 
+template <class T, bool k_major>
 struct Pieces {
     // 256 bytes: columns of two pairs of k, or half of the columns of four pairs.
-    template <bool k_major>
     static void next(Packer& p) {
         const Source& s = p.from_;
-        const int64_t step = p.piece_ / Packer::kPieces, part = p.piece_ % Packer::kPieces, columns = s.n - p.panel_ * kPanel;
+        const T* from = reinterpret_cast<const T*>(s.at);
+        const int64_t step = p.piece_ / Packer::kPieces, part = p.piece_ % Packer::kPieces, columns = s.n - p.panel_ * kPanel,
+                      ahead = p.ahead_ / static_cast<int64_t>(sizeof(T));
         BF16* to = p.to_ + p.panel_ * p.panel_stride_ + step * kStepSize;
         if constexpr (k_major) {
             const __mmask32 mask = first(columns);
 #pragma GCC unroll 2
             for (int64_t u = 2 * part; u < 2 * part + 2; ++u) {
                 const int64_t k = step * kStep + 2 * u;
-                const BF16* at = s.at + k * s.stride + p.panel_ * kPanel;
-                if (p.ahead_) fetch(at + p.ahead_), fetch(at + s.stride + p.ahead_);
-                pair_rows(_mm512_maskz_loadu_epi16(k < s.k ? mask : 0, at), _mm512_maskz_loadu_epi16(k + 1 < s.k ? mask : 0, at + s.stride),
-                          to + u * 64);
+                const T* at = from + k * s.stride + p.panel_ * kPanel;
+                if (ahead) fetch(at + ahead), fetch(at + s.stride + ahead);
+                pair_rows(load32(at, k < s.k ? mask : 0), load32(at + s.stride, k + 1 < s.k ? mask : 0), to + u * 64);
             }
             if (++p.panel_ == p.panels_) p.panel_ = 0, ++p.piece_;
         } else {
             // All quarters of a line one after the other.
             const int64_t half = part / 4, quarter = part % 4, k = step * kStep + 8 * quarter;
-            const BF16* line = s.at + (p.panel_ * kPanel + 16 * half) * s.stride + step * kStep;
-            if (p.ahead_)
-                for (int64_t row = 4 * quarter; row < 4 * quarter + 4; ++row) fetch(line + row * s.stride + p.ahead_);
+            const T* line = from + (p.panel_ * kPanel + 16 * half) * s.stride + step * kStep;
+            if (ahead)
+                for (int64_t row = 4 * quarter; row < 4 * quarter + 4; ++row) fetch(line + row * s.stride + ahead);
             to += half * 32 + quarter * 256;
             if (columns >= kPanel && k + 8 <= s.k) transpose<false>(line + 8 * quarter, s.stride, to);
-            else transpose<true>(k < s.k ? line + 8 * quarter : s.at, s.stride, to, columns - 16 * half, s.k - k);
+            else transpose<true>(k < s.k ? line + 8 * quarter : from, s.stride, to, columns - 16 * half, s.k - k);
             if (++p.piece_ == p.of_panel_) p.piece_ = 0, ++p.panel_;
         }
         --p.left_;
     }
-    template <bool k_major>
     static void some(Packer& p) {
-        for (p.credit_ += p.all_; p.credit_ >= p.during_ && p.left_ > 0; p.credit_ -= p.during_) next<k_major>(p);
+        for (p.credit_ += p.all_; p.credit_ >= p.during_ && p.left_ > 0; p.credit_ -= p.during_) next(p);
     }
-    template <bool k_major>
     static void rest(Packer& p) {
-        while (p.left_ > 0) next<k_major>(p);
+        while (p.left_ > 0) next(p);
     }
-    static bool k_major(const Packer* p) { return p && p->from_.k_major; }
 };
 
 namespace {
 
-enum class Meanwhile { nothing, pack, pack_k_major };
+// Calls f with the Pieces for a source.
+template <class F>
+void with_pieces(const Source& s, const F& f) {
+    if (s.type == DType::f32) s.k_major ? f(Pieces<float, true>()) : f(Pieces<float, false>());
+    else s.k_major ? f(Pieces<BF16, true>()) : f(Pieces<BF16, false>());
+}
+struct NoPieces {
+    static void some(Packer&) {}
+};
 
-template <bool tall, bool wide, Meanwhile meanwhile>
+template <bool tall, bool wide, class Meanwhile>
 void multiply_tiles(const BF16* left, const BF16* right, int64_t count, float* c, int64_t c_stride, bool accumulate, Packer* next) {
     const int64_t row = c_stride * 4;
     float* below = c + 16 * c_stride;
@@ -121,7 +142,7 @@ void multiply_tiles(const BF16* left, const BF16* right, int64_t count, float* c
         if (wide) _tile_dpbf16ps(1, 4, 7);
         if (tall) _tile_dpbf16ps(2, 5, 6);
         if (tall && wide) _tile_dpbf16ps(3, 5, 7);
-        if constexpr (meanwhile != Meanwhile::nothing) Pieces::some<meanwhile == Meanwhile::pack_k_major>(*next);
+        Meanwhile::some(*next);
     }
     _tile_stored(0, c, row);
     if (wide) _tile_stored(1, c + 16, row);
@@ -130,10 +151,10 @@ void multiply_tiles(const BF16* left, const BF16* right, int64_t count, float* c
     memory_is_up_to_date();
 }
 
-template <Meanwhile meanwhile>
-constexpr decltype(&multiply_tiles<true, true, meanwhile>) kMultiply[2][2] = {
-    {multiply_tiles<false, false, meanwhile>, multiply_tiles<false, true, meanwhile>},
-    {multiply_tiles<true, false, meanwhile>, multiply_tiles<true, true, meanwhile>}};
+template <class Meanwhile>
+constexpr decltype(&multiply_tiles<true, true, Meanwhile>) kMultiply[2][2] = {
+    {multiply_tiles<false, false, Meanwhile>, multiply_tiles<false, true, Meanwhile>},
+    {multiply_tiles<true, false, Meanwhile>, multiply_tiles<true, true, Meanwhile>}};
 
 inline __m512 load(const void* base, DType type, int64_t index, __mmask16 mask) {
     if (type == DType::f32) return _mm512_maskz_loadu_ps(mask, static_cast<const float*>(base) + index);
@@ -149,14 +170,16 @@ inline void store(__m512 v, void* base, DType type, int64_t index, __mmask16 mas
 
 }  // namespace
 
-void Packer::rest() { from_.k_major ? Pieces::rest<true>(*this) : Pieces::rest<false>(*this); }
+void Packer::rest() {
+    with_pieces(from_, [this](auto pieces) { pieces.rest(*this); });
+}
 
 void multiply(const BF16* left, const BF16* right, int64_t steps, int64_t rows, int64_t columns, float* c, int64_t c_stride,
               bool accumulate, Packer* next) {
-    const auto& table = !next                   ? kMultiply<Meanwhile::nothing>
-                        : Pieces::k_major(next) ? kMultiply<Meanwhile::pack_k_major>
-                                                : kMultiply<Meanwhile::pack>;
-    table[rows > 16][columns > 16](left, right, steps, c, c_stride, accumulate, next);
+    const auto by = [&](auto meanwhile) {
+        kMultiply<decltype(meanwhile)>[rows > 16][columns > 16](left, right, steps, c, c_stride, accumulate, next);
+    };
+    next ? with_pieces(next->source(), by) : by(NoPieces());
 }
 
 void begin(float* sums, int64_t sums_stride, int64_t rows, int64_t columns, const Into& into) {

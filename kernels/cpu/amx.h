@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "base/dtype.h"
@@ -19,19 +20,21 @@ inline int64_t steps(int64_t k) { return (k + kStep - 1) / kStep; }
 inline int64_t panels(int64_t n) { return (n + kPanel - 1) / kPanel; }
 inline int64_t panel_size(int64_t k) { return steps(k) * kStepSize; }  // elements
 
-// A right operand. Element (k, i) lies at at[k * stride + i] (k_major) or at[i * stride + k].
+// A right operand in bf16, or in f32, which is rounded to nearest even. Element (k, i) is number k * stride + i (k_major) or
+// i * stride + k from `at` on.
 struct Source {
-    const BF16* at = nullptr;
+    const std::byte* at = nullptr;
     int64_t stride = 0;
     bool k_major = false;
     int64_t k = 0, n = 0;
+    DType type = DType::bf16;
 };
 
 // Packs some panels of a right operand in small pieces between the steps of products.
 class Packer {
 public:
     Packer() = default;
-    // `ahead`: elements from `from` on to what will be packed next, which is fetched into the second cache meanwhile; 0: nothing.
+    // `ahead`: bytes from `from` on to what will be packed next, which is fetched into the second cache meanwhile; 0: nothing.
     // `during`: in how many steps of multiply all should be done.
     Packer(const Source& from, BF16* to, int64_t panel_stride, int64_t ahead, int64_t during)
         : from_(from),
@@ -44,10 +47,12 @@ public:
           all_(left_),
           during_(during) {}
     void rest();  // packs what is left
+    const Source& source() const { return from_; }
 
     static constexpr int64_t kPieces = 8;  // of a step
 
 private:
+    template <class T, bool k_major>
     friend struct Pieces;
     Source from_;
     BF16* to_ = nullptr;

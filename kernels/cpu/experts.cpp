@@ -56,6 +56,7 @@ Result<Prepared> prepare(const Request& request) {
         .lda = x.row_stride,
         .ldb = w.row_stride,
         .ldc = y.row_stride,
+        .round_b = w.rounded != DType::f32,
     };
     auto state = std::make_shared<State>(State{Gemm(g), 0});
     state->scratch = state->gemm.scratch_bytes(1);
@@ -112,10 +113,12 @@ const char* declines(const Request& request) {
 
 // Weights that lie apart have another distance each.
 const char* declines_grouped(const Request& request) {
-    for (size_t i = 3; i < request.in.size(); ++i)
-        if (request.in[i].row_stride != request.in[2].row_stride || request.in[i].dtype != request.in[2].dtype)
+    const Tensor& first = request.in[2];
+    for (const Tensor& w : request.in.subspan(3))
+        if (w.row_stride != first.row_stride || w.dtype != first.dtype || w.rounded != first.rounded)
             return "weights differ in type or in the distance of rows";
-    return declines(request);
+    const char* why = declines_rounding(request.in[0], first);
+    return why ? why : declines(request);
 }
 const char* declines_grad(const Request& request) {
     for (const Tensor& t : request.out)
@@ -187,7 +190,8 @@ const char* declines_combine(const Request& request) {
     return declines(request);
 }
 
-constexpr KernelImpl kGrouped[] = {{"packed", declines_grouped, prepare}}, kGroupedGrad[] = {{"packed", declines_grad, prepare_grad}};
+constexpr KernelImpl kGrouped[] = {{.name = "packed", .declines = declines_grouped, .prepare = prepare, .rounds = true}},
+                     kGroupedGrad[] = {{"packed", declines_grad, prepare_grad}};
 constexpr KernelImpl kCombine[] = {{"rows", declines_combine, simd<add_weighted>}},
                      kCombineGrad[] = {{"rows", declines_combine, simd<clear, add_weighted_grad>}};
 

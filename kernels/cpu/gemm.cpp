@@ -28,7 +28,7 @@ std::byte* place(void* p, DType type, int64_t index) { return static_cast<std::b
 }  // namespace
 
 Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
-    const bool bf16 = shape.a_type == DType::bf16 && shape.b_type == DType::bf16;
+    const bool bf16 = shape.a_type == DType::bf16 && (shape.b_type == DType::bf16 || shape.round_b);
     tiles_ = &tiles(bf16);
     amx_ = bf16 && level() == Level::amx_bf16;
     row_grain_ = amx_ ? amx::kPanel : tiles_->rows;

@@ -17,7 +17,15 @@ struct GemmShape {
     bool transpose_a = false, transpose_b = false;  // a lies as [k, m], b as [n, k]
     DType a_type = DType::f32, b_type = DType::f32, c_type = DType::f32, bias_type = DType::f32, into_type = DType::f32;
     int64_t lda = 0, ldb = 0, ldc = 0, ld_into = 0;  // elements from row to row
+    bool round_b = false;                            // b is f32, and rounded to bf16 where it is packed; a is bf16
 };
+
+// Why no product serves b as it is, or null: what is to be rounded goes into tiles of bf16.
+inline const char* declines_rounding(const Tensor& a, const Tensor& b) {
+    if (a.rounded != DType::f32) return "a is to be rounded";
+    const bool serves = b.rounded == DType::f32 || (b.rounded == DType::bf16 && a.dtype == DType::bf16 && has_bf16_tiles());
+    return serves ? nullptr : "b is to be rounded, and there are no tiles of bf16 for it";
+}
 
 struct GemmArgs {
     const void *a = nullptr, *b = nullptr;

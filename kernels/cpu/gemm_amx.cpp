@@ -123,8 +123,12 @@ private:
     }
 
     amx::Source chunk(int64_t column, int64_t k0, int64_t k) const {
-        return {static_cast<const BF16*>(args_.b) + (shape_.transpose_b ? column * shape_.ldb + k0 : k0 * shape_.ldb + column), shape_.ldb,
-                !shape_.transpose_b, std::max<int64_t>(k, 0), std::min(b_.group, r_.n1 - column)};
+        return {.at = place(args_.b, shape_.b_type, shape_.transpose_b ? column * shape_.ldb + k0 : k0 * shape_.ldb + column),
+                .stride = shape_.ldb,
+                .k_major = !shape_.transpose_b,
+                .k = std::max<int64_t>(k, 0),
+                .n = std::min(b_.group, r_.n1 - column),
+                .type = shape_.b_type};
     }
 
     // Whether sums of a block of c need no other place than c itself.

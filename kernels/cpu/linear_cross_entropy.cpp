@@ -50,7 +50,7 @@ Sizes base_sizes(const Tensor& x, const Tensor& weight) {
     s.rows = x.rows(), s.size = x.columns(), s.vocabulary = weight.dims[0];
     s.tile_rows = std::max<int64_t>(even(s.rows, kTileRows), 1);
     s.tile_columns = std::clamp<int64_t>(kTileElements / s.tile_rows / 64 * 64, 64, 2048);
-    s.low = x.dtype == DType::bf16 && weight.dtype == DType::bf16;
+    s.low = x.dtype == DType::bf16 && (weight.dtype == DType::bf16 || weight.rounded == DType::bf16);
     s.block_rows = std::max<int64_t>(even(s.rows, kBlockRows), 1);
     return s;
 }
@@ -72,7 +72,8 @@ Gemm logits_gemm(const Operands& o, int64_t rows, int64_t columns, int64_t strid
                  .bias_type = o.bias.dtype,
                  .lda = o.x.row_stride,
                  .ldb = o.weight.row_stride,
-                 .ldc = stride});
+                 .ldc = stride,
+                 .round_b = o.weight.rounded != DType::f32});
 }
 
 // A tile of logits [rows x columns], in f32 with rows tile_stride apart, made with a thread's own scratch.
@@ -236,7 +237,8 @@ Gemm dx_gemm(const Sizes& s, const Tensor& weight, int64_t rows, int64_t columns
                  .lda = s.block_columns,
                  .ldb = weight.row_stride,
                  .ldc = out_stride,
-                 .ld_into = sums_stride});
+                 .ld_into = sums_stride,
+                 .round_b = weight.rounded != DType::f32});
 }
 
 Gemm dweight_gemm(const Sizes& s, const Tensor& x, const Tensor& dweight, const Tensor& into, int64_t rows, int64_t columns) {
@@ -339,6 +341,7 @@ Result<Prepared> prepare_grad(const Request& request) {
 
 const char* declines_types(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     if (!is_simd_float(x.dtype) || !is_simd_float(weight.dtype)) return "x or weight is not f32, bf16 or f16";
+    if (const char* why = declines_rounding(x, weight)) return why;
     return bias.present && !is_simd_float(bias.dtype) ? "bias is not f32, bf16 or f16" : nullptr;
 }
 const char* declines(const Request& r) { return declines_types(r.in[0], r.in[1], r.in[2]); }
@@ -350,8 +353,8 @@ const char* declines_grad(const Request& r) {
     return declines_types(r.in[1], r.in[2], r.in[3]);
 }
 
-constexpr KernelImpl kForward[] = {{"blocks", declines, prepare}};
-constexpr KernelImpl kGradient[] = {{"blocks", declines_grad, prepare_grad}};
+constexpr KernelImpl kForward[] = {{.name = "blocks", .declines = declines, .prepare = prepare, .rounds = true}};
+constexpr KernelImpl kGradient[] = {{.name = "blocks", .declines = declines_grad, .prepare = prepare_grad, .rounds = true}};
 
 }  // namespace
 

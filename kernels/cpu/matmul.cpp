@@ -24,6 +24,7 @@ State state_of(const Request& request) {
     g.k = attrs.transpose_a ? a.dims[a.rank - 2] : a.columns();
     g.m = y.dims[y.rank - 2], g.n = y.columns();
     g.a_type = a.dtype, g.b_type = b.dtype, g.c_type = y.dtype;
+    g.round_b = b.rounded != DType::f32;
     g.lda = a.row_stride, g.ldb = b.row_stride, g.ldc = y.row_stride;
     if (bias.present) g.bias_type = bias.dtype;
     if (into.present) g.into_type = into.dtype, g.ld_into = into.row_stride;
@@ -59,7 +60,8 @@ void multiply(const Call& call, Team team) {
 const char* declines(const Request& request) {
     for (const Tensor& t : request.in)
         if (t.present && !is_simd_float(t.dtype)) return "an input is not f32, bf16 or f16";
-    return is_simd_float(request.out[0].dtype) ? nullptr : "the output is not f32, bf16 or f16";
+    if (!is_simd_float(request.out[0].dtype)) return "the output is not f32, bf16 or f16";
+    return declines_rounding(request.in[0], request.in[1]);
 }
 
 Result<Prepared> prepare(const Request& request) {
@@ -74,7 +76,8 @@ const char* few_rows_declines(const Request& request) {
     return why ? why : matvec_declines(request);
 }
 
-constexpr KernelImpl kMatmul[] = {{"few_rows", few_rows_declines, prepare_matvec}, {"packed", declines, prepare}};
+constexpr KernelImpl kMatmul[] = {{"few_rows", few_rows_declines, prepare_matvec},
+                                  {.name = "packed", .declines = declines, .prepare = prepare, .rounds = true}};
 
 }  // namespace
 

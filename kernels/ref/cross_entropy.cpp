@@ -119,8 +119,8 @@ void linear_backward(const Call& call) {
 
 constexpr KernelImpl kCrossEntropy[] = {plain<forward>()};
 constexpr KernelImpl kCrossEntropyGrad[] = {plain<backward>()};
-constexpr KernelImpl kLinear[] = {plain<linear_forward>()};
-constexpr KernelImpl kLinearGrad[] = {plain<linear_backward>()};
+constexpr KernelImpl kLinear[] = {rounding<linear_forward>()};
+constexpr KernelImpl kLinearGrad[] = {rounding<linear_backward>()};
 
 }  // namespace
 

@@ -102,7 +102,7 @@ void weighted_sum_grad(const Call& c) {
 }
 
 constexpr KernelImpl kTopK[] = {plain<largest>()}, kTopKGrad[] = {plain<largest_grad>()}, kRows[] = {plain<sort_rows>()};
-constexpr KernelImpl kGrouped[] = {plain<grouped>()}, kGroupedGrad[] = {plain<grouped_grad>()}, kCombine[] = {plain<weighted_sum>()},
+constexpr KernelImpl kGrouped[] = {rounding<grouped>()}, kGroupedGrad[] = {plain<grouped_grad>()}, kCombine[] = {plain<weighted_sum>()},
                      kCombineGrad[] = {plain<weighted_sum_grad>()};
 
 }  // namespace

@@ -25,7 +25,7 @@ void multiply(const Call& call) {
             }
 }
 
-constexpr KernelImpl kMatmul[] = {plain<multiply>()};
+constexpr KernelImpl kMatmul[] = {rounding<multiply>()};
 
 }  // namespace
 

@@ -15,7 +15,16 @@ inline std::byte* element(const Tensor& t, int64_t i) {
     return t.as<std::byte>() + (i / columns * t.row_stride + i % columns) * size_of(t.dtype);
 }
 
+// What an element of a tensor that is Tensor::rounded stands for.
+inline double rounded(DType to, double x) {
+    std::byte low[8];
+    convert(&x, DType::f64, low, to, 1);
+    convert(low, to, &x, DType::f64, 1);
+    return x;
+}
+
 inline double get(const Tensor& t, int64_t i) {
+    if (t.rounded != DType::f32) return rounded(t.rounded, *reinterpret_cast<const float*>(element(t, i)));
     if (t.dtype == DType::f32) return *reinterpret_cast<const float*>(element(t, i));
     double x;
     convert(element(t, i), t.dtype, &x, DType::f64, 1);
@@ -32,6 +41,8 @@ inline std::vector<double> values_of(const Tensor& t) {
     std::vector<double> values(static_cast<size_t>(t.count()));
     const int64_t columns = t.columns();
     for (int64_t i = 0; i < t.count(); i += columns) convert(element(t, i), t.dtype, values.data() + i, DType::f64, columns);
+    if (t.rounded != DType::f32)
+        for (double& x : values) x = rounded(t.rounded, x);
     return values;
 }
 
@@ -59,6 +70,11 @@ void alone(const Call& call, Team team) {
 template <void (*run)(const Call&)>
 constexpr KernelImpl plain() {
     return {"ref", accepts_all, simple<alone<run>>};
+}
+// The same for what reads weights by `get` and `values_of`, which round.
+template <void (*run)(const Call&)>
+constexpr KernelImpl rounding() {
+    return {.name = "ref", .declines = accepts_all, .prepare = simple<alone<run>>, .rounds = true};
 }
 
 }  // namespace ds::ref

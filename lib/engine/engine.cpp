@@ -199,7 +199,7 @@ Status Engine::place_plan(Rank& rank, Plan& plan, std::byte* arena, const std::f
         if (is_cache(graph.value(id))) return cache_of(id);
         const Param& p = *params.find(weight_of(graph, id).name);
         if (p.code && kind == Kind::shadow) return params.codes(p);
-        return kind == Kind::param ? static_cast<void*>(params.weight(p)) : kind == Kind::shadow ? params.low(p) : params.grad(p);
+        return kind == Kind::shadow ? params.low(p) : static_cast<void*>(kind == Kind::grad ? params.grad(p) : params.weight(p));
     });
     return ok();
 }

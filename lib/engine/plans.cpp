@@ -68,6 +68,9 @@ PassOptions Engine::pass_options(const Rank& rank, const PlanKey& key) const {
     options.gather_ahead = rank.device ? config_.zero.prefetch : 0;
     options.fp8 = key.cache.pool ? nullptr : &in_fp8_;  // what is generated does not depend on what else is in the batch
     options.epilogues = rank.device && rank.device->kernels("matmul_gelu");
+    // Where weights are trained, copies cost memory and a part of the update. Generation reads weights at the speed of memory: it has them.
+    if (schedule_ && !rank.device && !updates_are_dealt_out() && !weights_leave_memory() && !config_.stochastic_rounding && !key.cache.pool)
+        options.rounding = &ops_that_round(backend_);
     return options;
 }
 

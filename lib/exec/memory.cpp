@@ -83,7 +83,7 @@ private:
         for (size_t g = 0; g < plan_.groups.size(); ++g) {
             const Group& held = plan_.groups[g];
             if (held.of == kNone) continue;
-            const ValueId param = held.kind == Kind::shadow ? graph_.value(held.of).of : held.of;
+            const ValueId param = graph_.value(held.of).of == kNone ? held.of : graph_.value(held.of).of;
             read[param] = std::max(read[param], last[g]);
         }
         for (const auto& [param, grad] : graph_.grads) {

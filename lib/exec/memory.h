@@ -20,8 +20,8 @@ struct Placement {
 struct Group {
     int64_t bytes = 0;
     int first = 0, last = 0;     // nodes between which it lives, inclusive
-    Kind kind = Kind::computed;  // computed and input lie in the arena; param, shadow and grad are buffers that the engine owns
-    ValueId of = kNone;          // whose: the param, or the shadow value
+    Kind kind = Kind::computed;  // computed and input lie in the arena; others are buffers that the engine owns
+    ValueId of = kNone;          // whose: the param, or the shadow or rounded value
     int64_t arena_offset = -1;
     std::string name;  // of its largest value, for people
 };

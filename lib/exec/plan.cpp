@@ -38,6 +38,7 @@ Tensor Plan::tensor_of(ValueId id) const {
     if (id == kNone || memory_.of[static_cast<size_t>(id)].group < 0) return t;
     const Type& type = graph_.type(id);
     t.dtype = type.dtype;
+    if (graph_.value(id).kind == Kind::rounded) t.rounded = std::exchange(t.dtype, DType::f32);
     t.rank = static_cast<int32_t>(type.shape.size());
     std::copy(type.shape.begin(), type.shape.end(), t.dims);
     t.row_stride = memory_.of[static_cast<size_t>(id)].row_stride;
@@ -90,7 +91,7 @@ Status Plan::choose_kernel(Step& step, Backend backend, int threads) {
         const KernelList* list = kernels(node.op->name, from);
         if (!list) continue;
         for (const KernelImpl& kernel : *list) {
-            if (const char* why_not = kernel.declines(request)) {
+            if (const char* why_not = kernel.why_not(request)) {
                 reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", kernel.name, why_not);
                 continue;
             }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "base/cancel.h"
@@ -79,7 +80,7 @@ public:
     const MemoryPlan& memory() const { return memory_; }
     int64_t arena_bytes() const { return memory_.arena_bytes; }
 
-    // buffer_of: the engine's memory of a param's weight, a shadow or a param's gradient.
+    // buffer_of: the engine's memory of a param's weight, a shadow, what is rounded or a param's gradient.
     void place(std::byte* arena, const std::function<void*(Kind, ValueId)>& buffer_of);
     // Memory of a graph operand or result, after place. Dense.
     void* address(ValueId id) const;
@@ -171,5 +172,7 @@ private:
 
 // The kernels of an op on the host, best first; null when the backend has none.
 const KernelList* kernels_of(std::string_view op, Backend backend);
+// The ops that have a kernel here which serves operands that are Tensor::rounded.
+const std::set<std::string, std::less<>>& ops_that_round(Backend backend);
 
 }  // namespace ds

@@ -34,10 +34,11 @@ inline int64_t bytes(const Type& t) { return elements(t.shape) * size_of(t.dtype
 
 enum class Kind : uint8_t {
     computed,
-    input,   // comes with each batch
-    param,   // f32 master weight
-    shadow,  // low-precision copy of a param, kept by the optimizer sweep
-    grad,    // gradient accumulated so far, of a param
+    input,    // comes with each batch
+    param,    // f32 master weight
+    shadow,   // low-precision copy of a param, kept by the optimizer sweep
+    rounded,  // no copy: the param itself, for kernels that round it as they read
+    grad,     // gradient accumulated so far, of a param
 };
 
 struct Init {  // how a fresh param is filled
@@ -50,7 +51,7 @@ struct Value {
     std::string name;
     Type type;
     Kind kind = Kind::computed;
-    ValueId of = kNone;  // shadow, grad: the param
+    ValueId of = kNone;  // shadow, rounded, grad: the param
     Init init;           // param
     Cut cut;             // param: what this rank holds of it; `type` is that part's
     bool trainable = true;

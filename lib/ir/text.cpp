@@ -10,7 +10,7 @@
 namespace ds {
 namespace {
 
-constexpr std::string_view kKindWords[] = {"", "", "param", "shadow", "grad"};
+constexpr std::string_view kKindWords[] = {"", "", "param", "shadow", "rounded", "grad"};
 constexpr std::string_view kInitWords[] = {"zeros", "ones", "normal", "uniform"};
 
 bool is_name(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-' || c == '/'; }
@@ -171,6 +171,7 @@ private:
         if (try_word("param")) v.kind = Kind::param;
         else if (try_word("frozen")) v.kind = Kind::param, v.trainable = false;
         else if (try_word("shadow")) v.kind = Kind::shadow;
+        else if (try_word("rounded")) v.kind = Kind::rounded;
         else if (try_word("grad")) v.kind = Kind::grad;
         symbol('%');
         v.name = name();

@@ -26,10 +26,10 @@ struct CacheShape {
 // dtype: of what is kept. E_UNSUPPORTED where attention looks at more than what came before and an encoder's tokens.
 Status add_cache(Graph& graph, const CacheShape& shape, DType dtype);
 inline bool is_cache(const Value& v) { return v.kind == Kind::shadow && v.of == kNone; }
-// Of a shadow the weight that it copies; a cache copies none, and like any other value is itself.
+// Of a shadow, or what is rounded, the weight; a cache is of none, and like any other value is itself.
 inline const Value& weight_of(const Graph& graph, ValueId id) {
     const Value& v = graph.value(id);
-    return v.kind == Kind::shadow && !is_cache(v) ? graph.value(v.of) : v;
+    return v.of != kNone && v.kind != Kind::grad ? graph.value(v.of) : v;
 }
 
 }  // namespace ds

@@ -96,7 +96,8 @@ struct PassOptions {
     int data_ranks = 1;                          // that hold other rows of the batch
     const std::set<std::string>* fp8 = nullptr;  // weights whose products run in 8-bit floats where their sizes allow it; null: none
     bool epilogues = false;                      // the backend has kernels for products with an activation behind them
-    std::filesystem::path dump;                  // where to write the graph after each pass; empty: nowhere
+    const std::set<std::string, std::less<>>* rounding = nullptr;  // ops whose kernels round weights as they read them; null: none
+    std::filesystem::path dump;                                    // where to write the graph after each pass; empty: nowhere
 };
 
 struct Pass {

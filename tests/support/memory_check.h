@@ -108,7 +108,7 @@ private:
             read(gradient, "its update");
             consumed_.insert(gradient);
             for (const ValueId id : graph_.inputs)
-                if (placed(id) && (id == param || (graph_.value(id).kind == Kind::shadow && graph_.value(id).of == param)))
+                if (placed(id) && (id == param || (graph_.value(id).kind != Kind::grad && graph_.value(id).of == param)))
                     for (size_t i = 0; i < labels(id).size(); ++i) memory_[static_cast<size_t>(address(id, static_cast<int64_t>(i)))] = -4;
         }
     }

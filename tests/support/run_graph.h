@@ -38,12 +38,12 @@ public:
     const Graph& graph() const { return plan_->graph(); }
     const Plan& plan() const { return *plan_; }
 
-    // A graph's operand; shadows follow their param.
+    // A graph's operand; shadows and what is rounded follow their param.
     void set(ValueId id, const std::vector<double>& values) {
         const Graph& g = graph();
         write(id, values);
         for (const ValueId other : g.inputs)
-            if (g.value(other).kind == Kind::shadow && g.value(other).of == id) write(other, values);
+            if (g.value(other).of == id && g.value(other).kind != Kind::grad) write(other, values);
     }
     Status run(uint64_t draw = 0) {
         const Runtime runtime{7, draw};
@@ -69,8 +69,10 @@ private:
     void write(ValueId id, const std::vector<double>& values) {
         void* to = plan_->address(id);
         if (!to) return;
-        std::vector<std::byte> raw(static_cast<size_t>(bytes(graph().type(id))));
-        convert(values.data(), DType::f64, raw.data(), graph().type(id).dtype, static_cast<int64_t>(values.size()));
+        const Value& v = graph().value(id);
+        const DType held = v.kind == Kind::rounded ? DType::f32 : v.type.dtype;
+        std::vector<std::byte> raw(values.size() * static_cast<size_t>(size_of(held)));
+        convert(values.data(), DType::f64, raw.data(), held, static_cast<int64_t>(values.size()));
         if (Status status = to_device(device_, to, raw.data(), raw.size()); failed_.ok()) failed_ = std::move(status);
     }
     Result<std::byte*> allocate(int64_t bytes) {

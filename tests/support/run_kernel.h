@@ -81,6 +81,8 @@ public:
     int64_t count() const { return tensor_.count(); }
     double get(int64_t i) const { return load(base(), tensor_.dtype, place(i)); }
     void set(int64_t i, double x) { store(base(), tensor_.dtype, place(i), x); }
+    // Stands for what its elements, in f32, are rounded to.
+    void stand_for(DType type) { tensor_.rounded = type; }
     void fill(double x) {
         for (int64_t i = 0; i < count(); ++i) set(i, x);
     }
@@ -133,7 +135,7 @@ inline void run_kernel(const KernelList& list, std::vector<const Array*> in, std
     std::string reasons;
     for (const KernelImpl& entry : list) {
         if (run.only && std::strcmp(run.only, entry.name) != 0) continue;
-        const char* reason = entry.declines(request);
+        const char* reason = entry.why_not(request);
         if (!reason) {
             impl = &entry;
             break;

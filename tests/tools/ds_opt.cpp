@@ -179,6 +179,8 @@ private:
         o.gather_ahead = std::stoll(key("gather_ahead", "0"));
         o.data_ranks = std::stoi(key("data", "1"));
         o.epilogues = key("epilogues") == "1";
+        for (const std::string& op : split_text(key("rounding"), ',')) rounding_.insert(op);
+        o.rounding = &rounding_;
         for (const std::string& weight : split_text(key("fp8"), ',')) fp8_.insert(weight);
         o.fp8 = &fp8_;
         if (case_.keys.count("seeds")) o.seeds = split_text(key("seeds"), ',');
@@ -407,6 +409,7 @@ private:
     ZeroLayout zero_;
     CodedWeights coded_;
     std::set<std::string> fp8_;
+    std::set<std::string, std::less<>> rounding_;
 };
 
 int check_coverage(const Coverage& c) {

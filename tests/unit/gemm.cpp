@@ -1,5 +1,7 @@
 // The CPU's matmul and cross-entropies against the plain kernels, at whatever level DSRT_CPU allows, with teams of 1 to 3.
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/level.h"
+#include "kernels/cpu/tile.h"
 #include "ops/attrs.h"
 #include "tests/support/run_kernel.h"
 
@@ -131,6 +133,67 @@ TEST_CASE("matmul/few_rows_take_b_in_parts") {
     wide.bias = true;
     check(wide, rng);
 }
+
+namespace {
+
+struct Pair {  // a weight that stands for what it is rounded to, and that copy
+    Array weight, copy;
+    Pair(std::vector<int64_t> dims, std::mt19937& rng) : weight(Array::random(DType::f32, dims, rng)), copy(DType::bf16, dims) {
+        for (int64_t i = 0; i < weight.count(); ++i) copy.set(i, weight.get(i));
+        weight.stand_for(DType::bf16);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("matmul/rounds_a_weight_to_its_copy_in_bf16") {
+    if (!cpu::has_bf16_tiles()) {
+        MESSAGE("skipped: there are no tiles of bf16 here");
+        return;
+    }
+    std::mt19937 rng(10);
+    for (const auto& [m, n, k] : {std::array<int64_t, 3>{9, 16, 32}, {33, 65, 47}, {70, 300, 900}, {140, 513, 2500}})
+        for (const bool transposed : {false, true}) {
+            CAPTURE(n);
+            CAPTURE(transposed);
+            const Matmul attrs{.transpose_b = transposed};
+            const Pair b(transposed ? std::vector{n, k} : std::vector{k, n}, rng);
+            const auto a = Array::random(DType::bf16, {m, k}, rng);
+            const Array none;
+            Array y(DType::bf16, {m, n}), expected(DType::bf16, {m, n});
+            run_kernel(cpu::matmul, {&a, &b.copy, &none, &none}, {&expected}, &attrs, {.threads = 2});
+            run_kernel(cpu::matmul, {&a, &b.weight, &none, &none}, {&y}, &attrs, {.threads = 2});
+            CHECK(bit_equal(y, expected));
+        }
+}
+
+#ifdef __x86_64__
+// The packing beside AMX's tiles needs none of them.
+TEST_CASE("amx/packs_as_ahead_of_time_and_rounds_weights") {
+    if (!cpu::has_bf16_tiles()) {
+        MESSAGE("skipped: it takes instructions for bf16");
+        return;
+    }
+    std::mt19937 rng(11);
+    for (const auto& [k, n] : {std::array<int64_t, 2>{32, 32}, {64, 96}, {70, 45}, {5, 131}})
+        for (const bool k_major : {false, true}) {
+            CAPTURE(k);
+            CAPTURE(n);
+            CAPTURE(k_major);
+            const Pair b(k_major ? std::vector{k, n} : std::vector{n, k}, rng);
+            const int64_t panel = cpu::amx::panel_size(k), stride = k_major ? n : k;
+            std::vector<BF16> expected(static_cast<size_t>(panel * cpu::amx::panels(n)), BF16{0x7fc0});
+            cpu::detail::pack512_amx_b(DType::bf16, b.copy.tensor().data, stride, k_major, k, n, reinterpret_cast<float*>(expected.data()),
+                                       cpu::amx::kPanel, panel / 2);
+            for (const Array* from : {&b.copy, &b.weight}) {
+                std::vector<BF16> packed(expected.size(), BF16{0x7fc0});
+                const Tensor t = from->tensor();
+                cpu::amx::Packer({t.as<std::byte>(), stride, k_major, k, n, t.dtype}, packed.data(), panel, 0, 1).rest();
+                CHECK(std::memcmp(packed.data(), expected.data(), packed.size() * sizeof(BF16)) == 0);
+            }
+        }
+}
+#endif
 
 TEST_CASE("matmul/multiplies_batches_with_and_without_a_shared_b") {
     std::mt19937 rng(4);
