@@ -305,12 +305,13 @@ def main():
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--steps", type=int, default=0, help="so many steps of each training, timed and not scored")
     arguments.add_argument("--share", type=float, default=1, help="trains for this share of a recipe's steps, its schedule with them; not for what is counted in epochs")
+    arguments.add_argument("--dtype", choices=["f32", "bf16"], help="of both sides; left out: bf16 where the processor has products for it")
     arguments.add_argument("--keep", type=pathlib.Path, help="a file of trainings that are done: what it holds is not run again, what is run is added to it")
     a = arguments.parse_args()
     if a.share != 1 and any(epochs for task in ([a.only] if a.only else ROWS) for _, epochs, _ in ROWS[task][1:]):
         arguments.error("--share: this task's training is counted in epochs")
     torch.set_num_threads(CORES)
-    bf16 = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
+    bf16 = a.dtype == "bf16" if a.dtype else "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
     print("| task | score | libdsrt | PyTorch | seconds, libdsrt | PyTorch | ratio |\n|---|---|---|---|---|---|---|")
     for task in [a.only] if a.only else ROWS:
         name, *stages = ROWS[task]
