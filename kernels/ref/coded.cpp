@@ -16,9 +16,7 @@ void multiply(const Call& call) {
     for (size_t i = 0; i < w.size(); ++i) {
         const auto at = static_cast<int64_t>(i);
         const float exact = attrs.group ? in_groups.at(at / attrs.columns, at % attrs.columns) : weight.at(at);
-        uint16_t low = 0;
-        if (a.dtype == DType::f32) w[i] = exact;
-        else convert(&exact, DType::f32, &low, a.dtype, 1), convert(&low, a.dtype, &w[i], DType::f64, 1);
+        w[i] = rounded(a.dtype, exact);
     }
     const int64_t rows = y.rows(), n = y.columns(), k = a.columns();
     for (int64_t i = 0; i < rows; ++i)

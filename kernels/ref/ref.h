@@ -15,7 +15,7 @@ inline std::byte* element(const Tensor& t, int64_t i) {
     return t.as<std::byte>() + (i / columns * t.row_stride + i % columns) * size_of(t.dtype);
 }
 
-// What an element of a tensor that is Tensor::rounded stands for.
+// What x becomes in a type of fewer bits; elements of a tensor that is Tensor::rounded stand for that.
 inline double rounded(DType to, double x) {
     std::byte low[8];
     convert(&x, DType::f64, low, to, 1);

@@ -10,6 +10,7 @@
 
 #include "exec/memory.h"
 #include "ir/op.h"
+#include "passes/cache.h"
 #include "ops/attrs_zero.h"
 
 namespace ds::test {
@@ -108,7 +109,7 @@ private:
             read(gradient, "its update");
             consumed_.insert(gradient);
             for (const ValueId id : graph_.inputs)
-                if (placed(id) && (id == param || (graph_.value(id).kind != Kind::grad && graph_.value(id).of == param)))
+                if (placed(id) && &weight_of(graph_, id) == &graph_.value(param))
                     for (size_t i = 0; i < labels(id).size(); ++i) memory_[static_cast<size_t>(address(id, static_cast<int64_t>(i)))] = -4;
         }
     }

@@ -8,6 +8,7 @@
 
 #include "exec/plan.h"
 #include "ir/op.h"
+#include "passes/cache.h"
 
 namespace ds::test {
 
@@ -43,7 +44,7 @@ public:
         const Graph& g = graph();
         write(id, values);
         for (const ValueId other : g.inputs)
-            if (g.value(other).of == id && g.value(other).kind != Kind::grad) write(other, values);
+            if (other != id && &weight_of(g, other) == &g.value(id)) write(other, values);
     }
     Status run(uint64_t draw = 0) {
         const Runtime runtime{7, draw};

@@ -1,4 +1,6 @@
 // The CPU's matmul and cross-entropies against the plain kernels, at whatever level DSRT_CPU allows, with teams of 1 to 3.
+#include <array>
+
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/tile.h"
