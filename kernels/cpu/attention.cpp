@@ -15,7 +15,7 @@ struct Buffers {
     KeyInfo keys;
     QueryInfo queries;
     Adjuster adjuster;
-    float *k, *v;  // packed keys and values of a sequence
+    float *k, *v;  // packed keys (where they can't stay where they lie) and values of a sequence
     float *q, *scores, *packed, *sums, *most, *total, *rescale;
 
     int64_t carve(float* base, const AttentionShape& s, const Attention& attrs) {
@@ -54,7 +54,7 @@ public:
         const TileUse use(t_);
         const int64_t keys = key_end(a_, s, end - 1);
         b_.keys.load(a_, s);
-        t_.pack_a(k_.type, k_.at(s.k0, kv_head), k_.token, false, s_.size, keys, b_.k, kTileKeys, kTileKeys * s_.units);
+        keys_ = left_rows(t_, k_, s.k0, kv_head, keys, s_.size, b_.k, kTileKeys);
         t_.pack_b(v_.type, v_.at(s.k0, kv_head), v_.token, true, keys, s_.size, b_.v, s_.wide, 0);
         for (int64_t head = kv_head * s_.group; head < (kv_head + 1) * s_.group; ++head) {
             b_.adjuster.load(a_, head);
@@ -85,8 +85,7 @@ private:
     }
 
     void add(const KeyTile& tile, int64_t count, int64_t width, bool continues) {
-        const float* keys = b_.k + tile.panel() * s_.units + (tile.first - tile.panel()) * t_.row_step;
-        tile_block(t_, tile.count, count, s_.units, keys, kTileKeys, b_.q, width, b_.scores, width, false);
+        tile_block(t_, tile.count, count, s_.units, keys_of(tile), b_.q, width, b_.scores, width, false);
         if (a_.adjusts()) b_.adjuster.add(a_, tile, b_.keys, b_.queries, b_.scores, width, false);
         softmax_tile(b_.scores, width, tile.count, count, static_cast<float>(s_.scale), tile.masked ? &tile.visible : nullptr,
                      a_.attrs.dropout > 0 ? &tile.draws : nullptr, b_.most, b_.total, b_.rescale);
@@ -96,8 +95,13 @@ private:
             t_.pack_a(DType::f32, b_.scores, width, true, tile.count, width, b_.packed, width, 0);
             weights = b_.packed;
         }
-        tile_block(t_, count, s_.size, t_.units(tile.count), weights, width, b_.v + tile.first / t_.step * s_.wide, s_.wide, b_.sums,
+        tile_block(t_, count, s_.size, t_.units(tile.count), {weights, width}, b_.v + tile.first / t_.step * s_.wide, s_.wide, b_.sums,
                    s_.wide, continues);
+    }
+
+    Left keys_of(const KeyTile& tile) const {
+        if (keys_.in_rows) return keys_.from_row(t_, tile.first);
+        return Left{keys_.at + tile.panel() * s_.units, keys_.stride}.from_row(t_, tile.first - tile.panel());
     }
 
     AttentionCall a_;
@@ -106,6 +110,7 @@ private:
     HeadRows q_, k_, v_, y_;
     float* lse_;
     Buffers b_;
+    Left keys_{};  // of the item
 };
 
 void forward(const Call& call, Team team) {

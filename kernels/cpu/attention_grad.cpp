@@ -100,9 +100,9 @@ private:
     void queries(const Sequence& s, int64_t head, int64_t first, int64_t count, const Item& item, bool wants_dq) {
         const int64_t row = s.q0 + first, width = score_pad(count);
         b_.queries.load(a_, s, first, count, head);
-        t_.pack_a(q_.type, q_.at(row, head), q_.token, false, s_.size, count, b_.q_columns, width, 0);
+        const Left q = left_rows(t_, q_, row, head, count, s_.size, b_.q_columns, width),
+                   dy = left_rows(t_, dy_, row, head, count, s_.size, b_.dy_columns, width);
         t_.pack_b(q_.type, q_.at(row, head), q_.token, true, count, s_.size, b_.q_rows, s_.wide, 0);
-        t_.pack_a(dy_.type, dy_.at(row, head), dy_.token, false, s_.size, count, b_.dy_columns, width, 0);
         t_.pack_b(dy_.type, dy_.at(row, head), dy_.token, true, count, s_.size, b_.dy_rows, s_.wide, 0);
         row_dots(dy_.type, dy_.at(row, head), dy_.token, y_.type, y_.at(row, head), y_.token, count, s_.size, b_.delta);
         for (int64_t i = 0; i < count; ++i) b_.lse[i] = lse_[(row + i) * s_.heads + head];
@@ -112,7 +112,7 @@ private:
             if (!wants_dq && !wants_keys) continue;
             const KeyTile tile = key_tile(a_, s, b_.keys, b_.queries, j);
             if (tile.count <= 0) continue;
-            scores(tile, count, width);
+            scores(tile, count, q, dy);
             if (wants_keys) add_to_keys(tile, count);
             if (wants_dq) add_to_queries(tile, count, width, any);
             if (wants_dq && a_.bias)
@@ -125,10 +125,10 @@ private:
     }
 
     // p and ds of a tile, rows of queries kTileKeys apart.
-    void scores(const KeyTile& tile, int64_t count, int64_t width) {
+    void scores(const KeyTile& tile, int64_t count, const Left& q, const Left& dy) {
         const int64_t at = tile.panel() * s_.units + tile.first - tile.panel();
-        tile_block(t_, count, tile.count, s_.units, b_.q_columns, width, b_.k_columns + at, kTileKeys, b_.p, kTileKeys, false);
-        tile_block(t_, count, tile.count, s_.units, b_.dy_columns, width, b_.v_columns + at, kTileKeys, b_.ds, kTileKeys, false);
+        tile_block(t_, count, tile.count, s_.units, q, b_.k_columns + at, kTileKeys, b_.p, kTileKeys, false);
+        tile_block(t_, count, tile.count, s_.units, dy, b_.v_columns + at, kTileKeys, b_.ds, kTileKeys, false);
         if (a_.adjusts()) b_.adjuster.add(a_, tile, b_.keys, b_.queries, b_.p, kTileKeys, true);
         softmax_grad_tile(b_.p, b_.ds, kTileKeys, count, tile.count, static_cast<float>(s_.scale), b_.lse, b_.delta,
                           tile.masked ? &tile.visible : nullptr, a_.attrs.dropout > 0 ? &tile.draws : nullptr);
@@ -142,14 +142,18 @@ private:
             t_.pack_a(DType::f32, b_.ds, kTileKeys, true, count, padded, b_.ds_rows, kTileKeys, 0);
             p = b_.p_rows, ds = b_.ds_rows;
         }
-        tile_block(t_, tile.count, s_.size, t_.units(count), p, kTileKeys, b_.dy_rows, s_.wide, b_.dv + at, s_.wide, true);
-        tile_block(t_, tile.count, s_.size, t_.units(count), ds, kTileKeys, b_.q_rows, s_.wide, b_.dk + at, s_.wide, true);
+        tile_block(t_, tile.count, s_.size, t_.units(count), {p, kTileKeys}, b_.dy_rows, s_.wide, b_.dv + at, s_.wide, true);
+        tile_block(t_, tile.count, s_.size, t_.units(count), {ds, kTileKeys}, b_.q_rows, s_.wide, b_.dk + at, s_.wide, true);
     }
 
     void add_to_queries(const KeyTile& tile, int64_t count, int64_t width, bool continues) {
-        t_.pack_a(DType::f32, b_.ds, kTileKeys, false, tile.count, count, b_.ds_columns, width, 0);
-        tile_block(t_, count, s_.size, t_.units(tile.count), b_.ds_columns, width, b_.k_rows + tile.first / t_.step * s_.wide, s_.wide,
-                   b_.dq, s_.wide, continues);
+        Left ds{b_.ds, kTileKeys, true};
+        if (!t_.takes_rows(DType::f32, tile.count, kTileKeys)) {
+            t_.pack_a(DType::f32, b_.ds, kTileKeys, false, tile.count, count, b_.ds_columns, width, 0);
+            ds = {b_.ds_columns, width};
+        }
+        tile_block(t_, count, s_.size, t_.units(tile.count), ds, b_.k_rows + tile.first / t_.step * s_.wide, s_.wide, b_.dq, s_.wide,
+                   continues);
     }
 
     AttentionCall a_;

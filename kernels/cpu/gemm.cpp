@@ -9,11 +9,10 @@
 namespace ds::cpu {
 namespace {
 
-constexpr int64_t kPanelOfA = 4800;         // units of a that tiles sum up at once: they stay in the first cache
+constexpr int64_t kUnitsAtOnce = 800;       // that a tile sums up before it writes to c
 constexpr int64_t kMostUnits = 1200;        // of a block of b, and of a
 constexpr int64_t kBlockOfB = 80 * 1024;    // units: in the second, with what is fetched ahead
 constexpr int64_t kBlockOfA = 1536 * 1024;  // units: in the third
-constexpr int64_t kRowsCollide = 512;       // units
 constexpr int64_t kSkew = 16;               // keeps panels from falling on the same cache sets
 
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -35,11 +34,9 @@ Gemm::Gemm(const GemmShape& shape) : shape_(shape) {
     column_grain_ = amx_ ? amx::kPanel : tiles_->columns();
     units_ = tiles_->units(shape.k);
     kb_ = even_part(units_, kMostUnits);
-    kc_ = even_part(kb_, kPanelOfA / tiles_->rows);
+    kc_ = even_part(kb_, kUnitsAtOnce);
     kb_ = round_up(kb_, kc_);
-    // Rows of a serve as they lie, unless so many of them fall on the same sets of the first cache that it can't hold a line of each.
-    in_rows_ = tiles_->row_tile[0][0] && shape.a_type == (tiles_->step == 2 ? DType::bf16 : DType::f32) && !shape.transpose_a &&
-               shape.k % tiles_->step == 0 && shape.lda % tiles_->step == 0 && shape.lda / tiles_->step % kRowsCollide != 0;
+    in_rows_ = !shape.transpose_a && tiles_->takes_rows(shape.a_type, shape.k, shape.lda);
     row_stride_ = shape.lda / tiles_->step;
     mb_ = in_rows_ && shape.c_type == DType::f32 ? round_up(std::max<int64_t>(shape.m, 1), tiles_->rows)
                                                  : std::clamp<int64_t>(kBlockOfA / kb_ / tiles_->rows, 4, 128) * tiles_->rows;

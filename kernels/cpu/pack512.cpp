@@ -83,7 +83,8 @@ public:
             for (int64_t i = 0; i < width_; i += kWords)
                 for (int64_t u = 0; u < units_; u += kWords) row_block(panel, i, u);
     }
-    // A few panels at a time, so that whole lines of the source are used while the cache holds them.
+    // A few panels at a time, so that whole lines of the source are used while the cache holds them. What the next units read and write
+    // is fetched meanwhile: rows lie too far apart for the processor to foresee.
     void from_k() const {
         const int64_t group = (512 + width_ - 1) / width_ * width_;
         for (int64_t first = 0; first < n_; first += group)
@@ -109,14 +110,18 @@ private:
         const T* p = src_ + u * step * stride_ + panel + i;
         __m512i r[kWords];
 #pragma GCC unroll 16
-        for (int64_t j = 0; j < kWords; ++j, p += step * stride_)
+        for (int64_t j = 0; j < kWords; ++j, p += step * stride_) {
             r[j] = j * step < elements ? along_rows<step>(p, step == 2 && j * step + 1 < elements ? p + stride_ : nullptr, rows)
                                        : _mm512_setzero_si512();
+            for (int64_t row = 0; row < step; ++row) __builtin_prefetch(p + (kWords * step + row) * stride_, 0, 2);
+        }
         if (order == Order::rows) transpose(r);
         store(panel, i, u, r);
     }
     void store(int64_t panel, int64_t i, int64_t u, const __m512i r[kWords]) const {
         float* to = dst_ + panel / width_ * panel_stride_ + u * width_;
+        if (i == 0)
+            for (int64_t line = 0; line < width_; ++line) __builtin_prefetch(to + (width_ + line) * kWords, 1, 2);
         const __mmask16 words = first16(width_ - i);
         if constexpr (order == Order::rows) {  // whole blocks: AMX's grain
 #pragma GCC unroll 16

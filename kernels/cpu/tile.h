@@ -59,6 +59,13 @@ struct TileSet {
     void (*enter)() = nullptr, (*leave)() = nullptr;  // around the use of tiles in a thread
 
     int columns() const { return 2 * lanes; }
+    // Whether rows of k elements serve as a's as they lie. They don't where so many of them fall on the same sets of the first cache that
+    // it can't hold a line of each.
+    bool takes_rows(DType type, int64_t k, int64_t stride) const {
+        constexpr int64_t collide = 512;  // units
+        return row_tile[0][0] && type == (step == 2 ? DType::bf16 : DType::f32) && k % step == 0 && stride % step == 0 &&
+               stride / step % collide != 0;
+    }
     int64_t units(int64_t k) const { return ((k + step - 1) / step + grain - 1) / grain * grain; }
 };
 
@@ -82,14 +89,23 @@ private:
 const TileSet& tiles(bool bf16);
 bool has_bf16_tiles();
 
+// An a that was packed, or its rows as they lie.
+struct Left {
+    const float* at;
+    int64_t stride;  // floats from one unit to the next, or from one row to the next
+    bool in_rows = false;
+
+    Left from_row(const TileSet& t, int64_t i) const { return {at + i * (in_rows ? stride : t.row_step), stride, in_rows}; }
+};
+
 // c[i][j] (+)= ... for any number of rows and columns. b has its columns padded to a multiple of `lanes` and so has c's storage.
-inline void tile_block(const TileSet& t, int64_t rows, int64_t columns, int64_t units, const float* a, int64_t a_stride, const float* b,
-                       int64_t b_stride, float* c, int64_t c_stride, bool accumulate) {
+inline void tile_block(const TileSet& t, int64_t rows, int64_t columns, int64_t units, const Left& a, const float* b, int64_t b_stride,
+                       float* c, int64_t c_stride, bool accumulate) {
     for (int64_t j = 0; j < columns; j += t.columns()) {
-        const TileFn* fns = t.tile[columns - j > t.lanes ? 1 : 0];
+        const TileFn* fns = (a.in_rows ? t.row_tile : t.tile)[columns - j > t.lanes ? 1 : 0];
         for (int64_t i = 0; i < rows; i += t.rows) {
             const int64_t part = rows - i < t.rows ? rows - i : t.rows;
-            fns[part - 1](part, units, a + i * t.row_step, a_stride, b + j, b_stride, c + i * c_stride + j, c_stride, accumulate, {});
+            fns[part - 1](part, units, a.from_row(t, i).at, a.stride, b + j, b_stride, c + i * c_stride + j, c_stride, accumulate, {});
         }
     }
 }

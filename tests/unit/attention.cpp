@@ -177,6 +177,12 @@ TEST_CASE("attention/equals_the_plain_kernel_for_many_packed_sequences") {
     }
 }
 
+TEST_CASE("attention/rows_that_fall_on_the_same_sets_of_a_cache") {
+    std::mt19937 rng(5);
+    check({.lengths = {70}, .heads = 8, .size = 64, .causal = true}, rng);
+    check({.lengths = {70}, .heads = 16, .size = 64, .causal = true, .type = DType::bf16}, rng);
+}
+
 TEST_CASE("attention/equals_the_plain_kernel_over_several_tiles") {
     std::mt19937 rng(2);
     for (const DType type : {DType::f32, DType::bf16})
