@@ -437,6 +437,15 @@ void initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end, float
     const uint64_t salt = salt_of(p.name);
     const Runtime runtime{seed, 0};
     const auto scale = static_cast<float>(p.init.scale);
+    const int64_t columns = p.shape.empty() ? 1 : p.shape.back();
+    if (p.init.type == Init::Type::sinusoid) {
+        for (int64_t at = begin; at < end; ++at) {
+            const auto row = static_cast<double>(at / columns), pair = static_cast<double>(at % columns / 2 * 2);
+            const double angle = row / std::pow(p.init.scale, pair / static_cast<double>(columns));
+            w[at - begin] = static_cast<float>(at % columns % 2 ? std::cos(angle) : std::sin(angle));
+        }
+        return;
+    }
     if (p.init.type <= Init::Type::ones) return std::fill(w, w + (end - begin), p.init.type == Init::Type::ones ? 1.0f : 0.0f);
     for (int64_t at = begin; at < end; at += 4) {
         float draws[4];
@@ -452,6 +461,9 @@ void initialise(const Param& p, uint64_t seed, int64_t begin, int64_t end, float
         }
         std::copy_n(draws, std::min<int64_t>(4, end - at), w + (at - begin));
     }
+    if (p.init.zero_row < 0) return;
+    const int64_t from = std::clamp(p.init.zero_row * columns, begin, end), to = std::clamp((p.init.zero_row + 1) * columns, begin, end);
+    std::fill(w + (from - begin), w + (to - begin), 0.0f);
 }
 
 }  // namespace ds

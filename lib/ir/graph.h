@@ -42,8 +42,10 @@ enum class Kind : uint8_t {
 };
 
 struct Init {  // how a fresh param is filled
-    enum class Type : uint8_t { zeros, ones, normal, uniform } type = Type::zeros;
-    double scale = 0;  // standard deviation, or bound
+    // sinusoid: row i of columns 2 j and 2 j + 1 is the sine and the cosine of i / scale^(2 j / columns).
+    enum class Type : uint8_t { zeros, ones, normal, uniform, sinusoid } type = Type::zeros;
+    double scale = 0;       // standard deviation, bound, or base
+    int64_t zero_row = -1;  // of a table: padding's, as torch's nn.Embedding has it
     bool operator==(const Init&) const = default;
 };
 

@@ -11,7 +11,7 @@ namespace ds {
 namespace {
 
 constexpr std::string_view kKindWords[] = {"", "", "param", "shadow", "rounded", "grad"};
-constexpr std::string_view kInitWords[] = {"zeros", "ones", "normal", "uniform"};
+constexpr std::string_view kInitWords[] = {"zeros", "ones", "normal", "uniform", "sinusoid"};
 
 bool is_name(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '-' || c == '/'; }
 
@@ -44,6 +44,7 @@ std::string declaration(const Graph& g, ValueId id) {
     if (v.kind == Kind::param) {
         text += " " + std::string(kInitWords[static_cast<size_t>(v.init.type)]);
         if (v.init.type >= Init::Type::normal) text += fmt::format(" {}", v.init.scale);
+        if (v.init.zero_row >= 0) text += fmt::format(" zero_row {}", v.init.zero_row);
     }
     return text;
 }
@@ -188,6 +189,7 @@ private:
                 init.type = static_cast<Init::Type>(i);
                 if (i >= 2) init.scale = number();
             }
+        if (try_word("zero_row")) init.zero_row = static_cast<int64_t>(number());
     }
     void define(const std::string& name, ValueId id) {
         if (status_.ok() && !names_.emplace(name, id).second) error(fmt::format("%{} is defined twice", name));

@@ -18,8 +18,9 @@ class Blocks {
 public:
     Blocks(Builder& builder, double initializer_range) : b(builder), std_(initializer_range) {}
 
-    ValueId weight(const Scope& w, const std::string& leaf, Shape shape) {
-        return b.param(w.name(leaf), std::move(shape), {Init::Type::normal, std_});
+    // share: of the standard deviation that the model's weights begin with.
+    ValueId weight(const Scope& w, const std::string& leaf, Shape shape, double share = 1) {
+        return b.param(w.name(leaf), std::move(shape), {Init::Type::normal, std_ * share});
     }
     ValueId zeros(const Scope& w, const std::string& leaf, Shape shape) {
         return b.param(w.name(leaf), std::move(shape), {Init::Type::zeros});
@@ -39,8 +40,8 @@ public:
         return b.call_all("split", {linear(x, w, all, bias)}, Split{-1, std::move(outs)});
     }
     // GPT-2's Conv1D: weight [in, out].
-    ValueId conv1d(ValueId x, const Scope& w, int64_t out) {
-        const ValueId weight_id = weight(w, "weight", {width(x), out});
+    ValueId conv1d(ValueId x, const Scope& w, int64_t out, double share = 1) {
+        const ValueId weight_id = weight(w, "weight", {width(x), out}, share);
         return b.call("matmul", {x, weight_id, zeros(w, "bias", {out})}, Matmul{}, w.prefix);
     }
     ValueId layernorm(ValueId x, const Scope& w, double eps) {
@@ -56,8 +57,9 @@ public:
     ValueId head(ValueId x, ValueId table, ValueId bias = kNone) {
         return b.call("matmul", {x, table, bias}, Matmul{.transpose_b = true}, "logits");
     }
-    // A vocabulary's rows. padding: the row that torch keeps as it was (nn.Embedding's padding_idx).
+    // A vocabulary's rows. padding: the row that torch begins with zeros and keeps (nn.Embedding's padding_idx).
     ValueId words(ValueId table, ValueId ids, std::optional<int64_t> padding) {
+        if (padding && table != kNone) b.graph().value(table).init.zero_row = *padding;
         return b.call("embedding", {table, ids}, Embedding{.padding = padding.value_or(-1)});
     }
     ValueId boundary(ValueId x) {

@@ -44,6 +44,7 @@ Result<std::unique_ptr<Model>> distilbert(const Json& config, Task task) {
     m->attention_out_dropout = 0;
     m->head_dropout = task == Task::sequence_classification ? f.number("seq_classif_dropout", 0.2) : m->dropout;
     m->answer_dropout = f.number("qa_dropout", 0.1);
+    m->sinusoids = f.boolean("sinusoidal_pos_embds", false);
     read_padding(*m, f, 0);
     DS_CHECK(finish_encoder(*m, f, task, "activation", "dim", "n_heads"));
     return std::unique_ptr<Model>(std::move(m));

@@ -9,6 +9,7 @@ void Encoder::build(Builder& b, TokenStream& s) const {
     ValueId x = m.words(words, s.ids(), pad_id);
     if (token_types) x = b.add(x, m.embedding(s.types(), e("token_type_embeddings"), token_types, width));
     const ValueId places = m.weight(e("position_embeddings"), "weight", {position_rows, width});
+    if (sinusoids && places != kNone) b.graph().value(places).init = {Init::Type::sinusoid, 10000};
     x = b.add(x, m.words(places, s.positions(), positions_skip == Skipped::pad_ids ? pad_id : std::nullopt));
     x = m.boundary(s.dropout(m.layernorm(x, e("LayerNorm"), eps), dropout));
     for (int64_t i = 0; i < layers; ++i) x = m.boundary(layer(m, s, x, root(tensors.layers)(std::to_string(i))));

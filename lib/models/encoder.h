@@ -22,8 +22,9 @@ struct Encoder : Model {
     int64_t width = 768, layers = 12, heads = 12, inner = 3072, position_rows = 512;
     double eps = 1e-12, range = 0.02;
     double dropout = 0.1, attention_dropout = 0.1, attention_out_dropout = 0.1, head_dropout = 0.1, answer_dropout = 0;
-    bool pools = false;  // the first token goes through a layer of its own
-    bool tied = true;    // the head of words with their table
+    bool sinusoids = false;  // the table of positions begins as sines and cosines
+    bool pools = false;      // the first token goes through a layer of its own
+    bool tied = true;        // the head of words with their table
     Activation activation, word_activation;
 
 private:

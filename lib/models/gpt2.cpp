@@ -34,9 +34,10 @@ struct Gpt2 : CausalModel {
         if (scale_by_layer)
             scale = (scale_weights ? 1 / std::sqrt(static_cast<double>(width / heads)) : 1.0) / static_cast<double>(layer + 1);
         h = s.attention(qkv[0], qkv[1], qkv[2], {.heads = heads, .causal = true, .scale = scale, .dropout = attn_dropout});
-        x = b.add(x, s.dropout(m.conv1d(h, w("attn.c_proj"), width), resid_dropout));
+        const double share = 1 / std::sqrt(2 * static_cast<double>(layers));  // of the spread of what is added to x (section 2.3)
+        x = b.add(x, s.dropout(m.conv1d(h, w("attn.c_proj"), width, share), resid_dropout));
         h = activation(b, m.conv1d(m.layernorm(x, w("ln_2"), eps), w("mlp.c_fc"), inner));
-        return b.add(x, s.dropout(m.conv1d(h, w("mlp.c_proj"), width), resid_dropout));
+        return b.add(x, s.dropout(m.conv1d(h, w("mlp.c_proj"), width, share), resid_dropout));
     }
 };
 

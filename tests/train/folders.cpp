@@ -3,6 +3,7 @@
 // model spelled in full.
 #include <dsrt/dsrt.h>
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -202,6 +203,41 @@ void fields() {
     refused(gpt2, DS_E_UNSUPPORTED, {"architectures", "GPT2DoubleHeadsModel"});
 }
 
+// Without weights: as transformers draws them (tests/transformers/fresh.py asks it about every family).
+void fresh() {
+    const auto made = [](const std::string& golden, Json more) {
+        Json config = config_of(golden);
+        config.update(more);
+        Json engine = engine_config(config);
+        engine["model_init"] = "random", engine["outputs"] = Json::array();
+        return training::Engine(engine);
+    };
+    const auto spread = [](const Numbers& x) {
+        double squares = 0;
+        for (const double v : x) squares += v * v;
+        return std::sqrt(squares / static_cast<double>(x.size()));
+    };
+    const auto gpt2 = made("gpt2", {{"n_layer", 8}, {"n_embd", 64}, {"n_head", 4}, {"n_inner", 256}, {"initializer_range", 0.05}});
+    for (const auto& [name, wanted] : {std::pair("mlp.c_fc", 0.05), {"attn.c_proj", 0.05 / 4}, {"mlp.c_proj", 0.05 / 4}})
+        check(std::abs(spread(gpt2.param(std::string("transformer.h.3.") + name + ".weight")) / wanted - 1) < 0.05,
+              std::string("spread of gpt2's ") + name);
+    const auto roberta = made("roberta-sentiment", {{"pad_token_id", 2}});
+    for (const char* table : {"roberta.embeddings.word_embeddings.weight", "roberta.embeddings.position_embeddings.weight"}) {
+        const Numbers words = roberta.param(table);
+        const auto width = config_of("roberta-sentiment")["hidden_size"].get<size_t>();
+        for (size_t row = 0; row < 4; ++row)
+            check((spread(Numbers(words.begin() + row * width, words.begin() + (row + 1) * width)) == 0) == (row == 2),
+                  std::string(table) + ": padding's row alone begins with zeros");
+    }
+    const auto distilbert = made("distilbert-qa", {{"sinusoidal_pos_embds", true}});
+    const Numbers places = distilbert.param("distilbert.embeddings.position_embeddings.weight");
+    const auto dim = config_of("distilbert-qa")["dim"].get<size_t>();
+    check(places[0] == 0 && places[1] == 1 && std::abs(places[3 * dim] - std::sin(3)) < 1e-7 &&
+              std::abs(places[3 * dim + 1] - std::cos(3)) < 1e-7 &&
+              std::abs(places[3 * dim + 2] - std::sin(3 / std::pow(10000, 2.0 / static_cast<double>(dim)))) < 1e-7,
+          "sines and cosines of positions");
+}
+
 }  // namespace
 
 int main() {
@@ -209,5 +245,6 @@ int main() {
     tied_names();
     rope();
     fields();
+    fresh();
     return checks::result();
 }

@@ -11,7 +11,7 @@ for module in compressed_tensors deepspeed; do # builds what it needs only from 
 done
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=2 TQDM_DISABLE=1 RUST_BACKTRACE=0
 passed=0 failed=0
-for script in models fuzz texts stages recipes compressed generate; do
+for script in models fresh fuzz texts stages recipes compressed generate; do
     log=build/transformers-$script.log
     "$venv/bin/python" "tests/transformers/$script.py" >"$log" 2>&1
     # Panics of tokenizers, which its script counts, and progress bars that do not ask whether anybody looks stay in the log.
