@@ -22,6 +22,8 @@ public:
     std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
     // n bytes from `at`, which must lie in the file as it was when it was opened; E_IO where it ends before them by now.
     Result<std::string> copy(size_t at, size_t n) const;
+    // Whole pages within a part of any mapping leave this process's memory; who reads them again gets them from the file.
+    static void let_go(std::span<const std::byte> part);
 
 private:
     MappedFile() = default;

@@ -11,7 +11,7 @@
 namespace ds {
 
 struct WeightCode {
-    int64_t bits = 4;         // 4: NF4, in groups integers; 8: integers; 16 and 32: the values of a sparse weight, as bf16 and f32
+    int64_t bits = 4;         // 4: NF4, in groups integers; 8: integers; 16 and 32: values as bf16 and f32 (32: of a sparse weight alone)
     bool two_levels = false;  // scales are coded, too
     bool by_output = false;   // 8 bits in the order in which integer products read them, a scale an output: Int8Parts
     bool out_first = true;    // the weight is [out, in]; else [in, out]
@@ -20,6 +20,8 @@ struct WeightCode {
     bool fixed_input = false;  // by_output: codes also have the range of what goes into the product, instead of each token's own
     bool sparse = false;       // only the values that are not zero: SparseParts
     int64_t nonzeros = 0;      // of a sparse weight: so many
+
+    bool is_bf16() const { return bits == 16 && !sparse; }  // as it lies, every value
 };
 using CodedWeights = std::map<std::string, WeightCode, std::less<>>;  // by parameter
 
@@ -93,6 +95,7 @@ inline int64_t coded_bytes(int64_t rows, int64_t columns, const WeightCode& code
     if (code.by_output) return Int8Parts(outs, ins).bytes;
     if (code.sparse) return SparseParts(outs, ins, code.nonzeros, code.bits).bytes;
     if (code.group) return GroupParts(outs, ins, code).bytes;
+    if (code.is_bf16()) return 2 * rows * columns;
     return CodedParts(rows * columns, code).bytes;
 }
 

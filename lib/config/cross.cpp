@@ -71,12 +71,20 @@ Status check_quantization(const View& view) {
     if (!view.config.quantization.enabled) return ok();
     if (view.config.sparse_weights.enabled)
         return view.refuse("sparse_weights.enabled", "excludes quantization: a weight is kept in one way");
-    if (view.on("quantization.load_in_4bit") == view.on("quantization.load_in_8bit"))
-        return view.refuse("quantization.load_in_4bit", "one of it and load_in_8bit must be true, {}",
-                           view.on("quantization.load_in_4bit") ? "not both" : "and neither is");
+    int ways = 0;
+    for (const char* way : {"quantization.load_in_4bit", "quantization.load_in_8bit", "quantization.load_in_16bit"}) ways += view.on(way);
+    if (ways != 1)
+        return view.refuse("quantization.load_in_4bit", "one of it, load_in_8bit and load_in_16bit must be true, {}",
+                           ways ? "not several" : "and none is");
+    if (view.on("quantization.load_in_16bit")) {
+        if (view.config.precision != PrecisionMode::bf16)
+            return view.refuse("quantization.load_in_16bit", "keeps weights in bf16: set bf16.enabled");
+        if (view.config.quantization.skip)
+            return view.refuse("quantization.llm_int8_skip_modules", "belongs to load_in_4bit and load_in_8bit");
+    }
     if (view.json("quantization.bnb_4bit_quant_type") == "fp4")
         return view.lack("quantization.bnb_4bit_quant_type", "fp4 is not built; there are nf4 and int4");
-    if (view.on("quantization.bnb_4bit_use_double_quant") && view.on("quantization.load_in_8bit"))
+    if (view.on("quantization.bnb_4bit_use_double_quant") && !view.on("quantization.load_in_4bit"))
         return view.refuse("quantization.bnb_4bit_use_double_quant", "belongs to load_in_4bit, which is false");
     const bool in_groups = view.config.quantization.code.group > 0;
     if (in_groups && view.on("quantization.bnb_4bit_use_double_quant"))

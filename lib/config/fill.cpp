@@ -150,7 +150,7 @@ void fill_quantization(const Reader& read, Config& config) {
     QuantizationConfig& quantization = config.quantization;
     quantization.enabled = read.json("quantization").is_object();
     if (!quantization.enabled) return;
-    quantization.code.bits = read.flag("quantization.load_in_8bit") ? 8 : 4;
+    quantization.code.bits = read.flag("quantization.load_in_16bit") ? 16 : read.flag("quantization.load_in_8bit") ? 8 : 4;
     quantization.code.two_levels = quantization.code.bits == 4 && read.flag("quantization.bnb_4bit_use_double_quant");
     if (read.json("quantization.bnb_4bit_quant_type") == "int4" && quantization.code.bits == 4) {
         quantization.code.group = read.json("quantization.group_size").get<int64_t>();

@@ -3,6 +3,7 @@
 #include "ckpt/durable_file.h"
 #include "engine/engine.h"
 #include "passes/adapters.h"
+#include "passes/coded_weights.h"
 
 namespace ds {
 
@@ -16,6 +17,7 @@ Status Engine::choose_coded(Graph& graph) {
     if (config_.mesh.tensor > 1) return lack("for parallel.tensor, which cuts weights; data, sequence and pipeline ranks have them whole");
     if (wanted.code.by_output && (!config_.optimizer.type.empty() || options_.optimizer || adapters_))
         return lack("for training with int8_products, which round what goes into them: leave out optimizer and lora, or int8_products");
+    if (wanted.code.is_bf16()) return choose_bf16(graph);
     DS_TRY(const auto modules, linear_modules_but(graph, wanted.skip, "quantization.llm_int8_skip_modules"));
     for (const auto& [module, out_first] : modules) {
         Value& weight = graph.value(graph.find(module + ".weight"));
@@ -31,6 +33,20 @@ Status Engine::choose_coded(Graph& graph) {
         if (wanted.code.by_output) graph.value(id).trainable = false;
     if (coded_.empty()) return lack("for this model: it has no linear modules besides its head");
     return ok();
+}
+
+// All that products and lookups read and nothing trains: what they would read a copy of.
+Status Engine::choose_bf16(Graph& graph) {
+    const auto lack = [](const std::string& what) { return fail(Code::E_UNSUPPORTED, "config: quantization.load_in_16bit: {}", what); };
+    if (!adapters_ && (!config_.optimizer.type.empty() || options_.optimizer))
+        return lack("not built for training weights, which updates need whole: leave out optimizer, or add lora");
+    for (const std::string& name : weights_in_low_products(graph)) {
+        Value& weight = graph.value(graph.find(name));
+        if (adapters_ && weight.trainable) continue;  // what LoRA adds, and modules_to_save
+        weight.trainable = false;
+        coded_[name] = config_.quantization.code;
+    }
+    return coded_.empty() ? lack("this model has no weight that only products and lookups read") : ok();
 }
 
 // The model's folder may have weights in few bits itself.
@@ -110,7 +126,7 @@ Result<Json> Engine::coded_checksums() const {
             const Param* p = rank->params->find(name);
             if (!p) continue;
             DS_TRY(const std::byte* codes, rank->params->read_codes(*p, copy));
-            sums[name] = checksum_of({codes, static_cast<size_t>(coded_bytes(p->shape[0], p->shape[1], code))});
+            sums[name] = checksum_of({codes, static_cast<size_t>(p->code_bytes())});
         }
     }
     return sums;

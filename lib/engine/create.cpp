@@ -461,10 +461,12 @@ Status Engine::load_folder(const std::string& path, const std::string& prefix, c
         }
         copies.push_back({&p, *view});
     }
-    for (const auto& [param, view] : copies)
+    for (const auto& [param, view] : copies) {
         DS_CHECK(fill_param(*param, [&view = view](float* to, int64_t begin, int64_t end) {
             convert(view.data.data() + begin * size_of(view.dtype), view.dtype, to, DType::f32, end - begin);
         }));
+        MappedFile::let_go(view.data);
+    }
     std::vector<std::string> unexpected;
     const bool coded = is_coded_folder(model_config_);
     for (const std::string_view name : folder.names())

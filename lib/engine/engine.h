@@ -176,6 +176,7 @@ private:
     // coded.cpp: weights in few bits
     Status choose_coded(Graph& graph);
     Status choose_coded_in_folder(Graph& graph);
+    Status choose_bf16(Graph& graph);
     Status put_coded(const Param& p);
     Result<std::map<std::string, CodedModule>> coded_modules();
     Result<Json> coded_checksums() const;

@@ -227,7 +227,7 @@ void ParamStore::deal_out(const Dealing& dealing) {
             if (p.code) {  // every data rank has it whole
                 p.weight = p.low = {};
                 p.code_offset = code_bytes_;
-                code_bytes_ += round_up(coded_bytes(p.shape[0], p.shape[1], *p.code), 64);
+                code_bytes_ += round_up(p.code_bytes(), 64);
                 continue;
             }
             const bool weight_in_parts = dealing.stage >= 1 && !dealing.whole_weight(p),
@@ -253,20 +253,27 @@ Status ParamStore::need_weights() {
 
 // On a device codes are made here and go there as they are: they are few.
 Status ParamStore::encode(const Param& p, const float* from, Workers& workers) {
-    const auto bytes = static_cast<size_t>(coded_bytes(p.shape[0], p.shape[1], *p.code));
+    const auto bytes = static_cast<size_t>(p.code_bytes());
     std::vector<std::byte> copy(device_ ? bytes : 0);
     DS_CHECK(encode_to(p, from, workers, reinterpret_cast<uint8_t*>(device_ ? copy.data() : codes(p))));
     return device_ ? device_->upload(codes(p), copy.data(), bytes) : ok();
 }
 
 Status ParamStore::put_codes(const Param& p, const uint8_t* from) {
-    const auto bytes = static_cast<size_t>(coded_bytes(p.shape[0], p.shape[1], *p.code));
+    const auto bytes = static_cast<size_t>(p.code_bytes());
     if (device_) return device_->upload(codes(p), from, bytes);
     std::memcpy(codes(p), from, bytes);
     return ok();
 }
 
 Status ParamStore::encode_to(const Param& p, const float* from, Workers& workers, uint8_t* to) {
+    if (p.code->is_bf16()) {
+        workers.run([&](Team team) {
+            const auto [begin, end] = team.part(p.count);
+            convert(from + begin, DType::f32, to + 2 * begin, DType::bf16, end - begin);
+        });
+        return ok();
+    }
     if (p.code->by_output) {
         const Int8Parts channels(p.outs(), p.ins());
         workers.run([&](Team team) {
@@ -305,7 +312,7 @@ Status ParamStore::encode_to(const Param& p, const float* from, Workers& workers
 
 Result<const std::byte*> ParamStore::read_codes(const Param& p, std::vector<std::byte>& copy) const {
     if (!device_) return codes(p);
-    copy.resize(static_cast<size_t>(coded_bytes(p.shape[0], p.shape[1], *p.code)));
+    copy.resize(static_cast<size_t>(p.code_bytes()));
     DS_CHECK(device_->download(copy.data(), codes(p), copy.size()));
     return copy.data();
 }
@@ -321,6 +328,13 @@ Status ParamStore::decode(const Param& p, float* to, Workers& workers) const {
         });
         return ok();
     };
+    if (p.code->is_bf16()) {
+        workers.run([&](Team team) {
+            const auto [begin, end] = team.part(p.count);
+            convert(from + 2 * begin, DType::bf16, to + begin, DType::f32, end - begin);
+        });
+        return ok();
+    }
     if (p.code->by_output) {
         const Int8Parts channels(p.outs(), p.ins());
         return each([&](int64_t o, int64_t i) { return coded_output(from, channels, o, i); });

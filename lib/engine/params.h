@@ -71,6 +71,7 @@ struct Param {
     int64_t code_offset = 0;             // bytes
     // Whether this rule would have as much in mind of it.
     bool keeps(const Optimizer& rule) const { return rule.states(traits) == state_defs && rule.elementwise(traits) == elementwise; }
+    int64_t code_bytes() const { return code->is_bf16() ? 2 * count : coded_bytes(shape[0], shape[1], *code); }
     int64_t outs() const { return shape[code && !code->out_first ? 1 : 0]; }  // of a matrix
     int64_t ins() const { return shape[code && !code->out_first ? 0 : 1]; }
     GroupParts group_parts() const { return {outs(), ins(), *code}; }

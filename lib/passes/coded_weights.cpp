@@ -1,13 +1,71 @@
 // Frozen weights that are kept in few bits, or as their values that are not zero: y = x W + b becomes a product with W's codes, which stand
 // in the graph as W's shadow. After everything that looks for matmul by name, before precision decides in which type the product runs.
+// Those that are kept in bf16 alone are their own shadows, which products would read anyway; lookups' rows go back to f32.
+#include "passes/coded_weights.h"
+
+#include <algorithm>
+
 #include "ir/op.h"
 #include "ops/attrs_coded.h"
 #include "passes/pass.h"
 
-namespace ds::passes {
+namespace ds {
+namespace {
+
+bool looks_up(const Node& node) { return node.op->name == "embedding"; }
+
+}  // namespace
+
+std::vector<std::string> weights_in_low_products(const Graph& graph) {
+    std::map<ValueId, bool> low;
+    for (const Node& node : graph.nodes)
+        for (size_t i = 0; i < node.in.size(); ++i)
+            if (const ValueId id = node.in[i]; id != kNone && graph.value(id).kind == Kind::param) {
+                const bool reads_low = looks_up(node) || static_cast<int>(i) < node.op->low_inputs;
+                low[id] = low.emplace(id, true).first->second && reads_low;
+            }
+    std::vector<std::string> names;
+    for (const auto& [id, is_low] : low)
+        if (is_low && graph.type(id).dtype == DType::f32 && graph.type(id).shape.size() >= 2) names.push_back(graph.value(id).name);
+    return names;
+}
+
+namespace passes {
+namespace {
+
+void keep_in_bf16(Graph& graph, const CodedWeights& coded) {
+    std::map<ValueId, ValueId> lows;
+    const auto low_of = [&](ValueId id) {
+        const Value v = graph.value(id);
+        const auto found = v.kind == Kind::param ? coded.find(v.name) : coded.end();
+        if (found == coded.end() || !found->second.is_bf16()) return id;
+        const auto [known, fresh] = lows.emplace(id, kNone);
+        if (fresh)
+            known->second = graph.add_value(
+                {.name = v.name + ".bf16", .type = {DType::bf16, v.type.shape}, .kind = Kind::shadow, .of = id, .trainable = false});
+        return known->second;
+    };
+    for (Node& node : std::exchange(graph.nodes, {})) {
+        bool low = false;
+        for (ValueId& id : node.in)
+            if (const ValueId read = id == kNone ? kNone : low_of(id); read != id) id = read, low = true;
+        if (!low || !looks_up(node)) {
+            graph.nodes.push_back(std::move(node));
+            continue;
+        }
+        const ValueId rows = node.out[0],
+                      low_rows = graph.add_value({.name = graph.value(rows).name + ".bf16", .type = {DType::bf16, graph.type(rows).shape}});
+        node.out[0] = low_rows;
+        graph.nodes.push_back(std::move(node));
+        graph.nodes.push_back({.op = find_op("cast"), .attrs = Cast{DType::f32}, .in = {low_rows}, .out = {rows}});
+    }
+}
+
+}  // namespace
 
 Status coded_weights(Graph& graph, const PassOptions& options) {
     if (!options.coded) return ok();
+    keep_in_bf16(graph, *options.coded);
     std::map<ValueId, ValueId> codes;
     for (Node& node : graph.nodes) {
         if (node.op->name != "matmul" || graph.value(node.in[1]).kind != Kind::param) continue;
@@ -72,4 +130,5 @@ Status coded_weights(Graph& graph, const PassOptions& options) {
     return ok();
 }
 
-}  // namespace ds::passes
+}  // namespace passes
+}  // namespace ds

@@ -14,7 +14,7 @@ Status round_weights(Graph& graph, const PassOptions& options) {
         if (!options.rounding->contains(node.op->name)) copied.insert(node.in.begin(), node.in.end());
     for (const ValueId id : graph.inputs)
         if (Value& v = graph.value(id); v.kind == Kind::shadow && !is_cache(v) && v.type.dtype == DType::bf16 && !copied.contains(id))
-            v.kind = Kind::rounded;
+            if (!options.coded || !options.coded->contains(weight_of(graph, id).name)) v.kind = Kind::rounded;
     return ok();
 }
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Tokens a second of generation, libdsrt and transformers in turn on the same random GPT-2 (124M), greedy, a prompt of 32 ids. generate.sh sets it up."""
+"""Tokens a second of generation and the process's peak memory, libdsrt and transformers in turn on the same random GPT-2 (124M), a prompt of 32 ids; in bf16 both hold weights in bf16 alone.
+generate.sh sets it up."""
 import argparse
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -20,7 +22,7 @@ def ours(folder, args):
 
     config = {"model": folder, "threads": args.threads}
     if args.dtype == "bf16":
-        config["bf16"] = {"enabled": True}
+        config |= {"bf16": {"enabled": True}, "quantization": {"load_in_16bit": True}}
     engine = dsrt.Engine(config)
     options = {"eos_token_id": -1, "num_beams": args.beams}
     return lambda new: engine.generate([PROMPT] * args.rows, {**options, "max_new_tokens": new})
@@ -50,7 +52,7 @@ def side(args):
         began = time.perf_counter()
         generate(new)
         times.append(time.perf_counter() - began)
-    print(json.dumps({"tokens_per_second": args.rows * (args.new - args.new // 4) / (times[1] - times[0])}))
+    print(json.dumps({"tokens_per_second": args.rows * (args.new - args.new // 4) / (times[1] - times[0]), "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
 
 
 def main():
@@ -66,9 +68,9 @@ def main():
         subprocess.run([sys.executable, "-c", make, folder], check=True, capture_output=True)
         cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
         print(f"{cpu}, {args.threads} threads; tokens a second, median of {args.repeats} alternating runs (min..max)\n")
-        print("| generation, GPT-2 124M | libdsrt | transformers | ratio |\n|---|---|---|---|")
+        print("| generation, GPT-2 124M | libdsrt | transformers | ratio | peak memory, MiB |\n|---|---|---|---|---|")
         for dtype, rows, beams in [("bf16", 1, 1), ("f32", 1, 1), ("bf16", 4, 1), ("bf16", 1, 4)]:
-            found = {name: [] for name in SIDES}
+            found, peaks = {name: [] for name in SIDES}, {}
             for _ in range(args.repeats):
                 for name in SIDES:
                     command = [sys.executable, __file__, "--side", name, "--folder", folder, "--dtype", dtype, "--rows", str(rows), "--beams", str(beams), "--new", str(args.new),
@@ -76,10 +78,12 @@ def main():
                     done = subprocess.run(command, capture_output=True, text=True)
                     if done.returncode:
                         sys.exit(done.stderr)
-                    found[name].append(json.loads(done.stdout.strip().splitlines()[-1])["tokens_per_second"])
+                    told = json.loads(done.stdout.strip().splitlines()[-1])
+                    found[name].append(told["tokens_per_second"])
+                    peaks[name] = told["peak_mib"]
             cells = [f"{statistics.median(found[n]):.1f} ({min(found[n]):.1f}..{max(found[n]):.1f})" for n in SIDES]
             print(f"| {dtype}, {rows} row{'s' if rows > 1 else ''}, {'greedy' if beams == 1 else f'{beams} beams'} | {cells[0]} | {cells[1]} | "
-                  f"{statistics.median(found[SIDES[0]]) / statistics.median(found[SIDES[1]]):.2f} |", flush=True)
+                  f"{statistics.median(found[SIDES[0]]) / statistics.median(found[SIDES[1]]):.2f} | {peaks[SIDES[0]]}, {peaks[SIDES[1]]} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ TEST_CASE("cuda/the_double_trains_as_the_cpu_does") {
 }
 
 TEST_CASE("cuda/the_double_trains_on_weights_in_few_bits_as_the_cpu_does") {
-    for (const char* bits : {R"("load_in_4bit": true, "bnb_4bit_use_double_quant": true)", R"("load_in_8bit": true)"}) {
+    for (const char* bits :
+         {R"("load_in_4bit": true, "bnb_4bit_use_double_quant": true)", R"("load_in_8bit": true)", R"("load_in_16bit": true)"}) {
         const std::string more = std::string(R"(, "lora": {"r": 2, "target_modules": "all-linear"}, "quantization": {)") + bits + "}";
         std::vector<float> there, here, whole;
         CHECK(train(config("cuda", "AdamW", more.c_str()), &there) == "");

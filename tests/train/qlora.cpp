@@ -26,7 +26,7 @@ void close(const Numbers& found, const Numbers& exact, double bound, const std::
 using Batch = training::GoldenBatch;
 
 const Json kFour = {{"load_in_4bit", true}}, kDouble = {{"load_in_4bit", true}, {"bnb_4bit_use_double_quant", true}},
-           kEight = {{"load_in_8bit", true}};
+           kEight = {{"load_in_8bit", true}}, kSixteen = {{"load_in_16bit", true}}, kLow = {{"bf16", {{"enabled", true}}}};
 
 Json config_of(const std::string& model, const Json& quantization, Json more = Json::object()) {
     Json config = {{"model", kModels + model},
@@ -147,6 +147,16 @@ void exports() {
     close({Engine(again).eval(batch.b)}, {loss}, 1e-6, "the adapter on the same base again");
 }
 
+std::vector<int32_t> generated(const Engine& engine) {
+    const int32_t prompt[] = {3, 7, 11, 5};
+    int32_t* ids = nullptr;
+    size_t n = 0;
+    must(ds_generate(engine.e, prompt, 4, "{\"max_new_tokens\": 12}", nullptr, nullptr, &ids, &n), "generate");
+    const std::vector<int32_t> found(ids, ids + n);
+    ds_free(ids);
+    return found;
+}
+
 void layouts_and_generation() {
     const Batch batch("llama");
     const double alone = Engine(config_of("llama", kDouble)).eval(batch.b);
@@ -164,16 +174,7 @@ void layouts_and_generation() {
     // Ids of a base in few bits are those of its decoded twin, and few rows go another way through the kernels than many.
     const Engine coded(config_of("llama", kFour)), plain(config_of("llama", Json()));
     copy_weights(coded, plain);
-    const int32_t prompt[] = {3, 7, 11, 5};
-    std::vector<int32_t> found[2];
-    for (int i = 0; i < 2; ++i) {
-        int32_t* ids = nullptr;
-        size_t n = 0;
-        must(ds_generate((i ? plain : coded).e, prompt, 4, "{\"max_new_tokens\": 12}", nullptr, nullptr, &ids, &n), "generate");
-        if (ids) found[i].assign(ids, ids + n);
-        ds_free(ids);
-    }
-    check(!found[0].empty() && found[0] == found[1], "generation");
+    check(!generated(coded).empty() && generated(coded) == generated(plain), "generation");
     const Engine frozen(Json{{"model", kModels + "llama"}, {"quantization_config", kEight}});
     close({frozen.eval(batch.b)}, {Engine(Json{{"model", kModels + "llama"}}).eval(batch.b)}, 0.02, "8 bits without adapters");
 }
@@ -195,13 +196,7 @@ void integers() {
         low["bf16"] = {{"enabled", true}};
         close({Engine(low).eval(batch.b)}, {whole}, 0.02, model + " in integers between bf16");
     }
-    const int32_t prompt[] = {3, 7, 11, 5};
-    int32_t* ids = nullptr;
-    size_t n = 0;
-    const Engine engine(Json{{"model", kModels + "llama"}, {"quantization", quantization}});
-    must(ds_generate(engine.e, prompt, 4, "{\"max_new_tokens\": 12}", nullptr, nullptr, &ids, &n), "generate");
-    check(n == 12, "generation in integers");
-    ds_free(ids);
+    check(generated(Engine(Json{{"model", kModels + "llama"}, {"quantization", quantization}})).size() == 12, "generation in integers");
     ds_engine* e = nullptr;
     const ds_status status = ds_engine_create(config_of("llama", quantization).dump().c_str(), nullptr, &e);
     check(status == DS_E_UNSUPPORTED && std::strstr(ds_last_error(), "for training with int8_products"),
@@ -215,6 +210,32 @@ Json plan_of(const Json& config) {
     const Json plan = Json::parse(report ? report : "{}");
     ds_free(report);
     return plan;
+}
+
+// In bf16 alone: what products would read a copy of, to the last bit, at 2 bytes a weight.
+void in_bf16() {
+    for (const char* model : {"gpt2", "llama", "bert-ner", "t5-gated", "mixtral"}) equals_its_decoded_base(model, kSixteen, kLow, 0);
+    for (const std::string model : {"gpt2", "llama", "mixtral"}) {
+        Json config = {{"model", kModels + model}, {"bf16", {{"enabled", true}}}};
+        const Engine plain(config);
+        const auto whole = plan_of(config)["memory_bytes"]["weights"].get<int64_t>();
+        config["quantization"] = kSixteen;
+        const Engine low(config);
+        copy_weights(low, plain);
+        const Batch batch(model);
+        check(low.eval(batch.b) == plain.eval(batch.b), model + ": the same loss");
+        check(generated(low) == generated(plain), model + ": the same ids");
+        const auto kept = plan_of(config)["memory_bytes"]["weights"].get<int64_t>();
+        check(kept < 0.6 * static_cast<double>(whole),
+              model + ": half of the bytes: " + std::to_string(kept) + " of " + std::to_string(whole));
+        Folder folder;
+        const std::string out = folder.path / "out";
+        must(ds_export(low.e, out.c_str(), nullptr), "export");
+        config["model"] = out;
+        const Engine again(config);
+        for (const std::string& name : low.names())
+            check(again.param(name) == low.param(name), model + ": " + name + " exported and read again");
+    }
 }
 
 void memory() {
@@ -266,8 +287,14 @@ void errors() {
         ds_engine_destroy(e);
     };
     refused(config_of("llama", Json::object()), DS_E_CONFIG,
-            "quantization.load_in_4bit: one of it and load_in_8bit must be true, and neither is");
-    refused(config_of("llama", {{"load_in_4bit", true}, {"load_in_8bit", true}}), DS_E_CONFIG, "not both");
+            "quantization.load_in_4bit: one of it, load_in_8bit and load_in_16bit must be true, and none is");
+    refused(config_of("llama", {{"load_in_4bit", true}, {"load_in_8bit", true}}), DS_E_CONFIG, "not several");
+    refused(config_of("llama", kSixteen), DS_E_CONFIG, "quantization.load_in_16bit: keeps weights in bf16: set bf16.enabled");
+    refused(config_of("llama", {{"load_in_16bit", true}, {"llm_int8_skip_modules", {"up_proj"}}}, kLow), DS_E_CONFIG,
+            "quantization.llm_int8_skip_modules: belongs to load_in_4bit and load_in_8bit");
+    Json whole = config_of("llama", kSixteen, kLow);
+    whole.erase("lora");
+    refused(whole, DS_E_UNSUPPORTED, "quantization.load_in_16bit: not built for training weights");
     refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "fp4"}}), DS_E_UNSUPPORTED,
             "fp4 is not built; there are nf4 and int4");
     refused(config_of("llama", {{"load_in_4bit", true}, {"bnb_4bit_quant_type", "int3"}}), DS_E_CONFIG, "quantization.bnb_4bit_quant_type");
@@ -300,6 +327,7 @@ int main() {
     exports();
     layouts_and_generation();
     integers();
+    in_bf16();
     memory();
     errors();
     return checks::result();
