@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <tuple>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -159,17 +160,21 @@ std::vector<int32_t> generated(const Engine& engine) {
 
 void layouts_and_generation() {
     const Batch batch("llama");
-    const double alone = Engine(config_of("llama", kDouble)).eval(batch.b);
-    for (const Json& layout : {Json{{"data", 2}}, Json{{"pipeline", 2}}, Json{{"sequence", 2}}}) {
-        Json more = {{"parallel", layout}};
-        if (layout.contains("data"))
-            more["zero_optimization"] = {{"stage", 3}, {"stage3_param_persistence_threshold", 10}},
-            more["train_micro_batch_size_per_gpu"] = 1;
-        const Engine engine(config_of("llama", kDouble, more));
-        close({engine.eval(batch.b)}, {alone}, 1e-5, layout.dump() + ": the same loss");
-        const double first = engine.step(batch.b);
-        for (int i = 0; i < 5; ++i) (void)engine.step(batch.b);
-        check(engine.step(batch.b) < first - 0.05, layout.dump() + ": it learns");
+    for (const auto& [quantization, precision, bound] : {std::tuple(kDouble, Json::object(), 1e-5), {kSixteen, kLow, 5e-3}}) {
+        const double alone = Engine(config_of("llama", quantization, precision)).eval(batch.b);
+        for (const Json& layout : {Json{{"data", 2}}, Json{{"pipeline", 2}}, Json{{"sequence", 2}}}) {
+            const std::string what = quantization.dump() + layout.dump();
+            Json more = precision;
+            more["parallel"] = layout;
+            if (layout.contains("data"))
+                more["zero_optimization"] = {{"stage", 3}, {"stage3_param_persistence_threshold", 10}},
+                more["train_micro_batch_size_per_gpu"] = 1;
+            const Engine engine(config_of("llama", quantization, more));
+            close({engine.eval(batch.b)}, {alone}, bound, what + ": the same loss");
+            const double first = engine.step(batch.b);
+            for (int i = 0; i < 5; ++i) (void)engine.step(batch.b);
+            check(engine.step(batch.b) < first - 0.05, what + ": it learns");
+        }
     }
     // Ids of a base in few bits are those of its decoded twin, and few rows go another way through the kernels than many.
     const Engine coded(config_of("llama", kFour)), plain(config_of("llama", Json()));
