@@ -79,8 +79,8 @@ class Lstm(torch.nn.Module):
 class Peer:
     """The same config by transformers and torch."""
 
-    def __init__(self, config, bf16, trained=None):
-        self.config, self.bf16 = config, bf16
+    def __init__(self, config, bf16, trained=None, grouped=False):
+        self.config, self.bf16, self.grouped = config, bf16, grouped
         data, model = config["data"], config["model"]
         every = data["split"]["every"]
         overrides = config.get("model_overrides", {})
@@ -172,6 +172,15 @@ class Peer:
                 out[name] = torch.tensor([r[name] for r in rows])
         return out
 
+    def batches(self, size):
+        """Of an epoch. grouped: of rows that are alike in length, as peers/torch_sentiment.py does it."""
+        order = torch.randperm(len(self.train)).tolist()
+        if self.grouped:
+            long = lambda i: len(self.train[i]["input_ids"]) + len(self.train[i].get("labels", []))
+            order = [i for at in range(0, len(order), 50 * size) for i in sorted(order[at:at + 50 * size], key=long, reverse=True)]
+        batches = [order[at:at + size] for at in range(0, len(order), size)]
+        return [batches[i] for i in torch.randperm(len(batches)).tolist()] if self.grouped else batches
+
     def rate(self, steps):
         """The schedule's share of lr before each step, as DeepSpeed has it."""
         s = self.config["scheduler"]
@@ -199,9 +208,8 @@ class Peer:
         self.model.train()
         begin, done = time.time(), 0
         while done < steps:
-            order = torch.randperm(len(self.train)).tolist()
-            for at in range(0, len(order), size):
-                x = self.batch([self.train[i] for i in order[at:at + size]])
+            for rows in self.batches(size):
+                x = self.batch([self.train[i] for i in rows])
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
                     loss = self.model(**x).loss
                 loss.backward()
@@ -267,12 +275,12 @@ def score(metric, made, there):
     return json.loads(out.value)
 
 
-def peer(stages, seed, scored):
+def peer(stages, seed, scored, grouped):
     """(seconds of training, scores)"""
     torch.manual_seed(seed)
     seconds, model = 0, None
     for config, epochs, steps in stages:
-        side = Peer(config, config["bf16"]["enabled"], model)
+        side = Peer(config, config["bf16"]["enabled"], model, grouped)
         seconds += side.run(epochs, steps)
         model = side.model
     return seconds, side.score() if scored else None
@@ -306,6 +314,7 @@ def main():
     arguments.add_argument("--steps", type=int, default=0, help="so many steps of each training, timed and not scored")
     arguments.add_argument("--share", type=float, default=1, help="trains for this share of a recipe's steps, its schedule with them; not for what is counted in epochs")
     arguments.add_argument("--dtype", choices=["f32", "bf16"], help="of both sides; left out: bf16 where the processor has products for it")
+    arguments.add_argument("--grouped", action="store_true", help="PyTorch's batches hold rows of like length, which is less padding")
     arguments.add_argument("--keep", type=pathlib.Path, help="a file of trainings that are done: what it holds is not run again, what is run is added to it")
     a = arguments.parse_args()
     if a.share != 1 and any(epochs for task in ([a.only] if a.only else ROWS) for _, epochs, _ in ROWS[task][1:]):
@@ -325,7 +334,7 @@ def main():
             what = {"task": task, "seed": seed, "bf16": bf16, "steps": a.steps, "share": a.share}
             with tempfile.TemporaryDirectory() as out:
                 ours.append(once(a.keep, what | {"side": "libdsrt"}, lambda: dsrt(todo, out, not a.steps)))
-            theirs.append(once(a.keep, what | {"side": "PyTorch"}, lambda: peer(todo, seed, not a.steps)))
+            theirs.append(once(a.keep, what | {"side": "PyTorch"} | ({"grouped": True} if a.grouped else {}), lambda: peer(todo, seed, not a.steps, a.grouped)))
         spread = lambda side: "" if a.steps else f"{statistics.mean(s[name] for _, s in side):.3f} ± {statistics.stdev(s[name] for _, s in side) if len(side) > 1 else 0:.3f}"
         fast, slow = (statistics.median(s for s, _ in side) for side in (ours, theirs))
         print(f"| {task} | {name} | {spread(ours)} | {spread(theirs)} | {fast:.1f} | {slow:.1f} | {slow / fast:.2f} |", flush=True)

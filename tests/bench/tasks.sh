@@ -1,7 +1,7 @@
 #!/bin/sh
 # The tasks of examples/tasks by libdsrt and by plain PyTorch loops (transformers' models, torch.optim.AdamW, a fixed batch size, rows padded to the longest):
 # seconds of training and the score, three seeds each, taken in turn.
-# Usage: tests/bench/tasks.sh [--only TASK] [--seeds 3] [--steps N (of both: timed, not scored)] [--dtype f32|bf16] [--keep FILE (goes on with what an interrupted run left in it)]
+# Usage: tests/bench/tasks.sh [--only TASK] [--seeds 3] [--steps N (of both: timed, not scored)] [--dtype f32|bf16] [--grouped (PyTorch on rows of like length)] [--keep FILE (goes on with what an interrupted run left in it)]
 set -eu
 cd "$(dirname "$0")/../.."
 . tests/bench/peers.sh
