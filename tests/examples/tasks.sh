@@ -101,7 +101,7 @@ chat() {
     config chat "{$gpt}" "$source/examples/pretrain/tokenizer.json" 16 \
         "{\"files\": \"$rows/chat.jsonl\", \"task\": \"causal\", \"columns\": {\"messages\": \"messages\"}, \"split\": {\"every\": 10, \"take\": \"train\"},
           \"chat_template\": \"{% for m in messages %}{{ '# ' + m.role + ' ' + m.content + '<|endoftext|>' }}{% endfor %}{% if add_generation_prompt %}{{ '# assistant ' }}{% endif %}\"}"
-    learn chat 120 --eval-every 60 && scores chat "$work/chat/model" chat.scores && check chat chat.scores 's["loss"] < 1.0 and s["perplexity"] < 2.7' &&
+    learn chat 160 --eval-every 80 && scores chat "$work/chat/model" chat.scores && check chat chat.scores 's["loss"] < 1.0 and s["perplexity"] < 2.7' &&
         pictured chat Perplexity "test perplexity" 2 chat.scores perplexity 1
 }
 
