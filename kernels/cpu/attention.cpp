@@ -54,7 +54,7 @@ public:
         const TileUse use(t_);
         const int64_t keys = key_end(a_, s, end - 1);
         b_.keys.load(a_, s);
-        keys_ = left_rows(t_, k_, s.k0, kv_head, keys, s_.size, b_.k, kTileKeys);
+        keys_ = left_rows(t_, k_.type, k_.at(s.k0, kv_head), k_.token, keys, s_.size, b_.k, kTileKeys);
         t_.pack_b(v_.type, v_.at(s.k0, kv_head), v_.token, true, keys, s_.size, b_.v, s_.wide, 0);
         for (int64_t head = kv_head * s_.group; head < (kv_head + 1) * s_.group; ++head) {
             b_.adjuster.load(a_, head);

@@ -29,14 +29,6 @@ struct HeadRows {
     std::byte* at(int64_t row, int64_t h) const { return base + (row * token + h * head) * float_size(type); }
 };
 
-// Rows of a head as a's: as they lie, or packed into `room` in panels of `width`.
-inline Left left_rows(const TileSet& t, const HeadRows& x, int64_t row, int64_t head, int64_t rows, int64_t size, float* room,
-                      int64_t width) {
-    if (t.takes_rows(x.type, size, x.token)) return {reinterpret_cast<const float*>(x.at(row, head)), x.token / t.step, true};
-    t.pack_a(x.type, x.at(row, head), x.token, false, size, rows, room, width, width * t.units(size));
-    return {room, width};
-}
-
 // What prepare knows. All lengths in elements; `longest` bounds a sequence.
 struct AttentionShape {
     int64_t heads, kv_heads, group, size, wide;  // wide: size filled up for the tiles

@@ -100,8 +100,8 @@ private:
     void queries(const Sequence& s, int64_t head, int64_t first, int64_t count, const Item& item, bool wants_dq) {
         const int64_t row = s.q0 + first, width = score_pad(count);
         b_.queries.load(a_, s, first, count, head);
-        const Left q = left_rows(t_, q_, row, head, count, s_.size, b_.q_columns, width),
-                   dy = left_rows(t_, dy_, row, head, count, s_.size, b_.dy_columns, width);
+        const Left q = left_rows(t_, q_.type, q_.at(row, head), q_.token, count, s_.size, b_.q_columns, width),
+                   dy = left_rows(t_, dy_.type, dy_.at(row, head), dy_.token, count, s_.size, b_.dy_columns, width);
         t_.pack_b(q_.type, q_.at(row, head), q_.token, true, count, s_.size, b_.q_rows, s_.wide, 0);
         t_.pack_b(dy_.type, dy_.at(row, head), dy_.token, true, count, s_.size, b_.dy_rows, s_.wide, 0);
         row_dots(dy_.type, dy_.at(row, head), dy_.token, y_.type, y_.at(row, head), y_.token, count, s_.size, b_.delta);
@@ -147,11 +147,7 @@ private:
     }
 
     void add_to_queries(const KeyTile& tile, int64_t count, int64_t width, bool continues) {
-        Left ds{b_.ds, kTileKeys, true};
-        if (!t_.takes_rows(DType::f32, tile.count, kTileKeys)) {
-            t_.pack_a(DType::f32, b_.ds, kTileKeys, false, tile.count, count, b_.ds_columns, width, 0);
-            ds = {b_.ds_columns, width};
-        }
+        const Left ds = left_rows(t_, DType::f32, b_.ds, kTileKeys, count, tile.count, b_.ds_columns, width);
         tile_block(t_, count, s_.size, t_.units(tile.count), ds, b_.k_rows + tile.first / t_.step * s_.wide, s_.wide, b_.dq, s_.wide,
                    continues);
     }

@@ -98,6 +98,13 @@ struct Left {
     Left from_row(const TileSet& t, int64_t i) const { return {at + i * (in_rows ? stride : t.row_step), stride, in_rows}; }
 };
 
+// Rows of k elements as a's: as they lie, or packed into `room` in panels of `width`.
+inline Left left_rows(const TileSet& t, DType type, const void* from, int64_t stride, int64_t rows, int64_t k, float* room, int64_t width) {
+    if (t.takes_rows(type, k, stride)) return {static_cast<const float*>(from), stride / t.step, true};
+    t.pack_a(type, from, stride, false, k, rows, room, width, width * t.units(k));
+    return {room, width};
+}
+
 // c[i][j] (+)= ... for any number of rows and columns. b has its columns padded to a multiple of `lanes` and so has c's storage.
 inline void tile_block(const TileSet& t, int64_t rows, int64_t columns, int64_t units, const Left& a, const float* b, int64_t b_stride,
                        float* c, int64_t c_stride, bool accumulate) {

@@ -17,11 +17,13 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "transformers"))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / "transformers"), str(pathlib.Path(__file__).resolve().parent / "peers")]
 os.environ.setdefault("DSRT_LIBRARY", os.path.abspath("build/release/libdsrt.so"))
 
 import torch
 import transformers
+
+from batches import batches_of
 
 TASKS = pathlib.Path("examples/tasks")
 CORES = len(os.sched_getaffinity(0))
@@ -172,15 +174,6 @@ class Peer:
                 out[name] = torch.tensor([r[name] for r in rows])
         return out
 
-    def batches(self, size):
-        """Of an epoch. grouped: of rows that are alike in length, as peers/torch_sentiment.py does it."""
-        order = torch.randperm(len(self.train)).tolist()
-        if self.grouped:
-            long = lambda i: len(self.train[i]["input_ids"]) + len(self.train[i].get("labels", []))
-            order = [i for at in range(0, len(order), 50 * size) for i in sorted(order[at:at + 50 * size], key=long, reverse=True)]
-        batches = [order[at:at + size] for at in range(0, len(order), size)]
-        return [batches[i] for i in torch.randperm(len(batches)).tolist()] if self.grouped else batches
-
     def rate(self, steps):
         """The schedule's share of lr before each step, as DeepSpeed has it."""
         s = self.config["scheduler"]
@@ -208,7 +201,7 @@ class Peer:
         self.model.train()
         begin, done = time.time(), 0
         while done < steps:
-            for rows in self.batches(size):
+            for rows in batches_of([len(r["input_ids"]) + len(r.get("labels", [])) for r in self.train], size, self.grouped):
                 x = self.batch([self.train[i] for i in rows])
                 with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
                     loss = self.model(**x).loss

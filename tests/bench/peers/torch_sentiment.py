@@ -10,22 +10,15 @@ import time
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-BATCH, GROUP, MAX_LENGTH = 32, 50, 128
+from batches import batches_of
+
+BATCH, MAX_LENGTH = 32, 128
 
 
 def read_rows(path):
     lines = [line.rstrip("\n").split("\t") for line in open(path, encoding="utf-8", errors="replace")]
     rows = [(cells[2], int(float(cells[1]) > 0)) for cells in lines if len(cells) >= 3]
     return [row for i, row in enumerate(rows) if i % 10 != 9], rows[9::10]
-
-
-def batches_of(train, grouped):
-    order = torch.randperm(len(train)).tolist()
-    if grouped:
-        groups = [order[k : k + GROUP * BATCH] for k in range(0, len(order), GROUP * BATCH)]
-        order = [row for group in groups for row in sorted(group, key=lambda j: len(train[j][0]), reverse=True)]
-    batches = [order[k : k + BATCH] for k in range(0, len(order), BATCH)]
-    return [batches[k] for k in torch.randperm(len(batches)).tolist()] if grouped else batches
 
 
 def main():
@@ -45,7 +38,7 @@ def main():
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     model.train()
     begin = time.time()
-    for batch in batches_of(train, args.group_by_length):
+    for batch in batches_of([len(row[0]) for row in train], BATCH, args.group_by_length):
         rows = [train[j] for j in batch]
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
             loss = model(**tokenize(rows), labels=torch.tensor([label for _, label in rows])).loss
